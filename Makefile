@@ -1,0 +1,56 @@
+# Every target does its own set-up: the virtual environment .venv, made once from requirements.lock.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup simulate test lint wheels push status submit lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(READY): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c requirements.lock torch
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c requirements.lock -e '.[home,test]'
+	@touch $@
+
+setup: $(READY) ## the virtual environment .venv
+
+simulate: $(READY) ## the Kaggle notebook, offline, on this machine: ARGS='--mode scored --tasks 20'
+	$(BIN)/python scripts/simulate_kaggle.py $(ARGS)
+
+test: $(READY) ## lint, types, import floors and all tests
+	$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY) ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+wheels: $(READY) ## offline_wheels/: what the notebook installs from
+	$(BIN)/python scripts/build_offline_wheels.py $(ARGS)
+
+push: wheels ## dataset and notebook to Kaggle: make push OWNER=you
+	$(BIN)/python scripts/kaggle_ship.py push $(if $(OWNER),--owner $(OWNER)) $(ARGS)
+
+status: $(READY) ## how the pushed notebook is doing
+	$(BIN)/python scripts/kaggle_ship.py status $(if $(OWNER),--owner $(OWNER)) $(ARGS)
+
+submit: $(READY) ## submit the notebook's newest version to the competition
+	$(BIN)/python scripts/kaggle_ship.py submit $(if $(OWNER),--owner $(OWNER)) $(ARGS)
+
+lock: ## requirements.lock anew, from the newest versions that pyproject.toml allows
+	rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install -q torch==2.13.0
+	$(VENV)-lock/bin/python -m pip install -q -e '.[home,test]'
+	(sed -n '/^#/p' requirements.lock; $(VENV)-lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//') > requirements.lock.new
+	mv requirements.lock.new requirements.lock && rm -rf $(VENV)-lock
+
+clean: ## what was built, but not what was learnt
+	rm -rf build dist *.egg-info .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,203 @@
+"""Invertible changes of a whole task: dihedral transform, colour permutation, and a placement on the canvas.
+
+Notable: dihedral ids are those of the published HRM. `sample_augmentations` tells augmented tasks apart by a hash that is
+*linear* in the colours, so that each (transform, permutation) costs a few multiplications a grid, whatever its size.
+The placement (`offset`) moves tokens on the canvas, not cells of a grid: `hrm_submit.arc.canvas` applies it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from hrm_submit.arc.task import MAX_SIDE, N_COLOURS, Grid, Task, make_grid
+
+ColourRule: TypeAlias = Literal["permute", "permute_input", "fixed"]
+
+N_DIHEDRAL = 8
+SAME_COLOURS: tuple[int, ...] = tuple(range(N_COLOURS))
+
+
+def dihedral(grid: npt.NDArray[np.uint8], transform: int) -> npt.NDArray[np.uint8]:
+    """A view of `grid` under a transform: 0 identity, 1-3 quarter turns anticlockwise, 4 left-right mirror,
+    5 top-bottom mirror, 6 transpose, 7 mirror about the other diagonal. Raises ValueError for any other number."""
+    if transform in (0, 1, 2, 3):
+        return np.rot90(grid, transform)
+    if transform == 4:
+        return grid[:, ::-1]
+    if transform == 5:
+        return grid[::-1]
+    if transform == 6:
+        return grid.T
+    if transform == 7:
+        return grid[::-1, ::-1].T
+    raise ValueError(f"dihedral transform {transform} is not within 0..7")
+
+
+def inverse_dihedral(transform: int) -> int:
+    """The transform that undoes `transform`; all but the quarter turns undo themselves."""
+    if not 0 <= transform < N_DIHEDRAL:
+        raise ValueError(f"dihedral transform {transform} is not within 0..7")
+    return {1: 3, 3: 1}.get(transform, transform)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """One view of a task.
+
+    `colours[old]` is the new colour; `offset` is the (row, column) of the canvas that a grid's top left cell takes.
+    Raises ValueError unless `dihedral` is 0..7, `colours` a permutation of 0..9 and `offset` not negative.
+    """
+
+    dihedral: int = 0
+    colours: tuple[int, ...] = SAME_COLOURS
+    offset: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dihedral < N_DIHEDRAL:
+            raise ValueError(f"dihedral transform {self.dihedral} is not within 0..7")
+        if sorted(self.colours) != list(SAME_COLOURS):
+            raise ValueError(f"{self.colours} is not a permutation of 0..9")
+        if min(self.offset) < 0:
+            raise ValueError(f"offset {self.offset} is negative")
+
+    def apply(self, grid: Grid) -> Grid:
+        """`grid` transformed, then recoloured."""
+        return make_grid(np.array(self.colours, dtype=np.uint8)[dihedral(grid, self.dihedral)])
+
+    def invert(self, grid: Grid) -> Grid:
+        """The grid that `apply` turns into `grid`."""
+        old = np.argsort(self.colours).astype(np.uint8)
+        return make_grid(dihedral(old[grid], inverse_dihedral(self.dihedral)))
+
+
+IDENTITY = Augmentation()
+
+
+def augmentation_arrays(
+    augmentations: Sequence[Augmentation],
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Dihedral ids (B,), colour tables (B, 10) and offsets (B, 2) of B augmentations, as `canvas.encode` takes them."""
+    n = len(augmentations)
+    transforms = np.fromiter((a.dihedral for a in augmentations), dtype=np.uint8, count=n)
+    colours = np.array([a.colours for a in augmentations], dtype=np.uint8).reshape(n, N_COLOURS)
+    offsets = np.array([a.offset for a in augmentations], dtype=np.int64).reshape(n, 2)
+    return transforms, colours, offsets
+
+
+def movable_colours(task: Task, rule: ColourRule) -> tuple[int, ...]:
+    """Colours that a permutation may move.
+
+    `permute`: 1..9 (published); `permute_input`: the same without colours that demonstration outputs have and no input
+    (demonstration or test) has, as the rule names those by colour; `fixed`: none. Raises ValueError for another rule.
+    """
+    if rule == "fixed":
+        return ()
+    if rule == "permute":
+        return tuple(range(1, N_COLOURS))
+    if rule != "permute_input":
+        raise ValueError(f"unknown colour rule {rule!r}")
+    in_inputs = _colours_of([pair.input for pair in task.train] + list(task.test))
+    in_outputs = _colours_of([pair.output for pair in task.train])
+    return tuple(c for c in range(1, N_COLOURS) if c in in_inputs or c not in in_outputs)
+
+
+def sample_augmentations(
+    task: Task, n: int, rng: np.random.Generator, *, colours: ColourRule = "permute", dihedral: bool = True
+) -> list[Augmentation]:
+    """Up to `n` augmentations of `task`, the identity first, no two of which give the same augmented task.
+
+    Two augmented tasks are the same if they have the same pairs and the same test inputs, whatever the order. Where few
+    different ones exist all are found, by listing; else a bounded number is drawn, so that of a task with many symmetries
+    some that exist may be missed.
+    """
+    contents = _ContentHash(task)
+    movable = np.array(movable_colours(task, colours), dtype=np.int64)
+    used = np.intersect1d(movable, sorted(_colours_of(list(task.grids()))))
+    n_transforms = N_DIHEDRAL if dihedral else 1
+    found = [IDENTITY]
+    seen = {int(contents.of(np.zeros(1, dtype=np.int64), np.arange(N_COLOURS)[None])[0])}
+
+    def keep(transforms: npt.NDArray[np.int64], tables: npt.NDArray[np.int64]) -> None:
+        for key, transform, table in zip(contents.of(transforms, tables).tolist(), transforms.tolist(), tables.tolist(), strict=True):
+            if len(found) >= n:
+                return
+            if key not in seen:
+                seen.add(key)
+                found.append(Augmentation(transform, tuple(table)))
+
+    if n_transforms * math.perm(len(movable), len(used)) <= 4 * n:
+        transforms, tables = _every(n_transforms, movable, used)
+        order = rng.permutation(len(transforms))
+        keep(transforms[order], tables[order])
+        return found[:n]
+    for _ in range(8):
+        missing = n - len(found)
+        if missing <= 0:
+            break
+        m = missing + missing // 4 + 8
+        tables = np.tile(np.arange(N_COLOURS), (m, 1))
+        tables[:, movable] = rng.permuted(np.tile(movable, (m, 1)), axis=1)
+        keep(rng.integers(0, n_transforms, size=m), tables)
+    return found[:n]
+
+
+def _colours_of(grids: Sequence[Grid]) -> set[int]:
+    return {int(c) for grid in grids for c in np.flatnonzero(np.bincount(grid.ravel(), minlength=N_COLOURS))}
+
+
+def _every(
+    n_transforms: int, movable: npt.NDArray[np.int64], used: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Each transform with each way to recolour the used colours, the unused movable ones filling what is left in order."""
+    unused = [int(c) for c in movable if c not in used]
+    tables = []
+    for images in permutations(movable.tolist(), len(used)):
+        table = np.arange(N_COLOURS)
+        table[used] = images
+        table[unused] = [c for c in movable.tolist() if c not in images]
+        tables.append(table)
+    return np.repeat(np.arange(n_transforms), len(tables)), np.tile(np.stack(tables), (n_transforms, 1))
+
+
+class _ContentHash:
+    """64-bit hashes of the augmented contents of one task; equal contents always have equal hashes."""
+
+    def __init__(self, task: Task) -> None:
+        keys = np.random.default_rng(20250626).integers(0, 2**64, size=MAX_SIDE * MAX_SIDE + N_COLOURS, dtype=np.uint64)
+        self._places = keys[: MAX_SIDE * MAX_SIDE].reshape(MAX_SIDE, MAX_SIDE)
+        self._colours = keys[MAX_SIDE * MAX_SIDE :]
+        self._n_pairs = len(task.train)
+        grids = list(task.grids())
+        # sums[d, g, c]: the keys of the places that colour c takes in grid g under transform d
+        self._sums = np.zeros((N_DIHEDRAL, len(grids), N_COLOURS), dtype=np.uint64)
+        self._shapes = np.zeros((N_DIHEDRAL, len(grids)), dtype=np.uint64)
+        for d in range(N_DIHEDRAL):
+            for g, grid in enumerate(grids):
+                turned = dihedral(grid, d)
+                np.add.at(self._sums[d, g], turned.ravel(), self._places[: turned.shape[0], : turned.shape[1]].ravel())
+                self._shapes[d, g] = turned.shape[0] * (MAX_SIDE + 1) + turned.shape[1]
+
+    def of(self, transforms: npt.NDArray[np.int64], tables: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+        """Hashes (B,) under transforms (B,) and colour tables (B, 10)."""
+        grids = (self._sums[transforms] * self._colours[tables][:, None, :]).sum(axis=2, dtype=np.uint64)
+        grids = _mix(grids + _mix(self._shapes[transforms]))
+        inputs, outputs = grids[:, 0 : 2 * self._n_pairs : 2], grids[:, 1 : 2 * self._n_pairs : 2]
+        tests = grids[:, 2 * self._n_pairs :]
+        # sums over mixed terms forget the order of pairs and of test inputs, and nothing else
+        pairs: npt.NDArray[np.uint64] = _mix(inputs * np.uint64(3) + outputs).sum(axis=1, dtype=np.uint64)
+        alone: npt.NDArray[np.uint64] = _mix(tests + np.uint64(1)).sum(axis=1, dtype=np.uint64)
+        return _mix(pairs) + alone
+
+
+def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """The finaliser of splitmix64 (Steele, Lea and Flood, 2014): every input bit reaches every output bit."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

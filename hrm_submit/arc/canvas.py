@@ -1,0 +1,297 @@
+"""Grids as the tokens that the model reads, and back: the published 30x30 layout, or any smaller square of it.
+
+Notable: a cropped canvas of `side` keeps the position ids of the full one (row * 30 + column), so that one set of weights
+serves every crop. Transform, recolouring, placement and border happen in one compiled pass over a whole batch, from cells
+packed end to end; nothing augmented is ever stored. Tokens beyond the border are untrained noise in the model's output,
+which is why decoding looks for a rectangle anchored at the known placement and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from hrm_submit.arc.augment import Augmentation, augmentation_arrays
+from hrm_submit.arc.kernel import kernel
+from hrm_submit.arc.sizes import canvas_side
+from hrm_submit.arc.task import MAX_SIDE, N_COLOURS, Grid, Pair, make_grid
+from hrm_submit.core.errors import DataError
+
+__all__ = [
+    "EOS",
+    "FIRST_COLOUR",
+    "FULL_SIDE",
+    "PAD",
+    "PackedPairs",
+    "Tokens",
+    "canvas_side",
+    "decode",
+    "encode",
+    "encode_inputs",
+    "position_ids",
+    "sample_offsets",
+]
+
+PAD = 0
+EOS = 1
+FIRST_COLOUR = 2
+FULL_SIDE = MAX_SIDE
+
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+Ints: TypeAlias = npt.NDArray[np.int64]
+Tokens: TypeAlias = npt.NDArray[np.uint8]
+"""Token ids, shape (B, side * side), row by row."""
+
+
+def position_ids(side: int) -> npt.NDArray[np.int64]:
+    """Position ids (side * side,) of the tokens of a canvas of `side`: row * 30 + column."""
+    _check_side(side)
+    rows, columns = np.divmod(np.arange(side * side), side)
+    return rows * FULL_SIDE + columns
+
+
+@dataclass(frozen=True, eq=False)
+class PackedPairs:
+    """Grids of n pairs end to end, as compiled code reads them."""
+
+    cells: npt.NDArray[np.uint8]
+    """All cells, (total,)."""
+    starts: npt.NDArray[np.int64]
+    """Where the cells of each input and of each output start, (n, 2)."""
+    shapes: npt.NDArray[np.int64]
+    """Input rows, input columns, output rows, output columns, (n, 4); the output's are 0 where there is none."""
+
+    @staticmethod
+    def from_pairs(pairs: Sequence[Pair]) -> PackedPairs:
+        """Pack demonstration pairs."""
+        return _pack([(pair.input, pair.output) for pair in pairs])
+
+    @staticmethod
+    def from_inputs(grids: Sequence[Grid]) -> PackedPairs:
+        """Pack test inputs: pairs without an output, whose labels come out as PAD."""
+        return _pack([(grid, None) for grid in grids])
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+
+def encode(
+    packed: PackedPairs,
+    index: npt.NDArray[np.integer],
+    dihedral: npt.NDArray[np.integer],
+    colours: npt.NDArray[np.integer],
+    offsets: npt.NDArray[np.integer],
+    side: int,
+) -> tuple[Tokens, Tokens]:
+    """Inputs and labels, each (B, side * side), of B augmented examples.
+
+    Example b is pair `index[b]` (B,), under transform `dihedral[b]` (B,), recoloured by `colours[b]` (B, 10; new =
+    colours[old]), its input and its output both with the top left cell at (row, column) `offsets[b]` (B, 2). The row below
+    a grid and the column to its right hold EOS as far as the grid goes, where the canvas has room for them; the corner
+    between them and all else holds PAD.
+
+    Raises DataError if a grid does not fit the canvas at its place, ValueError for arguments outside their range.
+    """
+    _check_side(side)
+    b = len(index)
+    at = np.ascontiguousarray(index, dtype=np.int64)
+    turns = np.ascontiguousarray(dihedral, dtype=np.int64)
+    tables = np.ascontiguousarray(colours, dtype=np.uint8)
+    places = np.ascontiguousarray(offsets, dtype=np.int64)
+    if turns.shape != (b,) or tables.shape != (b, N_COLOURS) or places.shape != (b, 2):
+        raise ValueError(f"dihedral {turns.shape}, colours {tables.shape}, offsets {places.shape} do not go with index ({b},)")
+    bad, fault = _first_fault(packed.shapes, at, turns, tables, places, side)
+    if fault == _MISFIT:
+        raise DataError(
+            f"pair {at[bad]}: a grid does not fit a canvas of side {side} at row {places[bad, 0]}, column {places[bad, 1]}"
+            f" (shapes {packed.shapes[at[bad], :2].tolist()}, {packed.shapes[at[bad], 2:].tolist()}, transform {turns[bad]})"
+        )
+    if fault:
+        raise ValueError(f"example {bad}: index, dihedral, colours or offset is out of range")
+    inputs = np.empty((b, side * side), dtype=np.uint8)
+    labels = np.empty((b, side * side), dtype=np.uint8)
+    _fill(packed.cells, packed.starts, packed.shapes, at, turns, tables, places, side, inputs, labels)
+    return inputs, labels
+
+
+def encode_inputs(grids: Sequence[Grid], augmentations: Sequence[Augmentation], side: int) -> Tokens:
+    """Tokens (B, side * side) of `grids[b]` under `augmentations[b]`. Raises as `encode` does."""
+    transforms, colours, offsets = augmentation_arrays(augmentations)
+    return encode(PackedPairs.from_inputs(grids), np.arange(len(grids)), transforms, colours, offsets, side)[0]
+
+
+def decode(tokens: npt.NDArray[np.integer], offsets: npt.NDArray[np.integer], side: int) -> list[Grid | None]:
+    """The grid that each row of `tokens` (B, side * side) shows with its top left cell at `offsets[b]` (B, 2).
+
+    It is the largest rectangle of colours anchored there, ended by PAD, EOS or the canvas; of two as large the taller.
+    None where the first cell holds no colour. Colours are as the model sees them: undo the augmentation with `invert`.
+    """
+    _check_side(side)
+    b = len(tokens)
+    places = np.ascontiguousarray(offsets, dtype=np.int64)
+    canvas = np.ascontiguousarray(tokens, dtype=np.uint8)
+    if canvas.shape != (b, side * side) or places.shape != (b, 2):
+        raise ValueError(f"tokens {canvas.shape} and offsets {places.shape} do not go with a canvas of side {side}")
+    if b and (places.min() < 0 or places.max() >= side):
+        raise ValueError(f"an offset lies outside a canvas of side {side}")
+    shapes = np.empty((b, 2), dtype=np.int64)
+    _anchored_shapes(canvas, places, side, shapes)
+    grids: list[Grid | None] = []
+    for sheet, (row, column), (rows, columns) in zip(canvas.reshape(b, side, side), places.tolist(), shapes.tolist(), strict=True):
+        cells = sheet[row : row + rows, column : column + columns]
+        grids.append(make_grid(cells - np.uint8(FIRST_COLOUR)) if rows else None)
+    return grids
+
+
+def sample_offsets(
+    packed: PackedPairs, index: npt.NDArray[np.integer], dihedral: npt.NDArray[np.integer], side: int, rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """Placements (B, 2), each uniform over those at which input and output of the pair both fit (the published rule).
+
+    Raises DataError if a pair does not fit a canvas of `side` at all.
+    """
+    shapes = packed.shapes[index]
+    extent = np.maximum(shapes[:, :2], shapes[:, 2:])
+    sideways = np.isin(dihedral, _SIDEWAYS)
+    extent[sideways] = extent[sideways, ::-1]
+    room = side - extent
+    if room.size and room.min() < 0:
+        bad = int(np.flatnonzero((room < 0).any(axis=1))[0])
+        raise DataError(f"pair {index[bad]}: {extent[bad].tolist()} cells do not fit a canvas of side {side}")
+    placed: Ints = rng.integers(0, room + 1)
+    return placed
+
+
+_SIDEWAYS = (1, 3, 6, 7)
+"""Transforms that exchange rows and columns."""
+_MISFIT = 2
+_RANGE = 1
+
+
+def _check_side(side: int) -> None:
+    if not 1 <= side <= FULL_SIDE:
+        raise ValueError(f"canvas side {side} is not within 1..{FULL_SIDE}")
+
+
+def _pack(grids: Sequence[tuple[Grid, Grid | None]]) -> PackedPairs:
+    n = len(grids)
+    shapes = np.zeros((n, 4), dtype=np.int64)
+    for k, (given, wanted) in enumerate(grids):
+        shapes[k, :2] = given.shape
+        if wanted is not None:
+            shapes[k, 2:] = wanted.shape
+    sizes = np.stack([shapes[:, 0] * shapes[:, 1], shapes[:, 2] * shapes[:, 3]], axis=1).ravel()
+    starts = (np.cumsum(sizes) - sizes).reshape(n, 2)
+    flat = [grid.ravel() for pair in grids for grid in pair if grid is not None]
+    cells = np.concatenate(flat).astype(np.uint8) if flat else np.zeros(0, dtype=np.uint8)
+    return PackedPairs(cells, starts, shapes)
+
+
+@kernel
+def _first_fault(shapes: Ints, index: Ints, dihedral: Ints, colours: Bytes, offsets: Ints, side: int) -> tuple[int, int]:
+    """(b, fault) of the first example that cannot be drawn; (-1, 0) if all can. Compiled code checks no bounds itself."""
+    for b in range(index.shape[0]):
+        i, d = index[b], dihedral[b]
+        if i < 0 or i >= shapes.shape[0] or d < 0 or d > 7 or offsets[b, 0] < 0 or offsets[b, 1] < 0:
+            return b, _RANGE
+        for c in range(10):
+            if colours[b, c] > 9:
+                return b, _RANGE
+        turned = d == 1 or d == 3 or d >= 6
+        for first in (0, 2):
+            rows, columns = shapes[i, first], shapes[i, first + 1]
+            if turned:
+                rows, columns = columns, rows
+            if offsets[b, 0] + rows > side or offsets[b, 1] + columns > side:
+                return b, _MISFIT
+    return -1, 0
+
+
+@kernel
+def _fill(
+    cells: Bytes,
+    starts: Ints,
+    shapes: Ints,
+    index: Ints,
+    dihedral: Ints,
+    colours: Bytes,
+    offsets: Ints,
+    side: int,
+    inputs: Bytes,
+    labels: Bytes,
+) -> None:
+    """Draw every example. A transform is read as a start and two strides over the packed cells, so nothing is copied twice."""
+    table = np.empty(10, dtype=np.uint8)
+    for b in range(index.shape[0]):
+        i, d = index[b], dihedral[b]
+        for c in range(10):
+            table[c] = colours[b, c] + FIRST_COLOUR
+        top, left = offsets[b, 0], offsets[b, 1]
+        for k in range(2):
+            canvas = inputs[b] if k == 0 else labels[b]
+            canvas[:] = PAD
+            h, w = shapes[i, 2 * k], shapes[i, 2 * k + 1]
+            start = starts[i, k]
+            if d == 0:
+                rows, columns, down, right = h, w, w, 1
+            elif d == 1:
+                rows, columns, down, right = w, h, -1, w
+                start += w - 1
+            elif d == 2:
+                rows, columns, down, right = h, w, -w, -1
+                start += h * w - 1
+            elif d == 3:
+                rows, columns, down, right = w, h, 1, -w
+                start += (h - 1) * w
+            elif d == 4:
+                rows, columns, down, right = h, w, w, -1
+                start += w - 1
+            elif d == 5:
+                rows, columns, down, right = h, w, -w, 1
+                start += (h - 1) * w
+            elif d == 6:
+                rows, columns, down, right = w, h, 1, w
+            else:
+                rows, columns, down, right = w, h, -1, -w
+                start += h * w - 1
+            for y in range(rows):
+                out = (top + y) * side + left
+                source = start + y * down
+                for x in range(columns):
+                    canvas[out + x] = table[cells[source + x * right]]
+            if top + rows < side:
+                out = (top + rows) * side + left
+                for x in range(columns):
+                    canvas[out + x] = EOS
+            if left + columns < side:
+                for y in range(rows):
+                    canvas[(top + y) * side + left + columns] = EOS
+
+
+@kernel
+def _anchored_shapes(canvas: Bytes, offsets: Ints, side: int, shapes: Ints) -> None:
+    """Rows and columns of the largest rectangle of colours anchored at each offset; 0, 0 where there is none."""
+    for b in range(canvas.shape[0]):
+        top, left = offsets[b, 0], offsets[b, 1]
+        best, narrowest = 0, side - left
+        shapes[b, 0] = 0
+        shapes[b, 1] = 0
+        for y in range(top, side):
+            run = 0
+            while run < narrowest:
+                token = canvas[b, y * side + left + run]
+                if token < FIRST_COLOUR or token >= FIRST_COLOUR + 10:
+                    break
+                run += 1
+            narrowest = run
+            area = (y - top + 1) * run
+            if run == 0:
+                break
+            if area >= best:
+                best = area
+                shapes[b, 0] = y - top + 1
+                shapes[b, 1] = run

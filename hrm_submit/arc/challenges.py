@@ -1,0 +1,109 @@
+"""Kaggle's challenges file: `{id: {"train": [{"input", "output"}, ...], "test": [{"input"}, ...]}}`.
+
+Notable: `load_challenges` refuses a file with any fault, `read_challenges` parts the good tasks from the broken ones and
+keeps of a broken one what a fallback answer needs. Neither reads a test output, even where a file has one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hrm_submit.arc.jsonio import FaultError, located, parse_grid, parse_list, parse_object, read_tasks, write_json
+from hrm_submit.arc.task import Grid, Pair, Task
+from hrm_submit.core.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class BrokenTask:
+    """A task that cannot be used as it stands, and what is known of the answers it wants."""
+
+    id: str
+    fault: str
+    """`FILE: task ID: fault`."""
+    n_outputs: int
+    """Test outputs that it seems to want, at least 1."""
+    test_inputs: tuple[Grid | None, ...]
+    """Its test inputs, `n_outputs` of them, None where one cannot be read."""
+
+
+def load_challenges(path: str | os.PathLike[str]) -> dict[str, Task]:
+    """All tasks of a challenges file, in its order. Raises DataError at the first fault, naming file, task and place."""
+    tasks, broken = read_challenges(path)
+    for task in broken.values():
+        raise DataError(task.fault)
+    return tasks
+
+
+def read_challenges(path: str | os.PathLike[str]) -> tuple[dict[str, Task], dict[str, BrokenTask]]:
+    """The good and the broken tasks of a challenges file, each in its order.
+
+    An id that the file has twice is broken. Raises DataError only where the file as a whole is: unreadable, not JSON, not
+    an object, without tasks.
+    """
+    content = read_tasks(path, "tasks")
+    tasks: dict[str, Task] = {}
+    broken: dict[str, BrokenTask] = {}
+    for task_id, value in content.items():
+        try:
+            if task_id in content.duplicates:
+                raise FaultError("appears twice")
+            tasks[task_id] = parse_task(task_id, value)
+        except FaultError as fault:
+            inputs = _salvage(value)
+            broken[task_id] = BrokenTask(task_id, located(path, task_id, fault), len(inputs), inputs)
+    return tasks, broken
+
+
+def parse_task(task_id: str, value: Any) -> Task:
+    """A task from its JSON object, test outputs left aside. Raises FaultError."""
+    content = parse_object(value, ("train", "test"), "")
+    train = parse_pairs(content["train"])
+    tests = parse_list(content["test"], '"test"')
+    if not tests:
+        raise FaultError("has no test inputs")
+    return Task(task_id, train, tuple(_test_input(test, k) for k, test in enumerate(tests)))
+
+
+def parse_pairs(value: Any) -> tuple[Pair, ...]:
+    """Demonstrations from a JSON list of `{"input", "output"}`. Raises FaultError."""
+    demonstrations = parse_list(value, '"train"')
+    if not demonstrations:
+        raise FaultError("has no demonstrations")
+    return tuple(_pair(demonstration, k) for k, demonstration in enumerate(demonstrations))
+
+
+def write_challenges(path: str | os.PathLike[str], tasks: Mapping[str, Task]) -> None:
+    """Write `tasks` as a challenges file, in one piece. Raises DataError where it cannot be written."""
+    content = {
+        task_id: {
+            "train": [{"input": pair.input.tolist(), "output": pair.output.tolist()} for pair in task.train],
+            "test": [{"input": grid.tolist()} for grid in task.test],
+        }
+        for task_id, task in tasks.items()
+    }
+    write_json(path, content)
+
+
+def _pair(value: Any, k: int) -> Pair:
+    content = parse_object(value, ("input", "output"), f"demonstration {k}")
+    return Pair(parse_grid(content["input"], f"demonstration {k} input"), parse_grid(content["output"], f"demonstration {k} output"))
+
+
+def _test_input(value: Any, k: int) -> Grid:
+    return parse_grid(parse_object(value, ("input",), f"test {k}")["input"], f"test {k} input")
+
+
+def _salvage(value: Any) -> tuple[Grid | None, ...]:
+    tests = value.get("test") if isinstance(value, dict) else None
+    if not isinstance(tests, list) or not tests:
+        return (None,)
+    inputs: list[Grid | None] = []
+    for k, test in enumerate(tests):
+        try:
+            inputs.append(_test_input(test, k))
+        except FaultError:
+            inputs.append(None)
+    return tuple(inputs)

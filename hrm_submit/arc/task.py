@@ -1,0 +1,65 @@
+"""What a task is: pairs of small coloured grids, as frozen dataclasses of read-only numpy arrays.
+
+Notable: a `Task` never holds the answers to its test inputs. Solutions travel apart, as a mapping from task id to one
+output grid a test input, and only scoring, pre-training and reports load them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Grid: TypeAlias = npt.NDArray[np.uint8]
+"""Colours 0..9, shape (rows, columns), each 1..30; read-only, rows contiguous."""
+
+MAX_SIDE = 30
+N_COLOURS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A demonstration: an input grid and the output grid that the task's rule makes of it."""
+
+    input: Grid
+    output: Grid
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Demonstration pairs and test inputs. Compares by identity; `same_grid` compares grids."""
+
+    id: str
+    train: tuple[Pair, ...]
+    test: tuple[Grid, ...]
+
+    def grids(self) -> Iterator[Grid]:
+        """Every grid: the demonstrations' inputs and outputs, then the test inputs."""
+        for pair in self.train:
+            yield pair.input
+            yield pair.output
+        yield from self.test
+
+    @property
+    def largest_side(self) -> int:
+        """Largest number of rows or columns of any grid of the task."""
+        return max(max(int(rows), int(columns)) for rows, columns in (grid.shape for grid in self.grids()))
+
+
+Solutions: TypeAlias = Mapping[str, tuple[Grid, ...]]
+"""Task id -> the right output of each test input, in order."""
+
+
+def make_grid(cells: Sequence[Sequence[int]] | npt.NDArray[np.integer]) -> Grid:
+    """A read-only, contiguous copy of `cells` (rows, columns), which must already be a valid grid."""
+    grid = np.array(cells, dtype=np.uint8, order="C")
+    grid.setflags(write=False)
+    return grid
+
+
+def same_grid(a: npt.NDArray[np.integer], b: npt.NDArray[np.integer]) -> bool:
+    """Whether two grids have the same shape and the same cells."""
+    return a.shape == b.shape and bool((a == b).all())

@@ -1,0 +1,123 @@
+"""The command line: `hrm-submit` = `python -m hrm_submit`. Parses, calls, prints; imports nothing heavy to show its help.
+
+Exit status: 0; 1 where `validate` found faults; 2 for wrong input, with one line on standard error; 130 for Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hrm_submit import __version__
+from hrm_submit.core.clock import Clock, parse_duration
+from hrm_submit.core.errors import ConfigError, UserError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status."""
+    clock = Clock()
+    args = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        return int(args.run(args, clock))
+    except UserError as error:
+        print(f"hrm-submit: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("hrm-submit: stopped", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="hrm-submit", description="Solve ARC tasks with a Hierarchical Reasoning Model, inside a time limit.")
+    parser.add_argument("--version", action="version", version=f"hrm-submit {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    solve = commands.add_parser("solve", help="solve a challenges file into a submission file")
+    solve.add_argument("--challenges", type=Path, required=True, metavar="F")
+    solve.add_argument("--output", type=Path, required=True, metavar="F", help="the submission file")
+    solve.add_argument("--checkpoint", default="none", metavar="F|none", help="weights to start from: a file, a folder of parts, or none")
+    limit = solve.add_mutually_exclusive_group(required=True)
+    limit.add_argument("--time-budget", metavar="11h30m", help="end within this time, whatever happens")
+    limit.add_argument("--segments-per-task", type=int, metavar="N", help="fixed work: same seed, same file")
+    solve.add_argument("--run-dir", type=Path, metavar="D", help="run folder; a killed run goes on from its own (default: OUTPUT with .run)")
+    solve.add_argument("--preset", default="", metavar="NAME[,NAME]", help="layered left to right (default: the checkpoint's, else nano)")
+    solve.add_argument("--devices", default="auto", metavar="auto|cpu|cuda:0,...")
+    solve.add_argument("--tasks", metavar="ID,ID", help="solve only these; all others are answered by fallback")
+    solve.add_argument("--seed", type=int, default=0, metavar="N")
+    solve.set_defaults(run=_solve)
+
+    score = commands.add_parser("score", help="score a submission file: one JSON object")
+    score.add_argument("--submission", type=Path, required=True, metavar="F")
+    score.add_argument("--solutions", type=Path, required=True, metavar="F")
+    score.set_defaults(run=_score)
+
+    validate = commands.add_parser("validate", help="check a submission file: one line a fault")
+    validate.add_argument("--submission", type=Path, required=True, metavar="F")
+    validate.add_argument("--challenges", type=Path, required=True, metavar="F")
+    validate.set_defaults(run=_validate)
+
+    convert = commands.add_parser("import-checkpoint", help="turn a published HRM checkpoint into ours")
+    convert.add_argument("--weights", type=Path, required=True, metavar="F.pt")
+    convert.add_argument("--config", type=Path, required=True, metavar="F", help="its YAML or JSON configuration")
+    convert.add_argument("--output", type=Path, required=True, metavar="F.safetensors")
+    convert.add_argument("--keep-rows", action="store_true", help="keep the embedding row of every augmented task (gigabytes)")
+    convert.set_defaults(run=_import_checkpoint)
+    return parser
+
+
+def _solve(args: argparse.Namespace, clock: Clock) -> int:
+    from hrm_submit.solve.run import SolveRequest, solve
+
+    if args.segments_per_task is not None and args.segments_per_task < 1:
+        raise ConfigError(f"--segments-per-task must be at least 1, not {args.segments_per_task}")
+    clock.budget = parse_duration(args.time_budget) if args.time_budget else None
+    request = SolveRequest(
+        challenges=args.challenges,
+        output=args.output,
+        run_dir=args.run_dir or args.output.with_name(args.output.name + ".run"),
+        checkpoint=None if args.checkpoint == "none" else Path(args.checkpoint),
+        presets=args.preset,
+        budget=clock.budget,
+        segments=args.segments_per_task,
+        devices=args.devices,
+        tasks=tuple(t.strip() for t in args.tasks.split(",") if t.strip()) if args.tasks is not None else None,
+        seed=args.seed,
+    )
+    for line in solve(request, clock).lines():
+        print(line)
+    return 0
+
+
+def _score(args: argparse.Namespace, clock: Clock) -> int:
+    from hrm_submit.arc.scoring import score
+    from hrm_submit.arc.solutions import load_solutions
+    from hrm_submit.arc.submission import load_submission
+
+    print(json.dumps(score(load_submission(args.submission), load_solutions(args.solutions)), indent=1))
+    return 0
+
+
+def _validate(args: argparse.Namespace, clock: Clock) -> int:
+    from hrm_submit.arc.challenges import read_challenges
+    from hrm_submit.arc.submission import file_faults
+
+    tasks, broken = read_challenges(args.challenges)
+    expected = {i: len(t.test) for i, t in tasks.items()} | {i: b.n_outputs for i, b in broken.items()}
+    faults = file_faults(args.submission, expected)
+    for fault in faults:
+        print(fault)
+    return 1 if faults else 0
+
+
+def _import_checkpoint(args: argparse.Namespace, clock: Clock) -> int:
+    from hrm_submit.model.published import import_published
+
+    imported = import_published(args.weights, args.config, args.output, keep_rows=args.keep_rows)
+    parameters = sum(t.numel() for t in imported.state.values())
+    print(f"{args.output}: {parameters:,} parameters")
+    return 0

@@ -1,0 +1,275 @@
+"""Every hyper-parameter that has a name: frozen dataclasses, and presets layered from TOML files.
+
+A preset has the tables `[model] [train] [ttt] [vote] [budget] [device]`. `load_preset("nano,quick")` layers
+left to right over the dataclass defaults; a key that no dataclass knows is an error, so a typo never passes silently.
+Field names of `ModelConfig` are those of the published HRM wherever it has them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from hrm_submit.core.errors import ConfigError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Architecture of an HRM; fixed by a checkpoint. Published fields first (arXiv:2506.21734 and its code)."""
+
+    hidden_size: int = 512
+    num_heads: int = 8
+    expansion: float = 4.0
+    H_layers: int = 4
+    L_layers: int = 4
+    H_cycles: int = 2
+    L_cycles: int = 2
+    vocab_size: int = 12
+    seq_len: int = 900
+    """Number of position ids; a canvas of any size uses ids below it."""
+    puzzle_emb_ndim: int = 512
+    """Width of a task embedding; it fills ceil(puzzle_emb_ndim / hidden_size) tokens before the grid. 0: none."""
+    pos_encodings: Literal["rope", "learned"] = "rope"
+    rope_theta: float = 10000.0
+    rms_norm_eps: float = 1e-5
+    halt_max_steps: int = 16
+    """Most segments (ACT steps) that one sequence gets."""
+    halt_exploration_prob: float = 0.1
+    loss_type: Literal["stablemax_cross_entropy", "softmax_cross_entropy"] = "stablemax_cross_entropy"
+    continue_target: bool = True
+    """Train the continue-Q on a bootstrapped target: a second forward of every training segment (published)."""
+    gradient: Literal["last", "all"] = "last"
+    """Back-propagate through the last inner step only (published one-step gradient) or through all of them."""
+    embedding: Literal["augmented", "shared"] = "augmented"
+    """One learned row per *augmented* task (published), or one per task plus one per dihedral transform."""
+
+    def __post_init__(self) -> None:
+        for name in ("hidden_size", "num_heads", "H_layers", "L_layers", "H_cycles", "L_cycles", "vocab_size", "seq_len", "halt_max_steps"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"[model] {name} must be at least 1, not {getattr(self, name)}")
+        if self.hidden_size % self.num_heads:
+            raise ConfigError(f"[model] hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}")
+        if self.pos_encodings == "rope" and (self.hidden_size // self.num_heads) % 2:
+            raise ConfigError("[model] rope needs an even head width (hidden_size / num_heads)")
+        if self.puzzle_emb_ndim < 0:
+            raise ConfigError("[model] puzzle_emb_ndim must not be negative")
+
+    @property
+    def puzzle_emb_len(self) -> int:
+        """Tokens that the task embedding fills before the grid."""
+        return -(-self.puzzle_emb_ndim // self.hidden_size)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How weights are changed: table `[train]` for pre-training; `[ttt]` has the same fields and more."""
+
+    optimizer: Literal["muon", "adamw", "adam_atan2"] = "adam_atan2"
+    """`muon`: torch.optim.Muon for the matrices of the blocks, AdamW for the rest."""
+    lr: float = 1e-4
+    muon_lr: float = 5e-3
+    beta1: float = 0.9
+    beta2: float = 0.95
+    weight_decay: float = 0.1
+    embedding_lr: float = 1e-2
+    embedding_weight_decay: float = 0.1
+    grad_clip: float = 0.0
+    """Largest global gradient norm; 0 leaves gradients as they are (published)."""
+    batch_size: int = 768
+    segments: int = 16
+    """Most segments that a sequence is trained for before another takes its place (at most halt_max_steps)."""
+    warmup_steps: int = 2000
+    decay_fraction: float = 0.0
+    """Last share of the run (of its steps or its seconds) over which the rate falls linearly to lr_min_ratio."""
+    lr_min_ratio: float = 1.0
+    ema: float = 0.0
+    """Decay per segment of the averaged weights that predict; 0: none."""
+    dihedral: bool = True
+    colours: Literal["permute", "permute_input", "fixed"] = "permute"
+    """`permute`: all but 0 (published); `permute_input`: also keeps colours that only outputs have; `fixed`: none."""
+    translate: bool = True
+    """Random placement on the canvas where there is room (published)."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "segments"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("lr", "muon_lr", "embedding_lr", "weight_decay", "embedding_weight_decay", "grad_clip", "warmup_steps"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative")
+        for name in ("ema", "decay_fraction", "lr_min_ratio"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must lie within 0..1, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class TTTConfig(TrainConfig):
+    """Test-time training of one task: table `[ttt]`."""
+
+    augmentations: int = 512
+    """Augmented versions of the task, itself among them, that training and votes draw from."""
+    max_segments: int = 1_000_000
+    """Most training segments that a task gets, however much time it has."""
+    evaluate_every: float = 0.1
+    """Share of a task's time (or segments) between two evaluations: each votes anew and improves the answer on disk."""
+    patience: int = 4
+    """Stop early when this many evaluations in a row gave the same first attempts, each with at least `agreement` of its
+    output's votes; fitting the demonstrations is no reason to stop."""
+    agreement: float = 0.9
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.evaluate_every <= 1:
+            raise ConfigError("[ttt] evaluate_every must lie within 0..1 and above 0")
+        for name in ("augmentations", "max_segments", "patience"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"[ttt] {name} must be at least 1, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class VoteConfig:
+    """Inference and voting: table `[vote]`."""
+
+    views: int = 32
+    """Augmented views of each test input in the last vote; evaluations on the way use a quarter."""
+    act_steps: int = 16
+    """ACT steps at inference (at most halt_max_steps)."""
+    batch_size: int = 32
+    keep: int = 10
+    """Candidates kept per output in predictions.jsonl."""
+
+    def __post_init__(self) -> None:
+        for name in ("views", "act_steps", "batch_size", "keep"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"[vote] {name} must be at least 1, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class BudgetConfig:
+    """How a run divides its time: table `[budget]`."""
+
+    reserve: float = 0.01
+    """Share of the budget kept for the last votes, the last write and the workers' exit."""
+    reserve_min_seconds: float = 2.0
+    hang_seconds: float = 300.0
+    """A worker silent for this long is taken for hung."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.reserve < 1:
+            raise ConfigError("[budget] reserve must lie within 0..1")
+
+
+@dataclass(frozen=True)
+class DeviceConfig:
+    """What runs where, and in which number format: table `[device]`."""
+
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    attention: Literal["auto", "sdpa", "math"] = "auto"
+    compile: bool = False
+    workers: int = 0
+    """Worker processes on a CPU; 0: one for each core."""
+    threads: int = 1
+    """CPU threads of each worker."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """All tables of a preset, layered and checked."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    ttt: TTTConfig = field(default_factory=TTTConfig)
+    vote: VoteConfig = field(default_factory=VoteConfig)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Plain tables, as a preset file would have them."""
+        return dataclasses.asdict(self)
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that the package carries."""
+    return sorted(p.name[:-5] for p in (resources.files("hrm_submit") / "presets").iterdir() if p.name.endswith(".toml"))
+
+
+def load_preset(names: str, base: Preset | None = None) -> Preset:
+    """Layer the presets `"a,b"` left to right over `base` (or the defaults).
+
+    A name is one of `preset_names()` or the path of a TOML file. Raises ConfigError.
+    """
+    preset = base or Preset()
+    for name, tables in read_presets(names):
+        preset = layer(preset, tables, source=name)
+    return preset
+
+
+def read_presets(names: str) -> list[tuple[str, dict[str, Any]]]:
+    """Name and tables, as written, of each preset of `"a,b"`. Raises ConfigError."""
+    return [(name, _read_toml(name)) for name in filter(None, (n.strip() for n in names.split(",")))]
+
+
+def layer(preset: Preset, tables: Mapping[str, Any], source: str = "preset") -> Preset:
+    """`preset` with the keys of `tables` replaced. Raises ConfigError for unknown tables or keys and wrong types."""
+    changed: dict[str, Any] = {}
+    for table, values in tables.items():
+        if table not in {f.name for f in dataclasses.fields(Preset)}:
+            raise ConfigError(f"{source}: no table [{table}]; known: {', '.join(f.name for f in dataclasses.fields(Preset))}")
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{source}: [{table}] is not a table")
+        changed[table] = from_dict(type(getattr(preset, table)), values, getattr(preset, table), f"{source}: [{table}]")
+    return dataclasses.replace(preset, **changed)
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any], base: T | None = None, where: str = "config") -> T:
+    """Dataclass `cls` from `values` over `base` (or its defaults), types checked. Raises ConfigError."""
+    hints = typing.get_type_hints(cls)
+    for key, value in values.items():
+        if key not in hints:
+            raise ConfigError(f"{where} has no key {key!r}; known: {', '.join(hints)}")
+        if not _fits(value, hints[key]):
+            raise ConfigError(f"{where} {key} = {value!r} should be {_describe(hints[key])}")
+    converted = {k: float(v) if hints[k] is float else v for k, v in values.items()}
+    if base is None:
+        return cls(**converted)
+    return dataclasses.replace(base, **converted)  # type: ignore[type-var]
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if typing.get_origin(hint) is Literal:
+        return value in typing.get_args(hint)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _describe(hint: Any) -> str:
+    if typing.get_origin(hint) is Literal:
+        return "one of " + ", ".join(repr(a) for a in typing.get_args(hint))
+    return {float: "a number", int: "a whole number", bool: "true or false", str: "a string"}.get(hint, str(hint))
+
+
+def _read_toml(name: str) -> dict[str, Any]:
+    path = Path(name)
+    if name.endswith(".toml"):
+        if not path.is_file():
+            raise ConfigError(f"{name}: no such preset file")
+        text = path.read_text(encoding="utf-8")
+    else:
+        if name not in preset_names():
+            raise ConfigError(f"unknown preset {name!r}; known: {', '.join(preset_names())}, or the path of a .toml file")
+        text = (resources.files("hrm_submit") / "presets" / f"{name}.toml").read_text(encoding="utf-8")
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name}: not TOML: {error}") from None

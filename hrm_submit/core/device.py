@@ -1,0 +1,104 @@
+"""What a device can do, and the number format and attention that follow from it.
+
+Nothing here runs at import; torch is imported when a device is asked for, and a CUDA context is made only by `usable`.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hrm_submit.core.config import DeviceConfig
+from hrm_submit.core.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How a model runs: device (`"cpu"`, `"cuda:0"`), dtype name, attention (`"sdpa"` or `"math"`), compile, CPU threads."""
+
+    device: str
+    dtype: str
+    attention: str
+    compile: bool
+    threads: int
+
+    def describe(self) -> dict[str, Any]:
+        """For `run.json`."""
+        return asdict(self)
+
+
+def list_devices(devices: str) -> list[str]:
+    """Devices for `--devices`: `"auto"` (every visible GPU that works, else the CPU), `"cpu"`, or `"cuda:0,cuda:1"`.
+
+    A GPU for which the installed torch has no kernels (a P100, say) is left out with a warning. Raises ConfigError.
+    """
+    if devices == "cpu":
+        return ["cpu"]
+    import torch
+
+    visible = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    if devices == "auto":
+        usable = [d for d in visible if has_kernels(d)]
+        return usable or ["cpu"]
+    wanted = [d.strip() for d in devices.split(",") if d.strip()]
+    for device in wanted:
+        if device != "cpu" and device not in visible:
+            raise ConfigError(f"--devices {devices}: no {device} here; visible: {', '.join(['cpu', *visible])}")
+    if not wanted:
+        raise ConfigError("--devices names no device")
+    return wanted
+
+
+def has_kernels(device: str) -> bool:
+    """Whether the installed torch was built for this GPU; asks the driver, makes no context."""
+    import torch
+
+    major, minor = torch.cuda.get_device_capability(device)
+    # Binaries of one major version run on every later minor version of it; PTX runs on every later one.
+    built = [(a.startswith("compute_"), int(a.rstrip("af").split("_")[1])) for a in torch.cuda.get_arch_list() if "_" in a]
+    have = 10 * major + minor
+    fits = any(cap <= have and (ptx or cap // 10 == major) for ptx, cap in built)
+    if not fits:
+        log.warning("%s (sm_%d) has no kernels in torch %s: falling back to the CPU", torch.cuda.get_device_name(device), have, torch.__version__)
+    return fits
+
+
+def runtime_for(device: str, config: DeviceConfig) -> Runtime:
+    """The number format and attention for `device`: what `config` names, or by capability where it says auto.
+
+    bfloat16 on GPUs from sm_80 and on CPUs with its matrix instructions; float16 on older GPUs with tensor cores; else float32.
+    """
+    dtype = config.dtype
+    if dtype == "auto":
+        dtype = _gpu_dtype(device) if device != "cpu" else _cpu_dtype()  # type: ignore[assignment]
+    attention = config.attention
+    if attention == "auto":
+        # Written-out attention is faster than the fused kernel on CPUs at these lengths, backwards above all.
+        attention = "math" if device == "cpu" else "sdpa"
+    return Runtime(device=device, dtype=dtype, attention=attention, compile=config.compile, threads=config.threads)
+
+
+def _gpu_dtype(device: str) -> str:
+    import torch
+
+    major, _ = torch.cuda.get_device_capability(device)
+    return "bfloat16" if major >= 8 else "float16" if major >= 7 else "float32"
+
+
+def _cpu_dtype() -> str:
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("flags", 1)[-1].split("\n", 1)[0].split()
+    except OSError:
+        return "float32"
+    return "bfloat16" if {"amx_bf16", "avx512_bf16"} & set(flags) else "float32"
+
+
+def cpu_count() -> int:
+    """Cores that this process may use."""
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,30 @@
+"""What a user can cause, one exception class a room. The command line prints the message as one line and exits 2.
+
+A message names the file, the task and the fault, in that order, as far as they are known.
+"""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Base of every error that wrong input can cause; anything else that escapes is a bug of ours."""
+
+
+class ConfigError(UserError):
+    """A preset, an option or a competition file that cannot be used."""
+
+
+class DataError(UserError):
+    """A challenges, solutions, submission or task file that is not what it should be."""
+
+
+class CheckpointError(UserError):
+    """Weights that cannot be read, or that do not fit the model asked for."""
+
+
+class TrainError(UserError):
+    """Training that cannot start or go on as asked."""
+
+
+class SolveError(UserError):
+    """A solve run that cannot start: its input, output or run folder is unusable."""

@@ -1,0 +1,122 @@
+"""The run folder, version 1: `run.json`, and two append-only files of JSON lines, `events.jsonl` and `predictions.jsonl`.
+
+Writing never stops a run: a line that cannot be written (disk full) waits in memory and is tried again with the next one.
+Reading never stops at a damaged line, the last one of a killed run among them: it is skipped and named.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hrm_submit.core.errors import SolveError
+from hrm_submit.core.files import write_atomic
+
+VERSION = 1
+EVENTS = frozenset(
+    ["run_start", "plan", "worker_start", "task_start", "progress", "candidates", "task_final", "task_failed", "retry", "worker_exit", "flush", "run_end"]
+)
+
+
+class _Lines:
+    """Appends JSON lines; what fails to be written is kept and tried again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._pending: list[str] = []
+        # A killed run may have left half a line: it must not swallow the first new one.
+        self._lead = "\n" if path.exists() and path.read_bytes()[-1:] not in (b"", b"\n") else ""
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        self._pending.append(json.dumps(record, separators=(",", ":")) + "\n")
+        self.flush()
+
+    def flush(self) -> bool:
+        """True when nothing waits."""
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(self._lead + "".join(self._pending))
+        except OSError:
+            return False
+        self._lead = ""
+        self._pending.clear()
+        return True
+
+
+class RunWriter:
+    """Appends to the run folder `directory`, which it creates. Raises SolveError where that is impossible."""
+
+    def __init__(self, directory: Path, now: Callable[[], float]) -> None:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._events, self._predictions = _Lines(directory / "events.jsonl"), _Lines(directory / "predictions.jsonl")
+            (directory / "events.jsonl").touch()
+        except OSError as error:
+            raise SolveError(f"{directory}: run folder cannot be written: {error.strerror or error}") from None
+        self._directory = directory
+        self._now = now
+
+    def describe(self, run: Mapping[str, Any]) -> None:
+        """Write `run.json`: config, seed, versions, devices, budget. A disk that refuses costs only this file."""
+        try:
+            write_atomic(self._directory / "run.json", json.dumps({"v": VERSION, **run}, indent=1) + "\n")
+        except OSError as error:
+            self.event("flush", failed="run.json", reason=str(error))
+
+    def event(self, event: str, task: str | None = None, worker: int | None = None, **fields: Any) -> None:
+        """Append one line to `events.jsonl`; `event` is one of `EVENTS`."""
+        if event not in EVENTS:
+            raise ValueError(f"unknown event {event!r}")
+        self._events.append({"v": VERSION, "t": round(self._now(), 3), "event": event, "task": task, "worker": worker, **fields})
+
+    def prediction(self, task: str, output: int, final: bool, candidates: list[dict[str, Any]]) -> None:
+        """Append the candidates `[{"grid", "votes", "score"}, ...]`, best first, of output number `output` of `task`."""
+        self._predictions.append({"v": VERSION, "t": round(self._now(), 3), "task": task, "output": output, "final": final, "candidates": candidates})
+
+    def flush(self) -> bool:
+        """Try again to write what waits; True when nothing does."""
+        return all([self._events.flush(), self._predictions.flush()])
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run folder as read: damaged lines are left out and named in `damaged` (`file:line: fault`)."""
+
+    run: dict[str, Any]
+    events: list[dict[str, Any]]
+    predictions: list[dict[str, Any]]
+    damaged: list[str] = field(default_factory=list)
+
+
+def read_run(directory: Path) -> RunRecord:
+    """Read a run folder, whole or of a killed run. Raises SolveError where there is none."""
+    if not directory.is_dir():
+        raise SolveError(f"{directory}: no such run folder")
+    damaged: list[str] = []
+    run: dict[str, Any] = {}
+    try:
+        run = json.loads((directory / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        damaged.append(f"run.json: {error}")
+    return RunRecord(run, _read_lines(directory / "events.jsonl", damaged), _read_lines(directory / "predictions.jsonl", damaged), damaged)
+
+
+def _read_lines(path: Path, damaged: list[str]) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    records = []
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+            if not isinstance(record, dict) or record.get("v") != VERSION:
+                raise ValueError(f"not a record of version {VERSION}")
+        except ValueError as error:
+            damaged.append(f"{path.name}:{number}: {error}")
+            continue
+        records.append(record)
+    return records

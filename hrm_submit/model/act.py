@@ -1,0 +1,117 @@
+"""Adaptive computation time around the recurrence: who halts, who takes new data, what the Q values should have been.
+
+- A carry keeps the *data* of each sequence; one that halted takes its row of the next batch and starts from the initial states.
+- The carry holds task ids, never looked-up rows, so that each segment sees (and trains) the rows as they are by then.
+- Evaluation never halts early: the sequences of a batch stay in step. Training halts by the Q values, with exploration.
+
+Rules: arXiv:2506.21734, section 2, and its published code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from hrm_submit.model.embedding import LookedUp, TaskEmbedding
+from hrm_submit.model.hrm import HRM, InnerCarry
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sequences offered to a segment: `inputs` (B, N) integer tokens, `labels` (B, N) integers with -100 where ignored,
+    `ids` (B,) int64 rows of the task embedding, `dihedral` (B,) int64 transforms 0..7."""
+
+    inputs: Tensor
+    labels: Tensor
+    ids: Tensor
+    dihedral: Tensor
+
+
+@dataclass(frozen=True)
+class ActCarry:
+    """Between two segments: inner states, `steps` (B,) int32 done on the current data, `halted` (B,) bool, the current data."""
+
+    inner: InnerCarry
+    steps: Tensor
+    halted: Tensor
+    data: Batch
+
+
+@dataclass(frozen=True)
+class ActOutput:
+    """Of one segment: `logits` (B, N, V), `q_halt`, `q_continue` (B,) float32; in training with a continue target also
+    `target_q_continue` (B,) float32 in 0..1; `looked_up` where the model has a task embedding."""
+
+    logits: Tensor
+    q_halt: Tensor
+    q_continue: Tensor
+    target_q_continue: Tensor | None
+    looked_up: LookedUp | None
+
+
+def initial_act_carry(model: HRM, batch: Batch) -> ActCarry:
+    """A carry in which every sequence has halted, so that the first segment takes all of its batch."""
+    size, length = batch.inputs.shape
+    device = batch.inputs.device
+    return ActCarry(
+        inner=model.initial_carry(size, length, device),
+        steps=torch.zeros(size, dtype=torch.int32, device=device),
+        halted=torch.ones(size, dtype=torch.bool, device=device),
+        data=batch,
+    )
+
+
+def act_step(
+    model: HRM,
+    embedding: TaskEmbedding,
+    carry: ActCarry,
+    batch: Batch,
+    positions: Tensor,
+    *,
+    training: bool,
+    max_steps: int,
+    exploration: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> tuple[ActCarry, ActOutput]:
+    """One segment of `model`, its halting decision, and in training the target of the continue value.
+
+    `positions` (N,) int64 are the position ids of the canvas; all batches given to one carry share its N. `max_steps` is the
+    most segments a sequence gets. With probability `exploration` a training sequence must run at least 2 .. max_steps
+    segments, drawn uniformly (`generator` decides; it may live on the CPU). Gradients are on exactly when `training`.
+    """
+    with torch.set_grad_enabled(training):
+        data = _take(carry.halted, batch, carry.data)
+        rows = embedding.lookup(data.ids, data.dihedral) if model.cfg.puzzle_emb_len else None
+        inner = model.reset(carry.inner, carry.halted)
+        inner, logits, q_halt, q_continue = model(inner, data.inputs, rows, positions)
+    with torch.no_grad():
+        steps = torch.where(carry.halted, 0, carry.steps) + 1
+        is_last = steps >= max_steps
+        halted, target = is_last, None
+        if training and max_steps > 1:
+            halted = halted | (q_halt > q_continue)
+            halted = halted & (steps >= _min_steps(steps, max_steps, exploration, generator))
+            if model.cfg.continue_target:
+                _, _, next_halt, next_continue = model(inner, data.inputs, rows, positions)
+                target = torch.sigmoid(torch.where(is_last, next_halt, torch.maximum(next_halt, next_continue)))
+    looked_up = None if rows is None else LookedUp(data.ids, data.dihedral, rows)
+    return ActCarry(inner, steps, halted, data), ActOutput(logits, q_halt, q_continue, target, looked_up)
+
+
+def _take(where: Tensor, new: Batch, old: Batch) -> Batch:
+    taken = {}
+    for field in fields(Batch):
+        fresh, kept = getattr(new, field.name), getattr(old, field.name)
+        taken[field.name] = torch.where(where.view(-1, *(1,) * (fresh.ndim - 1)), fresh, kept)
+    return Batch(**taken)
+
+
+def _min_steps(steps: Tensor, max_steps: int, exploration: float, generator: torch.Generator | None) -> Tensor:
+    if exploration <= 0.0:
+        return torch.zeros_like(steps)
+    device = generator.device if generator is not None else steps.device
+    explores = torch.rand(steps.shape, generator=generator, device=device) < exploration
+    least = torch.randint(2, max_steps + 1, steps.shape, generator=generator, device=device)
+    return (explores * least).to(steps.device)

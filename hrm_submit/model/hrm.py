@@ -1,0 +1,146 @@
+"""HRM: a slow (H) and a fast (L) module that update their states in turn, from one carried state to the next.
+
+- One forward is one *segment*: H_cycles x (L_cycles L updates, then one H update), then token logits and the two Q values.
+- Published training back-propagates through the last L and H update only; `gradient="all"` through every one.
+- The task embedding fills the first `puzzle_emb_len` tokens; grid tokens follow, with position ids given by the caller, so
+  that one set of weights serves canvases of any crop.
+- No branch on the data: a forward traces into one graph.
+
+Architecture: arXiv:2506.21734 and its published code.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hrm_submit.core.config import ModelConfig
+from hrm_submit.model.layers import AttentionKind, Block, Level, Rotary, rotary_tables, truncated_normal
+
+Q_HEAD_BIAS = -5.0
+"""Published start of both Q values: halting is first believed when it has been learnt."""
+
+
+@dataclass(frozen=True)
+class InnerCarry:
+    """States of both modules, (B, puzzle_emb_len + N, hidden_size) each, without gradient history."""
+
+    z_H: Tensor
+    z_L: Tensor
+
+
+class HRM(nn.Module):
+    """Hierarchical Reasoning Model.
+
+    Parameters are float32 and cast to `dtype` at each forward; `attention` picks the kernel and changes results by rounding
+    only. Initial values come from `generator` (torch's default one if None).
+    """
+
+    def __init__(
+        self,
+        cfg: ModelConfig,
+        *,
+        dtype: torch.dtype = torch.float32,
+        attention: AttentionKind = "sdpa",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.dtype = dtype
+        width = cfg.hidden_size
+        self.tokens = nn.Parameter(truncated_normal((cfg.vocab_size, width), width**-0.5, generator))
+        self.lm_head = nn.Parameter(truncated_normal((cfg.vocab_size, width), width**-0.5, generator))
+        self.q_weight = nn.Parameter(torch.zeros(2, width))
+        self.q_bias = nn.Parameter(torch.full((2,), Q_HEAD_BIAS))
+        length = cfg.puzzle_emb_len + cfg.seq_len
+        if cfg.pos_encodings == "learned":
+            self.positions = nn.Parameter(truncated_normal((length, width), width**-0.5, generator))
+        else:
+            tables = rotary_tables(length, width // cfg.num_heads, cfg.rope_theta)
+            self.register_buffer("rope_cos", tables.cos, persistent=False)
+            self.register_buffer("rope_sin", tables.sin, persistent=False)
+
+        def level(layers: int) -> Level:
+            return Level(
+                [Block(width, cfg.num_heads, cfg.expansion, cfg.rms_norm_eps, attention, generator) for _ in range(layers)]
+            )
+
+        self.H_level = level(cfg.H_layers)
+        self.L_level = level(cfg.L_layers)
+        self.H_init: Tensor
+        self.L_init: Tensor
+        self.register_buffer("H_init", truncated_normal((width,), 1.0, generator))
+        self.register_buffer("L_init", truncated_normal((width,), 1.0, generator))
+
+    def initial_carry(self, batch: int, length: int, device: torch.device | str | None = None) -> InnerCarry:
+        """The states that every sequence starts from, for `batch` canvases of `length` grid tokens."""
+        shape = (batch, self.cfg.puzzle_emb_len + length, 1)
+        return InnerCarry(
+            self.H_init.to(device, self.dtype).repeat(shape),
+            self.L_init.to(device, self.dtype).repeat(shape),
+        )
+
+    def reset(self, carry: InnerCarry, where: Tensor) -> InnerCarry:
+        """`carry` with the initial states in the sequences that `where` (B,) bool marks."""
+        mask = where.view(-1, 1, 1)
+        return InnerCarry(
+            torch.where(mask, self.H_init.to(self.dtype), carry.z_H),
+            torch.where(mask, self.L_init.to(self.dtype), carry.z_L),
+        )
+
+    def compile_blocks(self) -> None:
+        """Compile the blocks in place: one graph serves all layers, in a fraction of the time that the whole model takes."""
+        for level in (self.H_level, self.L_level):
+            for block in level.blocks:
+                block.compile()
+
+    def forward(
+        self, carry: InnerCarry, tokens: Tensor, task_rows: Tensor | None, positions: Tensor
+    ) -> tuple[InnerCarry, Tensor, Tensor, Tensor]:
+        """One segment.
+
+        `tokens` (B, N) of any integer type; `task_rows` (B, puzzle_emb_ndim), or None where the model has no task embedding;
+        `positions` (N,) int64, each token's position id below seq_len. Returns the detached carry, logits (B, N, vocab_size)
+        in the model's `dtype`, and the Q values of halting and of continuing, (B,) float32 each.
+        """
+        cfg = self.cfg
+        ids = self._position_ids(positions)
+        x = self._embed(tokens, task_rows, ids)
+        rotary = None if cfg.pos_encodings == "learned" else Rotary(self.rope_cos[ids], self.rope_sin[ids])  # type: ignore[index]
+        h_weights, l_weights = self.H_level.cast(self.dtype), self.L_level.cast(self.dtype)
+        z_H, z_L = carry.z_H, carry.z_L
+        with torch.set_grad_enabled(torch.is_grad_enabled() and cfg.gradient == "all"):
+            for cycle in range(cfg.H_cycles):
+                last = cycle == cfg.H_cycles - 1
+                for _ in range(cfg.L_cycles - last):
+                    z_L = self.L_level(z_L, z_H + x, rotary, l_weights)
+                if not last:
+                    z_H = self.H_level(z_H, z_L, rotary, h_weights)
+        z_L = self.L_level(z_L, z_H + x, rotary, l_weights)
+        z_H = self.H_level(z_H, z_L, rotary, h_weights)
+        logits = F.linear(z_H, self.lm_head.to(self.dtype))[:, cfg.puzzle_emb_len :]
+        q = F.linear(z_H[:, 0], self.q_weight.to(self.dtype), self.q_bias.to(self.dtype)).float()
+        return InnerCarry(z_H.detach(), z_L.detach()), logits, q[:, 0], q[:, 1]
+
+    def _position_ids(self, positions: Tensor) -> Tensor:
+        prefix = torch.arange(self.cfg.puzzle_emb_len, device=positions.device, dtype=positions.dtype)
+        return torch.cat((prefix, positions + self.cfg.puzzle_emb_len))
+
+    def _embed(self, tokens: Tensor, task_rows: Tensor | None, ids: Tensor) -> Tensor:
+        # Summed in float32 and rounded once: the few token rows gather gradients from every cell of the batch.
+        x = F.embedding(tokens.long(), self.tokens)
+        length, width = self.cfg.puzzle_emb_len, self.cfg.hidden_size
+        if length:
+            assert task_rows is not None, "this model needs a task embedding"
+            prefix = F.pad(task_rows.float(), (0, length * width - self.cfg.puzzle_emb_ndim))
+            x = torch.cat((prefix.view(-1, length, width), x), dim=1)
+        scale = math.sqrt(width)
+        if self.cfg.pos_encodings == "learned":
+            # The sum of two embeddings has twice the variance of one.
+            x = x + F.embedding(ids, self.positions)
+            scale *= math.sqrt(0.5)
+        return (x * scale).to(self.dtype)

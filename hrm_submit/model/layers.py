@@ -1,0 +1,147 @@
+"""Building blocks of both HRM modules: post-norm transformer blocks without biases or learned norm gains.
+
+- Parameters stay in float32; a forward casts each of them once (`Level.cast`) however often the recurrence uses it.
+- RoPE tables hold half a head's width, since both halves turn by the same angles; queries and keys are turned together.
+- Two attentions that agree to rounding: torch's fused one, and a written-out one that is faster on CPUs in bfloat16.
+- Initial values are truncated at two standard deviations and have the standard deviation asked for *after* truncation.
+
+Architecture: arXiv:2506.21734 and its published code.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+AttentionKind = Literal["sdpa", "math"]
+
+_TRUNCATION = 2.0
+_STD_AFTER_TRUNCATION = math.sqrt(
+    1.0 - 2.0 * _TRUNCATION * math.exp(-(_TRUNCATION**2) / 2) / math.sqrt(2 * math.pi) / math.erf(_TRUNCATION / math.sqrt(2))
+)
+"""Standard deviation of a unit normal cut at +-2: 0.8796."""
+
+
+class Rotary(NamedTuple):
+    """Cosines and sines of the angles by which RoPE turns each position, both (T, head_width / 2), float32."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+class BlockWeights(NamedTuple):
+    """A block's matrices, (out, in) each, in the number format that a forward computes in."""
+
+    qkv: Tensor
+    out: Tensor
+    gate_up: Tensor
+    down: Tensor
+
+
+def truncated_normal(shape: tuple[int, ...], std: float, generator: torch.Generator | None = None) -> Tensor:
+    """Normal values of standard deviation `std`, none further than two (untruncated) deviations from 0."""
+    edge = math.erf(_TRUNCATION / math.sqrt(2))
+    quantiles = torch.empty(shape, dtype=torch.float32).uniform_(-edge, edge, generator=generator)
+    scale = std / _STD_AFTER_TRUNCATION
+    # erfinv near the edge may round past the cut
+    return quantiles.erfinv_().mul_(math.sqrt(2) * scale).clamp_(-_TRUNCATION * scale, _TRUNCATION * scale)
+
+
+def rotary_tables(positions: int, head_width: int, theta: float) -> Rotary:
+    """RoPE tables (arXiv:2104.09864) for position ids 0 .. positions-1."""
+    rates = torch.pow(theta, -torch.arange(0, head_width, 2, dtype=torch.float32) / head_width)
+    angles = torch.outer(torch.arange(positions, dtype=torch.float32), rates)
+    return Rotary(angles.cos(), angles.sin())
+
+
+def rotate(x: Tensor, rotary: Rotary) -> Tensor:
+    """Turn the pairs (x[i], x[i + d/2]) of `x` (..., T, d) by the angle of their position; result (..., T, d), contiguous.
+
+    Computed in float32 whatever the format of `x`: bfloat16 angles would blur neighbouring positions.
+    """
+    first, second = x.chunk(2, dim=-1)
+    cos, sin = rotary
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x.dtype)
+
+
+def rms_norm(x: Tensor, eps: float) -> Tensor:
+    """`x` over its root mean square along the last axis, no gain; computed in float32, returned in the format of `x`."""
+    normed: Tensor = F.rms_norm(x, (x.shape[-1],), None, eps)
+    return normed
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, kind: AttentionKind) -> Tensor:
+    """Unmasked attention over (B, heads, T, d); result (B, heads, T, d)."""
+    if kind == "sdpa":
+        return F.scaled_dot_product_attention(q, k, v)
+    scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)
+    return scores.softmax(dim=-1) @ v
+
+
+def feed_forward_width(hidden_size: int, expansion: float) -> int:
+    """Inner width of SwiGLU: two thirds of the nominal expansion, rounded up to a multiple of 256 (published)."""
+    return -(-round(expansion * hidden_size * 2 / 3) // 256) * 256
+
+
+class Block(nn.Module):
+    """Self-attention and SwiGLU, each followed by its residual sum and an RMS norm."""
+
+    def __init__(
+        self,
+        hidden_size: int,
+        num_heads: int,
+        expansion: float,
+        eps: float,
+        attention: AttentionKind,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        inner = feed_forward_width(hidden_size, expansion)
+        self.num_heads = num_heads
+        self.eps = eps
+        self.attention: AttentionKind = attention
+        self.qkv = _matrix(3 * hidden_size, hidden_size, generator)
+        self.out = _matrix(hidden_size, hidden_size, generator)
+        self.gate_up = _matrix(2 * inner, hidden_size, generator)
+        self.down = _matrix(hidden_size, inner, generator)
+
+    def cast(self, dtype: torch.dtype) -> BlockWeights:
+        """The block's weights in `dtype`; gradients flow back to the parameters."""
+        return BlockWeights(self.qkv.to(dtype), self.out.to(dtype), self.gate_up.to(dtype), self.down.to(dtype))
+
+    def forward(self, x: Tensor, rotary: Rotary | None, weights: BlockWeights) -> Tensor:
+        """`x` (B, T, D) through the block, with weights from `cast`."""
+        batch, length, width = x.shape
+        qkv = F.linear(x, weights.qkv).view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        qk = qkv[:2] if rotary is None else rotate(qkv[:2], rotary)
+        mixed = attend(qk[0], qk[1], qkv[2], self.attention).transpose(1, 2).reshape(batch, length, width)
+        x = rms_norm(x + F.linear(mixed, weights.out), self.eps)
+        gate, up = F.linear(x, weights.gate_up).chunk(2, dim=-1)
+        return rms_norm(x + F.linear(F.silu(gate) * up, weights.down), self.eps)
+
+
+class Level(nn.Module):
+    """One recurrent module (H or L): adds the injection to its state and runs its blocks."""
+
+    def __init__(self, blocks: list[Block]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+
+    def cast(self, dtype: torch.dtype) -> list[BlockWeights]:
+        """Weights of all blocks in `dtype`."""
+        return [block.cast(dtype) for block in self.blocks]  # type: ignore[operator]
+
+    def forward(self, state: Tensor, injection: Tensor, rotary: Rotary | None, weights: list[BlockWeights]) -> Tensor:
+        """New state (B, T, D) from `state` and `injection`, both (B, T, D)."""
+        x = state + injection
+        for block, cast_weights in zip(self.blocks, weights, strict=True):
+            x = block(x, rotary, cast_weights)
+        return x
+
+
+def _matrix(rows: int, columns: int, generator: torch.Generator | None) -> nn.Parameter:
+    return nn.Parameter(truncated_normal((rows, columns), columns**-0.5, generator))

@@ -1,0 +1,225 @@
+"""Checkpoints: weights, task-embedding tables and where they come from, in safetensors.
+
+- A checkpoint is one `.safetensors` file, or a folder of parts that each stay below a size (a table may be cut across parts).
+- Names: `model.*` for the HRM, `embedding.mean_row` always, `embedding.dihedral_rows` in the shared scheme, `embedding.rows`
+  only where asked. The metadata is a map of strings whose values are JSON.
+- Loading checks everything before a model is built: format, configuration, names, shapes, finite values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hrm_submit import __version__
+from hrm_submit.core.config import ModelConfig, from_dict
+from hrm_submit.core.errors import CheckpointError, ConfigError
+from hrm_submit.model.embedding import DIHEDRAL_ROWS, TaskEmbedding
+from hrm_submit.model.hrm import HRM
+from hrm_submit.model.layers import AttentionKind
+from hrm_submit.model.parts import CUT, digest, divide, first_part, join, label
+from hrm_submit.model.tensorfile import read_metadata, read_tensors, write_tensors
+
+FORMAT = "hrm-submit checkpoint 1"
+_MODEL, _TABLES = "model.", "embedding."
+
+
+@dataclass(frozen=True)
+class CheckpointMeta:
+    """Where weights come from: names of the data, training `steps` (segments) and `seconds`, canonical-form hashes of every
+    training pair (to detect leaks), version of the package that wrote them."""
+
+    data: tuple[str, ...] = ()
+    steps: int = 0
+    seconds: float = 0.0
+    hashes: tuple[str, ...] = ()
+    version: str = __version__
+
+
+@dataclass(frozen=True)
+class EmbeddingTables:
+    """`mean_row` (D,), `dihedral_rows` (8, D) in the shared scheme, `rows` (R, D) where every task's row was kept."""
+
+    mean_row: Tensor
+    dihedral_rows: Tensor | None = None
+    rows: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything that a model can be rebuilt from."""
+
+    config: ModelConfig
+    state: Mapping[str, Tensor]
+    tables: EmbeddingTables
+    meta: CheckpointMeta = field(default_factory=CheckpointMeta)
+
+
+def snapshot(model: HRM, embedding: TaskEmbedding, meta: CheckpointMeta, *, keep_rows: bool = False) -> Checkpoint:
+    """A checkpoint of `model` and `embedding` as they are; it shares their memory, so save it before training goes on."""
+    rows = embedding.rows if keep_rows else None
+    tables = EmbeddingTables(embedding.mean_row(), embedding.dihedral_rows, rows)
+    return Checkpoint(model.cfg, model.state_dict(), tables, meta)
+
+
+def build(
+    source: Checkpoint | ModelConfig,
+    *,
+    n_rows: int | None = 1,
+    dtype: torch.dtype = torch.float32,
+    attention: AttentionKind = "sdpa",
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> tuple[HRM, TaskEmbedding]:
+    """A model and its task embedding, from a checkpoint or fresh from `seed`.
+
+    The embedding has `n_rows` rows, all equal to the checkpoint's mean row (zero in a fresh model); None: the checkpoint's
+    own rows. Raises CheckpointError where it has none.
+    """
+    config = source.config if isinstance(source, Checkpoint) else source
+    generator = torch.Generator().manual_seed(seed)
+    model = HRM(config, dtype=dtype, attention=attention, generator=generator)
+    if not isinstance(source, Checkpoint):
+        if n_rows is None:
+            raise CheckpointError("a fresh model has no task rows of its own")
+        return model.to(device), TaskEmbedding(config, n_rows).to(device)
+    model.load_state_dict(source.state)
+    tables = source.tables
+    rows = tables.rows if n_rows is None else tables.mean_row.expand(n_rows, -1)
+    if rows is None:
+        raise CheckpointError("the checkpoint holds no task rows, only their mean")
+    embedding = TaskEmbedding(config, len(rows))
+    embedding.rows.copy_(rows)
+    if embedding.dihedral_rows is not None and tables.dihedral_rows is not None:
+        embedding.dihedral_rows.copy_(tables.dihedral_rows)
+    return model.to(device), embedding.to(device)
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write one file, atomically. Raises CheckpointError."""
+    write_tensors(path, _tensors(checkpoint), _metadata(checkpoint))
+
+
+def save_parts(folder: Path, checkpoint: Checkpoint, max_bytes: int) -> list[Path]:
+    """Write `part-001.safetensors` ... into `folder`, each with at most `max_bytes` of tensors, and remove older parts.
+
+    Returns the parts. Raises CheckpointError, also where a single row is larger than a part.
+    """
+    tensors, metadata = _tensors(checkpoint), _metadata(checkpoint)
+    parts, name = divide(tensors, max_bytes), digest(tensors, metadata)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("*.safetensors"):
+            old.unlink()
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be written: {error.strerror or error}") from None
+    paths = []
+    for number, part in enumerate(parts, 1):
+        paths.append(folder / f"part-{number:03d}.safetensors")
+        about = metadata if number == 1 else {"format": FORMAT}
+        write_tensors(paths[-1], part, about | label(number, len(parts), name))
+    return paths
+
+
+def load_checkpoint(path: Path, *, rows: bool = False) -> Checkpoint:
+    """Read a file or a folder of parts; `rows` also reads the table of task rows, where it was kept.
+
+    Raises CheckpointError, one line, for anything missing, truncated, of another shape or not finite.
+    """
+    files = _files(path)
+    metadata = {file: read_metadata(file) for file in files}
+    for file, about in metadata.items():
+        if about.get("format") != FORMAT:
+            raise CheckpointError(f"{file}: not an hrm-submit checkpoint (a published one needs import-checkpoint first)")
+    first = first_part(str(path), metadata)
+    config, meta = _parse(first, metadata[first])
+    pieces: dict[str, Tensor] = {}
+    for file in files:
+        pieces |= read_tensors(file, lambda name: rows or name.partition(CUT)[0] != f"{_TABLES}rows")
+    tensors = join(str(path), pieces)
+    state = {name.removeprefix(_MODEL): tensor for name, tensor in tensors.items() if name.startswith(_MODEL)}
+    check_state(state, config, str(path))
+    return Checkpoint(config, state, _tables(tensors, config, str(path)), meta)
+
+
+def check_state(state: Mapping[str, Tensor], config: ModelConfig, source: str) -> None:
+    """Raise CheckpointError naming `source` unless `state` is exactly a model of `config`: names, shapes, finite values."""
+    with torch.device("meta"):
+        expected = {name: tuple(tensor.shape) for name, tensor in HRM(config).state_dict().items()}
+    _check(state, expected, source)
+
+
+def _check(tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], source: str, prefix: str = "") -> None:
+    for name, shape in expected.items():
+        fault = None
+        if name not in tensors:
+            fault = "is missing"
+        elif tuple(tensors[name].shape) != shape:
+            fault = f"has shape {tuple(tensors[name].shape)}, its config asks for {shape}"
+        elif not tensors[name].isfinite().all():
+            fault = "has values that are not finite"
+        if fault:
+            raise CheckpointError(f"{source}: tensor {prefix + name!r} {fault}")
+    for name in tensors:
+        if name not in expected:
+            raise CheckpointError(f"{source}: tensor {prefix + name!r} belongs to no model of its config")
+
+
+def _tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    named = {f"{_MODEL}{name}": tensor for name, tensor in checkpoint.state.items()}
+    tables = ((f.name, getattr(checkpoint.tables, f.name)) for f in dataclasses.fields(EmbeddingTables))
+    return named | {f"{_TABLES}{name}": tensor for name, tensor in tables if tensor is not None}
+
+
+def _tables(tensors: Mapping[str, Tensor], config: ModelConfig, source: str) -> EmbeddingTables:
+    width = config.puzzle_emb_ndim
+    found = {name.removeprefix(_TABLES): tensor for name, tensor in tensors.items() if name.startswith(_TABLES)}
+    shapes: dict[str, tuple[int, ...]] = {"mean_row": (width,)}
+    if config.embedding == "shared":
+        shapes["dihedral_rows"] = (DIHEDRAL_ROWS, width)
+    if "rows" in found:
+        shapes["rows"] = (*found["rows"].shape[:1], width)
+    _check(found, shapes, source, prefix=_TABLES)
+    return EmbeddingTables(**found)
+
+
+def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
+    about = dataclasses.asdict(checkpoint.meta)
+    about |= {"config": dataclasses.asdict(checkpoint.config), "embedding": checkpoint.config.embedding}
+    return {"format": FORMAT} | {key: json.dumps(value) for key, value in about.items()}
+
+
+def _parse(file: Path, metadata: Mapping[str, str]) -> tuple[ModelConfig, CheckpointMeta]:
+    try:
+        values: dict[str, Any] = {key: json.loads(text) for key, text in metadata.items() if key not in ("format", "digest")}
+        config = from_dict(ModelConfig, values["config"], where=f"{file}: config")
+        meta = CheckpointMeta(
+            data=tuple(values["data"]),
+            steps=int(values["steps"]),
+            seconds=float(values["seconds"]),
+            hashes=tuple(values["hashes"]),
+            version=str(values["version"]),
+        )
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from None
+    except KeyError as error:
+        raise CheckpointError(f"{file}: its metadata lacks {error}") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{file}: its metadata cannot be read: {error}") from None
+    return config, meta
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    files = sorted(path.glob("*.safetensors"))
+    if not files:
+        raise CheckpointError(f"{path}: holds no .safetensors file")
+    return files

@@ -1,0 +1,1 @@
+"""From a trained model to two attempts: ACT inference over augmented views, un-augmenting, voting."""

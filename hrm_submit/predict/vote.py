@@ -1,0 +1,60 @@
+"""Group equal predictions, rank them, keep two (pass@2).
+
+The rank of a grid is its number of votes; between equals, its mean confidence; between equals again, its shape and cells, so
+that the result never depends on the order in which predictions arrive.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from hrm_submit.arc.task import Grid
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One view's answer, un-augmented: the grid and the mean log-probability (nats per cell, at most 0) of its cells."""
+
+    grid: Grid
+    log_probability: float
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One distinct grid: how many views gave it, and the mean of their log-probabilities."""
+
+    grid: Grid
+    votes: int
+    score: float
+
+    @property
+    def key(self) -> tuple[tuple[int, ...], bytes]:
+        """Equal for equal grids only, and orderable."""
+        return self.grid.shape, self.grid.tobytes()
+
+
+def vote(predictions: Iterable[Prediction]) -> list[Candidate]:
+    """Distinct grids, best first; empty where there are no predictions. Independent of the predictions' order."""
+    groups: dict[tuple[tuple[int, ...], bytes], list[Prediction]] = {}
+    for prediction in predictions:
+        groups.setdefault((prediction.grid.shape, prediction.grid.tobytes()), []).append(prediction)
+    # fsum is exact, so the mean does not depend on the order of its terms.
+    candidates = [Candidate(group[0].grid, len(group), math.fsum(p.log_probability for p in group) / len(group)) for group in groups.values()]
+    return sorted(candidates, key=lambda c: (-c.votes, -c.score, c.key))
+
+
+def two_attempts(candidates: Iterable[Candidate], fallback: tuple[Grid, Grid]) -> tuple[Grid, Grid]:
+    """The two best candidates, filled up from `fallback` by what differs from the first."""
+    grids = [c.grid for c in candidates][:2]
+    for spare in fallback:
+        if len(grids) < 2 and not any(_same(spare, g) for g in grids):
+            grids.append(spare)
+    while len(grids) < 2:
+        grids.append(grids[0] if grids else fallback[0])
+    return grids[0], grids[1]
+
+
+def _same(a: Grid, b: Grid) -> bool:
+    return a.shape == b.shape and a.tobytes() == b.tobytes()

@@ -1,0 +1,98 @@
+"""The answers so far, and the submission file that always shows them: complete and valid from the first write to the last."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hrm_submit.arc.challenges import BrokenTask
+from hrm_submit.arc.submission import Attempts, to_json
+from hrm_submit.arc.task import Grid, Task, make_grid, same_grid
+from hrm_submit.core.errors import SolveError
+from hrm_submit.core.files import write_atomic
+from hrm_submit.core.runfolder import RunRecord
+from hrm_submit.predict.vote import Candidate, two_attempts
+from hrm_submit.solve.fallback import BLANK, fallback_attempts
+
+log = logging.getLogger(__name__)
+
+
+class AnswerBook:
+    """Two attempts for every test output of every task of the file, broken tasks included; fallbacks to begin with."""
+
+    def __init__(self, order: list[str], tasks: Mapping[str, Task], broken: Mapping[str, BrokenTask], output: Path) -> None:
+        self._fallbacks: dict[str, list[Attempts]] = {}
+        for task_id in order:
+            if task_id in tasks:
+                self._fallbacks[task_id] = fallback_attempts(tasks[task_id])
+            else:
+                self._fallbacks[task_id] = [_for_broken(grid) for grid in broken[task_id].test_inputs]
+        self._answers = {task_id: list(attempts) for task_id, attempts in self._fallbacks.items()}
+        self._output = output
+        self._unsaved = True
+        self.answered: set[str] = set()
+        """Tasks for which a model gave at least one candidate."""
+
+    def put(self, task: str, outputs: tuple[tuple[Candidate, ...], ...]) -> None:
+        """Take the best two candidates of each output; an output without candidates keeps what it has."""
+        for k, candidates in enumerate(outputs):
+            if candidates:
+                self._answers[task][k] = two_attempts(candidates, self._fallbacks[task][k])
+                self.answered.add(task)
+        self._unsaved = True
+
+    def restore(self, record: RunRecord) -> set[str]:
+        """Take over the newest predictions of a run folder; returns the tasks whose every output has a final one.
+
+        A prediction that does not fit the challenges (task, output, grid) is left aside.
+        """
+        final: dict[str, set[int]] = {}
+        for line in record.predictions:
+            try:
+                task, k = str(line["task"]), int(line["output"])
+                candidates = tuple(_candidate(c) for c in line["candidates"])
+                if not 0 <= k < len(self._answers[task]):
+                    raise ValueError(f"no output {k}")
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
+                log.warning("run folder: a prediction is left aside: %s", error)
+                continue
+            self.put(task, tuple(candidates if i == k else () for i in range(len(self._answers[task]))))
+            if line.get("final") is True:
+                final.setdefault(task, set()).add(k)
+        return {task for task, outputs in final.items() if len(outputs) == len(self._answers[task])}
+
+    def create(self) -> None:
+        """Write the file for the first time. Raises SolveError where it cannot be written."""
+        try:
+            write_atomic(self._output, to_json(self._answers))
+        except OSError as error:
+            raise SolveError(f"{self._output}: cannot be written: {error.strerror or error}") from None
+        self._unsaved = False
+
+    def save(self) -> str | None:
+        """Bring the file up to date; where that fails the old file stays, and the fault is returned for the run folder."""
+        if not self._unsaved:
+            return None
+        try:
+            write_atomic(self._output, to_json(self._answers))
+        except OSError as error:
+            return f"{self._output}: {error.strerror or error}"
+        self._unsaved = False
+        return None
+
+
+def _for_broken(grid: Grid | None) -> Attempts:
+    first = BLANK if grid is None else grid
+    second = make_grid([[1]])
+    return first, BLANK if same_grid(first, second) else second
+
+
+def _candidate(value: Any) -> Candidate:
+    rows = value["grid"]
+    if not rows or len(rows) > 30 or any(len(row) != len(rows[0]) or not 1 <= len(row) <= 30 for row in rows):
+        raise ValueError("not a grid")
+    if any(type(cell) is not int or not 0 <= cell <= 9 for row in rows for cell in row):
+        raise ValueError("not a grid")
+    return Candidate(make_grid(rows), int(value["votes"]), float(value["score"]))

@@ -1,0 +1,159 @@
+"""`solve` from end to end: check everything, write a valid file, run the supervisor, sum up.
+
+All that wrong input can cause is raised before the first task starts; after that a run always ends with an answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import platform
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hrm_submit import __version__
+from hrm_submit.arc.challenges import read_challenges
+from hrm_submit.core.clock import Clock
+from hrm_submit.core.config import Preset, load_preset, preset_names, read_presets
+from hrm_submit.core.device import list_devices
+from hrm_submit.core.errors import ConfigError, SolveError
+from hrm_submit.core.runfolder import RunWriter, read_run
+from hrm_submit.solve.answers import AnswerBook
+from hrm_submit.solve.watch import Watcher
+
+log = logging.getLogger(__name__)
+
+DEFAULT_PRESET = "nano"
+
+
+@dataclass(frozen=True)
+class SolveRequest:
+    """What `solve` is asked: see the options of the command. Exactly one of `budget` (seconds) and `segments` is given."""
+
+    challenges: Path
+    output: Path
+    run_dir: Path
+    checkpoint: Path | None
+    presets: str
+    budget: float | None
+    segments: int | None
+    devices: str
+    tasks: tuple[str, ...] | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class SolveSummary:
+    """How a run went: tasks of the file, of them answered by the model, finished earlier, and broken (with their faults); seconds."""
+
+    tasks: int
+    answered: int
+    resumed: int
+    faults: tuple[str, ...]
+    seconds: float
+
+    def lines(self) -> list[str]:
+        """For a person."""
+        text = f"{self.answered} of {self.tasks} tasks answered by the model, {self.tasks - self.answered} by fallback, in {self.seconds:.1f} s"
+        if self.resumed:
+            text += f" ({self.resumed} had their final answer from before)"
+        return [text, *(f"answered by fallback: {fault}" for fault in self.faults)]
+
+
+def solve(request: SolveRequest, clock: Clock) -> SolveSummary:
+    """Solve the tasks of a challenges file; `clock` has the run's budget, if it has one. Raises UserError before the first task."""
+    tasks, broken = read_challenges(request.challenges)
+    order = [*tasks, *broken]
+    wanted = _wanted(request, tasks, broken)
+    digest = hashlib.sha256(request.challenges.read_bytes()).hexdigest()
+    book = AnswerBook(order, tasks, broken, request.output)
+    finished: set[str] = set()
+    if (request.run_dir / "run.json").is_file():
+        record = read_run(request.run_dir)
+        if record.run.get("challenges_sha256", digest) != digest:
+            raise SolveError(f"{request.run_dir}: run folder of another challenges file ({record.run.get('challenges')})")
+        finished = book.restore(record)
+    book.create()  # valid from the first second: before torch is imported, weights read or a GPU touched
+    preset = resolve_preset(request.presets, request.checkpoint)
+    run = RunWriter(request.run_dir, clock.elapsed)
+    for line in broken.values():
+        log.warning("%s", line.fault)
+    todo = tuple(tasks[i] for i in wanted if i not in finished)
+
+    from hrm_submit.solve.supervisor import Plan, Supervisor, worker_specs
+
+    devices = list_devices(request.devices)
+    specs, preset = worker_specs(devices, preset, request.checkpoint, request.seed, len(todo), request.segments is not None)
+    run.describe({**_describe(request, preset, digest), "devices": [s.device for s in specs]})
+    run.event("run_start", budget=request.budget, tasks=len(tasks), broken=sorted(broken), resumed=len(finished))
+    run.event("plan", todo=[t.id for t in todo], workers=len(specs), devices=[s.device for s in specs])
+    watcher = Watcher(len(wanted), done=len(wanted) - len(todo))
+    try:
+        Supervisor(Plan(todo, request.budget, request.segments), specs, preset, book, run, clock, watcher).run()
+    finally:
+        watcher.close()
+        fault = book.save()
+        run.event("run_end", answered=len(book.answered), seconds=round(clock.elapsed(), 3), unsaved=fault)
+    if fault:
+        log.error("the last answers could not be written: %s", fault)
+    faults = tuple(b.fault for b in broken.values())
+    return SolveSummary(len(order), len(book.answered), len(finished), faults, clock.elapsed())
+
+
+def resolve_preset(names: str, checkpoint: Path | None) -> Preset:
+    """The preset to run with: what `names` layers (the checkpoint's own preset, or the default one, if empty), and the
+    checkpoint's `[model]`. Raises ConfigError where a named preset asks for another model than the checkpoint has."""
+    if checkpoint is None:
+        return load_preset(names or DEFAULT_PRESET)
+    from hrm_submit.model.weights import load_checkpoint
+
+    loaded = load_checkpoint(checkpoint)
+    if names:
+        fixed = asdict(loaded.config)
+        for name, tables in read_presets(names):
+            for key, value in tables.get("model", {}).items():
+                if key in fixed and fixed[key] != value:
+                    raise ConfigError(f"preset {name}: [model] {key} = {value!r}, but {checkpoint} was trained with {fixed[key]!r}")
+    own = getattr(loaded.meta, "preset", "") if getattr(loaded.meta, "preset", "") in preset_names() else DEFAULT_PRESET
+    return replace(load_preset(names or own), model=loaded.config)
+
+
+def _wanted(request: SolveRequest, tasks: Any, broken: Any) -> list[str]:
+    if request.tasks is None:
+        return list(tasks)
+    unknown = [t for t in request.tasks if t not in tasks and t not in broken]
+    if unknown:
+        raise SolveError(f"{request.challenges}: has no task {', '.join(unknown)}")
+    return [t for t in tasks if t in set(request.tasks)]
+
+
+def _describe(request: SolveRequest, preset: Preset, digest: str) -> dict[str, Any]:
+    return {
+        "command": "solve",
+        "challenges": str(request.challenges),
+        "challenges_sha256": digest,
+        "checkpoint": str(request.checkpoint) if request.checkpoint else None,
+        "presets": request.presets,
+        "config": preset.to_dict(),
+        "seed": request.seed,
+        "budget": request.budget,
+        "segments": request.segments,
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    import numba
+    import numpy
+    import torch
+
+    return {
+        "hrm_submit": __version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": numpy.__version__,
+        "numba": numba.__version__,
+        "platform": f"{sys.platform} {platform.machine()}",
+    }

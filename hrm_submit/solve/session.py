@@ -1,0 +1,165 @@
+"""Test-time training of one task: train, vote, improve the answer on the way, vote for good.
+
+The session is a generator: it yields what the run should know, and its caller sends it on. Time comes from the clock it is
+given, whose budget is the task's share; in fixed-work mode it looks at no clock, so that the same seed gives the same answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from hrm_submit.arc.augment import Augmentation, sample_augmentations
+from hrm_submit.arc.canvas import canvas_side
+from hrm_submit.arc.task import Task
+from hrm_submit.core.clock import Clock
+from hrm_submit.core.config import Preset
+from hrm_submit.model.embedding import TaskEmbedding
+from hrm_submit.model.hrm import HRM
+from hrm_submit.predict.infer import ViewRequest, predict_views
+from hrm_submit.predict.vote import Candidate, vote
+from hrm_submit.solve.messages import Answer, Progress
+from hrm_submit.train.batches import task_batches
+from hrm_submit.train.loop import SegmentReport, train
+
+Outputs = tuple[tuple[Candidate, ...], ...]
+
+
+def task_seed(seed: int, task: str, purpose: str) -> int:
+    """A seed of 63 bits that depends on the run's seed, the task and the purpose, and on nothing else."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{task}/{purpose}".encode()).digest()[:8], "big") >> 1
+
+
+class TaskSession:
+    """One task on one model, whose weights are already those to start from.
+
+    `embedding` needs `n_rows(preset)` rows, set to where a fresh task starts. Exactly one of the clock's budget and
+    `segments` limits the work.
+    """
+
+    def __init__(self, model: HRM, embedding: TaskEmbedding, task: Task, preset: Preset, seed: int, clock: Clock, segments: int | None) -> None:
+        self._model, self._embedding, self._task, self._preset = model, embedding, task, preset
+        self._clock, self._segments = clock, segments
+        self._seed = seed
+        self._side = canvas_side(task)
+        rng = np.random.default_rng(task_seed(seed, task.id, "augmentations"))
+        ttt = preset.ttt
+        self._views = sample_augmentations(task, ttt.augmentations, rng, colours=ttt.colours, dihedral=ttt.dihedral)
+        self._rows = list(range(len(self._views))) if model.cfg.embedding == "augmented" else [0] * len(self._views)
+        self._view_seconds = 0.0
+
+    def run(self) -> Iterator[Progress | Answer]:
+        """Yields progress and answers; the last item is an Answer with `final` set. The caller may stop at any yield."""
+        ttt, done = self._preset.ttt, 0
+        agreed: list[tuple[object, ...]] = []
+        reports: list[SegmentReport] = []
+        next_look = ttt.evaluate_every
+        reason = "share used"
+        for report in self._train():
+            done = report.segment
+            reports.append(report)
+            if self._progress(done) >= 1.0 or done >= ttt.max_segments:
+                break
+            if self._progress(done) < next_look:
+                continue
+            progress = self._summary(done, reports)
+            yield progress
+            if not np.isfinite(progress.loss):
+                reason = "loss is not finite"
+                break
+            outputs = self._vote(max(1, self._preset.vote.views // 4))
+            next_look = max(next_look, self._progress(done)) + ttt.evaluate_every
+            yield Answer(self._task.id, outputs, final=False, segments=done, reason="on the way")
+            agreed = [*agreed, self._settled(outputs)][-ttt.patience :]
+            if len(agreed) == ttt.patience and agreed[0] and all(a == agreed[0] for a in agreed):
+                reason = "votes agree"
+                break
+        if reports:
+            yield self._summary(done, reports)
+        outputs = self._vote(self._affordable_views())
+        yield Answer(self._task.id, outputs, final=True, segments=done, reason=reason)
+
+    def _train(self) -> Iterator[SegmentReport]:
+        ttt, task = self._preset.ttt, self._task
+        rng = np.random.default_rng(task_seed(self._seed, task.id, "batches"))
+        generator = torch.Generator().manual_seed(task_seed(self._seed, task.id, "exploration"))
+        device = str(self._model.tokens.device)
+        batches = task_batches(task.train, self._views, self._rows, self._side, ttt, rng, device)
+        state = {"done": 0}
+        for report in train(self._model, self._embedding, batches, ttt, progress=lambda: self._progress(state["done"]), generator=generator):
+            state["done"] = report.segment
+            yield report
+
+    def _progress(self, done: int) -> float:
+        """0..1: of the segments in fixed-work mode, else of the seconds that the last vote leaves for training."""
+        if self._segments is not None:
+            return done / self._segments
+        share = self._clock.budget or 0.0
+        return min(1.0, self._clock.elapsed() / max(1e-9, share - self._final_vote_seconds()))
+
+    def _final_vote_seconds(self) -> float:
+        """Seconds that the last vote will take, from the speed of the ones before it and with room for noise."""
+        n = min(self._preset.vote.views, len(self._views)) * len(self._task.test)
+        share = self._clock.budget or 0.0
+        # Before the first vote is measured a tenth of the share stands for it; it never takes more than a third.
+        return min(share / 3, 1.25 * n * self._view_seconds if self._view_seconds else share / 10)
+
+    def _affordable_views(self) -> int:
+        if self._segments is not None or not self._view_seconds:
+            return self._preset.vote.views
+        fit = self._clock.remaining() / (1.1 * self._view_seconds * len(self._task.test))
+        return max(1, min(self._preset.vote.views, int(fit)))
+
+    def _vote(self, views: int) -> Outputs:
+        """Candidates of each test output from `views` views, the plain one first and the dihedral ones in turn."""
+        chosen = spread_views(self._views, views)
+        requests = [ViewRequest(grid, self._views[v], self._rows[v]) for grid in self._task.test for v in chosen]
+        before = self._clock.elapsed()
+        predictions = predict_views(self._model, self._embedding, requests, self._side, self._preset.vote)
+        self._view_seconds = (self._clock.elapsed() - before) / len(requests)
+        self._model.train()
+        n = len(chosen)
+        return tuple(tuple(vote(p for p in predictions[k * n : (k + 1) * n] if p is not None)) for k in range(len(self._task.test)))
+
+    def _settled(self, outputs: Outputs) -> tuple[object, ...]:
+        """Both attempts of every output if the first one holds the required share of votes everywhere; else nothing."""
+        for candidates in outputs:
+            votes = sum(c.votes for c in candidates)
+            if not votes or candidates[0].votes < self._preset.ttt.agreement * votes:
+                return ()
+        return tuple(c.key for candidates in outputs for c in candidates[:1])
+
+    def _summary(self, done: int, reports: list[SegmentReport]) -> Progress:
+        """Means since the last summary; empties `reports`. Reading the tensors here is the loop's only wait for the device."""
+        loss = torch.stack([r.loss.float() for r in reports]).mean().item()
+        count = sum(int(r.metrics.count) for r in reports)
+        exact = sum(int(r.metrics.exact_accuracy) for r in reports)
+        reports.clear()
+        return Progress(self._task.id, done, loss, exact / count if count else 0.0)
+
+
+def n_rows(preset: Preset) -> int:
+    """Rows of the task embedding that a session needs: one, or one for each augmentation (published scheme)."""
+    return preset.ttt.augmentations if preset.model.embedding == "augmented" else 1
+
+
+def spread_views(views: list[Augmentation], n: int) -> list[int]:
+    """Indices of `n` of the `views` (or all), dihedral transforms in turn, each transform's in the order given."""
+    queues: dict[int, list[int]] = {}
+    for index, view in enumerate(views):
+        queues.setdefault(view.dihedral, []).append(index)
+    order = [q[k] for k in range(max(map(len, queues.values()))) for _, q in sorted(queues.items()) if k < len(q)]
+    return order[:n]
+
+
+def with_batch(preset: Preset, divisor: int) -> Preset:
+    """`preset` with its batches cut by `divisor`, for a device whose memory did not hold them."""
+    return replace(
+        preset,
+        ttt=replace(preset.ttt, batch_size=max(1, preset.ttt.batch_size // divisor)),
+        vote=replace(preset.vote, batch_size=max(1, preset.vote.batch_size // divisor)),
+    )

@@ -1,0 +1,113 @@
+"""A worker process: one model on one device, one task after the other, every answer sent on at once.
+
+It ends when told to, or when the supervisor is gone. A fault of one task is reported and the worker goes on; memory that
+runs out halves the batch; a broken CUDA context cannot be mended in a process, so the worker then exits to be replaced.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+
+import torch
+
+from hrm_submit.core.clock import Clock
+from hrm_submit.core.device import Runtime, runtime_for
+from hrm_submit.model.weights import build, load_checkpoint
+from hrm_submit.solve.messages import Answer, Assignment, Failed, Progress, Ready, WorkerSpec
+from hrm_submit.solve.session import TaskSession, n_rows, with_batch
+
+log = logging.getLogger(__name__)
+
+MOST_HALVINGS = 3
+
+
+class Worker:
+    """The model of one worker, set back to the weights that tasks start from before each task."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self.spec = spec
+        self.runtime: Runtime = runtime_for(spec.device, spec.preset.device)
+        if spec.device == "cpu":
+            torch.set_num_threads(self.runtime.threads)
+        source = load_checkpoint(spec.checkpoint) if spec.checkpoint else spec.preset.model
+        self._model, self._embedding = build(
+            source,
+            n_rows=n_rows(spec.preset),
+            dtype=getattr(torch, self.runtime.dtype),
+            attention=self.runtime.attention,  # type: ignore[arg-type]
+            seed=spec.seed,
+            device=spec.device,
+        )
+        if self.runtime.compile:
+            self._model.compile_blocks()
+        self._start = [{k: v.clone() for k, v in m.state_dict().items()} for m in (self._model, self._embedding)]
+
+    def solve(self, assignment: Assignment) -> Iterator[Progress | Answer]:
+        """What the session of a task yields; memory that runs out starts it anew with half the batch, in the time left."""
+        clock = Clock(assignment.seconds)
+        divisor = 1
+        while True:
+            try:
+                yield from self._attempt(assignment, clock, divisor)
+                return
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error) or divisor >= 2**MOST_HALVINGS:
+                    raise
+            divisor *= 2
+            log.warning("task %s: out of memory, batch divided by %d", assignment.task.id, divisor)
+            self._model.zero_grad(set_to_none=True)
+            gc.collect()
+            if self.spec.device != "cpu":
+                torch.cuda.empty_cache()
+
+    def _attempt(self, assignment: Assignment, clock: Clock, divisor: int) -> Iterator[Progress | Answer]:
+        for module, state in zip((self._model, self._embedding), self._start, strict=True):
+            module.load_state_dict(state)
+        left = None if assignment.seconds is None else Clock(clock.remaining())
+        session = TaskSession(
+            self._model,
+            self._embedding,
+            assignment.task,
+            with_batch(self.spec.preset, divisor),
+            self.spec.seed,
+            left or Clock(),
+            assignment.segments,
+        )
+        yield from session.run()
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether `error` is memory that ran out, on a GPU or in the CPU's allocator."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+
+
+def one_line(error: BaseException) -> str:
+    """Class and first line of an error."""
+    text = str(error).strip().split("\n", 1)[0]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def worker_main(connection: Connection, spec: WorkerSpec) -> None:
+    """Entry point of the process: `Ready`, then for each Assignment received its messages, until None or a closed pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the supervisor decides what follows
+    try:
+        worker = Worker(spec)
+        connection.send(Ready(worker.runtime.describe()))
+        while (assignment := connection.recv()) is not None:
+            try:
+                for message in worker.solve(assignment):
+                    connection.send(message)
+            except (EOFError, OSError):
+                raise
+            except Exception as error:
+                log.exception("task %s", assignment.task.id)
+                connection.send(Failed(assignment.task.id, one_line(error)))
+                if "CUDA" in str(error) and not out_of_memory(error):
+                    os._exit(3)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return

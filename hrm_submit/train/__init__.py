@@ -1,0 +1,1 @@
+"""Changing weights: optimizers, schedules, batches and the one training loop that pre-training and TTT share."""

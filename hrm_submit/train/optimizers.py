@@ -1,0 +1,101 @@
+"""Who updates what: matrices of the blocks, everything else, and the task embedding's looked-up rows.
+
+Muon and AdamW are torch's own. Adam-atan2 (arXiv:2407.05872), which published HRM trains with and torch lacks, is here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from hrm_submit.core.config import TrainConfig
+from hrm_submit.model.embedding import LookedUp, SparseSignSGD, TaskEmbedding
+from hrm_submit.model.hrm import HRM
+
+log = logging.getLogger(__name__)
+
+
+class AdamAtan2(Optimizer):
+    """Adam with atan2(m, sqrt(v)) for m / (sqrt(v) + eps): bounded, scale free, no epsilon (arXiv:2407.05872). Decoupled weight decay."""
+
+    def __init__(self, params: Iterable[Any], lr: float, betas: tuple[float, float], weight_decay: float) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """One update of every parameter that has a gradient."""
+        for group in self.param_groups:
+            beta1, beta2 = group["betas"]
+            params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
+            for p in params:
+                if not self.state[p]:
+                    self.state[p].update(step=0, m=torch.zeros_like(p), v=torch.zeros_like(p))
+                self.state[p]["step"] += 1
+            grads = [cast(Tensor, p.grad) for p in params]
+            m, v = [self.state[p]["m"] for p in params], [self.state[p]["v"] for p in params]
+            torch._foreach_lerp_(m, grads, 1 - beta1)
+            torch._foreach_mul_(v, beta2)
+            torch._foreach_addcmul_(v, grads, grads, value=1 - beta2)
+            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+            step = self.state[params[0]]["step"]
+            for p, first, second in zip(params, m, v, strict=True):
+                p.add_(torch.atan2(first / (1 - beta1**step), (second / (1 - beta2**step)).sqrt()), alpha=-group["lr"])
+
+
+class Optimizers:
+    """The optimizers of one model and its task embedding, behind one `step`."""
+
+    def __init__(self, model: HRM, embedding: TaskEmbedding, config: TrainConfig) -> None:
+        self.config = config
+        blocks = {id(p) for level in (model.H_level, model.L_level) for p in level.parameters() if p.ndim == 2}
+        matrices = [p for p in model.parameters() if id(p) in blocks]
+        rest = [p for p in model.parameters() if id(p) not in blocks]
+        self._params = [*matrices, *rest]
+        self._dense: list[Optimizer] = []
+        self._rates: list[float] = []
+        betas = (config.beta1, config.beta2)
+        if config.optimizer == "adam_atan2":
+            self._add(AdamAtan2(self._params, config.lr, betas, config.weight_decay), config.lr)
+        elif config.optimizer == "muon" and hasattr(torch.optim, "Muon"):
+            self._add(torch.optim.Muon(matrices, lr=config.muon_lr, weight_decay=config.weight_decay), config.muon_lr)
+            self._add(self._adamw(rest, betas), config.lr)
+        else:
+            if config.optimizer == "muon":
+                log.warning("torch %s has no Muon: AdamW takes its place", torch.__version__)
+            self._add(self._adamw(self._params, betas), config.lr)
+        self._sparse = SparseSignSGD(embedding)
+        # float16 gradients underflow without scaling; the scaler is a no-op for other formats.
+        self._scaler = torch.amp.GradScaler(model.tokens.device.type, enabled=model.dtype == torch.float16)
+
+    def _adamw(self, params: list[Tensor], betas: tuple[float, float]) -> Optimizer:
+        return torch.optim.AdamW(params, lr=self.config.lr, betas=betas, weight_decay=self.config.weight_decay, fused=True)
+
+    def _add(self, optimizer: Optimizer, rate: float) -> None:
+        self._dense.append(optimizer)
+        self._rates.append(rate)
+
+    def step(self, loss: Tensor, factor: float, looked_up: LookedUp | None) -> None:
+        """Back-propagate `loss` (a scalar), update all weights at `factor` times the configured rates, clear the gradients."""
+        self._scaler.scale(loss).backward()
+        if self.config.grad_clip:
+            for optimizer in self._dense:
+                self._scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(self._params, self.config.grad_clip)
+        for optimizer, rate in zip(self._dense, self._rates, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * factor
+            self._scaler.step(optimizer)
+            optimizer.zero_grad(set_to_none=True)
+        if looked_up is not None and looked_up.rows.grad is not None:
+            if self._scaler.is_enabled():
+                # Only the sign counts, so a scaled gradient needs no unscaling; an overflowed one has no sign to trust.
+                looked_up.rows.grad.nan_to_num_(0.0, 0.0, 0.0)
+            self._sparse.step(looked_up, self.config.embedding_lr * factor, self.config.embedding_weight_decay)
+        self._scaler.update()

@@ -1,0 +1,195 @@
+"""The canvas: against the published layout written out in numpy, its inverse, and a brute-force decoder."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from hrm_submit.arc.augment import Augmentation, augmentation_arrays
+from hrm_submit.arc.canvas import EOS, FULL_SIDE, PAD, PackedPairs, decode, encode, encode_inputs, position_ids, sample_offsets
+from hrm_submit.arc.task import Pair, make_grid
+from hrm_submit.core.errors import DataError
+from tests.arc.strategies import augmentations, grids, pairs, plain_canvas
+
+quick = settings(max_examples=60, deadline=None)
+
+
+def draw(pair, augmentation, side):
+    transforms, colours, offsets = augmentation_arrays([augmentation])
+    return encode(PackedPairs.from_pairs([pair]), np.zeros(1, dtype=int), transforms, colours, offsets, side)
+
+
+def place(data, grid, side):
+    rows, columns = grid.shape
+    return data.draw(st.integers(0, side - rows)), data.draw(st.integers(0, side - columns))
+
+
+def outside_border(shape, offset, side):
+    """True where a token is neither of the grid nor of the border that ends it."""
+    (top, left), (rows, columns) = offset, shape
+    free = np.ones((side + 1, side + 1), dtype=bool)
+    free[top : top + rows + 1, left : left + columns] = False
+    free[top : top + rows, left : left + columns + 1] = False
+    return free[:side, :side]
+
+
+def test_canvas_as_drawn_by_hand():
+    tokens = encode_inputs([make_grid([[0, 9], [3, 1]])], [Augmentation()], 4)
+    assert tokens.reshape(4, 4).tolist() == [[2, 11, 1, 0], [5, 3, 1, 0], [1, 1, 0, 0], [0, 0, 0, 0]]
+    moved = encode_inputs([make_grid([[0, 9], [3, 1]])], [Augmentation(offset=(1, 2))], 4)
+    assert moved.reshape(4, 4).tolist() == [[0, 0, 0, 0], [0, 0, 2, 11], [0, 0, 5, 3], [0, 0, 1, 1]]
+
+
+@quick
+@given(st.data(), pairs(), augmentations)
+def test_batch_equals_published_layout_of_each_augmented_grid(data, pair, augmentation):
+    wanted = [augmentation.apply(pair.input), augmentation.apply(pair.output)]
+    extent = np.max([grid.shape for grid in wanted], axis=0)
+    side = data.draw(st.integers(int(extent.max()), FULL_SIDE))
+    offset = place(data, np.zeros(extent), side)
+    moved = Augmentation(augmentation.dihedral, augmentation.colours, offset)
+    for tokens, grid in zip(draw(pair, moved, side), wanted, strict=True):
+        assert tokens.dtype == np.uint8
+        assert np.array_equal(tokens.reshape(side, side), plain_canvas(grid, offset, side))
+
+
+@quick
+@given(st.lists(pairs(8), min_size=1, max_size=5), st.integers(8, 30), st.integers(0, 2**32 - 1))
+def test_each_example_of_a_batch_is_drawn_from_its_own_pair(given_pairs, side, seed):
+    rng = np.random.default_rng(seed)
+    packed = PackedPairs.from_pairs(given_pairs)
+    index = rng.integers(0, len(packed), 20)
+    views = [Augmentation(int(d), tuple(rng.permutation(10).tolist())) for d in rng.integers(0, 8, 20)]
+    transforms, colours, _ = augmentation_arrays(views)
+    offsets = sample_offsets(packed, index, transforms, side, rng)
+    inputs, labels = encode(packed, index, transforms, colours, offsets, side)
+    for b, view in enumerate(views):
+        pair, offset = given_pairs[index[b]], tuple(offsets[b])
+        assert np.array_equal(inputs[b].reshape(side, side), plain_canvas(view.apply(pair.input), offset, side))
+        assert np.array_equal(labels[b].reshape(side, side), plain_canvas(view.apply(pair.output), offset, side))
+
+
+@quick
+@given(st.data(), grids(), augmentations, st.integers(0, 2**32 - 1))
+def test_decode_undoes_encode_whatever_lies_beyond_the_border(data, grid, augmentation, seed):
+    shown = augmentation.apply(grid)
+    side = data.draw(st.integers(max(grid.shape), FULL_SIDE))
+    offset = place(data, shown, side)
+    moved = Augmentation(augmentation.dihedral, augmentation.colours, offset)
+    tokens = encode_inputs([grid], [moved], side).reshape(side, side)
+    free = outside_border(shown.shape, offset, side)
+    noise = np.random.default_rng(seed).integers(0, 12, (side, side))
+    tokens = np.where(free, noise, tokens).reshape(1, -1)
+    (decoded,) = decode(tokens, np.array([offset]), side)
+    assert decoded is not None
+    assert np.array_equal(moved.invert(decoded), grid)
+
+
+@quick
+@given(st.integers(1, 6), st.integers(0, 2**32 - 1))
+def test_decode_finds_the_largest_anchored_rectangle(side, seed):
+    rng = np.random.default_rng(seed)
+    tokens = rng.choice([0, 1, 2, 5, 11, 12], (1, side * side), p=[0.05, 0.05, 0.3, 0.3, 0.25, 0.05])
+    top, left = rng.integers(0, side, 2)
+    sheet = tokens.reshape(side, side)
+    best = (0, 0, 0)
+    for rows in range(1, side - top + 1):
+        for columns in range(1, side - left + 1):
+            cells = sheet[top : top + rows, left : left + columns]
+            if ((cells >= 2) & (cells <= 11)).all():
+                best = max(best, (rows * columns, rows, columns))
+    (decoded,) = decode(tokens, np.array([[top, left]]), side)
+    if best[0] == 0:
+        assert decoded is None
+    else:
+        assert decoded is not None
+        assert decoded.tolist() == (sheet[top : top + best[1], left : left + best[2]] - 2).tolist()
+
+
+@pytest.mark.parametrize("token", [PAD, EOS, 12])
+def test_no_colour_at_the_offset_is_no_grid(token):
+    tokens = np.full((1, 9), 4)
+    tokens[0, 4] = token
+    assert decode(tokens, np.array([[1, 1]]), 3) == [None]
+
+
+@given(grids(), st.data())
+@quick
+def test_crop_and_full_canvas_give_each_token_the_same_position(grid, data):
+    side = data.draw(st.integers(max(grid.shape), FULL_SIDE))
+    cropped = encode_inputs([grid], [Augmentation()], side)[0]
+    full = encode_inputs([grid], [Augmentation()], FULL_SIDE)[0]
+    assert position_ids(FULL_SIDE).tolist() == list(range(FULL_SIDE**2))
+    assert np.array_equal(full[position_ids(side)], cropped)
+    left_out = np.setdiff1d(position_ids(FULL_SIDE), position_ids(side))
+    assert (full[left_out] <= EOS).all()
+
+
+def test_position_ids_of_a_small_canvas():
+    assert position_ids(2).tolist() == [0, 1, 30, 31]
+
+
+def test_test_inputs_have_empty_labels():
+    transforms, colours, offsets = augmentation_arrays([Augmentation(1)])
+    packed = PackedPairs.from_inputs([make_grid([[1, 2, 3]])])
+    inputs, labels = encode(packed, np.zeros(1, dtype=int), transforms, colours, offsets, 3)
+    assert inputs.reshape(3, 3).tolist() == [[5, 1, 0], [4, 1, 0], [3, 1, 0]]
+    assert not labels.any()
+
+
+@quick
+@given(st.lists(pairs(12), min_size=1, max_size=4), st.integers(0, 2**32 - 1))
+def test_sampled_offsets_fit_and_reach_every_place(given_pairs, seed):
+    rng = np.random.default_rng(seed)
+    packed = PackedPairs.from_pairs(given_pairs)
+    assume(packed.shapes.max() >= 2)
+    index = rng.integers(0, len(packed), 400)
+    transforms = rng.integers(0, 8, 400)
+    side = int(packed.shapes.max()) + 1
+    offsets = sample_offsets(packed, index, transforms, side, rng)
+    largest = np.zeros(2, dtype=int)
+    for i, transform, offset in zip(index, transforms, offsets, strict=True):
+        view = Augmentation(int(transform))
+        extents = [view.apply(grid).shape for grid in (given_pairs[i].input, given_pairs[i].output)]
+        room = side - np.max(extents, axis=0)
+        assert (offset >= 0).all()
+        assert (offset <= room).all()
+        largest = np.maximum(largest, offset == room)
+    assert largest.all()
+
+
+def test_a_grid_that_does_not_fit_is_named():
+    pair = Pair(make_grid(np.zeros((2, 3))), make_grid(np.zeros((1, 1))))
+    with pytest.raises(DataError, match=r"pair 0: a grid does not fit a canvas of side 2 at row 0, column 0"):
+        draw(pair, Augmentation(), 2)
+    with pytest.raises(DataError, match=r"side 3 at row 2, column 0"):
+        draw(pair, Augmentation(offset=(2, 0)), 3)
+    draw(pair, Augmentation(offset=(1, 0)), 3)
+    with pytest.raises(DataError, match=r"pair 0: \[3, 2\] cells do not fit a canvas of side 2"):
+        sample_offsets(PackedPairs.from_pairs([pair]), np.array([0]), np.array([1]), 2, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    "change", [{"index": [1]}, {"index": [-1]}, {"dihedral": [8]}, {"colours": [[10] * 10]}, {"offsets": [[-1, 0]]}, {"offsets": [[0]]}]
+)
+def test_arguments_out_of_range_never_reach_compiled_code(change):
+    arguments = {"index": [0], "dihedral": [0], "colours": [list(range(10))], "offsets": [[0, 0]]} | change
+    packed = PackedPairs.from_inputs([make_grid([[1]])])
+    with pytest.raises(ValueError, match=r"out of range|do not go with"):
+        encode(packed, *(np.array(arguments[name]) for name in ("index", "dihedral", "colours", "offsets")), 3)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "offset", "side"), [((1, 8), (0, 0), 3), ((1, 9), (3, 0), 3), ((1, 9), (0, -1), 3), ((1, 9), (0, 0), 31)]
+)
+def test_decode_refuses_what_is_no_canvas(tokens, offset, side):
+    with pytest.raises(ValueError, match="side"):
+        decode(np.zeros(tokens, dtype=np.uint8), np.array([offset]), side)
+
+
+def test_an_empty_batch_is_empty():
+    transforms, colours, offsets = augmentation_arrays([])
+    packed = PackedPairs.from_inputs([make_grid([[1]])])
+    inputs, labels = encode(packed, np.zeros(0, dtype=int), transforms, colours, offsets, 4)
+    assert inputs.shape == labels.shape == (0, 16)
+    assert decode(inputs, offsets, 4) == []

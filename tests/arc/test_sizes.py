@@ -1,0 +1,89 @@
+"""Predicted output sizes: each rule on a task made for it, by hand."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from hrm_submit.arc.sizes import canvas_side, output_shapes
+from hrm_submit.arc.task import Pair, Task, make_grid
+from tests.arc.strategies import tasks
+
+
+def blank(rows, columns):
+    return make_grid(np.zeros((rows, columns)))
+
+
+def task_of(shapes, test):
+    """A task of grids of colour 0 with the (input, output) shapes given."""
+    return Task("t", tuple(Pair(blank(*i), blank(*o)) for i, o in shapes), (blank(*test),))
+
+
+@pytest.mark.parametrize(
+    ("shapes", "test", "shape", "side"),
+    [
+        # three times the input, per axis
+        ([((3, 3), (9, 9)), ((4, 2), (12, 6))], (5, 4), (15, 12), 15),
+        # a rational multiple, and another on the other axis
+        ([((4, 6), (6, 2)), ((6, 3), (9, 1))], (8, 9), (12, 3), 12),
+        # the same whatever the input
+        ([((9, 9), (3, 4)), ((7, 5), (3, 4))], (11, 6), (3, 4), 11),
+        # two rows and columns more
+        ([((3, 4), (5, 6)), ((5, 7), (7, 9))], (9, 9), (11, 11), 11),
+        # the square
+        ([((2, 2), (4, 4)), ((3, 3), (9, 9))], (4, 4), (16, 16), 16),
+        # rows become columns
+        ([((3, 7), (7, 3)), ((5, 4), (4, 5))], (12, 2), (2, 12), 12),
+        # clipped to what a grid can be
+        ([((3, 3), (9, 9)), ((4, 4), (12, 12))], (12, 12), (30, 30), 30),
+    ],
+)
+def test_rules_on_sides(shapes, test, shape, side):
+    task = task_of(shapes, test)
+    assert output_shapes(task, task.test[0])[0] == shape
+    assert canvas_side(task) == side
+
+
+def test_where_several_rules_fit_the_canvas_holds_them_all():
+    # one demonstration, 3 -> 9: three times, always 9, six more, or the square
+    task = task_of([((3, 3), (9, 9))], (5, 5))
+    assert output_shapes(task, task.test[0])[0] == (15, 15)
+    assert {(15, 15), (9, 9), (11, 11), (25, 25), (15, 9)} <= set(output_shapes(task, task.test[0]))
+    assert canvas_side(task) == 25
+
+
+def test_a_side_that_counts_colours():
+    def coloured(n):
+        return make_grid([[*range(1, n + 1)] + [0] * (5 - n)])
+
+    task = Task("t", tuple(Pair(coloured(n), blank(5 * n, 5 * n)) for n in (1, 2, 3)), (coloured(4),))
+    assert output_shapes(task, task.test[0])[0] == (20, 20)
+    assert canvas_side(task) == 20
+
+
+def test_a_line_through_two_places_that_misses_zero_is_chance():
+    # rows 4 -> 9 and 5 -> 11 are on the line 2n + 1; a third place on it makes it a rule, one off it breaks it
+    two = [((3, 4), (9, 3)), ((4, 5), (11, 4))]
+    assert output_shapes(task_of(two, (3, 7)), blank(3, 7)) == []
+    three = [*two, ((2, 6), (13, 2))]
+    assert output_shapes(task_of(three, (3, 7)), blank(3, 7))[0][0] == 15
+    assert output_shapes(task_of([*two, ((2, 6), (12, 2))], (3, 7)), blank(3, 7)) == []
+
+
+def test_without_a_rule_the_canvas_holds_what_was_seen():
+    task = task_of([((3, 3), (2, 7)), ((3, 3), (5, 4)), ((4, 4), (1, 11))], (6, 6))
+    assert output_shapes(task, task.test[0]) == []
+    assert canvas_side(task) == 11
+
+
+def test_a_task_without_tests_has_a_canvas():
+    assert canvas_side(Task("t", (Pair(blank(2, 3), blank(4, 1)),), ())) == 4
+
+
+@settings(max_examples=60, deadline=None)
+@given(tasks())
+def test_the_canvas_holds_every_grid_and_every_prediction(task):
+    side = canvas_side(task)
+    predicted = [s for grid in task.test for shape in output_shapes(task, grid) for s in shape]
+    seen = [s for grid in task.grids() for s in grid.shape]
+    assert side == max(seen + predicted) <= 30
+    assert min([1, *predicted]) == 1

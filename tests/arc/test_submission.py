@@ -1,0 +1,125 @@
+"""The submission format: what is written is valid and read back; each fault of a file is one line."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hrm_submit.arc.submission import faults, file_faults, load_submission, to_json
+from hrm_submit.arc.task import Pair, Task, make_grid
+from hrm_submit.core.errors import DataError
+from tests.arc.strategies import grids
+
+GRID = [[1, 2], [3, 4]]
+ANSWER = {"attempt_1": GRID, "attempt_2": [[0]]}
+TASKS = {
+    "a": Task("a", (Pair(make_grid([[1]]), make_grid([[1]])),), (make_grid([[1]]),)),
+    "b": Task("b", (Pair(make_grid([[1]]), make_grid([[1]])),), (make_grid([[1]]), make_grid([[2]]))),
+}
+GOOD = {"a": [ANSWER], "b": [ANSWER, ANSWER]}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.dictionaries(st.text(max_size=6), st.lists(st.tuples(grids(), grids()), min_size=1, max_size=3), min_size=1, max_size=3))
+def test_what_is_written_is_valid_and_read_back(tmp_path_factory, answers):
+    path = tmp_path_factory.mktemp("submission") / "submission.json"
+    path.write_text(to_json(answers))
+    assert file_faults(path, {task_id: len(outputs) for task_id, outputs in answers.items()}) == []
+    read = load_submission(path)
+    assert list(read) == list(answers)
+    for task_id, outputs in answers.items():
+        assert [[g.tolist() for g in attempts] for attempts in read[task_id]] == [[g.tolist() for g in attempts] for attempts in outputs]
+
+
+def test_the_format_is_kaggles():
+    text = to_json({"a": [(make_grid([[1]]), make_grid([[2, 3]]))]})
+    assert json.loads(text) == {"a": [{"attempt_1": [[1]], "attempt_2": [[2, 3]]}]}
+
+
+def test_a_good_submission_has_no_faults():
+    assert faults(GOOD, TASKS) == []
+    assert faults(GOOD, {"a": 1, "b": 2}) == []
+
+
+def attempt(value):
+    return {**GOOD, "a": [{"attempt_1": GRID, "attempt_2": value}]}
+
+
+@pytest.mark.parametrize(
+    ("submission", "lines"),
+    [
+        ([], ["should be an object of answers by task id, not a list"]),
+        ({}, ["task a: is missing", "task b: is missing"]),
+        ({"a": [ANSWER]}, ["task b: is missing"]),
+        ({**GOOD, "c": [ANSWER]}, ["task c: is not among the challenges"]),
+        ({**GOOD, "a": ANSWER}, ["task a: answers: should be a list, not an object"]),
+        ({**GOOD, "b": [ANSWER]}, ["task b: has answers for 1 test inputs, not 2"]),
+        ({**GOOD, "a": [ANSWER, ANSWER]}, ["task a: has answers for 2 test inputs, not 1"]),
+        ({**GOOD, "a": []}, ["task a: has answers for 0 test inputs, not 1"]),
+        ({**GOOD, "b": [ANSWER, [GRID, GRID]]}, ["task b: output 1: should be an object, not a list"]),
+        ({**GOOD, "a": [{"attempt_1": GRID}]}, ['task a: output 0: has no "attempt_2"']),
+        ({**GOOD, "a": [{}]}, ['task a: output 0: has no "attempt_1"', 'task a: output 0: has no "attempt_2"']),
+        (attempt(None), ["task a: output 0 attempt_2: should be a list of rows, not null"]),
+        (attempt([]), ["task a: output 0 attempt_2: has no rows"]),
+        (attempt([[]]), ["task a: output 0 attempt_2: row 0 has no cells"]),
+        (attempt([[1, 2], [3]]), ["task a: output 0 attempt_2: row 1 has 1 cells, row 0 has 2"]),
+        (attempt([[1]] * 31), ["task a: output 0 attempt_2: has 31 rows, more than 30"]),
+        (attempt([[1] * 31]), ["task a: output 0 attempt_2: has 31 columns, more than 30"]),
+        (attempt([[10]]), ["task a: output 0 attempt_2: row 0, column 0 is 10, not a whole number within 0..9"]),
+        (attempt([[-1]]), ["task a: output 0 attempt_2: row 0, column 0 is -1, not a whole number within 0..9"]),
+        (attempt([[True]]), ["task a: output 0 attempt_2: row 0, column 0 is true, not a whole number within 0..9"]),
+        (attempt([[1.0]]), ["task a: output 0 attempt_2: row 0, column 0 is 1.0, not a whole number within 0..9"]),
+        (attempt([["1"]]), ['task a: output 0 attempt_2: row 0, column 0 is "1", not a whole number within 0..9']),
+    ],
+)
+def test_each_fault_is_one_line(tmp_path, submission, lines):
+    assert faults(submission, TASKS) == lines
+    path = tmp_path / "submission.json"
+    path.write_text(json.dumps(submission))
+    assert file_faults(path, TASKS) == [f"{path}: {line}" for line in lines]
+
+
+def test_every_fault_is_listed():
+    bad = {"a": [{"attempt_1": [[77]], "attempt_2": []}], "x": 1}
+    assert faults(bad, TASKS) == [
+        "task a: output 0 attempt_1: row 0, column 0 is 77, not a whole number within 0..9",
+        "task a: output 0 attempt_2: has no rows",
+        "task b: is missing",
+        "task x: is not among the challenges",
+    ]
+
+
+def test_an_id_given_twice_is_a_fault(tmp_path):
+    path = tmp_path / "submission.json"
+    answer = json.dumps([ANSWER])
+    path.write_text(f'{{"a": {answer}, "a": {answer}}}')
+    assert file_faults(path, {"a": 1}) == [f"{path}: task a: appears twice"]
+    with pytest.raises(DataError, match="task a: appears twice"):
+        load_submission(path)
+
+
+def test_a_file_that_cannot_be_read_is_one_fault(tmp_path):
+    path = tmp_path / "submission.json"
+    assert file_faults(path, TASKS) == [f"{path}: no such file"]
+    path.write_text(json.dumps(GOOD)[:-9])
+    (line,) = file_faults(path, TASKS)
+    assert line.startswith(f"{path}: not JSON: line 1, column ")
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ([1], "should be an object of answers by task id, not a list"),
+        ({}, "has no tasks"),
+        ({"a": 1}, "task a: answers: should be a list, not 1"),
+        ({"a": [{"attempt_1": GRID}]}, 'task a: output 0: has no "attempt_2"'),
+        (attempt([[1], [2, 3]]), "task a: output 0 attempt_2: row 1 has 2 cells, row 0 has 1"),
+    ],
+)
+def test_a_malformed_submission_is_not_scored(tmp_path, content, fault):
+    path = tmp_path / "submission.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError) as caught:
+        load_submission(path)
+    assert str(caught.value) == f"{path}: {fault}"
