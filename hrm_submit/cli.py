@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from hrm_submit.core.errors import ConfigError, UserError
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     clock = Clock()
+    # Threads that spin while they wait take the cores from other workers; must be set before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
@@ -33,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="hrm-submit", description="Solve ARC tasks with a Hierarchical Reasoning Model, inside a time limit.")
+    parser = argparse.ArgumentParser(
+        prog="hrm-submit", description="Solve ARC tasks with a Hierarchical Reasoning Model, inside a time limit."
+    )
     parser.add_argument("--version", action="version", version=f"hrm-submit {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
@@ -44,7 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     limit = solve.add_mutually_exclusive_group(required=True)
     limit.add_argument("--time-budget", metavar="11h30m", help="end within this time, whatever happens")
     limit.add_argument("--segments-per-task", type=int, metavar="N", help="fixed work: same seed, same file")
-    solve.add_argument("--run-dir", type=Path, metavar="D", help="run folder; a killed run goes on from its own (default: OUTPUT with .run)")
+    solve.add_argument(
+        "--run-dir", type=Path, metavar="D", help="run folder; a killed run goes on from its own (default: OUTPUT with .run)"
+    )
     solve.add_argument("--preset", default="", metavar="NAME[,NAME]", help="layered left to right (default: the checkpoint's, else nano)")
     solve.add_argument("--devices", default="auto", metavar="auto|cpu|cuda:0,...")
     solve.add_argument("--tasks", metavar="ID,ID", help="solve only these; all others are answered by fallback")
@@ -60,6 +67,23 @@ def _parser() -> argparse.ArgumentParser:
     validate.add_argument("--submission", type=Path, required=True, metavar="F")
     validate.add_argument("--challenges", type=Path, required=True, metavar="F")
     validate.set_defaults(run=_validate)
+
+    train = commands.add_parser("pretrain", help="train on ARC tasks; leaves a checkpoint to solve with")
+    train.add_argument("--preset", required=True, metavar="NAME[,NAME]")
+    train.add_argument("--data", required=True, metavar="NAME|F[:demos][:weight],...", help="what to train on")
+    total = train.add_mutually_exclusive_group(required=True)
+    total.add_argument("--time-budget", metavar="20m", help="in all, earlier turns included")
+    total.add_argument("--segments", type=int, metavar="N", help="in all, earlier turns included")
+    train.add_argument("--out", type=Path, required=True, metavar="D", help="state, metrics and checkpoints")
+    train.add_argument("--resume", action="store_true", help="go on from the state in D")
+    train.add_argument("--from", dest="start_from", type=Path, metavar="F", help="weights to start from, with fresh optimizers")
+    train.add_argument("--export-parts", metavar="15MiB", help="write checkpoints as folders of parts of at most this size")
+    train.add_argument("--validate", metavar="NAME|F", help="measure pass@2 by votes on this set; it is never trained on")
+    train.add_argument("--every", default="10m", metavar="10m", help="how often to validate (default: 10m)")
+    train.add_argument("--devices", default="auto", metavar="auto|cpu|cuda:0")
+    train.add_argument("--threads", type=int, metavar="N", help="CPU threads of each process (default: all cores, shared by the ranks)")
+    train.add_argument("--seed", type=int, default=0, metavar="N")
+    train.set_defaults(run=_pretrain)
 
     convert = commands.add_parser("import-checkpoint", help="turn a published HRM checkpoint into ours")
     convert.add_argument("--weights", type=Path, required=True, metavar="F.pt")
@@ -112,6 +136,31 @@ def _validate(args: argparse.Namespace, clock: Clock) -> int:
     for fault in faults:
         print(fault)
     return 1 if faults else 0
+
+
+def _pretrain(args: argparse.Namespace, clock: Clock) -> int:
+    from hrm_submit.train.prepare import parse_size, pretrain_from_options
+
+    if args.segments is not None and args.segments < 1:
+        raise ConfigError(f"--segments must be at least 1, not {args.segments}")
+    ended = pretrain_from_options(
+        clock,
+        presets=args.preset,
+        data=args.data,
+        out=args.out,
+        budget=parse_duration(args.time_budget) if args.time_budget else None,
+        segments=args.segments,
+        resume=args.resume,
+        start_from=args.start_from,
+        export_parts=parse_size(args.export_parts) if args.export_parts else None,
+        validate=args.validate,
+        every=parse_duration(args.every),
+        devices=args.devices,
+        threads=args.threads,
+        seed=args.seed,
+    )
+    print(ended)
+    return 0
 
 
 def _import_checkpoint(args: argparse.Namespace, clock: Clock) -> int:

@@ -175,19 +175,20 @@ class _ContentHash:
         self._colours = keys[MAX_SIDE * MAX_SIDE :]
         self._n_pairs = len(task.train)
         grids = list(task.grids())
-        # sums[d, g, c]: the keys of the places that colour c takes in grid g under transform d
+        # sums[d, g, c]: the keys of the places that colour c takes in grid g under transform d; 0 is a colour as any other,
+        # so that these tell grids of different shapes apart too
         self._sums = np.zeros((N_DIHEDRAL, len(grids), N_COLOURS), dtype=np.uint64)
-        self._shapes = np.zeros((N_DIHEDRAL, len(grids)), dtype=np.uint64)
         for d in range(N_DIHEDRAL):
             for g, grid in enumerate(grids):
                 turned = dihedral(grid, d)
                 np.add.at(self._sums[d, g], turned.ravel(), self._places[: turned.shape[0], : turned.shape[1]].ravel())
-                self._shapes[d, g] = turned.shape[0] * (MAX_SIDE + 1) + turned.shape[1]
 
     def of(self, transforms: npt.NDArray[np.int64], tables: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
         """Hashes (B,) under transforms (B,) and colour tables (B, 10)."""
-        grids = (self._sums[transforms] * self._colours[tables][:, None, :]).sum(axis=2, dtype=np.uint64)
-        grids = _mix(grids + _mix(self._shapes[transforms]))
+        grids = np.empty((len(tables), self._sums.shape[1]), dtype=np.uint64)
+        for d in range(N_DIHEDRAL):
+            here = transforms == d
+            grids[here] = _mix(self._colours[tables[here]] @ self._sums[d].T)
         inputs, outputs = grids[:, 0 : 2 * self._n_pairs : 2], grids[:, 1 : 2 * self._n_pairs : 2]
         tests = grids[:, 2 * self._n_pairs :]
         # sums over mixed terms forget the order of pairs and of test inputs, and nothing else

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,5 @@ def shown(value: Any) -> str:
 def _object(pairs: list[tuple[str, Any]]) -> JsonObject:
     content = JsonObject(pairs)
     if len(content) < len(pairs):
-        keys = [key for key, _ in pairs]
-        content.duplicates = tuple(key for key in content if keys.count(key) > 1)
+        content.duplicates = tuple(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)
     return content

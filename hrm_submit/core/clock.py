@@ -18,7 +18,7 @@ def parse_duration(text: str) -> float:
     """Seconds of `"11h30m"`, `"20m"`, `"90s"`, `"2m30s"` or `"90"`. Raises ConfigError, also for nothing and for zero."""
     match = _DURATION.fullmatch(text.strip().lower())
     seconds = sum(float(match[unit] or 0) * size for unit, size in (("h", 3600), ("m", 60), ("s", 1))) if match else 0.0
-    if seconds <= 0:
+    if not 0 < seconds < float("inf"):
         raise ConfigError(f"not a duration: {text!r}; write it as 11h30m, 20m or 90s")
     return seconds
 

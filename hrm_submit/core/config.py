@@ -8,6 +8,7 @@ Field names of `ModelConfig` are those of the published HRM wherever it has them
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 import typing
 from collections.abc import Mapping
@@ -97,9 +98,13 @@ class TrainConfig:
     """`permute`: all but 0 (published); `permute_input`: also keeps colours that only outputs have; `fixed`: none."""
     translate: bool = True
     """Random placement on the canvas where there is room (published)."""
+    augmentations: int = 1000
+    """Augmented versions of each task, itself among them, that training (and at test time the votes) draw from."""
+    max_side: int = 30
+    """Pre-training leaves out tasks that need a larger canvas than this side; test-time training takes every task."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "segments"):
+        for name in ("batch_size", "segments", "augmentations", "max_side"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("lr", "muon_lr", "embedding_lr", "weight_decay", "embedding_weight_decay", "grad_clip", "warmup_steps"):
@@ -108,28 +113,31 @@ class TrainConfig:
         for name in ("ema", "decay_fraction", "lr_min_ratio"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must lie within 0..1, not {getattr(self, name)}")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
 class TTTConfig(TrainConfig):
     """Test-time training of one task: table `[ttt]`."""
 
-    augmentations: int = 512
-    """Augmented versions of the task, itself among them, that training and votes draw from."""
     max_segments: int = 1_000_000
     """Most training segments that a task gets, however much time it has."""
     evaluate_every: float = 0.1
     """Share of a task's time (or segments) between two evaluations: each votes anew and improves the answer on disk."""
     patience: int = 4
     """Stop early when this many evaluations in a row gave the same first attempts, each with at least `agreement` of its
-    output's votes; fitting the demonstrations is no reason to stop."""
+    output's votes, while at least `fit` of the augmented demonstrations came out exactly right. A fit alone is no reason
+    to stop: training on after it still turns wrong answers into right ones."""
     agreement: float = 0.9
+    fit: float = 0.9
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.evaluate_every <= 1:
             raise ConfigError("[ttt] evaluate_every must lie within 0..1 and above 0")
-        for name in ("augmentations", "max_segments", "patience"):
+        for name in ("max_segments", "patience"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"[ttt] {name} must be at least 1, not {getattr(self, name)}")
 
@@ -165,6 +173,10 @@ class BudgetConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.reserve < 1:
             raise ConfigError("[budget] reserve must lie within 0..1")
+        if self.reserve_min_seconds < 0:
+            raise ConfigError("[budget] reserve_min_seconds must not be negative")
+        if self.hang_seconds <= 0:
+            raise ConfigError("[budget] hang_seconds must be above 0")
 
 
 @dataclass(frozen=True)
@@ -178,6 +190,12 @@ class DeviceConfig:
     """Worker processes on a CPU; 0: one for each core."""
     threads: int = 1
     """CPU threads of each worker."""
+
+    def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise ConfigError(f"[device] workers must not be negative, but it is {self.workers}")
+        if self.threads < 1:
+            raise ConfigError(f"[device] threads must be at least 1, not {self.threads}")
 
 
 @dataclass(frozen=True)
@@ -247,7 +265,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if typing.get_origin(hint) is Literal:
         return value in typing.get_args(hint)
     if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, hint)
@@ -264,12 +282,12 @@ def _read_toml(name: str) -> dict[str, Any]:
     if name.endswith(".toml"):
         if not path.is_file():
             raise ConfigError(f"{name}: no such preset file")
-        text = path.read_text(encoding="utf-8")
+        data = path.read_bytes()
     else:
         if name not in preset_names():
             raise ConfigError(f"unknown preset {name!r}; known: {', '.join(preset_names())}, or the path of a .toml file")
-        text = (resources.files("hrm_submit") / "presets" / f"{name}.toml").read_text(encoding="utf-8")
+        data = (resources.files("hrm_submit") / "presets" / f"{name}.toml").read_bytes()
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        return tomllib.loads(data.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{name}: not TOML: {error}") from None

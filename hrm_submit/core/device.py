@@ -6,6 +6,7 @@ Nothing here runs at import; torch is imported when a device is asked for, and a
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,9 @@ def has_kernels(device: str) -> bool:
     have = 10 * major + minor
     fits = any(cap <= have and (ptx or cap // 10 == major) for ptx, cap in built)
     if not fits:
-        log.warning("%s (sm_%d) has no kernels in torch %s: falling back to the CPU", torch.cuda.get_device_name(device), have, torch.__version__)
+        log.warning(
+            "%s (sm_%d) has no kernels in torch %s: falling back to the CPU", torch.cuda.get_device_name(device), have, torch.__version__
+        )
     return fits
 
 
@@ -102,3 +105,30 @@ def cpu_count() -> int:
     import os
 
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether `error` is memory that ran out, on a GPU or in the CPU's allocator."""
+    import torch
+
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+
+
+def machine() -> str:
+    """The processor and GPUs of this machine, for a person."""
+    import platform
+
+    import torch
+
+    name = platform.processor() or platform.machine()
+    with suppress(OSError, IndexError):
+        name = (
+            Path("/proc/cpuinfo")
+            .read_text(encoding="utf-8", errors="replace")
+            .split("model name", 1)[1]
+            .split(":", 1)[1]
+            .split("\n", 1)[0]
+            .strip()
+        )
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    return ", ".join([f"{cpu_count()} cores of {name}", *gpus])

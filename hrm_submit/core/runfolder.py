@@ -7,6 +7,7 @@ Reading never stops at a damaged line, the last one of a killed run among them: 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,20 @@ from hrm_submit.core.files import write_atomic
 
 VERSION = 1
 EVENTS = frozenset(
-    ["run_start", "plan", "worker_start", "task_start", "progress", "candidates", "task_final", "task_failed", "retry", "worker_exit", "flush", "run_end"]
+    [
+        "run_start",
+        "plan",
+        "worker_start",
+        "task_start",
+        "progress",
+        "candidates",
+        "task_final",
+        "task_failed",
+        "retry",
+        "worker_exit",
+        "flush",
+        "run_end",
+    ]
 )
 
 
@@ -36,9 +50,13 @@ class _Lines:
 
     def flush(self) -> bool:
         """True when nothing waits."""
+        data = (self._lead + "".join(self._pending)).encode()
         try:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(self._lead + "".join(self._pending))
+            with self._path.open("ab", buffering=0) as file:
+                before = file.seek(0, os.SEEK_END)
+                if file.write(data) != len(data):  # a disk that is about to be full takes a part, which must not stay
+                    file.truncate(before)
+                    return False
         except OSError:
             return False
         self._lead = ""
@@ -74,7 +92,9 @@ class RunWriter:
 
     def prediction(self, task: str, output: int, final: bool, candidates: list[dict[str, Any]]) -> None:
         """Append the candidates `[{"grid", "votes", "score"}, ...]`, best first, of output number `output` of `task`."""
-        self._predictions.append({"v": VERSION, "t": round(self._now(), 3), "task": task, "output": output, "final": final, "candidates": candidates})
+        self._predictions.append(
+            {"v": VERSION, "t": round(self._now(), 3), "task": task, "output": output, "final": final, "candidates": candidates}
+        )
 
     def flush(self) -> bool:
         """Try again to write what waits; True when nothing does."""
@@ -98,7 +118,10 @@ def read_run(directory: Path) -> RunRecord:
     damaged: list[str] = []
     run: dict[str, Any] = {}
     try:
-        run = json.loads((directory / "run.json").read_text(encoding="utf-8"))
+        content = json.loads((directory / "run.json").read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("not an object")
+        run = content
     except (OSError, ValueError) as error:
         damaged.append(f"run.json: {error}")
     return RunRecord(run, _read_lines(directory / "events.jsonl", damaged), _read_lines(directory / "predictions.jsonl", damaged), damaged)

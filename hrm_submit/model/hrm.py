@@ -65,9 +65,7 @@ class HRM(nn.Module):
             self.register_buffer("rope_sin", tables.sin, persistent=False)
 
         def level(layers: int) -> Level:
-            return Level(
-                [Block(width, cfg.num_heads, cfg.expansion, cfg.rms_norm_eps, attention, generator) for _ in range(layers)]
-            )
+            return Level([Block(width, cfg.num_heads, cfg.expansion, cfg.rms_norm_eps, attention, generator) for _ in range(layers)])
 
         self.H_level = level(cfg.H_layers)
         self.L_level = level(cfg.L_layers)
@@ -138,9 +136,7 @@ class HRM(nn.Module):
             assert task_rows is not None, "this model needs a task embedding"
             prefix = F.pad(task_rows.float(), (0, length * width - self.cfg.puzzle_emb_ndim))
             x = torch.cat((prefix.view(-1, length, width), x), dim=1)
-        scale = math.sqrt(width)
         if self.cfg.pos_encodings == "learned":
             # The sum of two embeddings has twice the variance of one.
-            x = x + F.embedding(ids, self.positions)
-            scale *= math.sqrt(0.5)
-        return (x * scale).to(self.dtype)
+            x = (x + F.embedding(ids, self.positions)) * math.sqrt(0.5)
+        return (x * math.sqrt(width)).to(self.dtype)

@@ -53,7 +53,8 @@ def truncated_normal(shape: tuple[int, ...], std: float, generator: torch.Genera
 
 def rotary_tables(positions: int, head_width: int, theta: float) -> Rotary:
     """RoPE tables (arXiv:2104.09864) for position ids 0 .. positions-1."""
-    rates = torch.pow(theta, -torch.arange(0, head_width, 2, dtype=torch.float32) / head_width)
+    # The quotient, not a negative power: they differ in the last bit, which a position of 900 turns into a visible angle.
+    rates = 1.0 / torch.pow(theta, torch.arange(0, head_width, 2, dtype=torch.float32) / head_width)
     angles = torch.outer(torch.arange(positions, dtype=torch.float32), rates)
     return Rotary(angles.cos(), angles.sin())
 

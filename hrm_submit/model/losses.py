@@ -69,9 +69,7 @@ def token_loss(logits: Tensor, labels: Tensor, loss_type: LossType, dtype: torch
     return flat.view(labels.shape)
 
 
-def segment_loss(
-    output: ActOutput, carry: ActCarry, loss_type: LossType, dtype: torch.dtype | None = None
-) -> tuple[Tensor, Metrics]:
+def segment_loss(output: ActOutput, carry: ActCarry, loss_type: LossType, dtype: torch.dtype | None = None) -> tuple[Tensor, Metrics]:
     """Loss of a segment, summed over its batch, and its metrics; `carry` is the one that `act_step` returned with `output`.
 
     loss = token loss (mean over each sequence's labelled cells) + 1/2 (binary cross entropy of the halt value against

@@ -44,8 +44,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
                 _write(file, tensors, metadata)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)  # mkstemp makes it private; a checkpoint is for whoever may read the folder
-            os.replace(temporary, path)
+            Path(temporary).chmod(0o644)  # mkstemp makes it private; a checkpoint is for whoever may read the folder
+            Path(temporary).replace(path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
@@ -66,7 +66,8 @@ def read_tensors(path: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]
     """The tensors whose name `wanted` accepts, on the CPU. Raises CheckpointError."""
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys() if wanted(name)}
+            names = file.keys()
+            return {name: file.get_tensor(name) for name in names if wanted(name)}
     except (OSError, SafetensorError) as error:
         raise _unreadable(path, error) from None
 

@@ -34,12 +34,15 @@ _MODEL, _TABLES = "model.", "embedding."
 @dataclass(frozen=True)
 class CheckpointMeta:
     """Where weights come from: names of the data, training `steps` (segments) and `seconds`, canonical-form hashes of every
-    training pair (to detect leaks), version of the package that wrote them."""
+    training pair (to detect leaks), the preset that trained them (its `[ttt]` and `[vote]` are `solve`'s default), a `card`
+    for people (machine, command, figures measured), version of the package that wrote them."""
 
     data: tuple[str, ...] = ()
     steps: int = 0
     seconds: float = 0.0
     hashes: tuple[str, ...] = ()
+    preset: str = ""
+    card: Mapping[str, Any] = field(default_factory=dict)
     version: str = __version__
 
 
@@ -205,6 +208,8 @@ def _parse(file: Path, metadata: Mapping[str, str]) -> tuple[ModelConfig, Checkp
             steps=int(values["steps"]),
             seconds=float(values["seconds"]),
             hashes=tuple(values["hashes"]),
+            preset=str(values["preset"]),
+            card=dict(values["card"]),
             version=str(values["version"]),
         )
     except ConfigError as error:

@@ -41,7 +41,9 @@ def vote(predictions: Iterable[Prediction]) -> list[Candidate]:
     for prediction in predictions:
         groups.setdefault((prediction.grid.shape, prediction.grid.tobytes()), []).append(prediction)
     # fsum is exact, so the mean does not depend on the order of its terms.
-    candidates = [Candidate(group[0].grid, len(group), math.fsum(p.log_probability for p in group) / len(group)) for group in groups.values()]
+    candidates = [
+        Candidate(group[0].grid, len(group), math.fsum(p.log_probability for p in group) / len(group)) for group in groups.values()
+    ]
     return sorted(candidates, key=lambda c: (-c.votes, -c.score, c.key))
 
 

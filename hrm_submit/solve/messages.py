@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hrm_submit.arc.task import Task
 from hrm_submit.core.config import Preset
@@ -34,7 +35,7 @@ class Assignment:
 class Ready:
     """The worker has its model; `runtime` says how it runs, for the run folder."""
 
-    runtime: dict[str, object]
+    runtime: dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,8 @@ class SolveSummary:
 
     def lines(self) -> list[str]:
         """For a person."""
-        text = f"{self.answered} of {self.tasks} tasks answered by the model, {self.tasks - self.answered} by fallback, in {self.seconds:.1f} s"
+        by_fallback = self.tasks - self.answered
+        text = f"{self.answered} of {self.tasks} tasks answered by the model, {by_fallback} by fallback, in {self.seconds:.1f} s"
         if self.resumed:
             text += f" ({self.resumed} had their final answer from before)"
         return [text, *(f"answered by fallback: {fault}" for fault in self.faults)]
@@ -116,7 +117,7 @@ def resolve_preset(names: str, checkpoint: Path | None) -> Preset:
             for key, value in tables.get("model", {}).items():
                 if key in fixed and fixed[key] != value:
                     raise ConfigError(f"preset {name}: [model] {key} = {value!r}, but {checkpoint} was trained with {fixed[key]!r}")
-    own = getattr(loaded.meta, "preset", "") if getattr(loaded.meta, "preset", "") in preset_names() else DEFAULT_PRESET
+    own = loaded.meta.preset if loaded.meta.preset and all(n in preset_names() for n in loaded.meta.preset.split(",")) else DEFAULT_PRESET
     return replace(load_preset(names or own), model=loaded.config)
 
 

@@ -41,7 +41,9 @@ class TaskSession:
     `segments` limits the work.
     """
 
-    def __init__(self, model: HRM, embedding: TaskEmbedding, task: Task, preset: Preset, seed: int, clock: Clock, segments: int | None) -> None:
+    def __init__(
+        self, model: HRM, embedding: TaskEmbedding, task: Task, preset: Preset, seed: int, clock: Clock, segments: int | None
+    ) -> None:
         self._model, self._embedding, self._task, self._preset = model, embedding, task, preset
         self._clock, self._segments = clock, segments
         self._seed = seed
@@ -74,7 +76,7 @@ class TaskSession:
             outputs = self._vote(max(1, self._preset.vote.views // 4))
             next_look = max(next_look, self._progress(done)) + ttt.evaluate_every
             yield Answer(self._task.id, outputs, final=False, segments=done, reason="on the way")
-            agreed = [*agreed, self._settled(outputs)][-ttt.patience :]
+            agreed = [*agreed, self._settled(outputs) if progress.demo_exact >= ttt.fit else ()][-ttt.patience :]
             if len(agreed) == ttt.patience and agreed[0] and all(a == agreed[0] for a in agreed):
                 reason = "votes agree"
                 break
@@ -90,7 +92,9 @@ class TaskSession:
         device = str(self._model.tokens.device)
         batches = task_batches(task.train, self._views, self._rows, self._side, ttt, rng, device)
         state = {"done": 0}
-        for report in train(self._model, self._embedding, batches, ttt, progress=lambda: self._progress(state["done"]), generator=generator):
+        for report in train(
+            self._model, self._embedding, batches, ttt, progress=lambda: self._progress(state["done"]), generator=generator
+        ):
             state["done"] = report.segment
             yield report
 
@@ -136,8 +140,8 @@ class TaskSession:
     def _summary(self, done: int, reports: list[SegmentReport]) -> Progress:
         """Means since the last summary; empties `reports`. Reading the tensors here is the loop's only wait for the device."""
         loss = torch.stack([r.loss.float() for r in reports]).mean().item()
-        count = sum(int(r.metrics.count) for r in reports)
-        exact = sum(int(r.metrics.exact_accuracy) for r in reports)
+        count = torch.stack([r.metrics.count for r in reports]).sum().item()
+        exact = torch.stack([r.metrics.exact_accuracy for r in reports]).sum().item()
         reports.clear()
         return Progress(self._task.id, done, loss, exact / count if count else 0.0)
 

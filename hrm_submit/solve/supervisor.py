@@ -45,7 +45,9 @@ class Plan:
 class Supervisor:
     """One run, from the first worker to the last answer."""
 
-    def __init__(self, plan: Plan, specs: list[WorkerSpec], preset: Preset, book: AnswerBook, run: RunWriter, clock: Clock, watcher: Watcher) -> None:
+    def __init__(
+        self, plan: Plan, specs: list[WorkerSpec], preset: Preset, book: AnswerBook, run: RunWriter, clock: Clock, watcher: Watcher
+    ) -> None:
         self._queue = sorted(plan.tasks, key=_cost, reverse=plan.segments is not None)
         self._plan, self._preset = plan, preset
         self._book, self._run, self._clock, self._watcher = book, run, clock, watcher
@@ -102,7 +104,9 @@ class Supervisor:
             task = self._queue.pop(0)
             self._attempts[task.id] += 1
             self._started[task.id] = self._clock.elapsed()
-            self._run.event("task_start", task.id, member.spec.number, seconds=seconds, segments=self._plan.segments, attempt=self._attempts[task.id])
+            self._run.event(
+                "task_start", task.id, member.spec.number, seconds=seconds, segments=self._plan.segments, attempt=self._attempts[task.id]
+            )
             if not self._crew.assign(member, Assignment(task, seconds, self._plan.segments), self._clock.elapsed()):
                 member.assignment = Assignment(task, seconds, self._plan.segments)
                 self._lost(member, "worker could not take it")
@@ -141,7 +145,9 @@ class Supervisor:
         member.assignment = None
         member.finished += 1
         seconds = self._clock.elapsed() - self._started[answer.task]
-        self._run.event("task_final", answer.task, worker, segments=answer.segments, votes=votes, seconds=round(seconds, 3), reason=answer.reason)
+        self._run.event(
+            "task_final", answer.task, worker, segments=answer.segments, votes=votes, seconds=round(seconds, 3), reason=answer.reason
+        )
         self._watcher.final(answer, seconds)
 
     def _record(self, task: str, outputs: tuple[tuple[Candidate, ...], ...], final: bool) -> None:
@@ -192,7 +198,9 @@ class Supervisor:
             self._run.event("flush", failed="submission", reason=fault)
 
 
-def worker_specs(devices: list[str], preset: Preset, checkpoint: Any, seed: int, tasks: int, fixed_work: bool) -> tuple[list[WorkerSpec], Preset]:
+def worker_specs(
+    devices: list[str], preset: Preset, checkpoint: Any, seed: int, tasks: int, fixed_work: bool
+) -> tuple[list[WorkerSpec], Preset]:
     """A worker for each GPU; on a CPU as many as `[device] workers` says, or one for each core, but no more than tasks.
 
     With fewer tasks than cores the spare cores become threads of the workers, except in fixed-work mode, where the number

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 import torch
 
 from hrm_submit.core.clock import Clock
-from hrm_submit.core.device import Runtime, runtime_for
+from hrm_submit.core.device import Runtime, out_of_memory, runtime_for
 from hrm_submit.model.weights import build, load_checkpoint
 from hrm_submit.solve.messages import Answer, Assignment, Failed, Progress, Ready, WorkerSpec
 from hrm_submit.solve.session import TaskSession, n_rows, with_batch
@@ -79,11 +79,6 @@ class Worker:
             assignment.segments,
         )
         yield from session.run()
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether `error` is memory that ran out, on a GPU or in the CPU's allocator."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
 
 
 def one_line(error: BaseException) -> str:

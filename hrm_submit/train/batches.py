@@ -40,10 +40,8 @@ def task_batches(
         index, queue = queue[: config.batch_size], queue[config.batch_size :]
         chosen = rng.integers(0, len(augmentations), size=config.batch_size)
         turns = dihedral[chosen]
-        if config.translate:
-            offsets = sample_offsets(packed, index, turns, side, rng)
-        else:
-            offsets = np.zeros((config.batch_size, 2), dtype=np.int64)
+        unmoved = np.zeros((config.batch_size, 2), dtype=np.int64)
+        offsets = sample_offsets(packed, index, turns, side, rng) if config.translate else unmoved
         inputs, labels = encode(packed, index, turns, colours[chosen], offsets, side)
         yield CanvasBatch(
             Batch(

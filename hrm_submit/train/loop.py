@@ -18,6 +18,7 @@ from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.losses import Metrics, segment_loss
 from hrm_submit.train.optimizers import Optimizers
+from hrm_submit.train.ranks import Ranks
 from hrm_submit.train.schedule import rate_factor
 
 
@@ -39,6 +40,58 @@ class SegmentReport:
     metrics: Metrics
 
 
+class Trainer:
+    """Model, task embedding, optimizers and carried states between two segments; `run` is the loop.
+
+    Deep supervision: a state is carried, detached, from a segment to the next of the same sequence, apart for each canvas
+    size. `generator` (CPU) draws the exploration of halting. `ranks` joins the gradients of several processes.
+    """
+
+    def __init__(
+        self, model: HRM, embedding: TaskEmbedding, config: TrainConfig, generator: torch.Generator, ranks: Ranks | None = None
+    ) -> None:
+        self.model, self.embedding, self.config, self.generator = model, embedding, config, generator
+        self.optimizers = Optimizers(model, embedding, config, ranks or Ranks())
+        self.carries: dict[int, ActCarry] = {}
+        self.segment = 0
+
+    def run(self, batches: Iterator[CanvasBatch], progress: Callable[[], float]) -> Iterator[SegmentReport]:
+        """Train in place, one segment a step, until `batches` ends or the caller stops asking.
+
+        `progress` says how far the run is, 0..1, and so what the learning rate is.
+        """
+        for item in batches:
+            self.model.train()
+            yield self._segment(item, rate_factor(self.segment, progress(), self.config))
+
+    def _segment(self, item: CanvasBatch, factor: float) -> SegmentReport:
+        cfg, size, length = self.model.cfg, item.batch.inputs.shape[0], item.positions.shape[0]
+        max_steps = min(self.config.segments, cfg.halt_max_steps)
+        carry = self.carries.get(length)
+        if carry is None or carry.steps.shape[0] != size:
+            carry = initial_act_carry(self.model, item.batch)
+        carry, output = act_step(
+            self.model,
+            self.embedding,
+            carry,
+            item.batch,
+            item.positions,
+            training=True,
+            max_steps=max_steps,
+            exploration=cfg.halt_exploration_prob,
+            generator=self.generator,
+        )
+        # Published training scores stablemax in float64; at reduced model precision that buys nothing but time.
+        loss_dtype = None if self.model.dtype == torch.float32 else torch.float32
+        loss, metrics = segment_loss(output, carry, cfg.loss_type, loss_dtype)
+        loss = loss / size
+        self.optimizers.step(loss, factor, output.looked_up)
+        if max_steps > 1:  # after a single segment every sequence has halted: nothing is carried
+            self.carries[length] = carry
+        self.segment += 1
+        return SegmentReport(self.segment, size, loss.detach(), metrics)
+
+
 def train(
     model: HRM,
     embedding: TaskEmbedding,
@@ -48,35 +101,5 @@ def train(
     progress: Callable[[], float],
     generator: torch.Generator,
 ) -> Iterator[SegmentReport]:
-    """Train `model` and `embedding` in place, one segment a step, until `batches` ends or the caller stops asking.
-
-    `progress` says how far the run is, 0..1; `generator` (CPU) draws the exploration of halting. Deep supervision: a state
-    is carried, detached, from a segment to the next of the same sequence, apart for each canvas size.
-    """
-    optimizers = Optimizers(model, embedding, config)
-    carries: dict[int, ActCarry] = {}
-    max_steps = min(config.segments, model.cfg.halt_max_steps)
-    # Published training scores stablemax in float64; at reduced model precision that buys nothing but time.
-    loss_dtype = None if model.dtype == torch.float32 else torch.float32
-    model.train()
-    for segment, item in enumerate(batches):
-        length, size = item.positions.shape[0], item.batch.inputs.shape[0]
-        carry = carries.get(length)
-        if carry is None or carry.steps.shape[0] != size:
-            carry = initial_act_carry(model, item.batch)
-        carry, output = act_step(
-            model,
-            embedding,
-            carry,
-            item.batch,
-            item.positions,
-            training=True,
-            max_steps=max_steps,
-            exploration=model.cfg.halt_exploration_prob,
-            generator=generator,
-        )
-        loss, metrics = segment_loss(output, carry, model.cfg.loss_type, loss_dtype)
-        loss = loss / size
-        optimizers.step(loss, rate_factor(segment, progress(), config), output.looked_up)
-        carries[length] = carry
-        yield SegmentReport(segment + 1, size, loss.detach(), metrics)
+    """The loop of a fresh `Trainer`, for who needs nothing else of it."""
+    return Trainer(model, embedding, config, generator).run(batches, progress)

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from hrm_submit.core.config import TrainConfig
 from hrm_submit.model.embedding import LookedUp, SparseSignSGD, TaskEmbedding
 from hrm_submit.model.hrm import HRM
+from hrm_submit.train.ranks import Ranks
 
 log = logging.getLogger(__name__)
 
@@ -44,16 +45,16 @@ class AdamAtan2(Optimizer):
             torch._foreach_mul_(v, beta2)
             torch._foreach_addcmul_(v, grads, grads, value=1 - beta2)
             torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-            step = self.state[params[0]]["step"]
             for p, first, second in zip(params, m, v, strict=True):
+                step = self.state[p]["step"]
                 p.add_(torch.atan2(first / (1 - beta1**step), (second / (1 - beta2**step)).sqrt()), alpha=-group["lr"])
 
 
 class Optimizers:
     """The optimizers of one model and its task embedding, behind one `step`."""
 
-    def __init__(self, model: HRM, embedding: TaskEmbedding, config: TrainConfig) -> None:
-        self.config = config
+    def __init__(self, model: HRM, embedding: TaskEmbedding, config: TrainConfig, ranks: Ranks) -> None:
+        self.config, self._ranks = config, ranks
         blocks = {id(p) for level in (model.H_level, model.L_level) for p in level.parameters() if p.ndim == 2}
         matrices = [p for p in model.parameters() if id(p) in blocks]
         rest = [p for p in model.parameters() if id(p) not in blocks]
@@ -70,11 +71,11 @@ class Optimizers:
             if config.optimizer == "muon":
                 log.warning("torch %s has no Muon: AdamW takes its place", torch.__version__)
             self._add(self._adamw(self._params, betas), config.lr)
-        self._sparse = SparseSignSGD(embedding)
+        self._sparse = SparseSignSGD(embedding, ranks.gather)
         # float16 gradients underflow without scaling; the scaler is a no-op for other formats.
         self._scaler = torch.amp.GradScaler(model.tokens.device.type, enabled=model.dtype == torch.float16)
 
-    def _adamw(self, params: list[Tensor], betas: tuple[float, float]) -> Optimizer:
+    def _adamw(self, params: list[torch.nn.Parameter], betas: tuple[float, float]) -> Optimizer:
         return torch.optim.AdamW(params, lr=self.config.lr, betas=betas, weight_decay=self.config.weight_decay, fused=True)
 
     def _add(self, optimizer: Optimizer, rate: float) -> None:
@@ -84,6 +85,7 @@ class Optimizers:
     def step(self, loss: Tensor, factor: float, looked_up: LookedUp | None) -> None:
         """Back-propagate `loss` (a scalar), update all weights at `factor` times the configured rates, clear the gradients."""
         self._scaler.scale(loss).backward()
+        self._ranks.average([p.grad for p in self._params if p.grad is not None])
         if self.config.grad_clip:
             for optimizer in self._dense:
                 self._scaler.unscale_(optimizer)
@@ -99,3 +101,13 @@ class Optimizers:
                 looked_up.rows.grad.nan_to_num_(0.0, 0.0, 0.0)
             self._sparse.step(looked_up, self.config.embedding_lr * factor, self.config.embedding_weight_decay)
         self._scaler.update()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Moments and loss scale, for a run that goes on later."""
+        return {"dense": [optimizer.state_dict() for optimizer in self._dense], "scaler": self._scaler.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave, of a model and configuration like this one."""
+        for optimizer, saved in zip(self._dense, state["dense"], strict=True):
+            optimizer.load_state_dict(saved)
+        self._scaler.load_state_dict(state["scaler"])

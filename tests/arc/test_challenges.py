@@ -24,7 +24,7 @@ def with_grid(grid):
 FILE_FAULTS = {
     "truncated": ('{"a": {"train": [', "not JSON: line 1, column 18: Expecting value"),
     "empty": ("", "not JSON: line 1, column 1: Expecting value"),
-    "not text": (b"\xff\xfe\xfa\x00", "not JSON: not UTF-8 text"),
+    "not text": (b'{"a\xff": 1}', "not JSON: not UTF-8 text"),
     "a list": ("[]", "should be an object of tasks by task id, not a list"),
     "a number": ("3", "should be an object of tasks by task id, not 3"),
     "no tasks": ("{}", "has no tasks"),
@@ -64,10 +64,7 @@ TASK_FAULTS = {
     "true": (with_grid([[True]]), "demonstration 1 output: row 0, column 0 is true, not"),
     "null": (with_grid([[None]]), "demonstration 1 output: row 0, column 0 is null, not"),
     "text": (with_grid([["1"]]), 'demonstration 1 output: row 0, column 0 is "1", not'),
-    "long text of lines": (
-        with_grid([["ab\n" * 30]]),
-        'demonstration 1 output: row 0, column 0 is "ab\\nab\\nab\\nab\\nab\\nab\\na..., not',
-    ),
+    "long text of lines": (with_grid([["ab\n" * 30]]), 'demonstration 1 output: row 0, column 0 is "ab\\nab\\nab'),
     "nested too deep": (with_grid([[[1]]]), "demonstration 1 output: row 0, column 0 is a list, not"),
 }
 
@@ -109,7 +106,7 @@ def test_a_fault_of_a_task_is_one_line_and_costs_only_that_task(path, case):
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(DataError, match=r"nothing\.json: no such file$"):
         load_challenges(tmp_path / "nothing.json")
-    with pytest.raises(DataError, match="is a folder, not a file$"):
+    with pytest.raises(DataError, match=r"is a folder, not a file$"):
         load_challenges(tmp_path)
 
 

@@ -60,6 +60,16 @@ def test_a_side_that_counts_colours():
     assert canvas_side(task) == 20
 
 
+def test_counts_are_not_asked_where_a_rule_on_sides_fits():
+    def coloured(side, n):
+        return make_grid(np.arange(side * side).reshape(side, side) % n)
+
+    # outputs have the inputs' sides, which are the inputs' numbers of colours too, but for the test's 9
+    task = Task("t", tuple(Pair(coloured(n, n), blank(n, n)) for n in (2, 3)), (coloured(4, 9),))
+    assert output_shapes(task, task.test[0]) == [(4, 4)]
+    assert canvas_side(task) == 4
+
+
 def test_a_line_through_two_places_that_misses_zero_is_chance():
     # rows 4 -> 9 and 5 -> 11 are on the line 2n + 1; a third place on it makes it a rule, one off it breaks it
     two = [((3, 4), (9, 3)), ((4, 5), (11, 4))]

@@ -105,7 +105,7 @@ def test_faults_of_a_one_task_file(tmp_path, content, fault):
 
 
 def test_faults_of_a_folder(tmp_path):
-    with pytest.raises(DataError, match="nowhere: no such folder$"):
+    with pytest.raises(DataError, match=r"nowhere: no such folder$"):
         load_folder(tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"holds no \.json files$"):
         load_folder(tmp_path)
@@ -114,7 +114,7 @@ def test_faults_of_a_folder(tmp_path):
     with pytest.raises(DataError) as caught:
         load_folder(tmp_path)
     assert str(caught.value) == f"{tmp_path / 'b' / 'x.json'}: task x: appears twice, the first time in {tmp_path / 'a' / 'x.json'}"
-    with pytest.raises(DataError, match="is a file, not a folder$"):
+    with pytest.raises(DataError, match=r"is a file, not a folder$"):
         load_folder(tmp_path / "a" / "x.json")
 
 

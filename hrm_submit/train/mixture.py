@@ -1,0 +1,162 @@
+"""Many tasks as an endless stream of batches, each on the smallest canvas that its tasks need.
+
+Batch number t is a function of the seed and t alone: nothing of the stream has to be saved to go on from any place, every
+rank can cut its share from the same global batch, and a background thread may work ahead.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hrm_submit.arc.augment import augmentation_arrays, sample_augmentations
+from hrm_submit.arc.canvas import PackedPairs, canvas_side, encode, position_ids, sample_offsets
+from hrm_submit.arc.corpora import TrainingTask
+from hrm_submit.arc.task import Pair
+from hrm_submit.core.config import ModelConfig, TrainConfig
+from hrm_submit.core.errors import TrainError
+from hrm_submit.model.act import Batch
+from hrm_submit.model.losses import labels_from_tokens
+from hrm_submit.train.loop import CanvasBatch
+from hrm_submit.train.ranks import Ranks
+
+
+class _Bucket:
+    """The tasks that share a canvas side."""
+
+    def __init__(self, side: int) -> None:
+        self.side = side
+        self.members: list[int] = []
+        self.pairs: list[Pair] = []
+        self.first_pair: list[int] = []
+        self.packed = PackedPairs.from_pairs([])
+        self.positions = torch.from_numpy(position_ids(side))
+
+
+class Mixture:
+    """Batches over `sources`, drawn by weight; `n_rows` is the number of task embedding rows that they use.
+
+    Tasks that need a canvas above `max_side` are left out (`left_out` has their ids). Raises TrainError if none remains.
+    """
+
+    def __init__(self, sources: Sequence[TrainingTask], model: ModelConfig, config: TrainConfig, seed: int) -> None:
+        self._config, self._seed = config, seed
+        self.sources = [s for s in sources if canvas_side(s.task) <= config.max_side]
+        self.left_out = [s.task.id for s in sources if canvas_side(s.task) > config.max_side]
+        if not self.sources:
+            raise TrainError(f"no task fits a canvas of side {config.max_side}")
+        self._per_task = config.augmentations if model.embedding == "augmented" else 1
+        self.n_rows = len(self.sources) * self._per_task
+        self._buckets: list[_Bucket] = []
+        by_side: dict[int, _Bucket] = {}
+        for number, source in enumerate(self.sources):
+            side = canvas_side(source.task)
+            if side not in by_side:
+                by_side[side] = _Bucket(side)
+            bucket = by_side[side]
+            bucket.members.append(number)
+            bucket.first_pair.append(len(bucket.pairs))
+            bucket.pairs.extend(source.pairs)
+        self._buckets = [by_side[side] for side in sorted(by_side)]
+        for bucket in self._buckets:
+            bucket.packed = PackedPairs.from_pairs(bucket.pairs)
+        weights = np.array([s.weight for s in self.sources])
+        self._chance = np.array([weights[b.members].sum() for b in self._buckets]) / weights.sum()
+        self._within = [weights[b.members] / weights[b.members].sum() for b in self._buckets]
+        self._views: dict[int, tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]] = {}
+
+    def batch(self, number: int, ranks: Ranks | None = None, batch_size: int | None = None) -> CanvasBatch:
+        """Batch `number` (from 0), or this rank's share of it, on the CPU; `batch_size` overrides the configured global one."""
+        rng = np.random.default_rng([self._seed, number])
+        size = batch_size or self._config.batch_size
+        which = int(rng.choice(len(self._buckets), p=self._chance))
+        bucket = self._buckets[which]
+        at = rng.choice(len(bucket.members), size=size, p=self._within[which])
+        draws = rng.random((size, 2))
+        part = (ranks or Ranks()).slice(size)
+        index = np.empty(size, dtype=np.int64)
+        dihedral = np.empty(size, dtype=np.uint8)
+        colours = np.empty((size, 10), dtype=np.uint8)
+        rows = np.empty(size, dtype=np.int64)
+        for k in range(size):
+            task = bucket.members[at[k]]
+            turns, tables = self._views_of(task)
+            view = int(draws[k, 0] * len(turns))
+            index[k] = bucket.first_pair[at[k]] + int(draws[k, 1] * len(self.sources[task].pairs))
+            dihedral[k], colours[k] = turns[view], tables[view]
+            rows[k] = task * self._per_task + (view if self._per_task > 1 else 0)
+        offsets = np.zeros((size, 2), dtype=np.int64)
+        if self._config.translate:
+            offsets = sample_offsets(bucket.packed, index, dihedral, bucket.side, rng)
+        inputs, labels = encode(bucket.packed, index[part], dihedral[part], colours[part], offsets[part], bucket.side)
+        return CanvasBatch(
+            Batch(
+                inputs=torch.from_numpy(inputs),
+                labels=labels_from_tokens(torch.from_numpy(labels)),
+                ids=torch.from_numpy(rows[part]),
+                dihedral=torch.from_numpy(dihedral[part].astype(np.int64)),
+            ),
+            bucket.positions,
+        )
+
+    def row_of(self, task_id: str) -> int | None:
+        """The (first) embedding row of a task, or None for one that is not trained on."""
+        return next((n * self._per_task for n, s in enumerate(self.sources) if s.task.id == task_id), None)
+
+    def _views_of(self, task: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """Transforms (K,) and colour tables (K, 10) of a task, sampled at its first use, from the seed and its number."""
+        if task not in self._views:
+            cfg = self._config
+            rng = np.random.default_rng([self._seed, task, 1])
+            found = sample_augmentations(self.sources[task].task, cfg.augmentations, rng, colours=cfg.colours, dihedral=cfg.dihedral)
+            self._views[task] = augmentation_arrays(found)[:2]
+        return self._views[task]
+
+
+def ahead(mixture: Mixture, start: int, ranks: Ranks, batch_size: int, device: str, depth: int = 4) -> Iterator[CanvasBatch]:
+    """Batches `start`, `start` + 1, ... on `device`, built by a background thread up to `depth` ahead."""
+    ready: queue.Queue[CanvasBatch | BaseException] = queue.Queue(maxsize=depth)
+    stop = threading.Event()
+
+    def build() -> None:
+        number = start
+        while not stop.is_set():
+            try:
+                item: CanvasBatch | BaseException = mixture.batch(number, ranks, batch_size)
+            except BaseException as error:
+                item = error
+            while not stop.is_set():
+                try:
+                    ready.put(item, timeout=0.1)
+                    break
+                except queue.Full:
+                    continue
+            if isinstance(item, BaseException):
+                return
+            number += 1
+
+    thread = threading.Thread(target=build, name="batches", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item = ready.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield to_device(item, device)
+    finally:
+        stop.set()
+        thread.join()
+
+
+def to_device(item: CanvasBatch, device: str) -> CanvasBatch:
+    """The same batch on `device`."""
+    if device == "cpu":
+        return item
+    batch = item.batch
+    moved = [t.pin_memory().to(device, non_blocking=True) for t in (batch.inputs, batch.labels, batch.ids, batch.dihedral)]
+    return CanvasBatch(Batch(*moved), item.positions.to(device, non_blocking=True))

@@ -1,0 +1,114 @@
+"""From the options of `pretrain` to a request: the data mix without leaks, the held-out set, what the checkpoint will tell."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shlex
+import sys
+from pathlib import Path
+
+from hrm_submit.arc.corpora import Corpus, TrainingTask, load_corpora, load_source, parse_spec
+from hrm_submit.arc.leaks import PROTECTED, protected_hashes, without_leaks
+from hrm_submit.core.clock import Clock
+from hrm_submit.core.config import load_preset
+from hrm_submit.core.device import cpu_count, list_devices, machine
+from hrm_submit.core.errors import ConfigError, TrainError
+from hrm_submit.model.weights import CheckpointMeta
+from hrm_submit.train.pretrain import Held, PretrainRequest, pretrain
+from hrm_submit.train.ranks import join_ranks, leave_ranks, local_world, rank_device
+
+log = logging.getLogger(__name__)
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(KiB|MiB|GiB)?", re.IGNORECASE)
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `"15MiB"`, `"500KiB"` or `"1GiB"`. Raises ConfigError."""
+    match = _SIZE.fullmatch(text.strip())
+    size = int(float(match[1]) * {"": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}[(match[2] or "").lower()]) if match else 0
+    if size < 1:
+        raise ConfigError(f"not a size: {text!r}; write it as 15MiB")
+    return size
+
+
+def training_tasks(data: str, held: Held | None) -> tuple[list[TrainingTask], tuple[str, ...]]:
+    """The tasks of the mix `data` without those that share a pair with a protected set, and the pair hashes of those kept.
+
+    Protected are ARC's evaluation sets and `held`; of a set that the mix names with `:demos`, only its test pairs are.
+    Raises DataError for data that cannot be loaded, TrainError where nothing is left.
+    """
+    corpora = load_corpora(data)
+    tasks = [task for corpus in corpora for task in corpus.tasks]
+    names = [*PROTECTED, *([held.name] if held and held.name not in PROTECTED else [])]
+    deliberate = {parse_spec(spec)[0] for spec, corpus in zip(data.split(","), corpora, strict=True) if corpus.demos_only}
+    kept, dropped = without_leaks(tasks, protected_hashes(names, test_only=[n for n in names if n in deliberate]))
+    for task_id, reason in dropped:
+        log.info("left out: %s %s", task_id, reason)
+    if not kept:
+        raise TrainError(f"--data {data}: no task is left to train on")
+    log.info("%s: %d tasks, %d of %d left out as leaks", _names(corpora), len(kept), len(dropped), len(tasks))
+    return kept, tuple(sorted({key for task in kept for key in task.hashes}))
+
+
+def held_out(source: str, every: float) -> Held:
+    """The set to measure on, with its solutions. Raises DataError; TrainError where it has none."""
+    _, tasks, solutions = load_source(source)
+    if not solutions:
+        raise TrainError(f"--validate {source}: has no solutions to measure by")
+    return Held(source, tasks, solutions, every)
+
+
+def pretrain_from_options(
+    clock: Clock,
+    *,
+    presets: str,
+    data: str,
+    out: Path,
+    budget: float | None,
+    segments: int | None,
+    resume: bool,
+    start_from: Path | None,
+    export_parts: int | None,
+    validate: str | None,
+    every: float,
+    devices: str,
+    threads: int | None,
+    seed: int,
+) -> str:
+    """`pretrain` from end to end, on this rank; returns how it ended. Raises UserError before the first segment."""
+    import torch
+
+    preset = load_preset(presets)
+    device = rank_device(list_devices(devices))
+    ranks = join_ranks(device)
+    try:
+        if device == "cpu":
+            torch.set_num_threads(threads or max(1, cpu_count() // local_world()))
+        else:
+            torch.cuda.set_device(device)
+        held = held_out(validate, every) if validate else None
+        tasks, hashes = training_tasks(data, held)
+        card = {"machine": machine(), "command": shlex.join(["hrm-submit", *sys.argv[1:]]), "tasks": len(tasks)}
+        meta = CheckpointMeta(data=tuple(data.split(",")), hashes=hashes, preset=presets, card=card)
+        request = PretrainRequest(
+            sources=tuple(tasks),
+            preset=preset,
+            meta=meta,
+            out=out,
+            budget=budget,
+            segments=segments,
+            device=device,
+            seed=seed,
+            resume=resume,
+            start_from=start_from,
+            export_parts=export_parts,
+            held=held,
+        )
+        return pretrain(request, ranks, clock)
+    finally:
+        leave_ranks(ranks)
+
+
+def _names(corpora: tuple[Corpus, ...]) -> str:
+    return ", ".join(corpus.name + (":demos" if corpus.demos_only else "") for corpus in corpora)

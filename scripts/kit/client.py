@@ -1,0 +1,87 @@
+"""The installed `kaggle` command as a function: its words and exit code, under a time limit, and one line for each way it fails."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from hrm_submit.core.clock import format_duration
+from hrm_submit.core.errors import UserError
+
+QUESTION_SECONDS = 300.0
+
+
+class ShipError(UserError):
+    """Something wrong on this side: a file, the owner, the credentials. Exit 2."""
+
+
+class RefusedError(Exception):
+    """Kaggle said no, or did not finish in time. Exit 1."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one call of the client gave: its exit code, and standard output and error together."""
+
+    code: int
+    text: str
+
+    @property
+    def last_line(self) -> str:
+        """The last line that says something: the message of an error, or of a traceback."""
+        lines = [line.strip() for line in self.text.splitlines() if line.strip()]
+        return lines[-1] if lines else f"exit code {self.code}, nothing said"
+
+
+@dataclass(frozen=True)
+class Client:
+    """The installed `kaggle` command, run in `folder`."""
+
+    folder: Path
+
+    def call(self, *words: str, limit: float = QUESTION_SECONDS, show: bool = False) -> Answer:
+        """Run `kaggle WORDS`, for at most `limit` seconds; `show` passes its words on as they come.
+
+        Raises RefusedError past the limit, and ShipError where the client finds no credentials or Kaggle does not accept them.
+        """
+        process = subprocess.Popen(
+            [sys.executable, "-m", "kaggle", "-W", *words],
+            cwd=self.folder,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        late = threading.Event()
+
+        def stop() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(limit, stop)
+        timer.start()
+        said = bytearray()
+        assert process.stdout is not None
+        try:
+            # Chunks, not lines: a progress bar is one line that ends when it is too late to be of use.
+            while chunk := os.read(process.stdout.fileno(), 65536):
+                said += chunk
+                if show:
+                    sys.stderr.write(chunk.decode(errors="replace"))
+                    sys.stderr.flush()
+            code = process.wait()
+        finally:
+            timer.cancel()
+            process.kill()
+            process.wait()
+            process.stdout.close()
+        if late.is_set():
+            raise RefusedError(f"kaggle {' '.join(words[:2])}: no end after {format_duration(limit)}")
+        answer = Answer(code, said.decode(errors="replace"))
+        if code and "Authentication required" in answer.text:
+            raise ShipError("Kaggle: no credentials that it accepts; `kaggle auth login`, or set KAGGLE_API_TOKEN")
+        return answer

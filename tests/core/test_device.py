@@ -1,0 +1,126 @@
+"""Which device and number format follow from what a machine can do; the machine is made up."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+from hrm_submit.core.config import DeviceConfig
+from hrm_submit.core.device import cpu_count, has_kernels, list_devices, runtime_for
+from hrm_submit.core.errors import ConfigError
+
+# As torch lists them: binaries for some architectures, and an intermediate form that later ones can compile.
+KAGGLE_ARCHS = ["sm_70", "sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Capabilities of the GPUs of the made-up machine; fill it."""
+    found: list[tuple[int, int]] = []
+    number = {"cuda:0": 0, "cuda:1": 1}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(found))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(found))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda d: found[number[str(d)]])
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda d: f"card {d}")
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: KAGGLE_ARCHS)
+    return found
+
+
+def test_without_gpus_auto_is_the_cpu(gpus: list[tuple[int, int]]) -> None:
+    assert list_devices("auto") == ["cpu"]
+
+
+def test_auto_takes_every_gpu_that_works(gpus: list[tuple[int, int]]) -> None:
+    gpus += [(7, 5), (8, 9)]
+    assert list_devices("auto") == ["cuda:0", "cuda:1"]
+    assert list_devices("cuda:1") == ["cuda:1"]
+    assert list_devices("cuda:1, cpu") == ["cuda:1", "cpu"]
+    assert list_devices("cpu") == ["cpu"]
+
+
+def test_a_gpu_without_kernels_is_left_out_with_a_warning(gpus: list[tuple[int, int]], caplog: pytest.LogCaptureFixture) -> None:
+    gpus += [(6, 0)]
+    with caplog.at_level(logging.WARNING):
+        assert list_devices("auto") == ["cpu"]
+    (record,) = caplog.records
+    assert "sm_60" in record.getMessage() and "CPU" in record.getMessage()
+
+
+def test_one_useless_gpu_does_not_cost_the_other(gpus: list[tuple[int, int]]) -> None:
+    gpus += [(6, 0), (7, 5)]
+    assert list_devices("auto") == ["cuda:1"]
+
+
+@pytest.mark.parametrize(
+    ("capability", "archs", "runs"),
+    [
+        ((6, 0), KAGGLE_ARCHS, False),
+        ((7, 0), KAGGLE_ARCHS, True),
+        ((8, 9), KAGGLE_ARCHS, True),  # by the binary for 8.6
+        ((8, 0), ["sm_86"], False),  # a binary runs on no earlier version
+        ((9, 0), ["sm_86"], False),  # nor on another major one
+        ((9, 0), ["sm_86", "compute_86"], True),  # but the intermediate form does
+        ((9, 0), ["sm_90a"], True),
+        ((12, 0), KAGGLE_ARCHS, True),
+        ((13, 0), KAGGLE_ARCHS, True),
+        ((13, 0), ["sm_120"], False),
+        ((9, 0), [], False),
+    ],
+)
+def test_kernels_by_capability(
+    gpus: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], archs: list[str], runs: bool
+) -> None:
+    gpus += [capability]
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: archs)
+    assert has_kernels("cuda:0") is runs
+
+
+@pytest.mark.parametrize("devices", ["cuda:0", "gpu", "cuda", "cpu,cuda:3", "", " , "])
+def test_devices_that_are_not_there(gpus: list[tuple[int, int]], devices: str) -> None:
+    with pytest.raises(ConfigError, match="--devices") as caught:
+        list_devices(devices)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype"), [((6, 1), "float32"), ((7, 0), "float16"), ((7, 5), "float16"), ((8, 0), "bfloat16"), ((12, 0), "bfloat16")]
+)
+def test_number_format_of_a_gpu(gpus: list[tuple[int, int]], capability: tuple[int, int], dtype: str) -> None:
+    gpus += [capability]
+    runtime = runtime_for("cuda:0", DeviceConfig())
+    assert (runtime.dtype, runtime.attention) == (dtype, "sdpa")
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "dtype"),
+    [
+        ("processor : 0\nflags\t\t: fpu sse avx2\nprocessor : 1\nflags : fpu amx_bf16\n", "float32"),
+        ("processor : 0\nflags\t\t: fpu avx512f avx512_bf16 sse\n", "bfloat16"),
+        ("processor : 0\nflags : fpu amx_tile amx_bf16\nbugs : none\n", "bfloat16"),
+        ("processor : 0\nFeatures : fp asimd\n", "float32"),
+        ("", "float32"),
+    ],
+)
+def test_number_format_of_a_cpu(monkeypatch: pytest.MonkeyPatch, cpuinfo: str, dtype: str) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda *args, **options: cpuinfo)
+    runtime = runtime_for("cpu", DeviceConfig())
+    assert (runtime.dtype, runtime.attention) == (dtype, "math")
+
+
+def test_a_machine_that_does_not_tell_its_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **options: object) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert runtime_for("cpu", DeviceConfig()).dtype == "float32"
+
+
+def test_what_the_preset_says_goes_before_the_guess(gpus: list[tuple[int, int]]) -> None:
+    gpus += [(9, 0)]
+    runtime = runtime_for("cuda:0", DeviceConfig(dtype="float32", attention="math", compile=True, threads=3))
+    assert runtime.describe() == {"device": "cuda:0", "dtype": "float32", "attention": "math", "compile": True, "threads": 3}
+
+
+def test_some_core_is_there() -> None:
+    assert cpu_count() >= 1

@@ -1,0 +1,39 @@
+"""A file is the old one or the new one, whatever goes wrong in between."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hrm_submit.core.files import write_atomic
+
+
+def test_text_and_bytes_are_written_and_readable_by_all(tmp_path: Path) -> None:
+    path = tmp_path / "f.json"
+    write_atomic(path, "grün")
+    assert path.read_bytes() == "grün".encode()
+    write_atomic(str(path), b"\x00\xff")
+    assert path.read_bytes() == b"\x00\xff"
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert os.listdir(tmp_path) == ["f.json"]
+
+
+@pytest.mark.parametrize("step", ["fsync", "chmod", "replace"])
+def test_a_failing_step_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    path = tmp_path / "f.json"
+    write_atomic(path, "old")
+
+    def fail(*args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(OSError, match="No space"):
+        write_atomic(path, "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["f.json"]
+
+
+def test_a_folder_that_is_missing_raises(tmp_path: Path) -> None:
+    with pytest.raises(OSError):
+        write_atomic(tmp_path / "none" / "f.json", "x")

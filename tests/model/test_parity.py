@@ -1,0 +1,100 @@
+"""The model against recordings: of the published implementation (data/*.npz; in float32 on a CPU, attention written out), and of
+the independent reference in every form that the published configuration allows."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from scripts.check_parity import compare, main
+from tests.model.reference import record
+
+DATA = Path(__file__).parent / "data"
+LARGE = Path(os.environ.get("HRM_PARITY_FIXTURE", Path(__file__).parents[3] / "shared/parity/hrm_reference_small.npz"))
+
+FORMS: dict[str, dict[str, Any]] = {
+    "rope": {},
+    "learned": {"pos_encodings": "learned"},
+    "narrow-row": {"puzzle_emb_ndim": 5},
+    "wide-row": {"puzzle_emb_ndim": 37, "pos_encodings": "learned"},
+    "no-row": {"puzzle_emb_ndim": 0, "seq_len": 11},
+    "softmax": {"loss_type": "softmax_cross_entropy", "puzzle_emb_ndim": 20},
+    "cycles": {"H_cycles": 3, "L_cycles": 1, "H_layers": 2},
+    "one-step": {"H_cycles": 1, "L_cycles": 1, "halt_max_steps": 1, "expansion": 2.5},
+    "heads": {"hidden_size": 24, "num_heads": 4, "L_layers": 2, "L_cycles": 3, "batch_size": 2},
+}
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "math"])
+@pytest.mark.parametrize("name", ["recorded_rope", "recorded_learned"])
+def test_agrees_with_the_published_implementation(name: str, attention: str) -> None:
+    rows = list(compare(DATA / f"{name}.npz", attention))
+    assert [str(row) for row in rows if not row.passed] == []
+    groups = {row.group for row in rows}
+    assert {"eval/step1/logits", "train/seg1/steps", "train/seg1/metric/q_continue_loss", "train/seg1/grad/puzzle_emb_rows"} <= groups
+    assert "train/seg1/grad/H_level.blocks.0.qkv" in groups
+
+
+@pytest.mark.skipif(not LARGE.is_file(), reason="no larger recording; HRM_PARITY_FIXTURE names one")
+def test_agrees_with_the_larger_recording() -> None:
+    rows = list(compare(LARGE))
+    assert [str(row) for row in rows if not row.passed] == []
+    assert any("/grad/" in row.group for row in rows)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_agrees_with_the_reference_in_every_form(form: str, tmp_path: Path) -> None:
+    record(tmp_path / "f.npz", seed=len(form), **FORMS[form])
+    rows = list(compare(tmp_path / "f.npz"))
+    assert [str(row) for row in rows if not row.passed] == []
+    assert sum("/grad/" in row.group for row in rows) >= 4 * 12
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["eval/step1/logits", "eval/step0/loss", "train/seg0/steps", "train/seg1/halted", "train/seg1/metric/accuracy", "train/seg1/grad/puzzle_emb_rows"],
+)
+def test_a_changed_number_fails(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arrays = dict(np.load(DATA / "recorded_rope.npz"))
+    arrays[key] = ~arrays[key] if arrays[key].dtype == bool else arrays[key] * 1.01 + 0.01
+    np.savez(tmp_path / "changed.npz", **arrays)
+    assert main([str(tmp_path / "changed.npz")]) == 1
+    failed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAIL")]
+    assert [line.split()[-1] for line in failed] == [key]
+
+
+def test_a_changed_weight_fails(tmp_path: Path) -> None:
+    arrays = dict(np.load(DATA / "recorded_rope.npz"))
+    arrays["state/_orig_mod.model.inner.L_level.layers.0.mlp.down_proj.weight"] *= 1.01
+    np.savez(tmp_path / "changed.npz", **arrays)
+    assert main([str(tmp_path / "changed.npz")]) == 1
+
+
+def test_agreement_exits_with_0_and_counts_the_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(DATA / "recorded_learned.npz")]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "recorded_learned.npz: 55 of 55 groups agree"
+
+
+@pytest.mark.parametrize("fault", ["absent", "text", "truncated", "no-config", "unknown-tensor", "nothing-recorded"])
+def test_what_is_no_recording_is_one_line(fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "f.npz"
+    arrays = dict(np.load(DATA / "recorded_rope.npz"))
+    if fault == "text":
+        path.write_text("hello")
+    elif fault == "truncated":
+        path.write_bytes((DATA / "recorded_rope.npz").read_bytes()[:20000])
+    elif fault != "absent":
+        if fault == "no-config":
+            del arrays["config"]
+        elif fault == "unknown-tensor":
+            arrays["state/_orig_mod.model.inner.extra.weight"] = np.zeros(3)
+        else:
+            arrays = {k: v for k, v in arrays.items() if not k.startswith(("eval/", "train/"))}
+        np.savez(path, **arrays)
+    assert main([str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and error.startswith(str(path))

@@ -1,0 +1,140 @@
+"""Predictions over views, with models whose answers are known: one that copies its input, and real ones of random weights."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from hrm_submit.arc.augment import IDENTITY, Augmentation
+from hrm_submit.arc.task import make_grid
+from hrm_submit.core.config import ModelConfig, VoteConfig
+from hrm_submit.model.embedding import TaskEmbedding
+from hrm_submit.model.hrm import InnerCarry
+from hrm_submit.model.weights import build
+from hrm_submit.predict.infer import ViewRequest, predict_views
+
+CFG = ModelConfig(
+    hidden_size=16, num_heads=2, H_layers=1, L_layers=1, H_cycles=1, L_cycles=1, puzzle_emb_ndim=16, halt_max_steps=3, embedding="shared"
+)
+
+
+class Copier(torch.nn.Module):
+    """Gives its input tokens back, each with softmax weight e^2 against e^0 for the eleven others; counts its segments."""
+
+    def __init__(self, cfg: ModelConfig = CFG) -> None:
+        super().__init__()
+        self.cfg = replace(cfg, loss_type="softmax_cross_entropy")
+        self.tokens = torch.nn.Parameter(torch.zeros(1))
+        self.calls: list[tuple[int, ...]] = []
+        self.rows: list[Tensor | None] = []
+        self.positions: list[Tensor] = []
+
+    def initial_carry(self, batch: int, length: int, device: Any = None) -> InnerCarry:
+        return InnerCarry(torch.zeros(batch, length, 1), torch.zeros(batch, length, 1))
+
+    def forward(self, carry: InnerCarry, tokens: Tensor, rows: Tensor | None, positions: Tensor) -> tuple[InnerCarry, Tensor, Tensor, Tensor]:
+        self.calls.append(tuple(tokens.shape))
+        self.rows.append(rows)
+        self.positions.append(positions)
+        logits = 2.0 * torch.nn.functional.one_hot(tokens.long(), 12).float()
+        return carry, logits, torch.zeros(len(tokens)), torch.zeros(len(tokens))
+
+
+SURENESS = float(np.log(np.exp(2) / (np.exp(2) + 11)))
+
+views = st.builds(
+    lambda dihedral, colours, row, column: Augmentation(dihedral, tuple(colours), (row, column)),
+    st.integers(0, 7),
+    st.permutations(range(10)),
+    st.integers(0, 3),
+    st.integers(0, 3),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(views, min_size=1, max_size=7), st.integers(1, 5), st.integers(1, 5), st.integers(0, 2**32 - 1))
+def test_a_copy_of_the_input_comes_back_unaugmented_from_every_view(chosen: list[Augmentation], rows: int, columns: int, seed: int) -> None:
+    grids = [make_grid(np.random.default_rng(seed + k).integers(0, 10, (rows, columns))) for k in range(len(chosen))]
+    requests = [ViewRequest(grid, view, 0) for grid, view in zip(grids, chosen, strict=True)]
+    predictions = predict_views(Copier(), TaskEmbedding(CFG, 1), requests, 8, VoteConfig(batch_size=3))  # type: ignore[arg-type]
+    assert len(predictions) == len(requests)
+    for grid, prediction in zip(grids, predictions, strict=True):
+        assert prediction is not None
+        np.testing.assert_array_equal(prediction.grid, grid)
+        assert prediction.log_probability == pytest.approx(SURENESS, abs=1e-5)
+
+
+def test_batches_and_act_steps_are_as_asked() -> None:
+    model, requests = Copier(), [ViewRequest(make_grid([[k]]), IDENTITY, 0) for k in range(5)]
+    predict_views(model, TaskEmbedding(CFG, 1), requests, 2, VoteConfig(batch_size=2, act_steps=2))  # type: ignore[arg-type]
+    assert model.calls == [(2, 4)] * 4 + [(1, 4)] * 2
+    model = Copier()
+    predict_views(model, TaskEmbedding(CFG, 1), requests[:1], 2, VoteConfig(act_steps=16))  # type: ignore[arg-type]
+    assert len(model.calls) == CFG.halt_max_steps, "a model is never run longer than it was trained to"
+
+
+def test_each_view_is_shown_with_its_own_row_and_the_crop_keeps_its_position_ids() -> None:
+    model, embedding = Copier(), TaskEmbedding(CFG, 3)
+    embedding.rows[:] = torch.arange(3.0)[:, None]
+    assert embedding.dihedral_rows is not None
+    embedding.dihedral_rows[:] = 10 * torch.arange(8.0)[:, None]
+    requests = [ViewRequest(make_grid([[1]]), Augmentation(d), row) for d, row in ((0, 2), (5, 0), (7, 1))]
+    predict_views(model, embedding, requests, 3, VoteConfig(act_steps=1))  # type: ignore[arg-type]
+    (rows,) = model.rows
+    assert rows is not None and rows[:, 0].tolist() == [2.0, 50.0, 71.0]
+    assert model.positions[0].tolist() == [0, 1, 2, 30, 31, 32, 60, 61, 62]
+
+
+def test_where_no_grid_is_shown_there_is_no_prediction() -> None:
+    class Blank(Copier):
+        def forward(self, *args: Any) -> tuple[InnerCarry, Tensor, Tensor, Tensor]:
+            carry, logits, halt, go_on = super().forward(*args)
+            logits[1] = 0.0  # the second view of each batch: every token is as likely, and PAD the first of them
+            return carry, logits, halt, go_on
+
+    requests = [ViewRequest(make_grid([[4, 5]]), IDENTITY, 0)] * 3
+    predictions = predict_views(Blank(), TaskEmbedding(CFG, 1), requests, 3, VoteConfig())  # type: ignore[arg-type]
+    assert [p is None for p in predictions] == [False, True, False]
+
+
+def test_weights_that_are_no_numbers_give_no_prediction() -> None:
+    model, embedding = build(CFG, seed=1)
+    with torch.no_grad():
+        model.lm_head.fill_(float("nan"))
+    assert predict_views(model, embedding, [ViewRequest(make_grid([[1]]), IDENTITY, 0)], 2, VoteConfig()) == [None]
+
+
+def test_a_prediction_does_not_depend_on_its_batch() -> None:
+    model, embedding = build(CFG, seed=3)
+    with torch.no_grad():
+        embedding.rows.normal_(generator=torch.Generator().manual_seed(0))
+    rng = np.random.default_rng(0)
+    requests = [ViewRequest(make_grid(rng.integers(0, 10, (2, 3))), Augmentation(int(rng.integers(8))), 0) for _ in range(6)]
+    together = predict_views(model, embedding, requests, 4, VoteConfig(batch_size=6))
+    alone = predict_views(model, embedding, requests, 4, VoteConfig(batch_size=1))
+    assert any(p is not None for p in together)
+    for a, b in zip(together, alone, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None and b is not None:
+            np.testing.assert_array_equal(a.grid, b.grid)
+            assert a.log_probability == pytest.approx(b.log_probability, abs=1e-4)
+
+
+def test_prediction_leaves_the_weights_alone() -> None:
+    model, embedding = build(CFG, seed=3)
+    before = {k: v.clone() for k, v in (model.state_dict() | embedding.state_dict()).items()}
+    predict_views(model, embedding, [ViewRequest(make_grid([[1]]), IDENTITY, 0)], 2, VoteConfig())
+    after = model.state_dict() | embedding.state_dict()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_model_without_task_embedding_predicts_too() -> None:
+    model, embedding = build(replace(CFG, puzzle_emb_ndim=0), seed=0)
+    (prediction,) = predict_views(model, embedding, [ViewRequest(make_grid([[1]]), IDENTITY, 0)], 2, VoteConfig())
+    assert prediction is None or prediction.log_probability <= 0

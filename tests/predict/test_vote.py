@@ -1,0 +1,88 @@
+"""Votes: an example worked by hand, and independence of the order in which predictions come."""
+
+from random import Random
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hrm_submit.arc.task import Grid, make_grid, same_grid
+from hrm_submit.predict.vote import Candidate, Prediction, two_attempts, vote
+
+A, B, C, D = make_grid([[1, 2]]), make_grid([[1], [2]]), make_grid([[3]]), make_grid([[4]])
+
+
+def facts(candidates: list[Candidate]) -> list[tuple[list[list[int]], int, float]]:
+    return [(c.grid.tolist(), c.votes, c.score) for c in candidates]
+
+
+def test_by_hand() -> None:
+    predictions = [
+        Prediction(C, -0.25),
+        Prediction(A, -1.0),
+        Prediction(B, -0.5),
+        Prediction(A, -3.0),
+        Prediction(B, -1.5),
+        Prediction(D, -0.125),
+        Prediction(A, -2.0),
+        Prediction(C, -0.75),
+    ]
+    # A has three votes; B and C two each, and C the higher mean (-0.5 against -1); D, the surest of all, has one.
+    assert facts(vote(predictions)) == [([[1, 2]], 3, -2.0), ([[3]], 2, -0.5), ([[1], [2]], 2, -1.0), ([[4]], 1, -0.125)]
+
+
+def test_nothing_to_vote_on() -> None:
+    assert vote([]) == []
+
+
+def test_equal_cells_in_another_shape_are_another_grid() -> None:
+    assert len(vote([Prediction(A, -1.0), Prediction(B, -1.0)])) == 2
+
+
+def test_a_full_tie_is_broken_by_shape_and_cells() -> None:
+    grids = [make_grid([[2, 0]]), make_grid([[1, 9]]), make_grid([[0], [0]]), make_grid([[5]])]
+    ranked = [c.grid.tolist() for c in vote(Prediction(g, -1.0) for g in grids)]
+    assert ranked == [[[5]], [[1, 9]], [[2, 0]], [[0], [0]]]
+
+
+few = st.integers(0, 5).map(lambda k: make_grid(np.array([[k // 3, k % 3]])))
+scores = st.floats(-50.0, 0.0)
+
+
+@given(st.lists(st.builds(Prediction, few, scores), max_size=14), st.randoms(use_true_random=False))
+def test_independent_of_order(predictions: list[Prediction], random: Random) -> None:
+    shuffled = list(predictions)
+    random.shuffle(shuffled)
+    assert facts(vote(shuffled)) == facts(vote(predictions)), "to the last bit of the scores"
+
+
+@given(st.lists(st.builds(Prediction, few, scores), max_size=14))
+def test_every_prediction_is_one_vote(predictions: list[Prediction]) -> None:
+    candidates = vote(predictions)
+    assert sum(c.votes for c in candidates) == len(predictions)
+    assert [c.votes for c in candidates] == sorted((c.votes for c in candidates), reverse=True)
+    assert len({c.key for c in candidates}) == len(candidates)
+
+
+FALLBACK = (make_grid([[7]]), make_grid([[8]]))
+
+
+def attempts(*grids: Grid, fallback: tuple[Grid, Grid] = FALLBACK) -> list[list[list[int]]]:
+    return [g.tolist() for g in two_attempts([Candidate(g, 1, -1.0) for g in grids], fallback)]
+
+
+def test_two_attempts_by_hand() -> None:
+    assert attempts(A, C, D) == [[[1, 2]], [[3]]]
+    assert attempts(A) == [[[1, 2]], [[7]]]
+    assert attempts() == [[[7]], [[8]]]
+    assert attempts(make_grid([[7]])) == [[[7]], [[8]]], "the first fallback says the same: the second one is of more use"
+    assert attempts(C, fallback=(C, C)) == [[[3]], [[3]]], "nothing else is there"
+
+
+@given(st.lists(few, max_size=4, unique_by=lambda g: g.tobytes()), few, few)
+def test_two_attempts_differ_wherever_they_can(grids: list[Grid], first: Grid, second: Grid) -> None:
+    a, b = two_attempts([Candidate(g, 1, 0.0) for g in grids], (first, second))
+    choice = [*grids, first, second]
+    if any(not same_grid(g, choice[0]) for g in choice):
+        assert not same_grid(a, b)
+    assert same_grid(a, choice[0])

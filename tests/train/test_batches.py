@@ -1,0 +1,88 @@
+"""Batches of a task against plain numpy: which pairs come, how they are augmented, which rows they use."""
+
+from collections import Counter
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+from hrm_submit.arc.augment import IDENTITY, Augmentation
+from hrm_submit.arc.canvas import position_ids
+from hrm_submit.arc.task import Pair, make_grid
+from hrm_submit.core.config import TrainConfig
+from hrm_submit.train.batches import task_batches
+from hrm_submit.train.loop import CanvasBatch
+from tests.arc.strategies import plain_canvas
+
+SIDE = 5
+RNG = np.random.default_rng(5)
+PAIRS = [Pair(make_grid(RNG.integers(0, 10, (2, 3))), make_grid(RNG.integers(0, 10, (3, 2)))) for _ in range(3)]
+VIEWS = [IDENTITY] + [Augmentation(d, (0, *(int(c) for c in 1 + RNG.permutation(9)))) for d in range(1, 8)]
+ROWS = [40, 41, 42, 43, 44, 45, 46, 47]
+
+
+def batches(n: int, views: list[Augmentation] = VIEWS, rows: list[int] = ROWS, seed: int = 0, **options: object) -> list[CanvasBatch]:
+    config = TrainConfig(**{"batch_size": 4, "translate": False, **options})  # type: ignore[arg-type]
+    return list(islice(task_batches(PAIRS, views, rows, SIDE, config, np.random.default_rng(seed)), n))
+
+
+def examples(made: list[CanvasBatch]) -> list[tuple[np.ndarray, np.ndarray, int, int]]:
+    return [
+        (i.numpy(), label.numpy(), int(row), int(turn))
+        for m in made
+        for i, label, row, turn in zip(m.batch.inputs, m.batch.labels, m.batch.ids, m.batch.dihedral, strict=True)
+    ]
+
+
+def drawn(pair: Pair, view: Augmentation, offset: tuple[int, int] = (0, 0)) -> tuple[np.ndarray, np.ndarray]:
+    """Input tokens and labels by plain numpy: PAD is no label."""
+    tokens = [plain_canvas(view.apply(grid), offset, SIDE).ravel() for grid in (pair.input, pair.output)]
+    return tokens[0], np.where(tokens[1] == 0, -100, tokens[1])
+
+
+def test_inputs_and_labels_are_the_augmented_pairs() -> None:
+    for inputs, labels, row, turn in examples(batches(25)):
+        view = VIEWS[row - 40]  # the row tells which augmentation it is
+        assert turn == view.dihedral
+        assert any((inputs == i).all() and (labels == o).all() for i, o in (drawn(p, view) for p in PAIRS))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 7])
+def test_every_pair_comes_equally_often(size: int) -> None:
+    seen: Counter[bytes] = Counter()
+    for k, (inputs, *_) in enumerate(examples(batches(6, [IDENTITY], [0], batch_size=size)), 1):
+        seen[inputs.tobytes()] += 1
+        if k % 3 == 0:  # after each round of the three pairs
+            assert set(seen.values()) == {k // 3} and len(seen) == 3
+
+
+def test_every_augmentation_gets_its_turn() -> None:
+    counts = Counter(row for *_, row, _ in examples(batches(400)))
+    assert set(counts) == set(ROWS)
+    assert min(counts.values()) > 130, "of 1600 draws 200 are expected of each"
+
+
+def test_translated_pairs_stay_whole_and_move_with_their_labels() -> None:
+    offsets = [(y, x) for y in range(4) for x in range(4)]
+    places = set()
+    for inputs, labels, row, _ in examples(batches(60, translate=True)):
+        fits = [
+            at for at in offsets for p in PAIRS if all((a == b).all() for a, b in zip((inputs, labels), drawn(p, VIEWS[row - 40], at), strict=True))
+        ]
+        assert fits, "an example that is no placement of any pair"
+        places.update(fits)
+    assert places == {(y, x) for y in range(3) for x in range(3)}, "a pair of 3 by 3 has three places a side on a canvas of 5"
+
+
+def test_position_ids_and_types() -> None:
+    (made,) = batches(1)
+    np.testing.assert_array_equal(made.positions, position_ids(SIDE))
+    assert made.batch.inputs.shape == made.batch.labels.shape == (4, SIDE * SIDE)
+    assert made.batch.labels.dtype == made.batch.ids.dtype == made.batch.dihedral.dtype == torch.int64
+
+
+def test_the_generator_decides() -> None:
+    a, b, c = (examples(batches(5, seed=s)) for s in (1, 1, 2))
+    assert all((x[0] == y[0]).all() and x[2] == y[2] for x, y in zip(a, b, strict=True))
+    assert any((x[0] != y[0]).any() for x, y in zip(a, c, strict=True))

@@ -1,0 +1,119 @@
+"""The training loop against a loop written out by hand, and that it learns."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+from hrm_submit.arc.augment import IDENTITY, Augmentation
+from hrm_submit.arc.task import Pair, make_grid
+from hrm_submit.core.config import ModelConfig, TrainConfig
+from hrm_submit.model.act import act_step, initial_act_carry
+from hrm_submit.model.losses import segment_loss
+from hrm_submit.model.weights import build
+from hrm_submit.train.batches import task_batches
+from hrm_submit.train.loop import CanvasBatch, Trainer, train
+from hrm_submit.train.optimizers import Optimizers
+from hrm_submit.train.ranks import Ranks
+
+CFG = ModelConfig(
+    hidden_size=16,
+    num_heads=2,
+    H_layers=1,
+    L_layers=1,
+    H_cycles=1,
+    L_cycles=1,
+    puzzle_emb_ndim=16,
+    halt_max_steps=4,
+    halt_exploration_prob=0.5,
+    embedding="augmented",
+)
+CONFIG = TrainConfig(optimizer="adam_atan2", lr=3e-3, batch_size=4, segments=3, warmup_steps=4, translate=False, decay_fraction=0.5)
+RNG = np.random.default_rng(1)
+PAIRS = [Pair(make_grid(RNG.integers(0, 10, (2, 2))), make_grid(RNG.integers(0, 10, (2, 2)))) for _ in range(3)]
+VIEWS = [IDENTITY, Augmentation(1), Augmentation(6)]
+
+
+def stream(config: TrainConfig = CONFIG, side: int = 3, seed: int = 0) -> Iterator[CanvasBatch]:
+    return task_batches(PAIRS, VIEWS, [0, 1, 2], side, config, np.random.default_rng(seed))
+
+
+def by_hand(segments: int, cfg: ModelConfig, config: TrainConfig) -> tuple[dict[str, torch.Tensor], list[float], list[int]]:
+    model, embedding = build(cfg, n_rows=3, seed=7)
+    optimizers, generator = Optimizers(model, embedding, config, Ranks()), torch.Generator().manual_seed(9)
+    most = min(config.segments, cfg.halt_max_steps)
+    carry, losses, steps = None, [], []
+    for k, item in enumerate(islice(stream(config), segments)):
+        carry = carry or initial_act_carry(model, item.batch)
+        carry, output = act_step(
+            model,
+            embedding,
+            carry,
+            item.batch,
+            item.positions,
+            training=True,
+            max_steps=most,
+            exploration=cfg.halt_exploration_prob,
+            generator=generator,
+        )
+        loss, _ = segment_loss(output, carry, cfg.loss_type)
+        loss = loss / config.batch_size
+        warm, late = min(1.0, (k + 1) / 4), min(1.0, 2 * (1 - k / segments))
+        optimizers.step(loss, warm * late, output.looked_up)
+        losses.append(loss.item())
+        steps += carry.steps.tolist()
+        carry = None if most == 1 else carry
+    weights = {n: p.detach() for n, p in model.named_parameters()} | {"rows": embedding.rows}
+    return weights, losses, steps
+
+
+@pytest.mark.parametrize(("segments", "most"), [(3, 3), (16, 4), (1, 1)])
+def test_as_written_out_by_hand(segments: int, most: int) -> None:
+    config = replace(CONFIG, segments=segments, lr_min_ratio=0.0)
+    weights, losses, steps = by_hand(10, CFG, config)
+    assert max(steps) == most, "the example must reach the last step that a sequence may get"
+    model, embedding = build(CFG, n_rows=3, seed=7)
+    done = 0
+    reports = []
+    for report in train(
+        model, embedding, islice(stream(config), 10), config, progress=lambda: done / 10, generator=torch.Generator().manual_seed(9)
+    ):
+        done = report.segment
+        reports.append(report)
+    assert [r.segment for r in reports] == list(range(1, 11))
+    assert [r.loss.item() for r in reports] == pytest.approx(losses, rel=1e-6)
+    assert all(r.size == 4 for r in reports)
+    for name, weight in (*model.named_parameters(), ("rows", embedding.rows)):
+        torch.testing.assert_close(weight.detach(), weights[name], rtol=1e-6, atol=1e-7)
+
+
+def test_each_canvas_size_carries_its_own_states() -> None:
+    """Two sizes in turn: a sequence of one never continues from the state of the other."""
+    model, embedding = build(replace(CFG, halt_exploration_prob=1.0), n_rows=3, seed=7)
+    trainer = Trainer(model, embedding, CONFIG, torch.Generator().manual_seed(0))
+    small, large = stream(side=3), stream(side=4, seed=1)
+    mixed = (item for two in zip(small, large, strict=True) for item in two)
+    for _ in islice(trainer.run(mixed, lambda: 0.0), 6):
+        pass
+    assert {length: carry.inner.z_H.shape[1] for length, carry in trainer.carries.items()} == {9: 10, 16: 17}
+    assert all(1 <= int(c.steps.max()) <= 3 for c in trainer.carries.values())
+
+
+def test_the_loop_ends_with_its_batches_and_leaves_gradients_clear() -> None:
+    model, embedding = build(CFG, n_rows=3, seed=7)
+    assert len(list(train(model, embedding, islice(stream(), 3), CONFIG, progress=lambda: 0.0, generator=torch.Generator()))) == 3
+    assert model.training and all(p.grad is None for p in model.parameters())
+
+
+def test_it_learns_pairs_by_heart() -> None:
+    cfg = replace(CFG, halt_max_steps=1, gradient="all", continue_target=False, hidden_size=32, puzzle_emb_ndim=32)
+    config = replace(CONFIG, optimizer="adamw", lr=1e-2, segments=1, batch_size=9, decay_fraction=0.0)
+    model, embedding = build(cfg, n_rows=3, seed=0)
+    batches = stream(config)
+    reports = list(islice(train(model, embedding, batches, config, progress=lambda: 0.0, generator=torch.Generator()), 150))
+    first, last = reports[0], reports[-1]
+    assert last.loss.item() < 0.1 * first.loss.item()
+    assert last.metrics.exact_accuracy.item() == last.metrics.count.item() == 9
