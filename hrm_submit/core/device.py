@@ -55,18 +55,21 @@ def list_devices(devices: str) -> list[str]:
 
 
 def has_kernels(device: str) -> bool:
-    """Whether the installed torch was built for this GPU; asks the driver, makes no context."""
+    """Whether the installed torch was built for this GPU and its driver answers; makes no context. A no is logged with its reason."""
     import torch
 
-    major, minor = torch.cuda.get_device_capability(device)
+    try:
+        major, minor = torch.cuda.get_device_capability(device)
+        name = torch.cuda.get_device_name(device)
+    except (RuntimeError, AssertionError) as error:
+        log.warning("%s cannot be used, falling back to the CPU: %s", device, str(error).split("\n", 1)[0])
+        return False
     # Binaries of one major version run on every later minor version of it; PTX runs on every later one.
     built = [(a.startswith("compute_"), int(a.rstrip("af").split("_")[1])) for a in torch.cuda.get_arch_list() if "_" in a]
     have = 10 * major + minor
     fits = any(cap <= have and (ptx or cap // 10 == major) for ptx, cap in built)
     if not fits:
-        log.warning(
-            "%s (sm_%d) has no kernels in torch %s: falling back to the CPU", torch.cuda.get_device_name(device), have, torch.__version__
-        )
+        log.warning("%s (sm_%d) has no kernels in torch %s: falling back to the CPU", name, have, torch.__version__)
     return fits
 
 

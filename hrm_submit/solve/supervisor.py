@@ -57,6 +57,7 @@ class Supervisor:
         self._false_starts: Counter[str] = Counter()
         self._latest: dict[str, tuple[tuple[Candidate, ...], ...]] = {}
         self._started: dict[str, float] = {}
+        self._fault: str | None = None
         self._next_number = len(specs)
         usable = usable_seconds(plan.budget, preset.budget) if plan.budget is not None else float("inf")
         self._end_of_shares = usable
@@ -76,8 +77,9 @@ class Supervisor:
                 self._save()
                 self._watcher.tick(self._clock)
         finally:
+            unfinished = [m.assignment.task.id for m in self._busy() if m.assignment] + [t.id for t in self._queue]
             self._crew.dismiss()
-            for task in [m.assignment.task.id for m in self._busy() if m.assignment] + [t.id for t in self._queue]:
+            for task in unfinished:
                 self._run.event("task_failed", task, reason="time is up" if self._clock.elapsed() >= self._hard_end else "no worker left")
             self._save()
 
@@ -194,8 +196,9 @@ class Supervisor:
     def _save(self) -> None:
         fault = self._book.save()
         self._run.flush()
-        if fault:
+        if fault and fault != self._fault:  # told once, though it is tried again at every tick
             self._run.event("flush", failed="submission", reason=fault)
+        self._fault = fault
 
 
 def worker_specs(

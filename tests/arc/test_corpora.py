@@ -94,8 +94,9 @@ def test_a_challenges_file_takes_the_solutions_beside_it(tmp_path):
     assert a.hashes == (pair_hash(PAIR.input, PAIR.output), pair_hash(TEST, ANSWER))
 
 
-def test_demos_leave_the_answers_out_and_keep_the_test_inputs(tmp_path, caplog):
-    for task in load_corpus(f"{challenges_file(tmp_path, SOLUTIONS)}:demos").tasks:
+@pytest.mark.parametrize("solutions", [SOLUTIONS, None])
+def test_demos_leave_the_answers_out_and_keep_the_test_inputs(tmp_path, caplog, solutions):
+    for task in load_corpus(f"{challenges_file(tmp_path, solutions)}:demos").tasks:
         assert as_lists(task.pairs) == as_lists(TASKS[task.key].train)
         assert [grid.tolist() for grid in task.task.test] == [grid.tolist() for grid in TASKS[task.key].test]
     assert not caplog.messages

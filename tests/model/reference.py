@@ -124,7 +124,9 @@ def segment(
 
 
 def stablemax(x: Tensor) -> Tensor:
-    scores = torch.stack([v + 1 if v >= 0 else 1 / (1 - v) for v in x.flatten()]).reshape(x.shape)
+    scores = torch.zeros_like(x)
+    scores[x >= 0] = x[x >= 0] + 1
+    scores[x < 0] = 1 / (1 - x[x < 0])
     return scores / scores.sum(-1, keepdim=True)
 
 

@@ -56,7 +56,14 @@ def test_agrees_with_the_reference_in_every_form(form: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     "key",
-    ["eval/step1/logits", "eval/step0/loss", "train/seg0/steps", "train/seg1/halted", "train/seg1/metric/accuracy", "train/seg1/grad/puzzle_emb_rows"],
+    [
+        "eval/step1/logits",
+        "eval/step0/loss",
+        "train/seg0/steps",
+        "train/seg1/halted",
+        "train/seg1/metric/accuracy",
+        "train/seg1/grad/puzzle_emb_rows",
+    ],
 )
 def test_a_changed_number_fails(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arrays = dict(np.load(DATA / "recorded_rope.npz"))

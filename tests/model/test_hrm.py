@@ -1,0 +1,162 @@
+"""The recurrence: sizes, what flows where, crops, number formats, one graph."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from hrm_submit.core.config import ModelConfig, load_preset
+from hrm_submit.model.hrm import HRM, InnerCarry
+
+TINY = ModelConfig(hidden_size=32, num_heads=4, H_layers=1, L_layers=1, seq_len=900, puzzle_emb_ndim=32)
+
+
+def make(cfg: ModelConfig = TINY, seed: int = 0, **options: object) -> HRM:
+    return HRM(cfg, generator=torch.Generator().manual_seed(seed), **options)  # type: ignore[arg-type]
+
+
+def inputs(cfg: ModelConfig = TINY, batch: int = 2, side: int = 4) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(7)
+    tokens = torch.randint(0, 12, (batch, side * side), generator=generator)
+    rows = torch.randn(batch, cfg.puzzle_emb_ndim, generator=generator)
+    positions = (torch.arange(side)[:, None] * 30 + torch.arange(side)).flatten()
+    return tokens, rows, positions
+
+
+@pytest.mark.parametrize(("preset", "millions"), [("hrm-27m", 27.27), ("hrm-7m", 5.97)])
+def test_parameter_counts(preset: str, millions: float) -> None:
+    with torch.device("meta"):
+        model = HRM(load_preset(preset).model)
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.02)
+
+
+def test_shapes_and_formats() -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        model = make(dtype=dtype)
+        tokens, rows, positions = inputs()
+        carry, logits, q_halt, q_continue = model(model.initial_carry(2, 16), tokens, rows, positions)
+        assert logits.shape == (2, 16, 12) and logits.dtype == dtype
+        assert q_halt.shape == q_continue.shape == (2,) and q_halt.dtype == q_continue.dtype == torch.float32
+        assert carry.z_H.shape == carry.z_L.shape == (2, 17, 32) and carry.z_H.dtype == dtype
+        assert not carry.z_H.requires_grad and not carry.z_L.requires_grad and logits.requires_grad
+        assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_fresh_q_values_are_minus_5() -> None:
+    model = make()
+    _, _, q_halt, q_continue = model(model.initial_carry(2, 16), *inputs())
+    assert torch.equal(q_halt, torch.full((2,), -5.0)) and torch.equal(q_continue, q_halt)
+
+
+def test_same_seed_same_weights() -> None:
+    first, second, other = make(seed=1).state_dict(), make(seed=1).state_dict(), make(seed=2).state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(first["lm_head"], other["lm_head"])
+
+
+def test_bfloat16_stays_near_float32() -> None:
+    results = []
+    for dtype in (torch.float32, torch.bfloat16):
+        model = make(dtype=dtype)
+        _, logits, _, _ = model(model.initial_carry(2, 16), *inputs())
+        logits.float().square().sum().backward()
+        assert model.tokens.grad is not None and model.tokens.grad.dtype == torch.float32
+        results.append((logits.detach().float(), model.H_level.blocks[0].qkv.grad))  # type: ignore[union-attr]
+    for exact, rounded in zip(*results, strict=True):
+        assert (exact - rounded).norm() < 0.1 * exact.norm()  # type: ignore[operator, union-attr]
+
+
+@pytest.mark.parametrize("encoding", ["rope", "learned"])
+def test_position_ids_alone_say_where_a_token_is(encoding: str) -> None:
+    cfg = replace(TINY, pos_encodings=encoding)  # type: ignore[arg-type]
+    model = make(cfg)
+    tokens, rows, positions = inputs(cfg)
+    order = torch.randperm(16, generator=torch.Generator().manual_seed(3))
+    _, logits, q, _ = model(model.initial_carry(2, 16), tokens, rows, positions)
+    _, shuffled, q_shuffled, _ = model(model.initial_carry(2, 16), tokens[:, order], rows, positions[order])
+    torch.testing.assert_close(shuffled, logits[:, order], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(q, q_shuffled)
+    _, elsewhere, _, _ = model(model.initial_carry(2, 16), tokens, rows, torch.arange(16))
+    assert (elsewhere - logits).abs().max() > 1e-3
+
+
+def test_the_gradient_option_changes_gradients_and_nothing_else() -> None:
+    gradients, logits = [], []
+    for option in ("last", "all"):
+        model = make(replace(TINY, gradient=option))  # type: ignore[arg-type]
+        _, out, _, _ = model(model.initial_carry(2, 16), *inputs())
+        out.square().sum().backward()
+        logits.append(out.detach())
+        gradients.append(model.L_level.blocks[0].qkv.grad)  # type: ignore[union-attr]
+    assert torch.equal(*logits)
+    assert (gradients[0] - gradients[1]).norm() > 1e-3 * gradients[0].norm()  # type: ignore[operator, union-attr]
+
+
+def test_full_gradient_is_that_of_the_whole_recurrence() -> None:
+    cfg = replace(TINY, gradient="all", hidden_size=16, num_heads=2, puzzle_emb_ndim=16)
+    model = make(cfg).double()
+    model.dtype = torch.float64
+    tokens, rows, positions = inputs(cfg, side=2)
+    carry = model.initial_carry(2, 4)
+
+    def loss() -> torch.Tensor:
+        return model(carry, tokens, rows, positions)[1].square().sum()
+
+    weight = model.L_level.blocks[0].out  # type: ignore[union-attr]
+    loss().backward()
+    assert isinstance(weight, torch.nn.Parameter) and weight.grad is not None
+    for i, j in ((0, 0), (3, 7), (15, 2)):
+        values = []
+        for step in (1e-5, -1e-5):
+            with torch.no_grad():
+                weight[i, j] += step
+                values.append(float(loss()))
+                weight[i, j] -= step
+        # rows enter in float32, so the quotient carries some rounding
+        assert float(weight.grad[i, j]) == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-3, abs=1e-6)
+
+
+def test_states_carry_information_between_segments() -> None:
+    model = make()
+    args = inputs()
+    carry, first, _, _ = model(model.initial_carry(2, 16), *args)
+    _, second, _, _ = model(carry, *args)
+    _, again, _, _ = model(model.reset(carry, torch.tensor([True, False])), *args)
+    assert (first - second).abs().max() > 1e-3
+    torch.testing.assert_close(again[0], first[0])
+    torch.testing.assert_close(again[1], second[1])
+
+
+def test_each_task_row_reaches_its_own_sequence_only() -> None:
+    model = make(replace(TINY, puzzle_emb_ndim=40))
+    tokens, rows, positions = inputs(replace(TINY, puzzle_emb_ndim=40))
+    carry = model.initial_carry(2, 16)
+    assert carry.z_H.shape == (2, 18, 32)
+    rows.requires_grad_()
+    model(carry, tokens, rows, positions)[1][0].square().sum().backward()
+    assert rows.grad is not None
+    assert rows.grad[0, 39].abs() > 0 and rows.grad[1].abs().max() == 0
+
+
+def test_a_model_without_task_embedding_takes_none() -> None:
+    model = make(replace(TINY, puzzle_emb_ndim=0))
+    tokens, _, positions = inputs()
+    carry, logits, _, _ = model(model.initial_carry(2, 16), tokens, None, positions)
+    assert carry.z_H.shape == (2, 16, 32) and logits.shape == (2, 16, 12)
+
+
+def test_a_forward_is_one_graph() -> None:
+    model = make()
+    tokens, rows, positions = inputs()
+
+    def forward(z_h: torch.Tensor, z_l: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        _, logits, q_halt, _ = model(InnerCarry(z_h, z_l), tokens, rows, positions)
+        return logits, q_halt
+
+    start = model.initial_carry(2, 16)
+    traced = torch.compile(forward, fullgraph=True, backend="eager")
+    for mode in (True, False):
+        with torch.set_grad_enabled(mode):
+            torch.testing.assert_close(traced(start.z_H, start.z_L), forward(start.z_H, start.z_L))

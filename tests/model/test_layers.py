@@ -1,0 +1,106 @@
+"""Building blocks: attention kernels agree, RoPE knows only distances, norms and initial values are what they say."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hrm_submit.model.layers import Block, attend, feed_forward_width, rms_norm, rotary_tables, rotate, truncated_normal
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_attention_of_a_hand_worked_example() -> None:
+    # d = 4, so scores are halved: the query sees ln 3 and 0, that is weights 3/4 and 1/4
+    q = torch.tensor([[[[2.0, 0, 0, 0]]]])
+    k = torch.tensor([[[[math.log(3), 0, 0, 0], [0, 5.0, 0, 0]]]])
+    v = torch.tensor([[[[4.0, 0, 0, 0], [0, 8.0, 0, 0]]]])
+    for kind in ("sdpa", "math"):
+        torch.testing.assert_close(attend(q, k, v, kind), torch.tensor([[[[3.0, 2, 0, 0]]]]))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.bfloat16, 3e-2)])
+def test_both_attentions_agree_forwards_and_backwards(dtype: torch.dtype, tolerance: float) -> None:
+    results = []
+    for kind in ("sdpa", "math"):
+        q, k, v = (normal(2, 3, 37, 8, seed=s).to(dtype).requires_grad_() for s in range(3))
+        out = attend(q, k, v, kind)  # type: ignore[arg-type]
+        (out * normal(2, 3, 37, 8, seed=9).to(dtype)).sum().backward()
+        results.append([out, q.grad, k.grad, v.grad])
+    for fused, written in zip(*results, strict=True):
+        assert fused is not None and written is not None
+        assert (fused.float() - written.float()).norm() <= tolerance * fused.float().norm() + tolerance
+
+
+@settings(max_examples=30, deadline=None)
+@given(a=st.integers(0, 400), b=st.integers(0, 400), shift=st.integers(0, 499), seed=st.integers(0, 99))
+def test_rope_scores_depend_on_distance_alone(a: int, b: int, shift: int, seed: int) -> None:
+    tables = rotary_tables(900, 16, 10000.0)
+    q, k = normal(16, seed=seed), normal(16, seed=seed + 100)
+
+    def score(i: int, j: int) -> float:
+        both = rotate(torch.stack((q, k)), type(tables)(tables.cos[[i, j]], tables.sin[[i, j]]))
+        return float(both[0] @ both[1])
+
+    assert score(a, b) == pytest.approx(score(a + shift, b + shift), abs=2e-3)
+
+
+def test_rope_at_position_0_changes_nothing_and_keeps_lengths() -> None:
+    tables = rotary_tables(50, 8, 10000.0)
+    x = normal(3, 50, 8)
+    turned = rotate(x, tables)
+    torch.testing.assert_close(turned[:, 0], x[:, 0])
+    torch.testing.assert_close(turned.norm(dim=-1), x.norm(dim=-1))
+    assert (turned[:, 1] - x[:, 1]).abs().max() > 0.1
+
+
+def test_rope_turns_the_first_pair_by_one_radian_a_position() -> None:
+    turned = rotate(torch.tensor([[1.0, 0, 0, 0]] * 3), rotary_tables(3, 4, 100.0))
+    expected = [[math.cos(t), 0, math.sin(t), 0] for t in range(3)]
+    torch.testing.assert_close(turned, torch.tensor(expected))
+
+
+def test_rms_norm_of_a_hand_worked_example() -> None:
+    # mean square of (3, 4) is 12.5
+    torch.testing.assert_close(rms_norm(torch.tensor([[3.0, 4.0]]), 0.0), torch.tensor([[3.0, 4.0]]) / math.sqrt(12.5))
+    assert rms_norm(torch.zeros(1, 4), 1e-5).abs().max() == 0
+
+
+def test_rms_norm_computes_in_float32_whatever_the_format() -> None:
+    # squares of 300 overflow float16
+    x = torch.full((1, 8), 300.0, dtype=torch.float16)
+    assert rms_norm(x, 1e-5).dtype == torch.float16
+    torch.testing.assert_close(rms_norm(x, 1e-5), torch.ones(1, 8, dtype=torch.float16))
+
+
+def test_initial_values_have_the_deviation_asked_for_and_no_tails() -> None:
+    values = truncated_normal((400, 500), 0.3, torch.Generator().manual_seed(0))
+    assert float(values.std()) == pytest.approx(0.3, rel=0.01)
+    assert float(values.mean()) == pytest.approx(0.0, abs=0.003)
+    # a unit normal cut at 2 has deviation 0.8796
+    assert float(values.abs().max()) == pytest.approx(2 * 0.3 / 0.8796, rel=0.001)
+
+
+@pytest.mark.parametrize(
+    ("width", "expansion", "expected"), [(512, 4.0, 1536), (256, 4.0, 768), (128, 4.0, 512), (64, 4.0, 256), (8, 1.0, 256)]
+)
+def test_feed_forward_width(width: int, expansion: float, expected: int) -> None:
+    assert feed_forward_width(width, expansion) == expected
+
+
+def test_a_block_treats_sequences_apart_and_tokens_together() -> None:
+    block = Block(16, 2, 4.0, 1e-5, "math", torch.Generator().manual_seed(0))
+    x = normal(2, 5, 16)
+    weights = block.cast(torch.float32)
+    tables = rotary_tables(5, 8, 10000.0)
+    before = block(x, tables, weights)
+    x[1, 4] += 1.0
+    after = block(x, tables, weights)
+    assert torch.equal(before[0], after[0])
+    assert (before[1, 0] - after[1, 0]).abs().max() > 1e-4

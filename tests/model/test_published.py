@@ -1,0 +1,207 @@
+"""Import of published checkpoints, made here by the independent reference under their names."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hrm_submit.core.errors import CheckpointError
+from hrm_submit.model.published import import_published
+from hrm_submit.model.weights import build, load_checkpoint
+from tests.model.reference import DEFAULTS, PREFIX, Recorder, random_state, segment
+
+NESTED = """
+arch:
+  H_cycles: 2
+  H_layers: 1
+  L_cycles: 2
+  L_layers: 1
+  expansion: 4
+  halt_exploration_prob: 0.1
+  halt_max_steps: 3
+  hidden_size: 16
+  loss:
+    loss_type: stablemax_cross_entropy
+    name: losses@ACTLossHead
+  name: hrm.hrm_act_v1@HierarchicalReasoningModel_ACTV1
+  num_heads: 2
+  pos_encodings: rope
+  puzzle_emb_ndim: 16
+lr: 0.0001
+global_batch_size: 768
+"""
+
+
+def write(folder: Path, config: str | dict[str, Any] = NESTED, prefix: str = PREFIX, **changes: Any) -> tuple[Path, Path]:
+    state = random_state({**DEFAULTS, **changes}, seed=0)
+    torch.save({prefix + name: tensor for name, tensor in state.items()}, folder / "step_100")
+    (folder / "all_config.yaml").write_text(config if isinstance(config, str) else json.dumps(config))
+    return folder / "step_100", folder / "all_config.yaml"
+
+
+@pytest.mark.parametrize("prefix", [PREFIX, "model.inner.", ""])
+def test_a_nested_yaml_config_and_any_prefix(tmp_path: Path, prefix: str) -> None:
+    pytest.importorskip("yaml")
+    import_published(*write(tmp_path, prefix=prefix), tmp_path / "out.safetensors")
+    loaded = load_checkpoint(tmp_path / "out.safetensors", rows=True)
+    cfg = loaded.config
+    assert (cfg.vocab_size, cfg.seq_len, cfg.halt_max_steps, cfg.halt_exploration_prob) == (12, 900, 3, 0.1)
+    assert cfg.embedding == "augmented" and cfg.gradient == "last" and cfg.continue_target
+    assert loaded.tables.rows is None and loaded.meta.data == ("published:step_100",)
+
+
+@pytest.mark.parametrize("changes", [{}, {"pos_encodings": "learned", "puzzle_emb_ndim": 20}, {"puzzle_emb_ndim": 0}])
+def test_the_imported_model_computes_what_the_published_one_does(tmp_path: Path, changes: dict[str, Any]) -> None:
+    cfg = {**DEFAULTS, **changes}
+    import_published(*write(tmp_path, cfg, **changes), tmp_path / "out.safetensors", keep_rows=True)
+    model, embedding = build(load_checkpoint(tmp_path / "out.safetensors", rows=True), n_rows=None if cfg["puzzle_emb_ndim"] else 1)
+    reference = Recorder(0, **changes)
+    sequence = reference.fresh(reference.batch("x"), 1)
+    ids = sequence["id"].reshape(1)
+    row = embedding.lookup(ids, ids) if cfg["puzzle_emb_ndim"] else None
+    carry = model.initial_carry(1, cfg["seq_len"])
+    with torch.no_grad():
+        _, logits, q_halt, q_continue = model(carry, sequence["inputs"][None], row, torch.arange(cfg["seq_len"]))
+        expected_row = reference.state["puzzle_emb.weights"][sequence["id"]] if row is not None else None
+        _, _, expected, q = segment(reference.cfg, reference.state, sequence["z_h"], sequence["z_l"], sequence["inputs"], expected_row)
+    torch.testing.assert_close(logits[0], expected.float(), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(torch.cat((q_halt, q_continue)), q.float(), atol=1e-4, rtol=1e-4)
+
+
+def test_the_sequence_length_of_learned_positions_is_read_off_the_table(tmp_path: Path) -> None:
+    config = {k: v for k, v in DEFAULTS.items() if k not in ("seq_len", "vocab_size")} | {"pos_encodings": "learned"}
+    checkpoint = import_published(*write(tmp_path, config, pos_encodings="learned"), tmp_path / "out.safetensors")
+    assert checkpoint.config.seq_len == DEFAULTS["seq_len"]
+
+
+def test_only_the_mean_row_is_kept_unless_rows_are_asked_for(tmp_path: Path) -> None:
+    weights, config = write(tmp_path, {**DEFAULTS, "num_puzzle_identifiers": 1000}, num_puzzle_identifiers=1000)
+    table = torch.load(weights)[f"{PREFIX}puzzle_emb.weights"]
+    import_published(weights, config, tmp_path / "mean.safetensors")
+    import_published(weights, config, tmp_path / "rows.safetensors", keep_rows=True)
+    mean, rows = (load_checkpoint(tmp_path / f"{name}.safetensors", rows=True).tables for name in ("mean", "rows"))
+    assert mean.rows is None and rows.rows is not None and torch.equal(rows.rows, table)
+    for tables in (mean, rows):
+        torch.testing.assert_close(tables.mean_row, table.mean(0))
+    assert (tmp_path / "rows.safetensors").stat().st_size - (tmp_path / "mean.safetensors").stat().st_size >= 64_000
+
+
+def test_half_precision_states_become_float32(tmp_path: Path) -> None:
+    weights, config = write(tmp_path, dict(DEFAULTS))
+    state = torch.load(weights)
+    state[f"{PREFIX}H_init"] = state[f"{PREFIX}H_init"].bfloat16()
+    torch.save(state, weights)
+    import_published(weights, config, tmp_path / "out.safetensors")
+    loaded = load_checkpoint(tmp_path / "out.safetensors").state["H_init"]
+    assert loaded.dtype == torch.float32 and torch.equal(loaded, state[f"{PREFIX}H_init"].float())
+
+
+class Trap:
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, ("sprung",)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_pickle_that_runs_code_is_refused_unrun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, legacy: bool) -> None:
+    monkeypatch.chdir(tmp_path)
+    weights, config = write(tmp_path, dict(DEFAULTS))
+    torch.save({**torch.load(weights), "extra": Trap()}, weights, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(CheckpointError, match="not a torch file of tensors alone") as error:
+        import_published(weights, config, tmp_path / "out.safetensors")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "sprung").exists() and not (tmp_path / "out.safetensors").exists()
+
+
+FAULTS = [
+    "absent",
+    "truncated",
+    "pickle",
+    "list",
+    "missing",
+    "unknown",
+    "shape",
+    "table",
+    "config absent",
+    "config list",
+    "config lacks",
+    "config type",
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_faulty_file_is_one_line_that_names_it(tmp_path: Path, fault: str) -> None:
+    values = dict(DEFAULTS)
+    if fault == "config lacks":
+        del values["num_heads"]
+    elif fault == "config type":
+        values["puzzle_emb_ndim"] = "${.hidden_size}"
+    weights, config = write(tmp_path, values)
+    state = torch.load(weights)
+    if fault == "missing":
+        del state[f"{PREFIX}q_head.bias"]
+    elif fault == "unknown":
+        state[f"{PREFIX}H_level.layers.0.mlp.other_proj.weight"] = torch.zeros(2)
+    elif fault == "shape":
+        state[f"{PREFIX}lm_head.weight"] = torch.zeros(12, 8)
+    elif fault == "table":
+        state[f"{PREFIX}puzzle_emb.weights"] = torch.zeros(5, 3)
+    torch.save(list(state.values()) if fault == "list" else state, weights)
+    if fault == "absent":
+        weights.unlink()
+    elif fault == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-2000])
+    elif fault == "pickle":
+        weights.write_bytes(pickle.dumps({"a": 1}))
+    elif fault == "config absent":
+        config.unlink()
+    elif fault == "config list":
+        config.write_text("[1, 2]")
+    with pytest.raises(CheckpointError) as error:
+        import_published(weights, config, tmp_path / "out.safetensors")
+    named = config if fault.startswith("config") else weights
+    assert str(error.value).startswith(str(named)) and "\n" not in str(error.value)
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_yaml_without_pyyaml_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    with pytest.raises(CheckpointError, match="PyYAML is not installed"):
+        import_published(*write(tmp_path), tmp_path / "out.safetensors")
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+import torch
+from hrm_submit.model.published import import_published
+torch.set_num_threads(1)
+torch.zeros(1000).sum(dtype=torch.float64)
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+limit = pages * resource.getpagesize() + int(sys.argv[3])
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+import_published(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[1] + ".safetensors"), keep_rows=True)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="address space is limited through Linux's /proc")
+def test_a_large_table_is_never_held_twice(tmp_path: Path) -> None:
+    rows = 3_000_000
+    weights, config = write(tmp_path, {**DEFAULTS, "num_puzzle_identifiers": rows}, num_puzzle_identifiers=rows)
+    size = weights.stat().st_size
+    command = [sys.executable, "-c", LIMITED, str(weights), str(config)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    enough = subprocess.run([*command, str(int(size * 1.6))], env=environment, capture_output=True, text=True, check=False)
+    assert enough.returncode == 0, enough.stderr
+    written = load_checkpoint(Path(f"{weights}.safetensors"), rows=True).tables
+    assert written.rows is not None and len(written.rows) == rows
+    # the limit bites: without room for even one mapping of the file, the import fails
+    short = subprocess.run([*command, str(size // 2)], env=environment, capture_output=True, text=True, check=False)
+    assert short.returncode != 0
