@@ -6,10 +6,10 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup simulate test lint wheels push status submit lock clean
+.PHONY: help setup simulate test lint wheels push push-pretrain status submit lock clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(READY): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
@@ -38,6 +38,10 @@ wheels: $(READY) ## offline_wheels/: what the notebook installs from
 
 push: wheels ## dataset and notebook to Kaggle: make push OWNER=you
 	$(BIN)/python scripts/kaggle_ship.py push $(if $(OWNER),--owner $(OWNER)) $(ARGS)
+
+push-pretrain: $(READY) ## pre-training on Kaggle's GPUs: make push-pretrain OWNER=you, make status ARGS=--pretrain
+	$(BIN)/python scripts/build_offline_wheels.py --with-data
+	$(BIN)/python scripts/kaggle_ship.py push --pretrain $(if $(OWNER),--owner $(OWNER)) $(ARGS)
 
 status: $(READY) ## how the pushed notebook is doing
 	$(BIN)/python scripts/kaggle_ship.py status $(if $(OWNER),--owner $(OWNER)) $(ARGS)

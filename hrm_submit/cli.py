@@ -1,17 +1,20 @@
 """The command line: `hrm-submit` = `python -m hrm_submit`. Parses, calls, prints; imports nothing heavy to show its help.
 
-Exit status: 0; 1 where `validate` found faults; 2 for wrong input, with one line on standard error; 130 for Ctrl-C.
+Exit status: 0; 1 where `validate` found faults or `solve` got no answer from the model; 2 for wrong input, with one line on
+standard error; 130 for Ctrl-C.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from hrm_submit import __version__
 from hrm_submit.core.clock import Clock, parse_duration
@@ -19,7 +22,18 @@ from hrm_submit.core.errors import ConfigError, UserError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status."""
+    """Run a command; returns the exit status, or without `argv`, as the entry of a process, ends the process with it."""
+    status = _run(argv)
+    if argv is None:
+        # The orderly teardown of torch takes a second or two on a busy machine, which a time budget has not got.
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.flush()
+        os._exit(status)
+    return status
+
+
+def _run(argv: Sequence[str] | None) -> int:
     clock = Clock()
     # Threads that spin while they wait take the cores from other workers; must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -33,12 +47,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("hrm-submit: stopped", file=sys.stderr)
         return 130
+    except Exception as error:
+        if os.environ.get("HRM_SUBMIT_DEBUG"):
+            raise
+        text = str(error).split("\n", 1)[0]
+        print(f"hrm-submit: {type(error).__name__}: {text} (a traceback: HRM_SUBMIT_DEBUG=1)", file=sys.stderr)
+        return 1
+
+
+class _Parser(argparse.ArgumentParser):
+    """Refuses wrong options in one line, as all other wrong input is refused."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def _seed(text: str) -> int:
+    seed = int(text)
+    if not 0 <= seed < 2**63:
+        raise argparse.ArgumentTypeError(f"{text} is not within 0..2^63-1")
+    return seed
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="hrm-submit", description="Solve ARC tasks with a Hierarchical Reasoning Model, inside a time limit."
-    )
+    parser = _Parser(prog="hrm-submit", description="Solve ARC tasks with a Hierarchical Reasoning Model, inside a time limit.")
     parser.add_argument("--version", action="version", version=f"hrm-submit {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
@@ -55,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     solve.add_argument("--preset", default="", metavar="NAME[,NAME]", help="layered left to right (default: the checkpoint's, else nano)")
     solve.add_argument("--devices", default="auto", metavar="auto|cpu|cuda:0,...")
     solve.add_argument("--tasks", metavar="ID,ID", help="solve only these; all others are answered by fallback")
-    solve.add_argument("--seed", type=int, default=0, metavar="N")
+    solve.add_argument("--seed", type=_seed, default=0, metavar="N")
     solve.set_defaults(run=_solve)
 
     score = commands.add_parser("score", help="score a submission file: one JSON object")
@@ -80,9 +112,11 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--export-parts", metavar="15MiB", help="write checkpoints as folders of parts of at most this size")
     train.add_argument("--validate", metavar="NAME|F", help="measure pass@2 by votes on this set; it is never trained on")
     train.add_argument("--every", default="10m", metavar="10m", help="how often to validate (default: 10m)")
+    train.add_argument("--save-every", default="2m", metavar="2m", help="how often to save the state (default: 2m)")
+    train.add_argument("--log-every", type=int, default=20, metavar="N", help="segments in a line of metrics.jsonl (default: 20)")
     train.add_argument("--devices", default="auto", metavar="auto|cpu|cuda:0")
     train.add_argument("--threads", type=int, metavar="N", help="CPU threads of each process (default: all cores, shared by the ranks)")
-    train.add_argument("--seed", type=int, default=0, metavar="N")
+    train.add_argument("--seed", type=_seed, default=0, metavar="N")
     train.set_defaults(run=_pretrain)
 
     convert = commands.add_parser("import-checkpoint", help="turn a published HRM checkpoint into ours")
@@ -99,7 +133,12 @@ def _solve(args: argparse.Namespace, clock: Clock) -> int:
 
     if args.segments_per_task is not None and args.segments_per_task < 1:
         raise ConfigError(f"--segments-per-task must be at least 1, not {args.segments_per_task}")
-    clock.budget = parse_duration(args.time_budget) if args.time_budget else None
+    if not args.output.name:
+        raise ConfigError(f"--output {args.output} names no file")
+    wanted = None if args.tasks is None else tuple(filter(None, (t.strip() for t in args.tasks.split(","))))
+    if wanted == ():
+        raise ConfigError("--tasks names no task")
+    clock.budget = None if args.time_budget is None else parse_duration(args.time_budget)
     request = SolveRequest(
         challenges=args.challenges,
         output=args.output,
@@ -109,12 +148,14 @@ def _solve(args: argparse.Namespace, clock: Clock) -> int:
         budget=clock.budget,
         segments=args.segments_per_task,
         devices=args.devices,
-        tasks=tuple(t.strip() for t in args.tasks.split(",") if t.strip()) if args.tasks is not None else None,
+        tasks=wanted,
         seed=args.seed,
     )
-    for line in solve(request, clock).lines():
+    summary = solve(request, clock)
+    for line in summary.lines():
         print(line)
-    return 0
+    # Not one answer from the model: a caller may know of other weights or devices to try.
+    return 0 if summary.answered or not summary.solvable else 1
 
 
 def _score(args: argparse.Namespace, clock: Clock) -> int:
@@ -141,14 +182,12 @@ def _validate(args: argparse.Namespace, clock: Clock) -> int:
 def _pretrain(args: argparse.Namespace, clock: Clock) -> int:
     from hrm_submit.train.prepare import parse_size, pretrain_from_options
 
-    if args.segments is not None and args.segments < 1:
-        raise ConfigError(f"--segments must be at least 1, not {args.segments}")
     ended = pretrain_from_options(
         clock,
         presets=args.preset,
         data=args.data,
         out=args.out,
-        budget=parse_duration(args.time_budget) if args.time_budget else None,
+        budget=None if args.time_budget is None else parse_duration(args.time_budget),
         segments=args.segments,
         resume=args.resume,
         start_from=args.start_from,
@@ -157,9 +196,12 @@ def _pretrain(args: argparse.Namespace, clock: Clock) -> int:
         every=parse_duration(args.every),
         devices=args.devices,
         threads=args.threads,
+        save_every=parse_duration(args.save_every),
+        log_every=args.log_every,
         seed=args.seed,
     )
-    print(ended)
+    if ended:
+        print(ended)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Build `offline_wheels/`, the dataset that the notebook installs from: our wheel, the checkpoint, dataset-metadata.json.
+"""Build `offline_wheels/`, the dataset that the notebooks install from: our wheel, the checkpoint, dataset-metadata.json, training data.
 
 Flat, because the Kaggle client skips subfolders. The wheel is rebuilt only when the sources changed; its requirements are checked
 against the dated list of versions in Kaggle's image (`scripts/data/kaggle_image_2026.toml`). Exit 1 when they do not fit, 2 for bad input.
@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from kit.places import KAGGLE_IMAGE, OFFLINE_WHEELS, ROOT
+from kit.training import place_training_data
 from kit.tree import DATASET
 from kit.wheels import build_wheel, image_faults
 
@@ -48,6 +49,7 @@ def main() -> int:
     parser.add_argument(
         "--checkpoint", metavar="F|none", help="weights to ship: a file, a folder of shards, or none (default: those that are there)"
     )
+    parser.add_argument("--with-data", action="store_true", help="bring along what the pre-training notebook learns from")
     parser.add_argument("--output", type=Path, default=OFFLINE_WHEELS, metavar="DIR")
     parser.add_argument("--image", type=Path, default=KAGGLE_IMAGE, metavar="TOML", help="versions in Kaggle's image")
     options = parser.parse_args()
@@ -57,6 +59,8 @@ def main() -> int:
         wheel = build_wheel(folder)
         if options.checkpoint is not None:
             place_checkpoint(options.checkpoint, folder)
+        if options.with_data:
+            place_training_data(folder)
         write_metadata(folder)
         faults = image_faults(wheel, options.image)
     except (UserError, OSError) as error:

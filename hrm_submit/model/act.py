@@ -74,12 +74,14 @@ def act_step(
     max_steps: int,
     exploration: float = 0.0,
     generator: torch.Generator | None = None,
+    part: tuple[int, int] = (0, 1),
 ) -> tuple[ActCarry, ActOutput]:
     """One segment of `model`, its halting decision, and in training the target of the continue value.
 
     `positions` (N,) int64 are the position ids of the canvas; all batches given to one carry share its N. `max_steps` is the
     most segments a sequence gets. With probability `exploration` a training sequence must run at least 2 .. max_steps
-    segments, drawn uniformly (`generator` decides; it may live on the CPU). Gradients are on exactly when `training`.
+    segments, drawn uniformly (`generator` decides; it may live on the CPU). Gradients are on exactly when `training`. Where this
+    batch is part k of the n equal ones of a larger batch, `part` = (k, n) draws for it what the larger batch would have drawn.
     """
     with torch.set_grad_enabled(training):
         data = _take(carry.halted, batch, carry.data)
@@ -92,7 +94,7 @@ def act_step(
         halted, target = is_last, None
         if training and max_steps > 1:
             halted = halted | (q_halt > q_continue)
-            halted = halted & (steps >= _min_steps(steps, max_steps, exploration, generator))
+            halted = halted & (steps >= _min_steps(steps, max_steps, exploration, generator, part))
             if model.cfg.continue_target:
                 _, _, next_halt, next_continue = model(inner, data.inputs, rows, positions)
                 target = torch.sigmoid(torch.where(is_last, next_halt, torch.maximum(next_halt, next_continue)))
@@ -108,10 +110,11 @@ def _take(where: Tensor, new: Batch, old: Batch) -> Batch:
     return Batch(**taken)
 
 
-def _min_steps(steps: Tensor, max_steps: int, exploration: float, generator: torch.Generator | None) -> Tensor:
+def _min_steps(steps: Tensor, max_steps: int, exploration: float, generator: torch.Generator | None, part: tuple[int, int]) -> Tensor:
     if exploration <= 0.0:
         return torch.zeros_like(steps)
     device = generator.device if generator is not None else steps.device
-    explores = torch.rand(steps.shape, generator=generator, device=device) < exploration
-    least = torch.randint(2, max_steps + 1, steps.shape, generator=generator, device=device)
-    return (explores * least).to(steps.device)
+    size, (k, n) = steps.shape[0], part
+    explores = torch.rand(size * n, generator=generator, device=device) < exploration
+    least = torch.randint(2, max_steps + 1, (size * n,), generator=generator, device=device)
+    return (explores * least)[k * size : (k + 1) * size].to(steps.device)

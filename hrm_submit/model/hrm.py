@@ -37,7 +37,8 @@ class HRM(nn.Module):
     """Hierarchical Reasoning Model.
 
     Parameters are float32 and cast to `dtype` at each forward; `attention` picks the kernel and changes results by rounding
-    only. Initial values come from `generator` (torch's default one if None).
+    only. Initial values come from `generator` (torch's default one if None); `initialise=False` leaves whatever is in memory,
+    for a model whose state is loaded next.
     """
 
     def __init__(
@@ -47,32 +48,37 @@ class HRM(nn.Module):
         dtype: torch.dtype = torch.float32,
         attention: AttentionKind = "sdpa",
         generator: torch.Generator | None = None,
+        initialise: bool = True,
     ) -> None:
         super().__init__()
+
+        def init(shape: tuple[int, ...], std: float) -> Tensor:
+            return truncated_normal(shape, std, generator) if initialise else torch.empty(shape)
+
         self.cfg = cfg
         self.dtype = dtype
         width = cfg.hidden_size
-        self.tokens = nn.Parameter(truncated_normal((cfg.vocab_size, width), width**-0.5, generator))
-        self.lm_head = nn.Parameter(truncated_normal((cfg.vocab_size, width), width**-0.5, generator))
+        self.tokens = nn.Parameter(init((cfg.vocab_size, width), width**-0.5))
+        self.lm_head = nn.Parameter(init((cfg.vocab_size, width), width**-0.5))
         self.q_weight = nn.Parameter(torch.zeros(2, width))
         self.q_bias = nn.Parameter(torch.full((2,), Q_HEAD_BIAS))
         length = cfg.puzzle_emb_len + cfg.seq_len
         if cfg.pos_encodings == "learned":
-            self.positions = nn.Parameter(truncated_normal((length, width), width**-0.5, generator))
+            self.positions = nn.Parameter(init((length, width), width**-0.5))
         else:
             tables = rotary_tables(length, width // cfg.num_heads, cfg.rope_theta)
             self.register_buffer("rope_cos", tables.cos, persistent=False)
             self.register_buffer("rope_sin", tables.sin, persistent=False)
 
         def level(layers: int) -> Level:
-            return Level([Block(width, cfg.num_heads, cfg.expansion, cfg.rms_norm_eps, attention, generator) for _ in range(layers)])
+            return Level([Block(width, cfg.num_heads, cfg.expansion, cfg.rms_norm_eps, attention, init) for _ in range(layers)])
 
         self.H_level = level(cfg.H_layers)
         self.L_level = level(cfg.L_layers)
         self.H_init: Tensor
         self.L_init: Tensor
-        self.register_buffer("H_init", truncated_normal((width,), 1.0, generator))
-        self.register_buffer("L_init", truncated_normal((width,), 1.0, generator))
+        self.register_buffer("H_init", init((width,), 1.0))
+        self.register_buffer("L_init", init((width,), 1.0))
 
     def initial_carry(self, batch: int, length: int, device: torch.device | str | None = None) -> InnerCarry:
         """The states that every sequence starts from, for `batch` canvases of `length` grid tokens."""

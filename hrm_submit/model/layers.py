@@ -11,6 +11,7 @@ Architecture: arXiv:2506.21734 and its published code.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
@@ -18,6 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 AttentionKind = Literal["sdpa", "math"]
+Initialiser = Callable[[tuple[int, ...], float], Tensor]
+"""Makes a float32 tensor of a shape and a standard deviation."""
 
 _TRUNCATION = 2.0
 _STD_AFTER_TRUNCATION = math.sqrt(
@@ -98,17 +101,17 @@ class Block(nn.Module):
         expansion: float,
         eps: float,
         attention: AttentionKind,
-        generator: torch.Generator | None = None,
+        init: Initialiser = truncated_normal,
     ) -> None:
         super().__init__()
         inner = feed_forward_width(hidden_size, expansion)
         self.num_heads = num_heads
         self.eps = eps
         self.attention: AttentionKind = attention
-        self.qkv = _matrix(3 * hidden_size, hidden_size, generator)
-        self.out = _matrix(hidden_size, hidden_size, generator)
-        self.gate_up = _matrix(2 * inner, hidden_size, generator)
-        self.down = _matrix(hidden_size, inner, generator)
+        self.qkv = _matrix(3 * hidden_size, hidden_size, init)
+        self.out = _matrix(hidden_size, hidden_size, init)
+        self.gate_up = _matrix(2 * inner, hidden_size, init)
+        self.down = _matrix(hidden_size, inner, init)
 
     def cast(self, dtype: torch.dtype) -> BlockWeights:
         """The block's weights in `dtype`; gradients flow back to the parameters."""
@@ -144,5 +147,5 @@ class Level(nn.Module):
         return x
 
 
-def _matrix(rows: int, columns: int, generator: torch.Generator | None) -> nn.Parameter:
-    return nn.Parameter(truncated_normal((rows, columns), columns**-0.5, generator))
+def _matrix(rows: int, columns: int, init: Initialiser) -> nn.Parameter:
+    return nn.Parameter(init((rows, columns), columns**-0.5))

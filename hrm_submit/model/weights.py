@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +36,8 @@ _MODEL, _TABLES = "model.", "embedding."
 class CheckpointMeta:
     """Where weights come from: names of the data, training `steps` (segments) and `seconds`, canonical-form hashes of every
     training pair (to detect leaks), the preset that trained them (its `[ttt]` and `[vote]` are `solve`'s default), a `card`
-    for people (machine, command, figures measured), version of the package that wrote them."""
+    for people (machine, command, figures measured), version of the package that wrote them, and of which task each row is
+    where rows were kept."""
 
     data: tuple[str, ...] = ()
     steps: int = 0
@@ -44,6 +46,7 @@ class CheckpointMeta:
     preset: str = ""
     card: Mapping[str, Any] = field(default_factory=dict)
     version: str = __version__
+    row_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def build(
     """
     config = source.config if isinstance(source, Checkpoint) else source
     generator = torch.Generator().manual_seed(seed)
-    model = HRM(config, dtype=dtype, attention=attention, generator=generator)
+    model = HRM(config, dtype=dtype, attention=attention, generator=generator, initialise=config is source)
     if not isinstance(source, Checkpoint):
         if n_rows is None:
             raise CheckpointError("a fresh model has no task rows of its own")
@@ -111,24 +114,29 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def save_parts(folder: Path, checkpoint: Checkpoint, max_bytes: int) -> list[Path]:
-    """Write `part-001.safetensors` ... into `folder`, each with at most `max_bytes` of tensors, and remove older parts.
+    """Write `part-001.safetensors` ... into `folder`, each with at most `max_bytes` of tensors, in place of older parts.
 
-    Returns the parts. Raises CheckpointError, also where a single row is larger than a part.
+    Those stay until all new ones are whole. Returns the parts. Raises CheckpointError, also where a single row is larger
+    than a part.
     """
     tensors, metadata = _tensors(checkpoint), _metadata(checkpoint)
     parts, name = divide(tensors, max_bytes), digest(tensors, metadata)
+    fresh = folder / ".new"
+    names = [f"part-{number:03d}.safetensors" for number in range(1, len(parts) + 1)]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        fresh.mkdir(parents=True, exist_ok=True)
+        for number, part in enumerate(parts, 1):
+            about = metadata if number == 1 else {"format": FORMAT}
+            write_tensors(fresh / names[number - 1], part, about | label(number, len(parts), name))
         for old in folder.glob("*.safetensors"):
             old.unlink()
+        for part_name in names:
+            (fresh / part_name).replace(folder / part_name)
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be written: {error.strerror or error}") from None
-    paths = []
-    for number, part in enumerate(parts, 1):
-        paths.append(folder / f"part-{number:03d}.safetensors")
-        about = metadata if number == 1 else {"format": FORMAT}
-        write_tensors(paths[-1], part, about | label(number, len(parts), name))
-    return paths
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return [folder / part_name for part_name in names]
 
 
 def load_checkpoint(path: Path, *, rows: bool = False) -> Checkpoint:
@@ -154,8 +162,11 @@ def load_checkpoint(path: Path, *, rows: bool = False) -> Checkpoint:
 
 def check_state(state: Mapping[str, Tensor], config: ModelConfig, source: str) -> None:
     """Raise CheckpointError naming `source` unless `state` is exactly a model of `config`: names, shapes, finite values."""
-    with torch.device("meta"):
-        expected = {name: tuple(tensor.shape) for name, tensor in HRM(config).state_dict().items()}
+    try:
+        # Memory that nothing writes to is never taken; torch's meta device would cost a second of imports.
+        expected = {name: tuple(tensor.shape) for name, tensor in HRM(config, initialise=False).state_dict().items()}
+    except RuntimeError:
+        raise CheckpointError(f"{source}: its config asks for more memory than there is") from None
     _check(state, expected, source)
 
 
@@ -211,6 +222,7 @@ def _parse(file: Path, metadata: Mapping[str, str]) -> tuple[ModelConfig, Checkp
             preset=str(values["preset"]),
             card=dict(values["card"]),
             version=str(values["version"]),
+            row_ids=tuple(values.get("row_ids", ())),
         )
     except ConfigError as error:
         raise CheckpointError(str(error)) from None

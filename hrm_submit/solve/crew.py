@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -26,7 +26,6 @@ class Member:
     heard: float
     ready: bool = False
     assignment: Assignment | None = None
-    finished: int = field(default=0)
 
     @property
     def idle(self) -> bool:

@@ -39,6 +39,13 @@ class Ready:
 
 
 @dataclass(frozen=True)
+class Alive:
+    """A sign of life where nothing else is to be said for long: training of the task goes on."""
+
+    task: str
+
+
+@dataclass(frozen=True)
 class Progress:
     """Training goes on: segments done, mean loss and share of exactly right augmented demonstrations since the last one."""
 
@@ -61,7 +68,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class Failed:
-    """The task could not be solved on this worker, which lives on; `fault` is one line."""
+    """The task could not be solved on this worker; `fault` is one line. The worker lives on unless `fatal`."""
 
     task: str
     fault: str
+    fatal: bool = False

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from hrm_submit import __version__
+from hrm_submit.arc.canvas import FIRST_COLOUR, FULL_SIDE
 from hrm_submit.arc.challenges import read_challenges
+from hrm_submit.arc.task import N_COLOURS
 from hrm_submit.core.clock import Clock
-from hrm_submit.core.config import Preset, load_preset, preset_names, read_presets
+from hrm_submit.core.config import ModelConfig, Preset, load_preset, preset_names, read_presets
 from hrm_submit.core.device import list_devices
 from hrm_submit.core.errors import ConfigError, SolveError
 from hrm_submit.core.runfolder import RunWriter, read_run
@@ -46,11 +48,13 @@ class SolveRequest:
 
 @dataclass(frozen=True)
 class SolveSummary:
-    """How a run went: tasks of the file, of them answered by the model, finished earlier, and broken (with their faults); seconds."""
+    """How a run went: tasks of the file, of them answered by the model, finished earlier, that it was to
+    solve, and the faults of the broken ones; seconds."""
 
     tasks: int
     answered: int
     resumed: int
+    solvable: int
     faults: tuple[str, ...]
     seconds: float
 
@@ -66,6 +70,8 @@ class SolveSummary:
 def solve(request: SolveRequest, clock: Clock) -> SolveSummary:
     """Solve the tasks of a challenges file; `clock` has the run's budget, if it has one. Raises UserError before the first task."""
     tasks, broken = read_challenges(request.challenges)
+    if request.output.exists() and request.output.samefile(request.challenges):
+        raise SolveError(f"{request.output}: cannot be both the challenges and the submission file")
     order = [*tasks, *broken]
     wanted = _wanted(request, tasks, broken)
     digest = hashlib.sha256(request.challenges.read_bytes()).hexdigest()
@@ -76,6 +82,12 @@ def solve(request: SolveRequest, clock: Clock) -> SolveSummary:
         if record.run.get("challenges_sha256", digest) != digest:
             raise SolveError(f"{request.run_dir}: run folder of another challenges file ({record.run.get('challenges')})")
         finished = book.restore(record)
+        if finished:
+            log.warning(
+                "%s: goes on from an earlier run; %d tasks keep their answers (another --run-dir solves anew)",
+                request.run_dir,
+                len(finished),
+            )
     book.create()  # valid from the first second: before torch is imported, weights read or a GPU touched
     preset = resolve_preset(request.presets, request.checkpoint)
     run = RunWriter(request.run_dir, clock.elapsed)
@@ -100,25 +112,36 @@ def solve(request: SolveRequest, clock: Clock) -> SolveSummary:
     if fault:
         log.error("the last answers could not be written: %s", fault)
     faults = tuple(b.fault for b in broken.values())
-    return SolveSummary(len(order), len(book.answered), len(finished), faults, clock.elapsed())
+    return SolveSummary(len(order), len(book.answered), len(finished), len(wanted), faults, clock.elapsed())
 
 
 def resolve_preset(names: str, checkpoint: Path | None) -> Preset:
     """The preset to run with: what `names` layers (the checkpoint's own preset, or the default one, if empty), and the
     checkpoint's `[model]`. Raises ConfigError where a named preset asks for another model than the checkpoint has."""
     if checkpoint is None:
-        return load_preset(names or DEFAULT_PRESET)
+        preset = load_preset(names or DEFAULT_PRESET)
+        check_model(preset.model, f"preset {names}")
+        return preset
     from hrm_submit.model.weights import load_checkpoint
 
     loaded = load_checkpoint(checkpoint)
+    check_model(loaded.config, str(checkpoint))
     if names:
         fixed = asdict(loaded.config)
         for name, tables in read_presets(names):
-            for key, value in tables.get("model", {}).items():
+            model = tables.get("model")
+            for key, value in model.items() if isinstance(model, dict) else ():
                 if key in fixed and fixed[key] != value:
                     raise ConfigError(f"preset {name}: [model] {key} = {value!r}, but {checkpoint} was trained with {fixed[key]!r}")
     own = loaded.meta.preset if loaded.meta.preset and all(n in preset_names() for n in loaded.meta.preset.split(",")) else DEFAULT_PRESET
     return replace(load_preset(names or own), model=loaded.config)
+
+
+def check_model(model: ModelConfig, source: str) -> None:
+    """Raise ConfigError, naming `source`, unless every canvas fits the model."""
+    for key, least in (("seq_len", FULL_SIDE**2), ("vocab_size", FIRST_COLOUR + N_COLOURS)):
+        if getattr(model, key) < least:
+            raise ConfigError(f"{source}: [model] {key} = {getattr(model, key)} is too small for ARC's grids, which need {least}")
 
 
 def _wanted(request: SolveRequest, tasks: Any, broken: Any) -> list[str]:

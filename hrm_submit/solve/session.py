@@ -22,7 +22,7 @@ from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
 from hrm_submit.predict.infer import ViewRequest, predict_views
 from hrm_submit.predict.vote import Candidate, vote
-from hrm_submit.solve.messages import Answer, Progress
+from hrm_submit.solve.messages import Alive, Answer, Progress
 from hrm_submit.train.batches import task_batches
 from hrm_submit.train.loop import SegmentReport, train
 
@@ -54,8 +54,8 @@ class TaskSession:
         self._rows = list(range(len(self._views))) if model.cfg.embedding == "augmented" else [0] * len(self._views)
         self._view_seconds = 0.0
 
-    def run(self) -> Iterator[Progress | Answer]:
-        """Yields progress and answers; the last item is an Answer with `final` set. The caller may stop at any yield."""
+    def run(self) -> Iterator[Alive | Progress | Answer]:
+        """Yields signs of life, progress and answers; the last item is an Answer with `final` set. The caller may stop at any yield."""
         ttt, done = self._preset.ttt, 0
         agreed: list[tuple[object, ...]] = []
         reports: list[SegmentReport] = []
@@ -67,6 +67,7 @@ class TaskSession:
             if self._progress(done) >= 1.0 or done >= ttt.max_segments:
                 break
             if self._progress(done) < next_look:
+                yield Alive(self._task.id)
                 continue
             progress = self._summary(done, reports)
             yield progress
@@ -82,6 +83,9 @@ class TaskSession:
                 break
         if reports:
             yield self._summary(done, reports)
+        if self._segments is None and not self._view_seconds:
+            # The share went before any vote: one view is an answer already, and tells how many more there is time for.
+            yield Answer(self._task.id, self._vote(1), final=False, segments=done, reason="on the way")
         outputs = self._vote(self._affordable_views())
         yield Answer(self._task.id, outputs, final=True, segments=done, reason=reason)
 
@@ -130,7 +134,7 @@ class TaskSession:
         return tuple(tuple(vote(p for p in predictions[k * n : (k + 1) * n] if p is not None)) for k in range(len(self._task.test)))
 
     def _settled(self, outputs: Outputs) -> tuple[object, ...]:
-        """Both attempts of every output if the first one holds the required share of votes everywhere; else nothing."""
+        """The first attempt of every output if it holds the required share of votes everywhere; else nothing."""
         for candidates in outputs:
             votes = sum(c.votes for c in candidates)
             if not votes or candidates[0].votes < self._preset.ttt.agreement * votes:

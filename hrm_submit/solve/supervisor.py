@@ -7,6 +7,7 @@ the task it held, which is tried once more; a device on which no worker gets rea
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
@@ -67,7 +68,7 @@ class Supervisor:
     def run(self) -> None:
         """Until every task has its final answer or time is up. Nothing that a worker does can raise here."""
         try:
-            for spec in self._specs:
+            for spec in self._specs if self._queue else []:
                 self._start(spec)
             while (self._queue or self._busy()) and self._crew.members and self._clock.elapsed() < self._hard_end:
                 self._hand_out()
@@ -120,11 +121,18 @@ class Supervisor:
             self._run.event("worker_start", worker=member.spec.number, ready=True, **message.runtime)
         elif isinstance(message, Progress):
             self._run.event(
-                "progress", message.task, member.spec.number, segments=message.segments, loss=message.loss, demo_exact=message.demo_exact
+                "progress",
+                message.task,
+                member.spec.number,
+                segments=message.segments,
+                loss=message.loss if math.isfinite(message.loss) else None,  # JSON has no NaN
+                demo_exact=message.demo_exact,
             )
             self._watcher.progress(message)
         elif isinstance(message, Answer):
             self._answer(member, message)
+        elif isinstance(message, Failed) and message.fatal:
+            self._lost(member, message.fault)
         elif isinstance(message, Failed):
             member.assignment, task = None, member.assignment
             if task:
@@ -145,7 +153,6 @@ class Supervisor:
             self._run.event("candidates", answer.task, worker, segments=answer.segments, votes=votes)
             return
         member.assignment = None
-        member.finished += 1
         seconds = self._clock.elapsed() - self._started[answer.task]
         self._run.event(
             "task_final", answer.task, worker, segments=answer.segments, votes=votes, seconds=round(seconds, 3), reason=answer.reason
@@ -179,13 +186,14 @@ class Supervisor:
         self._false_starts[device] = 0 if member.ready else self._false_starts[device] + 1
         if self._false_starts[device] >= MOST_FALSE_STARTS:
             log.warning("%s: no worker gets ready, the device is given up", device)
-            if device == "cpu" or any(m.spec.device == device and m.ready for m in self._crew.members.values()):
+            if device == "cpu" or self._crew.members:
                 return
-            if any(m.spec.device == "cpu" for m in self._crew.members.values()):
-                return
-            device = "cpu"
-        number, self._next_number = self._next_number, self._next_number + 1
-        self._start(replace(spec, number=number, device=device))
+            specs, _ = worker_specs(["cpu"], spec.preset, spec.checkpoint, spec.seed, len(self._queue), self._plan.segments is not None)
+        else:
+            specs = [spec]
+        for new in specs:
+            self._start(replace(new, number=self._next_number))
+            self._next_number += 1
 
     def _check_hangs(self) -> None:
         now = self._clock.elapsed()

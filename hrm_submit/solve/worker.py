@@ -10,15 +10,19 @@ import gc
 import logging
 import os
 import signal
+import traceback
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import torch
 
+from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.device import Runtime, out_of_memory, runtime_for
+from hrm_submit.model.compiled import compile_blocks
 from hrm_submit.model.weights import build, load_checkpoint
-from hrm_submit.solve.messages import Answer, Assignment, Failed, Progress, Ready, WorkerSpec
+from hrm_submit.solve.messages import Alive, Answer, Assignment, Failed, Progress, Ready, WorkerSpec
 from hrm_submit.solve.session import TaskSession, n_rows, with_batch
 
 log = logging.getLogger(__name__)
@@ -44,10 +48,17 @@ class Worker:
             device=spec.device,
         )
         if self.runtime.compile:
-            self._model.compile_blocks()
+            compile_blocks(self._model)
         self._start = [{k: v.clone() for k, v in m.state_dict().items()} for m in (self._model, self._embedding)]
 
-    def solve(self, assignment: Assignment) -> Iterator[Progress | Answer]:
+    def warm_up(self) -> None:
+        """Solve a task of one cell: what libraries load at first use comes out of no task's share, and a device that cannot
+        compute fails before it is given one."""
+        cell = make_grid([[0]])
+        for _ in self.solve(Assignment(Task("warm-up", (Pair(cell, cell),), (cell,)), None, 1)):
+            pass
+
+    def solve(self, assignment: Assignment) -> Iterator[Alive | Progress | Answer]:
         """What the session of a task yields; memory that runs out starts it anew with half the batch, in the time left."""
         clock = Clock(assignment.seconds)
         divisor = 1
@@ -65,7 +76,7 @@ class Worker:
             if self.spec.device != "cpu":
                 torch.cuda.empty_cache()
 
-    def _attempt(self, assignment: Assignment, clock: Clock, divisor: int) -> Iterator[Progress | Answer]:
+    def _attempt(self, assignment: Assignment, clock: Clock, divisor: int) -> Iterator[Alive | Progress | Answer]:
         for module, state in zip((self._model, self._embedding), self._start, strict=True):
             module.load_state_dict(state)
         left = None if assignment.seconds is None else Clock(clock.remaining())
@@ -82,9 +93,10 @@ class Worker:
 
 
 def one_line(error: BaseException) -> str:
-    """Class and first line of an error."""
+    """Class, first line and place of an error."""
     text = str(error).strip().split("\n", 1)[0]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    place = "".join(f" ({Path(f.filename).name}:{f.lineno})" for f in traceback.extract_tb(error.__traceback__)[-1:])
+    return (f"{type(error).__name__}: {text}" if text else type(error).__name__) + place
 
 
 def worker_main(connection: Connection, spec: WorkerSpec) -> None:
@@ -92,17 +104,31 @@ def worker_main(connection: Connection, spec: WorkerSpec) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the supervisor decides what follows
     try:
         worker = Worker(spec)
+        worker.warm_up()
+    except Exception as error:
+        log.error("worker %d cannot start: %s", spec.number, one_line(error))
+        raise SystemExit(1) from None
+    try:
         connection.send(Ready(worker.runtime.describe()))
         while (assignment := connection.recv()) is not None:
-            try:
-                for message in worker.solve(assignment):
-                    connection.send(message)
-            except (EOFError, OSError):
-                raise
-            except Exception as error:
-                log.exception("task %s", assignment.task.id)
-                connection.send(Failed(assignment.task.id, one_line(error)))
-                if "CUDA" in str(error) and not out_of_memory(error):
-                    os._exit(3)
+            _serve(connection, worker, assignment)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
+
+
+def _serve(connection: Connection, worker: Worker, assignment: Assignment) -> None:
+    """Solve one task and send what it yields, of the signs of life only as many as the supervisor needs."""
+    clock, told = Clock(), 0.0
+    try:
+        for message in worker.solve(assignment):
+            if isinstance(message, Alive) and clock.elapsed() - told < worker.spec.preset.budget.hang_seconds / 10:
+                continue
+            connection.send(message)
+            told = clock.elapsed()
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        raise
+    except Exception as error:
+        fatal = "CUDA" in str(error) and not out_of_memory(error)
+        connection.send(Failed(assignment.task.id, one_line(error), fatal))
+        if fatal:
+            os._exit(3)

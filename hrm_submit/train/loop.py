@@ -44,14 +44,16 @@ class Trainer:
     """Model, task embedding, optimizers and carried states between two segments; `run` is the loop.
 
     Deep supervision: a state is carried, detached, from a segment to the next of the same sequence, apart for each canvas
-    size. `generator` (CPU) draws the exploration of halting. `ranks` joins the gradients of several processes.
+    size. `generator` (CPU) draws the exploration of halting, with the same seed on every rank. `ranks` joins the gradients of
+    several processes; where one of them runs out of memory, all raise SharedMemoryError before any weight has changed.
     """
 
     def __init__(
         self, model: HRM, embedding: TaskEmbedding, config: TrainConfig, generator: torch.Generator, ranks: Ranks | None = None
     ) -> None:
         self.model, self.embedding, self.config, self.generator = model, embedding, config, generator
-        self.optimizers = Optimizers(model, embedding, config, ranks or Ranks())
+        self.ranks = ranks or Ranks()
+        self.optimizers = Optimizers(model, embedding, config, self.ranks)
         self.carries: dict[int, ActCarry] = {}
         self.segment = 0
 
@@ -62,7 +64,14 @@ class Trainer:
         """
         for item in batches:
             self.model.train()
-            yield self._segment(item, rate_factor(self.segment, progress(), self.config))
+            drawn = self.generator.get_state()
+            try:
+                report = self._segment(item, rate_factor(self.segment, progress(), self.config))
+            except Exception:
+                # A segment that failed is done again, on every rank with the same draws, however far each had come.
+                self.generator.set_state(drawn)
+                raise
+            yield report
 
     def _segment(self, item: CanvasBatch, factor: float) -> SegmentReport:
         cfg, size, length = self.model.cfg, item.batch.inputs.shape[0], item.positions.shape[0]
@@ -70,22 +79,25 @@ class Trainer:
         carry = self.carries.get(length)
         if carry is None or carry.steps.shape[0] != size:
             carry = initial_act_carry(self.model, item.batch)
-        carry, output = act_step(
-            self.model,
-            self.embedding,
-            carry,
-            item.batch,
-            item.positions,
-            training=True,
-            max_steps=max_steps,
-            exploration=cfg.halt_exploration_prob,
-            generator=self.generator,
-        )
-        # Published training scores stablemax in float64; at reduced model precision that buys nothing but time.
-        loss_dtype = None if self.model.dtype == torch.float32 else torch.float32
-        loss, metrics = segment_loss(output, carry, cfg.loss_type, loss_dtype)
-        loss = loss / size
-        self.optimizers.step(loss, factor, output.looked_up)
+        with self.ranks.together():
+            carry, output = act_step(
+                self.model,
+                self.embedding,
+                carry,
+                item.batch,
+                item.positions,
+                training=True,
+                max_steps=max_steps,
+                exploration=cfg.halt_exploration_prob,
+                generator=self.generator,
+                part=(self.ranks.rank, self.ranks.world),
+            )
+            # Published training scores stablemax in float64; at reduced model precision that buys nothing but time.
+            loss_dtype = None if self.model.dtype == torch.float32 else torch.float32
+            loss, metrics = segment_loss(output, carry, cfg.loss_type, loss_dtype)
+            loss = loss / size
+            self.optimizers.backward(loss)
+        self.optimizers.update(factor, output.looked_up)
         if max_steps > 1:  # after a single segment every sequence has halted: nothing is carried
             self.carries[length] = carry
         self.segment += 1

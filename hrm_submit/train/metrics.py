@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,34 +13,86 @@ import torch
 from tqdm import tqdm
 
 from hrm_submit.core.clock import format_duration
+from hrm_submit.core.files import write_atomic
 from hrm_submit.train.loop import SegmentReport
+from hrm_submit.train.ranks import Ranks
 
 log = logging.getLogger(__name__)
 
+LINE_EVERY = 60.0
+"""Seconds between two plain lines where there is no terminal for a bar."""
+
 
 class MetricsLog:
-    """Collects segment reports, and every `every` segments writes their means as one line to `folder/metrics.jsonl`.
+    """Collects segment reports, and every `every` segments writes their means over all ranks as one line to `folder/metrics.jsonl`.
 
-    Reading the tensors waits for the device, so it happens once a line. A full disk costs lines, never the run.
+    Every rank has one, as they add up what they saw; the first alone writes. Reading the tensors waits for the device, so it
+    happens once a line. A full disk costs lines, never the run. Lines of segments after `segment`, which a killed run wrote
+    after its last save, are dropped, as they come again.
     """
 
-    def __init__(self, folder: Path, every: int, ranks: int) -> None:
+    def __init__(self, folder: Path, every: int, ranks: Ranks, segment: int, seconds: float) -> None:
         self._path, self._every, self._ranks = folder / "metrics.jsonl", every, ranks
         self._reports: list[SegmentReport] = []
-        self._last_seconds: float | None = None
-        self._bar = tqdm(total=100.0, unit="%", disable=not sys.stderr.isatty(), bar_format="{percentage:3.0f}%|{bar}| {postfix}")
-        self._next_line = 0.0
-        self._board = _tensorboard(folder)
+        self._since, self._at = seconds, (0.0, 0.0)
+        self._next_line, self._diverged, self._unwritable = 0.0, False, False
+        self._bar = tqdm(
+            total=100.0,
+            unit="%",
+            disable=not (ranks.leads and sys.stderr.isatty()),
+            bar_format="{percentage:3.0f}%|{bar}| {postfix}",
+        )
+        self._board = _tensorboard(folder) if ranks.leads else None
+        if ranks.leads:
+            self._drop_after(segment)
 
     def add(self, report: SegmentReport, seconds: float, progress: float, factor: float) -> None:
         """Take a segment's report; `seconds` since the run began, `progress` 0..1, `factor` of the learning rates."""
         self._reports.append(report)
-        if self._last_seconds is None:
-            self._last_seconds = seconds
-        if len(self._reports) < self._every:
+        self._at = (progress, factor)
+        if len(self._reports) >= self._every:
+            self._tell(seconds)
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Append a line, without what is not finite."""
+        if not self._ranks.leads:
             return
+        line = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in line.items()}
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            if not self._unwritable:
+                log.warning("%s: lines are lost: %s", self._path, error.strerror or error)
+            self._unwritable = True
+        if self._board is not None:
+            for key, value in line.items():
+                if key != "segment" and isinstance(value, (int, float)):
+                    self._board.add_scalar(key, value, line["segment"])
+
+    def close(self, seconds: float) -> None:
+        """Write what is left, leave the terminal as it was, and draw the run's curves as `metrics.svg`."""
+        if self._reports:
+            self._tell(seconds)
+        self._bar.close()
+        if self._board is not None:
+            self._board.close()
+        if not self._ranks.leads:
+            return
+        try:
+            plot(self._path, self._path.with_suffix(".svg"))
+        except Exception as error:  # a picture is never worth a run
+            log.warning("no plot: %s", error)
+
+    def _tell(self, seconds: float) -> None:
+        progress, factor = self._at
         line = self._summary(seconds) | {"progress": round(progress, 4), "rate": round(factor, 4)}
         self.write(line)
+        if not self._ranks.leads:
+            return
+        if not math.isfinite(line["loss"]) and not self._diverged:
+            self._diverged = True
+            log.warning("segment %d: the loss is not finite: the run has diverged; a lower rate may help", line["segment"])
         left = format_duration(seconds * (1 - progress) / progress) if progress > 0 else "?"
         speed = f"{line['examples_per_second']:.0f} examples/s"
         text = f"segment {line['segment']}: loss {line['loss']:.3f}, exact {line['exact']:.1%}, {speed}, {left} left"
@@ -47,48 +100,35 @@ class MetricsLog:
             self._bar.update(100 * progress - self._bar.n)
             self._bar.set_postfix_str(text)
         elif seconds >= self._next_line:
-            self._next_line = seconds + 60.0
+            self._next_line = seconds + LINE_EVERY
             log.info("%s", text)
-
-    def write(self, line: dict[str, Any]) -> None:
-        """Append a line as it is."""
-        try:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-        except OSError as error:
-            log.warning("%s: %s", self._path, error.strerror or error)
-        if self._board is not None:
-            for key, value in line.items():
-                if key != "segment" and isinstance(value, (int, float)):
-                    self._board.add_scalar(key, value, line["segment"])
-
-    def close(self) -> None:
-        """Leave the terminal as it was, and draw the run's curves as `metrics.svg`."""
-        self._bar.close()
-        if self._board is not None:
-            self._board.close()
-        try:
-            plot(self._path, self._path.with_suffix(".svg"))
-        except Exception as error:  # a picture is never worth a run
-            log.warning("no plot: %s", error)
 
     def _summary(self, seconds: float) -> dict[str, Any]:
         reports, metrics = self._reports, [r.metrics for r in self._reports]
-        loss = torch.stack([r.loss.float() for r in reports]).mean().item()
-        counted = max(1, torch.stack([m.count for m in metrics]).sum().item())
-        exact = torch.stack([m.exact_accuracy for m in metrics]).sum().item() / counted
-        cells = torch.stack([m.accuracy for m in metrics]).sum().item() / counted
-        examples = sum(r.size for r in reports) * self._ranks
-        took = max(1e-9, seconds - (self._last_seconds or 0.0))
-        self._reports, self._last_seconds = [], seconds
+        columns = ([r.loss for r in reports], *([getattr(m, name) for m in metrics] for name in ("count", "exact_accuracy", "accuracy")))
+        sums = torch.stack([torch.stack([t.double() for t in column]).sum() for column in columns])
+        self._ranks.average([sums])
+        loss, count, exact, cells = sums.tolist()
+        examples = sum(r.size for r in reports) * self._ranks.world
+        took = max(1e-9, seconds - self._since)
+        self._reports, self._since = [], seconds
         return {
             "segment": reports[-1].segment,
             "seconds": round(seconds, 2),
-            "loss": round(loss, 5),
-            "exact": round(exact, 5),
-            "cells": round(cells, 5),
+            "loss": round(loss / len(reports), 6),
+            "exact": round(exact / count, 5) if count else 0.0,
+            "cells": round(cells / count, 5) if count else 0.0,
             "examples_per_second": round(examples / took, 2),
         }
+
+    def _drop_after(self, segment: int) -> None:
+        try:
+            if not self._path.is_file():
+                return
+            kept = [line for line in _lines(self._path) if line["segment"] <= segment]
+            write_atomic(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+        except OSError as error:
+            log.warning("%s: %s", self._path, error.strerror or error)
 
 
 def plot(metrics: Path, output: Path) -> None:
@@ -98,8 +138,8 @@ def plot(metrics: Path, output: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    lines = [json.loads(text) for text in metrics.read_text(encoding="utf-8").splitlines()]
-    training, checks = [x for x in lines if "loss" in x], [x for x in lines if "validation_pass@2" in x]
+    lines = _lines(metrics)
+    training, checks = [x for x in lines if x.get("loss") is not None], [x for x in lines if "validation_pass@2" in x]
     figure, left = pyplot.subplots(figsize=(8, 4.5))
     right = left.twinx()
     left.plot([x["segment"] for x in training], [x["loss"] for x in training], color="tab:blue", linewidth=1)
@@ -108,12 +148,25 @@ def plot(metrics: Path, output: Path) -> None:
         right.plot(
             [x["segment"] for x in checks], [x["validation_pass@2"] for x in checks], "o-", color="tab:green", label="validation pass@2"
         )
-    left.set(xlabel="segments", ylabel="loss (nats per cell)", yscale="log")
+    left.set(xlabel="segments", ylabel="loss", yscale="log")
     right.set(ylabel="share", ylim=(0, 1))
     right.legend(loc="upper left")
     figure.tight_layout()
     figure.savefig(output)
     pyplot.close(figure)
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a file whose last one a kill may have torn."""
+    found = []
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict) and isinstance(line.get("segment"), int):
+            found.append(line)
+    return found
 
 
 def _tensorboard(folder: Path) -> Any:

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from hrm_submit.arc.augment import augmentation_arrays, sample_augmentations
-from hrm_submit.arc.canvas import PackedPairs, canvas_side, encode, position_ids, sample_offsets
+from hrm_submit.arc.canvas import FIRST_COLOUR, FULL_SIDE, PackedPairs, canvas_side, encode, position_ids, sample_offsets
 from hrm_submit.arc.corpora import TrainingTask
-from hrm_submit.arc.task import Pair
+from hrm_submit.arc.task import N_COLOURS, Pair
 from hrm_submit.core.config import ModelConfig, TrainConfig
 from hrm_submit.core.errors import TrainError
 from hrm_submit.model.act import Batch
@@ -46,19 +48,20 @@ class Mixture:
 
     def __init__(self, sources: Sequence[TrainingTask], model: ModelConfig, config: TrainConfig, seed: int) -> None:
         self._config, self._seed = config, seed
-        self.sources = [s for s in sources if canvas_side(s.task) <= config.max_side]
-        self.left_out = [s.task.id for s in sources if canvas_side(s.task) > config.max_side]
+        sides = [canvas_side(s.task) for s in sources]
+        self.sources = [s for s, side in zip(sources, sides, strict=True) if side <= config.max_side]
+        self.left_out = [s.id for s, side in zip(sources, sides, strict=True) if side > config.max_side]
         if not self.sources:
             raise TrainError(f"no task fits a canvas of side {config.max_side}")
+        for key, least in (("seq_len", FULL_SIDE**2), ("vocab_size", FIRST_COLOUR + N_COLOURS)):
+            if getattr(model, key) < least:
+                raise TrainError(f"[model] {key} = {getattr(model, key)} is too small for ARC's grids, which need {least}")
         self._per_task = config.augmentations if model.embedding == "augmented" else 1
         self.n_rows = len(self.sources) * self._per_task
         self._buckets: list[_Bucket] = []
         by_side: dict[int, _Bucket] = {}
-        for number, source in enumerate(self.sources):
-            side = canvas_side(source.task)
-            if side not in by_side:
-                by_side[side] = _Bucket(side)
-            bucket = by_side[side]
+        for number, (source, side) in enumerate(zip(self.sources, (s for s in sides if s <= config.max_side), strict=True)):
+            bucket = by_side.setdefault(side, _Bucket(side))
             bucket.members.append(number)
             bucket.first_pair.append(len(bucket.pairs))
             bucket.pairs.extend(source.pairs)
@@ -106,7 +109,12 @@ class Mixture:
 
     def row_of(self, task_id: str) -> int | None:
         """The (first) embedding row of a task, or None for one that is not trained on."""
-        return next((n * self._per_task for n, s in enumerate(self.sources) if s.task.id == task_id), None)
+        return next((n * self._per_task for n, s in enumerate(self.sources) if s.id == task_id), None)
+
+    @property
+    def row_ids(self) -> list[str]:
+        """The task of each embedding row, where every task has one; empty where each augmentation has its own."""
+        return [s.id for s in self.sources] if self._per_task == 1 else []
 
     def _views_of(self, task: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         """Transforms (K,) and colour tables (K, 10) of a task, sampled at its first use, from the seed and its number."""
@@ -127,7 +135,7 @@ def ahead(mixture: Mixture, start: int, ranks: Ranks, batch_size: int, device: s
         number = start
         while not stop.is_set():
             try:
-                item: CanvasBatch | BaseException = mixture.batch(number, ranks, batch_size)
+                item: CanvasBatch | BaseException = _pinned(mixture.batch(number, ranks, batch_size), device)
             except BaseException as error:
                 item = error
             while not stop.is_set():
@@ -147,16 +155,20 @@ def ahead(mixture: Mixture, start: int, ranks: Ranks, batch_size: int, device: s
             item = ready.get()
             if isinstance(item, BaseException):
                 raise item
-            yield to_device(item, device)
+            yield _to_device(item, device)
     finally:
         stop.set()
         thread.join()
 
 
-def to_device(item: CanvasBatch, device: str) -> CanvasBatch:
-    """The same batch on `device`."""
-    if device == "cpu":
-        return item
-    batch = item.batch
-    moved = [t.pin_memory().to(device, non_blocking=True) for t in (batch.inputs, batch.labels, batch.ids, batch.dihedral)]
-    return CanvasBatch(Batch(*moved), item.positions.to(device, non_blocking=True))
+def _pinned(item: CanvasBatch, device: str) -> CanvasBatch:
+    """The batch in memory that a GPU can fetch from by itself."""
+    return item if device == "cpu" else _map(item, Tensor.pin_memory)
+
+
+def _to_device(item: CanvasBatch, device: str) -> CanvasBatch:
+    return item if device == "cpu" else _map(item, lambda tensor: tensor.to(device, non_blocking=True))
+
+
+def _map(item: CanvasBatch, change: Callable[[Tensor], Tensor]) -> CanvasBatch:
+    return CanvasBatch(Batch(**{f.name: change(getattr(item.batch, f.name)) for f in fields(Batch)}), change(item.positions))

@@ -83,8 +83,16 @@ class Optimizers:
         self._rates.append(rate)
 
     def step(self, loss: Tensor, factor: float, looked_up: LookedUp | None) -> None:
-        """Back-propagate `loss` (a scalar), update all weights at `factor` times the configured rates, clear the gradients."""
+        """`backward`, then `update`."""
+        self.backward(loss)
+        self.update(factor, looked_up)
+
+    def backward(self, loss: Tensor) -> None:
+        """Back-propagate `loss`, a scalar; nothing else, so that it may be given up and done anew."""
         self._scaler.scale(loss).backward()
+
+    def update(self, factor: float, looked_up: LookedUp | None) -> None:
+        """Join the gradients of all ranks, update all weights at `factor` times the configured rates, clear the gradients."""
         self._ranks.average([p.grad for p in self._params if p.grad is not None])
         if self.config.grad_clip:
             for optimizer in self._dense:
@@ -110,4 +118,5 @@ class Optimizers:
         """Take over what `state_dict` gave, of a model and configuration like this one."""
         for optimizer, saved in zip(self._dense, state["dense"], strict=True):
             optimizer.load_state_dict(saved)
-        self._scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty where the run was in another number format until now
+            self._scaler.load_state_dict(state["scaler"])

@@ -15,8 +15,9 @@ from hrm_submit.core.config import load_preset
 from hrm_submit.core.device import cpu_count, list_devices, machine
 from hrm_submit.core.errors import ConfigError, TrainError
 from hrm_submit.model.weights import CheckpointMeta
-from hrm_submit.train.pretrain import Held, PretrainRequest, pretrain
+from hrm_submit.train.pretrain import pretrain
 from hrm_submit.train.ranks import join_ranks, leave_ranks, local_world, rank_device
+from hrm_submit.train.request import Held, PretrainRequest
 
 log = logging.getLogger(__name__)
 
@@ -74,14 +75,24 @@ def pretrain_from_options(
     every: float,
     devices: str,
     threads: int | None,
+    save_every: float,
+    log_every: int,
     seed: int,
 ) -> str:
-    """`pretrain` from end to end, on this rank; returns how it ended. Raises UserError before the first segment."""
+    """`pretrain` from end to end, on this rank; the first one returns how it ended. Raises UserError before the first segment."""
     import torch
 
+    for name, value in (("segments", segments), ("threads", threads), ("log-every", log_every)):
+        if value is not None and value < 1:
+            raise ConfigError(f"--{name} must be at least 1, not {value}")
     preset = load_preset(presets)
-    device = rank_device(list_devices(devices))
+    found = list_devices(devices)
+    device = rank_device(found)
     ranks = join_ranks(device)
+    if not ranks.leads:
+        logging.getLogger("hrm_submit").setLevel(logging.WARNING)  # once is enough
+    elif ranks.world < len(found):
+        log.info("of %s only %d is used; start it under torchrun --nproc-per-node %d to use all", ", ".join(found), ranks.world, len(found))
     try:
         if device == "cpu":
             torch.set_num_threads(threads or max(1, cpu_count() // local_world()))
@@ -103,9 +114,12 @@ def pretrain_from_options(
             resume=resume,
             start_from=start_from,
             export_parts=export_parts,
+            save_every=save_every,
+            log_every=log_every,
             held=held,
         )
-        return pretrain(request, ranks, clock)
+        ended = pretrain(request, ranks, clock)
+        return ended if ranks.leads else ""
     finally:
         leave_ranks(ranks)
 

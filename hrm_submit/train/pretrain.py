@@ -1,7 +1,7 @@
 """Pre-training from end to end: goes on from where it was, ends on time and decayed, and leaves two checkpoints.
 
-- `undecayed`: the weights as they were when the learning rate began to fall: to go on from, with fresh optimizers.
-- `final`: the decayed weights (their running average where `[train] ema` asks for one): to solve with.
+Notable: before each segment all ranks agree, in one message, on how far the run is, whether it ends, and what follows the
+segment (a save, a validation), since each of these needs all of them.
 """
 
 from __future__ import annotations
@@ -9,180 +9,175 @@ from __future__ import annotations
 import gc
 import logging
 import signal
+import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from hrm_submit.arc.corpora import TrainingTask
-from hrm_submit.arc.task import Solutions, Task
 from hrm_submit.core.clock import Clock, format_duration
-from hrm_submit.core.config import Preset
+from hrm_submit.core.config import ModelConfig
 from hrm_submit.core.device import out_of_memory, runtime_for
 from hrm_submit.core.errors import TrainError
+from hrm_submit.model.compiled import compile_blocks, give_up_compiling, is_compiled
+from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
-from hrm_submit.model.weights import Checkpoint, CheckpointMeta, build, load_checkpoint, save_checkpoint, save_parts, snapshot
+from hrm_submit.model.weights import Checkpoint, build, snapshot
+from hrm_submit.train.exports import FINAL, UNDECAYED, Exports, inherited, load_start, origin, place_rows, with_origin
 from hrm_submit.train.loop import SegmentReport, Trainer
 from hrm_submit.train.metrics import MetricsLog
 from hrm_submit.train.mixture import Mixture, ahead
-from hrm_submit.train.ranks import Ranks
-from hrm_submit.train.resume import read_state, restore, save_state
+from hrm_submit.train.pace import Pace
+from hrm_submit.train.ranks import Ranks, SharedMemoryError
+from hrm_submit.train.request import PretrainRequest
+from hrm_submit.train.resume import STATE_FILE, check_identity, identity, read_state, restore, trainer_state, write_state
 from hrm_submit.train.schedule import rate_factor
 from hrm_submit.train.validate import validate
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Held:
-    """A set to measure on, never to train on: pass@2 by voting every `every` seconds."""
-
-    name: str
-    tasks: Mapping[str, Task]
-    solutions: Solutions
-    every: float
+MOST_SAVING = 0.05
+"""Largest share of the time that may go into saving the state."""
 
 
 @dataclass(frozen=True)
-class PretrainRequest:
-    """What `pretrain` is asked. Exactly one of `budget` (seconds in all, earlier turns included) and `segments` is given."""
+class _Agreed:
+    """What all ranks agreed on before a segment: the progress, whether it is the last, and what follows it."""
 
-    sources: tuple[TrainingTask, ...]
-    preset: Preset
-    meta: CheckpointMeta
-    out: Path
-    budget: float | None
-    segments: int | None
-    device: str
-    seed: int = 0
-    resume: bool = False
-    start_from: Path | None = None
-    export_parts: int | None = None
-    """Largest part of an export in bytes; None: a single file."""
-    save_every: float = 120.0
-    """Seconds between two saves of the state."""
-    log_every: int = 20
-    held: Held | None = None
+    progress: float = 0.0
+    last: bool = False
+    save: bool = False
+    check: bool = False
 
 
 class Pretraining:
     """One run on one rank."""
 
     def __init__(self, request: PretrainRequest, ranks: Ranks, clock: Clock) -> None:
-        self.request, self.ranks, self._clock = request, ranks, clock
-        train = request.preset.train
+        self.request, self.ranks, train = request, ranks, request.preset.train
         if train.batch_size % ranks.world:
             raise TrainError(f"[train] batch_size {train.batch_size} cannot be shared by {ranks.world} ranks")
+        self.pace = Pace(clock, request.budget, request.segments)
         self.mixture = Mixture(request.sources, request.preset.model, train, request.seed)
         self.runtime = runtime_for(request.device, request.preset.device)
-        source = load_checkpoint(request.start_from) if request.start_from else request.preset.model
-        model, embedding = build(
-            source,
-            n_rows=self.mixture.n_rows,
-            dtype=getattr(torch, self.runtime.dtype),
-            attention=self.runtime.attention,  # type: ignore[arg-type]
-            seed=request.seed,
-            device=request.device,
-        )
+        state = read_state(request.out) if request.resume else None
+        start = load_start(request.start_from, request.preset.model) if request.start_from and not state else None
+        model, embedding = self._build(start or request.preset.model, self.mixture.n_rows)
+        known = place_rows(embedding, start, self.mixture.row_ids) if start else 0
         if self.runtime.compile:
-            model.compile_blocks()
-        generator = torch.Generator().manual_seed(request.seed + 7919 * ranks.rank)
-        self.trainer = Trainer(model, embedding, train, generator, ranks)
+            compile_blocks(model)
         self._average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(train.ema)) if train.ema else None
-        self._before = 0.0
+        self.trainer = Trainer(model, embedding, train, torch.Generator().manual_seed(request.seed), ranks)
         self._batch_size = train.batch_size
         self._stop = threading.Event()
-        self._exported_undecayed = False
-        self._progress, self._ends = 0.0, False
-        if request.resume:
-            self._restore(read_state(request.out, request.device))
+        self._agreed = _Agreed()
+        self._exported_undecayed = self._ended = False
+        self._meta = request.meta
+        if start and request.start_from:
+            self._meta = inherited(request.meta, start, request.start_from)
+            log.info("from %s, which knows %d of %d tasks", request.start_from, known, len(self.mixture.sources))
+        if state:
+            self._restore(state)
+        self._exports = Exports(request.out, request.export_parts, self._meta, self.mixture.row_ids)
+        self._exports.check(model, embedding)
+        self._save_at = self.pace.seconds() + request.save_every
+        self._check_at = self.pace.seconds() + request.held.every if request.held else float("inf")
 
     def run(self) -> str:
         """Train to the end, or until SIGTERM or Ctrl-C; returns how it ended, for a person."""
-        request = self.request
-        metrics = MetricsLog(request.out, request.log_every, self.ranks.world) if self.ranks.leads else None
+        request, pace, trainer, first = self.request, self.pace, self.trainer, self.trainer.segment
+        metrics = MetricsLog(request.out, request.log_every, self.ranks, first, pace.seconds())
         log.info(
             "%d tasks (%d left out for their size), %s on %s, %s",
             len(self.mixture.sources),
             len(self.mixture.left_out),
             self.runtime.dtype,
-            self.runtime.device,
-            f"{sum(p.numel() for p in self.trainer.model.parameters()):,} parameters",
+            " ".join([self.runtime.device, *([f"of {self.ranks.world} ranks"] if self.ranks.world > 1 else [])]),
+            f"{sum(p.numel() for p in trainer.model.parameters()):,} parameters",
         )
-        next_save, next_check = self._seconds() + request.save_every, self._seconds() + (request.held.every if request.held else 0.0)
+        self._expect()
         with self._signals():
-            for report, progress in self._segments():
+            for report in self._segments():
+                progress = self._agreed.progress
                 if self._average is not None:
-                    self._average.update_parameters(self.trainer.model)
-                if not self.ranks.leads:
-                    continue
-                seconds = self._seconds()
-                assert metrics is not None
-                metrics.add(report, seconds, progress, rate_factor(report.segment - 1, progress, request.preset.train))
-                if not self._exported_undecayed and progress >= 1.0 - request.preset.train.decay_fraction:
-                    self._export("undecayed", self.trainer.model)
-                    self._exported_undecayed = True
-                if request.held and seconds >= next_check:
-                    next_check = seconds + request.held.every
-                    self._validate(request.held, metrics)
-                if seconds >= next_save:
-                    next_save = seconds + request.save_every
+                    self._average.update_parameters(trainer.model)
+                metrics.add(report, pace.seconds(), progress, rate_factor(report.segment - 1, progress, request.preset.train))
+                if self._agreed.save:
                     self._save()
-        ended = not self._stop.is_set()
-        if self.ranks.leads:
-            self._save()
-            if ended:
-                self._export("final", self._averaged())
-            if ended and request.held and metrics:
-                self._validate(request.held, metrics)
-            if metrics:
-                metrics.close()
-        how = "decayed" if ended else "stopped early, go on with --resume"
-        return f"{self.trainer.segment} segments in {format_duration(self._seconds())}, {how}: {request.out}"
+                if self._agreed.check:
+                    self._validate(metrics)
+            self._finish(metrics)
+        how = "decayed" if self._ended else "stopped early, go on with --resume"
+        if self._ended and trainer.segment == first:
+            how = "nothing was left to do, as earlier turns count"
+        return f"{trainer.segment} segments in {format_duration(pace.seconds())}, {how}: {request.out}"
 
-    def _segments(self) -> Iterator[tuple[SegmentReport, float]]:
-        """Segments with the progress after each, to the end; memory that runs out halves the batch and goes on."""
+    def _segments(self) -> Iterator[SegmentReport]:
+        """Segments to the end; memory that runs out halves the batch, a compiler that fails is left out."""
         trainer = self.trainer
-        while self._progress_now() < 1.0:
+        while self.ranks.most(self.pace.progress(trainer.segment))[0] < 1.0:
             batches = ahead(self.mixture, trainer.segment, self.ranks, self._batch_size, self.request.device)
             try:
-                for report in trainer.run(batches, self._shared_progress):
-                    progress = self._progress
-                    yield report, progress
-                    if self._ends:
+                for report in trainer.run(batches, self._agree):
+                    yield report
+                    if self._agreed.last:
                         return
             except (MemoryError, RuntimeError) as error:
-                if not out_of_memory(error) or self._batch_size // 2 < self.ranks.world or self.ranks.world > 1:
-                    raise
-                self._batch_size //= 2
-                log.warning("out of memory: the batch is now %d", self._batch_size)
-                trainer.model.zero_grad(set_to_none=True)
-                trainer.carries.clear()
-                gc.collect()
+                self._mend(error)
             finally:
                 batches.close()  # type: ignore[attr-defined]
+            # Not before the error and the frames that it holds are gone.
+            trainer.model.zero_grad(set_to_none=True)
+            trainer.carries.clear()
+            gc.collect()
+            if self.request.device != "cpu":
+                torch.cuda.empty_cache()
 
-    def _progress_now(self) -> float:
-        """0..1, before the next segment; the last segment of a run by segments has progress (n - 1) / n."""
-        if self.request.segments is not None:
-            return self.trainer.segment / self.request.segments
-        return self._seconds() / (self.request.budget or 1e-9)
+    def _mend(self, error: Exception) -> None:
+        """Change what a failed segment can be done anew with, or raise."""
+        model, world = self.trainer.model, self.ranks.world
+        if out_of_memory(error):
+            half = self._batch_size // 2 // world * world
+            if world > 1 and not isinstance(error, SharedMemoryError):
+                raise error
+            if not half:
+                raise TrainError(f"out of memory with a batch of {self._batch_size}: {str(error).splitlines()[0]}")
+            self._batch_size = half
+            log.warning("out of memory: the batch is now %d", half)
+        elif world == 1 and is_compiled(model):
+            give_up_compiling(model, error)
+        else:
+            raise error
 
-    def _shared_progress(self) -> float:
-        """The same for all ranks: the furthest one's; and whether this segment is the last."""
-        segments = self.request.segments
-        last = self._stop.is_set() or (segments is not None and self.trainer.segment + 1 >= segments)
-        self._progress = min(1.0, self.ranks.most(self._progress_now()))
-        self._ends = self.ranks.most(float(last)) > 0 or self._progress >= 1.0
-        return self._progress
+    def _agree(self) -> float:
+        """What all ranks do next: called before each segment, returns the run's progress, the furthest one's."""
+        request, leads, now = self.request, self.ranks.leads, self.pace.seconds()
+        progress, stop, save, check = self.ranks.most(
+            self.pace.progress(self.trainer.segment), self._stop.is_set(), leads and now >= self._save_at, leads and now >= self._check_at
+        )
+        last = stop > 0 or progress >= 1.0 or self.trainer.segment + 1 == request.segments
+        self._agreed = _Agreed(progress, last, save > 0, check > 0)
+        if progress > 1.0 - request.preset.train.decay_fraction and not self._exported_undecayed:
+            self._export(UNDECAYED, self.trainer.model)
+        return progress
 
-    def _seconds(self) -> float:
-        return self._before + self._clock.elapsed()
+    def _finish(self, metrics: MetricsLog) -> None:
+        """The last save, both exports and the last validation; an early stop leaves the state and undecayed weights."""
+        done = self.trainer.segment
+        self._ended = self.ranks.most(self.pace.progress(done) if self.request.segments else self._agreed.progress)[0] >= 1.0
+        self._save()
+        if not self._exported_undecayed:
+            self._export(UNDECAYED, self.trainer.model)
+        if self._ended:
+            self._export(FINAL, self._averaged())
+            figures = self._validate(metrics)
+            if figures:
+                self._export(FINAL, self._averaged(), {"validation": figures})
+        metrics.close(self.pace.seconds())
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -200,75 +195,99 @@ class Pretraining:
     def _averaged(self) -> HRM:
         return self.trainer.model if self._average is None else self._average.module  # type: ignore[return-value]
 
-    def _save(self) -> None:
-        extra: dict[str, Any] = {
-            "seconds": self._seconds(),
-            "batch_size": self._batch_size,
-            "exported_undecayed": self._exported_undecayed,
-            "preset": self.request.preset.to_dict(),
-            "average": None if self._average is None else self._average.state_dict(),
-        }
-        try:
-            save_state(self.request.out, self.trainer, extra)
-        except OSError as error:
-            log.warning("%s: the state could not be saved (%s); the one before stays", self.request.out, error.strerror or error)
-
-    def _restore(self, state: dict[str, Any]) -> None:
-        ours = self.request.preset.to_dict()
-        for table in ("model", "train"):
-            for key, value in state["preset"][table].items():
-                if ours[table].get(key) != value:
-                    raise TrainError(f"{self.request.out}: was trained with [{table}] {key} = {value!r}, not {ours[table].get(key)!r}")
-        restore(self.trainer, state)
-        if self._average is not None:
-            self._average.load_state_dict(state["average"])
-        self._before, self._batch_size = state["seconds"], state["batch_size"]
-        self._exported_undecayed = state["exported_undecayed"]
-
-    def _export(self, name: str, model: HRM) -> None:
-        checkpoint = self._checkpoint(model)
-        try:
-            if self.request.export_parts:
-                save_parts(self.request.out / name, checkpoint, self.request.export_parts)
-            else:
-                save_checkpoint(self.request.out / f"{name}.safetensors", checkpoint)
-        except Exception as error:
-            log.warning("%s: not exported: %s", name, error)
-
-    def _checkpoint(self, model: HRM) -> Checkpoint:
-        meta = replace(self.request.meta, steps=self.trainer.segment, seconds=round(self._seconds(), 1))
-        return snapshot(model, self.trainer.embedding, meta)
-
-    def _validate(self, held: Held, metrics: MetricsLog) -> None:
-        checkpoint = self._checkpoint(self._averaged())
-        model, embedding = build(
-            checkpoint,
-            n_rows=1,
-            dtype=self.trainer.model.dtype,
+    def _build(self, source: Checkpoint | ModelConfig, n_rows: int) -> tuple[HRM, TaskEmbedding]:
+        return build(
+            source,
+            n_rows=n_rows,
+            dtype=getattr(torch, self.runtime.dtype),
             attention=self.runtime.attention,  # type: ignore[arg-type]
+            seed=self.request.seed,
             device=self.request.device,
         )
-        result = validate(model, embedding, held.tasks, held.solutions, self.request.preset, lambda _: 0)
-        log.info("segment %d: %s pass@2 %.1f %% without weight updates", self.trainer.segment, held.name, 100 * result["pass@2"])
-        metrics.write(
-            {
-                "segment": self.trainer.segment,
-                "seconds": round(self._seconds(), 2),
-                "validation_pass@1": result["pass@1"],
-                "validation_pass@2": result["pass@2"],
+
+    def _expect(self) -> None:
+        """Guesses, in time mode, of how long the end of the run takes; each is replaced when it has been timed."""
+        self.pace.expect("save", 0.02, 5.0)
+        self.pace.expect("export", 0.02, 5.0)
+        if self.request.held:
+            self.pace.expect("validation", 0.1, 600.0)
+
+    def _save(self) -> None:
+        with self.pace.timed("save"):
+            state = trainer_state(self.trainer) | {
+                "identity": identity(self.mixture.sources, self.request.preset, self.request.seed),
+                "seconds": self.pace.seconds(),
+                "batch_size": self._batch_size,
+                "ended": self._ended,
+                "exported_undecayed": self._exported_undecayed,
+                "average": None if self._average is None else self._average.state_dict(),
+                "origin": origin(self._meta),
             }
-        )
+            try:
+                if self.ranks.leads:
+                    write_state(self.request.out, state)
+            except OSError as error:
+                log.warning("%s: the state could not be saved (%s); the one before stays", self.request.out, error.strerror or error)
+        self._save_at = self.pace.seconds() + max(self.request.save_every, self.pace.last("save") / MOST_SAVING)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        request, path = self.request, self.request.out / STATE_FILE
+        try:
+            check_identity(request.out, state["identity"], identity(self.mixture.sources, request.preset, request.seed))
+            restore(self.trainer, state)
+            if self._average is not None:
+                self._average.load_state_dict(state["average"])
+            self.pace.before, self._batch_size = state["seconds"], state["batch_size"]
+            ended, self._exported_undecayed = state["ended"], state["exported_undecayed"]
+            self._meta = with_origin(request.meta, state["origin"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise TrainError(f"{path}: does not fit this run: {str(error).splitlines()[0]}") from None
+        progress, decays = self.pace.progress(self.trainer.segment), request.preset.train.decay_fraction
+        if progress >= 1.0 and not ended:
+            done = f"{self.trainer.segment} segments in {format_duration(self.pace.before)}"
+            raise TrainError(f"{request.out}: has done {done} already, which count: ask for more than that in all")
+        if self._exported_undecayed and progress < 1.0 - decays:
+            log.warning("the run is longer now: the learning rate, which had begun to fall, rises again")
+            self._exported_undecayed = False
+        self._agreed = _Agreed(progress)
+        if self._batch_size % self.ranks.world:
+            raise TrainError(f"{path}: its batch of {self._batch_size} cannot be shared by {self.ranks.world} ranks")
+
+    def _export(self, name: str, model: HRM, card: dict[str, Any] | None = None) -> None:
+        with self.pace.timed("export"):
+            if self.ranks.leads:
+                self._exports.write(name, model, self.trainer.embedding, self.trainer.segment, self.pace.seconds(), card)
+        self._exported_undecayed |= name == UNDECAYED
+
+    def _validate(self, metrics: MetricsLog) -> dict[str, Any] | None:
+        """Measure on the held-out set, as far as time allows, and write a line; returns it for the card."""
+        held, pace = self.request.held, self.pace
+        if held is None:
+            return None
+        with pace.timed("validation"):
+            model, embedding = self._build(snapshot(self._averaged(), self.trainer.embedding, self._meta), 1)
+            stop = lambda: self._stop.is_set() or pace.late()  # noqa: E731
+            score = validate(model, embedding, held.tasks, held.solutions, self.request.preset, lambda _: 0, ranks=self.ranks, stop=stop)
+        self._check_at = pace.seconds() + held.every
+        if score is None:
+            log.warning("no time was left to validate on %s", held.name)
+            return None
+        tasks = score["counts"]["tasks"]
+        log.info("segment %d: %s pass@2 %.1f %% of %d tasks", self.trainer.segment, held.name, 100 * score["pass@2"], tasks)
+        figures = {"pass@1": score["pass@1"], "pass@2": score["pass@2"], "tasks": tasks}
+        line = {"segment": self.trainer.segment, "seconds": round(pace.seconds(), 2)}
+        metrics.write(line | {f"validation_{key}": value for key, value in figures.items()})
+        return {"data": held.name, "weight_updates": 0, "views": self.request.preset.vote.views, **figures}
 
 
 def pretrain(request: PretrainRequest, ranks: Ranks, clock: Clock) -> str:
     """Run `request`; returns how it ended. Raises UserError before the first segment for what cannot work."""
     try:
         request.out.mkdir(parents=True, exist_ok=True)
-        probe = request.out / ".probe"
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=request.out):
+            pass
     except OSError as error:
         raise TrainError(f"{request.out}: cannot be written: {error.strerror or error}") from None
-    if not request.resume and (request.out / "state.pt").exists() and ranks.leads:
+    if not request.resume and (request.out / STATE_FILE).exists():
         raise TrainError(f"{request.out}: holds a run already; go on with --resume, or choose another folder")
     return Pretraining(request, ranks, clock).run()

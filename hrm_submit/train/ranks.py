@@ -1,16 +1,34 @@
 """Several processes as one trainer: who this one is, and how gradients are joined. One process needs no communication.
 
-Under `torchrun` (its environment variables say so) `join_ranks` opens the process group: nccl on GPUs, gloo on CPUs.
+- Under `torchrun` (its environment variables say so) `join_ranks` opens the process group: tensors on GPUs travel by nccl,
+  everything on CPUs by gloo, so that agreeing on what to do next never waits for a GPU.
+- A rank that ends breaks its connections, which ends the others with a TrainError; one that hangs does so after `TIMEOUT`.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from hrm_submit.core.device import out_of_memory
+from hrm_submit.core.errors import ConfigError, TrainError
+
+T = TypeVar("T")
+
+TIMEOUT = timedelta(minutes=15)
+"""How long a rank waits for the others; the first one may meanwhile write a large state to a slow disk."""
+
+
+class SharedMemoryError(MemoryError):
+    """Some rank ran out of memory before any rank changed a weight."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +48,8 @@ class Ranks:
         if self.world == 1 or not tensors:
             return
         flat = torch.cat([t.reshape(-1) for t in tensors])
-        dist.all_reduce(flat)
+        with self._exchange():
+            dist.all_reduce(flat)
         flat /= self.world
         for tensor, mean in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
             tensor.copy_(mean.view_as(tensor))
@@ -39,22 +58,59 @@ class Ranks:
         """The tensors (B, ...) of all ranks, one after the other, (world * B, ...)."""
         if self.world == 1:
             return tensor
-        parts = [torch.empty_like(tensor) for _ in range(self.world)]
-        dist.all_gather(parts, tensor.contiguous())
-        return torch.cat(parts)
+        # As bytes, since not every backend knows every number format.
+        raw = tensor.contiguous().reshape(-1).view(torch.uint8)
+        parts = [torch.empty_like(raw) for _ in range(self.world)]
+        with self._exchange():
+            dist.all_gather(parts, raw)
+        return torch.cat(parts).view(tensor.dtype).view(-1, *tensor.shape[1:])
 
-    def most(self, value: float) -> float:
-        """The largest `value` of any rank, so that all of them decide alike."""
+    def collect(self, value: T) -> list[T]:
+        """Every rank's `value`, in order; anything that can be pickled."""
         if self.world == 1:
-            return value
-        shared = torch.tensor([value], dtype=torch.float64, device="cuda" if dist.get_backend() == "nccl" else "cpu")
-        dist.all_reduce(shared, op=dist.ReduceOp.MAX)
-        return float(shared.item())
+            return [value]
+        values: list[T | None] = [None] * self.world
+        with self._exchange():
+            dist.all_gather_object(values, value)
+        return values  # type: ignore[return-value]
+
+    def most(self, *values: float) -> tuple[float, ...]:
+        """The largest of each of `values` over all ranks, so that all of them decide alike."""
+        if self.world == 1:
+            return values
+        shared = torch.tensor(values, dtype=torch.float64)
+        with self._exchange():
+            dist.all_reduce(shared, op=dist.ReduceOp.MAX)
+        return tuple(shared.tolist())
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Raises SharedMemoryError on every rank where the block ran out of memory on any; the block must not communicate."""
+        if self.world == 1:
+            yield
+            return
+        failed = False
+        try:
+            yield
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            failed = True
+        if self.most(float(failed))[0]:
+            raise SharedMemoryError(f"out of memory on {'this' if failed else 'another'} rank")
 
     def slice(self, size: int) -> slice:
         """This rank's share of a global batch of `size`, which `world` must divide."""
         part = size // self.world
         return slice(self.rank * part, (self.rank + 1) * part)
+
+    @contextmanager
+    def _exchange(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            reason = str(error).split("\n", 1)[0]
+            raise TrainError(f"rank {self.rank} of {self.world} lost the others, go on with --resume: {reason}") from None
 
 
 def local_world() -> int:
@@ -63,8 +119,12 @@ def local_world() -> int:
 
 
 def rank_device(devices: list[str]) -> str:
-    """This rank's device: ranks of one machine take its GPUs in turn."""
-    return devices[int(os.environ.get("LOCAL_RANK", "0")) % len(devices)]
+    """This rank's device: one of `devices` each, while on the CPU any number may share. Raises ConfigError for too few GPUs."""
+    if devices == ["cpu"]:
+        return "cpu"
+    if local_world() > len(devices):
+        raise ConfigError(f"{local_world()} ranks on this machine, but only {', '.join(devices)} to share; start torchrun with fewer")
+    return devices[int(os.environ.get("LOCAL_RANK", "0"))]
 
 
 def join_ranks(device: str) -> Ranks:
@@ -73,7 +133,7 @@ def join_ranks(device: str) -> Ranks:
     if world == 1:
         return Ranks()
     if not dist.is_initialized():
-        dist.init_process_group("gloo" if device == "cpu" else "nccl")
+        dist.init_process_group("gloo" if device == "cpu" else "cpu:gloo,cuda:nccl", timeout=TIMEOUT)
     return Ranks(dist.get_rank(), world)
 
 

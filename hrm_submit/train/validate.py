@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from hrm_submit.arc.augment import sample_augmentations
 from hrm_submit.arc.canvas import canvas_side
 from hrm_submit.arc.scoring import Score, score
+from hrm_submit.arc.submission import Attempts
 from hrm_submit.arc.task import Solutions, Task, make_grid
-from hrm_submit.core.config import Preset
+from hrm_submit.core.config import Preset, VoteConfig
+from hrm_submit.core.device import out_of_memory
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
 from hrm_submit.predict.infer import ViewRequest, predict_views
-from hrm_submit.predict.vote import two_attempts, vote
+from hrm_submit.predict.vote import Prediction, two_attempts, vote
+from hrm_submit.train.ranks import Ranks
 
 
 def validate(
@@ -24,21 +28,47 @@ def validate(
     solutions: Solutions,
     preset: Preset,
     row_of: Callable[[str], int],
+    *,
     seed: int = 0,
-) -> Score:
-    """Score of the votes over `[vote] views` augmented views of each test input; `row_of(task id)` is the embedding row to use."""
+    ranks: Ranks | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Score | None:
+    """Score of the votes over `[vote] views` augmented views of each test input; `row_of(task id)` is the embedding row to use.
+
+    `ranks` share the tasks out. Where `stop` comes true on a rank, it leaves the rest of its tasks out, and the score is of
+    those done; None if there are none.
+    """
+    ranks = ranks or Ranks()
     blank = (make_grid([[0]]), make_grid([[1]]))
-    answers = {}
+    answers: dict[str, list[Attempts]] = {}
     for number, (task_id, task) in enumerate(tasks.items()):
+        if task_id not in solutions or number % ranks.world != ranks.rank:
+            continue
+        if stop():
+            break
         rng = np.random.default_rng([seed, number])
         train = preset.train
         views = sample_augmentations(task, preset.vote.views, rng, colours=train.colours, dihedral=train.dihedral)
         row = row_of(task_id)
         # In the published scheme each augmentation has a row of its own; only the plain one is known by number here.
         requests = [ViewRequest(grid, view, row) for grid in task.test for view in views]
-        predictions = predict_views(model, embedding, requests, canvas_side(task), preset.vote)
+        predictions = _predict(model, embedding, requests, canvas_side(task), preset.vote)
         n = len(views)
         answers[task_id] = [
             two_attempts(vote(p for p in predictions[k * n : (k + 1) * n] if p is not None), blank) for k in range(len(task.test))
         ]
-    return score(answers, {task_id: solutions[task_id] for task_id in tasks if task_id in solutions})
+    done = {task_id: attempts for part in ranks.collect(answers) for task_id, attempts in part.items()}
+    return score(done, {task_id: solutions[task_id] for task_id in tasks if task_id in done}) if done else None
+
+
+def _predict(
+    model: HRM, embedding: TaskEmbedding, requests: Sequence[ViewRequest], side: int, config: VoteConfig
+) -> list[Prediction | None]:
+    """`predict_views`, with smaller batches where memory, most of which training holds, runs out."""
+    while True:
+        try:
+            return predict_views(model, embedding, requests, side, config)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error) or config.batch_size == 1:
+                raise
+        config = replace(config, batch_size=config.batch_size // 2)

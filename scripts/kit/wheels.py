@@ -1,4 +1,4 @@
-"""Our wheel: built from a clean copy of the sources, rebuilt only when they changed, checked against Kaggle's image.
+"""Our wheel: built from a clean copy of the sources, rebuilt only when they changed, checked against Kaggle's image; and wheels of others.
 
 The copy matters: setuptools reuses a `build/` folder, from which files deleted long ago would still enter the wheel.
 """
@@ -14,6 +14,7 @@ import tomllib
 import zipfile
 from collections.abc import Iterator
 from email.parser import Parser
+from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -70,9 +71,33 @@ def build_wheel(folder: Path, root: Path = ROOT) -> Path:
         return Path(shutil.copy(built[0], folder / built[0].name))
 
 
-def _has_setuptools() -> bool:
-    from importlib import metadata
+def repack(name: str, folder: Path) -> Path:
+    """The wheel of the installed pure Python package `name`, put together again from its files; no network is needed.
 
+    Raises ConfigError where it is not installed, or not from a py3-none-any wheel.
+    """
+    try:
+        installed = metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        raise ConfigError(f"{name} is not installed here, so it cannot be shipped: pip install 'hrm-submit[home]'") from None
+    if "Tag: py3-none-any" not in (installed.read_text("WHEEL") or ""):
+        raise ConfigError(f"{name} is not installed from a pure Python wheel, so it cannot be shipped")
+    files = {path.as_posix(): path.locate() for path in installed.files or () if ".." not in path.parts and path.suffix != ".pyc"}
+    record = f"{name}-{installed.version}.dist-info/RECORD"
+    files = {path: place for path, place in files.items() if path not in (record, f"{Path(record).parent}/INSTALLER")}
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob(f"{name}-*.whl"):
+        old.unlink()
+    wheel = folder / f"{name}-{installed.version}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path, place in files.items():
+            # Without the time of installation one version gives one file, byte for byte.
+            archive.writestr(zipfile.ZipInfo(path), Path(place).read_bytes(), zipfile.ZIP_DEFLATED)
+        archive.writestr(zipfile.ZipInfo(record), "".join(f"{path},,\n" for path in (*files, record)))
+    return wheel
+
+
+def _has_setuptools() -> bool:
     try:
         return int(metadata.version("setuptools").split(".")[0]) >= 77  # the first that knows a licence expression
     except metadata.PackageNotFoundError:
@@ -88,10 +113,10 @@ def image_faults(wheel: Path, image: Path = KAGGLE_IMAGE) -> list[str]:
         faults.append(f"{wheel.name}: not a pure Python wheel but {', '.join(sorted(tags))}")
     with zipfile.ZipFile(wheel) as archive:
         name = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
-        metadata = Parser().parsestr(archive.read(name).decode())
-    if known["python"] not in SpecifierSet(metadata.get("Requires-Python", "")):
-        faults.append(f"{wheel.name}: needs Python {metadata['Requires-Python']}, the image has {known['python']}")
-    for line in metadata.get_all("Requires-Dist", []):
+        needs = Parser().parsestr(archive.read(name).decode())
+    if known["python"] not in SpecifierSet(needs.get("Requires-Python", "")):
+        faults.append(f"{wheel.name}: needs Python {needs['Requires-Python']}, the image has {known['python']}")
+    for line in needs.get_all("Requires-Dist", []):
         requirement = Requirement(line)
         if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
             continue

@@ -26,7 +26,9 @@ def test_durations_that_are_understood(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", " ", "0", "0s", "0h0m", "-5m", "5 m", "m", "h30", "30m1h", "1d", "five", "1e3", "nan", "inf", "9" * 400])
+@pytest.mark.parametrize(
+    "text", ["", " ", "0", "0s", "0h0m", "-5m", "5 m", "m", "h30", "30m1h", "1d", "five", "1e3", "nan", "inf", "9" * 400]
+)
 def test_durations_that_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="not a duration") as caught:
         parse_duration(text)

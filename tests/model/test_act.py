@@ -69,11 +69,11 @@ def test_evaluation_always_runs_to_the_last_step() -> None:
 
 
 def test_exploration_keeps_its_share_of_sequences_for_2_to_most_segments() -> None:
-    halted_at = steps_until_halted(0.4, 4000)
+    halted_at = steps_until_halted(0.4, 2000)
     counts = torch.bincount(torch.tensor(halted_at), minlength=6)
-    assert counts[1] / 4000 == pytest.approx(0.6, abs=0.03)
+    assert counts[1] / 2000 == pytest.approx(0.6, abs=0.03)
     # the least number is drawn anew at each segment: of those left, 0.4 * 3/4 are held at segment 2, 0.4 * 2/4 at 3, 0.4 / 4 at 4
-    left = 4000 - int(counts[1])
+    left = 2000 - int(counts[1])
     for segment, held in ((2, 0.3), (3, 0.2), (4, 0.1)):
         assert 1 - counts[segment] / left == pytest.approx(held, abs=0.06)
         left -= int(counts[segment])

@@ -95,7 +95,7 @@ def test_feed_forward_width(width: int, expansion: float, expected: int) -> None
 
 
 def test_a_block_treats_sequences_apart_and_tokens_together() -> None:
-    block = Block(16, 2, 4.0, 1e-5, "math", torch.Generator().manual_seed(0))
+    block = Block(16, 2, 4.0, 1e-5, "math")
     x = normal(2, 5, 16)
     weights = block.cast(torch.float32)
     tables = rotary_tables(5, 8, 10000.0)

@@ -37,7 +37,9 @@ class Copier(torch.nn.Module):
     def initial_carry(self, batch: int, length: int, device: Any = None) -> InnerCarry:
         return InnerCarry(torch.zeros(batch, length, 1), torch.zeros(batch, length, 1))
 
-    def forward(self, carry: InnerCarry, tokens: Tensor, rows: Tensor | None, positions: Tensor) -> tuple[InnerCarry, Tensor, Tensor, Tensor]:
+    def forward(
+        self, carry: InnerCarry, tokens: Tensor, rows: Tensor | None, positions: Tensor
+    ) -> tuple[InnerCarry, Tensor, Tensor, Tensor]:
         self.calls.append(tuple(tokens.shape))
         self.rows.append(rows)
         self.positions.append(positions)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
-from hrm_submit.arc.task import Grid, make_grid
+from hrm_submit.arc.task import make_grid
 from hrm_submit.predict.vote import Candidate
 from hrm_submit.solve.crew import Gone, Member
 from hrm_submit.solve.messages import Answer, Assignment, Ready, WorkerSpec
@@ -105,7 +105,3 @@ class FakeCrew:
 
 def gone() -> Gone:
     return Gone()
-
-
-def grid_of(attempt: list[list[int]]) -> Grid:
-    return make_grid(attempt)

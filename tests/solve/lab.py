@@ -97,11 +97,6 @@ def command(challenges_file: Path, output: Path, *options: str) -> list[str]:
     return [*base, "--challenges", str(challenges_file), "--output", str(output), *options]
 
 
-def start(*args: Any) -> subprocess.Popen[str]:
-    """`solve` as a process of its own."""
-    return subprocess.Popen(command(*args), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
 def events(run_dir: Path, event: str | None = None) -> list[dict[str, Any]]:
     """The whole lines of a run's events so far, of one kind or all."""
     path = run_dir / "events.jsonl"

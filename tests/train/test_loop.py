@@ -15,7 +15,7 @@ from hrm_submit.model.act import act_step, initial_act_carry
 from hrm_submit.model.losses import segment_loss
 from hrm_submit.model.weights import build
 from hrm_submit.train.batches import task_batches
-from hrm_submit.train.loop import CanvasBatch, Trainer, train
+from hrm_submit.train.loop import CanvasBatch, SegmentReport, Trainer, train
 from hrm_submit.train.optimizers import Optimizers
 from hrm_submit.train.ranks import Ranks
 
@@ -76,12 +76,9 @@ def test_as_written_out_by_hand(segments: int, most: int) -> None:
     weights, losses, steps = by_hand(10, CFG, config)
     assert max(steps) == most, "the example must reach the last step that a sequence may get"
     model, embedding = build(CFG, n_rows=3, seed=7)
-    done = 0
-    reports = []
-    for report in train(
-        model, embedding, islice(stream(config), 10), config, progress=lambda: done / 10, generator=torch.Generator().manual_seed(9)
-    ):
-        done = report.segment
+    reports: list[SegmentReport] = []
+    generator = torch.Generator().manual_seed(9)
+    for report in train(model, embedding, islice(stream(config), 10), config, progress=lambda: len(reports) / 10, generator=generator):
         reports.append(report)
     assert [r.segment for r in reports] == list(range(1, 11))
     assert [r.loss.item() for r in reports] == pytest.approx(losses, rel=1e-6)

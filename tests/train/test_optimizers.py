@@ -15,7 +15,15 @@ from hrm_submit.train.optimizers import AdamAtan2, Optimizers
 from hrm_submit.train.ranks import Ranks
 
 CFG = ModelConfig(
-    hidden_size=16, num_heads=2, H_layers=1, L_layers=1, H_cycles=1, L_cycles=1, puzzle_emb_ndim=16, pos_encodings="learned", embedding="shared"
+    hidden_size=16,
+    num_heads=2,
+    H_layers=1,
+    L_layers=1,
+    H_cycles=1,
+    L_cycles=1,
+    puzzle_emb_ndim=16,
+    pos_encodings="learned",
+    embedding="shared",
 )
 CONFIG = TrainConfig(lr=0.01, muon_lr=0.02, weight_decay=0.0, embedding_lr=0.1, embedding_weight_decay=0.0)
 

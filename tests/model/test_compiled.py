@@ -1,0 +1,81 @@
+"""A compiler that is missing or breaks: the reason is told once, and results are those without it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from hrm_submit.core.config import ModelConfig
+from hrm_submit.model.compiled import compile_blocks, give_up_compiling, is_compiled
+from hrm_submit.model.hrm import HRM
+from hrm_submit.model.weights import build
+
+CFG = ModelConfig(hidden_size=16, num_heads=2, H_layers=2, L_layers=1, puzzle_emb_ndim=16, embedding="shared")
+
+
+def forward(model: HRM) -> torch.Tensor:
+    tokens = torch.arange(2 * 9).view(2, 9) % 12
+    result: torch.Tensor = model(model.initial_carry(2, 9), tokens, torch.ones(2, 16), torch.arange(9))[1]
+    return result
+
+
+def compiler(monkeypatch: pytest.MonkeyPatch, fails: Callable[[int], bool], error: Exception) -> list[int]:
+    """A torch.compile whose functions raise `error` in the calls, counted from 1 over all, for which `fails`."""
+    calls: list[int] = []
+
+    def compile_(function: Any, *args: Any, **options: Any) -> Any:
+        def run(*a: Any, **o: Any) -> Any:
+            calls.append(len(calls) + 1)
+            if fails(calls[-1]):
+                raise error
+            return function(*a, **o)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    return calls
+
+
+@pytest.mark.parametrize("first", [1, 4])
+def test_at_the_first_failure_all_go_on_uncompiled(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, first: int) -> None:
+    plain = forward(build(CFG)[0])
+    calls = compiler(monkeypatch, lambda n: n >= first, RuntimeError("\nInvalidCxxCompiler: none found\nand much more"))
+    model = build(CFG)[0]
+    compile_blocks(model)
+    assert is_compiled(model)
+    assert torch.equal(forward(model), plain) and torch.equal(forward(model), plain)
+    assert not is_compiled(model) and len(calls) == first
+    (record,) = caplog.records
+    assert record.getMessage().endswith("RuntimeError: InvalidCxxCompiler: none found")
+
+
+def test_memory_that_runs_out_is_no_fault_of_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler(monkeypatch, lambda n: True, MemoryError("no room"))
+    model = build(CFG)[0]
+    compile_blocks(model)
+    with pytest.raises(MemoryError, match="no room"):
+        forward(model)
+    assert is_compiled(model)
+
+
+def test_an_error_of_the_arguments_stays_the_callers(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    compiler(monkeypatch, lambda n: False, RuntimeError())
+    model = build(CFG)[0]
+    compile_blocks(model)
+    with pytest.raises(RuntimeError):
+        model.H_level(torch.zeros(2, 9, 5), torch.zeros(2, 9, 5), None, model.H_level.cast(torch.float32))
+    assert is_compiled(model) and not caplog.records
+
+
+def test_a_working_compiler_is_used_and_may_be_given_up(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    calls = compiler(monkeypatch, lambda n: False, RuntimeError())
+    model = build(CFG)[0]
+    compile_blocks(model)
+    forward(model)
+    assert len(calls) == 2 * 2 + 1 * 4, "H blocks twice, L blocks four times: two cycles of each"
+    give_up_compiling(model, ValueError("slow"))
+    forward(model)
+    assert len(calls) == 8 and "ValueError: slow" in caplog.text

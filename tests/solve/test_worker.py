@@ -1,0 +1,226 @@
+"""A worker's side of the conversation, in this process: a pipe filled beforehand, and what comes back."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Iterator
+from multiprocessing import Pipe
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hrm_submit.core.clock import Clock
+from hrm_submit.core.config import Preset
+from hrm_submit.core.device import out_of_memory
+from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
+from hrm_submit.solve import worker as worker_module
+from hrm_submit.solve.messages import Alive, Answer, Assignment, Failed, Progress, Ready, WorkerSpec
+from hrm_submit.solve.worker import one_line, worker_main
+from tests.solve.fake_crew import answer
+from tests.solve.lab import recolour, tiny_preset
+
+
+@pytest.fixture(autouse=True)
+def interrupts() -> Iterator[None]:
+    """A worker ignores Ctrl-C for good; the tests after it should not."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def preset(tmp_path: Path) -> Preset:
+    return tiny_preset(tmp_path)
+
+
+def converse(preset: Preset, *assignments: Assignment, checkpoint: Path | None = None) -> list[Any]:
+    ours, theirs = Pipe()
+    for assignment in assignments:
+        ours.send(assignment)
+    ours.send(None)
+    worker_main(theirs, WorkerSpec(0, "cpu", preset, checkpoint, 0))
+    theirs.close()
+    said = []
+    while True:
+        try:
+            said.append(ours.recv())
+        except EOFError:
+            return said
+
+
+def work(task_id: str = "t", segments: int = 6, seed: int = 0) -> Assignment:
+    return Assignment(recolour(task_id, seed), None, segments)
+
+
+def finals(said: list[Any]) -> dict[str, Any]:
+    last = [m for m in said if isinstance(m, Answer) and m.final]
+    return {m.task: [[(c.grid.tolist(), c.votes, c.score) for c in output] for output in m.outputs] for m in last}
+
+
+def test_ready_then_each_task_to_its_final_answer(preset: Preset) -> None:
+    said = converse(preset, work("a"), work("b", seed=1))
+    assert isinstance(said[0], Ready)
+    assert said[0].runtime["device"] == "cpu" and said[0].runtime["dtype"] == "float32"
+    assert [m.task for m in said[1:]] == sorted(m.task for m in said[1:]), "one task after the other"
+    assert set(finals(said)) == {"a", "b"}
+    assert any(isinstance(m, Progress) for m in said) and not any(isinstance(m, Alive) for m in said)
+
+
+def test_every_task_starts_from_the_same_weights(preset: Preset) -> None:
+    alone, later = converse(preset, work("a")), converse(preset, work("b", seed=1), work("a"))
+    assert finals(alone)["a"] == finals(later)["a"]
+
+
+def test_a_checkpoint_is_where_tasks_start_from(preset: Preset, tmp_path: Path) -> None:
+    model, embedding = build(preset.model, seed=99)
+    save_checkpoint(tmp_path / "w.safetensors", snapshot(model, embedding, CheckpointMeta()))
+    from_file = converse(preset, work("a"), checkpoint=tmp_path / "w.safetensors")
+    assert finals(from_file)["a"] != finals(converse(preset, work("a")))["a"]
+    losses = [m.loss for m in from_file if isinstance(m, Progress)]
+    assert all(x > 0 for x in losses)
+
+
+def test_without_a_supervisor_it_ends(preset: Preset) -> None:
+    ours, theirs = Pipe()
+    ours.close()
+    worker_main(theirs, WorkerSpec(0, "cpu", preset, None, 0))
+
+
+class Faulty:
+    """Stands in for a session; `faults` says which task raises what, and `batches` keeps what it was asked for."""
+
+    faults: dict[str, BaseException]
+    most: int
+    batches: list[tuple[str, int, float | None]]
+
+    def __init__(self, model: Any, embedding: Any, task: Any, preset: Preset, seed: int, clock: Clock, segments: int | None) -> None:
+        self.assignment = Assignment(task, None, segments)
+        self.preset = preset
+        if task.id != "warm-up":
+            self.batches.append((task.id, preset.ttt.batch_size, clock.budget))
+
+    def run(self) -> Iterator[Any]:
+        task = self.assignment.task.id
+        if task == "warm-up":
+            return
+        for _ in range(3):
+            yield Alive(task)
+        if self.preset.ttt.batch_size > self.most:
+            raise MemoryError
+        if task in self.faults:
+            raise self.faults[task]
+        yield answer(self.assignment, 2)
+
+
+@pytest.fixture
+def faulty(monkeypatch: pytest.MonkeyPatch) -> type[Faulty]:
+    class Fresh(Faulty):
+        faults, most, batches = {}, 10**6, []
+
+    monkeypatch.setattr(worker_module, "TaskSession", Fresh)
+    return Fresh
+
+
+@pytest.mark.parametrize(
+    "fault", [ValueError("no\nsecond line"), OSError(5, "Input/output error"), RuntimeError("bad kernel"), AssertionError()]
+)
+def test_a_fault_of_one_task_is_told_in_a_line_and_the_worker_goes_on(
+    preset: Preset, faulty: type[Faulty], fault: Exception, capfd: pytest.CaptureFixture[str]
+) -> None:
+    faulty.faults = {"a": fault}
+    _, failed, after = converse(preset, work("a"), work("b"))
+    assert isinstance(failed, Failed) and failed.task == "a" and type(fault).__name__ in failed.fault
+    assert "\n" not in failed.fault and "test_worker.py:" in failed.fault
+    assert isinstance(after, Answer) and after.task == "b"
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_memory_that_runs_out_halves_the_batch_until_it_fits(preset: Preset, faulty: type[Faulty]) -> None:
+    faulty.most = 4
+    said = converse(preset, Assignment(recolour("a"), 50.0, None))
+    assert isinstance(said[-1], Answer)
+    assert [size for _, size, _ in faulty.batches] == [16, 8, 4]
+    budgets = [budget for *_, budget in faulty.batches]
+    assert all(b is not None and b <= 50.0 for b in budgets) and budgets == sorted(budgets, reverse=True), "the time left, not a new share"
+
+
+def test_memory_that_never_suffices_fails_the_task(preset: Preset, faulty: type[Faulty]) -> None:
+    faulty.most = 0
+    _, failed = converse(preset, work("a"))
+    assert isinstance(failed, Failed) and failed.fault.startswith("MemoryError")
+    assert [size for _, size, _ in faulty.batches] == [16, 8, 4, 2]
+
+
+def test_a_broken_cuda_context_ends_the_process_after_its_last_words(
+    preset: Preset, faulty: type[Faulty], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ended(BaseException):
+        pass
+
+    def leave(code: int) -> None:
+        raise Ended(code)
+
+    monkeypatch.setattr(worker_module.os, "_exit", leave)
+    faulty.faults = {"a": RuntimeError("CUDA error: an illegal memory access was encountered")}
+    ours, theirs = Pipe()
+    ours.send(work("a"))
+    ours.send(work("b"))
+    with pytest.raises(Ended):
+        worker_main(theirs, WorkerSpec(0, "cpu", preset, None, 0))
+    said = [ours.recv() for _ in range(2)]
+    assert isinstance(said[1], Failed) and "illegal memory access" in said[1].fault
+    assert not ours.poll(), "the next task was not begun"
+
+
+@pytest.mark.parametrize(("hang_seconds", "signs"), [(300.0, 0), (1e-9, 3)])
+def test_signs_of_life_are_sent_as_often_as_needed(
+    preset: Preset, faulty: type[Faulty], tmp_path: Path, hang_seconds: float, signs: int
+) -> None:
+    said = converse(tiny_preset(tmp_path, f"[budget]\nhang_seconds = {hang_seconds}\n"), work("a"))
+    assert sum(isinstance(m, Alive) for m in said) == signs
+
+
+def test_training_gives_a_sign_of_life_at_every_segment(tmp_path: Path) -> None:
+    """However rarely a task is evaluated, a supervisor that waits for signs must get them."""
+    rare = tiny_preset(tmp_path, "[budget]\nhang_seconds = 1e-9\n[ttt]\nevaluate_every = 1.0\n")
+    said = converse(rare, work("a", segments=9))
+    assert sum(isinstance(m, Alive) for m in said) == 8
+
+
+def test_a_worker_that_cannot_start_says_so_in_a_line(preset: Preset, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _, theirs = Pipe()
+    with caplog.at_level(logging.ERROR), pytest.raises(SystemExit) as ended:
+        worker_main(theirs, WorkerSpec(4, "cpu", preset, tmp_path / "gone.safetensors", 0))
+    assert ended.value.code == 1
+    (record,) = caplog.records
+    assert "worker 4" in record.getMessage() and "gone.safetensors" in record.getMessage() and record.exc_info is None
+
+
+def test_a_device_that_cannot_compute_is_found_out_before_it_is_given_a_task(
+    preset: Preset, faulty: type[Faulty], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(self: Faulty) -> Iterator[Any]:
+        raise RuntimeError("CUDA error: no kernel image is available for execution on the device")
+        yield
+
+    monkeypatch.setattr(faulty, "run", refuse)
+    ours, theirs = Pipe()
+    ours.send(work("a"))
+    with pytest.raises(SystemExit):
+        worker_main(theirs, WorkerSpec(0, "cpu", preset, None, 0))
+    assert not ours.poll(), "not even Ready"
+    assert "no kernel image" in caplog.text
+
+
+def test_errors_on_one_line() -> None:
+    assert one_line(ValueError("a\nb")) == "ValueError: a"
+    assert one_line(KeyError()) == "KeyError"
+
+
+def test_what_counts_as_memory_that_ran_out() -> None:
+    assert out_of_memory(MemoryError()) and out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"))
+    assert not out_of_memory(RuntimeError("CUDA error: device-side assert triggered"))

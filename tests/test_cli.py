@@ -1,0 +1,354 @@
+"""The command line: wrong input is one line and exit 2 before any work; one bad task costs only itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hrm_submit.arc.challenges import write_challenges
+from hrm_submit.cli import main
+from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
+from hrm_submit.solve import run as run_module
+from tests.solve.lab import challenges, command, events, recolour, recoloured, tiny, tiny_preset
+
+Faults = Callable[..., str]
+
+
+class Started(BaseException):
+    """Work was begun."""
+
+
+@pytest.fixture
+def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **options: Any) -> None:
+        raise Started
+
+    monkeypatch.setattr("hrm_submit.solve.supervisor.Crew.start", refuse)
+
+
+@pytest.fixture
+def fault(tmp_path: Path, capsys: pytest.CaptureFixture[str], no_work: None) -> Faults:
+    """Runs a `solve` that must be refused; returns its one line. `None` for an option leaves it out."""
+    good = challenges(tmp_path, 2)
+
+    def run(*more: str, **options: str | None) -> str:
+        asked: dict[str, str | None] = {
+            "challenges": str(good),
+            "output": str(tmp_path / "submission.json"),
+            "segments_per_task": "3",
+            "preset": tiny(tmp_path),
+            "devices": "cpu",
+            **options,
+        }
+        argv = ["solve", *(word for k, v in asked.items() if v is not None for word in (f"--{k.replace('_', '-')}", v)), *more]
+        try:
+            status = main(argv)
+        except SystemExit as ended:
+            status = int(ended.code or 0)
+        said = capsys.readouterr()
+        assert status == 2
+        assert said.out == ""
+        (line,) = said.err.splitlines()
+        assert line.startswith("hrm-submit")
+        return line
+
+    return run
+
+
+def test_the_good_case_would_start(tmp_path: Path, no_work: None) -> None:
+    """So the faults below are refused for what is wrong with them."""
+    good = challenges(tmp_path, 2)
+    argv = ["solve", "--challenges", str(good), "--output", str(tmp_path / "s.json"), "--preset", tiny(tmp_path), "--devices", "cpu"]
+    with pytest.raises(Started):
+        main([*argv, "--segments-per-task", "3"])
+    with pytest.raises(Started):
+        main([*argv, "--time-budget", "20s"])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "no such file"),
+        ("", "not JSON"),
+        ('{"a": [', "not JSON: line 1"),
+        ("[]", "should be an object"),
+        ("17", "should be an object"),
+        ("{}", "has no tasks"),
+        (b"\xff\xfe\x01", "not JSON"),
+        ("[" * 100000, "not JSON"),
+    ],
+)
+def test_challenges_that_cannot_be_used(fault: Faults, tmp_path: Path, content: str | bytes | None, said: str) -> None:
+    path = tmp_path / "wrong.json"
+    if content is not None:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    line = fault(challenges=str(path))
+    assert "wrong.json" in line and said in line
+    assert not (tmp_path / "submission.json").exists()
+
+
+def test_challenges_that_are_a_folder_or_in_none(fault: Faults, tmp_path: Path) -> None:
+    assert "is a folder" in fault(challenges=str(tmp_path))
+    assert "no such file" in fault(challenges=str(tmp_path / "none" / "challenges.json"))
+    assert "cannot be read" in fault(challenges="/dev/null/challenges.json")
+
+
+@pytest.mark.parametrize("place", ["none/submission.json", ".", "file/submission.json", "/dev/null/x", "/proc/submission.json"])
+def test_outputs_that_cannot_be_written(fault: Faults, tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("")
+    line = fault(output=str(tmp_path / place))
+    assert "cannot be written" in line and str(tmp_path / place) in line
+
+
+@pytest.mark.parametrize("place", ["", ".", "/", ".."])
+def test_outputs_that_name_no_file(fault: Faults, place: str) -> None:
+    line = fault(output=place)
+    assert "--output" in line or "cannot be written" in line
+
+
+def test_the_challenges_are_not_overwritten(fault: Faults, tmp_path: Path) -> None:
+    before = (tmp_path / "challenges.json").read_bytes()
+    (tmp_path / "link.json").symlink_to(tmp_path / "challenges.json")
+    for place in (tmp_path / "challenges.json", tmp_path / "link.json"):
+        assert "cannot be both" in fault(output=str(place))
+    assert (tmp_path / "challenges.json").read_bytes() == before
+
+
+def test_run_folders_that_cannot_be_written(fault: Faults, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "run folder cannot be written" in fault(run_dir=str(tmp_path / "file"))
+    assert "run folder cannot be written" in fault(run_dir="/dev/null/run")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"preset": "nanno"}, "unknown preset 'nanno'"),
+        ({"preset": "none/mine.toml"}, "no such preset file"),
+        ({"tasks": "task00,nope"}, "has no task nope"),
+        ({"tasks": ","}, "--tasks"),
+        ({"devices": "cuda:77"}, "no cuda:77 here"),
+        ({"devices": ""}, "--devices"),
+        ({"checkpoint": "none/weights.safetensors"}, "weights.safetensors"),
+        ({"segments_per_task": "0"}, "--segments-per-task must be at least 1"),
+        ({"segments_per_task": "many"}, "many"),
+        ({"seed": "x"}, "x"),
+        ({"seed": "99999999999999999999999"}, "--seed"),
+        ({"seed": "-1"}, "--seed"),
+        ({"segments_per_task": None}, "--time-budget"),
+        ({"time_budget": "5m"}, "--time-budget"),
+        ({"segments_per_task": None, "time_budget": "soon"}, "not a duration: 'soon'"),
+        ({"segments_per_task": None, "time_budget": "0s"}, "not a duration"),
+        ({"segments_per_task": None, "time_budget": ""}, "not a duration"),
+        ({"segments_per_task": None, "time_budget": "-5m"}, "--time-budget"),
+        ({"challenges": None}, "--challenges"),
+        ({"frobnicate": "1"}, "--frobnicate"),
+    ],
+)
+def test_options_that_make_no_sense(fault: Faults, options: dict[str, str | None], said: str) -> None:
+    assert said in fault(**options)
+
+
+def test_no_command_and_an_unknown_one(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in ([], ["dance"]):
+        with pytest.raises(SystemExit) as ended:
+            main(argv)
+        assert ended.value.code == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    model, embedding = build(tiny_preset(tmp_path).model, seed=1)
+    path = tmp_path / "weights.safetensors"
+    save_checkpoint(path, snapshot(model, embedding, CheckpointMeta()))
+    return path
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
+def test_a_truncated_checkpoint(fault: Faults, weights: Path, share: float) -> None:
+    weights.write_bytes(weights.read_bytes()[: int(share * weights.stat().st_size)])
+    assert "weights.safetensors" in fault(checkpoint=str(weights))
+
+
+def test_a_checkpoint_of_other_shapes_than_it_says(fault: Faults, tmp_path: Path) -> None:
+    model, embedding = build(tiny_preset(tmp_path).model, seed=1)
+    lying = replace(snapshot(model, embedding, CheckpointMeta()), config=replace(model.cfg, hidden_size=64, puzzle_emb_ndim=64))
+    save_checkpoint(tmp_path / "lie.safetensors", lying)
+    line = fault(checkpoint=str(tmp_path / "lie.safetensors"))
+    assert "lie.safetensors" in line and "shape" in line
+
+
+def test_a_checkpoint_with_values_that_are_no_numbers(fault: Faults, tmp_path: Path) -> None:
+    model, embedding = build(tiny_preset(tmp_path).model, seed=1)
+    with torch.no_grad():
+        model.lm_head[0, 0] = float("nan")
+    save_checkpoint(tmp_path / "nan.safetensors", snapshot(model, embedding, CheckpointMeta()))
+    assert "not finite" in fault(checkpoint=str(tmp_path / "nan.safetensors"))
+
+
+def test_a_checkpoint_that_is_something_else(fault: Faults, tmp_path: Path) -> None:
+    (tmp_path / "x.safetensors").write_text("hello")
+    (tmp_path / "folder").mkdir()
+    assert "x.safetensors" in fault(checkpoint=str(tmp_path / "x.safetensors"))
+    assert "holds no .safetensors file" in fault(checkpoint=str(tmp_path / "folder"))
+
+
+def test_a_preset_that_asks_for_another_model_than_the_checkpoint_has(fault: Faults, weights: Path, tmp_path: Path) -> None:
+    line = fault(checkpoint=str(weights), preset=tiny(tmp_path, "[model]\nhidden_size = 64\n"))
+    assert "hidden_size = 64" in line and "32" in line and "weights.safetensors" in line
+
+
+def test_a_preset_whose_model_is_no_table(fault: Faults, weights: Path, tmp_path: Path) -> None:
+    assert "[model] is not a table" in fault(checkpoint=str(weights), preset=tiny(tmp_path, "model = 3\n"))
+
+
+@pytest.mark.parametrize("model", ["seq_len = 100", "vocab_size = 7"])
+def test_a_model_that_cannot_hold_every_grid(fault: Faults, tmp_path: Path, model: str) -> None:
+    assert model.split(" ", maxsplit=1)[0] in fault(preset=tiny(tmp_path, f"[model]\n{model}\n"))
+
+
+def test_a_checkpoint_fixes_the_model_and_layers_change_the_rest(weights: Path, tmp_path: Path) -> None:
+    plain = run_module.resolve_preset("", weights)
+    assert plain.model == tiny_preset(tmp_path).model
+    assert plain.ttt == run_module.resolve_preset("", None).ttt, "without names the default preset goes with it"
+    layered = run_module.resolve_preset(tiny(tmp_path, "[vote]\nviews = 3\n"), weights)
+    assert layered.model == plain.model and layered.vote.views == 3
+
+
+def test_a_run_folder_of_another_file_is_refused(fault: Faults, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "run.json").write_text(json.dumps({"v": 1, "challenges": "other.json", "challenges_sha256": "0" * 64}))
+    line = fault(run_dir=str(folder))
+    assert "run folder of another challenges file" in line and "other.json" in line
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "17"])
+def test_a_damaged_description_of_a_run_is_no_reason_to_stop(tmp_path: Path, no_work: None, content: str) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "run.json").write_text(content)
+    argv = ["solve", "--challenges", str(challenges(tmp_path, 1)), "--output", str(tmp_path / "s.json"), "--run-dir", str(folder)]
+    with pytest.raises(Started):
+        main([*argv, "--segments-per-task", "3", "--devices", "cpu", "--preset", tiny(tmp_path)])
+
+
+# In processes of their own, as a person sees them.
+
+
+def test_as_a_person_sees_it(tmp_path: Path, weights: Path) -> None:
+    weights.write_bytes(weights.read_bytes()[:5000])
+    good = challenges(tmp_path, 1)
+    for options in (["--checkpoint", str(weights), "--time-budget", "1m"], ["--time-budget", "1m", "--segments-per-task", "2"]):
+        done = subprocess.run(command(good, tmp_path / "s.json", *options), capture_output=True, text=True, check=False)
+        assert done.returncode == 2 and done.stdout == ""
+        assert len(done.stderr.splitlines()) == 1 and "Traceback" not in done.stderr, done.stderr
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom hrm_submit.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit as ended:\n    assert not ended.code\n"
+        "heavy = {'torch', 'numba', 'numpy', 'pandas', 'safetensors', 'tqdm'} & set(sys.modules)\n"
+        "sys.exit(f'imported: {heavy}' if heavy else 0)\n"
+    )
+    for options in (["--help"], ["solve", "--help"], ["--version"]):
+        done = subprocess.run([sys.executable, "-c", code, *options], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout
+    done = subprocess.run([sys.executable, "-m", "hrm_submit", "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "solve" in done.stdout and "score" in done.stdout
+
+
+def test_one_bad_task_among_good_ones_costs_only_itself(tmp_path: Path) -> None:
+    tasks = {f"good{k}": recolour(f"good{k}", k) for k in range(2)}
+    path = tmp_path / "challenges.json"
+    write_challenges(path, tasks)
+    content = json.loads(path.read_text())
+    content["ragged"] = {"train": [{"input": [[1, 2], [3]], "output": [[1]]}], "test": [{"input": [[4, 5]]}, {"input": [[6]]}]}
+    path.write_text(json.dumps(content))
+    output = tmp_path / "submission.json"
+    done = subprocess.run(
+        command(path, output, "--segments-per-task", "60", "--preset", tiny(tmp_path)), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    summary = done.stdout.splitlines()
+    assert summary[0].startswith("2 of 3 tasks answered by the model, 1 by fallback")
+    assert "task ragged" in summary[1] and "challenges.json" in summary[1] and "row 1" in summary[1]
+    assert main(["validate", "--submission", str(output), "--challenges", str(path)]) == 0
+    submission = json.loads(output.read_text())
+    assert [a["attempt_1"] for a in submission["ragged"]] == [[[4, 5]], [[6]]], "its own test inputs are the fallback"
+    for task_id, task in tasks.items():
+        assert submission[task_id][0]["attempt_1"] == recoloured(task.test[0]).tolist()
+    run_dir = tmp_path / "submission.json.run"
+    assert {e["task"] for e in events(run_dir, "task_start")} == set(tasks)
+    assert events(run_dir, "run_start")[0]["broken"] == ["ragged"]
+
+
+def test_a_file_of_nothing_but_bad_tasks_is_still_answered(tmp_path: Path, no_work: None, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "challenges.json"
+    path.write_text('{"a": 17, "b": {"train": [], "test": [{"input": [[1]]}]}}')
+    argv = ["--challenges", str(path), "--devices", "cpu", "--segments-per-task", "1"]
+    assert main(["solve", "--output", str(tmp_path / "s.json"), *argv]) == 0
+    assert capsys.readouterr().out.splitlines()[0].startswith("0 of 2 tasks answered by the model, 2 by fallback")
+    assert main(["validate", "--submission", str(tmp_path / "s.json"), "--challenges", str(path)]) == 0
+
+
+def test_validate_names_each_fault_and_exits_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = challenges(tmp_path, 2)
+    path = tmp_path / "s.json"
+    path.write_text(json.dumps({"task00": [{"attempt_1": [[1]], "attempt_2": [[10]]}], "extra": []}))
+    assert main(["validate", "--submission", str(path), "--challenges", str(good)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert all(any(f"task {t}" in line for line in lines) for t in ("task00", "task01", "extra"))
+    assert main(["validate", "--submission", str(tmp_path / "none.json"), "--challenges", str(good)]) == 1
+
+
+def test_score_agrees_with_a_count_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Five outputs: right at first, right at second, wrong, wrong shape, missing task."""
+
+    def two(first: Any, second: Any) -> dict[str, Any]:
+        return {"attempt_1": first, "attempt_2": second}
+
+    solutions = {"a": [[[1, 2]], [[3, 4]]], "b": [[[5, 6]], [[7, 8]]], "c": [[[9]]]}
+    submission = {"a": [two([[1, 2]], [[0, 0]]), two([[3, 0]], [[3, 4]])], "b": [two([[5, 0]], [[0, 6]]), two([[7], [8]], [[7, 7]])]}
+    (tmp_path / "sol.json").write_text(json.dumps(solutions))
+    (tmp_path / "sub.json").write_text(json.dumps(submission))
+    assert main(["score", "--submission", str(tmp_path / "sub.json"), "--solutions", str(tmp_path / "sol.json")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["pass@1"] == pytest.approx(1 / 5)
+    assert found["pass@2"] == pytest.approx(2 / 5)
+    assert found["task_pass@2"] == pytest.approx(1 / 3)
+    assert found["mean_task_pass@2"] == pytest.approx((1 + 0 + 0) / 3)
+    assert found["cell_accuracy"] == pytest.approx((1 + 0.5 + 0.5 + 0 + 0) / 5)
+
+
+@pytest.mark.parametrize(
+    "command_line", [["score", "--submission", "X", "--solutions", "X"], ["validate", "--submission", "X", "--challenges", "X"]]
+)
+def test_other_commands_refuse_in_one_line_too(command_line: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command_line) == 2
+    said = capsys.readouterr()
+    assert len(said.err.splitlines()) == 1 and "X: no such file" in said.err
+
+
+def test_interrupts_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module, "solve", interrupt)
+    assert main(["solve", "--challenges", "x", "--output", "y", "--segments-per-task", "1"]) == 130
+    assert capsys.readouterr().err == "hrm-submit: stopped\n"
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,188 @@
+"""Small data, small presets, and pre-training runs that take seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from hrm_submit.arc.challenges import write_challenges
+from hrm_submit.arc.corpora import load_corpora
+from hrm_submit.arc.solutions import write_solutions
+from hrm_submit.arc.task import Task
+from hrm_submit.core.clock import Clock
+from hrm_submit.core.config import load_preset
+from hrm_submit.model.weights import CheckpointMeta
+from hrm_submit.train.request import PretrainRequest
+from tests.solve.lab import recolour, recoloured
+
+ROOT = Path(__file__).resolve().parents[2]
+
+TINY = """
+[model]
+hidden_size = 32
+num_heads = 2
+H_layers = 1
+L_layers = 1
+H_cycles = 1
+L_cycles = 1
+puzzle_emb_ndim = 32
+halt_max_steps = 1
+halt_exploration_prob = 0.0
+continue_target = false
+gradient = "all"
+embedding = "shared"
+
+[train]
+optimizer = "muon"
+lr = 3e-3
+muon_lr = 1e-2
+batch_size = 8
+segments = 1
+warmup_steps = 5
+decay_fraction = 0.5
+lr_min_ratio = 0.0
+augmentations = 20
+translate = false
+
+[vote]
+views = 4
+act_steps = 1
+batch_size = 8
+
+[device]
+dtype = "float32"
+"""
+
+DEEP = """
+[model]
+halt_max_steps = 3
+halt_exploration_prob = 0.5
+continue_target = true
+embedding = "augmented"
+
+[train]
+optimizer = "adam_atan2"
+segments = 3
+ema = 0.9
+translate = true
+"""
+"""Everything that is carried from segment to segment: states, halting with exploration, a running average."""
+
+
+def preset(folder: Path, more: str = "") -> str:
+    """The names of presets that make a small model; `more` is laid over it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = []
+    for name, text in (("tiny", TINY), ("more", more)):
+        if text:
+            path = folder / f"{name}.toml"
+            path.write_text(text)
+            names.append(str(path))
+    return ",".join(names)
+
+
+def write_data(folder: Path, n: int = 4, name: str = "little", first: int = 0) -> Path:
+    """A challenges file of `n` recolouring tasks of sides 3 to 5, from number `first`, with its solutions beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tasks: dict[str, Task] = {}
+    answers = {}
+    for k in range(first, first + n):
+        colours = (1 + k % 5, 7, 8)
+        task = tasks[f"task{k:02d}"] = recolour(f"task{k:02d}", k, side=3 + k % 3, colours=colours)
+        answers[task.id] = tuple(recoloured(grid, colours) for grid in task.test)
+    write_challenges(folder / f"{name}_challenges.json", tasks)
+    write_solutions(folder / f"{name}_solutions.json", answers)
+    return folder / f"{name}_challenges.json"
+
+
+def options(folder: Path, *more: str, preset_text: str = "", data: str | None = None) -> list[str]:
+    """Options of `pretrain` on the CPU into `folder`/out; `more` are added."""
+    base = ["--preset", preset(folder, preset_text), "--data", data or str(write_data(folder))]
+    return [*base, "--out", str(folder / "out"), "--devices", "cpu", "--threads", "1", *more]
+
+
+def start(
+    *arguments: str,
+    ranks: int = 1,
+    script: Sequence[str] = ("-m", "hrm_submit", "pretrain"),
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> subprocess.Popen[str]:
+    """`pretrain` as a process of its own, or under torchrun as several."""
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
+    command = [sys.executable, *launch, *script, *arguments]
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables)
+
+
+def finish(process: subprocess.Popen[str], seconds: float = 240.0) -> tuple[str, str]:
+    """Standard output and error of a process that must end well."""
+    out, err = process.communicate(timeout=seconds)
+    assert process.returncode == 0, err
+    return out, err
+
+
+def run(*arguments: str, ranks: int = 1, script: Sequence[str] = ("-m", "hrm_submit", "pretrain")) -> tuple[str, str]:
+    """`start`, then `finish`."""
+    return finish(start(*arguments, ranks=ranks, script=script))
+
+
+def lines(out: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics."""
+    return [json.loads(text) for text in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def state(out: Path) -> dict[str, Any]:
+    """The saved state of a run."""
+    found: dict[str, Any] = torch.load(out / "state.pt", weights_only=True)
+    return found
+
+
+def tensors(value: Any, name: str = "") -> dict[str, torch.Tensor]:
+    """Every tensor in nested dictionaries and lists, by its path."""
+    if isinstance(value, torch.Tensor):
+        return {name: value}
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    return {path: tensor for key, item in inner for path, tensor in tensors(item, f"{name}/{key}").items()}
+
+
+def said(error: str) -> list[str]:
+    """Lines of standard error without those of other packages' warnings."""
+    return [line for line in error.splitlines() if line and not re.search(r"Warning|warn", line)]
+
+
+def request(folder: Path, preset_text: str = "", data: Path | None = None, **changes: Any) -> PretrainRequest:
+    """What `options` ask for, without the search for leaks; 10 segments, a line of metrics each."""
+    corpora = load_corpora(str(data or write_data(folder)))
+    base: dict[str, Any] = {
+        "sources": tuple(task for corpus in corpora for task in corpus.tasks),
+        "preset": load_preset(preset(folder, preset_text)),
+        "meta": CheckpointMeta(data=("little",), hashes=("00",), card={"machine": "a small one"}),
+        "out": folder / "out",
+        "budget": None,
+        "segments": None if changes.get("budget") else 10,
+        "device": "cpu",
+        "log_every": 1,
+    }
+    return PretrainRequest(**base | changes)
+
+
+class TickingClock(Clock):
+    """Moves on by `tick` seconds whenever it is read, and never otherwise."""
+
+    def __init__(self, tick: float = 0.01) -> None:
+        self.now = 0.0
+
+        def read() -> float:
+            self.now += tick
+            return self.now
+
+        super().__init__(source=read)

@@ -1,0 +1,62 @@
+"""No weights in the box have seen a pair that they may be scored on; each is small and tells where it comes from."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from hrm_submit.arc.canonical import pair_hash
+from hrm_submit.arc.named import load_named
+from hrm_submit.arc.solutions import solved_pairs
+from hrm_submit.cli import main
+from hrm_submit.model.weights import build, load_checkpoint
+from tests.train.lab import options, write_data
+
+FOLDER = Path(str(resources.files("hrm_submit"))) / "checkpoints"
+SHIPPED = sorted(FOLDER.glob("*.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def barred() -> dict[str, str]:
+    """Hash of every pair of both evaluation sets, demonstrations and answers, to its task."""
+    found = {}
+    for name in ("arc-agi-1-evaluation", "arc-agi-2-evaluation"):
+        tasks, solutions = load_named(name)
+        for task in tasks.values():
+            for pair in task.train + solved_pairs(task, solutions[task.id]):
+                found[pair_hash(pair.input, pair.output)] = f"{name}/{task.id}"
+    return found
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_a_shipped_checkpoint_has_seen_no_evaluation_pair(path: Path, barred: dict[str, str]) -> None:
+    meta = load_checkpoint(path).meta
+    assert len(meta.hashes) > 500, "hashes of all its training pairs"
+    assert not {barred[key] for key in meta.hashes if key in barred}
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_a_shipped_checkpoint_is_small_and_has_its_card(path: Path) -> None:
+    assert path.stat().st_size < 10_000_000 and sum(p.stat().st_size for p in FOLDER.iterdir()) < 30_000_000
+    checkpoint = load_checkpoint(path, rows=True)
+    model, embedding = build(checkpoint)
+    assert sum(p.numel() for p in model.parameters()) > 100_000 and embedding.rows.shape[0] == 1
+    assert checkpoint.tables.rows is None, "rows of training tasks are of no use to solve"
+    meta = checkpoint.meta
+    assert meta.steps > 1000 and meta.seconds > 60 and meta.preset and meta.data
+    assert not any("evaluation" in name for name in meta.data)
+    assert {"machine", "command", "tasks", "validation"} <= meta.card.keys()
+
+
+def test_hashes_of_a_run_would_show_a_leak(tmp_path: Path, barred: dict[str, str]) -> None:
+    """The test above can fail: demonstrations of an evaluation set, asked for explicitly, are found in the metadata."""
+    data = f"{write_data(tmp_path)},arc-agi-2-evaluation:demos"
+    assert main(["pretrain", *options(tmp_path / "leak", "--segments", "1", data=data)]) == 0
+    hashes = load_checkpoint(tmp_path / "leak" / "out" / "final.safetensors").meta.hashes
+    seen = {barred[key] for key in hashes if key in barred}
+    assert len(seen) >= 100 and all(name.startswith("arc-agi-2-evaluation/") for name in seen)
+    assert main(["pretrain", *options(tmp_path / "clean", "--segments", "1")]) == 0
+    hashes = load_checkpoint(tmp_path / "clean" / "out" / "final.safetensors").meta.hashes
+    assert len(hashes) == 20 and not [key for key in hashes if key in barred]

@@ -1,0 +1,170 @@
+"""The stream of batches against plain numpy: what comes, how often, on which canvas, with which rows."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hrm_submit.arc.augment import Augmentation, dihedral
+from hrm_submit.arc.canvas import canvas_side, position_ids
+from hrm_submit.arc.corpora import TrainingTask
+from hrm_submit.arc.task import Pair, Task, make_grid
+from hrm_submit.core.config import ModelConfig, TrainConfig
+from hrm_submit.core.errors import TrainError
+from hrm_submit.train.mixture import Mixture, ahead
+from hrm_submit.train.ranks import Ranks
+from tests.arc.strategies import plain_canvas
+
+SHARED = ModelConfig(embedding="shared")
+AUGMENTED = ModelConfig(embedding="augmented")
+CONFIG = TrainConfig(batch_size=6, augmentations=8, translate=False)
+
+
+def task(number: int, side: int, pairs: int = 3, weight: float = 1.0) -> TrainingTask:
+    """A task whose pairs no other task has, with a grid as large as `side`."""
+    rng = np.random.default_rng([7, number])
+    made = [Pair(make_grid(rng.integers(0, 10, (side, 2))), make_grid(rng.integers(0, 10, (1, side)))) for _ in range(pairs)]
+    return TrainingTask(Task(f"set/t{number}", tuple(made), ()), "set", f"t{number}", weight)
+
+
+TASKS = [task(0, 3), task(1, 3, pairs=1), task(2, 5, weight=0.5), task(3, 3, weight=3.0), task(4, 7)]
+
+
+def numbers(mixture: Mixture, count: int) -> list[Any]:
+    return [mixture.batch(n) for n in range(count)]
+
+
+def plain_sources(inputs: np.ndarray, labels: np.ndarray, turn: int, side: int, translate: bool) -> list[int]:
+    """The tasks that have a pair which, turned so and recoloured by some permutation, gives exactly these tokens."""
+    found = []
+    room = range(side) if translate else range(1)
+    for number, source in enumerate(TASKS):
+        for pair in source.pairs:
+            given, wanted = dihedral(pair.input, turn), dihedral(pair.output, turn)
+            if max(*given.shape, *wanted.shape) > side:
+                continue
+            for offset in ((r, c) for r in room for c in room):
+                if any(o + s > side for grid in (given, wanted) for o, s in zip(offset, grid.shape, strict=True)):
+                    continue
+                sheets = [plain_canvas(grid, offset, side).ravel() for grid in (given, wanted)]
+                got = [inputs, np.where(labels < 0, 0, labels)]
+                frame = all(((a < 2) == (b < 2)).all() and (a[a < 2] == b[a < 2]).all() for a, b in zip(sheets, got, strict=True))
+                old, new = np.concatenate(sheets), np.concatenate(got)
+                colours = {(int(a), int(b)) for a, b in zip(old[old > 1], new[old > 1], strict=True)} if frame else set()
+                if frame and len({a for a, _ in colours}) == len({b for _, b in colours}) == len(colours):
+                    found.append(number)
+                    assert (2, 2) in colours or all(a != 2 and b != 2 for a, b in colours), "0 is never recoloured"
+    return found
+
+
+@pytest.mark.parametrize("translate", [False, True])
+@pytest.mark.parametrize("model", [SHARED, AUGMENTED], ids=["shared", "augmented"])
+def test_every_example_is_a_pair_of_the_task_that_its_row_names(model: ModelConfig, translate: bool) -> None:
+    mixture = Mixture(TASKS, model, replace(CONFIG, translate=translate), seed=1)
+    for made in numbers(mixture, 8):
+        side = int(made.batch.inputs.shape[1] ** 0.5)
+        assert torch.equal(made.positions, torch.from_numpy(position_ids(side)))
+        for inputs, labels, row, turn in zip(
+            made.batch.inputs.numpy(), made.batch.labels.numpy(), made.batch.ids.tolist(), made.batch.dihedral.tolist(), strict=True
+        ):
+            source = row if model is SHARED else row // CONFIG.augmentations
+            assert set(plain_sources(inputs, labels, turn, side, translate)) == {source}
+            assert side == canvas_side(TASKS[source].task), "each task pays for its own canvas"
+            assert not ((labels == 0) | (labels < -100)).any()
+
+
+def test_a_row_of_the_augmented_scheme_is_one_augmentation() -> None:
+    seen: dict[int, set[int]] = {}
+    for made in numbers(Mixture(TASKS, AUGMENTED, CONFIG, seed=1), 60):
+        for row, turn in zip(made.batch.ids.tolist(), made.batch.dihedral.tolist(), strict=True):
+            seen.setdefault(row, set()).add(turn)
+    assert all(len(turns) == 1 for turns in seen.values()) and len(seen) == 5 * 8
+
+
+def test_tasks_come_by_weight_and_pairs_and_views_evenly() -> None:
+    mixture = Mixture(TASKS, SHARED, replace(CONFIG, batch_size=16, colours="fixed"), seed=3)
+    made = numbers(mixture, 600)
+    rows = Counter(row for item in made for row in item.batch.ids.tolist())
+    total = sum(s.weight for s in TASKS)
+    # A batch holds one canvas only, so it is batches, not examples, that are drawn independently: 5 deviations of that.
+    for number, source in enumerate(TASKS):
+        share = source.weight / total
+        assert rows[number] / (600 * 16) == pytest.approx(share, abs=5 * (share * (1 - share) / 600) ** 0.5)
+    turns = Counter(turn for item in made for turn in item.batch.dihedral.tolist())
+    assert sum((n - 1200) ** 2 / 1200 for n in turns.values()) < 40 and len(turns) == 8, "chi-square of 7 degrees of freedom"
+    alone = [item for item in made if set(item.batch.ids.tolist()) == {4}]
+    contents = Counter(sheet.tobytes() for item in alone for sheet in item.batch.inputs.numpy())
+    assert len(contents) == 3 * 8 and max(contents.values()) < 2.2 * min(contents.values()), "3 pairs, 8 views"
+
+
+def test_only_movable_colours_move_and_the_first_view_is_the_task_itself() -> None:
+    plain = Mixture(TASKS, SHARED, replace(CONFIG, augmentations=1), seed=0)
+    for made in numbers(plain, 10):
+        for inputs, row in zip(made.batch.inputs.numpy(), made.batch.ids.tolist(), strict=True):
+            side = canvas_side(TASKS[row].task)
+            assert any((plain_canvas(pair.input, (0, 0), side).ravel() == inputs).all() for pair in TASKS[row].pairs)
+    assert Augmentation(0).apply(TASKS[0].pairs[0].input).tolist() == TASKS[0].pairs[0].input.tolist()
+
+
+def test_tasks_that_need_a_larger_canvas_are_left_out() -> None:
+    mixture = Mixture(TASKS, SHARED, replace(CONFIG, max_side=5), seed=0)
+    assert mixture.left_out == ["set/t4"] and mixture.row_ids == [f"set/t{n}" for n in range(4)] and mixture.n_rows == 4
+    assert max(item.batch.inputs.shape[1] for item in numbers(mixture, 40)) == 25
+    with pytest.raises(TrainError, match="no task fits a canvas of side 2"):
+        Mixture(TASKS, SHARED, replace(CONFIG, max_side=2), seed=0)
+
+
+def test_rows_by_task() -> None:
+    shared, augmented = (Mixture(TASKS[1:], model, CONFIG, seed=0) for model in (SHARED, AUGMENTED))
+    assert [shared.row_of(t.id) for t in TASKS] == [None, 0, 1, 2, 3]
+    assert [augmented.row_of(t.id) for t in TASKS] == [None, 0, 8, 16, 24]
+    assert shared.n_rows == 4 and augmented.n_rows == 32 and augmented.row_ids == []
+
+
+def test_a_batch_is_a_function_of_seed_and_number() -> None:
+    first, again, other = (Mixture(TASKS, SHARED, CONFIG, seed) for seed in (5, 5, 6))
+    late = again.batch(9)
+    assert all(torch.equal(getattr(first.batch(9).batch, name), getattr(late.batch, name)) for name in ("inputs", "labels", "ids"))
+    assert any(first.batch(n).batch.inputs.shape != other.batch(n).batch.inputs.shape for n in range(10))
+
+
+def test_ranks_share_out_the_same_global_batch() -> None:
+    mixture = Mixture(TASKS, AUGMENTED, replace(CONFIG, translate=True), seed=2)
+    for n in range(5):
+        whole, parts = mixture.batch(n), [mixture.batch(n, Ranks(rank, 3)) for rank in range(3)]
+        for name in ("inputs", "labels", "ids", "dihedral"):
+            assert torch.equal(torch.cat([getattr(p.batch, name) for p in parts]), getattr(whole.batch, name))
+    assert mixture.batch(0, Ranks(), 2).batch.inputs.shape[0] == 2
+
+
+def test_ahead_gives_the_stream_from_anywhere_and_ends_its_thread() -> None:
+    mixture, before = Mixture(TASKS, SHARED, CONFIG, seed=4), threading.active_count()
+    stream = ahead(mixture, 3, Ranks(), 6, "cpu")
+    for number, item in enumerate(islice(stream, 9), 3):
+        assert torch.equal(item.batch.inputs, mixture.batch(number).batch.inputs)
+    assert threading.active_count() == before + 1
+    stream.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+
+
+def test_an_error_of_the_thread_comes_to_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    mixture, before, batch = Mixture(TASKS, SHARED, CONFIG, seed=4), threading.active_count(), Mixture.batch
+
+    def broken(self: Mixture, number: int, *rest: Any) -> Any:
+        if number == 2:
+            raise MemoryError("no room for batch 2")
+        return batch(self, number, *rest)
+
+    monkeypatch.setattr(Mixture, "batch", broken)
+    stream = ahead(mixture, 0, Ranks(), 6, "cpu")
+    assert len(list(islice(stream, 2))) == 2
+    with pytest.raises(MemoryError, match="no room for batch 2"):
+        next(stream)
+    assert threading.active_count() == before

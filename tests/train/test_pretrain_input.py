@@ -1,0 +1,141 @@
+"""Wrong input to `pretrain`: one line that names the fault, exit 2, and no segment done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hrm_submit.cli import main
+from hrm_submit.train.loop import Trainer
+from tests.train.lab import options, preset, write_data
+
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Refused:
+    """Runs `pretrain` with options that must be refused; returns the line on standard error."""
+
+    def started(*args: object) -> None:
+        raise AssertionError("a segment was begun")
+
+    def run(*arguments: str) -> str:
+        capsys.readouterr()
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "run", started)
+            try:
+                status = main(["pretrain", *arguments])
+            except SystemExit as ended:
+                status = int(ended.code or 0)
+        error = capsys.readouterr().err
+        assert status == 2 and "Traceback" not in error
+        assert error.count("hrm-submit") == 1
+        return error.strip().splitlines()[-1]
+
+    return run
+
+
+def test_unknown_data_lists_the_known(tmp_path: Path, refused: Refused) -> None:
+    line = refused(*options(tmp_path, "--segments", "5", data="arc-agi-3-training"))
+    assert "arc-agi-3-training" in line and "arc-agi-1-training" in line and "conceptarc" in line
+
+
+def test_missing_files_are_named(tmp_path: Path, refused: Refused) -> None:
+    for arguments in (
+        options(tmp_path, "--segments", "5", data=str(tmp_path / "absent.json")),
+        options(tmp_path, "--segments", "5", "--from", str(tmp_path / "absent.safetensors")),
+        options(tmp_path, "--segments", "5", "--validate", str(tmp_path / "absent.json")),
+        ["--preset", str(tmp_path / "absent.toml"), "--data", "arc-agi-1-training", "--out", str(tmp_path), "--segments", "5"],
+    ):
+        line = refused(*arguments)
+        assert "absent" in line and "no such" in line
+
+
+@pytest.mark.parametrize(
+    ("more", "fault"),
+    [
+        (["--segments", "0"], "--segments must be at least 1"),
+        (["--time-budget", "soon"], "not a duration: 'soon'"),
+        (["--time-budget", ""], "not a duration"),
+        (["--segments", "5", "--time-budget", "5m"], "not allowed with"),
+        ([], "required"),
+        (["--segments", "5", "--seed", "-1"], "-1"),
+        (["--segments", "5", "--export-parts", "many"], "not a size: 'many'"),
+        (["--segments", "5", "--export-parts", "10"], "parts of 10 bytes are too small"),
+        (["--segments", "5", "--every", "never"], "not a duration"),
+        (["--segments", "5", "--save-every", "0"], "not a duration"),
+        (["--segments", "5", "--log-every", "0"], "--log-every must be at least 1"),
+        (["--segments", "5", "--threads", "0"], "--threads must be at least 1"),
+        (["--segments", "5", "--devices", "cuda:7"], "no cuda:7 here"),
+        (["--segments", "5", "--preset", "giant"], "unknown preset 'giant'"),
+        (["--segments", "5", "--resume"], "no saved run to resume"),
+    ],
+)
+def test_options_that_cannot_be(tmp_path: Path, refused: Refused, more: list[str], fault: str) -> None:
+    assert fault in refused(*options(tmp_path, *more))
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("[train]\nbatch_size = 0\n", "batch_size must be at least 1"),
+        ("[train]\nmax_side = 2\n", "no task fits a canvas of side 2"),
+        ("[train]\nlearning_rate = 1\n", "learning_rate"),
+        ("[model]\nseq_len = 100\n", "seq_len = 100 is too small"),
+        ("[model]\nvocab_size = 9\n", "vocab_size = 9 is too small"),
+    ],
+)
+def test_presets_that_cannot_be(tmp_path: Path, refused: Refused, text: str, fault: str) -> None:
+    assert fault in refused(*options(tmp_path, "--segments", "5", preset_text=text))
+
+
+def test_a_batch_that_the_ranks_cannot_share(tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hrm_submit.train import prepare
+    from hrm_submit.train.ranks import Ranks
+
+    monkeypatch.setattr(prepare, "join_ranks", lambda device: Ranks(0, 3))
+    monkeypatch.setattr(prepare, "leave_ranks", lambda ranks: None)
+    assert "batch_size 8 cannot be shared by 3 ranks" in refused(*options(tmp_path, "--segments", "5"))
+
+
+@pytest.mark.parametrize("where", ["a file", "below a file", "unwritable"])
+def test_an_output_folder_that_cannot_be(tmp_path: Path, refused: Refused, where: str) -> None:
+    (tmp_path / "file").touch()
+    out = {"a file": str(tmp_path / "file"), "below a file": str(tmp_path / "file" / "out"), "unwritable": "/proc/out"}[where]
+    arguments = [*options(tmp_path, "--segments", "5"), "--out", out]
+    assert f"{out}: cannot be written" in refused(*arguments)
+
+
+def test_resuming_something_else(tmp_path: Path, refused: Refused) -> None:
+    assert main(["pretrain", *options(tmp_path, "--segments", "3")]) == 0
+    again = options(tmp_path, "--segments", "6", "--resume")
+    assert "holds a run already; go on with --resume" in refused(*options(tmp_path, "--segments", "6"))
+    assert "[train] lr = 0.003, not 0.5" in refused(*again, "--preset", preset(tmp_path, "[train]\nlr = 0.5\n"))
+    assert "[model] L_layers = 1, not 2" in refused(*again, "--preset", preset(tmp_path, "[model]\nL_layers = 2\n"))
+    assert "was trained with seed 0, not 1" in refused(*again, "--preset", preset(tmp_path), "--seed", "1")
+    assert "other tasks" in refused(*again, "--data", str(write_data(tmp_path / "more", 5)))
+    assert "other tasks" in refused(*again, "--data", str(write_data(tmp_path)) + ":demos")
+    state = tmp_path / "out" / "state.pt"
+    state.write_bytes(state.read_bytes()[:1000])
+    assert "state.pt: cannot be read" in refused(*again)
+
+
+def test_starting_from_another_model(tmp_path: Path, refused: Refused) -> None:
+    assert main(["pretrain", *options(tmp_path / "a", "--segments", "2")]) == 0
+    start = tmp_path / "a" / "out" / "final.safetensors"
+    wider = options(tmp_path / "b", "--segments", "2", "--from", str(start), preset_text="[model]\nH_layers = 2\n")
+    assert "final.safetensors: was trained with [model] H_layers = 1, but the preset has 2" in refused(*wider)
+    start.write_bytes(start.read_bytes()[:5000])
+    assert "not a whole safetensors file" in refused(*options(tmp_path / "b", "--segments", "2", "--from", str(start)))
+
+
+def test_nothing_left_to_train_on(tmp_path: Path, refused: Refused) -> None:
+    data = str(write_data(tmp_path))
+    assert "no task is left" in refused(*options(tmp_path, "--segments", "5", "--validate", data, data=data))
+    assert "twice" in refused(*options(tmp_path, "--segments", "5", data=f"{data},{data}"))
+    assert "weight" in refused(*options(tmp_path, "--segments", "5", data=f"{data}:-1"))
+    write_data(tmp_path / "blind").with_name("little_solutions.json").unlink()
+    blind = str(tmp_path / "blind" / "little_challenges.json")
+    assert "has no solutions to measure by" in refused(*options(tmp_path, "--segments", "5", "--validate", blind, data=data))

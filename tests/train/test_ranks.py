@@ -1,0 +1,110 @@
+"""Several ranks train as one does, over real process groups (gloo on this CPU), and none waits for a rank that is gone."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+
+from hrm_submit.cli import main
+from hrm_submit.core.errors import ConfigError
+from hrm_submit.model.weights import load_checkpoint
+from hrm_submit.train.ranks import Ranks, join_ranks, local_world, rank_device
+from tests.train.lab import ROOT, lines, options, run, start, state, write_data
+
+DRIVER = str(Path(__file__).with_name("rank_driver.py"))
+
+# AdamW and a plain model, so that rounding stays rounding; halting, exploration and a running average are in it.
+TWO = """
+[model]
+halt_max_steps = 3
+halt_exploration_prob = 0.5
+
+[train]
+optimizer = "adamw"
+segments = 3
+ema = 0.9
+embedding_lr = 1e-3
+"""
+
+
+def test_two_ranks_train_as_one_does_and_one_goes_on_from_two(tmp_path: Path) -> None:
+    """The same global batch on one rank and on two: the same losses, weights, rows and carried sequences, to rounding."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    more = ["--log-every", "1", "--validate", str(write_data(tmp_path / "held", 3, "held", first=50)), "--every", "1h"]
+    assert main(["pretrain", *options(one, *more, "--segments", "12", preset_text=TWO)]) == 0
+    said, _ = run(*options(two, *more, "--segments", "12", preset_text=TWO), ranks=2, script=(str(ROOT / "scripts/pretrain.py"),))
+    assert said.count("12 segments") == 1, "one rank speaks for all"
+    assert_close(one / "out", two / "out")
+    finals = [load_checkpoint(f / "out" / "final.safetensors") for f in (one, two)]
+    for name, tensor in finals[0].state.items():
+        torch.testing.assert_close(finals[1].state[name], tensor, rtol=1e-4, atol=2e-5)
+    assert [c.meta.card["validation"]["tasks"] for c in finals] == [3, 3]
+    assert " pretrain --preset" in finals[1].meta.card["command"]
+    for folder in (one, two):  # what two ranks carried, one takes over
+        assert main(["pretrain", *options(folder, *more, "--segments", "20", "--resume", preset_text=TWO)]) == 0
+    assert_close(one / "out", two / "out")
+
+
+def assert_close(one: Path, two: Path) -> None:
+    for key in ("loss", "exact", "cells"):
+        ours, theirs = ([x[key] for x in lines(f) if key in x] for f in (one, two))
+        assert len(ours) >= 12 and theirs == pytest.approx(ours, rel=1e-5, abs=2e-6)
+    a, b = state(one), state(two)
+    for part in ("model", "embedding"):
+        for name, tensor in a[part].items():
+            torch.testing.assert_close(b[part][name], tensor, rtol=1e-4, atol=2e-5, msg=lambda text, name=name: f"{name}: {text}")
+    assert a["carries"] and torch.equal(a["generator"], b["generator"])
+    for length, carry in a["carries"].items():
+        for name in ("steps", "halted", "inputs", "ids"):
+            assert torch.equal(b["carries"][length][name], carry[name])
+
+
+def test_out_of_memory_on_one_rank_halves_the_batch_of_all(tmp_path: Path) -> None:
+    _, error = run("memory", *options(tmp_path, "--segments", "8", "--log-every", "1"), ranks=2, script=(DRIVER,))
+    assert "the batch is now 4" in error
+    assert state(tmp_path / "out")["batch_size"] == 4
+    assert [x["segment"] for x in lines(tmp_path / "out")] == list(range(1, 9))
+
+
+def test_a_rank_that_is_gone_ends_the_other(tmp_path: Path) -> None:
+    """Without torchrun, which would end it: the other must find out by itself, well before the time-out."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    arguments = ("vanish", *options(tmp_path, "--segments", "100000"))
+    processes = [start(*arguments, script=(DRIVER,), environment={**group, "RANK": r, "LOCAL_RANK": r}) for r in "01"]
+    errors = [process.communicate(timeout=120)[1] for process in processes]
+    assert all(process.returncode != 0 for process in processes)
+    assert processes[0].returncode == 2 and "rank 0 of 2 lost the others" in errors[0].splitlines()[-1] and "Traceback" not in errors[0]
+
+
+def test_one_rank_needs_no_group() -> None:
+    ranks, tensor = Ranks(), torch.arange(3.0)
+    ranks.average([tensor])
+    assert ranks.leads and ranks.gather(tensor) is tensor and ranks.most(1.5, 0.0) == (1.5, 0.0) and ranks.collect("x") == ["x"]
+    with pytest.raises(MemoryError, match="mine"), ranks.together():
+        raise MemoryError("mine")
+
+
+def test_shares_are_equal_and_complete() -> None:
+    shares = [list(range(12))[Ranks(rank, 4).slice(12)] for rank in range(4)]
+    assert [len(share) for share in shares] == [3] * 4 and [n for share in shares for n in share] == list(range(12))
+
+
+def test_ranks_take_the_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert local_world() == 2
+    assert rank_device(["cpu"]) == "cpu"
+    assert rank_device(["cuda:0", "cuda:3"]) == "cuda:3"
+    with pytest.raises(ConfigError, match="2 ranks on this machine, but only cuda:0"):
+        rank_device(["cuda:0"])
+
+
+def test_without_torchrun_there_is_one_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert join_ranks("cpu") == Ranks(0, 1)

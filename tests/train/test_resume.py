@@ -1,0 +1,145 @@
+"""A run that was killed, stopped or saved badly goes on as if nothing had happened, or says why it cannot."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from hrm_submit.cli import main
+from hrm_submit.core.config import Preset
+from hrm_submit.core.errors import TrainError
+from hrm_submit.model.weights import load_checkpoint
+from hrm_submit.train.resume import check_identity, identity, read_state, write_state
+from tests.train.lab import DEEP, finish, lines, options, run, start, state, tensors
+
+Stop = Callable[[subprocess.Popen[str]], None]
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < until, "what was waited for never came"
+        time.sleep(0.01)
+
+
+def assert_same_training(a: Path, b: Path) -> None:
+    """Weights, moments, averages, carried states and random generators, to the last bit; and the exports."""
+    ours, theirs = tensors(state(a)), tensors(state(b))
+    assert ours.keys() == theirs.keys() and len(ours) > 30
+    assert not [name for name in ours if not torch.equal(ours[name], theirs[name])]
+    for name in ("undecayed", "final"):
+        left, right = (load_checkpoint(out / f"{name}.safetensors").state for out in (a, b))
+        assert all(torch.equal(left[key], right[key]) for key in left)
+
+
+@pytest.mark.parametrize(("more", "kills"), [("", 1), (DEEP, 2)], ids=["nano", "deep"])
+def test_killed_anywhere_and_resumed_gives_the_same_bits(tmp_path: Path, more: str, kills: int) -> None:
+    """The reference runs in this process, the killed ones in their own; the moment of a kill is drawn anew each time."""
+    work = ["--segments", "300", "--log-every", "50"]
+    assert main(["pretrain", *options(tmp_path / "whole", *work, preset_text=more)]) == 0
+    killed = options(tmp_path / "killed", *work, "--save-every", "0.05s", preset_text=more)
+    out, at, resume = tmp_path / "killed" / "out", [], []
+    for _ in range(kills):
+        process = start(*killed, *resume)
+        seen = (out / "state.pt").stat().st_mtime_ns if resume else 0
+        wait_until(lambda seen=seen: (out / "state.pt").exists() and (out / "state.pt").stat().st_mtime_ns != seen, process)  # type: ignore[misc]
+        time.sleep(random.uniform(0.0, 0.25))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL, "it had ended before it was killed: too little to do"
+        at.append(state(out)["segment"])
+        resume = ["--resume"]
+    assert 0 < at[0] < 300 and at == sorted(at)
+    run(*killed, "--resume")
+    assert_same_training(tmp_path / "whole" / "out", out)
+    assert [line["segment"] for line in lines(out) if line["segment"] == 300] == [300]
+    assert [line["segment"] for line in lines(out)] == sorted({line["segment"] for line in lines(out)}), "no line comes twice"
+
+
+def terminate(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGTERM)
+
+
+def interrupt(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("stop", [terminate, interrupt])
+def test_a_signal_saves_and_exits_and_the_run_goes_on(tmp_path: Path, stop: Stop) -> None:
+    command = options(tmp_path, "--segments", "100000", "--log-every", "5", "--save-every", "1h")
+    out = tmp_path / "out"
+    process = start(*command)
+    wait_until(lambda: (out / "metrics.jsonl").exists(), process)
+    stop(process)
+    said, _ = finish(process)
+    done = state(out)["segment"]
+    assert done >= 5 and f"{done} segments" in said and "--resume" in said
+    assert not (out / "final.safetensors").exists(), "the weights are not decayed"
+    assert load_checkpoint(out / "undecayed.safetensors").meta.steps == done
+    assert main(["pretrain", *options(tmp_path, "--resume", "--segments", str(done + 7), "--log-every", "1")]) == 0
+    assert [line["segment"] for line in lines(out)][-7:] == list(range(done + 1, done + 8))
+    assert (out / "final.safetensors").exists()
+
+
+def test_a_full_disk_keeps_the_state_before_and_the_run_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert main(["pretrain", *options(tmp_path, "--segments", "3")]) == 0
+    before = (tmp_path / "out" / "state.pt").read_bytes()
+    # Whatever is written to /dev/full meets a full disk.
+    (tmp_path / "out" / ".state.pt.tmp").symlink_to("/dev/full")
+    assert main(["pretrain", *options(tmp_path, "--segments", "6", "--resume")]) == 0
+    assert (tmp_path / "out" / "state.pt").read_bytes() == before
+    assert "could not be saved" in caplog.text and "the one before stays" in caplog.text
+    assert load_checkpoint(tmp_path / "out" / "final.safetensors").meta.steps == 6
+    assert [p.name for p in (tmp_path / "out").iterdir() if p.name.endswith(".tmp")] == []
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_a_state_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    write_state(tmp_path, {"segment": 1})
+    (tmp_path / ".state.pt.tmp").symlink_to("/dev/full")
+    with pytest.raises(OSError):
+        write_state(tmp_path, {"model": torch.zeros(100_000)})
+    assert read_state(tmp_path) == {"segment": 1}
+
+
+@pytest.mark.parametrize("content", [b"", b"not a state", b"PK\x03\x04 torn"])
+def test_a_torn_state_is_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "state.pt").write_bytes(content)
+    with pytest.raises(TrainError, match=r"state\.pt: cannot be read") as error:
+        read_state(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_longer_run_raises_its_rate_again_and_leaves_new_undecayed_weights(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    out = tmp_path / "out"
+    assert main(["pretrain", *options(tmp_path, "--segments", "10", "--log-every", "1")]) == 0
+    assert load_checkpoint(out / "undecayed.safetensors").meta.steps == 6
+    assert main(["pretrain", *options(tmp_path, "--segments", "40", "--log-every", "1", "--resume")]) == 0
+    assert "rises again" in caplog.text
+    rates = {line["segment"]: line["rate"] for line in lines(out)}
+    assert rates[10] < 0.3 and rates[12] == 1.0 and rates[40] < 0.1
+    assert load_checkpoint(out / "undecayed.safetensors").meta.steps == 21
+
+
+def test_a_state_of_another_kind_of_run_is_refused() -> None:
+    preset = Preset()
+    ours = identity((), preset, 0)
+    check_identity(Path("d"), ours, ours)
+    for other, fault in (
+        (identity((), replace(preset, train=replace(preset.train, lr=1.0)), 0), r"\[train\] lr = 1.0, not 0.0001"),
+        (identity((), replace(preset, model=replace(preset.model, H_layers=9)), 0), r"\[model\] H_layers = 9, not 4"),
+        (identity((), preset, 3), "seed 3, not 0"),
+        ({**ours, "data": "x"}, "other tasks"),
+    ):
+        with pytest.raises(TrainError, match=fault):
+            check_identity(Path("d"), other, ours)
