@@ -1,0 +1,89 @@
+"""Validation: every task once, whoever measures it, with what memory and time there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hrm_submit.arc.challenges import load_challenges
+from hrm_submit.arc.solutions import load_solutions
+from hrm_submit.arc.task import Solutions, Task
+from hrm_submit.core.config import Preset, load_preset
+from hrm_submit.predict.vote import Prediction
+from hrm_submit.train import validate as module
+from hrm_submit.train.ranks import Ranks
+from hrm_submit.train.validate import validate
+from tests.solve.lab import recoloured
+from tests.train.lab import preset, write_data
+
+Known = tuple[dict[str, Task], Solutions, Preset]
+
+
+@pytest.fixture
+def known(tmp_path: Path) -> Known:
+    path = write_data(tmp_path, 4)
+    return load_challenges(path), load_solutions(path.with_name("little_solutions.json")), load_preset(preset(tmp_path))
+
+
+@pytest.fixture
+def oracle(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A model that knows the rule of the odd tasks (colours 2 or 4 first), and none of the others; the batch sizes it was asked with."""
+    sizes: list[int] = []
+
+    def predict(model: Any, embedding: Any, requests: Any, side: int, config: Any) -> list[Prediction | None]:
+        sizes.append(config.batch_size)
+        answers = []
+        for asked in requests:
+            first = min({int(c) for c in asked.grid.ravel()} - {7, 8}, default=0)
+            answers.append(Prediction(recoloured(asked.grid, (first, 7, 8)), -0.1) if first in (2, 4) else None)
+        return answers
+
+    monkeypatch.setattr(module, "predict_views", predict)
+    return sizes
+
+
+def run(known: Known, **options: Any) -> Any:
+    tasks, solutions, asked = known
+    return validate(None, None, tasks, solutions, asked, lambda _: 0, **options)  # type: ignore[arg-type]
+
+
+def test_the_score_is_the_share_of_solved_outputs(known: Known, oracle: list[int]) -> None:
+    result = run(known)
+    assert result["pass@1"] == result["pass@2"] == 0.5 and result["counts"]["tasks"] == 4
+
+
+def test_tasks_without_solutions_do_not_count(known: Known, oracle: list[int]) -> None:
+    tasks, solutions, asked = known
+    result = run((tasks, {"task01": solutions["task01"]}, asked))
+    assert result["pass@2"] == 1.0 and result["counts"]["tasks"] == 1
+
+
+def test_ranks_measure_every_task_once(known: Known, oracle: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    shares: list[dict[str, Any]] = []
+    monkeypatch.setattr(Ranks, "collect", lambda self, value: [shares.append(value), value][1:])
+    for rank in range(3):
+        run(known, ranks=Ranks(rank, 3))
+    assert sorted(task_id for share in shares for task_id in share) == [f"task{k:02d}" for k in range(4)]
+
+
+def test_stopped_it_scores_what_is_done(known: Known, oracle: list[int]) -> None:
+    assert run(known, stop=lambda: True) is None
+    asked = iter([False, False, True])
+    assert run(known, stop=lambda: next(asked))["counts"]["tasks"] == 2
+
+
+def test_out_of_memory_halves_the_batch(known: Known, oracle: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    predict = module.predict_views
+
+    def limited(model: Any, embedding: Any, requests: Any, side: int, config: Any) -> Any:
+        if config.batch_size > 2:
+            raise MemoryError
+        return predict(model, embedding, requests, side, config)
+
+    monkeypatch.setattr(module, "predict_views", limited)
+    assert run(known)["pass@2"] == 0.5 and set(oracle) == {2}
+    monkeypatch.setattr(module, "predict_views", lambda *args: (_ for _ in ()).throw(MemoryError("none at all")))
+    with pytest.raises(MemoryError, match="none at all"):
+        run(known)
