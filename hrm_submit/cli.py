@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,6 +39,7 @@ def _run(argv: Sequence[str] | None) -> int:
     # Threads that spin while they wait take the cores from other workers; must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     args = _parser().parse_args(argv)
+    args.command_line = shlex.join(["hrm-submit", *(sys.argv[1:] if argv is None else argv)])
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         return int(args.run(args, clock))
@@ -202,6 +204,7 @@ def _pretrain(args: argparse.Namespace, clock: Clock) -> int:
         save_every=parse_duration(args.save_every),
         log_every=args.log_every,
         seed=args.seed,
+        command=args.command_line,
     )
     if ended:
         print(ended)

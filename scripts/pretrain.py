@@ -7,5 +7,5 @@ import sys
 from hrm_submit.cli import main
 
 if __name__ == "__main__":
-    sys.argv.insert(1, "pretrain")  # so that the checkpoint's card quotes the command as it would be typed without this script
+    sys.argv.insert(1, "pretrain")  # the checkpoint's card quotes the command as it would be typed without this script
     sys.exit(main())

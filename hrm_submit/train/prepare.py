@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import shlex
-import sys
 from pathlib import Path
 
 from hrm_submit.arc.corpora import Corpus, TrainingTask, load_corpora, load_source, parse_spec
@@ -78,6 +76,7 @@ def pretrain_from_options(
     save_every: float,
     log_every: int,
     seed: int,
+    command: str,
 ) -> str:
     """`pretrain` from end to end, on this rank; the first one returns how it ended. Raises UserError before the first segment."""
     import torch
@@ -100,7 +99,7 @@ def pretrain_from_options(
             torch.cuda.set_device(device)
         held = held_out(validate, every) if validate else None
         tasks, hashes = training_tasks(data, held)
-        card = {"machine": machine(), "command": shlex.join(["hrm-submit", *sys.argv[1:]]), "tasks": len(tasks)}
+        card = {"machine": machine(), "command": command, "tasks": len(tasks)}
         meta = CheckpointMeta(data=tuple(data.split(",")), hashes=hashes, preset=presets, card=card)
         request = PretrainRequest(
             sources=tuple(tasks),

@@ -83,5 +83,5 @@ def test_the_card_tells_where_weights_come_from(tmp_path: Path) -> None:
     assert main(["pretrain", *options(tmp_path, "--segments", "3", data=f"{data}:2.5")]) == 0
     meta = load_checkpoint(tmp_path / "out" / "final.safetensors").meta
     assert meta.data == (f"{data}:2.5",) and meta.steps == 3 and meta.seconds > 0 and meta.preset.endswith("tiny.toml")
-    assert meta.card["tasks"] == 4 and "cores of" in meta.card["machine"] and meta.card["command"].startswith("hrm-submit ")
+    assert meta.card["tasks"] == 4 and "cores of" in meta.card["machine"] and meta.card["command"].startswith("hrm-submit pretrain --")
     assert len(meta.hashes) == 20 and all(len(h) == 64 for h in meta.hashes)
