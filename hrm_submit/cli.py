@@ -82,7 +82,11 @@ def _parser() -> argparse.ArgumentParser:
     solve = commands.add_parser("solve", help="solve a challenges file into a submission file")
     solve.add_argument("--challenges", type=Path, required=True, metavar="F")
     solve.add_argument("--output", type=Path, required=True, metavar="F", help="the submission file")
-    solve.add_argument("--checkpoint", default="none", metavar="F|none", help="weights to start from: a file, a folder of parts, or none")
+    solve.add_argument(
+        "--checkpoint",
+        metavar="F|none",
+        help="weights to start from: a file, a folder of parts, or none (default: the package's own, where the preset suits them)",
+    )
     limit = solve.add_mutually_exclusive_group(required=True)
     limit.add_argument("--time-budget", metavar="11h30m", help="end within this time, whatever happens")
     limit.add_argument("--segments-per-task", type=int, metavar="N", help="fixed work: same seed, same file")
@@ -148,7 +152,8 @@ def _solve(args: argparse.Namespace, clock: Clock) -> int:
         challenges=args.challenges,
         output=args.output,
         run_dir=args.run_dir or args.output.with_name(args.output.name + ".run"),
-        checkpoint=None if args.checkpoint == "none" else Path(args.checkpoint),
+        checkpoint=None if args.checkpoint in (None, "none") else Path(args.checkpoint),
+        from_the_box=args.checkpoint is None,
         presets=args.preset,
         budget=clock.budget,
         segments=args.segments_per_task,

@@ -12,7 +12,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from kit.places import KAGGLE_IMAGE, OFFLINE_WHEELS, ROOT
+from kit.places import BOX, KAGGLE_IMAGE, OFFLINE_WHEELS, ROOT
 from kit.training import place_training_data
 from kit.tree import DATASET
 from kit.wheels import build_wheel, image_faults
@@ -47,7 +47,9 @@ def write_metadata(folder: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument(
-        "--checkpoint", metavar="F|none", help="weights to ship: a file, a folder of shards, or none (default: those that are there)"
+        "--checkpoint",
+        metavar="F|none",
+        help="weights to ship: a file, a folder of shards, or none (default: those that are there, else the package's own)",
     )
     parser.add_argument("--with-data", action="store_true", help="bring along what the pre-training notebook learns from")
     parser.add_argument("--output", type=Path, default=OFFLINE_WHEELS, metavar="DIR")
@@ -59,6 +61,8 @@ def main() -> int:
         wheel = build_wheel(folder)
         if options.checkpoint is not None:
             place_checkpoint(options.checkpoint, folder)
+        elif not any(folder.glob("*.safetensors")) and any(BOX.glob("*.safetensors")):
+            place_checkpoint(str(BOX), folder)
         if options.with_data:
             place_training_data(folder)
         write_metadata(folder)

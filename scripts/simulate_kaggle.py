@@ -19,7 +19,7 @@ from pathlib import Path
 from kit.competition import DEFAULT, load_competition
 from kit.environment import base_environment
 from kit.machine import notebook_variables, run_notebook
-from kit.places import NOTEBOOKS, OFFLINE_WHEELS, RUNS
+from kit.places import BOX, NOTEBOOKS, OFFLINE_WHEELS, RUNS
 from kit.sandbox import Outcome, isolation
 from kit.training import describe_exports, place_previous, place_training_data
 from kit.tree import KaggleTree, build_tree
@@ -54,7 +54,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--mode", choices=("smoke", "rehearse", "scored"), default="smoke")
     parser.add_argument(
-        "--checkpoint", metavar="F|none", help="weights to ship: a file, a folder of shards, none (default: those in offline_wheels/)"
+        "--checkpoint",
+        metavar="F|none",
+        help="weights to ship: a file, a folder of shards, none (default: those in offline_wheels/, else the package's own)",
     )
     parser.add_argument("--preset", metavar="NAME[,NAME]")
     parser.add_argument("--seed", type=int, default=0)
@@ -93,7 +95,8 @@ def choose_tasks(dataset: str | None, tasks: str | None, max_side: int | None) -
 def shipped_files(checkpoint: str | None) -> list[Path]:
     """Files of our dataset: the wheel, built when it is not current, and the weights. Raises UserError."""
     wheel = build_wheel(OFFLINE_WHEELS)
-    source = OFFLINE_WHEELS if checkpoint is None else Path(checkpoint)
+    own = OFFLINE_WHEELS if any(OFFLINE_WHEELS.glob("*.safetensors")) else BOX
+    source = own if checkpoint is None else Path(checkpoint)
     weights = [] if checkpoint == "none" else [source] if source.is_file() else sorted(source.glob("*.safetensors"))
     if checkpoint not in (None, "none") and not weights:
         raise DataError(f"{checkpoint}: no checkpoint there")

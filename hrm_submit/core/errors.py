@@ -14,6 +14,10 @@ class ConfigError(UserError):
     """A preset, an option or a competition file that cannot be used."""
 
 
+class ModelConflictError(ConfigError):
+    """A preset whose `[model]` is not that of the checkpoint."""
+
+
 class DataError(UserError):
     """A challenges, solutions, submission or task file that is not what it should be."""
 

@@ -10,6 +10,7 @@ import logging
 import platform
 import sys
 from dataclasses import asdict, dataclass, replace
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from hrm_submit.arc.task import N_COLOURS
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.config import ModelConfig, Preset, load_preset, preset_names, read_presets
 from hrm_submit.core.device import list_devices
-from hrm_submit.core.errors import ConfigError, SolveError
+from hrm_submit.core.errors import ConfigError, ModelConflictError, SolveError
 from hrm_submit.core.runfolder import RunWriter, read_run
 from hrm_submit.solve.answers import AnswerBook
 from hrm_submit.solve.watch import Watcher
@@ -44,6 +45,8 @@ class SolveRequest:
     devices: str
     tasks: tuple[str, ...] | None
     seed: int
+    from_the_box: bool = False
+    """Start from the package's own checkpoint, where it has one that suits the presets."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,8 @@ def solve(request: SolveRequest, clock: Clock) -> SolveSummary:
                 len(finished),
             )
     book.create()  # valid from the first second: before torch is imported, weights read or a GPU touched
+    if request.from_the_box:
+        request = replace(request, checkpoint=checkpoint_in_the_box(request.presets))
     preset = resolve_preset(request.presets, request.checkpoint)
     run = RunWriter(request.run_dir, clock.elapsed)
     for line in broken.values():
@@ -115,6 +120,18 @@ def solve(request: SolveRequest, clock: Clock) -> SolveSummary:
     return SolveSummary(len(order), len(book.answered), len(finished), len(wanted), faults, clock.elapsed())
 
 
+def checkpoint_in_the_box(presets: str) -> Path | None:
+    """The checkpoint that the package carries, if it carries one and every named preset suits its model. Raises ConfigError."""
+    path = Path(str(resources.files("hrm_submit") / "checkpoints" / f"{DEFAULT_PRESET}.safetensors"))
+    if not path.is_file():
+        return None
+    try:
+        resolve_preset(presets, path)
+    except ModelConflictError:
+        return None
+    return path
+
+
 def resolve_preset(names: str, checkpoint: Path | None) -> Preset:
     """The preset to run with: what `names` layers (the checkpoint's own preset, or the default one, if empty), and the
     checkpoint's `[model]`. Raises ConfigError where a named preset asks for another model than the checkpoint has."""
@@ -132,7 +149,7 @@ def resolve_preset(names: str, checkpoint: Path | None) -> Preset:
             model = tables.get("model")
             for key, value in model.items() if isinstance(model, dict) else ():
                 if key in fixed and fixed[key] != value:
-                    raise ConfigError(f"preset {name}: [model] {key} = {value!r}, but {checkpoint} was trained with {fixed[key]!r}")
+                    raise ModelConflictError(f"preset {name}: [model] {key} = {value!r}, but {checkpoint} was trained with {fixed[key]!r}")
     own = loaded.meta.preset if loaded.meta.preset and all(n in preset_names() for n in loaded.meta.preset.split(",")) else DEFAULT_PRESET
     return replace(load_preset(names or own), model=loaded.config)
 

@@ -72,8 +72,9 @@ class TaskSession:
             progress = self._summary(done, reports)
             yield progress
             if not np.isfinite(progress.loss):
-                reason = "loss is not finite"
-                break
+                # Broken weights have nothing to vote with: whatever earlier votes gave stays.
+                yield Answer(self._task.id, tuple(() for _ in self._task.test), final=True, segments=done, reason="loss is not finite")
+                return
             outputs = self._vote(max(1, self._preset.vote.views // 4))
             next_look = max(next_look, self._progress(done)) + ttt.evaluate_every
             yield Answer(self._task.id, outputs, final=False, segments=done, reason="on the way")
