@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from hrm_submit import __version__
-from hrm_submit.arc.canvas import FIRST_COLOUR, FULL_SIDE
 from hrm_submit.arc.challenges import read_challenges
-from hrm_submit.arc.task import N_COLOURS
+from hrm_submit.arc.fit import check_model
 from hrm_submit.core.clock import Clock
-from hrm_submit.core.config import ModelConfig, Preset, load_preset, preset_names, read_presets
+from hrm_submit.core.config import Preset, load_preset, preset_names, read_presets
 from hrm_submit.core.device import list_devices
-from hrm_submit.core.errors import ConfigError, ModelConflictError, SolveError
+from hrm_submit.core.errors import ModelConflictError, SolveError
 from hrm_submit.core.runfolder import RunWriter, read_run
 from hrm_submit.solve.answers import AnswerBook
 from hrm_submit.solve.watch import Watcher
@@ -152,13 +151,6 @@ def resolve_preset(names: str, checkpoint: Path | None) -> Preset:
                     raise ModelConflictError(f"preset {name}: [model] {key} = {value!r}, but {checkpoint} was trained with {fixed[key]!r}")
     own = loaded.meta.preset if loaded.meta.preset and all(n in preset_names() for n in loaded.meta.preset.split(",")) else DEFAULT_PRESET
     return replace(load_preset(names or own), model=loaded.config)
-
-
-def check_model(model: ModelConfig, source: str) -> None:
-    """Raise ConfigError, naming `source`, unless every canvas fits the model."""
-    for key, least in (("seq_len", FULL_SIDE**2), ("vocab_size", FIRST_COLOUR + N_COLOURS)):
-        if getattr(model, key) < least:
-            raise ConfigError(f"{source}: [model] {key} = {getattr(model, key)} is too small for ARC's grids, which need {least}")
 
 
 def _wanted(request: SolveRequest, tasks: Any, broken: Any) -> list[str]:

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from hrm_submit.arc.augment import augmentation_arrays, sample_augmentations
-from hrm_submit.arc.canvas import FIRST_COLOUR, FULL_SIDE, PackedPairs, canvas_side, encode, position_ids, sample_offsets
+from hrm_submit.arc.canvas import PackedPairs, canvas_side, encode, position_ids, sample_offsets
 from hrm_submit.arc.corpora import TrainingTask
-from hrm_submit.arc.task import N_COLOURS, Pair
+from hrm_submit.arc.fit import check_model
+from hrm_submit.arc.task import Pair
 from hrm_submit.core.config import ModelConfig, TrainConfig
 from hrm_submit.core.errors import TrainError
 from hrm_submit.model.act import Batch
@@ -53,9 +54,7 @@ class Mixture:
         self.left_out = [s.id for s, side in zip(sources, sides, strict=True) if side > config.max_side]
         if not self.sources:
             raise TrainError(f"no task fits a canvas of side {config.max_side}")
-        for key, least in (("seq_len", FULL_SIDE**2), ("vocab_size", FIRST_COLOUR + N_COLOURS)):
-            if getattr(model, key) < least:
-                raise TrainError(f"[model] {key} = {getattr(model, key)} is too small for ARC's grids, which need {least}")
+        check_model(model, "pre-training")
         self._per_task = config.augmentations if model.embedding == "augmented" else 1
         self.n_rows = len(self.sources) * self._per_task
         self._buckets: list[_Bucket] = []
