@@ -16,7 +16,7 @@ from hrm_submit.arc.challenges import write_challenges
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.core.config import Preset, load_preset
 
-TINY = """
+TINY_MODEL = """
 [model]
 hidden_size = 32
 num_heads = 2
@@ -31,6 +31,11 @@ continue_target = false
 gradient = "all"
 embedding = "shared"
 
+"""
+
+TINY = (
+    TINY_MODEL
+    + """
 [ttt]
 optimizer = "muon"
 lr = 3e-3
@@ -53,6 +58,7 @@ batch_size = 16
 workers = 1
 dtype = "float32"
 """
+)
 
 
 def tiny(folder: Path, more: str = "") -> str:

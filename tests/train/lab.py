@@ -22,26 +22,13 @@ from hrm_submit.core.clock import Clock
 from hrm_submit.core.config import load_preset
 from hrm_submit.model.weights import CheckpointMeta
 from hrm_submit.train.request import PretrainRequest
-from tests.solve.lab import recolour, recoloured
+from tests.solve.lab import TINY_MODEL, recolour, recoloured
 
 ROOT = Path(__file__).resolve().parents[2]
 
-TINY = """
-[model]
-hidden_size = 32
-num_heads = 2
-H_layers = 1
-L_layers = 1
-H_cycles = 1
-L_cycles = 1
-puzzle_emb_ndim = 32
-halt_max_steps = 1
-halt_exploration_prob = 0.0
-continue_target = false
-gradient = "all"
-embedding = "shared"
-
-[train]
+TINY = (
+    TINY_MODEL
+    + """[train]
 optimizer = "muon"
 lr = 3e-3
 muon_lr = 1e-2
@@ -61,6 +48,7 @@ batch_size = 8
 [device]
 dtype = "float32"
 """
+)
 
 DEEP = """
 [model]
