@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,6 +42,7 @@ def _run(argv: Sequence[str] | None) -> int:
     args = _parser().parse_args(argv)
     args.command_line = shlex.join(["hrm-submit", *(sys.argv[1:] if argv is None else argv)])
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of fonts and units, which nobody asked for
     try:
         return int(args.run(args, clock))
     except UserError as error:
@@ -134,6 +136,31 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("--output", type=Path, required=True, metavar="F.safetensors")
     convert.add_argument("--keep-rows", action="store_true", help="keep the embedding row of every augmented task (gigabytes)")
     convert.set_defaults(run=_import_checkpoint)
+
+    report = commands.add_parser("report", help="look at a run: one HTML file that opens anywhere")
+    report.add_argument("--run-dir", type=Path, required=True, metavar="D", help="the run folder, whole or of a killed run")
+    report.add_argument("--output", type=Path, required=True, metavar="F.html")
+    report.add_argument("--solutions", type=Path, metavar="F", help="the truth, for scores and wrong cells")
+    report.add_argument("--challenges", type=Path, metavar="F", help="the challenges file, if it is no longer where the run found it")
+    report.add_argument("--compare", type=Path, metavar="D2", help="another run folder: what was gained and lost against it")
+    report.add_argument("--json", type=Path, metavar="F", help="write all tables as JSON too")
+    report.add_argument("--csv", type=Path, metavar="DIR", help="write each table as a CSV file too")
+    report.set_defaults(run=_report)
+
+    shown = commands.add_parser("show", help="a task or a run as coloured blocks")
+    what = shown.add_mutually_exclusive_group(required=True)
+    what.add_argument("--dataset", metavar="NAME|F", help="a data set or a challenges file, of which --task names a task")
+    what.add_argument("--run-dir", type=Path, metavar="D", help="a run folder: its tasks, and the attempts at some (--task: at these)")
+    shown.add_argument("--task", default="", metavar="ID[,ID]")
+    shown.add_argument("--solutions", nargs="?", const="", metavar="F", help="show the answers too (default: from beside the challenges)")
+    shown.add_argument("--html", type=Path, metavar="F", help="write the pictures to a file instead, for a notebook to show")
+    shown.set_defaults(run=_show)
+
+    watch = commands.add_parser("watch", help="follow a run of solve or pretrain from another terminal")
+    watch.add_argument("--run-dir", type=Path, required=True, metavar="D", help="its folder, which need not be there yet")
+    watch.add_argument("--once", action="store_true", help="say how it stands, and end")
+    watch.add_argument("--every", default="2s", metavar="2s", help="how often to look (default: 2s)")
+    watch.set_defaults(run=_watch)
     return parser
 
 
@@ -222,4 +249,51 @@ def _import_checkpoint(args: argparse.Namespace, clock: Clock) -> int:
     imported = import_published(args.weights, args.config, args.output, keep_rows=args.keep_rows)
     parameters = sum(t.numel() for t in imported.state.values())
     print(f"{args.output}: {parameters:,} parameters")
+    return 0
+
+
+def _report(args: argparse.Namespace, clock: Clock) -> int:
+    from hrm_submit.report.build import ReportRequest, write_report
+
+    summary = write_report(
+        ReportRequest(
+            run_dir=args.run_dir,
+            output=args.output,
+            solutions=args.solutions,
+            challenges=args.challenges,
+            compare=args.compare,
+            json=args.json,
+            csv=args.csv,
+        )
+    )
+    print(summary.line())
+    for note in summary.notes:
+        print(f"hrm-submit: left out: {note}", file=sys.stderr)
+    return 0
+
+
+def _show(args: argparse.Namespace, clock: Clock) -> int:
+    from hrm_submit.core.files import write_atomic
+    from hrm_submit.report.pick import picture_of
+
+    picture = picture_of(args.dataset, args.run_dir, tuple(filter(None, args.task.split(","))), args.solutions)
+    if args.html is None:
+        print(picture)
+        return 0
+    try:
+        write_atomic(args.html, picture._repr_html_().encode("utf-8", "replace"))
+    except OSError as error:
+        raise ConfigError(f"{args.html}: cannot be written: {error.strerror or error}") from None
+    return 0
+
+
+def _watch(args: argparse.Namespace, clock: Clock) -> int:
+    from hrm_submit.report.follow import Painter, follow, look_once
+
+    every = parse_duration(args.every)
+    painter = Painter(shutil.get_terminal_size().columns if sys.stdout.isatty() else None)
+    if args.once:
+        print(painter.paint(look_once(args.run_dir)), end="")
+    else:
+        follow(args.run_dir, every, lambda lines: print(painter.paint(lines), end="", flush=True))
     return 0

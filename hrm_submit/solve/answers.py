@@ -35,6 +35,11 @@ class AnswerBook:
         self.answered: set[str] = set()
         """Tasks for which a model gave at least one candidate."""
 
+    @property
+    def answers(self) -> dict[str, tuple[Attempts, ...]]:
+        """What the file shows or will show next: two attempts for each output of each task, in the file's order."""
+        return {task: tuple(attempts) for task, attempts in self._answers.items()}
+
     def put(self, task: str, outputs: tuple[tuple[Candidate, ...], ...]) -> None:
         """Take the best two candidates of each output; an output without candidates keeps what it has."""
         for k, candidates in enumerate(outputs):

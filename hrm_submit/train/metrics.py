@@ -1,19 +1,19 @@
-"""What a training run tells while it goes on: `metrics.jsonl`, a progress bar or plain lines, TensorBoard, a plot at the end."""
+"""What a training run tells while it goes on: `metrics.jsonl`, a bar, widget or plain lines, TensorBoard, a plot at the end."""
 
 from __future__ import annotations
 
 import json
 import logging
 import math
-import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from hrm_submit.core.clock import format_duration
 from hrm_submit.core.files import write_atomic
+from hrm_submit.core.screen import bar, logs_above_bars, place
 from hrm_submit.train.loop import SegmentReport
 from hrm_submit.train.ranks import Ranks
 
@@ -36,12 +36,10 @@ class MetricsLog:
         self._reports: list[SegmentReport] = []
         self._since, self._at = seconds, (0.0, 0.0)
         self._next_line, self._diverged, self._unwritable = 0.0, False, False
-        self._bar = tqdm(
-            total=100.0,
-            unit="%",
-            disable=not (ranks.leads and sys.stderr.isatty()),
-            bar_format="{percentage:3.0f}%|{bar}| {postfix}",
-        )
+        where = place() if ranks.leads else "plain"
+        self._bar = bar(where, total=100.0, unit="%", bar_format="{percentage:3.0f}%|{bar}| {desc}")
+        self._logs = ExitStack()
+        self._logs.enter_context(logs_above_bars(where))
         self._board = _tensorboard(folder) if ranks.leads else None
         if ranks.leads:
             self._drop_after(segment)
@@ -75,6 +73,7 @@ class MetricsLog:
         if self._reports:
             self._tell(seconds)
         self._bar.close()
+        self._logs.close()
         if self._board is not None:
             self._board.close()
         if not self._ranks.leads:
@@ -98,7 +97,7 @@ class MetricsLog:
         text = f"segment {line['segment']}: loss {line['loss']:.3f}, exact {line['exact']:.1%}, {speed}, {left} left"
         if not self._bar.disable:
             self._bar.update(100 * progress - self._bar.n)
-            self._bar.set_postfix_str(text)
+            self._bar.set_description_str(text)
         elif seconds >= self._next_line:
             self._next_line = seconds + LINE_EVERY
             log.info("%s", text)

@@ -27,12 +27,13 @@ from .places import KAGGLE_IMAGE, ROOT
 
 PACKAGE = "hrm_submit"
 _BUILD_FILES = ("pyproject.toml", "README.md", "LICENSE")
+SHIPPED = (".py", ".toml", ".safetensors", ".css", ".js")
 
 
 def package_files(root: Path) -> Iterator[Path]:
     """Files of the package as the wheel should hold them, relative to `root`."""
     for path in sorted((root / PACKAGE).rglob("*")):
-        if path.is_file() and (path.suffix in (".py", ".toml", ".safetensors") or path.name == "py.typed"):
+        if path.is_file() and (path.suffix in SHIPPED or path.name == "py.typed"):
             yield path.relative_to(root)
 
 

@@ -44,9 +44,16 @@ def answer(options, ids):
     pathlib.Path(options.output).write_text(json.dumps(new))
 parser = argparse.ArgumentParser()
 parser.add_argument("command")
-for name in ("challenges", "output", "checkpoint", "devices", "seed", "preset", "run-dir", "time-budget", "submission", "solutions"):
+names = "challenges output checkpoint devices seed preset run-dir time-budget submission solutions html"
+for name in names.split():
     parser.add_argument("--" + name)
 options = parser.parse_args()
+if options.command in ("report", "show"):
+    if FAULT == "slow page":
+        time.sleep(600)
+    if FAULT == "no page":
+        sys.exit("TypeError: a page cannot be made")
+    pathlib.Path(options.output or options.html).write_text("<p>" + json.dumps(vars(options)) + "</p>")
 if options.command == "score":
     print(json.dumps({{"pass@2": 0.5, "solutions": pathlib.Path(options.solutions).name}}))
 if options.command != "solve":
@@ -102,6 +109,7 @@ class Run:
     output: str
     tree: KaggleTree
     challenges: Mapping[str, Task]
+    folder: Path
 
     @property
     def submission(self) -> dict[str, list[dict[str, list[list[int]]]]]:
@@ -120,6 +128,19 @@ class Run:
     def degraded(self) -> str:
         log = self.tree.working / "degraded.log"
         return log.read_text() if log.exists() else ""
+
+    @property
+    def report(self) -> dict[str, str] | None:
+        """The options with which the stand-in made report.html; None where it is not there."""
+        path = self.tree.working / "report.html"
+        return json.loads(path.read_text().removeprefix("<p>").removesuffix("</p>")) if path.exists() else None
+
+    @property
+    def displayed(self) -> list[str]:
+        """The HTML that the executed notebook shows."""
+        cells = json.loads((self.folder / "executed.ipynb").read_text())["cells"]
+        data = [output["data"] for cell in cells for output in cell.get("outputs", ()) if output["output_type"] == "display_data"]
+        return ["".join(shown["text/html"]) for shown in data if "text/html" in shown]
 
     @property
     def calls(self) -> list[dict[str, str]]:
@@ -142,4 +163,4 @@ def run(
     lines: list[str] = []
     merged = notebook_variables(tree, mode, seconds, seed=0, preset=None) | dict(variables or {})
     outcome = run_notebook(NOTEBOOK, folder, merged, seconds + 60, cwd=tree.working, packages=PACKAGES, on_line=lines.append)
-    return Run(outcome, "\n".join(lines), tree, tasks)
+    return Run(outcome, "\n".join(lines), tree, tasks, folder)

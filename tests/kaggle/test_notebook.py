@@ -116,6 +116,54 @@ def test_rehearsal_solves_the_evaluation_tasks_and_prints_their_score(tmp_path: 
     assert (tree.working / "run").is_dir(), "the run folder is among the outputs"
 
 
+@pytest.mark.parametrize("mode", ["smoke", "rehearse"])
+def test_a_commit_shows_its_run_and_leaves_a_report(tmp_path: Path, mode: str) -> None:
+    tree = lay_out(tmp_path, [stub_wheel(tmp_path)])
+    result = run(tmp_path, tree, mode)
+    assert result.outcome.status == 0, result.output
+    (shown,) = result.displayed
+    for made in (result.report, json.loads(shown.removeprefix("<p>").removesuffix("</p>"))):
+        assert made and made["run_dir"] == str(tree.working / "run") and made["solutions"] is None
+    assert sorted(p.name for p in tree.working.iterdir()) == ["report.html", "run", "solve.log", "submission.json"]
+
+
+def test_a_report_knows_the_solutions_where_there_are_any(tmp_path: Path) -> None:
+    tree = lay_out(tmp_path, [stub_wheel(tmp_path)])
+    solutions = tree.challenges.with_name("arc-agi_evaluation_solutions.json")
+    solutions.write_text("{}")
+    result = run(tmp_path, tree, "rehearse")
+    assert result.report and result.report["solutions"] == str(solutions)
+    assert len(result.displayed) == 1 and solutions.name in result.displayed[0]
+
+
+@pytest.mark.parametrize("fault", ["", "no page"])
+def test_a_scored_rerun_shows_nothing(tmp_path: Path, fault: str) -> None:
+    result = run(tmp_path, lay_out(tmp_path, [stub_wheel(tmp_path, fault)]))
+    assert result.outcome.status == 0 and all(result.solved) and not result.degraded
+    assert result.report is None and result.displayed == [] and "page" not in result.output
+
+
+def test_only_a_commit_keeps_time_to_show_its_run() -> None:
+    modes = {"scored": {"KAGGLE_IS_COMPETITION_RERUN": "1"}, "rehearse": {"HRM_MODE": "rehearse"}, "smoke": {"HRM_MODE": "smoke"}}
+    reserve = {mode: first_cell(variables | {"HRM_HOURS": "0.1"})["RESERVE"] for mode, variables in modes.items()}
+    assert reserve == {"scored": 36.0, "rehearse": 81.0, "smoke": 81.0}, "of six minutes"
+
+
+def test_a_page_that_cannot_be_made_is_told_and_costs_no_answer(tmp_path: Path) -> None:
+    result = run(tmp_path, lay_out(tmp_path, [stub_wheel(tmp_path, "no page")]), "smoke")
+    assert result.outcome.status == 1 and result.report is None and result.displayed == []
+    assert "PROBLEM: report.html: exit status 1" in result.output and "a page cannot be made" in result.output
+    assert not result.faults and all(result.solved)
+
+
+def test_a_page_that_takes_too_long_is_left_out(tmp_path: Path) -> None:
+    result = run(tmp_path, lay_out(tmp_path, [stub_wheel(tmp_path, "slow page")]), "smoke", seconds=40)
+    assert result.outcome.status == 0, result.output
+    assert "report.html is not there: killed at the time limit" in result.output
+    assert "summary.html is not there: no time is left" in result.output
+    assert result.report is None and all(result.solved) and not result.degraded
+
+
 def test_constants_are_those_of_the_competition() -> None:
     competition = load_competition()
     namespace = first_cell({})

@@ -73,6 +73,9 @@ def test_rehearsal_with_a_checkpoint(tmp_path: Path, wheel: Path) -> None:
     assert result.outcome.status == 0 and not result.faults and not result.degraded, result.output
     record = read_run(result.tree.working / "run")
     assert "run_end" in {event["event"] for event in record.events} and "tiny.safetensors" in json.dumps(record.run)
+    assert all(task in (result.tree.working / "report.html").read_text() for task in MIRRORS)
+    (shown,) = result.displayed
+    assert "2 of 2 tasks answered by the model" in shown and shown.count('class="grid"') >= 4 and "worker 0" in shown
 
 
 def test_scored_rerun_with_a_truncated_checkpoint_goes_on_without(tmp_path: Path, wheel: Path) -> None:

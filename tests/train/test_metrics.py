@@ -96,6 +96,39 @@ def test_on_a_terminal_a_bar_shows_the_same(tmp_path: Path, monkeypatch: pytest.
     assert " 50%|" in shown and "loss 1.500, exact 25.0%" in shown and "1m00s left" in shown
 
 
+@pytest.mark.parametrize("place", ["widgets", "one line"])
+def test_in_a_notebook_its_bar_shows_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, place: str
+) -> None:
+    shown: list[Any] = []
+
+    class Bar:
+        disable, n = False, 0.0
+
+        def __init__(self, where: str, **options: Any) -> None:
+            shown.append((where, options["total"]))
+
+        def update(self, n: float) -> None:
+            self.n += n
+
+        def set_description_str(self, text: str) -> None:
+            shown.append((self.n, text))
+
+        def close(self) -> None:
+            shown.append("closed")
+
+    monkeypatch.setattr(module, "place", lambda: place)
+    monkeypatch.setattr(module, "bar", Bar)
+    log = MetricsLog(tmp_path, 1, Ranks(), 0, 0.0)
+    with caplog.at_level(logging.INFO):
+        log.add(report(1, 1.5), 60.0, 0.25, 1.0)
+        log.add(report(2, 1.5), 120.0, 0.5, 1.0)
+    log.close(120.0)
+    first, second = [f"segment {n}: loss 1.500, exact 25.0%, 0 examples/s, {left} left" for n, left in ((1, "3m00s"), (2, "2m00s"))]
+    assert shown == [(place, 100.0), (25.0, first), (50.0, second), "closed"]
+    assert not caplog.records, "nothing is told twice"
+
+
 def test_the_picture_shows_every_curve(tmp_path: Path) -> None:
     lines: list[dict[str, Any]] = [{"segment": n, "loss": 1.0 / n, "exact": n / 40} for n in range(1, 31)]
     lines += [{"segment": 30, "validation_pass@2": 0.5}, {"segment": 31, "loss": None}]

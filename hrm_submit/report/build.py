@@ -1,0 +1,105 @@
+"""From a run folder to the files that a person asked for: the page, JSON, CSV."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hrm_submit.core.errors import ConfigError, DataError
+from hrm_submit.core.files import write_atomic
+from hrm_submit.report.compare import Comparison, compare
+from hrm_submit.report.page import page
+from hrm_submit.report.source import RunData, load_run
+from hrm_submit.report.statistics import Scores, scores
+from hrm_submit.report.tables import Tables, make_tables, read_tables
+from hrm_submit.report.timeline import read_timeline
+
+
+@dataclass(frozen=True)
+class ReportRequest:
+    """What `report` is asked: see the options of the command."""
+
+    run_dir: Path
+    output: Path
+    solutions: Path | None = None
+    challenges: Path | None = None
+    compare: Path | None = None
+    json: Path | None = None
+    csv: Path | None = None
+
+
+@dataclass(frozen=True)
+class ReportSummary:
+    """What was written; `notes` name damaged lines and what else was left out."""
+
+    output: Path
+    tasks: int
+    bytes: int
+    notes: tuple[str, ...]
+
+    def line(self) -> str:
+        """For a person."""
+        return f"{self.output}: {self.tasks} {'task' if self.tasks == 1 else 'tasks'}, {self.bytes / 1e6:.1f} MB"
+
+
+def write_report(request: ReportRequest) -> ReportSummary:
+    """Write the page, and the tables where they are asked for. Raises UserError, before anything is written if it can."""
+    if request.compare is not None and request.solutions is None:
+        raise ConfigError("--compare needs --solutions, to know which run solved what")
+    data = load_run(request.run_dir, request.challenges, request.solutions)
+    timeline = read_timeline(data.events)
+    tables = make_tables(data, timeline)
+    found = run_scores(data)
+    comparison = None
+    if request.compare is not None:
+        other = read_tables(request.compare, solutions=request.solutions, challenges=request.challenges)
+        comparison = compare(tables, other, str(request.compare))
+    text = page(data, tables, timeline, found, comparison).encode("utf-8", "replace")
+    _write(request.output, text)
+    if request.json is not None:
+        _write(request.json, json.dumps(_as_json(data, tables, found, comparison), indent=1).encode("utf-8", "replace") + b"\n")
+    if request.csv is not None:
+        _make(request.csv)
+        for name, frame in tables.named():
+            _write(request.csv / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n").encode("utf-8", "replace"))
+    return ReportSummary(request.output, len(tables.tasks), len(text), data.notes)
+
+
+def run_scores(data: RunData) -> list[tuple[str, Scores]]:
+    """Scores over the tasks that the run was to solve, and, if these are not all of the solutions, as `score` counts the file."""
+    if data.solutions is None:
+        return []
+    wanted = {task: data.solutions[task] for task in data.scope if task in data.solutions}
+    whole = ("The whole file, as `score` counts it", scores(data.answers, data.solutions))
+    if not wanted or len(wanted) == len(data.solutions):
+        return [whole]
+    return [(f"The {len(wanted)} tasks to solve", scores(data.answers, wanted)), whole]
+
+
+def _as_json(data: RunData, tables: Tables, found: list[tuple[str, Scores]], comparison: Comparison | None) -> dict[str, Any]:
+    content: dict[str, Any] = {"v": 1, "run": data.run, "notes": data.notes}
+    content["scores"] = [{"over": name, "score": s.score, "intervals": [asdict(f) for f in s.figures]} for name, s in found]
+    for name, frame in tables.named():
+        columns = [[None if missing else value for value, missing in zip(frame[c].tolist(), frame[c].isna(), strict=True)] for c in frame]
+        content[name] = [dict(zip(frame, row, strict=True)) for row in zip(*columns, strict=True)]
+    if comparison is not None:
+        content["compare"] = {"other": comparison.other}
+        for kind, pairing in (("tasks", comparison.tasks), ("outputs", comparison.outputs)):
+            content["compare"][kind] = {**asdict(pairing), "p_value": pairing.p_value}
+    return content
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be made: {error.strerror or error}") from None
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        write_atomic(path, content)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None

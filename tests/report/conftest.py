@@ -1,0 +1,46 @@
+"""What the tests of the report share: a real run, and a browser where there is one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.report.lab import Run, real_run
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+QUIET = [
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def solved_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A real run of 42 tasks on the CPU."""
+    return real_run(tmp_path_factory.mktemp("solved"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium, which starts with a profile of its own; skips where none is installed.
+
+    Not for the session: while it is open its event loop is the thread's, and other tests need theirs.
+    """
+    sync_api = pytest.importorskip("playwright.sync_api", reason="the browser is driven by playwright, which is not installed")
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip(f"no Chromium is installed (looked for {', '.join(BROWSERS)})")
+    # Chromium refuses its sandbox to root, as whom containers run it.
+    flags = [*QUIET, "--no-sandbox"] if os.geteuid() == 0 else QUIET
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=flags)
+        yield started
+        started.close()
