@@ -12,10 +12,8 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
-from hrm_submit.arc.canonical import pair_hash
 from hrm_submit.arc.challenges import load_challenges
 from hrm_submit.arc.folders import load_folder
 from hrm_submit.arc.jsonio import located
@@ -23,6 +21,7 @@ from hrm_submit.arc.named import data_names, load_named
 from hrm_submit.arc.pairfile import load_pair_file
 from hrm_submit.arc.solutions import load_solutions, sibling_solutions
 from hrm_submit.arc.task import Grid, Pair, Solutions, Task
+from hrm_submit.arc.training_task import TrainingTask
 from hrm_submit.core.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -31,39 +30,6 @@ DATA_VARIABLE = "HRM_SUBMIT_DATA"
 """Environment variable that names the folder of downloaded corpora; without it that is `data` in the current folder."""
 
 DOWNLOADED = ("conceptarc", "re-arc")
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingTask:
-    """One task to learn from.
-
-    `task.train` are all its pairs to train on. `task.test` are test inputs whose answers are not among them; colour rules
-    and the canvas may look at those.
-    """
-
-    task: Task
-    corpus: str
-    key: str
-    """The id within its corpus. Tasks of one key in different corpora (ARC-AGI-1 and 2, RE-ARC) stand for the same rule."""
-    weight: float = 1.0
-    """How often it is drawn, relative to other tasks."""
-    generated: bool = False
-    """Whether a generator drew the pairs after the ARC-AGI-1 training task of id `key`, as for RE-ARC."""
-
-    @property
-    def id(self) -> str:
-        """`CORPUS/KEY`, unique in a mix."""
-        return self.task.id
-
-    @property
-    def pairs(self) -> tuple[Pair, ...]:
-        """All pairs to learn from."""
-        return self.task.train
-
-    @cached_property
-    def hashes(self) -> tuple[str, ...]:
-        """Canonical hash of each pair, worked out once; about 0.1 ms a pair."""
-        return tuple(pair_hash(pair.input, pair.output) for pair in self.pairs)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,9 +10,10 @@ import os
 from collections.abc import Collection, Iterable, Sequence
 
 from hrm_submit.arc.canonical import pair_hash
-from hrm_submit.arc.corpora import TrainingTask, load_source
+from hrm_submit.arc.corpora import load_source
 from hrm_submit.arc.named import load_named
 from hrm_submit.arc.solutions import solved_pairs
+from hrm_submit.arc.training_task import TrainingTask
 from hrm_submit.core.errors import DataError
 
 PROTECTED = ("arc-agi-1-evaluation", "arc-agi-2-evaluation")

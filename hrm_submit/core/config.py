@@ -69,6 +69,11 @@ class ModelConfig:
         return -(-self.puzzle_emb_ndim // self.hidden_size)
 
 
+def feed_forward_width(hidden_size: int, expansion: float) -> int:
+    """Inner width of SwiGLU: two thirds of the nominal expansion, rounded up to a multiple of 256 (published)."""
+    return -(-round(expansion * hidden_size * 2 / 3) // 256) * 256
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """How weights are changed: table `[train]` for pre-training; `[ttt]` has the same fields and more."""
@@ -122,6 +127,9 @@ class TrainConfig:
 class TTTConfig(TrainConfig):
     """Test-time training of one task: table `[ttt]`."""
 
+    joint: float = 0.0
+    """Share of the time in which every worker trains on all tasks' demonstrations together, by `[train]`, before each task has its
+    own; in fixed work as many segments in all as this part of the tasks' own. 0: no joint training."""
     max_segments: int = 1_000_000
     """Most training segments that a task gets, however much time it has."""
     evaluate_every: float = 0.1
@@ -137,6 +145,8 @@ class TTTConfig(TrainConfig):
         super().__post_init__()
         if not 0 < self.evaluate_every <= 1:
             raise ConfigError("[ttt] evaluate_every must lie within 0..1 and above 0")
+        if not 0 <= self.joint < 1:
+            raise ConfigError("[ttt] joint must lie within 0..1, below 1")
         for name in ("max_segments", "patience"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"[ttt] {name} must be at least 1, not {getattr(self, name)}")
@@ -169,7 +179,13 @@ class BudgetConfig:
     reserve_min_seconds: float = 4.0
     """Least reserve: on a busy machine the exit of an interpreter that has loaded torch alone takes more than a second."""
     hang_seconds: float = 300.0
-    """A worker silent for this long is taken for hung."""
+    """A worker silent for this long is taken for hung; in budgets below 50 minutes a tenth of them is, but never less than 20 s."""
+    size_power: float = 0.5
+    """Shares grow with this power of what a task's segment costs: 0 is equal seconds for all tasks, 1 equal segments."""
+    pairs_power: float = 0.25
+    """Shares grow with this power of a task's number of demonstration pairs."""
+    restart_least: float = 0.5
+    """Freed time goes to tasks whose votes disagree, each trained anew from another seed for at least this part of its first share."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.reserve < 1:
@@ -178,6 +194,11 @@ class BudgetConfig:
             raise ConfigError("[budget] reserve_min_seconds must not be negative")
         if self.hang_seconds <= 0:
             raise ConfigError("[budget] hang_seconds must be above 0")
+        for name in ("size_power", "pairs_power"):
+            if not 0 <= getattr(self, name) <= 2:
+                raise ConfigError(f"[budget] {name} must lie within 0..2, not {getattr(self, name)}")
+        if not 0 < self.restart_least <= 10:
+            raise ConfigError("[budget] restart_least must be above 0 and at most 10")
 
 
 @dataclass(frozen=True)
@@ -191,10 +212,18 @@ class DeviceConfig:
     """Worker processes on a CPU; 0: one for each core."""
     threads: int = 1
     """CPU threads of each worker."""
+    workers_per_gpu: int = 0
+    """Worker processes on each GPU; 0: as many as its memory holds while a single one would leave it idle, at most 4."""
+
+    count: int = 0
+    """GPUs of the machine that a profile stands for; 0: a CPU. Only planning ahead looks at it: a run takes the GPUs that it finds."""
+    memory_gib: float = 0.0
+    """Free memory of each of them, for planning ahead."""
 
     def __post_init__(self) -> None:
-        if self.workers < 0:
-            raise ConfigError(f"[device] workers must not be negative, but it is {self.workers}")
+        for name in ("workers", "workers_per_gpu", "count", "memory_gib"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"[device] {name} must not be negative, but it is {getattr(self, name)}")
         if self.threads < 1:
             raise ConfigError(f"[device] threads must be at least 1, not {self.threads}")
 

@@ -103,6 +103,25 @@ def _cpu_dtype() -> str:
     return "bfloat16" if {"amx_bf16", "avx512_bf16"} & set(flags) else "float32"
 
 
+def free_bytes(device: str) -> int:
+    """Memory of a GPU that nobody uses, as its driver's tool tells without a CUDA context; where that is missing, all it has."""
+    import os
+    import subprocess
+
+    import torch
+
+    index = int(device.split(":", 1)[1]) if ":" in device else 0
+    visible = [v.strip() for v in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if v.strip()]
+    name = visible[index] if index < len(visible) else str(index)
+    query = ["nvidia-smi", "-i", name, "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    try:
+        told = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
+        return int(float(told.split()[0])) * 2**20
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
+        log.info("%s: nvidia-smi does not tell its free memory (%s)", device, error)
+        return int(torch.cuda.get_device_properties(index).total_memory)
+
+
 def cpu_count() -> int:
     """Cores that this process may use."""
     import os

@@ -76,11 +76,14 @@ class RunWriter:
             raise SolveError(f"{directory}: run folder cannot be written: {error.strerror or error}") from None
         self._directory = directory
         self._now = now
+        self._described: dict[str, Any] = {}
 
     def describe(self, run: Mapping[str, Any]) -> None:
-        """Write `run.json`: config, seed, versions, devices, budget. A disk that refuses costs only this file."""
+        """Write `run.json`: config, seed, versions, devices, budget; a later call adds to it. A disk that refuses costs only this
+        file."""
+        self._described = {**self._described, **run}
         try:
-            write_atomic(self._directory / "run.json", json.dumps({"v": VERSION, **run}, indent=1) + "\n")
+            write_atomic(self._directory / "run.json", json.dumps({"v": VERSION, **self._described}, indent=1) + "\n")
         except OSError as error:
             self.event("flush", failed="run.json", reason=str(error))
 
@@ -122,7 +125,7 @@ def read_run(directory: Path) -> RunRecord:
         if not isinstance(content, dict):
             raise ValueError("not an object")
         run = content
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         damaged.append(f"run.json: {error}")
     return RunRecord(run, _read_lines(directory / "events.jsonl", damaged), _read_lines(directory / "predictions.jsonl", damaged), damaged)
 
@@ -138,7 +141,7 @@ def _read_lines(path: Path, damaged: list[str]) -> list[dict[str, Any]]:
             record = json.loads(line)
             if not isinstance(record, dict) or record.get("v") != VERSION:
                 raise ValueError(f"not a record of version {VERSION}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             damaged.append(f"{path.name}:{number}: {error}")
             continue
         records.append(record)

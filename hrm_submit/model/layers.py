@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hrm_submit.core.config import feed_forward_width
+
 AttentionKind = Literal["sdpa", "math"]
 Initialiser = Callable[[tuple[int, ...], float], Tensor]
 """Makes a float32 tensor of a shape and a standard deviation."""
@@ -84,11 +86,6 @@ def attend(q: Tensor, k: Tensor, v: Tensor, kind: AttentionKind) -> Tensor:
         return F.scaled_dot_product_attention(q, k, v)
     scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)
     return scores.softmax(dim=-1) @ v
-
-
-def feed_forward_width(hidden_size: int, expansion: float) -> int:
-    """Inner width of SwiGLU: two thirds of the nominal expansion, rounded up to a multiple of 256 (published)."""
-    return -(-round(expansion * hidden_size * 2 / 3) // 256) * 256
 
 
 class Block(nn.Module):

@@ -1,14 +1,24 @@
-"""Who gets how long: equal shares of what is left, planned anew whenever a worker is free.
+"""Who gets how long: tasks of unequal weight are packed onto workers so that each weight gets the same rate and all end together.
 
-Shares are counted in rounds: with `queued` tasks and `workers` workers, each worker has `ceil(queued / workers)` tasks
-before it, so all of them end together, and what a task gives back by stopping early is spread over those after it.
+A plan is made anew whenever a worker is free, from what is left by then, so nothing here remembers anything.
 """
 
 from __future__ import annotations
 
-import math
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from hrm_submit.core.config import BudgetConfig
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where a task goes: the number of its worker in the plan, when it starts and how long it gets, in seconds."""
+
+    worker: int
+    start: float
+    seconds: float
 
 
 def usable_seconds(budget: float, config: BudgetConfig) -> float:
@@ -17,8 +27,62 @@ def usable_seconds(budget: float, config: BudgetConfig) -> float:
     return budget - min(reserve, 0.5 * budget)
 
 
-def next_share(remaining: float, queued: int, workers: int) -> float:
-    """Seconds for the next task of `queued` (itself among them) when `remaining` usable seconds are left; never negative."""
-    if queued < 1 or workers < 1:
-        raise ValueError("a share needs a task and a worker")
-    return max(0.0, remaining) / math.ceil(queued / workers)
+def weight(segment_cost: float, pairs: int, config: BudgetConfig) -> float:
+    """What a task's share is proportional to: its cost of a segment (in any unit) and its number of demonstration pairs, each to
+    the power that `config` gives. Power 0 of both is equal seconds for all, power 1 of the cost is equal segments for all."""
+    return float(max(segment_cost, 1e-12) ** config.size_power * max(pairs, 1) ** config.pairs_power)
+
+
+def pack(weights: Sequence[float], free_at: Sequence[float], end: float) -> list[Slot]:
+    """A slot for each of `weights` (in the order in which they start) on workers that are free at `free_at`, until `end`.
+
+    Each task goes to whoever is free first. Shares are the weights times the largest common scale at which the last task
+    still ends at `end`; then each worker's tasks are stretched alike to fill its time. Workers free only at or after `end`
+    get nothing. Raises ValueError for a weight that is not positive, or where no worker has time.
+    """
+    if any(not w > 0 for w in weights):
+        raise ValueError("a weight must be positive")
+    workers = [(at, number) for number, at in enumerate(free_at) if at < end]
+    if not workers:
+        raise ValueError("no worker has time before the end")
+    if not weights:
+        return []
+    low, high = 0.0, sum(end - at for at, _ in workers) / sum(weights)
+    best = _list_schedule(weights, workers, end, high)
+    if best is None:
+        for _ in range(40):
+            middle = (low + high) / 2
+            found = _list_schedule(weights, workers, end, middle)
+            if found is None:
+                high = middle
+            else:
+                low, best = middle, found
+    assert best is not None, "a scale near zero always fits"
+    return _stretched(weights, best, {number: at for at, number in workers}, end)
+
+
+def _list_schedule(weights: Sequence[float], workers: list[tuple[float, int]], end: float, scale: float) -> list[int] | None:
+    """The worker of each task, each given to whoever is free first; None where one would end after `end`."""
+    free = list(workers)
+    heapq.heapify(free)
+    chosen = []
+    for w in weights:
+        at, number = free[0]
+        done = at + scale * w
+        if done > end * (1 + 1e-12) + 1e-9:
+            return None
+        heapq.heapreplace(free, (done, number))
+        chosen.append(number)
+    return chosen
+
+
+def _stretched(weights: Sequence[float], chosen: list[int], free_at: dict[int, float], end: float) -> list[Slot]:
+    totals = dict.fromkeys(free_at, 0.0)
+    for w, number in zip(weights, chosen, strict=True):
+        totals[number] += w
+    start, slots = dict(free_at), []
+    for w, number in zip(weights, chosen, strict=True):
+        seconds = (end - free_at[number]) * w / totals[number]
+        slots.append(Slot(number, start[number], seconds))
+        start[number] += seconds
+    return slots

@@ -44,7 +44,20 @@ def vote(predictions: Iterable[Prediction]) -> list[Candidate]:
     candidates = [
         Candidate(group[0].grid, len(group), math.fsum(p.log_probability for p in group) / len(group)) for group in groups.values()
     ]
-    return sorted(candidates, key=lambda c: (-c.votes, -c.score, c.key))
+    return sorted(candidates, key=_rank)
+
+
+def pool(votes: Iterable[Iterable[Candidate]]) -> list[Candidate]:
+    """The candidates of several votes on one output as if all their predictions had been in one, best first."""
+    groups: dict[tuple[tuple[int, ...], bytes], list[Candidate]] = {}
+    for candidates in votes:
+        for candidate in candidates:
+            groups.setdefault(candidate.key, []).append(candidate)
+    pooled = []
+    for group in groups.values():
+        n = sum(c.votes for c in group)
+        pooled.append(Candidate(group[0].grid, n, math.fsum(c.votes * c.score for c in group) / n))
+    return sorted(pooled, key=_rank)
 
 
 def two_attempts(candidates: Iterable[Candidate], fallback: tuple[Grid, Grid]) -> tuple[Grid, Grid]:
@@ -56,6 +69,10 @@ def two_attempts(candidates: Iterable[Candidate], fallback: tuple[Grid, Grid]) -
     while len(grids) < 2:
         grids.append(grids[0] if grids else fallback[0])
     return grids[0], grids[1]
+
+
+def _rank(candidate: Candidate) -> tuple[float, float, tuple[tuple[int, ...], bytes]]:
+    return -candidate.votes, -candidate.score, candidate.key
 
 
 def _same(a: Grid, b: Grid) -> bool:

@@ -10,15 +10,21 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from hrm_submit.solve.messages import Assignment, WorkerSpec
-from hrm_submit.solve.worker import worker_main
+from hrm_submit.solve.messages import Assignment, Joint, WorkerSpec
 
 log = logging.getLogger(__name__)
 
 
+def _enter(connection: Connection, spec: WorkerSpec) -> None:
+    """The process of a worker. Only there is the model's library loaded, so that the supervisor stays small."""
+    from hrm_submit.solve.worker import worker_main
+
+    worker_main(connection, spec)
+
+
 @dataclass
 class Member:
-    """One running worker; `heard` is when it last gave a sign of life, in the run's seconds."""
+    """One running worker; `heard` is when it last gave a sign of life, `due` when its task's share ends, in the run's seconds."""
 
     spec: WorkerSpec
     process: BaseProcess
@@ -26,11 +32,13 @@ class Member:
     heard: float
     ready: bool = False
     assignment: Assignment | None = None
+    joins: bool = False
+    due: float = 0.0
 
     @property
     def idle(self) -> bool:
-        """Ready and without a task."""
-        return self.ready and self.assignment is None
+        """Ready, without a task and not in joint training."""
+        return self.ready and self.assignment is None and not self.joins
 
 
 class Gone:
@@ -48,7 +56,7 @@ class Crew:
     def start(self, spec: WorkerSpec, now: float) -> None:
         """Start a worker; it is ready when it says so."""
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=worker_main, args=(theirs, spec), name=f"hrm-worker-{spec.number}", daemon=True)
+        process = self._context.Process(target=_enter, args=(theirs, spec), name=f"hrm-worker-{spec.number}", daemon=True)
         process.start()
         theirs.close()
         self.members[spec.number] = Member(spec, process, ours, heard=now)
@@ -60,6 +68,16 @@ class Crew:
         except OSError:
             return False
         member.assignment, member.heard = assignment, now
+        member.due = now + (assignment.seconds or 0.0)
+        return True
+
+    def join(self, member: Member, joint: Joint, now: float) -> bool:
+        """Have it train on all tasks; False where the worker has just died."""
+        try:
+            member.connection.send(joint)
+        except OSError:
+            return False
+        member.joins, member.heard, member.due = True, now, now + (joint.seconds or 0.0)
         return True
 
     def listen(self, seconds: float) -> Iterator[tuple[Member, Any]]:

@@ -13,22 +13,48 @@ from hrm_submit.predict.vote import Candidate
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """How a worker is set up: its number, its device (`"cpu"`, `"cuda:0"`), the weights it starts tasks from, the run's seed."""
+    """How a worker is set up: its number, its device (`"cpu"`, `"cuda:0"`), the weights it starts tasks from, the run's seed, and the
+    cells of the largest canvas that it may get."""
 
     number: int
     device: str
     preset: Preset
     checkpoint: Path | None
     seed: int
+    tokens: int = 900
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """A task to solve in `seconds` or in exactly `segments` training segments (the one that is not None)."""
+    """A task to solve in `seconds` or in exactly `segments` training segments (the one that is not None).
+
+    `restart` counts the trainings of the task before, each of which had a seed of its own.
+    """
 
     task: Task
     seconds: float | None
     segments: int | None
+    restart: int = 0
+
+
+@dataclass(frozen=True)
+class Joint:
+    """All `tasks` to be trained on together, for `seconds` or `segments`; the weights go to `path`, and later tasks start from them."""
+
+    tasks: tuple[Task, ...]
+    seconds: float | None
+    segments: int | None
+    path: Path
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Joint training is over: where its weights are, its segments, mean loss and share of exactly right demonstrations at its end."""
+
+    path: Path
+    segments: int
+    loss: float
+    demo_exact: float
 
 
 @dataclass(frozen=True)
@@ -47,29 +73,47 @@ class Alive:
 
 @dataclass(frozen=True)
 class Progress:
-    """Training goes on: segments done, mean loss and share of exactly right augmented demonstrations since the last one."""
+    """Training goes on: segments done and the seconds that they took; mean loss and share of exactly right augmented
+    demonstrations since the last one."""
 
     task: str
     segments: int
     loss: float
     demo_exact: float
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Candidates of each test output, best first; `final` ends the task, for `reason` (`"share used"`, `"votes agree"`, ...)."""
+    """Candidates of each test output, best first; `final` ends the task, for `reason` (`"share used"`, `"votes agree"`, ...).
+
+    `views` views of each test input voted in `seconds`; `settled` where they agree and the demonstrations are fit.
+    """
 
     task: str
     outputs: tuple[tuple[Candidate, ...], ...]
     final: bool
     segments: int
     reason: str
+    settled: bool = False
+    views: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Restarted:
+    """The task begins anew on the same worker, for `reason`: memory ran out, or training diverged."""
+
+    task: str
+    reason: str
 
 
 @dataclass(frozen=True)
 class Failed:
-    """The task could not be solved on this worker; `fault` is one line. The worker lives on unless `fatal`."""
+    """The task could not be solved on this worker; `fault` is one line. The worker lives on unless `fatal`; `memory` says that it
+    had too little."""
 
     task: str
     fault: str
     fatal: bool = False
+    memory: bool = False

@@ -99,16 +99,18 @@ def solve(request: SolveRequest, clock: Clock) -> SolveSummary:
         log.warning("%s", line.fault)
     todo = tuple(tasks[i] for i in wanted if i not in finished)
 
-    from hrm_submit.solve.supervisor import Plan, Supervisor, worker_specs
+    from hrm_submit.solve.staff import worker_specs
+    from hrm_submit.solve.supervisor import Plan, Supervisor
 
     devices = list_devices(request.devices)
-    specs, preset = worker_specs(devices, preset, request.checkpoint, request.seed, len(todo), request.segments is not None)
+    specs, preset = worker_specs(devices, preset, request.checkpoint, request.seed, todo, request.segments is not None)
     run.describe({**_describe(request, preset, digest), "devices": [s.device for s in specs]})
     run.event("run_start", budget=request.budget, tasks=len(tasks), broken=sorted(broken), resumed=len(finished))
     run.event("plan", todo=[t.id for t in todo], workers=len(specs), devices=[s.device for s in specs])
+    plan = Plan(todo, request.budget, request.segments, tuple(tasks[i] for i in wanted if i in tasks), request.run_dir)
     watcher = Watcher(len(wanted), done=len(wanted) - len(todo))
     try:
-        Supervisor(Plan(todo, request.budget, request.segments), specs, preset, book, run, clock, watcher).run()
+        Supervisor(plan, specs, preset, book, run, clock, watcher).run()
     finally:
         watcher.close()
         fault = book.save()

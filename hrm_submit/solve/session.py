@@ -7,7 +7,7 @@ given, whose budget is the task's share; in fixed-work mode it looks at no clock
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -28,6 +28,13 @@ from hrm_submit.train.loop import SegmentReport, train
 
 Outputs = tuple[tuple[Candidate, ...], ...]
 
+RISEN = 1.5
+"""Training has diverged when the tokens' mean loss is this many times that of its beginning, twice in a row."""
+
+
+class DivergedError(Exception):
+    """Training made the loss rise, or not finite: these weights have nothing to vote with."""
+
 
 def task_seed(seed: int, task: str, purpose: str) -> int:
     """A seed of 63 bits that depends on the run's seed, the task and the purpose, and on nothing else."""
@@ -38,25 +45,41 @@ class TaskSession:
     """One task on one model, whose weights are already those to start from.
 
     `embedding` needs `n_rows(preset)` rows, set to where a fresh task starts. Exactly one of the clock's budget and
-    `segments` limits the work.
+    `segments` limits the work. `restart` tells apart the trainings of one task, whose draws differ.
     """
 
     def __init__(
-        self, model: HRM, embedding: TaskEmbedding, task: Task, preset: Preset, seed: int, clock: Clock, segments: int | None
+        self,
+        model: HRM,
+        embedding: TaskEmbedding,
+        task: Task,
+        preset: Preset,
+        seed: int,
+        clock: Clock,
+        segments: int | None,
+        restart: int = 0,
     ) -> None:
         self._model, self._embedding, self._task, self._preset = model, embedding, task, preset
         self._clock, self._segments = clock, segments
-        self._seed = seed
+        self._seed, self._again = seed, f"/{restart}" if restart else ""
         self._side = canvas_side(task)
-        rng = np.random.default_rng(task_seed(seed, task.id, "augmentations"))
+        rng = np.random.default_rng(task_seed(seed, task.id, "augmentations" + self._again))
         ttt = preset.ttt
         self._views = sample_augmentations(task, ttt.augmentations, rng, colours=ttt.colours, dihedral=ttt.dihedral)
         self._rows = list(range(len(self._views))) if model.cfg.embedding == "augmented" else [0] * len(self._views)
-        self._view_seconds = 0.0
+        self._view_seconds = self._vote_seconds = self._began = self._segment_seconds = 0.0
+        self._token_loss = 0.0
+        self._first_loss: float | None = None
+        self._risen = 0
+        self._voted = (0, 0.0)
 
     def run(self) -> Iterator[Alive | Progress | Answer]:
-        """Yields signs of life, progress and answers; the last item is an Answer with `final` set. The caller may stop at any yield."""
-        ttt, done = self._preset.ttt, 0
+        """Yields signs of life, progress and answers; the last item is an Answer with `final` set. The caller may stop at any yield.
+
+        Raises DivergedError.
+        """
+        ttt, done, exact = self._preset.ttt, 0, 0.0
+        self._began = self._clock.elapsed()
         agreed: list[tuple[object, ...]] = []
         reports: list[SegmentReport] = []
         next_look = ttt.evaluate_every
@@ -71,29 +94,42 @@ class TaskSession:
                 continue
             progress = self._summary(done, reports)
             yield progress
-            if not np.isfinite(progress.loss):
-                # Broken weights have nothing to vote with: whatever earlier votes gave stays.
-                yield Answer(self._task.id, tuple(() for _ in self._task.test), final=True, segments=done, reason="loss is not finite")
-                return
-            outputs = self._vote(max(1, self._preset.vote.views // 4))
+            self._check(progress.loss)
+            exact = progress.demo_exact
+            outputs = yield from self._vote(max(1, self._preset.vote.views // 4))
             next_look = max(next_look, self._progress(done)) + ttt.evaluate_every
-            yield Answer(self._task.id, outputs, final=False, segments=done, reason="on the way")
-            agreed = [*agreed, self._settled(outputs) if progress.demo_exact >= ttt.fit else ()][-ttt.patience :]
+            yield self._answer(outputs, done, "on the way", exact)
+            agreed = [*agreed, self._settled(outputs) if exact >= ttt.fit else ()][-ttt.patience :]
             if len(agreed) == ttt.patience and agreed[0] and all(a == agreed[0] for a in agreed):
                 reason = "votes agree"
                 break
         if reports:
-            yield self._summary(done, reports)
+            progress = self._summary(done, reports)
+            yield progress
+            self._check(progress.loss)
+            exact = progress.demo_exact
         if self._segments is None and not self._view_seconds:
             # The share went before any vote: one view is an answer already, and tells how many more there is time for.
-            yield Answer(self._task.id, self._vote(1), final=False, segments=done, reason="on the way")
-        outputs = self._vote(self._affordable_views())
-        yield Answer(self._task.id, outputs, final=True, segments=done, reason=reason)
+            outputs = yield from self._vote(1)
+            yield self._answer(outputs, done, "on the way", exact)
+        outputs = yield from self._vote(self._affordable_views())
+        yield self._answer(outputs, done, reason, exact, final=True)
+
+    def _check(self, loss: float) -> None:
+        """Raise DivergedError where training has made things worse."""
+        if not np.isfinite(loss):
+            raise DivergedError("the loss is not finite")
+        # Not the whole loss: that of the halt value, which begins at "never", rises where more and more answers are right.
+        tokens = self._token_loss
+        self._first_loss = tokens if self._first_loss is None else self._first_loss
+        self._risen = self._risen + 1 if tokens > RISEN * self._first_loss else 0
+        if self._risen >= 2:
+            raise DivergedError(f"the loss rose from {self._first_loss:.3g} to {tokens:.3g}")
 
     def _train(self) -> Iterator[SegmentReport]:
         ttt, task = self._preset.ttt, self._task
-        rng = np.random.default_rng(task_seed(self._seed, task.id, "batches"))
-        generator = torch.Generator().manual_seed(task_seed(self._seed, task.id, "exploration"))
+        rng = np.random.default_rng(task_seed(self._seed, task.id, "batches" + self._again))
+        generator = torch.Generator().manual_seed(task_seed(self._seed, task.id, "exploration" + self._again))
         device = str(self._model.tokens.device)
         batches = task_batches(task.train, self._views, self._rows, self._side, ttt, rng, device)
         state = {"done": 0}
@@ -111,11 +147,12 @@ class TaskSession:
         return min(1.0, self._clock.elapsed() / max(1e-9, share - self._final_vote_seconds()))
 
     def _final_vote_seconds(self) -> float:
-        """Seconds that the last vote will take, from the speed of the ones before it and with room for noise."""
+        """Seconds to keep for the last vote, from the speed of those before it with room for noise, and for the segment that runs
+        when training's time is over."""
         n = min(self._preset.vote.views, len(self._views)) * len(self._task.test)
         share = self._clock.budget or 0.0
         # Before the first vote is measured a tenth of the share stands for it; it never takes more than a third.
-        return min(share / 3, 1.25 * n * self._view_seconds if self._view_seconds else share / 10)
+        return min(share / 3, 1.5 * (n * self._view_seconds + self._segment_seconds) if self._view_seconds else share / 10)
 
     def _affordable_views(self) -> int:
         if self._segments is not None or not self._view_seconds:
@@ -123,16 +160,25 @@ class TaskSession:
         fit = self._clock.remaining() / (1.1 * self._view_seconds * len(self._task.test))
         return max(1, min(self._preset.vote.views, int(fit)))
 
-    def _vote(self, views: int) -> Outputs:
+    def _vote(self, views: int) -> Generator[Alive, None, Outputs]:
         """Candidates of each test output from `views` views, the plain one first and the dihedral ones in turn."""
         chosen = spread_views(self._views, views)
         requests = [ViewRequest(grid, self._views[v], self._rows[v]) for grid in self._task.test for v in chosen]
-        before = self._clock.elapsed()
-        predictions = predict_views(self._model, self._embedding, requests, self._side, self._preset.vote)
-        self._view_seconds = (self._clock.elapsed() - before) / len(requests)
+        before, predictions, size = self._clock.elapsed(), [], self._preset.vote.batch_size
+        for start in range(0, len(requests), size):
+            yield Alive(self._task.id)
+            predictions += predict_views(self._model, self._embedding, requests[start : start + size], self._side, self._preset.vote)
         self._model.train()
+        seconds = self._clock.elapsed() - before
+        self._view_seconds, self._vote_seconds = seconds / len(requests), self._vote_seconds + seconds
+        self._voted = (len(chosen), seconds)
         n = len(chosen)
         return tuple(tuple(vote(p for p in predictions[k * n : (k + 1) * n] if p is not None)) for k in range(len(self._task.test)))
+
+    def _answer(self, outputs: Outputs, segments: int, reason: str, exact: float, *, final: bool = False) -> Answer:
+        views, seconds = self._voted
+        settled = exact >= self._preset.ttt.fit and bool(self._settled(outputs))
+        return Answer(self._task.id, outputs, final, segments, reason, settled, views, seconds)
 
     def _settled(self, outputs: Outputs) -> tuple[object, ...]:
         """The first attempt of every output if it holds the required share of votes everywhere; else nothing."""
@@ -145,10 +191,13 @@ class TaskSession:
     def _summary(self, done: int, reports: list[SegmentReport]) -> Progress:
         """Means since the last summary; empties `reports`. Reading the tensors here is the loop's only wait for the device."""
         loss = torch.stack([r.loss.float() for r in reports]).mean().item()
+        self._token_loss = torch.stack([r.metrics.lm_loss.float() / r.size for r in reports]).mean().item()
         count = torch.stack([r.metrics.count for r in reports]).sum().item()
         exact = torch.stack([r.metrics.exact_accuracy for r in reports]).sum().item()
         reports.clear()
-        return Progress(self._task.id, done, loss, exact / count if count else 0.0)
+        return Progress(
+            self._task.id, done, loss, exact / count if count else 0.0, self._clock.elapsed() - self._began - self._vote_seconds
+        )
 
 
 def n_rows(preset: Preset) -> int:
@@ -163,6 +212,13 @@ def spread_views(views: list[Augmentation], n: int) -> list[int]:
         queues.setdefault(view.dihedral, []).append(index)
     order = [q[k] for k in range(max(map(len, queues.values()))) for _, q in sorted(queues.items()) if k < len(q)]
     return order[:n]
+
+
+def with_rate(preset: Preset, factor: float) -> Preset:
+    """`preset` with all learning rates of test-time training times `factor`."""
+    ttt = preset.ttt
+    slower = replace(ttt, lr=ttt.lr * factor, muon_lr=ttt.muon_lr * factor, embedding_lr=ttt.embedding_lr * factor)
+    return replace(preset, ttt=slower)
 
 
 def with_batch(preset: Preset, divisor: int) -> Preset:

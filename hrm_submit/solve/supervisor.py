@@ -10,84 +10,114 @@ import logging
 import math
 from collections import Counter
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Task
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.config import Preset
-from hrm_submit.core.device import cpu_count
 from hrm_submit.core.runfolder import RunWriter
-from hrm_submit.plan.shares import next_share, usable_seconds
-from hrm_submit.predict.vote import Candidate
+from hrm_submit.plan.shares import usable_seconds
+from hrm_submit.solve.agenda import Agenda, Outputs, Standing
 from hrm_submit.solve.answers import AnswerBook
 from hrm_submit.solve.crew import Crew, Gone, Member
-from hrm_submit.solve.messages import Answer, Assignment, Failed, Progress, Ready, WorkerSpec
+from hrm_submit.solve.messages import Answer, Assignment, Failed, Joined, Progress, Ready, Restarted, WorkerSpec
+from hrm_submit.solve.staff import worker_specs
+from hrm_submit.solve.together import Together
 from hrm_submit.solve.watch import Watcher
 
 log = logging.getLogger(__name__)
 
-MOST_ATTEMPTS = 2
-"""Attempts that a task gets when workers fail under it."""
 MOST_FALSE_STARTS = 2
 """Workers in a row that may end before they are ready until their device is given up."""
 TICK_SECONDS = 0.5
+LEAST_PATIENCE = 20.0
+STARTING_PATIENCE = 60.0
+SLEPT = 10.0
+"""Seconds between two looks for hung workers after which it is taken that the supervisor itself did not run."""
+OVERDUE = 0.25
+"""Part of its share, and at least five seconds, after which nobody counts on a worker that is late."""
+PLANS = 8
+"""Times that the plan is written down while the first pass goes on."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run has to do: `tasks` in order, each in an equal share of `budget` seconds or in `segments` segments."""
+    """What a run has to do: `tasks` in `budget` seconds or in `segments` segments each; before, where the preset asks for joint
+    training, all of `together`, whose weights go to the run folder `folder`."""
 
     tasks: tuple[Task, ...]
     budget: float | None
     segments: int | None
+    together: tuple[Task, ...] = ()
+    folder: Path | None = None
 
 
 class Supervisor:
     """One run, from the first worker to the last answer."""
 
     def __init__(
-        self, plan: Plan, specs: list[WorkerSpec], preset: Preset, book: AnswerBook, run: RunWriter, clock: Clock, watcher: Watcher
+        self,
+        plan: Plan,
+        specs: list[WorkerSpec],
+        preset: Preset,
+        book: AnswerBook,
+        run: RunWriter,
+        clock: Clock,
+        watcher: Watcher,
+        crew: Crew | None = None,
     ) -> None:
-        self._queue = sorted(plan.tasks, key=_cost, reverse=plan.segments is not None)
-        self._plan, self._preset = plan, preset
-        self._book, self._run, self._clock, self._watcher = book, run, clock, watcher
-        self._crew = Crew()
+        """`crew` are the workers' processes; another one than the default plays a run without any."""
+        self._preset, self._book, self._run, self._clock, self._watcher = preset, book, run, clock, watcher
+        self._crew = crew or Crew()
         self._specs = specs
-        self._attempts: Counter[str] = Counter()
         self._false_starts: Counter[str] = Counter()
-        self._latest: dict[str, tuple[tuple[Candidate, ...], ...]] = {}
-        self._started: dict[str, float] = {}
+        self._latest: dict[str, Outputs] = {}
+        self._workers: dict[str, Any] = {}
         self._fault: str | None = None
         self._next_number = len(specs)
-        usable = usable_seconds(plan.budget, preset.budget) if plan.budget is not None else float("inf")
-        self._end_of_shares = usable
+        self._checked = 0.0
+        self._budget = plan.budget or float("inf")
+        self._end = usable_seconds(plan.budget, preset.budget) if plan.budget is not None else float("inf")
         # Between the end of the last share and the budget's end: half for answers that come late, half for the last write.
-        self._hard_end = (usable + plan.budget) / 2 if plan.budget is not None else float("inf")
+        self._hard_end = (self._end + plan.budget) / 2 if plan.budget is not None else float("inf")
+        self._agenda = Agenda(plan.tasks, preset, self._end, plan.segments)
+        self._together = Together(plan.together, plan.folder, preset.ttt.joint, self._end, plan.segments)
+        self._plan_at = [len(plan.tasks) - k * len(plan.tasks) // PLANS for k in range(PLANS)]
 
     def run(self) -> None:
         """Until every task has its final answer or time is up. Nothing that a worker does can raise here."""
+        agenda = self._agenda
         try:
-            for spec in self._specs if self._queue else []:
+            for spec in self._specs if agenda.queue else []:
                 self._start(spec)
-            while (self._queue or self._busy()) and self._crew.members and self._clock.elapsed() < self._hard_end:
+            while self._crew.members and self._clock.elapsed() < self._hard_end:
                 self._hand_out()
+                if self._nothing_follows():
+                    break
                 for member, message in self._crew.listen(min(TICK_SECONDS, self._hard_end - self._clock.elapsed())):
                     self._take(member, message)
                 self._check_hangs()
                 self._save()
                 self._watcher.tick(self._clock)
         finally:
-            unfinished = [m.assignment.task.id for m in self._busy() if m.assignment] + [t.id for t in self._queue]
+            held = [m.assignment.task.id for m in self._busy() if m.assignment and not m.assignment.restart]
             self._crew.dismiss()
-            for task in unfinished:
-                self._run.event("task_failed", task, reason="time is up" if self._clock.elapsed() >= self._hard_end else "no worker left")
+            for task in [*held, *(t.id for t in agenda.queue)]:
+                self._run.event("task_failed", task, reason="time is up" if self._clock.elapsed() >= self._end else "no worker left")
             self._save()
 
     def _busy(self) -> list[Member]:
-        return [m for m in self._crew.members.values() if m.assignment is not None]
+        return [m for m in self._crew.members.values() if m.assignment is not None or m.joins]
+
+    def _nothing_follows(self) -> bool:
+        """Whether everybody is idle though work was offered just now, or only starts up for work that nobody has."""
+        if all(m.idle for m in self._crew.members.values()):
+            return True
+        return not self._agenda.queue and not self._busy() and not self._agenda.open
 
     def _start(self, spec: WorkerSpec) -> None:
+        spec = self._together.prepared(spec)
         try:
             self._crew.start(spec, self._clock.elapsed())
         except OSError as error:
@@ -95,85 +125,145 @@ class Supervisor:
             return
         self._run.event("worker_start", worker=spec.number, device=spec.device)
 
+    def _standings(self, now: float) -> list[Standing]:
+        return [Standing(m.spec.number, m.spec.device, self._free_at(m, now)) for m in self._crew.members.values()]
+
+    def _free_at(self, member: Member, now: float) -> float:
+        if member.joins:
+            return max(now, member.due)
+        if member.assignment is None or member.assignment.seconds is None:
+            return now
+        late = now - member.due
+        return self._end if late > max(5.0, OVERDUE * member.assignment.seconds) else max(now, member.due)
+
     def _hand_out(self) -> None:
         for member in [m for m in self._crew.members.values() if m.idle]:
-            if not self._queue:
-                return
-            seconds = None
-            if self._plan.segments is None:
-                seconds = next_share(self._end_of_shares - self._clock.elapsed(), len(self._queue), len(self._crew.members))
-                if seconds <= 0:
-                    return
-            task = self._queue.pop(0)
-            self._attempts[task.id] += 1
-            self._started[task.id] = self._clock.elapsed()
-            self._run.event(
-                "task_start", task.id, member.spec.number, seconds=seconds, segments=self._plan.segments, attempt=self._attempts[task.id]
-            )
-            if not self._crew.assign(member, Assignment(task, seconds, self._plan.segments), self._clock.elapsed()):
-                member.assignment = Assignment(task, seconds, self._plan.segments)
+            now = self._clock.elapsed()
+            joint = self._together.next(member.spec, now)
+            if joint is not None:
+                self._run.event("task_start", None, member.spec.number, seconds=joint.seconds, segments=joint.segments, phase="joint")
+                if not self._crew.join(member, joint, now):
+                    self._lost(member, "worker could not take it")
+                continue
+            if len(self._agenda.queue) in self._plan_at[:1]:
+                self._write_plan(now)
+            number = member.spec.number
+            assignment = self._agenda.next(number, self._standings(now), now)
+            if assignment is None:
+                continue
+            task, attempt = assignment.task.id, self._agenda.attempts[assignment.task.id]
+            work = {"restart": assignment.restart} if assignment.restart else {"attempt": attempt}
+            self._run.event("task_start", task, number, seconds=assignment.seconds, segments=assignment.segments, **work)
+            self._watcher.started(number, task, assignment.seconds)
+            if not self._crew.assign(member, assignment, now):
+                member.assignment = assignment
                 self._lost(member, "worker could not take it")
 
+    def _write_plan(self, now: float) -> None:
+        """Note who would get how long by what is known now."""
+        self._plan_at = [n for n in self._plan_at[1:] if n < len(self._agenda.queue)]
+        shares = self._agenda.shares(self._standings(now), now)
+        if shares:
+            rounded = {task: round(seconds, 2) for task, seconds in shares.items()}
+            self._run.event("plan", shares=rounded, end=round(self._end, 2), given_back=round(self._agenda.bank, 2))
+
     def _take(self, member: Member, message: Any) -> None:
-        member.heard = self._clock.elapsed()
+        member.heard, number = self._clock.elapsed(), member.spec.number
         if isinstance(message, Ready):
             member.ready = True
-            self._run.event("worker_start", worker=member.spec.number, ready=True, **message.runtime)
+            self._run.event("worker_start", worker=number, ready=True, **message.runtime)
+            self._workers[str(number)] = message.runtime
+            self._run.describe({"workers": self._workers})
         elif isinstance(message, Progress):
             self._run.event(
                 "progress",
                 message.task,
-                member.spec.number,
+                number,
                 segments=message.segments,
                 loss=message.loss if math.isfinite(message.loss) else None,  # JSON has no NaN
                 demo_exact=message.demo_exact,
+                seconds=round(message.seconds, 3),
             )
-            self._watcher.progress(message)
+            self._agenda.progress(number, message)
+            self._watcher.progress(message, number)
         elif isinstance(message, Answer):
             self._answer(member, message)
+        elif isinstance(message, Joined):
+            member.joins = False
+            self._together.done(message.path)
+            told = {"segments": message.segments, "loss": message.loss, "demo_exact": message.demo_exact, "phase": "joint"}
+            self._run.event("progress", None, number, **told)
+        elif isinstance(message, Restarted):
+            self._run.event("retry", message.task, number, reason=message.reason)
         elif isinstance(message, Failed) and message.fatal:
             self._lost(member, message.fault)
-        elif isinstance(message, Failed):
-            member.assignment, task = None, member.assignment
-            if task:
-                self._failed(task.task, member.spec.number, message.fault)
+        elif isinstance(message, Failed) and member.joins:
+            # Without joint training, then: the weights that it would have started from are whole.
+            member.joins = False
+            self._run.event("task_failed", None, number, reason=message.fault, phase="joint")
+            log.warning("worker %d: no joint training: %s", number, message.fault)
+        elif isinstance(message, Failed) and member.assignment:
+            held, member.assignment = member.assignment, None
+            self._failed(held, number, message.fault, memory=message.memory)
         elif isinstance(message, Gone):
             self._lost(member, "worker died")
 
     def _answer(self, member: Member, answer: Answer) -> None:
-        worker = member.spec.number
+        assignment, number = member.assignment, member.spec.number
+        if assignment is None or assignment.task.id != answer.task:
+            return
         if not any(answer.outputs) and answer.final:
             # A last vote without a single grid keeps the candidates that an earlier one may have had.
-            answer = replace(answer, outputs=self._latest.get(answer.task, answer.outputs))
-        self._latest[answer.task] = answer.outputs
-        self._book.put(answer.task, answer.outputs)
-        self._record(answer.task, answer.outputs, answer.final)
+            answer = replace(answer, outputs=self._latest.get(answer.task, answer.outputs) if not assignment.restart else answer.outputs)
         votes = [[c.votes for c in candidates[: self._preset.vote.keep]] for candidates in answer.outputs]
+        told = {"segments": answer.segments, "votes": votes, "views": answer.views, "vote_seconds": round(answer.seconds, 4)}
         if not answer.final:
-            self._run.event("candidates", answer.task, worker, segments=answer.segments, votes=votes)
+            self._run.event("candidates", answer.task, number, **told)
+            # What a training anew thinks on its way is less than what the one before it knew at its end.
+            if not assignment.restart:
+                self._keep(answer.task, answer.outputs, final=False)
             return
         member.assignment = None
-        seconds = self._clock.elapsed() - self._started[answer.task]
-        self._run.event(
-            "task_final", answer.task, worker, segments=answer.segments, votes=votes, seconds=round(seconds, 3), reason=answer.reason
-        )
-        self._watcher.final(answer, seconds)
+        seconds = self._clock.elapsed() - (member.due - (assignment.seconds or 0.0))
+        outputs = self._agenda.finished(number, answer, seconds)
+        self._keep(answer.task, outputs, final=True)
+        again = {"restart": assignment.restart} if assignment.restart else {}
+        told = {**told, "seconds": round(seconds, 3), "reason": answer.reason, "settled": answer.settled, **again}
+        self._run.event("task_final", answer.task, number, **told)
+        if assignment.restart:
+            self._watcher.ended(number)
+        else:
+            self._watcher.final(answer, seconds, number)
 
-    def _record(self, task: str, outputs: tuple[tuple[Candidate, ...], ...], final: bool) -> None:
+    def _keep(self, task: str, outputs: Outputs, *, final: bool) -> None:
+        self._latest[task] = outputs
+        self._book.put(task, outputs)
+        self._record(task, outputs, final)
+
+    def _record(self, task: str, outputs: Outputs, final: bool) -> None:
         for k, candidates in enumerate(outputs):
             kept = [{"grid": c.grid.tolist(), "votes": c.votes, "score": round(c.score, 6)} for c in candidates[: self._preset.vote.keep]]
             self._run.prediction(task, k, final, kept)
 
-    def _failed(self, task: Task, worker: int, reason: str) -> None:
-        """A task lost its attempt: once more later, or its best answers so far are its answers."""
-        self._run.event("task_failed", task.id, worker, reason=reason, attempt=self._attempts[task.id])
-        if self._attempts[task.id] < MOST_ATTEMPTS:
-            self._queue.append(task)
-            self._run.event("retry", task.id, worker)
-            log.warning("task %s: %s; it is tried again later", task.id, reason)
+    def _failed(self, held: Assignment, worker: int, reason: str, *, memory: bool = False) -> None:
+        """A task lost its attempt: once more later, elsewhere if possible, or its best answers so far are its answers."""
+        task = held.task.id
+        self._watcher.ended(worker)
+        again = self._agenda.failed(worker, memory=memory)
+        self._run.event("task_failed", task, worker, reason=reason, attempt=self._agenda.attempts[task], restart=held.restart)
+        if again:
+            self._run.event("retry", task, worker, reason=reason)
+            log.warning("task %s: %s; it is tried again later", task, reason)
+            if self._agenda.needs_cpu and not any(m.spec.device == "cpu" for m in self._crew.members.values()):
+                self._start(replace(self._specs[0], number=self._number(), device="cpu"))
             return
-        log.warning("task %s: %s; its best answer so far stays", task.id, reason)
-        self._watcher.given_up(task.id)
+        log.warning("task %s: %s; its best answer so far stays", task, reason)
+        if not held.restart:
+            self._watcher.given_up(task)
+
+    def _number(self) -> int:
+        self._next_number += 1
+        return self._next_number - 1
 
     def _lost(self, member: Member, reason: str) -> None:
         """A worker is gone or must go: count what it held, and put another in its place."""
@@ -181,25 +271,37 @@ class Supervisor:
         code = self._crew.remove(member)
         self._run.event("worker_exit", held.task.id if held else None, spec.number, code=code, reason=reason)
         if held:
-            self._failed(held.task, spec.number, f"{reason} (exit code {code})")
+            self._failed(held, spec.number, f"{reason} (exit code {code})")
         device = spec.device
         self._false_starts[device] = 0 if member.ready else self._false_starts[device] + 1
         if self._false_starts[device] >= MOST_FALSE_STARTS:
             log.warning("%s: no worker gets ready, the device is given up", device)
             if device == "cpu" or self._crew.members:
                 return
-            specs, _ = worker_specs(["cpu"], spec.preset, spec.checkpoint, spec.seed, len(self._queue), self._plan.segments is not None)
+            specs, _ = worker_specs(["cpu"], spec.preset, spec.checkpoint, spec.seed, self._agenda.queue, self._end == float("inf"))
         else:
             specs = [spec]
         for new in specs:
-            self._start(replace(new, number=self._next_number))
-            self._next_number += 1
+            self._start(replace(new, number=self._number()))
 
     def _check_hangs(self) -> None:
         now = self._clock.elapsed()
+        if now - self._checked > SLEPT:
+            # It was this process that stood still, and perhaps the whole machine: what workers said meanwhile comes only now.
+            for member in self._crew.members.values():
+                member.heard = min(now, member.heard + now - self._checked)
+        self._checked = now
         for member in list(self._crew.members.values()):
-            if (member.assignment or not member.ready) and now - member.heard > self._preset.budget.hang_seconds:
+            if (member.assignment or member.joins or not member.ready) and now - member.heard > self._patience(member):
                 self._lost(member, "worker hangs")
+
+    def _patience(self, member: Member) -> float:
+        """Seconds of silence after which a worker is taken for hung; starting up may take long whatever the budget."""
+        most = self._preset.budget.hang_seconds
+        if not member.ready:
+            return max(most, STARTING_PATIENCE)
+        segment = self._agenda.segment_seconds(member.assignment.task.id, member.spec.device) if member.assignment else 0.0
+        return min(most, max(LEAST_PATIENCE, self._budget / 10, 5 * segment))
 
     def _save(self) -> None:
         fault = self._book.save()
@@ -207,25 +309,3 @@ class Supervisor:
         if fault and fault != self._fault:  # told once, though it is tried again at every tick
             self._run.event("flush", failed="submission", reason=fault)
         self._fault = fault
-
-
-def worker_specs(
-    devices: list[str], preset: Preset, checkpoint: Any, seed: int, tasks: int, fixed_work: bool
-) -> tuple[list[WorkerSpec], Preset]:
-    """A worker for each GPU; on a CPU as many as `[device] workers` says, or one for each core, but no more than tasks.
-
-    With fewer tasks than cores the spare cores become threads of the workers, except in fixed-work mode, where the number
-    of threads must not depend on the machine.
-    """
-    places = [d for d in devices if d != "cpu"]
-    if "cpu" in devices:
-        cores = max(1, (preset.device.workers or cpu_count() // preset.device.threads))
-        workers = max(1, min(cores, tasks))
-        if not fixed_work and not preset.device.workers and tasks and workers < cores:
-            preset = replace(preset, device=replace(preset.device, threads=max(1, cpu_count() // workers)))
-        places += ["cpu"] * workers
-    return [WorkerSpec(number, device, preset, checkpoint, seed) for number, device in enumerate(places)], preset
-
-
-def _cost(task: Task) -> tuple[int, str]:
-    return canvas_side(task), task.id

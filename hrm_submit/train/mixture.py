@@ -18,9 +18,9 @@ from torch import Tensor
 
 from hrm_submit.arc.augment import augmentation_arrays, sample_augmentations
 from hrm_submit.arc.canvas import PackedPairs, canvas_side, encode, position_ids, sample_offsets
-from hrm_submit.arc.corpora import TrainingTask
 from hrm_submit.arc.fit import check_model
 from hrm_submit.arc.task import Pair
+from hrm_submit.arc.training_task import TrainingTask
 from hrm_submit.core.config import ModelConfig, TrainConfig
 from hrm_submit.core.errors import TrainError
 from hrm_submit.model.act import Batch

@@ -6,8 +6,9 @@ import logging
 import re
 from pathlib import Path
 
-from hrm_submit.arc.corpora import Corpus, TrainingTask, load_corpora, load_source, parse_spec
+from hrm_submit.arc.corpora import Corpus, load_corpora, load_source, parse_spec
 from hrm_submit.arc.leaks import PROTECTED, protected_hashes, without_leaks
+from hrm_submit.arc.training_task import TrainingTask
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.config import load_preset
 from hrm_submit.core.device import cpu_count, list_devices, machine

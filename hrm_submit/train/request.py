@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hrm_submit.arc.corpora import TrainingTask
 from hrm_submit.arc.task import Solutions, Task
+from hrm_submit.arc.training_task import TrainingTask
 from hrm_submit.core.config import Preset
 from hrm_submit.model.weights import CheckpointMeta
 

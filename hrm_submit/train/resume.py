@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hrm_submit.arc.corpora import TrainingTask
+from hrm_submit.arc.training_task import TrainingTask
 from hrm_submit.core.config import Preset
 from hrm_submit.core.errors import TrainError
 from hrm_submit.model.act import ActCarry, Batch

@@ -1,13 +1,15 @@
 """Which device and number format follow from what a machine can do; the machine is made up."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from hrm_submit.core.config import DeviceConfig
-from hrm_submit.core.device import cpu_count, has_kernels, list_devices, runtime_for
+from hrm_submit.core.device import cpu_count, free_bytes, has_kernels, list_devices, runtime_for
 from hrm_submit.core.errors import ConfigError
 
 # As torch lists them: binaries for some architectures, and an intermediate form that later ones can compile.
@@ -124,3 +126,53 @@ def test_what_the_preset_says_goes_before_the_guess(gpus: list[tuple[int, int]])
 
 def test_some_core_is_there() -> None:
     assert cpu_count() >= 1
+
+
+Tool = Callable[[str], Path]
+
+
+@pytest.fixture
+def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tool:
+    """Put an `nvidia-smi` with the given last lines before all others; what it is asked stands in the file that is returned."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(total_memory=1000 + index))
+
+    def install(answer: str) -> Path:
+        asked, program = tmp_path / "asked", tmp_path / "nvidia-smi"
+        program.write_text(f'#!/bin/sh\necho "$@" > "{asked}"\n{answer}\n')
+        program.chmod(0o755)
+        return asked
+
+    return install
+
+
+def test_free_memory_is_what_the_drivers_tool_tells(tool: Tool) -> None:
+    asked = tool("echo 22517")
+    assert free_bytes("cuda:1") == 22517 * 2**20, "it tells MiB"
+    words = asked.read_text().split()
+    assert words[words.index("-i") + 1] == "1" and "--query-gpu=memory.free" in words
+    assert free_bytes("cuda") == 22517 * 2**20 and "-i 0 " in asked.read_text()
+
+
+@pytest.mark.parametrize(
+    ("visible", "device", "name"),
+    [("2,0", "cuda:0", "2"), ("2, 0", "cuda:1", "0"), ("GPU-5ab1,GPU-77", "cuda:1", "GPU-77"), ("", "cuda:3", "3"), ("6", "cuda:1", "1")],
+)
+def test_the_tool_counts_the_gpus_that_are_hidden_too(
+    tool: Tool, monkeypatch: pytest.MonkeyPatch, visible: str, device: str, name: str
+) -> None:
+    asked = tool("echo 100")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    free_bytes(device)
+    assert f"-i {name} " in asked.read_text()
+
+
+@pytest.mark.parametrize("answer", ["exit 9", "echo '[N/A]'", "true", "kill -9 $$"])
+def test_where_the_tool_says_nothing_of_use_all_memory_counts(tool: Tool, answer: str) -> None:
+    tool(answer)
+    assert free_bytes("cuda:1") == 1001
+
+
+def test_without_the_tool_all_memory_counts(tool: Tool) -> None:
+    assert free_bytes("cuda:0") == 1000

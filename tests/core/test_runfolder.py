@@ -47,6 +47,19 @@ def test_round_trip(tmp_path: Path) -> None:
     assert record.damaged == []
 
 
+def test_what_is_described_later_is_added(tmp_path: Path) -> None:
+    run = writer(tmp_path)
+    run.describe({"seed": 7, "budget": 60.0})
+    run.describe({"workers": {"0": {"dtype": "float32"}}})
+    run.describe({"workers": {"0": {"dtype": "bfloat16"}, "1": {"dtype": "float32"}}})
+    assert read_run(tmp_path).run == {
+        "v": 1,
+        "seed": 7,
+        "budget": 60.0,
+        "workers": {"0": {"dtype": "bfloat16"}, "1": {"dtype": "float32"}},
+    }
+
+
 def test_every_event_is_on_disk_as_soon_as_it_is_told(tmp_path: Path) -> None:
     run = writer(tmp_path)
     run.event("run_start")

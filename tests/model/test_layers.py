@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hrm_submit.model.layers import Block, attend, feed_forward_width, rms_norm, rotary_tables, rotate, truncated_normal
+from hrm_submit.core.config import feed_forward_width
+from hrm_submit.model.layers import Block, attend, rms_norm, rotary_tables, rotate, truncated_normal
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -3,11 +3,12 @@
 from random import Random
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hrm_submit.arc.task import Grid, make_grid, same_grid
-from hrm_submit.predict.vote import Candidate, Prediction, two_attempts, vote
+from hrm_submit.predict.vote import Candidate, Prediction, pool, two_attempts, vote
 
 A, B, C, D = make_grid([[1, 2]]), make_grid([[1], [2]]), make_grid([[3]]), make_grid([[4]])
 
@@ -62,6 +63,28 @@ def test_every_prediction_is_one_vote(predictions: list[Prediction]) -> None:
     assert sum(c.votes for c in candidates) == len(predictions)
     assert [c.votes for c in candidates] == sorted((c.votes for c in candidates), reverse=True)
     assert len({c.key for c in candidates}) == len(candidates)
+
+
+def test_pooled_by_hand() -> None:
+    first = [Candidate(A, 3, -1.0), Candidate(B, 1, -2.0)]
+    second = [Candidate(B, 3, -4.0), Candidate(C, 2, -0.5), Candidate(A, 1, -3.0)]
+    # A and B have four votes each, of which A's are the surer ones: (3 x -1 + 1 x -3) / 4 against (1 x -2 + 3 x -4) / 4.
+    assert facts(pool([first, second])) == [([[1, 2]], 4, -1.5), ([[1], [2]], 4, -3.5), ([[3]], 2, -0.5)]
+    assert facts(pool([first, []])) == facts(pool([first])) == facts(first)
+    assert pool([]) == pool([[], []]) == []
+
+
+@given(st.lists(st.lists(st.builds(Prediction, few, scores), max_size=8), max_size=4), st.randoms(use_true_random=False))
+def test_pooled_votes_are_one_vote_on_everything(parts: list[list[Prediction]], random: Random) -> None:
+    pooled = pool(vote(part) for part in parts)
+    at_once = {c.key: c for c in vote(p for part in parts for p in part)}
+    assert {c.key: c.votes for c in pooled} == {key: c.votes for key, c in at_once.items()}
+    for candidate in pooled:
+        assert candidate.score == pytest.approx(at_once[candidate.key].score, abs=1e-9)
+    assert [c.votes for c in pooled] == sorted((c.votes for c in pooled), reverse=True)
+    shuffled = [vote(part) for part in parts]
+    random.shuffle(shuffled)
+    assert facts(pool(shuffled)) == facts(pooled), "whichever training came first"
 
 
 FALLBACK = (make_grid([[7]]), make_grid([[8]]))

@@ -10,7 +10,7 @@ from typing import Any
 from hrm_submit.arc.task import make_grid
 from hrm_submit.predict.vote import Candidate
 from hrm_submit.solve.crew import Gone, Member
-from hrm_submit.solve.messages import Answer, Assignment, Ready, WorkerSpec
+from hrm_submit.solve.messages import Alive, Answer, Assignment, Joined, Joint, Ready, WorkerSpec
 
 Timeline = list[tuple[float, Any]]
 """What a worker says, each with the seconds after its start or its assignment."""
@@ -33,20 +33,31 @@ def candidate(colour: int, votes: int = 3) -> Candidate:
     return Candidate(make_grid([[colour]]), votes, -0.5)
 
 
-def answer(assignment: Assignment, colour: int, *, final: bool = True, reason: str = "share used") -> Answer:
+def answer(assignment: Assignment, colour: int, *, final: bool = True, reason: str = "share used", settled: bool = True) -> Answer:
     """The same one-cell grid for every output."""
-    return Answer(assignment.task.id, tuple((candidate(colour),) for _ in assignment.task.test), final, 10, reason)
+    return Answer(assignment.task.id, tuple((candidate(colour),) for _ in assignment.task.test), final, 10, reason, settled)
+
+
+def alive(assignment: Assignment, seconds: float) -> Timeline:
+    """Signs of life for so long."""
+    return [(float(t), Alive(assignment.task.id)) for t in range(5, int(seconds), 5)]
 
 
 class Script:
-    """What workers do: ready after a second, an answer half way (colour 1) and a final one at the share's end (colour 2)."""
+    """What workers do: ready after a second, an answer half way (colour 1) and a final one at the share's end (colour 2), on which
+    all votes agree."""
 
     def on_start(self, spec: WorkerSpec) -> Timeline:
         return [(1.0, Ready({"device": spec.device}))]
 
     def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
         seconds = FIXED_SECONDS if assignment.seconds is None else assignment.seconds
-        return [(0.5 * seconds, answer(assignment, 1, final=False)), (seconds, answer(assignment, 2))]
+        return [*alive(assignment, seconds), (0.5 * seconds, answer(assignment, 1, final=False)), (seconds, answer(assignment, 2))]
+
+    def on_joint(self, spec: WorkerSpec, joint: Joint) -> Timeline:
+        seconds = FIXED_SECONDS if joint.seconds is None else joint.seconds
+        signs: Timeline = [(float(t), Alive("")) for t in range(5, int(seconds), 5)]
+        return [*signs, (seconds, Joined(joint.path, 10, 1.0, 0.5))]
 
     def takes(self, spec: WorkerSpec) -> bool:
         """Whether handing over a task works."""
@@ -61,6 +72,7 @@ class FakeCrew:
         self.members: dict[int, Member] = {}
         self.started: list[WorkerSpec] = []
         self.assigned: list[tuple[float, int, Assignment]] = []
+        self.joined: list[tuple[float, int, Joint]] = []
         self.dismissed_at: float | None = None
         self._coming: list[tuple[float, int, Member, Any]] = []
         self._order = count()
@@ -75,8 +87,17 @@ class FakeCrew:
         if not self.script.takes(member.spec):
             return False
         member.assignment, member.heard = assignment, now
+        member.due = now + (assignment.seconds or 0.0)
         self.assigned.append((now, member.spec.number, assignment))
         self._schedule(member, self.script.on_task(member.spec, assignment))
+        return True
+
+    def join(self, member: Member, joint: Joint, now: float) -> bool:
+        if not self.script.takes(member.spec):
+            return False
+        member.joins, member.heard, member.due = True, now, now + (joint.seconds or 0.0)
+        self.joined.append((now, member.spec.number, joint))
+        self._schedule(member, self.script.on_joint(member.spec, joint))
         return True
 
     def listen(self, seconds: float) -> Iterator[tuple[Member, Any]]:

@@ -22,7 +22,8 @@ from hrm_submit.core.runfolder import read_run
 from hrm_submit.solve.run import SolveRequest, SolveSummary, solve
 from tests.solve.lab import challenges, command, events, tiny, wait_for
 
-TASKS, SEGMENTS = 4, 24
+TASKS, SEGMENTS = 4, 30
+needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds workers in /proc")
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kills processes as POSIX does")
 
 
@@ -99,24 +100,8 @@ def test_two_workers_give_the_same_file_as_one(folder: Path, reference: tuple[So
     assert losses(asked) == losses(reference[0])
 
 
-def test_another_seed_gives_another_run(folder: Path, reference: tuple[SolveRequest, SolveSummary]) -> None:
-    asked = request(folder, "seed", seed=1, tasks=("task00",))
-    solve(asked, Clock())
-    ours, theirs = losses(asked), losses(reference[0])
-    shared = set(ours) & set(theirs)
-    assert shared and all(ours[k] != theirs[k] for k in shared)
-
-
-def test_tasks_that_are_not_asked_for_keep_their_fallback(folder: Path) -> None:
-    asked = request(folder, "seed", seed=1, tasks=("task00",))  # the run of the test above, or a new one
-    summary = solve(asked, Clock())
-    assert (summary.tasks, summary.answered) == (TASKS, 1)
-    assert valid(asked)
-    assert {e["task"] for e in events(asked.run_dir, "task_start")} == {"task00"}
-
-
 def children(pid: int) -> list[int]:
-    """Worker processes of a supervisor, by the system's process table."""
+    """Worker processes of a supervisor, by the system's process table, in the order in which they were started."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -126,10 +111,10 @@ def children(pid: int) -> list[int]:
             continue
         if int(fields[1]) == pid and b"spawn_main" in line:
             found.append(int(stat.parent.name))
-    return found
+    return sorted(found)
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds workers in /proc")
+@needs_proc
 def test_a_killed_run_goes_on_where_it_was(folder: Path, reference: tuple[SolveRequest, SolveSummary]) -> None:
     asked = request(folder, "killed")
     process = subprocess.Popen(words(asked), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -159,22 +144,32 @@ def interrupted(asked: SolveRequest, until: int) -> set[str]:
     return {e["task"] for e in early if e["event"] == "task_start"} - {e["task"] for e in early if e["event"] == "task_final"}
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds workers in /proc")
-def test_a_killed_worker_costs_one_attempt_of_its_task_and_no_answer(folder: Path, reference: tuple[SolveRequest, SolveSummary]) -> None:
-    asked = request(folder, "worker")
+@needs_proc
+def test_a_killed_and_a_frozen_worker_cost_an_attempt_each_and_no_answer(
+    folder: Path, reference: tuple[SolveRequest, SolveSummary]
+) -> None:
+    """Of two workers one gets SIGKILL, which is noticed at once, the other SIGSTOP, which is noticed by its silence."""
+    asked = request(folder, "worker", more="[device]\nworkers = 2\n[budget]\nhang_seconds = 5.0\n")
     process = subprocess.Popen(words(asked), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: events(asked.run_dir, "candidates"), process)
-    (worker,) = children(process.pid)
-    os.kill(worker, signal.SIGKILL)
+    number = events(asked.run_dir, "candidates")[0]["worker"]
+    pids = children(process.pid)
+    killed, frozen = pids[number], pids[1 - number]
+    os.kill(killed, signal.SIGKILL)
+    wait_for(lambda: [e for e in events(asked.run_dir, "candidates") if e["worker"] == 1 - number], process)
+    os.kill(frozen, signal.SIGSTOP)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0 and "Traceback" not in err, err
-    (lost,) = events(asked.run_dir, "worker_exit")
-    assert lost["code"] == -signal.SIGKILL and lost["reason"] == "worker died"
+    first, second = events(asked.run_dir, "worker_exit")
+    assert (first["reason"], first["code"], first["worker"]) == ("worker died", -signal.SIGKILL, number)
+    assert (second["reason"], second["worker"]) == ("worker hangs", 1 - number)
     attempts = Counter(e["task"] for e in events(asked.run_dir, "task_start"))
-    assert attempts.pop(lost["task"]) == 2 and set(attempts.values()) == {1}
-    assert len(events(asked.run_dir, "retry")) == 1
+    lost = {first["task"], second["task"]}
+    assert len(lost) == 2 and attempts == {f"task{k:02d}": 1 + (f"task{k:02d}" in lost) for k in range(TASKS)}
+    assert [e["task"] for e in events(asked.run_dir, "retry")] == [first["task"], second["task"]]
     assert out.startswith(f"{TASKS} of {TASKS} tasks answered by the model")
     assert asked.output.read_bytes() == reference[0].output.read_bytes()
+    assert not any(Path(f"/proc/{worker}").exists() for worker in (killed, frozen)), "no process is left behind"
 
 
 class Looker(threading.Thread):
@@ -193,9 +188,9 @@ class Looker(threading.Thread):
 
 
 def test_a_time_budget_is_kept_with_every_task_answered_and_the_file_valid_at_every_moment(tmp_path: Path) -> None:
-    challenges(tmp_path, 20)
+    challenges(tmp_path, 16)
     early = "[device]\nworkers = 2\n[ttt]\npatience = 1\nagreement = 0.5\nfit = 0.5\n"
-    asked = request(tmp_path, "timed", more=early, budget=60, segments=None)
+    asked = request(tmp_path, "timed", more=early, budget=45, segments=None)
     began = time.monotonic()
     process = subprocess.Popen(words(asked), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(asked.output.exists, process)
@@ -205,38 +200,28 @@ def test_a_time_budget_is_kept_with_every_task_answered_and_the_file_valid_at_ev
     seconds = time.monotonic() - began
     looker.join()
     assert process.returncode == 0 and "Traceback" not in err, err
-    assert seconds <= 60, "from the start of the interpreter to its end"
+    assert seconds <= 45, "from the start of the interpreter to its end"
     assert looker.looks > 50 and looker.faults == []
-    assert out.startswith("20 of 20 tasks answered by the model")
+    assert out.startswith("16 of 16 tasks answered by the model")
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds workers in /proc")
-def test_a_frozen_worker_does_not_hold_up_the_end(tmp_path: Path) -> None:
-    challenges(tmp_path, 2)
-    asked = request(tmp_path, "frozen", budget=20, segments=None)
-    began = time.monotonic()
-    process = subprocess.Popen(words(asked), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: events(asked.run_dir, "candidates"), process)
-    (worker,) = children(process.pid)
-    os.kill(worker, signal.SIGSTOP)
-    process.communicate(timeout=120)
-    assert process.returncode == 0 and time.monotonic() - began <= 20
-    assert valid(asked) and events(asked.run_dir, "run_end")[0]["answered"] == 1
-    assert not Path(f"/proc/{worker}").exists(), "no process is left behind"
+def test_a_full_disk_costs_no_answer_that_fits(folder: Path, reference: tuple[SolveRequest, SolveSummary]) -> None:
+    """The run's files may grow to some hundred bytes only: its events overflow, its submission does not.
 
-
-def test_a_full_disk_costs_no_answer_that_fits(tmp_path: Path) -> None:
-    """The run's files may grow to some hundred bytes only: its events overflow, its submission does not."""
-    challenges(tmp_path, 1)
-    asked = request(tmp_path, "full")
+    One task of the file is asked for, with another seed: the others keep their fallback, and nothing is as it was.
+    """
+    asked = request(folder, "full", seed=1, tasks=("task00",))
 
     def fill() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2500, 2500))
 
-    done = subprocess.run(words(asked), capture_output=True, text=True, check=False, preexec_fn=fill)
+    done = subprocess.run([*words(asked), "--tasks", "task00"], capture_output=True, text=True, check=False, preexec_fn=fill)
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
-    assert done.stdout.startswith("1 of 1 tasks answered by the model")
+    assert done.stdout.startswith(f"1 of {TASKS} tasks answered by the model, {TASKS - 1} by fallback")
     assert valid(asked)
     record = read_run(asked.run_dir)
     assert not [e for e in record.events if e["event"] == "run_end"], "the example must overflow"
     assert [d for d in record.damaged if not d.startswith("run.json")] == [], "what was written is whole"
+    assert {e["task"] for e in events(asked.run_dir, "task_start")} == {"task00"}
+    ours, theirs = losses(asked), losses(reference[0])
+    assert ours and all(value != theirs[key] for key, value in ours.items()), "another seed"

@@ -1,0 +1,42 @@
+"""A task to learn from, whatever set it is of; reads nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from hrm_submit.arc.canonical import pair_hash
+from hrm_submit.arc.task import Pair, Task
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingTask:
+    """One task to learn from.
+
+    `task.train` are all its pairs to train on. `task.test` are test inputs whose answers are not among them; colour rules
+    and the canvas may look at those.
+    """
+
+    task: Task
+    corpus: str
+    key: str
+    """The id within its corpus. Tasks of one key in different corpora (ARC-AGI-1 and 2, RE-ARC) stand for the same rule."""
+    weight: float = 1.0
+    """How often it is drawn, relative to other tasks."""
+    generated: bool = False
+    """Whether a generator drew the pairs after the ARC-AGI-1 training task of id `key`, as for RE-ARC."""
+
+    @property
+    def id(self) -> str:
+        """`CORPUS/KEY`, unique in a mix."""
+        return self.task.id
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """All pairs to learn from."""
+        return self.task.train
+
+    @cached_property
+    def hashes(self) -> tuple[str, ...]:
+        """Canonical hash of each pair, worked out once; about 0.1 ms a pair."""
+        return tuple(pair_hash(pair.input, pair.output) for pair in self.pairs)

@@ -1,0 +1,87 @@
+"""What a training segment of a task costs: counted from shapes, then put into seconds by what was measured.
+
+Shapes alone rank tasks before anything has run. A device adds an overhead to every segment, which on a GPU outweighs the
+arithmetic of a small task; so seconds are fitted as overhead + work / rate to the segments seen so far.
+"""
+
+from __future__ import annotations
+
+from hrm_submit.core.config import ModelConfig, feed_forward_width
+
+
+def segment_work(model: ModelConfig, tokens: int, batch: int) -> float:
+    """Floating-point operations of one training segment: `batch` sequences of `tokens` cells, all matrix products counted
+    as 2 operations a multiply-add, a backward pass as two forward ones."""
+    forward = model.H_cycles * (model.L_cycles * model.L_layers + model.H_layers)
+    differentiated = forward if model.gradient == "all" else model.L_layers + model.H_layers
+    passes = forward * (2 if model.continue_target else 1) + 2 * differentiated
+    length = tokens + model.puzzle_emb_len
+    return float(batch * (passes * _block_work(model, length) + 6 * length * model.hidden_size * model.vocab_size))
+
+
+def view_work(model: ModelConfig, tokens: int, act_steps: int) -> float:
+    """Floating-point operations of one view's prediction: `act_steps` segments (at most the model's) without a backward pass."""
+    forward = model.H_cycles * (model.L_cycles * model.L_layers + model.H_layers)
+    length = tokens + model.puzzle_emb_len
+    step = forward * _block_work(model, length) + 2 * length * model.hidden_size * model.vocab_size
+    return float(min(act_steps, model.halt_max_steps) * step)
+
+
+def _block_work(model: ModelConfig, length: int) -> int:
+    """One block's forward pass over one sequence: its matrices and attention's two products."""
+    width = model.hidden_size
+    matrices = 4 * width * width + 3 * width * feed_forward_width(width, model.expansion)
+    return length * (2 * matrices + 4 * length * width)
+
+
+class Speed:
+    """Seconds of a segment as overhead + work / rate, fitted by least squares to what was measured; neither is negative."""
+
+    def __init__(self) -> None:
+        self._n = self._x = self._y = self._xx = self._xy = 0.0
+
+    @property
+    def measured(self) -> bool:
+        """Whether anything was measured yet."""
+        return self._n > 0
+
+    def observe(self, work: float, seconds: float, segments: int) -> None:
+        """`segments` segments of `work` operations each took `seconds` in all."""
+        if segments < 1 or seconds <= 0 or work <= 0:
+            return
+        # Relative errors count: each observation is weighed by its segments over its square seconds.
+        each = seconds / segments
+        weight = segments / (each * each)
+        self._n += weight
+        self._x += weight * work
+        self._y += weight * each
+        self._xx += weight * work * work
+        self._xy += weight * work * each
+
+    def scaled(self, factor: float) -> Speed:
+        """The speed of a device that is `factor` times as fast in everything."""
+        faster = Speed()
+        # Each observation is weighed by its segments over its square seconds, and the sums hold seconds to the power given.
+        square = factor * factor
+        faster._n, faster._x, faster._xx = self._n * square, self._x * square, self._xx * square
+        faster._y, faster._xy = self._y * factor, self._xy * factor
+        return faster
+
+    def seconds(self, work: float) -> float:
+        """Predicted seconds of a segment of `work` operations. Raises ValueError where nothing was measured."""
+        if not self.measured:
+            raise ValueError("no segment was measured yet")
+        overhead, slope = self._fit()
+        return overhead + slope * work
+
+    def _fit(self) -> tuple[float, float]:
+        spread = self._n * self._xx - self._x * self._x
+        through_zero = (0.0, self._xy / self._xx)
+        # Works that hardly differ say nothing of the overhead.
+        if spread <= 1e-4 * self._n * self._xx:
+            return through_zero
+        slope = (self._n * self._xy - self._x * self._y) / spread
+        overhead = (self._y - slope * self._x) / self._n
+        if slope < 0:
+            return self._y / self._n, 0.0
+        return (overhead, slope) if overhead >= 0 else through_zero

@@ -1,0 +1,80 @@
+"""A supervisor on a clock that a test moves, with workers that do what a script says, and what such a run leaves behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from hrm_submit.arc.submission import faults
+from hrm_submit.arc.task import Task
+from hrm_submit.core.clock import Clock
+from hrm_submit.core.config import BudgetConfig, Preset
+from hrm_submit.core.runfolder import RunRecord, RunWriter, read_run
+from hrm_submit.solve import supervisor
+from hrm_submit.solve.answers import AnswerBook
+from hrm_submit.solve.messages import WorkerSpec
+from hrm_submit.solve.supervisor import Plan, Supervisor
+from hrm_submit.solve.watch import Watcher
+from tests.solve.fake_crew import FakeCrew, Script, Time
+from tests.solve.lab import recolour
+
+PRESET = Preset(budget=BudgetConfig(reserve=0.02, reserve_min_seconds=2.0, hang_seconds=60.0))
+BUDGET, SHARES_END, HARD_END = 100.0, 98.0, 99.0
+"""Seconds of a run unless it says otherwise, and when by `PRESET` its shares and the run itself end."""
+
+
+@dataclass
+class Played:
+    """What a run left behind."""
+
+    crew: FakeCrew
+    record: RunRecord
+    submission: dict[str, Any]
+    seconds: float
+
+    def events(self, event: str, task: str | None = None) -> list[dict[str, Any]]:
+        return [e for e in self.record.events if e["event"] == event and task in (None, e["task"])]
+
+    def first(self, task: str) -> list[list[int]]:
+        """The first attempt at the first output."""
+        grid: list[list[int]] = self.submission[task][0]["attempt_1"]
+        return grid
+
+    def shares(self) -> list[tuple[str, float]]:
+        """Tasks in the order in which they were begun, with the seconds they were given."""
+        return [(a.task.id, -1.0 if a.seconds is None else round(a.seconds, 6)) for _, _, a in self.crew.assigned]
+
+
+def play(
+    folder: Path,
+    script: Script,
+    tasks: int | list[Task] = 4,
+    devices: tuple[str, ...] = ("cpu",),
+    budget: float | None = BUDGET,
+    segments: int | None = None,
+    preset: Preset = PRESET,
+    make_crew: Callable[[Time, Script], FakeCrew] = FakeCrew,
+    time: Time | None = None,
+) -> Played:
+    """Run a supervisor in `folder`, which must be new; fails where the submission is not valid in the end."""
+    folder.mkdir()
+    time = time or Time()
+    crew = make_crew(time, script)
+    clock = Clock(budget, source=time)
+    todo = [recolour(f"t{k}", k) for k in range(tasks)] if isinstance(tasks, int) else tasks
+    by_id = {t.id: t for t in todo}
+    book = AnswerBook(list(by_id), by_id, {}, folder / "submission.json")
+    book.create()
+    specs = [WorkerSpec(k, device, preset, None, 0) for k, device in enumerate(devices)]
+    writer = RunWriter(folder / "run", clock.elapsed)
+    plan = Plan(tuple(todo), budget, segments, tuple(todo), folder / "run")
+    with mock.patch.object(supervisor, "Crew", lambda: crew):
+        Supervisor(plan, specs, preset, book, writer, clock, Watcher(len(todo))).run()
+    book.save()
+    submission = json.loads((folder / "submission.json").read_text())
+    assert not faults(submission, by_id)
+    return Played(crew, read_run(folder / "run"), submission, time.now)
