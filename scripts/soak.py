@@ -49,7 +49,8 @@ def plan_kills(seed: int, trial: int, budget: float) -> list[Kill]:
     rng = np.random.default_rng([seed, trial])
     kind = KINDS[trial % len(KINDS)]
     n = {"worker": int(rng.integers(1, 4)), "supervisor": 0, "both": int(rng.integers(1, 3))}[kind]
-    times = sorted(rng.uniform(0.03, 0.9, n + (kind != "worker")) * budget)
+    # A worker is there to be killed when libraries are loaded, a supervisor from the first moment on.
+    times = sorted(rng.uniform(0.2 if n else 0.03, 0.9, n + (kind != "worker")) * budget)
     frozen = [float(rng.uniform(0.2, 0.15 * budget)) if rng.random() < 1 / 3 else 0.0 for _ in times]
     who = ["worker"] * n + ["supervisor"] * (kind != "worker")
     return [Kill(w, float(t), f) for w, t, f in zip(who, times, frozen, strict=True)]

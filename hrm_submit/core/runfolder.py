@@ -50,6 +50,8 @@ class _Lines:
 
     def flush(self) -> bool:
         """True when nothing waits."""
+        if not self._pending:
+            return True
         data = (self._lead + "".join(self._pending)).encode()
         try:
             with self._path.open("ab", buffering=0) as file:

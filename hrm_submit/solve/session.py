@@ -28,6 +28,8 @@ from hrm_submit.train.loop import SegmentReport, train
 
 Outputs = tuple[tuple[Candidate, ...], ...]
 
+OVERRUN = 0.02
+"""Part of its share by which the last vote may end late."""
 RISEN = 1.5
 """Training has diverged when the tokens' mean loss is this many times that of its beginning, twice in a row."""
 
@@ -157,7 +159,9 @@ class TaskSession:
     def _affordable_views(self) -> int:
         if self._segments is not None or not self._view_seconds:
             return self._preset.vote.views
-        fit = self._clock.remaining() / (1.1 * self._view_seconds * len(self._task.test))
+        # A little over the share is made good by the next plan; a vote cut short is lost for this task.
+        left = self._clock.remaining() + OVERRUN * (self._clock.budget or 0.0)
+        fit = left / (self._view_seconds * len(self._task.test))
         return max(1, min(self._preset.vote.views, int(fit)))
 
     def _vote(self, views: int) -> Generator[Alive, None, Outputs]:

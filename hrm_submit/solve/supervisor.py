@@ -73,6 +73,7 @@ class Supervisor:
         self._specs = specs
         self._false_starts: Counter[str] = Counter()
         self._latest: dict[str, Outputs] = {}
+        self._known: dict[str, int] = {}
         self._workers: dict[str, Any] = {}
         self._fault: str | None = None
         self._next_number = len(specs)
@@ -219,8 +220,9 @@ class Supervisor:
         told = {"segments": answer.segments, "votes": votes, "views": answer.views, "vote_seconds": round(answer.seconds, 4)}
         if not answer.final:
             self._run.event("candidates", answer.task, number, **told)
-            # What a training anew thinks on its way is less than what the one before it knew at its end.
-            if not assignment.restart:
+            # What a training anew thinks on its way is less than what the one before it knew when it had come further.
+            if not assignment.restart and answer.segments >= self._known.get(answer.task, 0):
+                self._known[answer.task] = answer.segments
                 self._keep(answer.task, answer.outputs, final=False)
             return
         member.assignment = None

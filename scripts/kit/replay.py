@@ -25,6 +25,7 @@ from hrm_submit.predict.vote import Candidate
 from hrm_submit.solve.answers import AnswerBook
 from hrm_submit.solve.crew import Crew, Gone, Member
 from hrm_submit.solve.messages import Answer, Assignment, Failed, Joint, Progress, Ready, WorkerSpec
+from hrm_submit.solve.session import OVERRUN
 from hrm_submit.solve.supervisor import Plan, Supervisor
 from hrm_submit.solve.watch import Watcher
 from kit.recording import Recording
@@ -136,7 +137,7 @@ class Pretended(Crew):
             if settles is not None and segments >= settles:
                 reason = "votes agree"
                 break
-        views = max(1, min(vote.views, int((share - now) / (1.1 * view)))) if view > 0 else vote.views
+        views = max(1, min(vote.views, int(((1 + OVERRUN) * share - now) / view))) if view > 0 else vote.views
         now += views * view
         says.append((now, self._answer(task, True, segments, reason, reason == "votes agree", views, views * view)))
         return says

@@ -39,6 +39,7 @@ def kept_bytes(model: ModelConfig, side: int, batch: int, dtype: torch.dtype, at
         (SMALL, 8, 4),
         (SMALL, 20, 2),
         (replace(SMALL, hidden_size=128, num_heads=4, H_layers=2, L_layers=2, expansion=3.0, puzzle_emb_ndim=128, gradient="all"), 12, 8),
+        (replace(SMALL, num_heads=16), 25, 1),  # where attention's square tables are most of it
         (SEVERAL_CYCLES, 10, 4),
         (replace(SEVERAL_CYCLES, gradient="all"), 10, 4),
         (replace(SEVERAL_CYCLES, continue_target=True), 10, 4),

@@ -135,6 +135,27 @@ def drawn(monkeypatch: pytest.MonkeyPatch, run: TaskSession) -> tuple[list[Any],
     return views[-1], [b.batch.inputs.tolist() for b in seen[:3]]
 
 
+def batch_draws(monkeypatch: pytest.MonkeyPatch, run: TaskSession) -> int:
+    """What batches would be drawn by, as a number."""
+    found: list[int] = []
+    real = session_module.task_batches
+
+    def task_batches(*args: Any) -> Iterator[CanvasBatch]:
+        found.append(int(args[5].integers(0, 2**62)))
+        return real(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session_module, "task_batches", task_batches)
+        list(run.run())
+    return found[0]
+
+
+def test_training_anew_draws_pairs_in_another_order(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
+    """Whatever its views are: a task may have eight of them, which are the same each time."""
+    draws = [batch_draws(monkeypatch, session(preset, 4, restart)) for restart in (0, 1, 2, 1)]
+    assert len(set(draws)) == 3 and draws[1] == draws[3]
+
+
 def test_training_anew_sees_other_views_and_other_batches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     preset = tiny_preset(tmp_path, '[ttt]\ncolours = "permute"\n')
     first, again, third = (drawn(monkeypatch, session(preset, 4, restart)) for restart in (0, 1, 2))
@@ -147,6 +168,7 @@ def test_training_anew_sees_other_views_and_other_batches(monkeypatch: pytest.Mo
 def test_the_first_training_draws_what_its_seed_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As it always was: seeds of the run's seed, the task and the purpose alone."""
     preset = tiny_preset(tmp_path, '[ttt]\ncolours = "permute"\n')
+    assert batch_draws(monkeypatch, session(preset, 4, seed=7)) == np.random.default_rng(task_seed(7, "t", "batches")).integers(0, 2**62)
     rng = np.random.default_rng(task_seed(7, "t", "augmentations"))
     expected = sample_augmentations(recolour("t", 3), preset.ttt.augmentations, rng, colours="permute", dihedral=True)
     views, _ = drawn(monkeypatch, session(preset, 4, 0, seed=7))

@@ -153,6 +153,9 @@ def test_nobody_waits_for_the_share_of_a_worker_that_is_long_overdue(play: Any) 
     run = play(Overdue(), tasks=6, devices=("cpu", "cpu"))
     ours = [e["t"] for e in run.events("task_final")]
     assert len(ours) == 5 and max(ours) == pytest.approx(SHARES_END)
+    third = (SHARES_END - 1) / 3
+    given = [a.seconds for _, number, a in run.crew.assigned if number == 0]
+    assert given == pytest.approx([third, third, *[third / 3] * 3]), "from a quarter of its share after its end on"
     assert run.seconds == pytest.approx(HARD_END)
 
 
