@@ -240,6 +240,8 @@ class Supervisor:
     def _keep(self, task: str, outputs: Outputs, *, final: bool) -> None:
         self._latest[task] = outputs
         self._book.put(task, outputs)
+        if final:
+            self._save()  # before the run folder says so: what is final there is in the file, whenever the run is killed
         self._record(task, outputs, final)
 
     def _record(self, task: str, outputs: Outputs, final: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hrm_submit.core.runfolder import RunWriter
 from hrm_submit.solve.messages import Assignment, Progress, WorkerSpec
 from tests.solve.fake_crew import Script, Timeline, answer
 from tests.solve.stage import SHARES_END
@@ -96,3 +98,17 @@ def test_a_disk_that_stays_full_is_not_told_at_every_tick(play: Any, disk: Any) 
     refused = disk(lambda k: k > 1)
     run = play(Script(), tasks=2)
     assert len(refused) > 10 and len(run.events("flush")) == 1
+
+
+def test_what_the_run_folder_calls_final_is_in_the_file_already(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill between the two writes must never leave a final answer that the file does not show."""
+    told, write = [], RunWriter.prediction
+
+    def checked(writer: RunWriter, task: str, output: int, final: bool, candidates: list[dict[str, Any]]) -> None:
+        shown = json.loads((writer._directory.parent / "submission.json").read_text())
+        told.append((final, shown[task][output]["attempt_1"] == candidates[0]["grid"]))
+        write(writer, task, output, final, candidates)
+
+    monkeypatch.setattr(RunWriter, "prediction", checked)
+    play(Script(), tasks=3)
+    assert [shown for final, shown in told if final] == [True] * 3
