@@ -25,7 +25,7 @@ simulate: $(READY) ## the Kaggle notebook, offline, on this machine: ARGS='--mod
 
 test: $(READY) ## lint, types, import floors and all tests
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: $(READY) ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

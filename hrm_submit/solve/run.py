@@ -134,10 +134,13 @@ def checkpoint_in_the_box(presets: str) -> Path | None:
 
 
 def resolve_preset(names: str, checkpoint: Path | None) -> Preset:
-    """The preset to run with: what `names` layers (the checkpoint's own preset, or the default one, if empty), and the
-    checkpoint's `[model]`. Raises ConfigError where a named preset asks for another model than the checkpoint has."""
+    """The preset to run with: what `names` layers, and the checkpoint's `[model]`. Where no name describes a model (a profile of a
+    device, a tuned budget), they are laid over the checkpoint's own preset, or over the default one.
+
+    Raises ConfigError where a named preset asks for another model than the checkpoint has.
+    """
     if checkpoint is None:
-        preset = load_preset(names or DEFAULT_PRESET)
+        preset = load_preset(_whole(names, DEFAULT_PRESET))
         check_model(preset.model, f"preset {names}")
         return preset
     from hrm_submit.model.weights import load_checkpoint
@@ -152,7 +155,14 @@ def resolve_preset(names: str, checkpoint: Path | None) -> Preset:
                 if key in fixed and fixed[key] != value:
                     raise ModelConflictError(f"preset {name}: [model] {key} = {value!r}, but {checkpoint} was trained with {fixed[key]!r}")
     own = loaded.meta.preset if loaded.meta.preset and all(n in preset_names() for n in loaded.meta.preset.split(",")) else DEFAULT_PRESET
-    return replace(load_preset(names or own), model=loaded.config)
+    return replace(load_preset(_whole(names, own)), model=loaded.config)
+
+
+def _whole(names: str, own: str) -> str:
+    """`names`, over `own` where none of them describes a model."""
+    if not names:
+        return own
+    return names if any("model" in tables for _, tables in read_presets(names)) else f"{own},{names}"
 
 
 def _wanted(request: SolveRequest, tasks: Any, broken: Any) -> list[str]:

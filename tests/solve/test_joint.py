@@ -111,7 +111,8 @@ def test_fixed_work_gives_the_same_file_with_one_worker_and_with_two(tmp_path: P
         files.append(json.loads(out.read_text()))
         run = events(Path(f"{out}.run"))
         told = [e for e in run if e["event"] == "progress" and e.get("phase") == "joint"]
-        assert len(told) == workers and {e["segments"] for e in told} == {round(0.4 * 8 * 3)}
+        # The second one may come when the first has finished all; it trains the same if it comes in time.
+        assert 1 <= len(told) <= workers and {e["segments"] for e in told} == {round(0.4 * 8 * 3)}
     assert files[0] == files[1]
 
 
