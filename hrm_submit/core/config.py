@@ -180,8 +180,9 @@ class BudgetConfig:
     """Least reserve: on a busy machine the exit of an interpreter that has loaded torch alone takes more than a second."""
     hang_seconds: float = 300.0
     """A worker silent for this long is taken for hung; in budgets below 50 minutes a tenth of them is, but never less than 20 s."""
-    size_power: float = 0.5
-    """Shares grow with this power of what a task's segment costs: 0 is equal seconds for all tasks, 1 equal segments."""
+    size_power: float = 0.0
+    """Shares grow with this power of what a task's segment costs: 0 is equal seconds for all tasks, 1 equal segments. Where time is
+    scarce, a second is worth more on a small task; the profiles of GPUs have 0.5. `scripts/tune_budget.py` compares."""
     pairs_power: float = 0.25
     """Shares grow with this power of a task's number of demonstration pairs."""
     restart_least: float = 0.5

@@ -36,7 +36,8 @@ def test_workers_end_together(play: Any, tasks: int, workers: int) -> None:
 
 def test_larger_tasks_come_first_and_get_more(play: Any) -> None:
     tasks = [recolour("middle", 2, side=4), recolour("large", 1, side=8), recolour("small", 0, side=2)]
-    shares = play(Script(), tasks=tasks).shares()
+    growing = replace(PRESET, budget=replace(PRESET.budget, size_power=0.5))
+    shares = play(Script(), tasks=tasks, preset=growing).shares()
     assert [task for task, _ in shares] == ["large", "middle", "small"]
     seconds = [s for _, s in shares]
     assert seconds == sorted(seconds, reverse=True) and seconds[0] > 1.5 * seconds[2]
