@@ -24,7 +24,7 @@ from hrm_submit.plan.cost import segment_work, view_work
 from hrm_submit.predict.vote import Candidate
 from hrm_submit.solve.answers import AnswerBook
 from hrm_submit.solve.crew import Crew, Gone, Member
-from hrm_submit.solve.messages import Answer, Assignment, Failed, Joint, Progress, Ready, WorkerSpec
+from hrm_submit.solve.messages import Answer, Assignment, Failed, Joined, Joint, Progress, Ready, WorkerSpec
 from hrm_submit.solve.session import OVERRUN
 from hrm_submit.solve.supervisor import Plan, Supervisor
 from hrm_submit.solve.watch import Watcher
@@ -78,7 +78,11 @@ class Pretended(Crew):
         return True
 
     def join(self, member: Member, joint: Joint, now: float) -> bool:
-        raise NotImplementedError("joint training is not played")
+        member.joins, member.heard, member.due = True, now, now + (joint.seconds or 0.0)
+        work = [segment_work(self._preset.model, canvas_side(t) ** 2, self._preset.train.batch_size) for t in joint.tasks]
+        segment = sum(map(self._recording.segment.seconds, work)) / len(work)
+        self._say(member, [(joint.seconds or 0.0, Joined(joint.path, int((joint.seconds or 0.0) / segment), 0.1, 1.0))])
+        return True
 
     def listen(self, seconds: float) -> Iterator[tuple[Member, Any]]:
         until = self.now + max(0.0, seconds)
@@ -177,7 +181,7 @@ def replay(
     specs = [WorkerSpec(number, device, preset, None, seed) for number, device in enumerate(workers)]
     watcher = Watcher(len(tasks))
     try:
-        Supervisor(Plan(tuple(tasks), budget, None), specs, preset, book, run, clock, watcher, crew).run()
+        Supervisor(Plan(tuple(tasks), budget, None, tuple(tasks), folder), specs, preset, book, run, clock, watcher, crew).run()
     finally:
         watcher.close()
     run.event("run_end", answered=len(book.answered), seconds=round(clock.elapsed(), 3), unsaved=None)
