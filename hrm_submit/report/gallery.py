@@ -47,7 +47,7 @@ class Gallery:
         task, state = str(row["task"]), str(row["state"])
         keys = {"order": number, "size": row["side"], "votes": row["votes_share"], "seconds": row["seconds"]}
         keys |= {"accuracy": row["best_cell_accuracy"], "segments": row["segments"]}
-        data = "".join(f' data-{name}="{value:.6g}"' for name, value in keys.items() if known(value))
+        data = "".join(f' data-{name}="{value:.9g}"' for name, value in keys.items() if known(value))
         flags = "" if row["answered"] else '<span class="flag">fallback answer</span>'
         if row["failures"]:
             flags += f'<span class="flag">{count(int(row["failures"]), "failure")}</span>'

@@ -259,7 +259,7 @@ def _trained(trainings: list[Training]) -> dict[str, Any]:
     points = [point for t in trainings for point in t.points]
     return {
         "trainings": len(trainings),
-        "seconds": sum(t.seconds for t in trainings),
+        "seconds": round(sum(t.seconds for t in trainings), 3),  # events tell milliseconds: no more is known
         "planned_seconds": sum(planned) if planned else None,
         "segments": sum(t.segments for t in trainings),
         "loss": points[-1].loss if points else None,
