@@ -39,7 +39,7 @@ from hrm_submit.core.clock import format_duration, parse_duration
 from hrm_submit.core.config import Preset, layer, load_preset
 from hrm_submit.core.device import cpu_count
 from hrm_submit.core.errors import ConfigError, DataError, UserError
-from hrm_submit.core.runfolder import RunRecord
+from hrm_submit.core.runfolder import RunRecord, read_run
 from hrm_submit.plan.memory import training_bytes, workers_that_fit
 from hrm_submit.solve.staff import MOST_ON_A_GPU
 
@@ -151,8 +151,6 @@ def vary(recordings: list[Recording], texts: Sequence[str]) -> list[Setting]:
 def staff(setting: Setting, tasks: list[Task], profile: str | None) -> list[str]:
     """The workers' devices: those that were recorded, or what a profile's machine would have."""
     if profile is None:
-        from hrm_submit.core.runfolder import read_run
-
         recorded = read_run(setting.recording.folders[0]).run.get("devices")
         return [str(d) for d in recorded] if recorded else ["cpu"] * cpu_count()
     device = load_preset(profile, setting.preset).device

@@ -213,9 +213,9 @@ class Supervisor:
         assignment, number = member.assignment, member.spec.number
         if assignment is None or assignment.task.id != answer.task:
             return
-        if not any(answer.outputs) and answer.final:
+        if not any(answer.outputs) and answer.final and not assignment.restart:
             # A last vote without a single grid keeps the candidates that an earlier one may have had.
-            answer = replace(answer, outputs=self._latest.get(answer.task, answer.outputs) if not assignment.restart else answer.outputs)
+            answer = replace(answer, outputs=self._latest.get(answer.task, answer.outputs))
         votes = [[c.votes for c in candidates[: self._preset.vote.keep]] for candidates in answer.outputs]
         told = {"segments": answer.segments, "votes": votes, "views": answer.views, "vote_seconds": round(answer.seconds, 4)}
         if not answer.final:

@@ -25,11 +25,21 @@ class Recording:
     preset: Preset
     segment: Speed = field(default_factory=Speed)
     view: Speed = field(default_factory=Speed)
-    start_up: float = 0.0
-    set_up: float = 0.0
+    start_ups: list[float] = field(default_factory=list)
+    set_ups: list[float] = field(default_factory=list)
     settled_after: list[int | None] = field(default_factory=list)
     outcomes: list[tuple[int, bool]] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
+
+    @property
+    def start_up(self) -> float:
+        """From the run's start until a worker is ready."""
+        return median(self.start_ups) if self.start_ups else 0.0
+
+    @property
+    def set_up(self) -> float:
+        """What a task takes besides its segments and votes."""
+        return median(self.set_ups) if self.set_ups else 0.0
 
     @property
     def curve(self) -> SolvedCurve | None:
@@ -64,11 +74,10 @@ def _read(run: RunRecord, recording: Recording, tasks: Mapping[str, Task]) -> No
     model, batch, steps = recording.preset.model, recording.preset.ttt.batch_size, recording.preset.vote.act_steps
     began: dict[int, dict[str, Any]] = {}
     spent: dict[int, list[float]] = {}
-    set_ups, ready = [recording.set_up] if recording.set_up else [], [recording.start_up] if recording.start_up else []
     for event in run.events:
         kind, task, worker = event["event"], tasks.get(str(event.get("task"))), int(event.get("worker") or 0)
         if kind == "worker_start" and event.get("ready"):
-            ready.append(float(event["t"]))
+            recording.start_ups.append(float(event["t"]))
         if task is None:
             continue
         tokens = canvas_side(task) ** 2
@@ -83,12 +92,10 @@ def _read(run: RunRecord, recording: Recording, tasks: Mapping[str, Task]) -> No
             recording.view.observe(view_work(model, tokens, steps), float(event["vote_seconds"]), views)
             spent[worker][1] += float(event["vote_seconds"])
         if kind == "task_final" and worker in began:
-            set_ups.append(max(0.0, float(event["seconds"]) - spent[worker][0] - spent[worker][1]))
+            recording.set_ups.append(max(0.0, float(event["seconds"]) - spent[worker][0] - spent[worker][1]))
             if not event.get("restart"):
                 recording.settled_after.append(int(event["segments"]) if event.get("reason") == "votes agree" else None)
             del began[worker]
-    recording.set_up = median(set_ups) if set_ups else 0.0
-    recording.start_up = median(ready) if ready else 0.0
 
 
 def _outcomes(run: RunRecord, solutions: Solutions) -> list[tuple[int, bool]]:
