@@ -15,11 +15,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from hrm_submit.core.errors import ConfigError
 
 T = TypeVar("T")
+
+VoteRule: TypeAlias = Literal["counts", "experts"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class ModelConfig:
     """Back-propagate through the last inner step only (published one-step gradient) or through all of them."""
     embedding: Literal["augmented", "shared"] = "augmented"
     """One learned row per *augmented* task (published), or one per task plus one per dihedral transform."""
+    conv_size: int = 0
+    """Side of a depthwise convolution over the grid in each block's MLP, an odd number (ConvSwiGLU, arXiv:2512.14693); 0: none."""
 
     def __post_init__(self) -> None:
         for name in ("hidden_size", "num_heads", "H_layers", "L_layers", "H_cycles", "L_cycles", "vocab_size", "seq_len", "halt_max_steps"):
@@ -62,6 +66,8 @@ class ModelConfig:
             raise ConfigError("[model] rope needs an even head width (hidden_size / num_heads)")
         if self.puzzle_emb_ndim < 0:
             raise ConfigError("[model] puzzle_emb_ndim must not be negative")
+        if self.conv_size and (self.conv_size < 0 or self.conv_size % 2 == 0):
+            raise ConfigError(f"[model] conv_size {self.conv_size} is neither 0 nor an odd number")
 
     @property
     def puzzle_emb_len(self) -> int:
@@ -161,8 +167,15 @@ class VoteConfig:
     act_steps: int = 16
     """ACT steps at inference (at most halt_max_steps)."""
     batch_size: int = 32
+    rule: VoteRule = "counts"
+    """What ranks candidates: how many views gave each (`counts`), or the product of experts, their mean log-likelihood under all
+    views (`experts`)."""
     keep: int = 10
     """Candidates kept per output in predictions.jsonl."""
+    save_raw: bool = False
+    """Keep all that the last vote of each task was made of in `raw/` of the run folder, for `scripts/compare_votes.py`: before
+    compression up to 22 kB a view and ACT step. That vote then runs all of `act_steps`, even beyond halt_max_steps, so that they can
+    be compared; the answer is taken where it would be without, but the steps take time from training."""
 
     def __post_init__(self) -> None:
         for name in ("views", "act_steps", "batch_size", "keep"):

@@ -71,7 +71,8 @@ class HRM(nn.Module):
             self.register_buffer("rope_sin", tables.sin, persistent=False)
 
         def level(layers: int) -> Level:
-            return Level([Block(width, cfg.num_heads, cfg.expansion, cfg.rms_norm_eps, attention, init) for _ in range(layers)])
+            blocks = (width, cfg.num_heads, cfg.expansion, cfg.rms_norm_eps, attention, init, cfg.conv_size)
+            return Level([Block(*blocks) for _ in range(layers)])
 
         self.H_level = level(cfg.H_layers)
         self.L_level = level(cfg.L_layers)
@@ -108,8 +109,9 @@ class HRM(nn.Module):
         """One segment.
 
         `tokens` (B, N) of any integer type; `task_rows` (B, puzzle_emb_ndim), or None where the model has no task embedding;
-        `positions` (N,) int64, each token's position id below seq_len. Returns the detached carry, logits (B, N, vocab_size)
-        in the model's `dtype`, and the Q values of halting and of continuing, (B,) float32 each.
+        `positions` (N,) int64, each token's position id below seq_len; where blocks convolve, the N tokens are a square canvas.
+        Returns the detached carry, logits (B, N, vocab_size) in the model's `dtype`, and the Q values of halting and of
+        continuing, (B,) float32 each.
         """
         cfg = self.cfg
         ids = self._position_ids(positions)
@@ -117,15 +119,16 @@ class HRM(nn.Module):
         rotary = None if cfg.pos_encodings == "learned" else Rotary(self.rope_cos[ids], self.rope_sin[ids])  # type: ignore[index]
         h_weights, l_weights = self.H_level.cast(self.dtype), self.L_level.cast(self.dtype)
         z_H, z_L = carry.z_H, carry.z_L
+        side = math.isqrt(tokens.shape[1]) if cfg.conv_size else 0
         with torch.set_grad_enabled(torch.is_grad_enabled() and cfg.gradient == "all"):
             for cycle in range(cfg.H_cycles):
                 last = cycle == cfg.H_cycles - 1
                 for _ in range(cfg.L_cycles - last):
-                    z_L = self.L_level(z_L, z_H + x, rotary, l_weights)
+                    z_L = self.L_level(z_L, z_H + x, rotary, l_weights, side)
                 if not last:
-                    z_H = self.H_level(z_H, z_L, rotary, h_weights)
-        z_L = self.L_level(z_L, z_H + x, rotary, l_weights)
-        z_H = self.H_level(z_H, z_L, rotary, h_weights)
+                    z_H = self.H_level(z_H, z_L, rotary, h_weights, side)
+        z_L = self.L_level(z_L, z_H + x, rotary, l_weights, side)
+        z_H = self.H_level(z_H, z_L, rotary, h_weights, side)
         logits = F.linear(z_H, self.lm_head.to(self.dtype))[:, cfg.puzzle_emb_len :]
         q = F.linear(z_H[:, 0], self.q_weight.to(self.dtype), self.q_bias.to(self.dtype)).float()
         return InnerCarry(z_H.detach(), z_L.detach()), logits, q[:, 0], q[:, 1]
@@ -146,3 +149,8 @@ class HRM(nn.Module):
             # The sum of two embeddings has twice the variance of one.
             x = (x + F.embedding(ids, self.positions)) * math.sqrt(0.5)
         return (x * math.sqrt(width)).to(self.dtype)
+
+
+def fresh_convolutions(cfg: ModelConfig) -> dict[str, Tensor]:
+    """The convolutions of a new model, by their names in its state: each the identity."""
+    return {name: tensor for name, tensor in HRM(cfg).state_dict().items() if name.endswith(".conv")}

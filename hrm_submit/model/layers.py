@@ -3,6 +3,8 @@
 - Parameters stay in float32; a forward casts each of them once (`Level.cast`) however often the recurrence uses it.
 - RoPE tables hold half a head's width, since both halves turn by the same angles; queries and keys are turned together.
 - Two attentions that agree to rounding: torch's fused one, and a written-out one that is faster on CPUs in bfloat16.
+- Optionally a depthwise convolution over the grid inside the MLP (ConvSwiGLU of arXiv:2512.14693, here in two dimensions), which
+  starts as the identity: it gives a cell its neighbours' values at a few percent of a block's cost.
 - Initial values are truncated at two standard deviations and have the standard deviation asked for *after* truncation.
 
 Architecture: arXiv:2506.21734 and its published code.
@@ -45,6 +47,8 @@ class BlockWeights(NamedTuple):
     out: Tensor
     gate_up: Tensor
     down: Tensor
+    conv: Tensor | None
+    """(inner, 1, K, K), one filter a channel, where the block has a convolution."""
 
 
 def truncated_normal(shape: tuple[int, ...], std: float, generator: torch.Generator | None = None) -> Tensor:
@@ -88,6 +92,16 @@ def attend(q: Tensor, k: Tensor, v: Tensor, kind: AttentionKind) -> Tensor:
     return scores.softmax(dim=-1) @ v
 
 
+def convolve(x: Tensor, filters: Tensor, side: int) -> Tensor:
+    """Depthwise convolution of the last side * side tokens of `x` (B, T, C), row by row a square grid, with `filters` (C, 1, K, K);
+    the tokens before them stay. Beyond the grid's edge everything is 0."""
+    batch, length, channels = x.shape
+    prefix = length - side * side
+    grid = x[:, prefix:].transpose(1, 2).reshape(batch, channels, side, side)
+    mixed = F.conv2d(grid, filters, padding=filters.shape[-1] // 2, groups=channels).flatten(2).transpose(1, 2)
+    return torch.cat((x[:, :prefix], mixed), dim=1)
+
+
 class Block(nn.Module):
     """Self-attention and SwiGLU, each followed by its residual sum and an RMS norm."""
 
@@ -99,6 +113,7 @@ class Block(nn.Module):
         eps: float,
         attention: AttentionKind,
         init: Initialiser = truncated_normal,
+        conv_size: int = 0,
     ) -> None:
         super().__init__()
         inner = feed_forward_width(hidden_size, expansion)
@@ -109,20 +124,25 @@ class Block(nn.Module):
         self.out = _matrix(hidden_size, hidden_size, init)
         self.gate_up = _matrix(2 * inner, hidden_size, init)
         self.down = _matrix(hidden_size, inner, init)
+        self.conv = nn.Parameter(_identity_filters(inner, conv_size)) if conv_size else None
 
     def cast(self, dtype: torch.dtype) -> BlockWeights:
         """The block's weights in `dtype`; gradients flow back to the parameters."""
-        return BlockWeights(self.qkv.to(dtype), self.out.to(dtype), self.gate_up.to(dtype), self.down.to(dtype))
+        conv = None if self.conv is None else self.conv.to(dtype)
+        return BlockWeights(self.qkv.to(dtype), self.out.to(dtype), self.gate_up.to(dtype), self.down.to(dtype), conv)
 
-    def forward(self, x: Tensor, rotary: Rotary | None, weights: BlockWeights) -> Tensor:
-        """`x` (B, T, D) through the block, with weights from `cast`."""
+    def forward(self, x: Tensor, rotary: Rotary | None, weights: BlockWeights, side: int = 0) -> Tensor:
+        """`x` (B, T, D) through the block, with weights from `cast`; the last side * side tokens are the grid, for a convolution."""
         batch, length, width = x.shape
         qkv = F.linear(x, weights.qkv).view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         qk = qkv[:2] if rotary is None else rotate(qkv[:2], rotary)
         mixed = attend(qk[0], qk[1], qkv[2], self.attention).transpose(1, 2).reshape(batch, length, width)
         x = rms_norm(x + F.linear(mixed, weights.out), self.eps)
         gate, up = F.linear(x, weights.gate_up).chunk(2, dim=-1)
-        return rms_norm(x + F.linear(F.silu(gate) * up, weights.down), self.eps)
+        inner = F.silu(gate) * up
+        if weights.conv is not None:
+            inner = convolve(inner, weights.conv, side)
+        return rms_norm(x + F.linear(inner, weights.down), self.eps)
 
 
 class Level(nn.Module):
@@ -136,13 +156,19 @@ class Level(nn.Module):
         """Weights of all blocks in `dtype`."""
         return [block.cast(dtype) for block in self.blocks]  # type: ignore[operator]
 
-    def forward(self, state: Tensor, injection: Tensor, rotary: Rotary | None, weights: list[BlockWeights]) -> Tensor:
-        """New state (B, T, D) from `state` and `injection`, both (B, T, D)."""
+    def forward(self, state: Tensor, injection: Tensor, rotary: Rotary | None, weights: list[BlockWeights], side: int = 0) -> Tensor:
+        """New state (B, T, D) from `state` and `injection`, both (B, T, D); `side` as a block takes it."""
         x = state + injection
         for block, cast_weights in zip(self.blocks, weights, strict=True):
-            x = block(x, rotary, cast_weights)
+            x = block(x, rotary, cast_weights, side)
         return x
 
 
 def _matrix(rows: int, columns: int, init: Initialiser) -> nn.Parameter:
     return nn.Parameter(init((rows, columns), columns**-0.5))
+
+
+def _identity_filters(channels: int, size: int) -> Tensor:
+    filters = torch.zeros(channels, 1, size, size)
+    filters[:, :, size // 2, size // 2] = 1.0
+    return filters

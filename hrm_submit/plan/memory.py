@@ -24,12 +24,12 @@ def training_bytes(model: ModelConfig, tokens: int, batch: int, *, element: int,
     """Peak bytes of one training segment of `batch` sequences of `tokens` cells, in numbers of `element` bytes.
 
     A block keeps its input, three projections and their turned copies, the attention's output, two sums and norms, the gated
-    values and their factors; written-out attention keeps two square tables a head besides. With the one-step gradient only the
-    last cycle's blocks keep anything.
+    values and their factors, with a convolution their grid and its result too; written-out attention keeps two square tables a
+    head besides. With the one-step gradient only the last cycle's blocks keep anything.
     """
     length, width = tokens + model.puzzle_emb_len, model.hidden_size
     inner = feed_forward_width(width, model.expansion)
-    kept = length * (element * (14 * width + 5 * inner) + 4 * 6 * width)
+    kept = length * (element * (14 * width + (5 + 3 * bool(model.conv_size)) * inner) + 4 * 6 * width)
     if not fused_attention:
         kept += 2 * element * model.num_heads * length * length
     blocks = model.L_layers + model.H_layers

@@ -17,7 +17,7 @@ import torch
 from hrm_submit.core.config import ModelConfig
 from hrm_submit.core.errors import CheckpointError, TrainError
 from hrm_submit.model.embedding import TaskEmbedding
-from hrm_submit.model.hrm import HRM
+from hrm_submit.model.hrm import HRM, fresh_convolutions
 from hrm_submit.model.parts import divide
 from hrm_submit.model.weights import Checkpoint, CheckpointMeta, load_checkpoint, save_checkpoint, save_parts, snapshot
 
@@ -68,9 +68,13 @@ class Exports:
 def load_start(path: Path, model: ModelConfig) -> Checkpoint:
     """The checkpoint that `--from` names, with its task rows where it has them.
 
-    Raises CheckpointError, and TrainError where it is of another model than the preset's.
+    Where the model has convolutions and the checkpoint has none, it gets them as they start, which changes no output. Raises
+    CheckpointError, and TrainError where it is of another model than the preset's.
     """
     checkpoint = load_checkpoint(path, rows=True)
+    if model.conv_size and not checkpoint.config.conv_size:
+        config = replace(checkpoint.config, conv_size=model.conv_size)
+        checkpoint = replace(checkpoint, config=config, state={**fresh_convolutions(config), **checkpoint.state})
     wanted = asdict(model)
     for key, value in asdict(checkpoint.config).items():
         if wanted[key] != value:

@@ -83,6 +83,7 @@ def test_tables_of_a_preset_give_the_preset_again() -> None:
         ("[model]\nhidden_size = 24\nnum_heads = 8\n", "even head width"),
         ("[model]\nH_layers = 0\n", "H_layers must be at least 1"),
         ("[model]\npuzzle_emb_ndim = -1\n", "puzzle_emb_ndim must not be negative"),
+        ("[model]\nconv_size = 2\n", "conv_size 2 is neither 0 nor an odd number"),
         ("[ttt\nlr = 1\n", "not TOML"),
     ],
 )

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hrm_submit.core.config import feed_forward_width
-from hrm_submit.model.layers import Block, attend, rms_norm, rotary_tables, rotate, truncated_normal
+from hrm_submit.model.layers import Block, attend, convolve, rms_norm, rotary_tables, rotate, truncated_normal
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -105,3 +105,29 @@ def test_a_block_treats_sequences_apart_and_tokens_together() -> None:
     after = block(x, tables, weights)
     assert torch.equal(before[0], after[0])
     assert (before[1, 0] - after[1, 0]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize(("size", "side", "prefix"), [(3, 4, 1), (5, 4, 2), (3, 1, 0)])
+def test_a_convolution_sums_over_the_neighbours_of_a_cell_and_leaves_other_tokens(size: int, side: int, prefix: int) -> None:
+    x, filters = normal(2, prefix + side * side, 3), normal(3, 1, size, size)
+    expected, reach = x.clone(), size // 2
+    for row in range(side):
+        for column in range(side):
+            total = torch.zeros(2, 3)
+            for dr in range(-reach, reach + 1):
+                for dc in range(-reach, reach + 1):
+                    if 0 <= row + dr < side and 0 <= column + dc < side:
+                        total += x[:, prefix + (row + dr) * side + column + dc] * filters[:, 0, dr + reach, dc + reach]
+            expected[:, prefix + row * side + column] = total
+    torch.testing.assert_close(convolve(x, filters, side), expected)
+
+
+def test_a_block_whose_convolution_is_as_it_started_is_the_block_without_one() -> None:
+    plain, convolving = Block(16, 2, 4.0, 1e-5, "math"), Block(16, 2, 4.0, 1e-5, "math", conv_size=3)
+    convolving.load_state_dict(plain.state_dict() | {"conv": convolving.conv})
+    x, tables = normal(2, 10, 16), rotary_tables(10, 8, 10000.0)
+    before = plain(x, tables, plain.cast(torch.float32))
+    assert torch.equal(convolving(x, tables, convolving.cast(torch.float32), side=3), before)
+    with torch.no_grad():
+        convolving.conv[:, :, 0, 1] = 0.5  # type: ignore[index]
+    assert not torch.allclose(convolving(x, tables, convolving.cast(torch.float32), side=3), before)

@@ -6,6 +6,7 @@ import math
 import signal
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from hrm_submit.arc.challenges import load_challenges
 from hrm_submit.arc.solutions import load_solutions
 from hrm_submit.core.clock import Clock
+from hrm_submit.core.config import layer
 from hrm_submit.core.errors import TrainError
 from hrm_submit.model import tensorfile
 from hrm_submit.model.hrm import HRM
@@ -105,6 +107,25 @@ def test_rows_go_on_with_their_tasks(tmp_path: Path) -> None:
     meta = export(tmp_path / "b").meta
     assert meta.steps == 10 and meta.card["from"]["steps"] == 6 and meta.card["from"]["data"] == ["little"]
     assert lines(tmp_path / "b" / "out")[0]["rate"] == pytest.approx(0.2), "a short warm-up"
+
+
+def test_weights_without_convolutions_go_on_in_a_model_that_has_them(tmp_path: Path) -> None:
+    """They start as the identity, so that nothing that was learnt is lost; from there they are trained as the rest is."""
+    go(request(tmp_path / "a"))
+    start = tmp_path / "a" / "out" / "undecayed.safetensors"
+    convolving = replace(request(tmp_path / "b", start_from=start), preset=layer(request(tmp_path).preset, {"model": {"conv_size": 3}}))
+    run = Pretraining(convolving, Ranks(), Clock())
+    plain, _ = build(load_checkpoint(start))
+    tokens, positions, row = torch.arange(16).view(1, 16) % 12, torch.arange(16), torch.ones(1, plain.cfg.puzzle_emb_ndim)
+    with torch.no_grad():
+        ours, theirs = (m(m.initial_carry(1, 16), tokens, row, positions)[1] for m in (run.trainer.model, plain))
+    torch.testing.assert_close(ours, theirs)
+    go(convolving)
+    moved = [tensor for name, tensor in export(tmp_path / "b").state.items() if name.endswith(".conv")]
+    assert moved and all((filters[:, 0, 0, 0] != 0).any() for filters in moved)
+    back = request(tmp_path / "c", start_from=tmp_path / "b" / "out" / "undecayed.safetensors")
+    with pytest.raises(TrainError, match="conv_size = 3, but the preset has 0"):
+        go(back)
 
 
 def test_what_weights_were_trained_on_stays_in_their_metadata(tmp_path: Path) -> None:
