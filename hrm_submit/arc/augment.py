@@ -94,8 +94,9 @@ def augmentation_arrays(
 def movable_colours(task: Task, rule: ColourRule) -> tuple[int, ...]:
     """Colours that a permutation may move.
 
-    `permute`: 1..9 (published); `permute_input`: the same without colours that demonstration outputs have and no input
-    (demonstration or test) has, as the rule names those by colour; `fixed`: none. Raises ValueError for another rule.
+    `permute`: 1..9 (published); `permute_input`: the same without the colours that some demonstration's output has and its own
+    input lacks: moved, one input would have several outputs, which nothing can fit; `fixed`: none. Raises ValueError for
+    another rule.
     """
     if rule == "fixed":
         return ()
@@ -103,9 +104,8 @@ def movable_colours(task: Task, rule: ColourRule) -> tuple[int, ...]:
         return tuple(range(1, N_COLOURS))
     if rule != "permute_input":
         raise ValueError(f"unknown colour rule {rule!r}")
-    in_inputs = _colours_of([pair.input for pair in task.train] + list(task.test))
-    in_outputs = _colours_of([pair.output for pair in task.train])
-    return tuple(c for c in range(1, N_COLOURS) if c in in_inputs or c not in in_outputs)
+    unforeseen = {c for pair in task.train for c in _colours_of([pair.output]) - _colours_of([pair.input])}
+    return tuple(c for c in range(1, N_COLOURS) if c not in unforeseen)
 
 
 def sample_augmentations(

@@ -106,7 +106,7 @@ class TrainConfig:
     """Decay per segment of the averaged weights that predict; 0: none."""
     dihedral: bool = True
     colours: Literal["permute", "permute_input", "fixed"] = "permute"
-    """`permute`: all but 0 (published); `permute_input`: also keeps colours that only outputs have; `fixed`: none."""
+    """`permute`: all but 0 (published); `permute_input`: also keeps colours that an output has and its own input lacks; `fixed`: none."""
     translate: bool = True
     """Random placement on the canvas where there is room (published)."""
     augmentations: int = 1000

@@ -84,13 +84,26 @@ def test_arrays_hold_one_row_an_augmentation():
 
 
 def test_movable_colours_by_rule():
-    # 5 is in an output and in no input; 7 is in an output and in a test input; 9 is nowhere
-    task = task_of([([[1, 2]], [[5, 7]])], [[[7, 0]]])
+    # the first output's 5 and 7 are not in its own input, wherever else 7 may be; 9 is nowhere
+    task = task_of([([[1, 2]], [[5, 7]]), ([[7, 2]], [[7, 2]])], [[[7, 0]]])
     assert movable_colours(task, "permute") == (1, 2, 3, 4, 5, 6, 7, 8, 9)
-    assert movable_colours(task, "permute_input") == (1, 2, 3, 4, 6, 7, 8, 9)
+    assert movable_colours(task, "permute_input") == (1, 2, 3, 4, 6, 8, 9)
     assert movable_colours(task, "fixed") == ()
     with pytest.raises(ValueError, match="unknown colour rule"):
         movable_colours(task, "some")
+
+
+@given(tasks(6), st.integers(0, 2**32 - 1))
+def test_an_input_has_one_output_under_permuted_input_colours(task, seed):
+    """A table that leaves an input as it is leaves its output as it is."""
+    rng = np.random.default_rng(seed)
+    for pair in task.train:
+        free = [c for c in movable_colours(task, "permute_input") if c not in pair.input]
+        table = np.arange(10)
+        table[free] = rng.permutation(free)
+        view = Augmentation(0, tuple(table.tolist()))
+        assert np.array_equal(view.apply(pair.input), pair.input)
+        assert np.array_equal(view.apply(pair.output), pair.output)
 
 
 @settings(max_examples=30, deadline=None)
