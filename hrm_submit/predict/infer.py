@@ -1,4 +1,4 @@
-"""ACT inference over augmented views: tokens in, grids with their confidence out."""
+"""ACT inference over augmented views: tokens in, the log-probabilities of all tokens out, or the grids that they show."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from hrm_submit.arc.augment import Augmentation
-from hrm_submit.arc.canvas import decode, encode_inputs, position_ids
+from hrm_submit.arc.canvas import encode_inputs, position_ids
 from hrm_submit.arc.task import Grid
-from hrm_submit.core.config import VoteConfig
+from hrm_submit.core.config import ModelConfig, VoteConfig
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.losses import log_stablemax_scores
+from hrm_submit.predict.scores import ViewScores, join
 from hrm_submit.predict.vote import Prediction
 
 
@@ -28,7 +29,11 @@ class ViewRequest:
     row: int
 
 
-@torch.no_grad()
+def answer_step(model: ModelConfig, vote: VoteConfig) -> int:
+    """The ACT step that answers are taken from: a model is not asked further than it was trained."""
+    return min(vote.act_steps, model.halt_max_steps)
+
+
 def predict_views(
     model: HRM, embedding: TaskEmbedding, requests: Sequence[ViewRequest], side: int, config: VoteConfig
 ) -> list[Prediction | None]:
@@ -36,10 +41,23 @@ def predict_views(
 
     Runs `act_steps` segments (at most the model's halt_max_steps) on batches of `batch_size`.
     """
+    return score_views(model, embedding, requests, side, config).predictions() if requests else []
+
+
+@torch.no_grad()
+def score_views(
+    model: HRM, embedding: TaskEmbedding, requests: Sequence[ViewRequest], side: int, config: VoteConfig, *, every_step: bool = False
+) -> ViewScores:
+    """What the model says of each of one or more requests, in batches of `batch_size`.
+
+    Runs to `answer_step` and keeps that step; with `every_step` runs all of `act_steps`, further than the model was trained if they
+    are more, and keeps each.
+    """
     model.eval()
     device = model.tokens.device
     positions = torch.from_numpy(position_ids(side)).to(device)
-    predictions: list[Prediction | None] = []
+    steps = config.act_steps if every_step else answer_step(model.cfg, config)
+    parts = []
     for start in range(0, len(requests), config.batch_size):
         part = requests[start : start + config.batch_size]
         views = [r.view for r in part]
@@ -48,26 +66,20 @@ def predict_views(
         if model.cfg.puzzle_emb_len:
             ids = torch.tensor([r.row for r in part], device=device)
             rows = embedding.lookup(ids, torch.tensor([v.dihedral for v in views], device=device))
-        tokens, confidence = _answer(model, inputs, rows, positions, config.act_steps)
-        offsets = np.array([v.offset for v in views], dtype=np.int64)
-        for grid, view, sure in zip(decode(tokens, offsets, side), views, confidence, strict=True):
-            predictions.append(None if grid is None else _prediction(grid, view, sure.reshape(side, side)))
-    return predictions
+        carry = model.initial_carry(inputs.shape[0], inputs.shape[1], inputs.device)
+        log_probs, halt = [], []
+        for step in range(1, steps + 1):
+            carry, logits, q_halt, _ = model(carry, inputs, rows, positions)
+            if every_step or step == steps:
+                log_probs.append(_log_probs(logits, model.cfg))
+                halt.append(q_halt.float().cpu().numpy())
+        parts.append(ViewScores(tuple(views), side, np.stack(log_probs, axis=1), np.stack(halt, axis=1)))
+    return join(parts)
 
 
-def _answer(model: HRM, inputs: Tensor, rows: Tensor | None, positions: Tensor, act_steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Most likely tokens (B, N) uint8 and their log-probabilities (B, N) float32 after the last ACT step."""
-    carry = model.initial_carry(inputs.shape[0], inputs.shape[1], inputs.device)
-    for _ in range(min(act_steps, model.cfg.halt_max_steps)):
-        carry, logits, _, _ = model(carry, inputs, rows, positions)
+def _log_probs(logits: Tensor, cfg: ModelConfig) -> np.ndarray:
+    """(B, N, vocabulary) float32, by the probability that the model is trained with."""
     scores = logits.float()
-    if model.cfg.loss_type == "stablemax_cross_entropy":
+    if cfg.loss_type == "stablemax_cross_entropy":
         scores = log_stablemax_scores(scores)
-    best, tokens = scores.log_softmax(-1).max(-1)
-    return tokens.to(torch.uint8).cpu().numpy(), best.cpu().numpy()
-
-
-def _prediction(grid: Grid, view: Augmentation, confidence: np.ndarray) -> Prediction:
-    row, column = view.offset
-    cells = confidence[row : row + grid.shape[0], column : column + grid.shape[1]]
-    return Prediction(view.invert(grid), float(cells.mean()))
+    return scores.log_softmax(-1).cpu().numpy()

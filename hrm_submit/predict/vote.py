@@ -1,7 +1,7 @@
 """Group equal predictions, rank them, keep two (pass@2).
 
-The rank of a grid is its number of votes; between equals, its mean confidence; between equals again, its shape and cells, so
-that the result never depends on the order in which predictions arrive.
+The rank of a grid is its number of votes, or what another rule believes instead; between equals, its mean confidence; between
+equals again, its shape and cells, so that the result never depends on the order in which predictions arrive.
 """
 
 from __future__ import annotations
@@ -28,6 +28,13 @@ class Candidate:
     grid: Grid
     votes: int
     score: float
+    belief: float | None = None
+    """Votes that a rule other than counting gives it, not always whole ones; None where it has what it counts."""
+
+    @property
+    def weight(self) -> float:
+        """What ranks it, and adds up over several votes."""
+        return self.votes if self.belief is None else self.belief
 
     @property
     def key(self) -> tuple[tuple[int, ...], bytes]:
@@ -44,11 +51,14 @@ def vote(predictions: Iterable[Prediction]) -> list[Candidate]:
     candidates = [
         Candidate(group[0].grid, len(group), math.fsum(p.log_probability for p in group) / len(group)) for group in groups.values()
     ]
-    return sorted(candidates, key=_rank)
+    return ranked(candidates)
 
 
 def pool(votes: Iterable[Iterable[Candidate]]) -> list[Candidate]:
-    """The candidates of several votes on one output as if all their predictions had been in one, best first."""
+    """The candidates of several votes on one output as if all their predictions had been in one, best first.
+
+    Beliefs add up as votes do: each vote has as many to give as it had views, and none for a candidate that is not its own.
+    """
     groups: dict[tuple[tuple[int, ...], bytes], list[Candidate]] = {}
     for candidates in votes:
         for candidate in candidates:
@@ -56,8 +66,15 @@ def pool(votes: Iterable[Iterable[Candidate]]) -> list[Candidate]:
     pooled = []
     for group in groups.values():
         n = sum(c.votes for c in group)
-        pooled.append(Candidate(group[0].grid, n, math.fsum(c.votes * c.score for c in group) / n))
-    return sorted(pooled, key=_rank)
+        score = math.fsum(c.votes * c.score for c in group) / n
+        counted = all(c.belief is None for c in group)
+        pooled.append(Candidate(group[0].grid, n, score, None if counted else math.fsum(c.weight for c in group)))
+    return ranked(pooled)
+
+
+def ranked(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Best first: by weight, votes, score, then shape and cells."""
+    return sorted(candidates, key=_rank)
 
 
 def two_attempts(candidates: Iterable[Candidate], fallback: tuple[Grid, Grid]) -> tuple[Grid, Grid]:
@@ -71,8 +88,8 @@ def two_attempts(candidates: Iterable[Candidate], fallback: tuple[Grid, Grid]) -
     return grids[0], grids[1]
 
 
-def _rank(candidate: Candidate) -> tuple[float, float, tuple[tuple[int, ...], bytes]]:
-    return -candidate.votes, -candidate.score, candidate.key
+def _rank(candidate: Candidate) -> tuple[float, int, float, tuple[tuple[int, ...], bytes]]:
+    return -candidate.weight, -candidate.votes, -candidate.score, candidate.key
 
 
 def _same(a: Grid, b: Grid) -> bool:

@@ -13,8 +13,8 @@ from hrm_submit.predict.vote import Candidate
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """How a worker is set up: its number, its device (`"cpu"`, `"cuda:0"`), the weights it starts tasks from, the run's seed, and the
-    cells of the largest canvas that it may get."""
+    """How a worker is set up: its number, its device (`"cpu"`, `"cuda:0"`), the weights it starts tasks from, the run's seed, the
+    cells of the largest canvas that it may get, and the folder for raw predictions where they are to be kept."""
 
     number: int
     device: str
@@ -22,6 +22,7 @@ class WorkerSpec:
     checkpoint: Path | None
     seed: int
     tokens: int = 900
+    raw: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from hrm_submit.core.config import Preset, load_preset, preset_names, read_prese
 from hrm_submit.core.device import list_devices
 from hrm_submit.core.errors import ModelConflictError, SolveError
 from hrm_submit.core.runfolder import RunWriter, read_run
+from hrm_submit.predict.raw import RAW
 from hrm_submit.solve.answers import AnswerBook
 from hrm_submit.solve.watch import Watcher
 
@@ -104,6 +105,8 @@ def solve(request: SolveRequest, clock: Clock) -> SolveSummary:
 
     devices = list_devices(request.devices)
     specs, preset = worker_specs(devices, preset, request.checkpoint, request.seed, todo, request.segments is not None)
+    if preset.vote.save_raw:
+        specs = [replace(spec, raw=request.run_dir / RAW) for spec in specs]
     run.describe({**_describe(request, preset, digest), "devices": [s.device for s in specs]})
     run.event("run_start", budget=request.budget, tasks=len(tasks), broken=sorted(broken), resumed=len(finished))
     run.event("plan", todo=[t.id for t in todo], workers=len(specs), devices=[s.device for s in specs])

@@ -20,8 +20,11 @@ from hrm_submit.core.clock import Clock
 from hrm_submit.core.config import Preset
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
-from hrm_submit.predict.infer import ViewRequest, predict_views
-from hrm_submit.predict.vote import Candidate, vote
+from hrm_submit.predict.infer import ViewRequest, answer_step, score_views
+from hrm_submit.predict.rank import rank
+from hrm_submit.predict.raw import RawVote
+from hrm_submit.predict.scores import join
+from hrm_submit.predict.vote import Candidate
 from hrm_submit.solve.messages import Alive, Answer, Progress
 from hrm_submit.train.batches import task_batches
 from hrm_submit.train.loop import SegmentReport, train
@@ -63,7 +66,7 @@ class TaskSession:
     ) -> None:
         self._model, self._embedding, self._task, self._preset = model, embedding, task, preset
         self._clock, self._segments = clock, segments
-        self._seed, self._again = seed, f"/{restart}" if restart else ""
+        self._seed, self._restart, self._again = seed, restart, f"/{restart}" if restart else ""
         self._side = canvas_side(task)
         rng = np.random.default_rng(task_seed(seed, task.id, "augmentations" + self._again))
         ttt = preset.ttt
@@ -74,9 +77,13 @@ class TaskSession:
         self._first_loss: float | None = None
         self._risen = 0
         self._voted = (0, 0.0)
+        self._answer_step = answer_step(model.cfg, preset.vote)
+        # A vote that is kept runs further than those on the way, which its time is reckoned from.
+        self._stretch = preset.vote.act_steps / self._answer_step if preset.vote.save_raw else 1.0
 
-    def run(self) -> Iterator[Alive | Progress | Answer]:
-        """Yields signs of life, progress and answers; the last item is an Answer with `final` set. The caller may stop at any yield.
+    def run(self) -> Iterator[Alive | Progress | Answer | RawVote]:
+        """Yields signs of life, progress and answers; the last item is an Answer with `final` set, before which comes what its vote was
+        made of where that is to be kept. The caller may stop at any yield.
 
         Raises DivergedError.
         """
@@ -114,7 +121,7 @@ class TaskSession:
             # The share went before any vote: one view is an answer already, and tells how many more there is time for.
             outputs = yield from self._vote(1)
             yield self._answer(outputs, done, "on the way", exact)
-        outputs = yield from self._vote(self._affordable_views())
+        outputs = yield from self._vote(self._affordable_views(), keep=self._preset.vote.save_raw)
         yield self._answer(outputs, done, reason, exact, final=True)
 
     def _check(self, loss: float) -> None:
@@ -154,30 +161,38 @@ class TaskSession:
         n = min(self._preset.vote.views, len(self._views)) * len(self._task.test)
         share = self._clock.budget or 0.0
         # Before the first vote is measured a tenth of the share stands for it; it never takes more than a third.
-        return min(share / 3, 1.5 * (n * self._view_seconds + self._segment_seconds) if self._view_seconds else share / 10)
+        last = n * self._view_seconds * self._stretch
+        return min(share / 3, 1.5 * (last + self._segment_seconds) if self._view_seconds else share / 10)
 
     def _affordable_views(self) -> int:
         if self._segments is not None or not self._view_seconds:
             return self._preset.vote.views
         # A little over the share is made good by the next plan; a vote cut short is lost for this task.
         left = self._clock.remaining() + OVERRUN * (self._clock.budget or 0.0)
-        fit = left / (self._view_seconds * len(self._task.test))
+        fit = left / (self._view_seconds * self._stretch * len(self._task.test))
         return max(1, min(self._preset.vote.views, int(fit)))
 
-    def _vote(self, views: int) -> Generator[Alive, None, Outputs]:
+    def _vote(self, views: int, *, keep: bool = False) -> Generator[Alive | RawVote, None, Outputs]:
         """Candidates of each test output from `views` views, the plain one first and the dihedral ones in turn."""
         chosen = spread_views(self._views, views)
         requests = [ViewRequest(grid, self._views[v], self._rows[v]) for grid in self._task.test for v in chosen]
-        before, predictions, size = self._clock.elapsed(), [], self._preset.vote.batch_size
-        for start in range(0, len(requests), size):
+        before, parts, config = self._clock.elapsed(), [], self._preset.vote
+        for start in range(0, len(requests), config.batch_size):
             yield Alive(self._task.id)
-            predictions += predict_views(self._model, self._embedding, requests[start : start + size], self._side, self._preset.vote)
+            part = requests[start : start + config.batch_size]
+            parts.append(score_views(self._model, self._embedding, part, self._side, config, every_step=keep))
         self._model.train()
+        scores = join(parts)
+        answered = scores.until(self._answer_step) if keep else scores
+        n = len(chosen)
+        outputs = tuple(tuple(rank(answered.only(slice(k * n, (k + 1) * n)), config.rule)) for k in range(len(self._task.test)))
         seconds = self._clock.elapsed() - before
         self._view_seconds, self._vote_seconds = seconds / len(requests), self._vote_seconds + seconds
-        self._voted = (len(chosen), seconds)
-        n = len(chosen)
-        return tuple(tuple(vote(p for p in predictions[k * n : (k + 1) * n] if p is not None)) for k in range(len(self._task.test)))
+        self._voted = (n, seconds)
+        if keep:
+            of_output = np.repeat(np.arange(len(self._task.test), dtype=np.uint16), n)
+            yield RawVote(self._task.id, self._restart, self._answer_step, of_output, scores)
+        return outputs
 
     def _answer(self, outputs: Outputs, segments: int, reason: str, exact: float, *, final: bool = False) -> Answer:
         views, seconds = self._voted

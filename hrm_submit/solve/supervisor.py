@@ -286,7 +286,7 @@ class Supervisor:
         else:
             specs = [spec]
         for new in specs:
-            self._start(replace(new, number=self._number()))
+            self._start(replace(new, number=self._number(), raw=spec.raw))
 
     def _check_hangs(self) -> None:
         now = self._clock.elapsed()

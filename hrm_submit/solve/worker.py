@@ -26,6 +26,7 @@ from hrm_submit.core.device import Runtime, out_of_memory, runtime_for
 from hrm_submit.model.compiled import compile_blocks
 from hrm_submit.model.weights import Checkpoint, build, load_checkpoint
 from hrm_submit.plan.memory import batch_that_fits
+from hrm_submit.predict.raw import RawVote, save_raw
 from hrm_submit.solve.joint import train_together
 from hrm_submit.solve.messages import Alive, Answer, Assignment, Failed, Joined, Joint, Progress, Ready, Restarted, WorkerSpec
 from hrm_submit.solve.session import DivergedError, TaskSession, n_rows, with_batch, with_rate
@@ -80,7 +81,16 @@ class Worker:
         for _ in self.solve(Assignment(Task("warm-up", (Pair(cell, cell),), (cell,)), None, 1)):
             pass
 
-    def solve(self, assignment: Assignment) -> Iterator[Alive | Progress | Answer | Restarted]:
+    def keep(self, raw: RawVote) -> None:
+        """Write down what a last vote was made of, where the run has a folder for it; a disk that refuses costs only this file."""
+        if self.spec.raw is None:
+            return
+        try:
+            save_raw(self.spec.raw, raw)
+        except (OSError, MemoryError) as error:
+            log.warning("task %s: its raw predictions are not kept: %s", raw.task, one_line(error))
+
+    def solve(self, assignment: Assignment) -> Iterator[Alive | Progress | Answer | Restarted | RawVote]:
         """What the session of a task yields. It starts anew, in the time left, with half the batch where memory runs out and at a
         third of the rates where training diverges; where that does not help either, the votes until then are the answer."""
         clock, preset, task = Clock(assignment.seconds), self.spec.preset, assignment.task.id
@@ -109,7 +119,7 @@ class Worker:
             if self.spec.device != "cpu":
                 torch.cuda.empty_cache()
 
-    def _attempt(self, assignment: Assignment, clock: Clock, preset: Preset) -> Iterator[Alive | Progress | Answer]:
+    def _attempt(self, assignment: Assignment, clock: Clock, preset: Preset) -> Iterator[Alive | Progress | Answer | RawVote]:
         for module, state in zip((self._model, self._embedding), self._start, strict=True):
             module.load_state_dict(state)
         if self._source and self._source.tables.rows is not None and assignment.task.id in self._source.meta.row_ids:
@@ -165,6 +175,9 @@ def _serve(connection: Connection, worker: Worker, messages: Iterator[Any], task
     clock, told, hang_seconds = Clock(), 0.0, worker.spec.preset.budget.hang_seconds
     try:
         for message in messages:
+            if isinstance(message, RawVote):
+                worker.keep(message)
+                continue
             if isinstance(message, Alive) and clock.elapsed() - told < min(SIGN_OF_LIFE_SECONDS, hang_seconds / 10):
                 continue
             connection.send(message)

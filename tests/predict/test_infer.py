@@ -16,7 +16,7 @@ from hrm_submit.core.config import ModelConfig, VoteConfig
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import InnerCarry
 from hrm_submit.model.weights import build
-from hrm_submit.predict.infer import ViewRequest, predict_views
+from hrm_submit.predict.infer import ViewRequest, answer_step, predict_views, score_views
 
 CFG = ModelConfig(
     hidden_size=16, num_heads=2, H_layers=1, L_layers=1, H_cycles=1, L_cycles=1, puzzle_emb_ndim=16, halt_max_steps=3, embedding="shared"
@@ -78,6 +78,24 @@ def test_batches_and_act_steps_are_as_asked() -> None:
     model = Copier()
     predict_views(model, TaskEmbedding(CFG, 1), requests[:1], 2, VoteConfig(act_steps=16))  # type: ignore[arg-type]
     assert len(model.calls) == CFG.halt_max_steps, "a model is never run longer than it was trained to"
+
+
+def test_every_act_step_is_kept_where_asked_even_beyond_those_trained() -> None:
+    """The stand-in gives the same at every step, a real model does not: both are asked."""
+    requests, config = [ViewRequest(make_grid([[k]]), IDENTITY, 0) for k in range(3)], VoteConfig(batch_size=2, act_steps=5)
+    model = Copier()
+    scores = score_views(model, TaskEmbedding(CFG, 1), requests, 2, config, every_step=True)  # type: ignore[arg-type]
+    assert len(model.calls) == 2 * 5 and scores.log_probs.shape == (3, 5, 4, 12) and scores.q_halt.shape == (3, 5)
+    assert answer_step(CFG, config) == 3 and answer_step(CFG, VoteConfig(act_steps=2)) == 2
+    real, embedding = build(CFG, seed=1)
+    every = score_views(real, embedding, requests, 2, config, every_step=True)
+    np.testing.assert_allclose(np.exp(every.log_probs).sum(-1), 1.0, rtol=1e-5)
+    assert not np.allclose(every.log_probs[:, 0], every.log_probs[:, 4]), "thinking on changes what it says"
+    for step in (1, 2, 3):
+        only = score_views(real, embedding, requests, 2, VoteConfig(act_steps=step))
+        assert only.steps == 1
+        np.testing.assert_allclose(only.log_probs, every.log_probs[:, step - 1 : step], atol=1e-5)
+        np.testing.assert_allclose(only.q_halt, every.q_halt[:, step - 1 : step], atol=1e-5)
 
 
 def test_each_view_is_shown_with_its_own_row_and_the_crop_keeps_its_position_ids() -> None:

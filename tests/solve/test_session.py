@@ -17,10 +17,14 @@ from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.config import Preset
 from hrm_submit.model.weights import build
-from hrm_submit.predict.vote import Candidate, Prediction
+from hrm_submit.predict.experts import likelihoods
+from hrm_submit.predict.raw import RawVote
+from hrm_submit.predict.scores import ViewScores
+from hrm_submit.predict.vote import Candidate, vote
 from hrm_submit.solve import session as session_module
 from hrm_submit.solve.messages import Alive, Answer, Progress
 from hrm_submit.solve.session import TaskSession, n_rows, spread_views, task_seed, with_batch
+from tests.predict.lab import showing
 from tests.solve.fake_crew import Time
 from tests.solve.lab import recolour, recoloured, tiny_preset
 
@@ -119,14 +123,14 @@ class SlowModel:
                 time.now += segment
                 yield replace(first, segment=number)
 
-        def predict(model: Any, embedding: Any, requests: Any, *args: Any) -> list[Prediction | None]:
+        def predict(model: Any, embedding: Any, requests: Any, side: int, *args: Any, **options: Any) -> ViewScores:
             start = time.now
             time.now += view * len(requests)
             self.votes.append((start, len(requests), time.now))
-            return [None] * len(requests)
+            return showing([None] * len(requests), [r.view for r in requests], side)
 
         monkeypatch.setattr(session_module, "train", train)
-        monkeypatch.setattr(session_module, "predict_views", predict)
+        monkeypatch.setattr(session_module, "score_views", predict)
 
 
 def timed(preset: Preset, task: Task, share: float, time: Time) -> list[Progress | Answer]:
@@ -163,11 +167,12 @@ def test_agreement_over_several_votes_ends_a_task_early_but_a_fit_alone_does_not
         votes = iter(answers)
         last = [answers[-1]]
 
-        def predict(model: Any, embedding: Any, requests: Any, *args: Any) -> list[Prediction | None]:
+        def predict(model: Any, embedding: Any, requests: Any, side: int, *args: Any, **options: Any) -> ViewScores:
             last[0] = next(votes, last[0])
-            return [Prediction(make_grid([[last[0][k % len(last[0])]]]), -0.1) for k in range(len(requests))]
+            grids = [make_grid([[last[0][k % len(last[0])]]]) for k in range(len(requests))]
+            return showing(grids, [r.view for r in requests], side)
 
-        monkeypatch.setattr(session_module, "predict_views", predict)
+        monkeypatch.setattr(session_module, "score_views", predict)
         messages = fixed(demanding, recolour("t", 0), 40)
         final = messages[-1]
         assert isinstance(final, Answer)
@@ -201,11 +206,11 @@ def test_views_are_spread_over_the_transforms() -> None:
 def test_the_plain_view_is_always_asked(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
     asked: list[list[Augmentation]] = []
 
-    def predict(model: Any, embedding: Any, requests: Any, *args: Any) -> list[Prediction | None]:
+    def predict(model: Any, embedding: Any, requests: Any, side: int, *args: Any, **options: Any) -> ViewScores:
         asked.append([r.view for r in requests])
-        return [None] * len(requests)
+        return showing([None] * len(requests), asked[-1], side)
 
-    monkeypatch.setattr(session_module, "predict_views", predict)
+    monkeypatch.setattr(session_module, "score_views", predict)
     fixed(preset, recolour("t", 0), 10)
     assert asked and all(views[0] == Augmentation() for views in asked)
     assert [len(views) for views in asked][-1] == 8
@@ -254,6 +259,74 @@ def test_seconds_of_training_are_told_without_those_of_votes(monkeypatch: pytest
     SlowModel(monkeypatch, time, 0.5, 0.25)
     progress = [m for m in timed(preset, recolour("t", 0), 40.0, time) if isinstance(m, Progress)]
     assert len(progress) > 5 and [m.seconds for m in progress] == pytest.approx([0.5 * m.segments for m in progress])
+
+
+def raw_votes(preset: Preset, task: Task, segments: int, restart: int = 0) -> tuple[list[RawVote], Answer]:
+    model, embedding = build(preset.model, n_rows=n_rows(preset), seed=0)
+    said = list(TaskSession(model, embedding, task, preset, 0, Clock(), segments, restart).run())
+    final = said[-1]
+    assert isinstance(final, Answer)
+    return [m for m in said if isinstance(m, RawVote)], final
+
+
+def with_vote(preset: Preset, **changed: Any) -> Preset:
+    return replace(preset, vote=replace(preset.vote, **changed))
+
+
+def test_what_the_last_vote_was_made_of_is_told_where_asked(preset: Preset) -> None:
+    """All of it, and further ACT steps than the model was trained for; but the answer is the same as without."""
+    task = recolour("t", 1, outputs=2)
+    none, plain_answer = raw_votes(with_vote(preset, act_steps=3), task, 8)
+    (raw,), answer = raw_votes(with_vote(preset, act_steps=3, save_raw=True), task, 8)
+    assert none == [] and without_arrays([answer]) == without_arrays([plain_answer])
+    assert (raw.task, raw.restart, raw.answer_step) == ("t", 0, 1), "the model was trained for one step"
+    assert raw.scores.log_probs.shape == (16, 3, 9, 12) and raw.output.tolist() == [0] * 8 + [1] * 8
+    for k, candidates in enumerate(answer.outputs):
+        recount = vote(p for p in raw.of_output(k).until(raw.answer_step).predictions() if p)
+        assert [(c.key, c.votes, c.score) for c in recount] == [(c.key, c.votes, c.score) for c in candidates]
+    (anew,), _ = raw_votes(with_vote(preset, save_raw=True), task, 2, restart=2)
+    assert anew.restart == 2 and anew.scores.steps == 1
+
+
+def test_time_is_kept_for_the_steps_of_a_vote_that_is_told(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
+    """Votes on the way run one step, the last one four times as many."""
+    time = Time()
+    slow = SlowModel(monkeypatch, time, 0.5, 0.25)
+    stretched = session_module.score_views
+
+    def scored(*args: Any, every_step: bool) -> Any:
+        time.now += 3 * 0.25 * len(args[2]) if every_step else 0.0
+        return replace(
+            stretched(*args),
+            log_probs=np.zeros((len(args[2]), 4 if every_step else 1, args[3] ** 2, 12)),
+            q_halt=np.zeros((len(args[2]), 4)),
+        )
+
+    monkeypatch.setattr(session_module, "score_views", scored)
+    timed(with_vote(preset, save_raw=True, act_steps=4), recolour("t", 0), 60.0, time)
+    assert slow.votes[-1][1] == 8, "no view was left out"
+    assert 50.0 < time.now <= 60.0 + 0.5
+
+
+def test_product_of_experts_ranks_every_vote(preset: Preset) -> None:
+    task = recolour("t", 1, outputs=2)
+    model, embedding = build(preset.model, n_rows=n_rows(preset), seed=0)
+    by_experts = with_vote(preset, rule="experts", save_raw=True)
+    said = list(TaskSession(model, embedding, task, by_experts, 0, Clock(), 8).run())
+    (raw,), answers = [m for m in said if isinstance(m, RawVote)], [m for m in said if isinstance(m, Answer)]
+    assert len(answers) > 1 and answers[-1].final
+    for answer in answers:
+        for candidates in answer.outputs:
+            beliefs = [c.belief for c in candidates]
+            assert None not in beliefs and beliefs == sorted(beliefs, reverse=True)  # type: ignore[type-var]
+            assert sum(b or 0.0 for b in beliefs) == pytest.approx(sum(c.votes for c in candidates))
+    for k, candidates in enumerate(answers[-1].outputs):
+        found = likelihoods(raw.of_output(k), [c.grid for c in candidates]).log_probs.mean(axis=0)
+        assert len(found) > 1 and list(found) == sorted(found, reverse=True)
+    counted = fixed(preset, task, 8)[-1]
+    assert isinstance(counted, Answer)
+    assert [{c.key: c.votes for c in o} for o in counted.outputs] == [{c.key: c.votes for c in o} for o in answers[-1].outputs]
+    assert [[c.key for c in o] for o in counted.outputs] != [[c.key for c in o] for o in answers[-1].outputs]
 
 
 def test_evaluations_are_an_even_distance_apart(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:

@@ -16,10 +16,12 @@ from hrm_submit.core.clock import Clock
 from hrm_submit.core.config import Preset
 from hrm_submit.model.losses import Metrics
 from hrm_submit.model.weights import build
+from hrm_submit.predict.scores import ViewScores
 from hrm_submit.solve import session as session_module
 from hrm_submit.solve.messages import Progress
 from hrm_submit.solve.session import DivergedError, TaskSession, n_rows, task_seed, with_rate
 from hrm_submit.train.loop import CanvasBatch, SegmentReport
+from tests.predict.lab import showing
 from tests.solve.lab import recolour, tiny_preset
 
 
@@ -124,13 +126,13 @@ def drawn(monkeypatch: pytest.MonkeyPatch, run: TaskSession) -> tuple[list[Any],
 
         return real_train(model, embedding, kept(), *args, **options)
 
-    def predict(model: Any, embedding: Any, requests: Any, *args: Any) -> list[None]:
+    def predict(model: Any, embedding: Any, requests: Any, side: int, *args: Any, **options: Any) -> ViewScores:
         views.append([r.view for r in requests])
-        return [None] * len(requests)
+        return showing([None] * len(requests), views[-1], side)
 
     with monkeypatch.context() as patch:
         patch.setattr(session_module, "train", train)
-        patch.setattr(session_module, "predict_views", predict)
+        patch.setattr(session_module, "score_views", predict)
         list(run.run())
     return views[-1], [b.batch.inputs.tolist() for b in seen[:3]]
 

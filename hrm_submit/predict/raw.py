@@ -1,0 +1,119 @@
+"""Raw predictions on disk: all that a rule of voting could need, of the last vote of one task's training, in one file.
+
+`TASK.npz` in the folder `raw` of a run folder, or `TASK.restartK.npz` of the K-th training anew; a task id that makes no good file
+name is replaced by its hash. A compressed numpy archive without pickled objects; n views (of all test outputs), T ACT steps,
+N = side * side canvas cells, row by row:
+
+| array | shape, type | |
+|---|---|---|
+| `format` | int | 1 |
+| `task` | str | its id |
+| `restart` | int | 0, or K |
+| `answer_step` | int | the step, 1..T, whose predictions were the run's answer |
+| `side` | int | of the canvas |
+| `output` | (n,) uint16 | number of the test output |
+| `dihedral`, `colours`, `offset` | (n,), (n, 10), (n, 2) uint8 | the view, as `arc.augment.Augmentation` has it |
+| `log_probs` | (n, T, N, vocabulary) float16 | natural logarithms; tokens are PAD, EOS, then the ten colours as the view shows them |
+| `q_halt` | (n, T) float32 | the halt value, a logit |
+
+float16 keeps three digits: two tokens that differ less count as equal, and the lower one is taken.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zipfile
+import zlib
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hrm_submit.arc.augment import Augmentation, augmentation_arrays
+from hrm_submit.core.errors import DataError
+from hrm_submit.core.files import write_atomic
+from hrm_submit.predict.scores import ViewScores
+
+RAW = "raw"
+"""Name of the folder within a run folder."""
+FORMAT = 1
+LEAST = -6e4
+"""A log-probability below is stored as this: float16 has no lower ones."""
+
+
+@dataclass(frozen=True, eq=False)
+class RawVote:
+    """The last vote of one training of a task. `output` (n,) says which test output each view is of."""
+
+    task: str
+    restart: int
+    answer_step: int
+    output: npt.NDArray[np.integer]
+    scores: ViewScores
+
+    def of_output(self, k: int) -> ViewScores:
+        """The views of test output `k`, in the order in which they were asked for."""
+        here = np.flatnonzero(self.output == k)
+        return ViewScores(
+            tuple(self.scores.views[i] for i in here), self.scores.side, self.scores.log_probs[here], self.scores.q_halt[here]
+        )
+
+
+def save_raw(folder: Path, raw: RawVote) -> Path:
+    """Write the file of `raw` in `folder`, which is made, in one piece; returns its path. Raises OSError."""
+    name = raw.task if re.fullmatch(r"\w[\w-]{0,99}", raw.task, re.ASCII) else hashlib.sha256(raw.task.encode()).hexdigest()[:32]
+    path = folder / (f"{name}.restart{raw.restart}.npz" if raw.restart else f"{name}.npz")
+    transforms, colours, offsets = augmentation_arrays(raw.scores.views)
+    buffer = BytesIO()
+    np.savez_compressed(
+        buffer,
+        format=FORMAT,
+        task=raw.task,
+        restart=raw.restart,
+        answer_step=raw.answer_step,
+        side=raw.scores.side,
+        output=raw.output,
+        dihedral=transforms,
+        colours=colours,
+        offset=offsets.astype(np.uint8),
+        log_probs=np.maximum(raw.scores.log_probs, LEAST).astype(np.float16),
+        q_halt=raw.scores.q_halt.astype(np.float32),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, buffer.getvalue())
+    return path
+
+
+def load_raw(path: Path) -> RawVote:
+    """Read what `save_raw` wrote. Raises DataError where the file is damaged or no such file."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return _parse({name: archive[name] for name in archive.files})
+    except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        fault = f"lacks {error}" if isinstance(error, KeyError) else str(error).split("\n", 1)[0] or type(error).__name__
+        raise DataError(f"{path}: no raw predictions: {fault}") from None
+
+
+def _parse(arrays: dict[str, npt.NDArray[Any]]) -> RawVote:
+    if int(arrays["format"]) != FORMAT:
+        raise ValueError(f"format {arrays['format']} is not {FORMAT}")
+    side, log_probs, q_halt, output = int(arrays["side"]), arrays["log_probs"], arrays["q_halt"], arrays["output"]
+    views = tuple(
+        Augmentation(int(transform), tuple(colours.tolist()), (int(offset[0]), int(offset[1])))
+        for transform, colours, offset in zip(arrays["dihedral"], arrays["colours"], arrays["offset"], strict=True)
+    )
+    n, steps, cells, _ = log_probs.shape
+    if not n or len(views) != n or output.shape != (n,) or q_halt.shape != (n, steps) or cells != side * side:
+        raise ValueError("its arrays do not belong together")
+    if any(max(v.offset) >= side for v in views):
+        raise ValueError("a view lies outside its canvas")
+    raw = RawVote(
+        str(arrays["task"]), int(arrays["restart"]), int(arrays["answer_step"]), output, ViewScores(views, side, log_probs, q_halt)
+    )
+    if not 1 <= raw.answer_step <= steps:
+        raise ValueError(f"answer_step {raw.answer_step} is not within 1..{steps}")
+    return raw

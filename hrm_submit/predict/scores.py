@@ -1,0 +1,83 @@
+"""What a model says of augmented views: the log-probability of every token of every canvas cell, and the halt values.
+
+Notable: plain numpy. Inference makes these and every rule of voting works on them, in the session that made them or long after
+from a file. Nothing here is un-augmented yet, as a rule may score a grid on the canvases that the views really had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from hrm_submit.arc.augment import Augmentation
+from hrm_submit.arc.canvas import decode
+from hrm_submit.predict.vote import Prediction
+
+Floats: TypeAlias = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True, eq=False)
+class ViewScores:
+    """`n` views on canvases of N = side * side cells, after each of T ACT steps that were kept (the last one at least)."""
+
+    views: tuple[Augmentation, ...]
+    side: int
+    log_probs: Floats
+    """Natural logarithms of the tokens' probabilities, (n, T, N, vocabulary)."""
+    q_halt: Floats
+    """The halt value (a logit) of each view and step, (n, T)."""
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return self.q_halt.shape[1]
+
+    @property
+    def last(self) -> npt.NDArray[np.float32]:
+        """Log-probabilities after the last step, (n, N, vocabulary)."""
+        return self.log_probs[:, -1].astype(np.float32, copy=False)
+
+    def only(self, views: slice) -> ViewScores:
+        """The scores of some of the views."""
+        return ViewScores(self.views[views], self.side, self.log_probs[views], self.q_halt[views])
+
+    def until(self, step: int) -> ViewScores:
+        """As if only the first `step` of the T steps had been run. Raises ValueError unless 1 <= step <= T."""
+        if not 1 <= step <= self.steps:
+            raise ValueError(f"step {step} is not within 1..{self.steps}")
+        return replace(self, log_probs=self.log_probs[:, :step], q_halt=self.q_halt[:, :step])
+
+    def predictions(self) -> list[Prediction | None]:
+        """The un-augmented grid that each view shows after the last step; None where it shows none."""
+        last = self.last
+        tokens, sure = last.argmax(-1), last.max(-1).reshape(-1, self.side, self.side)
+        offsets = np.array([v.offset for v in self.views], dtype=np.int64).reshape(-1, 2)
+        predictions: list[Prediction | None] = []
+        for grid, view, cells in zip(decode(tokens, offsets, self.side), self.views, sure, strict=True):
+            if grid is None:
+                predictions.append(None)
+                continue
+            (row, column), (rows, columns) = view.offset, grid.shape
+            confidence = cells[row : row + rows, column : column + columns].mean()
+            predictions.append(Prediction(view.invert(grid), float(confidence)))
+        return predictions
+
+
+def join(parts: Sequence[ViewScores]) -> ViewScores:
+    """The views of all `parts` (at least one), which have the same canvas and as many steps. Raises ValueError where they have not."""
+    first = parts[0]
+    if any(p.side != first.side or p.steps != first.steps for p in parts):
+        raise ValueError("views on canvases of several sides, or after different ACT steps")
+    return ViewScores(
+        tuple(v for p in parts for v in p.views),
+        first.side,
+        np.concatenate([p.log_probs for p in parts]),
+        np.concatenate([p.q_halt for p in parts]),
+    )

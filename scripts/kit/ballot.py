@@ -1,0 +1,151 @@
+"""All that the views of one test output say, with what several rules of voting derive from it, each derived once.
+
+Notable: log-probabilities are un-augmented here, which lets grids be made that no view gave: the likeliest colour of each cell.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from hrm_submit.arc.augment import Augmentation, dihedral, inverse_dihedral
+from hrm_submit.arc.canvas import FIRST_COLOUR
+from hrm_submit.arc.task import N_COLOURS, Grid, make_grid
+from hrm_submit.predict.experts import Likelihoods, likelihoods
+from hrm_submit.predict.rank import rank
+from hrm_submit.predict.scores import Floats, ViewScores, join
+from hrm_submit.predict.vote import Candidate, Prediction, pool, vote
+
+Key: TypeAlias = tuple[tuple[int, ...], bytes]
+
+
+class Ballot:
+    """The views of one test output from one or more trainings, whose canvases are equal and whose ACT steps are as many.
+
+    Rules look at the last step, and those of ACT at all of them. Raises ValueError where the trainings do not go together.
+    """
+
+    def __init__(self, trainings: Sequence[ViewScores]) -> None:
+        self.trainings = tuple(trainings)
+        self.scores = join(self.trainings)
+
+    @cached_property
+    def predictions(self) -> list[Prediction | None]:
+        """What each view shows."""
+        return self.scores.predictions()
+
+    @cached_property
+    def candidates(self) -> list[Candidate]:
+        """Distinct grids by the rule `counts`."""
+        return vote(p for p in self.predictions if p is not None)
+
+    @cached_property
+    def grids(self) -> list[Grid]:
+        """Those of `candidates`."""
+        return [c.grid for c in self.candidates]
+
+    @cached_property
+    def experts(self) -> list[Candidate]:
+        """Distinct grids by the rule `experts`, the trainings pooled as a run pools them."""
+        return pool(rank(t, "experts") for t in self.trainings)
+
+    @cached_property
+    def chosen(self) -> npt.NDArray[np.int64]:
+        """The candidate that each view gave, (n,); -1 where it gave none."""
+        places = {c.key: k for k, c in enumerate(self.candidates)}
+        return np.array([-1 if p is None else places[key_of(p.grid)] for p in self.predictions], dtype=np.int64)
+
+    @cached_property
+    def sane(self) -> ViewScores:
+        """The views whose numbers are finite."""
+        return _some(self.scores, np.flatnonzero(np.isfinite(self.scores.last).all(axis=(1, 2))))
+
+    @cached_property
+    def likelihoods(self) -> Likelihoods:
+        """Of `grids`, under the views of `sane`."""
+        return likelihoods(self.sane, self.grids)
+
+    @cached_property
+    def log_likelihood(self) -> list[float]:
+        """Mean over views of each candidate's log-likelihood, nats a grid."""
+        return _means(self.likelihoods.log_probs)
+
+    @cached_property
+    def log_likelihood_per_token(self) -> list[float]:
+        """The same, of each view divided by the tokens that it scores."""
+        return _means(self.likelihoods.log_probs / np.maximum(self.likelihoods.tokens, 1))
+
+    @cached_property
+    def cell_probability(self) -> npt.NDArray[np.float64]:
+        """Of each view the mean probability of the cells of the grid that it shows, (n,); 0 where it shows none."""
+        sure = np.exp(self.scores.last.max(-1)).reshape(-1, self.scores.side, self.scores.side)
+        means = np.zeros(len(self.scores))
+        for k, (view, prediction) in enumerate(zip(self.scores.views, self.predictions, strict=True)):
+            if prediction is not None:
+                (row, column), (rows, columns) = view.offset, dihedral(prediction.grid, view.dihedral).shape
+                means[k] = sure[k, row : row + rows, column : column + columns].mean()
+        return means
+
+    @cached_property
+    def by_step(self) -> list[list[Prediction | None]]:
+        """What each view shows after each of the ACT steps."""
+        return [self.scores.until(step).predictions() for step in range(1, self.scores.steps)] + [self.predictions]
+
+    @cached_property
+    def sizes(self) -> dict[tuple[int, ...], int]:
+        """Views that show a grid of each shape, the best candidate's first among equals."""
+        sizes: dict[tuple[int, ...], int] = {}
+        for c in self.candidates:
+            sizes[c.grid.shape] = sizes.get(c.grid.shape, 0) + c.votes
+        return sizes
+
+    def cells(self, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
+        """Log-probabilities of the ten colours in each cell of a grid of `shape`, un-augmented, (views that can hold it, *shape, 10)."""
+        sane = self.sane
+        found = [unaugmented(v, lp, sane.side, shape) for v, lp in zip(sane.views, sane.last, strict=True) if holds(v, sane.side, shape)]
+        return np.array(found, dtype=np.float64).reshape(-1, *shape, N_COLOURS)
+
+
+def key_of(grid: Grid) -> Key:
+    """Equal for equal grids only, and orderable."""
+    return grid.shape, grid.tobytes()
+
+
+def holds(view: Augmentation, side: int, shape: tuple[int, int]) -> bool:
+    """Whether a grid of `shape` (un-augmented) fits the canvas of a view."""
+    rows, columns = dihedral(np.zeros(shape, dtype=np.uint8), view.dihedral).shape
+    return view.offset[0] + rows <= side and view.offset[1] + columns <= side
+
+
+def unaugmented(view: Augmentation, log_probs: Floats, side: int, shape: tuple[int, int]) -> Floats:
+    """What a view's canvas (side * side, vocabulary) says of each cell of an un-augmented grid of `shape`: (*shape, 10), by colour.
+
+    The canvas must hold such a grid.
+    """
+    rows, columns = dihedral(np.zeros(shape, dtype=np.uint8), view.dihedral).shape
+    top, left = view.offset
+    region = log_probs.reshape(side, side, -1)[top : top + rows, left : left + columns, FIRST_COLOUR : FIRST_COLOUR + N_COLOURS]
+    # The transform moves whole cells: it is undone on their numbers, as only grids can be turned.
+    places = dihedral(np.arange(rows * columns).reshape(rows, columns), inverse_dihedral(view.dihedral))
+    return region.reshape(rows * columns, N_COLOURS)[places][..., list(view.colours)]
+
+
+def composite(log_probs: npt.NDArray[np.float64]) -> Grid:
+    """The colour of the highest sum over views in each cell; `log_probs` (views, rows, columns, 10) or probabilities."""
+    # Sorted, as a sum's last bits depend on the order of its terms, and ties do happen.
+    return make_grid(np.sort(log_probs, axis=0).sum(axis=0).argmax(-1))
+
+
+def _means(by_view: npt.NDArray[np.float64]) -> list[float]:
+    return [math.fsum(column) / max(1, len(by_view)) for column in by_view.T.tolist()]
+
+
+def _some(scores: ViewScores, index: npt.NDArray[np.int64]) -> ViewScores:
+    if len(index) == len(scores):
+        return scores
+    return ViewScores(tuple(scores.views[i] for i in index), scores.side, scores.log_probs[index], scores.q_halt[index])

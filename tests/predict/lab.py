@@ -1,0 +1,32 @@
+"""Scores made by hand: views that show a given grid, and views that say anything at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hrm_submit.arc.augment import Augmentation
+from hrm_submit.arc.canvas import encode_inputs
+from hrm_submit.arc.task import Grid
+from hrm_submit.predict.scores import ViewScores
+
+SURE = 0.9
+
+
+def showing(grids: Sequence[Grid | None], views: Sequence[Augmentation], side: int, sure: float = SURE) -> ViewScores:
+    """Each view shows its grid (un-augmented; None: nothing), every token of it with probability `sure`, the others sharing the rest."""
+    tokens = np.zeros((len(views), side * side), dtype=np.int64)
+    for k, (grid, view) in enumerate(zip(grids, views, strict=True)):
+        if grid is not None:
+            tokens[k] = encode_inputs([grid], [view], side)[0]
+    probabilities = np.full((len(views), 1, side * side, 12), (1 - sure) / 11)
+    np.put_along_axis(probabilities, tokens[:, None, :, None], sure, axis=-1)
+    return ViewScores(tuple(views), side, np.log(probabilities).astype(np.float32), np.zeros((len(views), 1), dtype=np.float32))
+
+
+def anything(views: Sequence[Augmentation], side: int, rng: np.random.Generator, steps: int = 1, spread: float = 2.0) -> ViewScores:
+    """Random probabilities, of which none matters to another."""
+    logits = rng.normal(size=(len(views), steps, side * side, 12)) * spread
+    log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    return ViewScores(tuple(views), side, log_probs.astype(np.float32), rng.normal(size=(len(views), steps)).astype(np.float32))

@@ -1,0 +1,147 @@
+"""Scores of views: what they show, parts of them, and what a file keeps of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hrm_submit.arc.augment import IDENTITY, Augmentation
+from hrm_submit.arc.task import make_grid, same_grid
+from hrm_submit.core.errors import DataError
+from hrm_submit.predict.raw import LEAST, RawVote, load_raw, save_raw
+from hrm_submit.predict.scores import ViewScores, join
+from tests.arc.strategies import augmentations, grids
+from tests.predict.lab import SURE, anything, showing
+
+TURNED = Augmentation(1, (0, 3, 2, 1, 4, 5, 6, 7, 8, 9), (1, 0))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(grids(4), augmentations, st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=4))
+def test_the_grid_that_a_view_shows_is_the_one_that_was_drawn(drawn: list[tuple[np.ndarray, Augmentation, int, int]]) -> None:
+    views = [Augmentation(a.dihedral, a.colours, (row, column)) for _, a, row, column in drawn]
+    for (grid, *_), prediction in zip(drawn, showing([d[0] for d in drawn], views, 6).predictions(), strict=True):
+        assert prediction is not None and same_grid(prediction.grid, grid)
+        assert prediction.log_probability == pytest.approx(np.log(SURE), abs=1e-5)
+
+
+def test_confidence_is_the_mean_over_the_cells_of_the_grid_alone() -> None:
+    scores = showing([make_grid([[5, 6]])], [Augmentation(6, offset=(0, 1))], 3)
+    cells = scores.log_probs.copy()
+    cells[0, 0, 1] += 0.04  # the transposed grid takes the cells (0, 1) and (1, 1) of the canvas
+    cells[0, 0, 8] += 0.5
+    (prediction,) = ViewScores(scores.views, 3, cells, scores.q_halt).predictions()
+    assert prediction is not None and prediction.grid.tolist() == [[5, 6]]
+    assert prediction.log_probability == pytest.approx(np.log(SURE) + 0.02, abs=1e-5)
+
+
+def test_only_the_last_step_shows_and_earlier_ones_can_be_gone_back_to() -> None:
+    first, second = (showing([make_grid([[c]])], [IDENTITY], 2) for c in (1, 2))
+    both = ViewScores(first.views, 2, np.concatenate([first.log_probs, second.log_probs], axis=1), np.array([[0.5, -1.0]]))
+    assert [p.grid.tolist() for p in both.predictions() if p] == [[[2]]]
+    before = both.until(1)
+    assert [p.grid.tolist() for p in before.predictions() if p] == [[[1]]] and before.q_halt.tolist() == [[0.5]]
+    for step in (0, 3):
+        with pytest.raises(ValueError, match=r"not within 1\.\.2"):
+            both.until(step)
+
+
+def test_parts_join_to_the_whole() -> None:
+    views = [Augmentation(d) for d in range(5)]
+    whole = anything(views, 3, np.random.default_rng(0), steps=2)
+    again = join([whole.only(slice(0, 2)), whole.only(slice(2, 5))])
+    assert again.views == whole.views and len(again) == 5
+    np.testing.assert_array_equal(again.log_probs, whole.log_probs)
+    np.testing.assert_array_equal(again.q_halt, whole.q_halt)
+    with pytest.raises(ValueError, match="sides"):
+        join([whole, anything(views, 4, np.random.default_rng(0), steps=2)])
+    with pytest.raises(ValueError, match="steps"):
+        join([whole, whole.until(1)])
+
+
+def raw(task: str = "t", restart: int = 0, steps: int = 3) -> RawVote:
+    views = [IDENTITY, TURNED, Augmentation(7), Augmentation(5)]
+    return RawVote(task, restart, 2, np.array([0, 1, 0, 1]), anything(views, 4, np.random.default_rng(1), steps))
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(min_size=1, max_size=20), st.integers(0, 3))
+def test_a_file_gives_back_what_went_in(tmp_path: Path, task: str, restart: int) -> None:
+    before = raw(task, restart)
+    path = save_raw(tmp_path / "raw", before)
+    after = load_raw(path)
+    assert path.parent == tmp_path / "raw", "whatever the task is called"
+    assert (after.task, after.restart, after.answer_step, after.output.tolist()) == (task, restart, 2, [0, 1, 0, 1])
+    assert (after.scores.views, after.scores.side, after.scores.steps) == (before.scores.views, 4, 3)
+    assert after.scores.log_probs.dtype == np.float16
+    np.testing.assert_allclose(after.scores.log_probs, before.scores.log_probs, rtol=1e-3)
+    np.testing.assert_array_equal(after.scores.q_halt, before.scores.q_halt)
+
+
+def test_no_two_trainings_share_a_file(tmp_path: Path) -> None:
+    trainings = [("a", 0), ("a", 1), ("b", 0), ("a.restart1", 0), ("../a", 0), ("ä", 0)]
+    paths = {save_raw(tmp_path, raw(task, restart)) for task, restart in trainings}
+    assert len(paths) == 6 and {p.parent for p in paths} == {tmp_path}
+    assert {"a.npz", "a.restart1.npz", "b.npz"} < {p.name for p in paths}
+    assert {(load_raw(p).task, load_raw(p).restart) for p in paths} == set(trainings)
+
+
+def test_views_of_one_output() -> None:
+    whole = raw()
+    second = whole.of_output(1)
+    assert second.views == (TURNED, Augmentation(5))
+    np.testing.assert_array_equal(second.log_probs, whole.scores.log_probs[[1, 3]])
+    assert len(whole.of_output(2)) == 0
+
+
+def test_what_float16_cannot_hold_stays_finite(tmp_path: Path) -> None:
+    before = raw()
+    before.scores.log_probs[0, 0, 0, 0] = -1e9
+    assert load_raw(save_raw(tmp_path, before)).scores.log_probs[0, 0, 0, 0] == np.float16(LEAST)
+
+
+def rewritten(path: Path, **changed: object) -> Path:
+    with np.load(path) as archive:
+        arrays = {name: archive[name] for name in archive.files} | changed
+    np.savez(path, **{k: v for k, v in arrays.items() if v is not None})  # type: ignore[arg-type]
+    return path
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"format": 2},
+        {"q_halt": None},
+        {"q_halt": np.zeros((4, 2))},
+        {"log_probs": np.zeros((4, 3, 15, 12))},
+        {"log_probs": np.zeros((0, 3, 16, 12)), "output": np.zeros(0), "q_halt": np.zeros((0, 3))},
+        {"output": np.zeros(3)},
+        {"dihedral": np.array([0, 9, 7, 5])},
+        {"offset": np.array([[0, 0], [4, 0], [0, 0], [0, 0]])},
+        {"answer_step": 4},
+        {"side": "wide"},
+        {"task": np.array([{}], dtype=object)},
+    ],
+    ids=lambda changed: "-".join(changed),
+)
+def test_a_damaged_file_is_named(tmp_path: Path, changed: dict[str, object]) -> None:
+    path = rewritten(save_raw(tmp_path, raw()), **changed)
+    with pytest.raises(DataError) as caught:
+        load_raw(path)
+    assert str(caught.value).startswith(f"{path}: no raw predictions: ") and "\n" not in str(caught.value)
+
+
+def test_half_a_file_and_no_file_are_named(tmp_path: Path) -> None:
+    path = save_raw(tmp_path, raw())
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"something else", whole[:100] + b"\0" * 50 + whole[150:]):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=str(path)):
+            load_raw(path)
+    path.unlink()
+    with pytest.raises(DataError, match="No such file"):
+        load_raw(path)
