@@ -87,7 +87,7 @@ class Mixture:
         rows = np.empty(size, dtype=np.int64)
         for k in range(size):
             task = bucket.members[at[k]]
-            turns, tables = self._views_of(task)
+            turns, tables = self.views_of(task)
             view = int(draws[k, 0] * len(turns))
             index[k] = bucket.first_pair[at[k]] + int(draws[k, 1] * len(self.sources[task].pairs))
             dihedral[k], colours[k] = turns[view], tables[view]
@@ -106,6 +106,15 @@ class Mixture:
             bucket.positions,
         )
 
+    def views_of(self, task: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """Transforms (K,) and colour tables (K, 10) of source number `task`, sampled at its first use, from the seed and its number."""
+        if task not in self._views:
+            cfg = self._config
+            rng = np.random.default_rng([self._seed, task, 1])
+            found = sample_augmentations(self.sources[task].task, cfg.augmentations, rng, colours=cfg.colours, dihedral=cfg.dihedral)
+            self._views[task] = augmentation_arrays(found)[:2]
+        return self._views[task]
+
     def row_of(self, task_id: str) -> int | None:
         """The (first) embedding row of a task, or None for one that is not trained on."""
         return next((n * self._per_task for n, s in enumerate(self.sources) if s.id == task_id), None)
@@ -114,15 +123,6 @@ class Mixture:
     def row_ids(self) -> list[str]:
         """The task of each embedding row, where every task has one; empty where each augmentation has its own."""
         return [s.id for s in self.sources] if self._per_task == 1 else []
-
-    def _views_of(self, task: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """Transforms (K,) and colour tables (K, 10) of a task, sampled at its first use, from the seed and its number."""
-        if task not in self._views:
-            cfg = self._config
-            rng = np.random.default_rng([self._seed, task, 1])
-            found = sample_augmentations(self.sources[task].task, cfg.augmentations, rng, colours=cfg.colours, dihedral=cfg.dihedral)
-            self._views[task] = augmentation_arrays(found)[:2]
-        return self._views[task]
 
 
 def ahead(mixture: Mixture, start: int, ranks: Ranks, batch_size: int, device: str, depth: int = 4) -> Iterator[CanvasBatch]:
