@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hrm_submit.arc.corpora import Corpus, load_corpora, load_source, parse_spec
 from hrm_submit.arc.leaks import PROTECTED, protected_hashes, without_leaks
+from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.training_task import TrainingTask
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.config import load_preset
@@ -32,8 +33,8 @@ def parse_size(text: str) -> int:
     return size
 
 
-def training_tasks(data: str, held: Held | None) -> tuple[list[TrainingTask], tuple[str, ...]]:
-    """The tasks of the mix `data` without those that share a pair with a protected set, and the pair hashes of those kept.
+def training_tasks(data: str, held: Held | None) -> list[TrainingTask]:
+    """The tasks of the mix `data` without those that share a pair with a protected set.
 
     Protected are ARC's evaluation sets and `held`; of a set that the mix names with `:demos`, only its test pairs are.
     Raises DataError for data that cannot be loaded, TrainError where nothing is left.
@@ -48,7 +49,7 @@ def training_tasks(data: str, held: Held | None) -> tuple[list[TrainingTask], tu
     if not kept:
         raise TrainError(f"--data {data}: no task is left to train on")
     log.info("%s: %d tasks, %d of %d left out as leaks", _names(corpora), len(kept), len(dropped), len(tasks))
-    return kept, tuple(sorted({key for task in kept for key in task.hashes}))
+    return kept
 
 
 def held_out(source: str, every: float) -> Held:
@@ -99,9 +100,11 @@ def pretrain_from_options(
         else:
             torch.cuda.set_device(device)
         held = held_out(validate, every) if validate else None
-        tasks, hashes = training_tasks(data, held)
-        card = {"machine": machine(), "command": command, "tasks": len(tasks)}
-        meta = CheckpointMeta(data=tuple(data.split(",")), hashes=hashes, preset=presets, card=card)
+        tasks = training_tasks(data, held)
+        seen = [task for task in tasks if canvas_side(task.task) <= preset.train.max_side]
+        hashes = sorted({key for task in seen for key in task.hashes})
+        card = {"machine": machine(), "command": command, "tasks": len(seen)}
+        meta = CheckpointMeta(data=tuple(data.split(",")), hashes=tuple(hashes), preset=presets, card=card)
         request = PretrainRequest(
             sources=tuple(tasks),
             preset=preset,

@@ -11,7 +11,7 @@ from hrm_submit.arc.canonical import pair_hash
 from hrm_submit.arc.challenges import write_challenges
 from hrm_submit.arc.named import load_named
 from hrm_submit.arc.solutions import solved_pairs, write_solutions
-from hrm_submit.arc.task import Pair, Task
+from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.cli import main
 from hrm_submit.core.errors import ConfigError, TrainError
 from hrm_submit.model.weights import load_checkpoint
@@ -34,13 +34,14 @@ def test_what_is_no_size(text: str) -> None:
 
 def test_the_two_training_tasks_that_leak_are_left_out_by_content(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        kept, hashes = training_tasks("arc-agi-1-training", None)
+        kept = training_tasks("arc-agi-1-training", None)
     assert {"40853293", "caa06a1f"} <= {text.split("/")[1].split()[0] for text in caplog.text.splitlines() if "left out: " in text}
     assert len(kept) == 398
     tasks, solutions = load_named("arc-agi-1-evaluation")
     barred = {pair_hash(p.input, p.output) for t in tasks.values() for p in t.train + solved_pairs(t, solutions[t.id])}
-    assert len(barred) > 1500 and len(hashes) > 1000 and not barred & set(hashes)
-    assert set(hashes) == {pair_hash(p.input, p.output) for t in kept for p in t.pairs}
+    hashes = {key for task in kept for key in task.hashes}
+    assert len(barred) > 1500 and len(hashes) > 1000 and not barred & hashes
+    assert hashes == {pair_hash(p.input, p.output) for t in kept for p in t.pairs}
 
 
 def test_a_renamed_turned_and_recoloured_evaluation_task_does_not_get_in(tmp_path: Path) -> None:
@@ -48,14 +49,12 @@ def test_a_renamed_turned_and_recoloured_evaluation_task_does_not_get_in(tmp_pat
     first = next(iter(tasks.values()))
     table = [3, 4, 5, 6, 7, 8, 9, 0, 1, 2]
     turn = lambda grid: [[table[int(c)] for c in row] for row in grid.T]  # noqa: E731
-    from hrm_submit.arc.task import make_grid
-
     pairs = [Pair(make_grid(turn(p.input)), make_grid(turn(p.output))) for p in first.train]
     data = write_data(tmp_path)
     disguised = tmp_path / "other_challenges.json"
     write_challenges(disguised, {"innocent": Task("innocent", tuple(pairs[:1]), (pairs[1].input,))})
     write_solutions(tmp_path / "other_solutions.json", {"innocent": (pairs[1].output,)})
-    kept, _ = training_tasks(f"{data},{disguised}", None)
+    kept = training_tasks(f"{data},{disguised}", None)
     assert [t.key for t in kept] == [f"task{k:02d}" for k in range(4)]
     with pytest.raises(TrainError, match="no task is left to train on"):
         training_tasks(str(disguised), None)
@@ -63,19 +62,19 @@ def test_a_renamed_turned_and_recoloured_evaluation_task_does_not_get_in(tmp_pat
 
 def test_a_held_out_set_is_never_trained_on(tmp_path: Path) -> None:
     data, held = write_data(tmp_path / "a", 5), write_data(tmp_path / "b", 2, first=3)
-    kept, _ = training_tasks(str(data), held_out(str(held), 60.0))
+    kept = training_tasks(str(data), held_out(str(held), 60.0))
     assert [t.key for t in kept] == ["task00", "task01", "task02"]
 
 
 def test_demonstrations_alone_of_the_set_to_be_scored(tmp_path: Path) -> None:
     """Asked for with `:demos`, the demonstrations of a held-out set are trained on; its tests are not, wherever they come from."""
     data = write_data(tmp_path)
-    kept, hashes = training_tasks(f"{data}:demos", held_out(str(data), 60.0))
+    kept = training_tasks(f"{data}:demos", held_out(str(data), 60.0))
     assert len(kept) == 4 and all(len(t.pairs) == 4 and len(t.task.test) == 1 for t in kept)
-    with_tests, _ = training_tasks(str(data), None)
+    with_tests = training_tasks(str(data), None)
     assert all(len(t.pairs) == 5 for t in with_tests)
     tests = {t.hashes[4] for t in with_tests}
-    assert len(tests) == 4 and not tests & set(hashes)
+    assert len(tests) == 4 and not tests & {key for task in kept for key in task.hashes}
 
 
 def test_the_card_tells_where_weights_come_from(tmp_path: Path) -> None:
@@ -85,3 +84,18 @@ def test_the_card_tells_where_weights_come_from(tmp_path: Path) -> None:
     assert meta.data == (f"{data}:2.5",) and meta.steps == 3 and meta.seconds > 0 and meta.preset.endswith("tiny.toml")
     assert meta.card["tasks"] == 4 and "cores of" in meta.card["machine"] and meta.card["command"].startswith("hrm-submit pretrain --")
     assert len(meta.hashes) == 20 and all(len(h) == 64 for h in meta.hashes)
+
+
+def test_the_metadata_names_no_pair_that_was_too_large_to_train_on(tmp_path: Path) -> None:
+    """Held out by its size, a task may be measured on later."""
+    data, large = write_data(tmp_path), tmp_path / "large_challenges.json"
+    pair = Pair(make_grid([[1] * 20] * 20), make_grid([[2] * 20] * 20))
+    write_challenges(large, {"large": Task("large", (pair,), (pair.input,))})
+    write_solutions(tmp_path / "large_solutions.json", {"large": (pair.output,)})
+    (tmp_path / "small.toml").write_text("[train]\nmax_side = 15\n")
+    both = options(tmp_path, "--segments", "3", data=f"{data},{large}")
+    both[both.index("--preset") + 1] += f",{tmp_path / 'small.toml'}"
+    assert main(["pretrain", *both]) == 0
+    meta = load_checkpoint(tmp_path / "out" / "final.safetensors").meta
+    assert len(meta.hashes) == 20 and meta.card["tasks"] == 4
+    assert pair_hash(pair.input, pair.output) not in meta.hashes
