@@ -2,7 +2,7 @@
 
 Predictions are saved by a run whose preset has `save_raw = true` in [vote]; with `act_steps = 16` there too, up to 16 ACT steps can
 be compared, whatever the model was trained for (the run's own answers stay at the steps it was trained for). Several run
-folders, of other seeds, are further samples of the same tasks.
+folders, of other seeds, are further samples of the same tasks, or, with --pool, several trainings whose votes count together.
 
     python -m hrm_submit solve --preset nano,raw.toml --run-dir run-1 --seed 1 ...
     python scripts/compare_votes.py run-1 run-2 --solutions F --markdown
@@ -47,6 +47,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", metavar="N,N", help="after so many ACT steps (default: those of the run)")
     parser.add_argument("--json", type=Path, metavar="F", help="write the table")
     parser.add_argument("--markdown", action="store_true", help="print the table as markdown")
+    parser.add_argument("--pool", action="store_true", help="take the run folders as trainings of one run, whose votes are pooled")
     parser.add_argument("--seed", type=int, default=0, help="of the resampling")
     return parser.parse_args(argv)
 
@@ -58,7 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         solutions = load_solutions(args.solutions)
         skipped: list[str] = []
         samples: list[Sample] = []
-        for label, files in zip(_labels(args.runs), [raw_files(run) for run in args.runs], strict=True):
+        found = dict(zip(_labels(args.runs), [raw_files(run) for run in args.runs], strict=True))
+        if args.pool:
+            found = {"pooled": [file for files in found.values() for file in files]}
+        for label, files in found.items():
             for task, trainings in tqdm(read_tasks(files, skipped), desc=label, unit="task", disable=None, leave=False):
                 if task not in solutions:
                     skipped.append(f"{task}: {args.solutions} has no solution")

@@ -48,6 +48,7 @@ from kit.ablation.results import append, read
 from kit.ablation.runs import Run, plan_runs
 from kit.ablation.table import difference, interval, markdown, parse_marks, summary
 from kit.ablation.tasks import choose
+from kit.comparison import raw_files, read_tasks
 from kit.flops import training_flops
 
 ROOT = Path(__file__).parent.parent
@@ -456,6 +457,16 @@ def test_a_task_alone_is_solved_in_its_session(tmp_path: Path) -> None:
     assert [line["segments"] for line in lines] == [80] * 3 and figures["segments"] == 80 and figures["examples"] == 3 * 1280
     assert figures["exact"] == sum(line["exact"] for line in lines) / 3 > 0.8
     assert json.loads((folder(tmp_path) / "run.json").read_text())["key"] == run.key
+
+
+def test_what_votes_were_made_of_is_kept_on_request(tmp_path: Path) -> None:
+    runs = runs_of(tmp_path, "examples = 160", variants("plain") + variants("kept", more="vote.save_raw = true"), kind="ttt")
+    for run in runs:
+        execute(run, run_folder(tmp_path, run))
+    plain, kept = (run_folder(tmp_path, run) for run in runs)
+    assert not (plain / "raw").exists()
+    tasks = read_tasks(raw_files(kept), [])
+    assert sorted((task, len(trainings)) for task, trainings in tasks) == [("task0", 1), ("task1", 1), ("task2", 1)]
 
 
 def test_each_task_gets_its_seconds_of_the_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

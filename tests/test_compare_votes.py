@@ -129,6 +129,18 @@ def test_trainings_anew_are_pooled(tmp_path: Path) -> None:
     assert scores(row(content, "counts", views=3)) == (0.0, 1.0, 1.0), "1 1 1 and 2 2 3"
 
 
+def test_run_folders_can_be_pooled_as_trainings_of_one_run(tmp_path: Path) -> None:
+    """Alone, 1 wins here and 2 there, by two votes each; together 3 has four."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    saved(here, "a", shown(1, 1, 1, 3, 3))
+    saved(there, "a", shown(2, 2, 2, 3, 3))
+    answers = str(solutions(tmp_path, a=[3]))
+    apart = table(tmp_path, str(here), str(there), "--solutions", answers)
+    together = table(tmp_path, str(here), str(there), "--solutions", answers, "--pool")
+    assert (apart["outputs"], scores(row(apart, "counts"))[0]) == (2, 0.0)
+    assert (together["outputs"], scores(row(together, "counts"))[0]) == (1, 1.0)
+
+
 def test_seeds_are_samples_of_the_same_tasks(tmp_path: Path, run: Path) -> None:
     """Twice the same run: the same shares, and intervals that are no narrower."""
     answers = str(solutions(tmp_path, a=[3], b=[4, 6]))

@@ -23,6 +23,7 @@ from hrm_submit.core.config import Preset
 from hrm_submit.core.device import Runtime, runtime_for
 from hrm_submit.model.compiled import compile_blocks
 from hrm_submit.model.weights import Checkpoint, build, load_checkpoint
+from hrm_submit.predict.raw import RAW, RawVote, save_raw
 from hrm_submit.solve.joint import train_together
 from hrm_submit.solve.messages import Answer, Joint, Progress
 from hrm_submit.solve.session import DivergedError, TaskSession, n_rows, with_rate
@@ -37,8 +38,8 @@ NOTHING = Answer("", (), final=True, segments=0, reason="no vote")
 class Solver:
     """The model of a run, set back to the weights that tasks start from before each."""
 
-    def __init__(self, run: Run, source: Checkpoint | None, runtime: Runtime) -> None:
-        self.run, self._source = run, source
+    def __init__(self, run: Run, source: Checkpoint | None, runtime: Runtime, raw: Path) -> None:
+        self.run, self._source, self._raw = run, source, raw
         self.model, self.embedding = build(
             source or run.preset.model,
             n_rows=n_rows(run.preset),
@@ -65,6 +66,8 @@ class Solver:
                         this, exact, took = message.segments, message.demo_exact, message.seconds
                     elif isinstance(message, Answer):
                         answer = message
+                    elif isinstance(message, RawVote) and message.task in self.run.material.measured.tasks:
+                        save_raw(self._raw, message)
                 done, trained = before + this, trained + took
                 break
             except DivergedError:
@@ -98,7 +101,7 @@ def ttt_run(run: Run, folder: Path) -> dict[str, Any]:
     if run.preset.ttt.joint:
         source = _together(run, source, runtime, folder)
         each *= 1 - run.preset.ttt.joint
-    solver = Solver(run, source, runtime)
+    solver = Solver(run, source, runtime, folder / RAW)
     solver.warm_up()
     lines: list[dict[str, Any]] = []
     marks: dict[str, Marks] = {}
