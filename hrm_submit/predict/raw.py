@@ -57,10 +57,7 @@ class RawVote:
 
     def of_output(self, k: int) -> ViewScores:
         """The views of test output `k`, in the order in which they were asked for."""
-        here = np.flatnonzero(self.output == k)
-        return ViewScores(
-            tuple(self.scores.views[i] for i in here), self.scores.side, self.scores.log_probs[here], self.scores.q_halt[here]
-        )
+        return self.scores.some(np.flatnonzero(self.output == k))
 
 
 def save_raw(folder: Path, raw: RawVote) -> Path:

@@ -48,6 +48,10 @@ class ViewScores:
         """The scores of some of the views."""
         return ViewScores(self.views[views], self.side, self.log_probs[views], self.q_halt[views])
 
+    def some(self, index: npt.NDArray[np.integer]) -> ViewScores:
+        """The scores of the views of these numbers."""
+        return ViewScores(tuple(self.views[i] for i in index), self.side, self.log_probs[index], self.q_halt[index])
+
     def until(self, step: int) -> ViewScores:
         """As if only the first `step` of the T steps had been run. Raises ValueError unless 1 <= step <= T."""
         if not 1 <= step <= self.steps:

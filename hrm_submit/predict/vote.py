@@ -23,7 +23,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One distinct grid: how many views gave it, and the mean of their log-probabilities."""
+    """One distinct grid: how many views gave it, and the mean of their log-probabilities (of all views where none gave it)."""
 
     grid: Grid
     votes: int
@@ -66,7 +66,8 @@ def pool(votes: Iterable[Iterable[Candidate]]) -> list[Candidate]:
     pooled = []
     for group in groups.values():
         n = sum(c.votes for c in group)
-        score = math.fsum(c.votes * c.score for c in group) / n
+        # A grid that no view gave has no votes to weigh its scores by.
+        score = math.fsum(c.votes * c.score for c in group) / n if n else math.fsum(c.score for c in group) / len(group)
         counted = all(c.belief is None for c in group)
         pooled.append(Candidate(group[0].grid, n, score, None if counted else math.fsum(c.weight for c in group)))
     return ranked(pooled)

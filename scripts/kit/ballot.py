@@ -13,12 +13,12 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from hrm_submit.arc.augment import Augmentation, dihedral, inverse_dihedral
-from hrm_submit.arc.canvas import FIRST_COLOUR
-from hrm_submit.arc.task import N_COLOURS, Grid, make_grid
-from hrm_submit.predict.experts import Likelihoods, likelihoods
+from hrm_submit.arc.augment import dihedral
+from hrm_submit.arc.task import Grid
+from hrm_submit.predict.composite import colours_of_cells
+from hrm_submit.predict.experts import Likelihoods, by_experts, likelihoods
 from hrm_submit.predict.rank import rank
-from hrm_submit.predict.scores import Floats, ViewScores, join
+from hrm_submit.predict.scores import ViewScores, join
 from hrm_submit.predict.vote import Candidate, Prediction, pool, vote
 
 Key: TypeAlias = tuple[tuple[int, ...], bytes]
@@ -51,7 +51,12 @@ class Ballot:
 
     @cached_property
     def experts(self) -> list[Candidate]:
-        """Distinct grids by the rule `experts`, the trainings pooled as a run pools them."""
+        """Distinct grids by the product of experts, the trainings pooled as a run pools them."""
+        return pool(by_experts(vote(p for p in t.predictions() if p is not None), t) for t in self.trainings)
+
+    @cached_property
+    def experts_made(self) -> list[Candidate]:
+        """The same with the likeliest grids of each training: the rule `experts` of a run."""
         return pool(rank(t, "experts") for t in self.trainings)
 
     @cached_property
@@ -63,7 +68,7 @@ class Ballot:
     @cached_property
     def sane(self) -> ViewScores:
         """The views whose numbers are finite."""
-        return _some(self.scores, np.flatnonzero(np.isfinite(self.scores.last).all(axis=(1, 2))))
+        return self.scores.some(np.flatnonzero(np.isfinite(self.scores.last).all(axis=(1, 2))))
 
     @cached_property
     def likelihoods(self) -> Likelihoods:
@@ -106,9 +111,7 @@ class Ballot:
 
     def cells(self, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
         """Log-probabilities of the ten colours in each cell of a grid of `shape`, un-augmented, (views that can hold it, *shape, 10)."""
-        sane = self.sane
-        found = [unaugmented(v, lp, sane.side, shape) for v, lp in zip(sane.views, sane.last, strict=True) if holds(v, sane.side, shape)]
-        return np.array(found, dtype=np.float64).reshape(-1, *shape, N_COLOURS)
+        return colours_of_cells(self.sane, shape)
 
 
 def key_of(grid: Grid) -> Key:
@@ -116,36 +119,5 @@ def key_of(grid: Grid) -> Key:
     return grid.shape, grid.tobytes()
 
 
-def holds(view: Augmentation, side: int, shape: tuple[int, int]) -> bool:
-    """Whether a grid of `shape` (un-augmented) fits the canvas of a view."""
-    rows, columns = dihedral(np.zeros(shape, dtype=np.uint8), view.dihedral).shape
-    return view.offset[0] + rows <= side and view.offset[1] + columns <= side
-
-
-def unaugmented(view: Augmentation, log_probs: Floats, side: int, shape: tuple[int, int]) -> Floats:
-    """What a view's canvas (side * side, vocabulary) says of each cell of an un-augmented grid of `shape`: (*shape, 10), by colour.
-
-    The canvas must hold such a grid.
-    """
-    rows, columns = dihedral(np.zeros(shape, dtype=np.uint8), view.dihedral).shape
-    top, left = view.offset
-    region = log_probs.reshape(side, side, -1)[top : top + rows, left : left + columns, FIRST_COLOUR : FIRST_COLOUR + N_COLOURS]
-    # The transform moves whole cells: it is undone on their numbers, as only grids can be turned.
-    places = dihedral(np.arange(rows * columns).reshape(rows, columns), inverse_dihedral(view.dihedral))
-    return region.reshape(rows * columns, N_COLOURS)[places][..., list(view.colours)]
-
-
-def composite(log_probs: npt.NDArray[np.float64]) -> Grid:
-    """The colour of the highest sum over views in each cell; `log_probs` (views, rows, columns, 10) or probabilities."""
-    # Sorted, as a sum's last bits depend on the order of its terms, and ties do happen.
-    return make_grid(np.sort(log_probs, axis=0).sum(axis=0).argmax(-1))
-
-
 def _means(by_view: npt.NDArray[np.float64]) -> list[float]:
     return [math.fsum(column) / max(1, len(by_view)) for column in by_view.T.tolist()]
-
-
-def _some(scores: ViewScores, index: npt.NDArray[np.int64]) -> ViewScores:
-    if len(index) == len(scores):
-        return scores
-    return ViewScores(tuple(scores.views[i] for i in index), scores.side, scores.log_probs[index], scores.q_halt[index])

@@ -13,9 +13,9 @@ from typing import TypeAlias
 import numpy as np
 
 from hrm_submit.arc.task import Grid
-from hrm_submit.predict.experts import likelihoods
+from hrm_submit.predict.composite import composite
 from hrm_submit.predict.vote import vote
-from kit.ballot import Ballot, Key, composite, key_of
+from kit.ballot import Ballot, Key, key_of
 
 Rule: TypeAlias = Callable[[Ballot], list[Grid]]
 
@@ -31,7 +31,13 @@ def counts(ballot: Ballot) -> list[Grid]:
 
 
 def experts(ballot: Ballot) -> list[Grid]:
-    """By the mean over all views of the grid's log-likelihood; of several trainings the shares of belief add up."""
+    """By the mean over all views of the grid's log-likelihood, of the candidates and of the likeliest grids of their sizes, which no
+    view need have given; of several trainings the shares of belief add up."""
+    return [c.grid for c in ballot.experts_made]
+
+
+def experts_given(ballot: Ballot) -> list[Grid]:
+    """The same, of grids that views gave."""
     return [c.grid for c in ballot.experts]
 
 
@@ -43,14 +49,6 @@ def experts_jointly(ballot: Ballot) -> list[Grid]:
 def experts_per_token(ballot: Ballot) -> list[Grid]:
     """By the log-likelihood of a token: a large grid loses nothing by its size."""
     return _by(ballot, ballot.log_likelihood_per_token)
-
-
-def experts_made(ballot: Ballot) -> list[Grid]:
-    """By likelihood, of the candidates and the likeliest grid of each of their sizes, which no view need have given."""
-    made = [composite(cells) for shape in ballot.sizes if len(cells := ballot.cells((shape[0], shape[1])))]
-    grids = _distinct([*ballot.grids, *made])
-    found = likelihoods(ballot.sane, grids).log_probs.T.tolist()
-    return [g for _, g in sorted(zip([-math.fsum(column) for column in found], grids, strict=True), key=lambda pair: pair[0])]
 
 
 def q_weighted(ballot: Ballot) -> list[Grid]:
@@ -181,9 +179,9 @@ def torn(ballot: Ballot) -> list[Grid]:
 RULES: dict[str, Rule] = {
     "counts": counts,
     "experts": experts,
+    "experts, given grids": experts_given,
     "experts, trainings jointly": experts_jointly,
     "experts per token": experts_per_token,
-    "experts, grids made too": experts_made,
     "q-weighted": q_weighted,
     "confidence-weighted": confidence_weighted,
     "cell probability": cell_probability,
@@ -198,7 +196,7 @@ RULES: dict[str, Rule] = {
     "stop by q": stop_by_q,
     "counts | experts": then(counts, experts),
     "experts | counts": then(experts, counts),
-    "counts | experts, grids made too": then(counts, experts_made),
+    "counts | experts, given grids": then(counts, experts_given),
     "counts | composed": then(counts, composed),
     "counts | other size": other_size,
     "counts | other cluster": other_cluster,
