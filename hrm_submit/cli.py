@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from hrm_submit import __version__
+from hrm_submit.core.allocator import large_pages_for_children
 from hrm_submit.core.clock import Clock, parse_duration
 from hrm_submit.core.errors import ConfigError, UserError
 
@@ -39,6 +40,7 @@ def _run(argv: Sequence[str] | None) -> int:
     clock = Clock()
     # Threads that spin while they wait take the cores from other workers; must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    large_pages_for_children()
     args = _parser().parse_args(argv)
     args.command_line = shlex.join(["hrm-submit", *(sys.argv[1:] if argv is None else argv)])
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from hrm_submit.arc.task import Pair, Task, make_grid
+from hrm_submit.core.allocator import keep_freed_memory
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.config import Preset
 from hrm_submit.core.device import Runtime, out_of_memory, runtime_for
@@ -46,6 +47,7 @@ class Worker:
         self.spec = spec = _with_room(spec, self.runtime)
         if spec.device == "cpu":
             torch.set_num_threads(self.runtime.threads)
+            keep_freed_memory()
         self._source = load_checkpoint(spec.checkpoint, rows=True) if spec.checkpoint else None
         self._model, self._embedding = build(
             self._source or spec.preset.model,

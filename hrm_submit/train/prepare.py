@@ -10,6 +10,7 @@ from hrm_submit.arc.corpora import Corpus, load_corpora, load_source, parse_spec
 from hrm_submit.arc.leaks import PROTECTED, protected_hashes, without_leaks
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.training_task import TrainingTask
+from hrm_submit.core.allocator import keep_freed_memory
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.config import load_preset
 from hrm_submit.core.device import cpu_count, list_devices, machine
@@ -97,6 +98,7 @@ def pretrain_from_options(
     try:
         if device == "cpu":
             torch.set_num_threads(threads or max(1, cpu_count() // local_world()))
+            keep_freed_memory()
         else:
             torch.cuda.set_device(device)
         held = held_out(validate, every) if validate else None

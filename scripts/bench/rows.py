@@ -1,0 +1,46 @@
+"""One line of the table: a value against a baseline of the same run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """`value` in `unit`; `ratio` to `baseline` (what that is, and its value in the same unit), above 1 where `value` is better."""
+
+    group: str
+    name: str
+    value: float
+    unit: str
+    baseline: str = ""
+    base_value: float | None = None
+    ratio: float | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        ratio = "" if self.ratio is None else f", {self.ratio:.2f} x {self.baseline} ({self.base_value:.4g})"
+        return "; ".join(filter(None, [f"{self.group}: {self.name}: {self.value:.4g} {self.unit}{ratio}", self.remarks]))
+
+    @property
+    def remarks(self) -> str:
+        """`more` as text."""
+        return "; ".join(f"{key} {value}" for key, value in self.more.items())
+
+
+def against(
+    group: str,
+    name: str,
+    unit: str,
+    value: float,
+    baseline: str,
+    base_value: float,
+    *,
+    faster: bool = True,
+    more: Mapping[str, Any] = MappingProxyType({}),
+) -> Row:
+    """A row whose ratio is above 1 where `value` is better: larger, or smaller where `faster` is False (seconds, bytes)."""
+    return Row(group, name, value, unit, baseline, base_value, value / base_value if faster else base_value / value, dict(more))
