@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from hrm_submit.arc.canonical import pair_hash
+from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Pair, Task
 
 
@@ -40,3 +41,12 @@ class TrainingTask:
     def hashes(self) -> tuple[str, ...]:
         """Canonical hash of each pair, worked out once; about 0.1 ms a pair."""
         return tuple(pair_hash(pair.input, pair.output) for pair in self.pairs)
+
+
+def within(task: TrainingTask, side: int) -> TrainingTask | None:
+    """What a canvas of `side` holds of `task`: the whole of it or nothing; of a generated one, whose pairs are each an example of
+    their own, the pairs that fit. None where nothing does."""
+    if canvas_side(task.task) <= side:
+        return task
+    fitting = tuple(p for p in task.pairs if max(*p.input.shape, *p.output.shape) <= side) if task.generated else ()
+    return replace(task, task=replace(task.task, train=fitting)) if fitting else None

@@ -20,7 +20,7 @@ from hrm_submit.arc.augment import augmentation_arrays, sample_augmentations
 from hrm_submit.arc.canvas import PackedPairs, canvas_side, encode, position_ids, sample_offsets
 from hrm_submit.arc.fit import check_model
 from hrm_submit.arc.task import Pair
-from hrm_submit.arc.training_task import TrainingTask
+from hrm_submit.arc.training_task import TrainingTask, within
 from hrm_submit.core.config import ModelConfig, TrainConfig
 from hrm_submit.core.errors import TrainError
 from hrm_submit.model.act import Batch
@@ -44,14 +44,15 @@ class _Bucket:
 class Mixture:
     """Batches over `sources`, drawn by weight; `n_rows` is the number of task embedding rows that they use.
 
-    Tasks that need a canvas above `max_side` are left out (`left_out` has their ids). Raises TrainError if none remains.
+    Tasks that need a canvas above `max_side` are left out (`left_out` has their ids), of generated ones the pairs that do. Raises
+    TrainError if none remains.
     """
 
     def __init__(self, sources: Sequence[TrainingTask], model: ModelConfig, config: TrainConfig, seed: int) -> None:
         self._config, self._seed = config, seed
-        sides = [canvas_side(s.task) for s in sources]
-        self.sources = [s for s, side in zip(sources, sides, strict=True) if side <= config.max_side]
-        self.left_out = [s.id for s, side in zip(sources, sides, strict=True) if side > config.max_side]
+        held = [within(s, config.max_side) for s in sources]
+        self.sources = [s for s in held if s]
+        self.left_out = [s.id for s, kept in zip(sources, held, strict=True) if not kept]
         if not self.sources:
             raise TrainError(f"no task fits a canvas of side {config.max_side}")
         check_model(model, "pre-training")
@@ -59,7 +60,8 @@ class Mixture:
         self.n_rows = len(self.sources) * self._per_task
         self._buckets: list[_Bucket] = []
         by_side: dict[int, _Bucket] = {}
-        for number, (source, side) in enumerate(zip(self.sources, (s for s in sides if s <= config.max_side), strict=True)):
+        for number, source in enumerate(self.sources):
+            side = canvas_side(source.task)
             bucket = by_side.setdefault(side, _Bucket(side))
             bucket.members.append(number)
             bucket.first_pair.append(len(bucket.pairs))

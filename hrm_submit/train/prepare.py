@@ -8,8 +8,7 @@ from pathlib import Path
 
 from hrm_submit.arc.corpora import Corpus, load_corpora, load_source, parse_spec
 from hrm_submit.arc.leaks import PROTECTED, protected_hashes, without_leaks
-from hrm_submit.arc.sizes import canvas_side
-from hrm_submit.arc.training_task import TrainingTask
+from hrm_submit.arc.training_task import TrainingTask, within
 from hrm_submit.core.allocator import keep_freed_memory
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.config import load_preset
@@ -103,7 +102,7 @@ def pretrain_from_options(
             torch.cuda.set_device(device)
         held = held_out(validate, every) if validate else None
         tasks = training_tasks(data, held)
-        seen = [task for task in tasks if canvas_side(task.task) <= preset.train.max_side]
+        seen = [kept for task in tasks if (kept := within(task, preset.train.max_side))]
         hashes = sorted({key for task in seen for key in task.hashes})
         card = {"machine": machine(), "command": command, "tasks": len(seen)}
         meta = CheckpointMeta(data=tuple(data.split(",")), hashes=tuple(hashes), preset=presets, card=card)

@@ -15,7 +15,7 @@ import torch
 from hrm_submit.arc.augment import Augmentation, dihedral
 from hrm_submit.arc.canvas import canvas_side, position_ids
 from hrm_submit.arc.task import Pair, Task, make_grid
-from hrm_submit.arc.training_task import TrainingTask
+from hrm_submit.arc.training_task import TrainingTask, within
 from hrm_submit.core.config import ModelConfig, TrainConfig
 from hrm_submit.core.errors import TrainError
 from hrm_submit.train.mixture import Mixture, ahead
@@ -119,6 +119,18 @@ def test_tasks_that_need_a_larger_canvas_are_left_out() -> None:
     assert max(item.batch.inputs.shape[1] for item in numbers(mixture, 40)) == 25
     with pytest.raises(TrainError, match="no task fits a canvas of side 2"):
         Mixture(TASKS, SHARED, replace(CONFIG, max_side=2), seed=0)
+
+
+def test_a_generated_task_keeps_the_pairs_that_fit() -> None:
+    """Each is an example of its own, and among a hundred some are always large; of a task with a test all pairs belong together."""
+    small, large = task(5, 4, pairs=2), task(6, 9, pairs=3)
+    mixed = Task("gen/k", small.pairs + large.pairs, ())
+    generated = TrainingTask(mixed, "gen", "k", generated=True)
+    mixture = Mixture([generated, replace(generated, generated=False), TASKS[0]], SHARED, replace(CONFIG, max_side=5), seed=0)
+    assert [s.id for s in mixture.sources] == ["gen/k", "set/t0"] and mixture.left_out == ["gen/k"]
+    assert mixture.sources[0].pairs == small.pairs and set(mixture.sources[0].hashes) == set(small.hashes)
+    assert max(item.batch.inputs.shape[1] for item in numbers(mixture, 40)) == 16
+    assert within(replace(generated, task=Task("gen/l", large.pairs, ())), 5) is None
 
 
 def test_rows_by_task() -> None:
