@@ -22,17 +22,15 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from hrm_submit.arc.challenges import write_challenges
 from hrm_submit.arc.solutions import write_solutions
 from hrm_submit.arc.task import Task, make_grid
-from hrm_submit.core.config import ModelConfig, TrainConfig
 from hrm_submit.core.errors import ConfigError
 from hrm_submit.model.weights import CheckpointMeta, build, load_checkpoint, save_checkpoint, snapshot
+from hrm_submit.plan.cost import segment_work
 from hrm_submit.predict.vote import Candidate
 from hrm_submit.train.loop import CanvasBatch, Trainer
-from tests.plan.segment import SMALL, run_segment
 from tests.solve.lab import TINY_MODEL, recolour, recoloured
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
@@ -49,7 +47,6 @@ from kit.ablation.runs import Run, plan_runs
 from kit.ablation.table import difference, interval, markdown, parse_marks, summary
 from kit.ablation.tasks import choose
 from kit.comparison import raw_files, read_tasks
-from kit.flops import training_flops
 
 ROOT = Path(__file__).parent.parent
 MODEL = TINY_MODEL.removeprefix("\n[model]\n").strip().replace("\n", ", ")
@@ -380,7 +377,7 @@ def test_training_learns_and_its_figures_are_counts(tmp_path: Path) -> None:
     assert figures["results"] == {"task0": "1", "task1": "1", "task2": "11"}
     assert figures["view_exact"] > 0.8 and figures["exact"] > 0.8
     assert figures["examples"] == 3200 and figures["segments"] == 200
-    assert figures["flops"] == pytest.approx(200 * training_flops(run.preset.model, run.preset.train, 9, 16))
+    assert figures["flops"] == pytest.approx(200 * segment_work(run.preset.model, run.preset.train, 9))
     curve = [json.loads(line) for line in (folder(tmp_path) / "curve.jsonl").read_text().splitlines()]
     assert [line["examples"] for line in curve] == [160 * k for k in range(1, 21)]
     assert curve[0]["exact"] < 0.2 and figures["exact"] == pytest.approx((curve[-1]["exact"] + curve[-2]["exact"]) / 2)
@@ -388,7 +385,7 @@ def test_training_learns_and_its_figures_are_counts(tmp_path: Path) -> None:
 
 def test_a_run_ends_with_its_operations(tmp_path: Path) -> None:
     (run,) = runs_of(tmp_path, "flops = 1")
-    each = training_flops(run.preset.model, run.preset.train, 9, 16)
+    each = segment_work(run.preset.model, run.preset.train, 9)
     figures = train_module.train_run(replace(run, amount=10.5 * each), folder(tmp_path))
     assert figures["segments"] == 11
 
@@ -427,19 +424,6 @@ def test_a_view_is_shown_under_the_row_that_it_was_trained_with(
         task = by_test[request.grid.tobytes()]
         views = {(p.input.shape, request.view.apply(p.input).tobytes()) for p in task.train}
         assert trained[request.row] <= views, "all that this row was trained on are this task's demonstrations in this view"
-
-
-def test_segments_that_learn_no_continue_value_are_counted_without_it() -> None:
-    model = replace(SMALL, continue_target=True, halt_max_steps=1)
-    with FlopCounterMode(display=False) as counter:
-        run_segment(replace(model, continue_target=False), 6, 3)
-    single = training_flops(model, TrainConfig(segments=4), 36, 3)
-    assert single == pytest.approx(counter.get_total_flops(), rel=0.01)
-    several = ModelConfig(**{**vars(model), "halt_max_steps": 4})
-    with FlopCounterMode(display=False) as counter:
-        run_segment(several, 6, 3)
-    assert training_flops(several, TrainConfig(segments=4), 36, 3) == pytest.approx(counter.get_total_flops(), rel=0.01)
-    assert training_flops(several, TrainConfig(segments=1), 36, 3) == single
 
 
 def test_marks_say_which_attempt_was_right() -> None:

@@ -27,7 +27,6 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 
 import benchmark
 from bench.estimate import rows as estimate_rows
-from bench.flops import segment_flops
 from bench.growth import draw
 from bench.processes import _once
 from bench.published import ACT_STEPS, SIDE, augmented, exact
@@ -77,14 +76,7 @@ def test_operations_are_those_that_torch_counts(gradient: str, target: bool, seg
     way = replace(our_way(preset, "cpu", 7), runtime=replace(our_way(preset, "cpu").runtime, attention="math", dtype="float32"))
     with FlopCounterMode(display=False) as counter:
         one_segment(way)
-    assert segment_flops(preset.model, preset.ttt, 49) == counter.get_total_flops()
-
-
-@pytest.mark.parametrize("name", ["hrm-27m", "hrm-7m", "nano"])
-def test_operations_are_near_those_that_a_run_is_planned_by(name: str) -> None:
-    preset = load_preset(name)
-    planned = segment_work(preset.model, 400, preset.ttt.batch_size)
-    assert segment_flops(preset.model, preset.ttt, 400) == pytest.approx(planned, rel=0.01)
+    assert segment_work(preset.model, preset.ttt, 49) == counter.get_total_flops()
 
 
 def test_the_published_rule_in_numpy_makes_what_the_kernel_makes() -> None:

@@ -36,7 +36,7 @@ SEGMENT, VIEW, OVERHEAD = 1e9, 2e9, 0.01
 
 def segment_seconds(task: str) -> float:
     side = max(g.shape[0] for g in TASKS[task].grids())
-    return OVERHEAD + segment_work(PRESET.model, side * side, PRESET.ttt.batch_size) / SEGMENT
+    return OVERHEAD + segment_work(PRESET.model, PRESET.ttt, side * side) / SEGMENT
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_a_recording_gives_back_what_the_folder_was_written_from(folder: Path) -
     (found,) = record([folder], TASKS, solutions())
     for task_id in TASKS:
         side = max(g.shape[0] for g in TASKS[task_id].grids())
-        work = segment_work(PRESET.model, side * side, PRESET.ttt.batch_size)
+        work = segment_work(PRESET.model, PRESET.ttt, side * side)
         assert found.segment.seconds(work) == pytest.approx(segment_seconds(task_id), rel=1e-6)
     work = view_work(PRESET.model, 25, PRESET.vote.act_steps)
     assert found.view.seconds(work) == pytest.approx(work / VIEW, rel=1e-6)

@@ -6,32 +6,42 @@ arithmetic of a small task; so seconds are fitted as overhead + work / rate to t
 
 from __future__ import annotations
 
-from hrm_submit.core.config import ModelConfig, feed_forward_width
+from hrm_submit.core.config import ModelConfig, TrainConfig, feed_forward_width
 
 
-def segment_work(model: ModelConfig, tokens: int, batch: int) -> float:
-    """Floating-point operations of one training segment: `batch` sequences of `tokens` cells, all matrix products counted
-    as 2 operations a multiply-add, a backward pass as two forward ones."""
-    forward = model.H_cycles * (model.L_cycles * model.L_layers + model.H_layers)
-    differentiated = forward if model.gradient == "all" else model.L_layers + model.H_layers
-    passes = forward * (2 if model.continue_target else 1) + 2 * differentiated
-    length = tokens + model.puzzle_emb_len
-    return float(batch * (passes * _block_work(model, length) + 6 * length * model.hidden_size * model.vocab_size))
+def segment_work(model: ModelConfig, train: TrainConfig, tokens: int) -> float:
+    """Floating-point operations of one training segment on `train.batch_size` canvases of `tokens` cells.
+
+    2 operations a multiply-add, of matrix products, attention and convolutions only. A backward pass costs two forward ones, and
+    only what is differentiated has one: the last update of each module under the one-step gradient. The forward pass for the
+    continue target counts where it runs: if a sequence may get more than one segment.
+    """
+    updates = model.H_cycles * (model.L_cycles * model.L_layers + model.H_layers)
+    differentiated = updates if model.gradient == "all" else model.L_layers + model.H_layers
+    block, heads = _block_work(model, tokens), _heads_work(model, tokens)
+    looks_ahead = model.continue_target and min(train.segments, model.halt_max_steps) > 1
+    forward = (updates * block + heads) * (2 if looks_ahead else 1)
+    return float(train.batch_size * (forward + 2 * (differentiated * block + heads)))
 
 
 def view_work(model: ModelConfig, tokens: int, act_steps: int) -> float:
     """Floating-point operations of one view's prediction: `act_steps` segments (at most the model's) without a backward pass."""
-    forward = model.H_cycles * (model.L_cycles * model.L_layers + model.H_layers)
-    length = tokens + model.puzzle_emb_len
-    step = forward * _block_work(model, length) + 2 * length * model.hidden_size * model.vocab_size
+    updates = model.H_cycles * (model.L_cycles * model.L_layers + model.H_layers)
+    step = updates * _block_work(model, tokens) + _heads_work(model, tokens)
     return float(min(act_steps, model.halt_max_steps) * step)
 
 
-def _block_work(model: ModelConfig, length: int) -> int:
-    """One block's forward pass over one sequence: its matrices and attention's two products."""
-    width = model.hidden_size
-    matrices = 4 * width * width + 3 * width * feed_forward_width(width, model.expansion)
-    return length * (2 * matrices + 4 * length * width)
+def _block_work(model: ModelConfig, tokens: int) -> int:
+    """One block's forward pass over one sequence: its matrices, attention's two products, and its convolution over the grid."""
+    width, length = model.hidden_size, tokens + model.puzzle_emb_len
+    inner = feed_forward_width(width, model.expansion)
+    matrices = 4 * width * width + 3 * width * inner
+    return length * (2 * matrices + 4 * length * width) + 2 * tokens * inner * model.conv_size**2
+
+
+def _heads_work(model: ModelConfig, tokens: int) -> int:
+    """Token logits and the two Q values of one sequence."""
+    return 2 * model.hidden_size * ((tokens + model.puzzle_emb_len) * model.vocab_size + 2)
 
 
 class Speed:

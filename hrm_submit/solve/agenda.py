@@ -80,7 +80,7 @@ class Agenda:
 
     def __init__(self, tasks: Sequence[Task], preset: Preset, end: float, segments: int | None) -> None:
         self._preset, self._end, self._segments = preset, end, segments
-        self._work = {t.id: segment_work(preset.model, canvas_side(t) ** 2, preset.ttt.batch_size) for t in tasks}
+        self._work = {t.id: segment_work(preset.model, preset.ttt, canvas_side(t) ** 2) for t in tasks}
         self._tasks = {t.id: t for t in tasks}
         self._speeds: dict[str, Speed] = {}
         self.queue = self._ordered(tasks)

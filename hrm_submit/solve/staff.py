@@ -64,14 +64,13 @@ def _on_gpu(device: str, preset: Preset, tasks: Sequence[Task], free: Callable[[
     if not tasks:
         return 1
     sides = [canvas_side(t) for t in tasks]
-    batch = preset.ttt.batch_size
-    if segment_work(preset.model, int(median(sides)) ** 2, batch) > FILLS_A_GPU:
+    if segment_work(preset.model, preset.ttt, int(median(sides)) ** 2) > FILLS_A_GPU:
         return 1
     runtime = runtime_for(device, preset.device)
     need = training_bytes(
         preset.model,
         max(sides) ** 2,
-        batch,
+        preset.ttt.batch_size,
         element=4 if runtime.dtype == "float32" else 2,
         fused_attention=runtime.attention == "sdpa",
     )

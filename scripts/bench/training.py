@@ -7,13 +7,13 @@ from statistics import mean
 
 import torch
 
-from bench.flops import segment_flops
 from bench.published import SIDE
 from bench.rows import Row, against
 from bench.timing import medians, on_threads, products
 from bench.work import ARC_1, ARC_2, batch_of, our_way, published_way, sample, segment, sized, threads, trainer
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.core.config import Preset, load_preset
+from hrm_submit.plan.cost import segment_work
 
 WAY = "published way"
 EQUAL = "kit on 900 tokens"
@@ -58,7 +58,7 @@ def _of_preset(name: str, preset: Preset, repeats: int, device: str, n: int) -> 
         about = {"batch": size, "tasks": n, "mean cells": round(mean(canvas_side(t) ** 2 for t in chosen))}
         found.append(against("training", f"{name}, {dataset}", "examples/s", size * n / spent, WAY, base, more=about))
         found.append(against("training", f"{name}, {dataset}, by its canvas alone", "examples/s", size * n / spent, EQUAL, equal))
-        found.append(share(dataset, sum(segment_flops(preset.model, preset.ttt, canvas_side(t) ** 2) for t in chosen), spent))
-    found.append(share("900 tokens", segment_flops(preset.model, preset.ttt, SIDE**2), took[EQUAL]))
-    found.append(share("900 tokens, published way", segment_flops(theirs.preset.model, theirs.preset.ttt, SIDE**2), took[WAY]))
+        found.append(share(dataset, sum(segment_work(preset.model, preset.ttt, canvas_side(t) ** 2) for t in chosen), spent))
+    found.append(share("900 tokens", segment_work(preset.model, preset.ttt, SIDE**2), took[EQUAL]))
+    found.append(share("900 tokens, published way", segment_work(theirs.preset.model, theirs.preset.ttt, SIDE**2), took[WAY]))
     return found

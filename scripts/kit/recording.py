@@ -71,7 +71,7 @@ def record(folders: Sequence[Path], tasks: Mapping[str, Task], solutions: Soluti
 
 
 def _read(run: RunRecord, recording: Recording, tasks: Mapping[str, Task]) -> None:
-    model, batch, steps = recording.preset.model, recording.preset.ttt.batch_size, recording.preset.vote.act_steps
+    model, ttt, steps = recording.preset.model, recording.preset.ttt, recording.preset.vote.act_steps
     began: dict[int, dict[str, Any]] = {}
     spent: dict[int, list[float]] = {}
     for event in run.events:
@@ -85,7 +85,7 @@ def _read(run: RunRecord, recording: Recording, tasks: Mapping[str, Task]) -> No
             began[worker], spent[worker] = event, [0.0, 0.0, 0]
         elif kind == "progress" and worker in began and "seconds" in event:
             trained, _, segments = spent[worker]
-            recording.segment.observe(segment_work(model, tokens, batch), event["seconds"] - trained, int(event["segments"] - segments))
+            recording.segment.observe(segment_work(model, ttt, tokens), event["seconds"] - trained, int(event["segments"] - segments))
             spent[worker][0], spent[worker][2] = event["seconds"], event["segments"]
         elif kind in ("candidates", "task_final") and worker in began and event.get("views"):
             views = int(event["views"]) * len(task.test)

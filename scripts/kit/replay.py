@@ -79,7 +79,7 @@ class Pretended(Crew):
 
     def join(self, member: Member, joint: Joint, now: float) -> bool:
         member.joins, member.heard, member.due = True, now, now + (joint.seconds or 0.0)
-        work = [segment_work(self._preset.model, canvas_side(t) ** 2, self._preset.train.batch_size) for t in joint.tasks]
+        work = [segment_work(self._preset.model, self._preset.train, canvas_side(t) ** 2) for t in joint.tasks]
         segment = sum(map(self._recording.segment.seconds, work)) / len(work)
         self._say(member, [(joint.seconds or 0.0, Joined(joint.path, int((joint.seconds or 0.0) / segment), 0.1, 1.0))])
         return True
@@ -120,7 +120,7 @@ class Pretended(Crew):
         """What a session says while it uses its share, and when: see `hrm_submit.solve.session`."""
         task, ttt, vote = assignment.task, self._preset.ttt, self._preset.vote
         tokens, tests = canvas_side(task) ** 2, len(task.test)
-        segment = self._recording.segment.seconds(segment_work(self._preset.model, tokens, ttt.batch_size))
+        segment = self._recording.segment.seconds(segment_work(self._preset.model, ttt, tokens))
         view = tests * (self._recording.view.seconds(view_work(self._preset.model, tokens, vote.act_steps)) if vote.views else 0.0)
         share = assignment.seconds if assignment.seconds is not None else float("inf")
         last = min(share / 3, 1.5 * (vote.views * view + segment))

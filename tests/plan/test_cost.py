@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hrm_submit.arc.augment import Augmentation
 from hrm_submit.arc.task import make_grid
-from hrm_submit.core.config import ModelConfig, VoteConfig
+from hrm_submit.core.config import ModelConfig, TrainConfig, VoteConfig
 from hrm_submit.model.weights import build
 from hrm_submit.plan.cost import Speed, segment_work, view_work
 from hrm_submit.predict.infer import ViewRequest, predict_views
@@ -35,7 +35,30 @@ from tests.plan.segment import SEVERAL_CYCLES, SMALL, run_segment
 def test_operations_are_those_that_torch_counts(model: ModelConfig, side: int, batch: int) -> None:
     with FlopCounterMode(display=False) as counter:
         run_segment(model, side, batch)
-    assert segment_work(model, side * side, batch) == pytest.approx(counter.get_total_flops(), rel=0.01)
+    assert segment_work(model, TrainConfig(batch_size=batch), side * side) == counter.get_total_flops()
+
+
+def test_a_convolution_goes_back_as_twice_forth() -> None:
+    """Torch counts the backward pass of a depthwise convolution as if it joined all channels; so only its forward count is taken."""
+    model = replace(SMALL, conv_size=3)
+    with FlopCounterMode(display=False) as counter:
+        run_segment(model, 5, 3)
+    counted = dict(counter.get_flop_counts()["Global"])
+    counted.pop(torch.ops.aten.convolution_backward)
+    expected = sum(counted.values()) + 2 * counted[torch.ops.aten.convolution]
+    assert counted[torch.ops.aten.convolution] == 2 * 3 * 25 * 9 * 256 * 2, "three canvases, two blocks of 256 channels"
+    assert segment_work(model, TrainConfig(batch_size=3), 25) == expected
+
+
+def test_segments_that_learn_no_continue_value_are_counted_without_it() -> None:
+    """Where a sequence gets one segment, none looks ahead: by the model's own limit, or by that of training."""
+    looking = replace(SMALL, continue_target=True)
+    with FlopCounterMode(display=False) as counter:
+        run_segment(replace(looking, continue_target=False), 6, 3)
+    single = counter.get_total_flops()
+    assert segment_work(looking, TrainConfig(batch_size=3, segments=1), 36) == single
+    assert segment_work(replace(looking, halt_max_steps=1), TrainConfig(batch_size=3, segments=4), 36) == single
+    assert segment_work(looking, TrainConfig(batch_size=3, segments=4), 36) > single
 
 
 @pytest.mark.parametrize(("act_steps", "views"), [(1, 3), (3, 2), (99, 2)])
@@ -50,10 +73,11 @@ def test_operations_of_views_are_those_that_torch_counts(act_steps: int, views: 
 
 def test_operations_of_a_hand_worked_example() -> None:
     # One block in each module, width 2 and an inner width of 256, no task row: 16 cells, each with
-    # 2 x (4 x 4 + 3 x 2 x 256) operations for its matrices and 4 x 16 x 2 for attention; forward and backward three times that.
+    # 2 x (4 x 4 + 3 x 2 x 256) operations for its matrices and 4 x 16 x 2 for attention; then 12 logits a cell and two Q values a
+    # sequence. Forward and backward three times that.
     model = replace(SMALL, hidden_size=2, num_heads=1, expansion=1.0, vocab_size=12, puzzle_emb_ndim=0)
     block = 2 * (4 * 4 + 3 * 2 * 256) + 4 * 16 * 2
-    assert segment_work(model, 16, 5) == 5 * 16 * (2 * 3 * block + 3 * 2 * 2 * 12)
+    assert segment_work(model, TrainConfig(batch_size=5), 16) == 5 * 3 * (16 * (2 * block + 2 * 2 * 12) + 2 * 2 * 2)
 
 
 def observed(seconds: Callable[[float], float], works: list[float], segments: int = 10) -> Speed:

@@ -21,13 +21,13 @@ from hrm_submit.model.compiled import compile_blocks
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.weights import CheckpointMeta, build, snapshot
+from hrm_submit.plan.cost import segment_work
 from hrm_submit.train.exports import load_start, place_rows
 from hrm_submit.train.loop import CanvasBatch, SegmentReport, Trainer
 from hrm_submit.train.mixture import Mixture, ahead
 from hrm_submit.train.ranks import Ranks
 from kit.ablation.measure import measure
 from kit.ablation.runs import Run
-from kit.flops import training_flops
 
 SLICES = 20
 """Points of a learning curve; the exactness that is reported is of the last two, the last tenth of the run."""
@@ -155,7 +155,7 @@ class _Work:
 
     def watch(self, batches: Iterable[CanvasBatch]) -> Iterator[CanvasBatch]:
         for item in batches:
-            self.last = training_flops(self._model, self._train, item.positions.shape[0], item.batch.inputs.shape[0])
+            self.last = segment_work(self._model, self._train, item.positions.shape[0])
             yield item
 
 

@@ -23,6 +23,7 @@ from hrm_submit.core.config import Preset
 from hrm_submit.core.device import Runtime, runtime_for
 from hrm_submit.model.compiled import compile_blocks
 from hrm_submit.model.weights import Checkpoint, build, load_checkpoint
+from hrm_submit.plan.cost import segment_work
 from hrm_submit.predict.raw import RAW, RawVote, save_raw
 from hrm_submit.solve.joint import train_together
 from hrm_submit.solve.messages import Answer, Joint, Progress
@@ -30,7 +31,6 @@ from hrm_submit.solve.session import DivergedError, TaskSession, n_rows, with_ra
 from hrm_submit.solve.worker import MOST_SLOWDOWNS
 from kit.ablation.measure import Marks, mark
 from kit.ablation.runs import Run
-from kit.flops import training_flops
 
 NOTHING = Answer("", (), final=True, segments=0, reason="no vote")
 
@@ -107,7 +107,7 @@ def ttt_run(run: Run, folder: Path) -> dict[str, Any]:
     marks: dict[str, Marks] = {}
     with (folder / "tasks.jsonl").open("w", encoding="utf-8") as file:
         for task_id, task in tasks.items():
-            flops = training_flops(run.preset.model, run.preset.ttt, canvas_side(task) ** 2, run.preset.ttt.batch_size)
+            flops = segment_work(run.preset.model, run.preset.ttt, canvas_side(task) ** 2)
             done = solver.solve(task, each if run.unit == "seconds" else None, _segments(run, each, flops))
             answer: Answer = done.pop("answer")
             marks[task_id] = mark(answer.outputs or ((),) * len(task.test), answer.views, run.material.measured.solutions[task_id])
