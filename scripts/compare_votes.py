@@ -9,8 +9,8 @@ folders, of other seeds, are further samples of the same tasks, or, with --pool,
     python scripts/compare_votes.py run-1 --solutions F --rules counts,experts --views 8,16,32 --steps 1,2,4,8,16 --json table.json
 
 pass@k is the mean over test outputs, in per cent, with a 95 % interval by resampling tasks; an output without candidates is wrong, as
-fallbacks are no part of voting. `oracle` is the share with any candidate right. What a row is compared with is the rule that `solve`
-uses by default, on all views and the run's own steps. Exit 0, or 2 for bad input.
+fallbacks are no part of voting. `oracle` is the share with any candidate right. What a row is compared with is the rule of --against,
+or the one that `solve` uses by default, on all views and the run's own steps. Exit 0, or 2 for bad input.
 """
 
 from __future__ import annotations
@@ -43,6 +43,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR")
     parser.add_argument("--solutions", type=Path, required=True, metavar="F")
     parser.add_argument("--rules", metavar="RULE;RULE", help="only these, separated by semicolons: " + "; ".join(RULES))
+    parser.add_argument(
+        "--against", metavar="RULE", default=VoteConfig().rule, help="to compare with (default: %(default)s)"
+    )
     parser.add_argument("--views", metavar="N,N", help="also with only so many of each training's views, the most spread first")
     parser.add_argument("--steps", metavar="N,N", help="after so many ACT steps (default: those of the run)")
     parser.add_argument("--json", type=Path, metavar="F", help="write the table")
@@ -89,10 +92,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def choose_settings(args: argparse.Namespace) -> tuple[Setting, list[Setting]]:
     """What is compared with, and what is compared. Raises ConfigError."""
     rules = [r.strip() for r in args.rules.split(";")] if args.rules else list(RULES)
-    unknown = [r for r in rules if r not in RULES]
-    if unknown:
-        raise ConfigError(f"--rules: unknown rule {unknown[0]!r}; known: {'; '.join(RULES)}")
-    baseline = Setting(VoteConfig().rule)
+    for option, named in (("--rules", rules), ("--against", [args.against])):
+        unknown = [r for r in named if r not in RULES]
+        if unknown:
+            raise ConfigError(f"{option}: unknown rule {unknown[0]!r}; known: {'; '.join(RULES)}")
+    baseline = Setting(args.against)
     steps = _numbers(args.steps, "--steps") or [None]
     views = [*_numbers(args.views, "--views"), None]
     return baseline, [Setting(rule, n, s) for s, n, rule in product(steps, views, rules)]

@@ -75,7 +75,7 @@ def run(tmp_path: Path) -> Path:
 
 def test_scores_by_hand(tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Answers: a 3, which only experts put first; b 4, then 6, which is the second attempt."""
-    content = table(tmp_path, str(run), "--solutions", str(solutions(tmp_path, a=[3], b=[4, 6], other=[1])))
+    content = table(tmp_path, str(run), "--solutions", str(solutions(tmp_path, a=[3], b=[4, 6], other=[1])), "--against", "counts")
     assert (content["tasks"], content["outputs"], content["runs"]) == (2, 3, ["run"])
     assert content["baseline"] == {"rule": "counts", "views": None, "steps": None}
     counted, by_experts = row(content, "counts"), row(content, "experts")
@@ -94,9 +94,8 @@ def test_scores_by_hand(tmp_path: Path, run: Path, capsys: pytest.CaptureFixture
 
 
 def test_a_rule_that_loses_says_where(tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    content = table(
-        tmp_path, str(run), "--solutions", str(solutions(tmp_path, a=[2], b=[4, 6])), "--rules", "cell probability; counts", "--markdown"
-    )
+    answers, rules = str(solutions(tmp_path, a=[2], b=[4, 6])), "cell probability; counts"
+    content = table(tmp_path, str(run), "--solutions", answers, "--rules", rules, "--against", "counts", "--markdown")
     assert [r["rule"] for r in content["rows"]] == ["cell probability", "counts"]
     sure = row(content, "cell probability")
     assert (sure["gained"], sure["lost"]) == ([], ["a#0"]) and sure["difference@2"]["value"] == pytest.approx(-1 / 3)
@@ -143,12 +142,12 @@ def test_run_folders_can_be_pooled_as_trainings_of_one_run(tmp_path: Path) -> No
 
 def test_seeds_are_samples_of_the_same_tasks(tmp_path: Path, run: Path) -> None:
     """Twice the same run: the same shares, and intervals that are no narrower."""
-    answers = str(solutions(tmp_path, a=[3], b=[4, 6]))
+    answers = "--solutions", str(solutions(tmp_path, a=[3], b=[4, 6])), "--against", "counts"
     other = tmp_path / "again"
     (other / RAW).mkdir(parents=True)
     for path in (run / RAW).iterdir():
         (other / RAW / path.name).write_bytes(path.read_bytes())
-    once, twice = table(tmp_path, str(run), "--solutions", answers), table(tmp_path, str(run), str(other), "--solutions", answers)
+    once, twice = table(tmp_path, str(run), *answers), table(tmp_path, str(run), str(other), *answers)
     assert (twice["outputs"], twice["tasks"], twice["runs"]) == (6, 2, ["again", "run"])
     for a, b in zip(once["rows"], twice["rows"], strict=True):
         assert {k: a[k] for k in ("pass@1", "pass@2", "oracle")} == {k: b[k] for k in ("pass@1", "pass@2", "oracle")}
@@ -206,6 +205,7 @@ def test_a_view_that_shows_nothing_is_wrong_but_counts(tmp_path: Path) -> None:
         (["{empty}"], "has no raw predictions: solve with the preset key save_raw = true in [vote]"),
         (["{missing}"], "no such run folder"),
         (["{run}", "{run}"], "the same run folder twice"),
+        (["{run}", "--against", "guess"], "--against: unknown rule 'guess'; known: counts; experts; "),
         (["{run}", "--rules", "counts;guess"], "unknown rule 'guess'; known: counts; experts; "),
         (["{run}", "--views", "8,0"], "--views '8,0': not whole numbers above 0"),
         (["{run}", "--steps", "two"], "--steps 'two': not whole numbers above 0"),

@@ -167,7 +167,7 @@ class VoteConfig:
     act_steps: int = 16
     """ACT steps at inference (at most halt_max_steps)."""
     batch_size: int = 32
-    rule: VoteRule = "counts"
+    rule: VoteRule = "experts"
     """What ranks candidates: how many views gave each (`counts`), or the product of experts, their mean log-likelihood under all
     views (`experts`)."""
     keep: int = 10

@@ -18,7 +18,6 @@ import numpy.typing as npt
 from hrm_submit.arc.augment import augmentation_arrays
 from hrm_submit.arc.canvas import PAD, PackedPairs, encode
 from hrm_submit.arc.task import Grid
-from hrm_submit.predict.composite import with_composites
 from hrm_submit.predict.scores import ViewScores
 from hrm_submit.predict.vote import Candidate, ranked
 
@@ -54,9 +53,8 @@ def likelihoods(scores: ViewScores, grids: Sequence[Grid]) -> Likelihoods:
     return Likelihoods(sums, tokens)
 
 
-def by_experts(candidates: Sequence[Candidate], scores: ViewScores, *, compose: bool = False) -> list[Candidate]:
-    """`candidates` of one vote ranked by their mean log-likelihood under all views (nats a grid), best first; with `compose` also the
-    likeliest grids of their sizes, which no view need have given.
+def by_experts(candidates: Sequence[Candidate], scores: ViewScores) -> list[Candidate]:
+    """`candidates` of one vote ranked by their mean log-likelihood under all views (nats a grid), best first.
 
     What ranks them is their `belief`: their share of the views if those were divided by the softmax of that mean. Shares of
     several votes add up, a candidate that one of them has not counting 0 there, which likelihoods do not. Views whose numbers
@@ -66,7 +64,6 @@ def by_experts(candidates: Sequence[Candidate], scores: ViewScores, *, compose: 
     if not candidates or not len(sane):
         return list(candidates)
     heard = scores if len(sane) == len(scores) else scores.some(sane)
-    candidates = with_composites(candidates, heard) if compose else candidates
     by_view = likelihoods(heard, [c.grid for c in candidates]).log_probs
     # fsum is exact: the order of the views changes nothing.
     means = [math.fsum(column) / len(sane) for column in by_view.T.tolist()]

@@ -9,7 +9,6 @@ from hrm_submit.predict.vote import Candidate, vote
 
 
 def rank(scores: ViewScores, rule: VoteRule) -> list[Candidate]:
-    """Distinct grids that the views of one test input show after their last step, best first by `rule`; by experts also the likeliest
-    grids of their sizes."""
+    """Distinct grids that the views of one test input show after their last step, best first by `rule`."""
     candidates = vote(p for p in scores.predictions() if p is not None)
-    return by_experts(candidates, scores, compose=True) if rule == "experts" else candidates
+    return by_experts(candidates, scores) if rule == "experts" else candidates

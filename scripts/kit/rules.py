@@ -13,9 +13,9 @@ from typing import TypeAlias
 import numpy as np
 
 from hrm_submit.arc.task import Grid
-from hrm_submit.predict.composite import composite
 from hrm_submit.predict.vote import vote
 from kit.ballot import Ballot, Key, key_of
+from kit.composite import composite
 
 Rule: TypeAlias = Callable[[Ballot], list[Grid]]
 
@@ -31,14 +31,13 @@ def counts(ballot: Ballot) -> list[Grid]:
 
 
 def experts(ballot: Ballot) -> list[Grid]:
-    """By the mean over all views of the grid's log-likelihood, of the candidates and of the likeliest grids of their sizes, which no
-    view need have given; of several trainings the shares of belief add up."""
-    return [c.grid for c in ballot.experts_made]
-
-
-def experts_given(ballot: Ballot) -> list[Grid]:
-    """The same, of grids that views gave."""
+    """By the mean over all views of the grid's log-likelihood; of several trainings the shares of belief add up."""
     return [c.grid for c in ballot.experts]
+
+
+def experts_made(ballot: Ballot) -> list[Grid]:
+    """The same, with the likeliest grid of each size as a further candidate, which no view need have given."""
+    return [c.grid for c in ballot.experts_made]
 
 
 def experts_jointly(ballot: Ballot) -> list[Grid]:
@@ -179,7 +178,7 @@ def torn(ballot: Ballot) -> list[Grid]:
 RULES: dict[str, Rule] = {
     "counts": counts,
     "experts": experts,
-    "experts, given grids": experts_given,
+    "experts, grids made": experts_made,
     "experts, trainings jointly": experts_jointly,
     "experts per token": experts_per_token,
     "q-weighted": q_weighted,
@@ -196,7 +195,6 @@ RULES: dict[str, Rule] = {
     "stop by q": stop_by_q,
     "counts | experts": then(counts, experts),
     "experts | counts": then(experts, counts),
-    "counts | experts, given grids": then(counts, experts_given),
     "counts | composed": then(counts, composed),
     "counts | other size": other_size,
     "counts | other cluster": other_cluster,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,11 +13,14 @@ from hypothesis import strategies as st
 
 from hrm_submit.arc.augment import IDENTITY, Augmentation
 from hrm_submit.arc.task import make_grid
-from hrm_submit.predict.composite import MOST_SIZES, colours_of_cells, with_composites
 from hrm_submit.predict.experts import likelihoods
-from hrm_submit.predict.rank import rank
-from hrm_submit.predict.vote import Candidate, pool, two_attempts
+from hrm_submit.predict.vote import Candidate, pool
 from tests.predict.lab import anything, showing
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+
+from kit.ballot import Ballot
+from kit.composite import MOST_SIZES, colours_of_cells, with_composites
 
 WRONG = ([[2, 1, 1]], [[1, 2, 1]], [[1, 1, 2]])
 """Each is wrong in another cell than [[1, 1, 1]]."""
@@ -23,21 +28,20 @@ TURNS = [IDENTITY, Augmentation(1), Augmentation(6, (0, 9, 2, 3, 4, 5, 6, 7, 8, 
 
 
 def test_three_views_that_each_err_once_make_the_right_grid() -> None:
-    scores = showing([make_grid(g) for g in WRONG], TURNS, 4)
-    assert not any(c.grid.tolist() == [[1, 1, 1]] for c in rank(scores, "counts"))
-    best = rank(scores, "experts")[0]
+    ballot = Ballot([showing([make_grid(g) for g in WRONG], TURNS, 4)])
+    assert not any(c.grid.tolist() == [[1, 1, 1]] for c in ballot.experts)
+    best = ballot.experts_made[0]
     assert (best.grid.tolist(), best.votes) == ([[1, 1, 1]], 0)
     # of nine (view, cell) pairs six are of probability .9, three of (1 - .9) / 11
     assert best.score == pytest.approx((6 * np.log(0.9) + 3 * np.log(0.1 / 11)) / 9, rel=1e-4)
-    assert sum(c.belief or 0.0 for c in rank(scores, "experts")) == pytest.approx(3.0), "as many votes as views"
-    assert two_attempts(rank(scores, "experts"), (make_grid([[0]]), make_grid([[3]])))[0].tolist() == [[1, 1, 1]]
+    assert sum(c.belief or 0.0 for c in ballot.experts_made) == pytest.approx(3.0), "as many votes as views"
 
 
 def test_what_a_view_gave_is_not_made_again() -> None:
-    scores = showing([make_grid(g) for g in ([[1, 1, 1]], *WRONG[:2])], TURNS, 4)
-    best = rank(scores, "experts")[0]
+    ballot = Ballot([showing([make_grid(g) for g in ([[1, 1, 1]], *WRONG[:2])], TURNS, 4)])
+    best = ballot.experts_made[0]
     assert (best.grid.tolist(), best.votes) == ([[1, 1, 1]], 1)
-    assert len(rank(scores, "experts")) == 3
+    assert len(ballot.experts_made) == 3
 
 
 @settings(max_examples=25, deadline=None)
