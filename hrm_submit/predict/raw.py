@@ -7,7 +7,7 @@ N = side * side canvas cells, row by row:
 | array | shape, type | |
 |---|---|---|
 | `format` | int | 1 |
-| `task` | str | its id |
+| `task` | bytes uint8 | its id in UTF-8 (numpy's own strings lose a NUL at their end) |
 | `restart` | int | 0, or K |
 | `answer_step` | int | the step, 1..T, whose predictions were the run's answer |
 | `side` | int | of the canvas |
@@ -62,14 +62,15 @@ class RawVote:
 
 def save_raw(folder: Path, raw: RawVote) -> Path:
     """Write the file of `raw` in `folder`, which is made, in one piece; returns its path. Raises OSError."""
-    name = raw.task if re.fullmatch(r"\w[\w-]{0,99}", raw.task, re.ASCII) else hashlib.sha256(raw.task.encode()).hexdigest()[:32]
+    task = raw.task.encode(errors="surrogatepass")
+    name = raw.task if re.fullmatch(r"\w[\w-]{0,99}", raw.task, re.ASCII) else hashlib.sha256(task).hexdigest()[:32]
     path = folder / (f"{name}.restart{raw.restart}.npz" if raw.restart else f"{name}.npz")
     transforms, colours, offsets = augmentation_arrays(raw.scores.views)
     buffer = BytesIO()
     np.savez_compressed(
         buffer,
         format=FORMAT,
-        task=raw.task,
+        task=np.frombuffer(task, dtype=np.uint8),
         restart=raw.restart,
         answer_step=raw.answer_step,
         side=raw.scores.side,
@@ -108,9 +109,9 @@ def _parse(arrays: dict[str, npt.NDArray[Any]]) -> RawVote:
         raise ValueError("its arrays do not belong together")
     if any(max(v.offset) >= side for v in views):
         raise ValueError("a view lies outside its canvas")
-    raw = RawVote(
-        str(arrays["task"]), int(arrays["restart"]), int(arrays["answer_step"]), output, ViewScores(views, side, log_probs, q_halt)
-    )
+    task = arrays["task"].tobytes().decode(errors="surrogatepass")
+    scores = ViewScores(views, side, log_probs, q_halt)
+    raw = RawVote(task, int(arrays["restart"]), int(arrays["answer_step"]), output, scores)
     if not 1 <= raw.answer_step <= steps:
         raise ValueError(f"answer_step {raw.answer_step} is not within 1..{steps}")
     return raw

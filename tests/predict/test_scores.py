@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from hrm_submit.arc.augment import IDENTITY, Augmentation
@@ -69,7 +69,9 @@ def raw(task: str = "t", restart: int = 0, steps: int = 3) -> RawVote:
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.text(min_size=1, max_size=20), st.integers(0, 3))
+@given(st.text(st.characters(), min_size=1, max_size=20), st.integers(0, 3))
+@example("ends in\0", 0)
+@example("\ud800", 1)
 def test_a_file_gives_back_what_went_in(tmp_path: Path, task: str, restart: int) -> None:
     before = raw(task, restart)
     path = save_raw(tmp_path / "raw", before)
