@@ -1,4 +1,4 @@
-"""Many tasks as an endless stream of batches, each on the smallest canvas that its tasks need.
+"""Many tasks as an endless stream of batches, each on the smallest canvas that its tasks (of generated ones, its pairs) need.
 
 Batch number t is a function of the seed and t alone: nothing of the stream has to be saved to go on from any place, every
 rank can cut its share from the same global batch, and a background thread may work ahead.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -29,14 +29,23 @@ from hrm_submit.train.loop import CanvasBatch
 from hrm_submit.train.ranks import Ranks
 
 
+@dataclass(frozen=True)
+class _Member:
+    """What a bucket has of a task: its number, the first of its pairs there and how many there are, and how often it is drawn."""
+
+    task: int
+    first_pair: int
+    n_pairs: int
+    weight: float
+
+
 class _Bucket:
-    """The tasks that share a canvas side."""
+    """What is shown on a canvas of one side."""
 
     def __init__(self, side: int) -> None:
         self.side = side
-        self.members: list[int] = []
+        self.members: list[_Member] = []
         self.pairs: list[Pair] = []
-        self.first_pair: list[int] = []
         self.packed = PackedPairs.from_pairs([])
         self.positions = torch.from_numpy(position_ids(side))
 
@@ -61,17 +70,18 @@ class Mixture:
         self._buckets: list[_Bucket] = []
         by_side: dict[int, _Bucket] = {}
         for number, source in enumerate(self.sources):
-            side = canvas_side(source.task)
-            bucket = by_side.setdefault(side, _Bucket(side))
-            bucket.members.append(number)
-            bucket.first_pair.append(len(bucket.pairs))
-            bucket.pairs.extend(source.pairs)
+            for side, pairs in _by_canvas(source, config.max_side).items():
+                bucket = by_side.setdefault(side, _Bucket(side))
+                share = source.weight * len(pairs) / len(source.pairs)
+                bucket.members.append(_Member(number, len(bucket.pairs), len(pairs), share))
+                bucket.pairs.extend(pairs)
         self._buckets = [by_side[side] for side in sorted(by_side)]
         for bucket in self._buckets:
             bucket.packed = PackedPairs.from_pairs(bucket.pairs)
-        weights = np.array([s.weight for s in self.sources])
-        self._chance = np.array([weights[b.members].sum() for b in self._buckets]) / weights.sum()
-        self._within = [weights[b.members] / weights[b.members].sum() for b in self._buckets]
+        weights = [np.array([m.weight for m in b.members]) for b in self._buckets]
+        totals = np.array([w.sum() for w in weights])
+        self._chance = totals / totals.sum()
+        self._within = [w / w.sum() for w in weights]
         self._views: dict[int, tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]] = {}
 
     def batch(self, number: int, ranks: Ranks | None = None, batch_size: int | None = None) -> CanvasBatch:
@@ -88,12 +98,12 @@ class Mixture:
         colours = np.empty((size, 10), dtype=np.uint8)
         rows = np.empty(size, dtype=np.int64)
         for k in range(size):
-            task = bucket.members[at[k]]
-            turns, tables = self.views_of(task)
+            member = bucket.members[at[k]]
+            turns, tables = self.views_of(member.task)
             view = int(draws[k, 0] * len(turns))
-            index[k] = bucket.first_pair[at[k]] + int(draws[k, 1] * len(self.sources[task].pairs))
+            index[k] = member.first_pair + int(draws[k, 1] * member.n_pairs)
             dihedral[k], colours[k] = turns[view], tables[view]
-            rows[k] = task * self._per_task + (view if self._per_task > 1 else 0)
+            rows[k] = member.task * self._per_task + (view if self._per_task > 1 else 0)
         offsets = np.zeros((size, 2), dtype=np.int64)
         if self._config.translate:
             offsets = sample_offsets(bucket.packed, index, dihedral, bucket.side, rng)
@@ -125,6 +135,18 @@ class Mixture:
     def row_ids(self) -> list[str]:
         """The task of each embedding row, where every task has one; empty where each augmentation has its own."""
         return [s.id for s in self.sources] if self._per_task == 1 else []
+
+
+def _by_canvas(source: TrainingTask, most: int) -> dict[int, tuple[Pair, ...]]:
+    """The pairs of `source` by the side of the canvas that they are shown on: that of the whole task. Of a generated one, whose sizes
+    differ without end, each pair has its own, rounded up to an even side, at most `most`."""
+    if not source.generated:
+        return {canvas_side(source.task): source.pairs}
+    found: dict[int, list[Pair]] = {}
+    for pair in source.pairs:
+        side = max(*pair.input.shape, *pair.output.shape)
+        found.setdefault(min(most, side + side % 2), []).append(pair)
+    return {side: tuple(found[side]) for side in sorted(found)}
 
 
 def ahead(mixture: Mixture, start: int, ranks: Ranks, batch_size: int, device: str, depth: int = 4) -> Iterator[CanvasBatch]:

@@ -133,6 +133,25 @@ def test_a_generated_task_keeps_the_pairs_that_fit() -> None:
     assert within(replace(generated, task=Task("gen/l", large.pairs, ())), 5) is None
 
 
+def test_each_pair_of_a_generated_task_has_its_own_canvas() -> None:
+    """Sides 3 and 4 share one of 4, 7 is shown on 8, 9 on 9, as no canvas may be larger; every pair comes as often as another."""
+    pairs = tuple(Pair(make_grid(np.full((side, 1), side)), make_grid([[side]])) for side in (3, 4, 7, 9))
+    generated = TrainingTask(Task("gen/k", pairs, ()), "gen", "k", generated=True)
+    mixture = Mixture([generated, task(0, 3)], SHARED, replace(CONFIG, max_side=9, colours="fixed"), seed=0)
+    seen: Counter[tuple[int, int]] = Counter()
+    drawn = 0
+    for item in numbers(mixture, 1200):
+        canvas = round(len(item.positions) ** 0.5)
+        assert torch.equal(item.positions, torch.from_numpy(position_ids(canvas)))
+        ours = item.batch.inputs[item.batch.ids == 0].numpy()
+        assert canvas > 3 or not len(ours)
+        drawn += len(ours)
+        seen.update((int(sheet.max()) - 2, canvas) for sheet in ours)
+    assert sorted(seen) == [(3, 4), (4, 4), (7, 8), (9, 9)]
+    assert drawn == pytest.approx(1200 * CONFIG.batch_size / 2, rel=0.1), "the task as often as the other one"
+    assert all(n == pytest.approx(drawn / 4, rel=0.2) for n in seen.values())
+
+
 def test_rows_by_task() -> None:
     shared, augmented = (Mixture(TASKS[1:], model, CONFIG, seed=0) for model in (SHARED, AUGMENTED))
     assert [shared.row_of(t.id) for t in TASKS] == [None, 0, 1, 2, 3]
