@@ -1,4 +1,4 @@
-"""Small tasks, a small preset, and runs of `solve` that take seconds."""
+"""Small tasks, a small preset, and runs of `solve` and of a worker that take seconds."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import numpy as np
 from hrm_submit.arc.challenges import write_challenges
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.core.config import Preset, load_preset
+from hrm_submit.solve.messages import Assignment, WorkerSpec
+from hrm_submit.solve.worker import worker_main
 
 TINY_MODEL = """
 [model]
@@ -101,6 +104,22 @@ def command(challenges_file: Path, output: Path, *options: str) -> list[str]:
     """The command line of a `solve` on the CPU."""
     base = [sys.executable, "-m", "hrm_submit", "solve", "--devices", "cpu"]
     return [*base, "--challenges", str(challenges_file), "--output", str(output), *options]
+
+
+def converse(preset: Preset, *assignments: Assignment, checkpoint: Path | None = None, raw: Path | None = None) -> list[Any]:
+    """All that a worker in this process says to these assignments; it then ignores Ctrl-C for good."""
+    ours, theirs = Pipe()
+    for assignment in assignments:
+        ours.send(assignment)
+    ours.send(None)
+    worker_main(theirs, WorkerSpec(0, "cpu", preset, checkpoint, 0, raw=raw))
+    theirs.close()
+    said = []
+    while True:
+        try:
+            said.append(ours.recv())
+        except EOFError:
+            return said
 
 
 def events(run_dir: Path, event: str | None = None) -> list[dict[str, Any]]:

@@ -1,10 +1,8 @@
-"""Test-time training of one task, in this process: it learns, it ends on time, and its seed decides it."""
+"""Test-time training of one task, in this process: it learns, it ends when it should, and its seed decides it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +23,13 @@ from hrm_submit.solve import session as session_module
 from hrm_submit.solve.messages import Alive, Answer, Progress
 from hrm_submit.solve.session import TaskSession, n_rows, spread_views, task_seed, with_batch
 from tests.predict.lab import showing
-from tests.solve.fake_crew import Time
 from tests.solve.lab import recolour, recoloured, tiny_preset
+from tests.solve.sessions import fixed, told, with_vote
 
 
 @pytest.fixture
 def preset(tmp_path: Path) -> Preset:
     return tiny_preset(tmp_path)
-
-
-def told(messages: Iterator[Any]) -> list[Progress | Answer]:
-    return [m for m in messages if isinstance(m, Progress | Answer)]
-
-
-def fixed(preset: Preset, task: Task, segments: int, seed: int = 0, model_seed: int = 0) -> list[Progress | Answer]:
-    model, embedding = build(preset.model, n_rows=n_rows(preset), seed=model_seed)
-    return told(TaskSession(model, embedding, task, preset, seed, Clock(), segments).run())
 
 
 def identity_task(seed: int = 0) -> Task:
@@ -108,57 +97,6 @@ def test_max_segments_bounds_the_work(preset: Preset) -> None:
     bounded = replace(preset, ttt=replace(preset.ttt, max_segments=7))
     final = fixed(bounded, recolour("t", 0), 1000)[-1]
     assert isinstance(final, Answer) and final.segments == 7
-
-
-class SlowModel:
-    """Training segments and votes that take time on a clock that a test holds, and change nothing after the first of each."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, time: Time, segment: float, view: float) -> None:
-        self.votes: list[tuple[float, int, float]] = []
-        real_train = session_module.train
-
-        def train(*args: Any, **options: Any) -> Iterator[Any]:
-            first = next(iter(real_train(*args, **options)))
-            for number in count(1):
-                time.now += segment
-                yield replace(first, segment=number)
-
-        def predict(model: Any, embedding: Any, requests: Any, side: int, *args: Any, **options: Any) -> ViewScores:
-            start = time.now
-            time.now += view * len(requests)
-            self.votes.append((start, len(requests), time.now))
-            return showing([None] * len(requests), [r.view for r in requests], side)
-
-        monkeypatch.setattr(session_module, "train", train)
-        monkeypatch.setattr(session_module, "score_views", predict)
-
-
-def timed(preset: Preset, task: Task, share: float, time: Time) -> list[Progress | Answer]:
-    model, embedding = build(preset.model, n_rows=n_rows(preset), seed=0)
-    return told(TaskSession(model, embedding, task, preset, 0, Clock(share, source=time), None).run())
-
-
-@pytest.mark.parametrize(("segment", "view"), [(0.5, 0.01), (0.5, 0.5), (1.0, 1.0), (0.2, 1e-6)])
-def test_a_share_is_used_and_hardly_overrun(monkeypatch: pytest.MonkeyPatch, preset: Preset, segment: float, view: float) -> None:
-    time = Time()
-    patient = replace(preset, ttt=replace(preset.ttt, patience=1000, evaluate_every=0.25))
-    slow = SlowModel(monkeypatch, time, segment, view)
-    final = timed(patient, recolour("t", 0), 40.0, time)[-1]
-    assert isinstance(final, Answer) and final.final
-    assert time.now <= 40.0 + segment, "a segment that has begun is finished"
-    # training stops where the last vote, with a quarter of room for noise, must start
-    assert time.now >= 40.0 - 8 * view * 0.25 - 2 * segment - 2 * view - 0.1
-    assert slow.votes[-1][1] >= min(8, int((40.0 - slow.votes[-1][0]) / (1.1 * view)))
-
-
-def test_where_the_share_is_gone_before_the_first_vote_the_last_one_is_small(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
-    """A device so slow that one segment takes the whole share: eight views of 10 seconds each would take 80 more."""
-    time = Time()
-    SlowModel(monkeypatch, time, 12.0, 10.0)
-    messages = timed(preset, recolour("t", 0), 12.0, time)
-    final = messages[-1]
-    assert isinstance(final, Answer) and final.final and final.segments == 1
-    assert time.now <= 12.0 + 2 * 10.0
 
 
 def test_agreement_over_several_votes_ends_a_task_early_but_a_fit_alone_does_not(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
@@ -240,27 +178,6 @@ def votes_of(answer: Any) -> list[list[tuple[Any, int]]]:
     return [[(c.grid.tolist(), c.votes) for c in output] for output in answer.outputs]
 
 
-def test_answers_tell_views_seconds_and_whether_the_task_is_settled(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
-    time = Time()
-    with monkeypatch.context() as patch:
-        SlowModel(patch, time, 0.5, 0.25)
-        answers = [m for m in timed(preset, recolour("t", 0), 40.0, time) if isinstance(m, Answer)]
-    assert [(a.views, a.seconds) for a in answers] == [*[(2, 0.5)] * (len(answers) - 1), (8, 2.0)]
-    assert not any(a.settled for a in answers), "no view gave a grid"
-    final = fixed(preset, recolour("t", 3), 150)[-1]
-    assert isinstance(final, Answer) and final.settled
-    unfit = replace(preset, ttt=replace(preset.ttt, fit=1.1))
-    assert not fixed(unfit, recolour("t", 3), 150)[-1].settled, "agreeing on what does not fit the demonstrations is not enough"
-
-
-def test_seconds_of_training_are_told_without_those_of_votes(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
-    """Half a second a segment, whatever votes take in between."""
-    time = Time()
-    SlowModel(monkeypatch, time, 0.5, 0.25)
-    progress = [m for m in timed(preset, recolour("t", 0), 40.0, time) if isinstance(m, Progress)]
-    assert len(progress) > 5 and [m.seconds for m in progress] == pytest.approx([0.5 * m.segments for m in progress])
-
-
 def raw_votes(preset: Preset, task: Task, segments: int, restart: int = 0) -> tuple[list[RawVote], Answer]:
     model, embedding = build(preset.model, n_rows=n_rows(preset), seed=0)
     said = list(TaskSession(model, embedding, task, preset, 0, Clock(), segments, restart).run())
@@ -269,15 +186,11 @@ def raw_votes(preset: Preset, task: Task, segments: int, restart: int = 0) -> tu
     return [m for m in said if isinstance(m, RawVote)], final
 
 
-def with_vote(preset: Preset, **changed: Any) -> Preset:
-    return replace(preset, vote=replace(preset.vote, **changed))
-
-
 def test_what_the_last_vote_was_made_of_is_told_where_asked(preset: Preset) -> None:
     """All of it, and further ACT steps than the model was trained for; but the answer is the same as without."""
     task = recolour("t", 1, outputs=2)
-    none, plain_answer = raw_votes(with_vote(preset, act_steps=3), task, 8)
-    (raw,), answer = raw_votes(with_vote(preset, act_steps=3, save_raw=True), task, 8)
+    none, plain_answer = raw_votes(with_vote(preset, act_steps=3, rule="counts"), task, 8)
+    (raw,), answer = raw_votes(with_vote(preset, act_steps=3, rule="counts", save_raw=True), task, 8)
     assert none == [] and without_arrays([answer]) == without_arrays([plain_answer])
     assert (raw.task, raw.restart, raw.answer_step) == ("t", 0, 1), "the model was trained for one step"
     assert raw.scores.log_probs.shape == (16, 3, 9, 12) and raw.output.tolist() == [0] * 8 + [1] * 8
@@ -286,26 +199,6 @@ def test_what_the_last_vote_was_made_of_is_told_where_asked(preset: Preset) -> N
         assert [(c.key, c.votes, c.score) for c in recount] == [(c.key, c.votes, c.score) for c in candidates]
     (anew,), _ = raw_votes(with_vote(preset, save_raw=True), task, 2, restart=2)
     assert anew.restart == 2 and anew.scores.steps == 1
-
-
-def test_time_is_kept_for_the_steps_of_a_vote_that_is_told(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
-    """Votes on the way run one step, the last one four times as many."""
-    time = Time()
-    slow = SlowModel(monkeypatch, time, 0.5, 0.25)
-    stretched = session_module.score_views
-
-    def scored(*args: Any, every_step: bool) -> Any:
-        time.now += 3 * 0.25 * len(args[2]) if every_step else 0.0
-        return replace(
-            stretched(*args),
-            log_probs=np.zeros((len(args[2]), 4 if every_step else 1, args[3] ** 2, 12)),
-            q_halt=np.zeros((len(args[2]), 4)),
-        )
-
-    monkeypatch.setattr(session_module, "score_views", scored)
-    timed(with_vote(preset, save_raw=True, act_steps=4), recolour("t", 0), 60.0, time)
-    assert slow.votes[-1][1] == 8, "no view was left out"
-    assert 50.0 < time.now <= 60.0 + 0.5
 
 
 def test_product_of_experts_ranks_every_vote(preset: Preset) -> None:
@@ -323,20 +216,10 @@ def test_product_of_experts_ranks_every_vote(preset: Preset) -> None:
     for k, candidates in enumerate(answers[-1].outputs):
         found = likelihoods(raw.of_output(k), [c.grid for c in candidates]).log_probs.mean(axis=0)
         assert len(found) > 1 and list(found) == sorted(found, reverse=True)
-    counted = fixed(preset, task, 8)[-1]
+    counted = fixed(with_vote(preset, rule="counts"), task, 8)[-1]
     assert isinstance(counted, Answer)
     assert [{c.key: c.votes for c in o} for o in counted.outputs] == [{c.key: c.votes for c in o} for o in answers[-1].outputs]
     assert [[c.key for c in o] for o in counted.outputs] != [[c.key for c in o] for o in answers[-1].outputs]
-
-
-def test_evaluations_are_an_even_distance_apart(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
-    time = Time()
-    patient = replace(preset, ttt=replace(preset.ttt, patience=1000))
-    slow = SlowModel(monkeypatch, time, 0.25, 0.001)
-    timed(patient, recolour("t", 0), 100.0, time)
-    starts = [start for start, *_ in slow.votes]
-    assert len(starts) == pytest.approx(10, abs=1)
-    assert all(6 < b - a < 15 for a, b in pairwise(starts))
 
 
 def test_training_leaves_the_model_usable_for_the_next_task(preset: Preset) -> None:

@@ -22,7 +22,7 @@ from hrm_submit.solve.messages import Alive, Answer, Assignment, Failed, Progres
 from hrm_submit.solve.session import DivergedError
 from hrm_submit.solve.worker import one_line, worker_main
 from tests.solve.fake_crew import answer
-from tests.solve.lab import recolour, tiny_preset
+from tests.solve.lab import converse, recolour, tiny_preset
 
 
 @pytest.fixture(autouse=True)
@@ -36,21 +36,6 @@ def interrupts() -> Iterator[None]:
 @pytest.fixture
 def preset(tmp_path: Path) -> Preset:
     return tiny_preset(tmp_path)
-
-
-def converse(preset: Preset, *assignments: Assignment, checkpoint: Path | None = None) -> list[Any]:
-    ours, theirs = Pipe()
-    for assignment in assignments:
-        ours.send(assignment)
-    ours.send(None)
-    worker_main(theirs, WorkerSpec(0, "cpu", preset, checkpoint, 0))
-    theirs.close()
-    said = []
-    while True:
-        try:
-            said.append(ours.recv())
-        except EOFError:
-            return said
 
 
 def work(task_id: str = "t", segments: int = 6, seed: int = 0) -> Assignment:

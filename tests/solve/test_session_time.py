@@ -1,0 +1,132 @@
+"""Test-time training of one task on a clock that a test moves: when it votes and ends, and which seconds it tells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hrm_submit.arc.task import Task
+from hrm_submit.core.clock import Clock
+from hrm_submit.core.config import Preset
+from hrm_submit.model.weights import build
+from hrm_submit.predict.scores import ViewScores
+from hrm_submit.solve import session as session_module
+from hrm_submit.solve.messages import Answer, Progress
+from hrm_submit.solve.session import TaskSession, n_rows
+from tests.predict.lab import showing
+from tests.solve.fake_crew import Time
+from tests.solve.lab import recolour, tiny_preset
+from tests.solve.sessions import fixed, told, with_vote
+
+
+@pytest.fixture
+def preset(tmp_path: Path) -> Preset:
+    return tiny_preset(tmp_path)
+
+
+class SlowModel:
+    """Training segments and votes that take time on a clock that a test holds, and change nothing after the first of each."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, time: Time, segment: float, view: float) -> None:
+        self.votes: list[tuple[float, int, float]] = []
+        real_train = session_module.train
+
+        def train(*args: Any, **options: Any) -> Iterator[Any]:
+            first = next(iter(real_train(*args, **options)))
+            for number in count(1):
+                time.now += segment
+                yield replace(first, segment=number)
+
+        def predict(model: Any, embedding: Any, requests: Any, side: int, *args: Any, **options: Any) -> ViewScores:
+            start = time.now
+            time.now += view * len(requests)
+            self.votes.append((start, len(requests), time.now))
+            return showing([None] * len(requests), [r.view for r in requests], side)
+
+        monkeypatch.setattr(session_module, "train", train)
+        monkeypatch.setattr(session_module, "score_views", predict)
+
+
+def timed(preset: Preset, task: Task, share: float, time: Time) -> list[Progress | Answer]:
+    model, embedding = build(preset.model, n_rows=n_rows(preset), seed=0)
+    return told(TaskSession(model, embedding, task, preset, 0, Clock(share, source=time), None).run())
+
+
+@pytest.mark.parametrize(("segment", "view"), [(0.5, 0.01), (0.5, 0.5), (1.0, 1.0), (0.2, 1e-6)])
+def test_a_share_is_used_and_hardly_overrun(monkeypatch: pytest.MonkeyPatch, preset: Preset, segment: float, view: float) -> None:
+    time = Time()
+    patient = replace(preset, ttt=replace(preset.ttt, patience=1000, evaluate_every=0.25))
+    slow = SlowModel(monkeypatch, time, segment, view)
+    final = timed(patient, recolour("t", 0), 40.0, time)[-1]
+    assert isinstance(final, Answer) and final.final
+    assert time.now <= 40.0 + segment, "a segment that has begun is finished"
+    # training stops where the last vote, with a quarter of room for noise, must start
+    assert time.now >= 40.0 - 8 * view * 0.25 - 2 * segment - 2 * view - 0.1
+    assert slow.votes[-1][1] >= min(8, int((40.0 - slow.votes[-1][0]) / (1.1 * view)))
+
+
+def test_where_the_share_is_gone_before_the_first_vote_the_last_one_is_small(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
+    """A device so slow that one segment takes the whole share: eight views of 10 seconds each would take 80 more."""
+    time = Time()
+    SlowModel(monkeypatch, time, 12.0, 10.0)
+    messages = timed(preset, recolour("t", 0), 12.0, time)
+    final = messages[-1]
+    assert isinstance(final, Answer) and final.final and final.segments == 1
+    assert time.now <= 12.0 + 2 * 10.0
+
+
+def test_answers_tell_views_seconds_and_whether_the_task_is_settled(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
+    time = Time()
+    with monkeypatch.context() as patch:
+        SlowModel(patch, time, 0.5, 0.25)
+        answers = [m for m in timed(preset, recolour("t", 0), 40.0, time) if isinstance(m, Answer)]
+    assert [(a.views, a.seconds) for a in answers] == [*[(2, 0.5)] * (len(answers) - 1), (8, 2.0)]
+    assert not any(a.settled for a in answers), "no view gave a grid"
+    final = fixed(preset, recolour("t", 3), 150)[-1]
+    assert isinstance(final, Answer) and final.settled
+    unfit = replace(preset, ttt=replace(preset.ttt, fit=1.1))
+    assert not fixed(unfit, recolour("t", 3), 150)[-1].settled, "agreeing on what does not fit the demonstrations is not enough"
+
+
+def test_seconds_of_training_are_told_without_those_of_votes(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
+    """Half a second a segment, whatever votes take in between."""
+    time = Time()
+    SlowModel(monkeypatch, time, 0.5, 0.25)
+    progress = [m for m in timed(preset, recolour("t", 0), 40.0, time) if isinstance(m, Progress)]
+    assert len(progress) > 5 and [m.seconds for m in progress] == pytest.approx([0.5 * m.segments for m in progress])
+
+
+def test_time_is_kept_for_the_steps_of_a_vote_that_is_told(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
+    """Votes on the way run one step, the last one four times as many."""
+    time = Time()
+    slow = SlowModel(monkeypatch, time, 0.5, 0.25)
+    stretched = session_module.score_views
+
+    def scored(*args: Any, every_step: bool) -> Any:
+        time.now += 3 * 0.25 * len(args[2]) if every_step else 0.0
+        return replace(
+            stretched(*args),
+            log_probs=np.zeros((len(args[2]), 4 if every_step else 1, args[3] ** 2, 12)),
+            q_halt=np.zeros((len(args[2]), 4)),
+        )
+
+    monkeypatch.setattr(session_module, "score_views", scored)
+    timed(with_vote(preset, save_raw=True, act_steps=4), recolour("t", 0), 60.0, time)
+    assert slow.votes[-1][1] == 8, "no view was left out"
+    assert 50.0 < time.now <= 60.0 + 0.5
+
+
+def test_evaluations_are_an_even_distance_apart(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
+    time = Time()
+    patient = replace(preset, ttt=replace(preset.ttt, patience=1000))
+    slow = SlowModel(monkeypatch, time, 0.25, 0.001)
+    timed(patient, recolour("t", 0), 100.0, time)
+    starts = [start for start, *_ in slow.votes]
+    assert len(starts) == pytest.approx(10, abs=1)
+    assert all(6 < b - a < 15 for a, b in pairwise(starts))

@@ -1,0 +1,88 @@
+"""The command line around `solve`: help, unknown commands, Ctrl-C, and what `validate` and `score` say."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hrm_submit.cli import main
+from hrm_submit.solve import run as run_module
+from tests.solve.lab import challenges
+
+
+def test_no_command_and_an_unknown_one(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in ([], ["dance"]):
+        with pytest.raises(SystemExit) as ended:
+            main(argv)
+        assert ended.value.code == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "command_line", [["score", "--submission", "X", "--solutions", "X"], ["validate", "--submission", "X", "--challenges", "X"]]
+)
+def test_other_commands_refuse_in_one_line_too(command_line: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command_line) == 2
+    said = capsys.readouterr()
+    assert len(said.err.splitlines()) == 1 and "X: no such file" in said.err
+
+
+def test_interrupts_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module, "solve", interrupt)
+    assert main(["solve", "--challenges", "x", "--output", "y", "--segments-per-task", "1"]) == 130
+    assert capsys.readouterr().err == "hrm-submit: stopped\n"
+    assert os.listdir(tmp_path) == []
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom hrm_submit.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit as ended:\n    assert not ended.code\n"
+        "heavy = {'torch', 'numba', 'numpy', 'pandas', 'safetensors', 'tqdm'} & set(sys.modules)\n"
+        "sys.exit(f'imported: {heavy}' if heavy else 0)\n"
+    )
+    for options in (["--help"], ["solve", "--help"], ["--version"]):
+        done = subprocess.run([sys.executable, "-c", code, *options], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout
+    done = subprocess.run([sys.executable, "-m", "hrm_submit", "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "solve" in done.stdout and "score" in done.stdout
+
+
+def test_validate_names_each_fault_and_exits_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = challenges(tmp_path, 2)
+    path = tmp_path / "s.json"
+    path.write_text(json.dumps({"task00": [{"attempt_1": [[1]], "attempt_2": [[10]]}], "extra": []}))
+    assert main(["validate", "--submission", str(path), "--challenges", str(good)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert all(any(f"task {t}" in line for line in lines) for t in ("task00", "task01", "extra"))
+    assert main(["validate", "--submission", str(tmp_path / "none.json"), "--challenges", str(good)]) == 1
+
+
+def test_score_agrees_with_a_count_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Five outputs: right at first, right at second, wrong, wrong shape, missing task."""
+
+    def two(first: Any, second: Any) -> dict[str, Any]:
+        return {"attempt_1": first, "attempt_2": second}
+
+    solutions = {"a": [[[1, 2]], [[3, 4]]], "b": [[[5, 6]], [[7, 8]]], "c": [[[9]]]}
+    submission = {"a": [two([[1, 2]], [[0, 0]]), two([[3, 0]], [[3, 4]])], "b": [two([[5, 0]], [[0, 6]]), two([[7], [8]], [[7, 7]])]}
+    (tmp_path / "sol.json").write_text(json.dumps(solutions))
+    (tmp_path / "sub.json").write_text(json.dumps(submission))
+    assert main(["score", "--submission", str(tmp_path / "sub.json"), "--solutions", str(tmp_path / "sol.json")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["pass@1"] == pytest.approx(1 / 5)
+    assert found["pass@2"] == pytest.approx(2 / 5)
+    assert found["task_pass@2"] == pytest.approx(1 / 3)
+    assert found["mean_task_pass@2"] == pytest.approx((1 + 0 + 0) / 3)
+    assert found["cell_accuracy"] == pytest.approx((1 + 0.5 + 0.5 + 0 + 0) / 5)
