@@ -6,7 +6,8 @@ whatever the number of workers. The weights are saved, with a row for each task,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -24,10 +25,12 @@ from hrm_submit.train.mixture import Mixture, ahead
 from hrm_submit.train.ranks import Ranks
 
 
-def train_together(source: Checkpoint | None, joint: Joint, preset: Preset, runtime: Runtime, seed: int) -> Iterator[Alive | Joined]:
-    """Train on the demonstrations of `joint.tasks` by the preset's `[train]`, for the seconds or segments given, and save the weights to
-    `joint.path`; the last item says how it went. Raises SolveError where the weights are of no use."""
-    clock = Clock(joint.seconds)
+def train_together(
+    source: Checkpoint | None, joint: Joint, preset: Preset, runtime: Runtime, seed: int, now: Callable[[], float] = time.monotonic
+) -> Iterator[Alive | Joined]:
+    """Train on the demonstrations of `joint.tasks` by the preset's `[train]`, for the seconds (of the clock `now`) or segments given, and
+    save the weights to `joint.path`; the last item says how it went. Raises SolveError where the weights are of no use."""
+    clock = Clock(joint.seconds, source=now)
     model, embedding = build(
         source or preset.model,
         n_rows=1,

@@ -119,8 +119,8 @@ def _check(plan: Plan, preset: Preset, material: Material, where: str) -> None:
         large = [s.key for s in material.sources if s.id in own and canvas_side(s.task) > preset.train.max_side]
         if large:
             raise ConfigError(f"{where}: [train] max_side {preset.train.max_side} leaves out {len(large)} of the tasks, as {large[0]}")
-    elif preset.ttt.joint and (plan.clock, plan.unit) != ("wall", "seconds"):
-        raise ConfigError(f'{where}: [ttt] joint is measured in seconds with clock = "wall" only')
+    elif preset.ttt.joint and plan.unit != "seconds":
+        raise ConfigError(f"{where}: [ttt] joint is measured in seconds only, not in {plan.unit}")
 
 
 def _settings(preset: Preset, kind: Kind) -> dict[str, dict[str, Any]]:

@@ -51,7 +51,7 @@ class Solver:
         if runtime.compile:
             compile_blocks(self.model)
         self._start: list[Mapping[str, Tensor]] = [{k: v.clone() for k, v in m.state_dict().items()} for m in (self.model, self.embedding)]
-        self._now: Callable[[], float] = time.process_time if run.clock == "cpu" else time.monotonic
+        self._now = clock_of(run)
 
     def solve(self, task: Task, seconds: float | None, segments: int | None) -> dict[str, Any]:
         """Train on one task in `seconds` or `segments`. Returns its last answer, segments, exact demonstrations at the end, seconds in all
@@ -130,6 +130,11 @@ def ttt_run(run: Run, folder: Path) -> dict[str, Any]:
     }
 
 
+def clock_of(run: Run) -> Callable[[], float]:
+    """What the run's seconds are counted by."""
+    return time.process_time if run.clock == "cpu" else time.monotonic
+
+
 def _segments(run: Run, amount: float, flops: float) -> int | None:
     """Segments that `amount` buys, each of `flops` operations; None where seconds decide."""
     if run.unit == "seconds":
@@ -142,6 +147,6 @@ def _together(run: Run, source: Checkpoint | None, runtime: Runtime, folder: Pat
     tasks, path = tuple(run.material.measured.tasks.values()), folder / "joint.safetensors"
     preset = replace(run.preset, train=replace(run.preset.train, max_side=30))
     joint = Joint(tasks, run.preset.ttt.joint * run.amount * len(tasks), None, path)
-    for _ in train_together(source, joint, preset, runtime, run.seed):
+    for _ in train_together(source, joint, preset, runtime, run.seed, clock_of(run)):
         pass
     return load_checkpoint(path, rows=True)
