@@ -11,8 +11,10 @@ from kit.ablation.runs import plan_runs
 from kit.ablation.tasks import choose
 
 from hrm_submit.arc.challenges import write_challenges
+from hrm_submit.arc.leaks import protected_hashes
 from hrm_submit.arc.solutions import write_solutions
 from hrm_submit.core.errors import ConfigError
+from hrm_submit.model.weights import load_checkpoint
 from tests.ablation.lab import ROOT, runs_of, variants, write_plan, write_tasks
 from tests.solve.lab import recolour, recoloured
 
@@ -158,10 +160,18 @@ def test_the_key_changes_with_what_decides_a_run_and_with_nothing_else(tmp_path:
     assert key() not in {plain, *keys}, "other tasks"
 
 
+@pytest.mark.parametrize("name", ["ttt", "votes"])
+def test_options_are_chosen_on_tasks_that_no_checkpoint_and_no_evaluation_set_knows(name: str) -> None:
+    run = plan_runs(read_plan(ROOT / "scripts" / "ablations" / f"{name}.toml"))[0]
+    assert run.checkpoint
+    known = protected_hashes() | set(load_checkpoint(run.checkpoint).meta.hashes)
+    measured = run.material.measured
+    assert not known & (measured.demo_hashes() | measured.test_hashes())
+
+
 @pytest.mark.parametrize(("name", "least"), [("recipe", 6), ("ingredients", 6), ("ttt", 6), ("votes", 2)])
 def test_the_plans_that_come_along_can_be_run(name: str, least: int) -> None:
     plan = read_plan(ROOT / "scripts" / "ablations" / f"{name}.toml")
     runs = plan_runs(plan)
     assert len({r.key for r in runs}) == len(runs) >= least, "no two variants come to the same"
-    tasks = runs[0].material.measured.tasks
-    assert len(tasks) == (24 if name == "ttt" else 60)
+    assert len(runs[0].material.measured.tasks) == 60
