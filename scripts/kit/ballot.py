@@ -56,7 +56,7 @@ class Ballot:
     @cached_property
     def experts_made(self) -> list[Candidate]:
         """The same with the likeliest grids of each training."""
-        return pool(by_experts(with_composites(_counted(t), sane(t)), t) for t in self.trainings)
+        return pool(by_experts(with_composites(_counted(t), _finite(t)), t) for t in self.trainings)
 
     @cached_property
     def chosen(self) -> npt.NDArray[np.int64]:
@@ -65,14 +65,14 @@ class Ballot:
         return np.array([-1 if p is None else places[key_of(p.grid)] for p in self.predictions], dtype=np.int64)
 
     @cached_property
-    def sane(self) -> ViewScores:
+    def finite(self) -> ViewScores:
         """The views whose numbers are finite."""
-        return sane(self.scores)
+        return _finite(self.scores)
 
     @cached_property
     def likelihoods(self) -> Likelihoods:
-        """Of `grids`, under the views of `sane`."""
-        return likelihoods(self.sane, self.grids)
+        """Of `grids`, under the views of `finite`."""
+        return likelihoods(self.finite, self.grids)
 
     @cached_property
     def log_likelihood(self) -> list[float]:
@@ -110,10 +110,10 @@ class Ballot:
 
     def cells(self, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
         """Log-probabilities of the ten colours in each cell of a grid of `shape`, un-augmented, (views that can hold it, *shape, 10)."""
-        return colours_of_cells(self.sane, shape)
+        return colours_of_cells(self.finite, shape)
 
 
-def sane(scores: ViewScores) -> ViewScores:
+def _finite(scores: ViewScores) -> ViewScores:
     """The views whose numbers are finite."""
     return scores.some(np.flatnonzero(np.isfinite(scores.last).all(axis=(1, 2))))
 

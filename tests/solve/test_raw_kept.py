@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,14 +18,6 @@ from hrm_submit.solve.messages import Answer, Assignment
 from tests.solve.lab import challenges, converse, recolour, tiny, tiny_preset
 
 KEPT = "[vote]\nsave_raw = true\nact_steps = 2\n"
-
-
-@pytest.fixture(autouse=True)
-def interrupts() -> Iterator[None]:
-    """A worker ignores Ctrl-C for good; the tests after it should not."""
-    before = signal.getsignal(signal.SIGINT)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def trained_twice(tmp_path: Path, raw: Path | None) -> list[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from multiprocessing import Pipe
@@ -23,14 +22,6 @@ from hrm_submit.solve.session import DivergedError
 from hrm_submit.solve.worker import one_line, worker_main
 from tests.solve.fake_crew import answer
 from tests.solve.lab import converse, recolour, tiny_preset
-
-
-@pytest.fixture(autouse=True)
-def interrupts() -> Iterator[None]:
-    """A worker ignores Ctrl-C for good; the tests after it should not."""
-    before = signal.getsignal(signal.SIGINT)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
