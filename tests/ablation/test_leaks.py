@@ -110,3 +110,15 @@ def test_weights_that_were_trained_on_an_answer_are_refused(tmp_path: Path) -> N
     assert runs_of(tmp_path, "examples = 32", variants("a", more=more.format(tmp_path, "good")))[0].key != plain.key
     with pytest.raises(ConfigError, match="trained on 1 of the test pairs"):
         runs_of(tmp_path, "examples = 32", variants("a", more=more.format(tmp_path, "bad")))
+
+
+def test_a_card_that_says_more_leaves_a_run_what_it_was_and_other_weights_do_not(tmp_path: Path) -> None:
+    write_plan(tmp_path)
+    plain = plan_runs(read_plan(tmp_path / "plan.toml"))[0].preset.model
+
+    def key(name: str, seed: int, card: dict[str, str]) -> str:
+        save_checkpoint(tmp_path / f"{name}.safetensors", snapshot(*build(plain, seed=seed), CheckpointMeta(card=card)))
+        more = f'checkpoint = "{tmp_path / name}.safetensors"'
+        return runs_of(tmp_path, "examples = 32", variants("a", more=more))[0].key
+
+    assert key("first", 0, {}) == key("second", 0, {"note": "measured since"}) != key("third", 1, {})

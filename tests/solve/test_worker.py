@@ -112,6 +112,7 @@ def faulty(monkeypatch: pytest.MonkeyPatch) -> type[Faulty]:
         batches, rates, restarts = [], [], []
 
     monkeypatch.setattr(worker_module, "TaskSession", Fresh)
+    monkeypatch.setattr(worker_module, "SIGN_OF_LIFE_SECONDS", 1e9)  # however busy the machine is
     return Fresh
 
 

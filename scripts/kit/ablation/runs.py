@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ def plan_runs(plan: Plan) -> list[Run]:
             "device": plan.device,
             "settings": _settings(preset, plan.kind),
             "material": digest,
-            "checkpoint": _file_digest(checkpoint) if checkpoint else None,
+            "checkpoint": _weights_digest(checkpoint) if checkpoint else None,
         }
         for seed in variant.seeds:
             key = hashlib.sha256(json.dumps({**about, "seed": seed}, sort_keys=True).encode()).hexdigest()[:12]
@@ -131,6 +131,13 @@ def _settings(preset: Preset, kind: Kind) -> dict[str, dict[str, Any]]:
     return {**found, "device": {k: v for k, v in found["device"].items() if k in DEVICE_KEYS}}
 
 
-def _file_digest(path: Path) -> str:
-    files: Sequence[Path] = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
-    return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()
+def _weights_digest(path: Path) -> str:
+    """Of what the files of a checkpoint hold but for their metadata, as a card that says more leaves the weights what they were."""
+    digest = hashlib.sha256()
+    for file in sorted(path.glob("*.safetensors")) if path.is_dir() else [path]:
+        with file.open("rb") as f:
+            header = json.loads(f.read(int.from_bytes(f.read(8), "little")))
+            header.pop("__metadata__", None)
+            digest.update(json.dumps(header, sort_keys=True).encode())
+            digest.update(f.read())
+    return digest.hexdigest()
