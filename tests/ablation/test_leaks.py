@@ -83,9 +83,9 @@ def test_tasks_held_out_start_from_the_mean_row(tmp_path: Path, monkeypatch: pyt
     rows: list[Any] = []
     real = measure_module.score_views
 
-    def spy(model: Any, embedding: Any, requests: Any, *rest: Any) -> Any:
+    def spy(model: Any, embedding: Any, requests: Any, *rest: Any, **options: Any) -> Any:
         rows.append((embedding.rows, embedding.dihedral_rows, {r.row for r in requests}))
-        return real(model, embedding, requests, *rest)
+        return real(model, embedding, requests, *rest, **options)
 
     monkeypatch.setattr(measure_module, "score_views", spy)
     trained: list[Any] = []

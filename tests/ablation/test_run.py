@@ -16,7 +16,7 @@ from kit.ablation import train_run as train_module
 from kit.ablation import ttt_run as ttt_module
 from kit.ablation.crew import execute, run_folder
 from kit.ablation.measure import mark
-from kit.comparison import raw_files, read_tasks
+from kit.comparison import Setting, judge, raw_files, read_tasks
 
 from hrm_submit.arc.task import make_grid
 from hrm_submit.model.weights import load_checkpoint
@@ -65,7 +65,7 @@ def test_a_view_is_shown_under_the_row_that_it_was_trained_with(
 ) -> None:
     asked: list[Any] = []
     real = measure_module.score_views
-    monkeypatch.setattr(measure_module, "score_views", lambda *given: (asked.extend(given[2]), real(*given))[1])
+    monkeypatch.setattr(measure_module, "score_views", lambda *given, **more: (asked.extend(given[2]), real(*given, **more))[1])
     more = 'model.embedding = "augmented"\ntrain.colours = "permute"\ntrain.augmentations = 9'
     (run,) = runs_of(tmp_path, "examples = 1600", variants("rows", more=more))
     train_module.train_run(run, folder(tmp_path))
@@ -106,6 +106,21 @@ def test_what_votes_were_made_of_is_kept_on_request(tmp_path: Path) -> None:
     assert not (plain / "raw").exists()
     tasks = read_tasks(raw_files(kept), [])
     assert sorted((task, len(trainings)) for task, trainings in tasks) == [("task0", 1), ("task1", 1), ("task2", 1)]
+
+
+def test_more_steps_than_a_training_asks_for_are_kept_and_change_none_of_its_figures(tmp_path: Path) -> None:
+    kept = "vote.save_raw = true\nvote.act_steps = 3"
+    runs = runs_of(tmp_path, "examples = 1600", variants("plain") + variants("kept", more=kept))
+    plain, more = (execute(run, run_folder(tmp_path, run)) for run in runs)
+    assert plain["results"] == more["results"] and plain["view_exact"] == more["view_exact"] > 0.5
+    assert not (run_folder(tmp_path, runs[0]) / "raw").exists()
+    own, third = Setting("counts"), Setting("counts", steps=3)
+    found: dict[str, str] = {}
+    for task, trainings in read_tasks(raw_files(run_folder(tmp_path, runs[1])), []):
+        assert [t.scores.steps for t in trainings] == [3] and trainings[0].scores.log_probs.dtype == np.float16
+        for sample in judge("kept", trainings, runs[1].material.measured.solutions[task], [own, third]):
+            found[task] = found.get(task, "") + ("1" if sample.right[own][0] else "2" if sample.right[own][1] else "0")
+    assert found == more["results"], "the same answers as the run's own, from what it kept"
 
 
 def test_each_task_gets_its_seconds_of_the_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

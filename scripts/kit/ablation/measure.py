@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -14,8 +15,9 @@ from hrm_submit.arc.task import Grid, make_grid, same_grid
 from hrm_submit.core.config import Preset
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
-from hrm_submit.predict.infer import ViewRequest, score_views
+from hrm_submit.predict.infer import ViewRequest, answer_step, score_views
 from hrm_submit.predict.rank import rank
+from hrm_submit.predict.raw import RAW, RawVote, save_raw
 from hrm_submit.predict.vote import Candidate, two_attempts
 from hrm_submit.solve.session import spread_views
 from hrm_submit.train.mixture import Mixture
@@ -41,14 +43,22 @@ def mark(candidates: Sequence[Sequence[Candidate]], views: int, outputs: Sequenc
 
 
 def measure(
-    model: HRM, embedding: TaskEmbedding, fresh: TaskEmbedding, mixture: Mixture, material: Material, preset: Preset, seed: int
+    model: HRM,
+    embedding: TaskEmbedding,
+    fresh: TaskEmbedding,
+    mixture: Mixture,
+    material: Material,
+    preset: Preset,
+    seed: int,
+    folder: Path,
 ) -> dict[str, Marks]:
     """Marks of every measured task by `[vote] views` views, dihedral transforms in turn.
 
     A task that was trained on is shown in views that training used, each under its own row of `embedding`; another one in views drawn
-    from `seed`, under the only row of `fresh`.
+    from `seed`, under the only row of `fresh`. With `[vote] save_raw` the raw predictions, of all `act_steps`, go into `folder`.
     """
     found = {}
+    step, keep = answer_step(model.cfg, preset.vote), preset.vote.save_raw
     numbers = {source.id: n for n, source in enumerate(mixture.sources)}
     for number, (task_id, task) in enumerate(material.measured.tasks.items()):
         trained = numbers.get(material.trained_as.get(task_id, ""))
@@ -61,7 +71,10 @@ def measure(
             views, table, row_of = trained_views(mixture, trained), embedding, _rows(mixture, trained)
         chosen = spread_views(views, preset.vote.views)
         requests = [ViewRequest(grid, views[v], row_of(v)) for grid in task.test for v in chosen]
-        scores, n = score_views(model, table, requests, canvas_side(task), preset.vote), len(chosen)
+        scores, n = score_views(model, table, requests, canvas_side(task), preset.vote, every_step=keep), len(chosen)
+        if keep:
+            save_raw(folder / RAW, RawVote(task_id, 0, step, np.repeat(np.arange(len(task.test)), n), scores))
+            scores = scores.until(step)
         ranked = [rank(scores.only(slice(k * n, (k + 1) * n)), preset.vote.rule) for k in range(len(task.test))]
         found[task_id] = mark(ranked, n, material.measured.solutions[task_id])
     return found

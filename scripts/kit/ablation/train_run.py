@@ -105,7 +105,7 @@ def train_run(run: Run, folder: Path) -> dict[str, Any]:
     seconds = account.seconds
     loss, exact = curve.end()
     _, fresh = build(snapshot(averaged, embedding, CheckpointMeta()), n_rows=1, **options)
-    marks = measure(averaged, embedding, fresh, mixture, run.material, preset, run.seed)
+    marks = measure(averaged, embedding, fresh, mixture, run.material, preset, run.seed, folder)
     return {
         "view_exact": sum(m.views for m in marks.values()) / len(marks),
         "exact": exact,
