@@ -6,7 +6,7 @@ folders, of other seeds, are further samples of the same tasks, or, with --pool,
 
     python -m hrm_submit solve --preset nano,raw.toml --run-dir run-1 --seed 1 ...
     python scripts/compare_votes.py run-1 run-2 --solutions F --markdown
-    python scripts/compare_votes.py run-1 --solutions F --rules counts,experts --views 8,16,32 --steps 1,2,4,8,16 --json table.json
+    python scripts/compare_votes.py run-1 --solutions F --rules "counts;composite" --views 8,16,32 --steps 1,2,4,8,16 --json table.json
 
 pass@k is the mean over test outputs, in per cent, with a 95 % interval by resampling tasks; an output without candidates is wrong, as
 fallbacks are no part of voting. `oracle` is the share with any candidate right. What a row is compared with is the rule of --against,

@@ -21,7 +21,7 @@ from hrm_submit.core.errors import ConfigError
 
 T = TypeVar("T")
 
-VoteRule: TypeAlias = Literal["counts", "experts"]
+VoteRule: TypeAlias = Literal["counts", "composite"]
 
 
 @dataclass(frozen=True)
@@ -167,9 +167,9 @@ class VoteConfig:
     act_steps: int = 16
     """ACT steps at inference (at most halt_max_steps)."""
     batch_size: int = 32
-    rule: VoteRule = "experts"
-    """What ranks candidates: how many views gave each (`counts`), or the product of experts, their mean log-likelihood under all
-    views (`experts`)."""
+    rule: VoteRule = "composite"
+    """What ranks candidates: how many views gave each (`counts`), and, beside that, a tenth of all votes for the grid that has the
+    colour of the highest mean probability in each cell (`composite`)."""
     keep: int = 10
     """Candidates kept per output in predictions.jsonl."""
     save_raw: bool = False

@@ -52,6 +52,11 @@ class ViewScores:
         """The scores of the views of these numbers."""
         return ViewScores(tuple(self.views[i] for i in index), self.side, self.log_probs[index], self.q_halt[index])
 
+    def finite(self) -> ViewScores:
+        """The views whose numbers after the last step are finite."""
+        sane = np.isfinite(self.last).all(axis=(1, 2))
+        return self if sane.all() else self.some(np.flatnonzero(sane))
+
     def until(self, step: int) -> ViewScores:
         """As if only the first `step` of the T steps had been run. Raises ValueError unless 1 <= step <= T."""
         if not 1 <= step <= self.steps:

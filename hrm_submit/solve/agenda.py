@@ -53,7 +53,7 @@ class Result:
     @property
     def promise(self) -> float:
         """How much another training may change: most where half of the votes agree and the demonstrations are fit."""
-        shares = [c[0].votes / sum(x.votes for x in c) if c else 0.0 for c in self.outputs]
+        shares = [max(x.votes for x in c) / sum(x.votes for x in c) if c else 0.0 for c in self.outputs]
         return min((p * (1 - p) for p in shares), default=0.0) * (0.25 + self.demo_exact)
 
 

@@ -15,10 +15,11 @@ import numpy.typing as npt
 
 from hrm_submit.arc.augment import dihedral
 from hrm_submit.arc.task import Grid
-from hrm_submit.predict.experts import Likelihoods, by_experts, likelihoods
+from hrm_submit.predict.composite import colours_of_cells
+from hrm_submit.predict.rank import rank
 from hrm_submit.predict.scores import ViewScores, join
 from hrm_submit.predict.vote import Candidate, Prediction, pool, vote
-from kit.composite import colours_of_cells, with_composites
+from kit.experts import Likelihoods, by_experts, likelihoods
 
 Key: TypeAlias = tuple[tuple[int, ...], bytes]
 
@@ -50,13 +51,13 @@ class Ballot:
 
     @cached_property
     def experts(self) -> list[Candidate]:
-        """Distinct grids by the rule `experts`, the trainings pooled as a run pools them."""
-        return pool(by_experts(_counted(t), t) for t in self.trainings)
+        """Distinct grids by the product of experts, the trainings' beliefs pooled."""
+        return pool(by_experts(rank(t, "counts"), t) for t in self.trainings)
 
     @cached_property
-    def experts_made(self) -> list[Candidate]:
-        """The same with the likeliest grids of each training."""
-        return pool(by_experts(with_composites(_counted(t), _finite(t)), t) for t in self.trainings)
+    def composite(self) -> list[Candidate]:
+        """Candidates by the rule `composite`, the trainings pooled as a run pools them."""
+        return pool(rank(t, "composite") for t in self.trainings)
 
     @cached_property
     def chosen(self) -> npt.NDArray[np.int64]:
@@ -67,7 +68,7 @@ class Ballot:
     @cached_property
     def finite(self) -> ViewScores:
         """The views whose numbers are finite."""
-        return _finite(self.scores)
+        return self.scores.finite()
 
     @cached_property
     def likelihoods(self) -> Likelihoods:
@@ -113,18 +114,9 @@ class Ballot:
         return colours_of_cells(self.finite, shape)
 
 
-def _finite(scores: ViewScores) -> ViewScores:
-    """The views whose numbers are finite."""
-    return scores.some(np.flatnonzero(np.isfinite(scores.last).all(axis=(1, 2))))
-
-
 def key_of(grid: Grid) -> Key:
     """Equal for equal grids only, and orderable."""
     return grid.shape, grid.tobytes()
-
-
-def _counted(training: ViewScores) -> list[Candidate]:
-    return vote(p for p in training.predictions() if p is not None)
 
 
 def _means(by_view: npt.NDArray[np.float64]) -> list[float]:

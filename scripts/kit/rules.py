@@ -1,6 +1,6 @@
 """Rules of voting that were tried: each makes a list of grids, the best first, of one test output's ballot.
 
-`counts` and `experts` are the package's own. A rule that orders candidates leaves the order of counting between equals, which in
+`counts` and `composite` are the package's own. A rule that orders candidates leaves the order of counting between equals, which in
 the end is that of shapes and cells, so that no rule depends on the order of the views.
 """
 
@@ -13,9 +13,9 @@ from typing import TypeAlias
 import numpy as np
 
 from hrm_submit.arc.task import Grid
+from hrm_submit.predict.composite import composite
 from hrm_submit.predict.vote import vote
 from kit.ballot import Ballot, Key, key_of
-from kit.composite import composite
 
 Rule: TypeAlias = Callable[[Ballot], list[Grid]]
 
@@ -30,14 +30,14 @@ def counts(ballot: Ballot) -> list[Grid]:
     return ballot.grids
 
 
+def composite_share(ballot: Ballot) -> list[Grid]:
+    """By votes, a tenth more of them for the grid of the highest mean probabilities; of several trainings these votes add up."""
+    return [c.grid for c in ballot.composite]
+
+
 def experts(ballot: Ballot) -> list[Grid]:
     """By the mean over all views of the grid's log-likelihood; of several trainings the shares of belief add up."""
     return [c.grid for c in ballot.experts]
-
-
-def experts_made(ballot: Ballot) -> list[Grid]:
-    """The same, with the likeliest grid of each size as a further candidate, which no view need have given."""
-    return [c.grid for c in ballot.experts_made]
 
 
 def experts_jointly(ballot: Ballot) -> list[Grid]:
@@ -177,8 +177,8 @@ def torn(ballot: Ballot) -> list[Grid]:
 
 RULES: dict[str, Rule] = {
     "counts": counts,
+    "composite": composite_share,
     "experts": experts,
-    "experts, grids made": experts_made,
     "experts, trainings jointly": experts_jointly,
     "experts per token": experts_per_token,
     "q-weighted": q_weighted,

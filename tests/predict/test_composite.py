@@ -1,10 +1,6 @@
-"""Grids made of all views' cells: by hand, against every possible grid, and how they rank and pool."""
+"""The composite of all views: by hand, against a loop over views and cells, and how it ranks and pools."""
 
 from __future__ import annotations
-
-import sys
-from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,62 +9,108 @@ from hypothesis import strategies as st
 
 from hrm_submit.arc.augment import IDENTITY, Augmentation
 from hrm_submit.arc.task import make_grid
-from hrm_submit.predict.experts import likelihoods
+from hrm_submit.predict.composite import SHARE, colours_of_cells, with_composite
+from hrm_submit.predict.rank import rank
+from hrm_submit.predict.scores import ViewScores, join
 from hrm_submit.predict.vote import Candidate, pool
+from tests.arc.strategies import augmentations
 from tests.predict.lab import anything, showing
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
-
-from kit.ballot import Ballot
-from kit.composite import MOST_SIZES, colours_of_cells, with_composites
-
-WRONG = ([[2, 1, 1]], [[1, 2, 1]], [[1, 1, 2]])
-"""Each is wrong in another cell than [[1, 1, 1]]."""
-TURNS = [IDENTITY, Augmentation(1), Augmentation(6, (0, 9, 2, 3, 4, 5, 6, 7, 8, 1))]
+RIGHT = [[1] * 12]
+TURNS = [Augmentation(k % 8, (0, 9, 2, 3, 4, 5, 6, 7, 8, 1) if k % 3 else tuple(range(10))) for k in range(12)]
+"""Views of every dihedral transform, most of which exchange 1 and 9."""
 
 
-def test_three_views_that_each_err_once_make_the_right_grid() -> None:
-    ballot = Ballot([showing([make_grid(g) for g in WRONG], TURNS, 4)])
-    assert not any(c.grid.tolist() == [[1, 1, 1]] for c in ballot.experts)
-    best = ballot.experts_made[0]
-    assert (best.grid.tolist(), best.votes) == ([[1, 1, 1]], 0)
-    # of nine (view, cell) pairs six are of probability .9, three of (1 - .9) / 11
-    assert best.score == pytest.approx((6 * np.log(0.9) + 3 * np.log(0.1 / 11)) / 9, rel=1e-4)
-    assert sum(c.belief or 0.0 for c in ballot.experts_made) == pytest.approx(3.0), "as many votes as views"
+def erring(cell: int) -> list[list[int]]:
+    """The right grid but for one cell."""
+    return [[2 if k == cell else 1 for k in range(12)]]
 
 
-def test_what_a_view_gave_is_not_made_again() -> None:
-    ballot = Ballot([showing([make_grid(g) for g in ([[1, 1, 1]], *WRONG[:2])], TURNS, 4)])
-    best = ballot.experts_made[0]
-    assert (best.grid.tolist(), best.votes) == ([[1, 1, 1]], 1)
-    assert len(ballot.experts_made) == 3
+def made_of(*grids: list[list[int]], sure: float = 0.9) -> ViewScores:
+    return showing([make_grid(g) for g in grids], TURNS[: len(grids)], 13, sure)
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.lists(st.integers(0, 7), min_size=1, max_size=4), st.integers(0, 10**6))
-def test_none_of_its_size_is_likelier(turns: list[int], seed: int) -> None:
-    """All hundred grids of one row and two columns, under views with all their borders on a canvas of side 3."""
-    rng = np.random.default_rng(seed)
-    views = [Augmentation(d, tuple(rng.permutation(10).tolist())) for d in turns]
-    scores = anything(views, 3, rng)
-    every = [make_grid([[a, b]]) for a, b in product(range(10), repeat=2)]
-    sums = likelihoods(scores, every).log_probs.sum(axis=0)
-    made = [c for c in with_composites([Candidate(every[0], 1, -1.0)], scores) if c.votes == 0 or c.grid is every[0]]
-    assert made[-1].grid.tolist() == every[int(sums.argmax())].tolist()
+def shown(candidates: list[Candidate]) -> list[tuple[list[list[int]], int]]:
+    return [(c.grid.tolist(), c.votes) for c in candidates]
 
 
-def test_only_the_most_voted_sizes_get_one_and_only_where_a_canvas_holds_it() -> None:
-    scores = anything([IDENTITY] * 3, 6, np.random.default_rng(0))
-    given_grids = [Candidate(make_grid([[0] * width]), 9 - width, -1.0) for width in range(1, 7)]
-    made = with_composites(given_grids, scores)[len(given_grids) :]
-    assert [c.grid.shape for c in made] == [(1, width) for width in range(1, MOST_SIZES + 1)]
+def test_views_that_each_err_once_make_the_right_grid() -> None:
+    """Twelve views, of which each is wrong in another cell: a twelfth of the votes each, and a tenth for what they make together."""
+    candidates = rank(made_of(*(erring(k) for k in range(12))), "composite")
+    best = candidates[0]
+    assert (best.grid.tolist(), best.votes, best.belief) == (RIGHT, 0, pytest.approx(1.2))
+    # Of 144 (view, cell) pairs twelve are wrong: .9 is what a view gives to what it shows, (1 - .9) / 11 what it gives to another token.
+    assert best.score == pytest.approx((132 * np.log(0.9) + 12 * np.log(0.1 / 11)) / 144, rel=1e-4)
+    assert [c.belief for c in candidates[1:]] == [1.0] * 12
+
+
+def test_its_share_decides_between_almost_equals_and_not_against_a_majority() -> None:
+    a, b, c = erring(0), erring(1), RIGHT
+    torn = made_of(a, a, a, a, b, b, b, b, c, c)
+    assert shown(rank(torn, "counts"))[2] == (c, 2)
+    assert shown(rank(torn, "composite"))[2] == (c, 2), "two votes and one of ten are fewer than four"
+    near = made_of(a, a, a, b, b, b, b, c, c, c, c)
+    assert shown(rank(near, "counts"))[0][1] == 4 and shown(rank(near, "composite"))[0] == (c, 4), "1.1 of eleven votes more"
+    (clear, *_) = rank(made_of(a, a, a, a, a, b), "composite")
+    assert (clear.grid.tolist(), clear.belief) == (a, pytest.approx(5.6)), "what is made is the first already"
+
+
+def test_it_has_the_size_of_the_first_and_needs_a_canvas_that_holds_it() -> None:
+    small, large = make_grid([[1, 2]]), make_grid([[1] * 5])
+    scores = showing([small, small, large], [IDENTITY] * 3, 6)
+    assert [c.grid.shape for c in with_composite(rank(scores, "counts"), scores)] == [(1, 2), (1, 5)]
     too_large = [Candidate(make_grid([[0] * 7]), 1, -1.0)]
-    assert with_composites(too_large, scores) == too_large
+    assert with_composite(too_large, scores) == too_large
     assert colours_of_cells(scores, (1, 7)).shape == (0, 1, 7, 10)
+    assert with_composite([], scores) == []
 
 
-def test_made_grids_of_two_trainings_are_pooled_without_votes() -> None:
-    one = Candidate(make_grid([[1]]), 0, -0.5, belief=2.0)
-    other = Candidate(make_grid([[1]]), 0, -1.5, belief=1.0)
-    (pooled,) = pool([[one], [other]])
-    assert (pooled.votes, pooled.score, pooled.weight) == (0, -1.0, 3.0)
+@settings(max_examples=40, deadline=None)
+@given(st.lists(augmentations, min_size=1, max_size=4), st.integers(1, 3), st.integers(1, 3), st.integers(0, 10**6))
+def test_as_a_loop_over_views_and_cells_says(views: list[Augmentation], rows: int, columns: int, seed: int) -> None:
+    scores = anything(views, 3, np.random.default_rng(seed))
+    first = make_grid(np.full((rows, columns), 7))
+    best = np.zeros((rows, columns), dtype=int)
+    for r in range(rows):
+        for c in range(columns):
+            sums = [0.0] * 10
+            for k, view in enumerate(views):
+                mark = np.zeros((rows, columns), dtype=np.uint8)
+                mark[r, c] = 1
+                y, x = (int(i[0]) for i in np.nonzero(Augmentation(view.dihedral).apply(make_grid(mark))))
+                for colour in range(10):
+                    token = 2 + view.colours[colour]
+                    sums[colour] += float(np.exp(scores.log_probs[k, 0, 3 * y + x, token]))
+            best[r, c] = int(np.argmax(sums))
+    candidates = with_composite([Candidate(first, 10, -1.0)], scores)
+    assert max(candidates, key=lambda c: (c.belief or 0.0) - c.votes).grid.tolist() == best.tolist()
+    assert sum((c.belief or 0.0) - c.votes for c in candidates) == pytest.approx(10 * SHARE)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.randoms(use_true_random=False))
+def test_the_order_of_views_changes_nothing(seed: int, random: object) -> None:
+    rng = np.random.default_rng(seed)
+    scores = anything([Augmentation(int(d)) for d in rng.integers(0, 8, 6)], 2, rng)
+    parts = [scores.only(slice(int(k), int(k) + 1)) for k in rng.permutation(6)]
+    once, again = rank(scores, "composite"), rank(join(parts), "composite")
+    assert [(c.key, c.votes, c.belief, c.score) for c in once] == [(c.key, c.votes, c.belief, c.score) for c in again]
+
+
+def test_views_that_are_no_numbers_make_no_part_of_it() -> None:
+    scores = made_of(erring(0), RIGHT, RIGHT)
+    candidates = rank(scores, "counts")
+    scores.log_probs[1:, 0, 0, 5] = np.nan
+    assert with_composite(candidates, scores)[1].grid.tolist() == erring(0), "the only view that is left says so"
+    assert with_composite(candidates, scores)[1].belief == pytest.approx(1.3)
+    scores.log_probs[0, 0, 0, 5] = np.inf
+    assert with_composite(candidates, scores) == candidates
+
+
+def test_shares_of_several_trainings_add_up() -> None:
+    """Each tears its views between two wrong grids; both make the same right one of them."""
+    one, other = (rank(made_of(*(erring(k + shift) for k in range(6))), "composite") for shift in (0, 6))
+    assert [one[0].votes, other[0].votes] == [1, 1], "a tenth of six is less than a vote"
+    pooled = pool([one, other])
+    assert (pooled[0].grid.tolist(), pooled[0].votes, pooled[0].belief) == (RIGHT, 0, pytest.approx(1.2))
+    assert pooled[0].score == pytest.approx((one[-1].score + other[-1].score) / 2), "no votes to weigh them by"

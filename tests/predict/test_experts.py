@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -11,12 +13,15 @@ from hypothesis import strategies as st
 
 from hrm_submit.arc.augment import IDENTITY, Augmentation
 from hrm_submit.arc.task import Grid, make_grid
-from hrm_submit.predict.experts import MISFIT, by_experts, likelihoods
 from hrm_submit.predict.rank import rank
 from hrm_submit.predict.scores import ViewScores, join
 from hrm_submit.predict.vote import Candidate, pool, vote
 from tests.arc.strategies import augmentations, grids, plain_canvas
 from tests.predict.lab import anything, showing
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+
+from kit.experts import MISFIT, by_experts, likelihoods
 
 LN2 = float(np.log(2))
 ONE, TWO = make_grid([[1]]), make_grid([[2]])
@@ -29,6 +34,11 @@ def halves(*powers: dict[tuple[int, int], int], side: int = 2) -> ViewScores:
         for (cell, token), power in view.items():
             table[k, 0, cell, token] = power
     return ViewScores((IDENTITY,) * len(powers), side, (-LN2 * table).astype(np.float32), np.zeros((len(powers), 1)))
+
+
+def judged(scores: ViewScores) -> list[Candidate]:
+    """What its views show, ranked."""
+    return by_experts(rank(scores, "counts"), scores)
 
 
 def test_by_hand() -> None:
@@ -45,7 +55,7 @@ def test_by_hand() -> None:
 
     counted = rank(scores, "counts")
     assert [(c.grid.tolist(), c.votes) for c in counted] == [([[1]], 2), ([[2]], 1)]
-    by_likelihood = rank(scores, "experts")
+    by_likelihood = judged(scores)
     # means of 6 and of 4 halvings: [[2]] is four times as likely, so that it has 4/5 of the three views
     assert [(c.grid.tolist(), c.votes) for c in by_likelihood] == [([[2]], 1), ([[1]], 2)]
     assert [c.belief for c in by_likelihood] == pytest.approx([2.4, 0.6], rel=1e-4)
@@ -88,7 +98,7 @@ def test_views_without_a_grid_have_a_say() -> None:
     """Two views are torn between 1 and 2; what decides is a third whose likeliest token is no colour at all."""
     scores = halves({(0, 3): 1, (0, 4): 2}, {(0, 3): 2, (0, 4): 1}, {(0, 0): 1, (0, 4): 2, (0, 3): 3}, side=1)
     assert [p is None for p in scores.predictions()] == [False, False, True]
-    ordered = rank(scores, "experts")
+    ordered = judged(scores)
     assert [c.grid.tolist() for c in ordered] == [[[2]], [[1]]]
     assert sum(c.belief or 0.0 for c in ordered) == pytest.approx(2.0), "there are as many votes as views with a grid"
 
@@ -110,7 +120,7 @@ def test_the_order_of_views_changes_nothing(seed: int, random: Random) -> None:
     scores = anything([Augmentation(int(d)) for d in rng.integers(0, 8, 6)], 2, rng)
     parts = [scores.only(slice(k, k + 1)) for k in range(6)]
     random.shuffle(parts)
-    once, again = rank(scores, "experts"), rank(join(parts), "experts")
+    once, again = judged(scores), judged(join(parts))
     assert [(c.key, c.votes, c.belief, c.score) for c in once] == [(c.key, c.votes, c.belief, c.score) for c in again]
 
 
@@ -137,7 +147,7 @@ def test_pooled_beliefs_by_hand() -> None:
 @given(st.integers(0, 10**6), st.integers(1, 3))
 def test_beliefs_add_up_to_the_views(seed: int, trainings: int) -> None:
     rng = np.random.default_rng(seed)
-    votes = [rank(anything([Augmentation(int(d)) for d in rng.integers(0, 8, 5)], 2, rng), "experts") for _ in range(trainings)]
+    votes = [judged(anything([Augmentation(int(d)) for d in rng.integers(0, 8, 5)], 2, rng)) for _ in range(trainings)]
     pooled = pool(votes)
     assert sum(c.belief or 0.0 for c in pooled) == pytest.approx(sum(c.votes for c in pooled))
     assert [c.belief for c in pooled] == sorted((c.belief for c in pooled), reverse=True)

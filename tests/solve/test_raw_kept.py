@@ -45,7 +45,7 @@ def test_a_disk_that_refuses_costs_a_warning(tmp_path: Path, caplog: pytest.LogC
     assert [r.getMessage().split(":")[0] for r in caplog.records if "raw predictions are not kept" in r.getMessage()] == ["task a"] * 2
 
 
-@pytest.mark.parametrize("rule", ["counts", "experts"])
+@pytest.mark.parametrize("rule", ["counts", "composite"])
 def test_a_run_keeps_what_its_answers_were_made_of(tmp_path: Path, rule: str) -> None:
     """From the command line; float16 rounds the scores, so what is compared is each candidate's votes."""
     run, preset = tmp_path / "run", tiny(tmp_path, KEPT + f'rule = "{rule}"\n')

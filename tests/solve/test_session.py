@@ -15,7 +15,7 @@ from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.config import Preset
 from hrm_submit.model.weights import build
-from hrm_submit.predict.experts import likelihoods
+from hrm_submit.predict.rank import rank
 from hrm_submit.predict.raw import RawVote
 from hrm_submit.predict.scores import ViewScores
 from hrm_submit.predict.vote import Candidate, vote
@@ -201,25 +201,24 @@ def test_what_the_last_vote_was_made_of_is_told_where_asked(preset: Preset) -> N
     assert anew.restart == 2 and anew.scores.steps == 1
 
 
-def test_product_of_experts_ranks_every_vote(preset: Preset) -> None:
+def test_every_vote_is_ranked_by_the_rule_of_the_preset(preset: Preset) -> None:
     task = recolour("t", 1, outputs=2)
     model, embedding = build(preset.model, n_rows=n_rows(preset), seed=0)
-    by_experts = with_vote(preset, rule="experts", save_raw=True)
-    said = list(TaskSession(model, embedding, task, by_experts, 0, Clock(), 8).run())
+    composed = with_vote(preset, rule="composite", save_raw=True)
+    said = list(TaskSession(model, embedding, task, composed, 0, Clock(), 8).run())
     (raw,), answers = [m for m in said if isinstance(m, RawVote)], [m for m in said if isinstance(m, Answer)]
     assert len(answers) > 1 and answers[-1].final
     for answer in answers:
         for candidates in answer.outputs:
             beliefs = [c.belief for c in candidates]
             assert None not in beliefs and beliefs == sorted(beliefs, reverse=True)  # type: ignore[type-var]
-            assert sum(b or 0.0 for b in beliefs) == pytest.approx(sum(c.votes for c in candidates))
+            assert sum(b or 0.0 for b in beliefs) == pytest.approx(1.1 * sum(c.votes for c in candidates))
     for k, candidates in enumerate(answers[-1].outputs):
-        found = likelihoods(raw.of_output(k), [c.grid for c in candidates]).log_probs.mean(axis=0)
-        assert len(found) > 1 and list(found) == sorted(found, reverse=True)
+        assert [(c.key, c.belief) for c in rank(raw.of_output(k), "composite")] == [(c.key, c.belief) for c in candidates]
     counted = fixed(with_vote(preset, rule="counts"), task, 8)[-1]
     assert isinstance(counted, Answer)
-    assert [{c.key: c.votes for c in o} for o in counted.outputs] == [{c.key: c.votes for c in o} for o in answers[-1].outputs]
-    assert [[c.key for c in o] for o in counted.outputs] != [[c.key for c in o] for o in answers[-1].outputs]
+    shown = [{c.key: c.votes for c in o if c.votes} for o in answers[-1].outputs]
+    assert [{c.key: c.votes for c in o} for o in counted.outputs] == shown
 
 
 def test_training_leaves_the_model_usable_for_the_next_task(preset: Preset) -> None:

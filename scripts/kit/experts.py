@@ -60,13 +60,12 @@ def by_experts(candidates: Sequence[Candidate], scores: ViewScores) -> list[Cand
     several votes add up, a candidate that one of them has not counting 0 there, which likelihoods do not. Views whose numbers
     are not finite say nothing; where none is left the candidates stay as they are.
     """
-    sane = np.flatnonzero(np.isfinite(scores.last).all(axis=(1, 2)))
-    if not candidates or not len(sane):
+    heard = scores.finite()
+    if not candidates or not len(heard):
         return list(candidates)
-    heard = scores if len(sane) == len(scores) else scores.some(sane)
     by_view = likelihoods(heard, [c.grid for c in candidates]).log_probs
     # fsum is exact: the order of the views changes nothing.
-    means = [math.fsum(column) / len(sane) for column in by_view.T.tolist()]
+    means = [math.fsum(column) / len(heard) for column in by_view.T.tolist()]
     weights = [math.exp(m - max(means)) for m in means]
     views, total = sum(c.votes for c in candidates), math.fsum(weights)
     return ranked(replace(c, belief=views * w / total) for c, w in zip(candidates, weights, strict=True))
