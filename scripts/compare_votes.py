@@ -170,7 +170,7 @@ def _cells(row: Row) -> dict[str, str]:
         "steps": str(row.setting.steps or "run's"),
         "pass@1 %": _percent(row.pass_1),
         "pass@2 %": _percent(row.pass_2),
-        "minus default": _percent(row.difference, "+"),
+        "difference": _percent(row.difference, "+"),
         "gained": str(len(row.gained)),
         "lost": str(len(row.lost)),
         "oracle %": f"{100 * row.oracle:.1f}",
