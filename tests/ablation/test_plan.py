@@ -160,7 +160,7 @@ def test_the_key_changes_with_what_decides_a_run_and_with_nothing_else(tmp_path:
     assert key() not in {plain, *keys}, "other tasks"
 
 
-@pytest.mark.parametrize("name", ["ttt", "votes"])
+@pytest.mark.parametrize("name", ["ttt", "votes", "large"])
 def test_options_are_chosen_on_tasks_that_no_checkpoint_and_no_evaluation_set_knows(name: str) -> None:
     run = plan_runs(read_plan(ROOT / "scripts" / "ablations" / f"{name}.toml"))[0]
     assert run.checkpoint
@@ -169,7 +169,7 @@ def test_options_are_chosen_on_tasks_that_no_checkpoint_and_no_evaluation_set_kn
     assert not known & (measured.demo_hashes() | measured.test_hashes())
 
 
-@pytest.mark.parametrize(("name", "least"), [("recipe", 6), ("ingredients", 6), ("ttt", 6), ("votes", 2)])
+@pytest.mark.parametrize(("name", "least"), [("recipe", 6), ("ingredients", 6), ("alone", 1), ("ttt", 6), ("votes", 2)])
 def test_the_plans_that_come_along_can_be_run(name: str, least: int) -> None:
     plan = read_plan(ROOT / "scripts" / "ablations" / f"{name}.toml")
     runs = plan_runs(plan)
