@@ -113,12 +113,16 @@ class TrainConfig:
     """Augmented versions of each task, itself among them, that training (and at test time the votes) draw from."""
     max_side: int = 30
     """Pre-training leaves out tasks that need a larger canvas than this side; test-time training takes every task."""
+    batch_tokens: int = 0
+    """Pre-training: most cells in a batch, which has fewer examples on large canvases (one a process at least), so that these cost no
+    more time than their weight says; 0: no limit. Test-time training, whose task has one canvas, takes its batch_size."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "segments", "augmentations", "max_side"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("lr", "muon_lr", "embedding_lr", "weight_decay", "embedding_weight_decay", "grad_clip", "warmup_steps"):
+        rates = ("lr", "muon_lr", "embedding_lr", "weight_decay", "embedding_weight_decay")
+        for name in (*rates, "grad_clip", "warmup_steps", "batch_tokens"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative")
         for name in ("ema", "decay_fraction", "lr_min_ratio"):

@@ -85,14 +85,16 @@ class Mixture:
         self._views: dict[int, tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]] = {}
 
     def batch(self, number: int, ranks: Ranks | None = None, batch_size: int | None = None) -> CanvasBatch:
-        """Batch `number` (from 0), or this rank's share of it, on the CPU; `batch_size` overrides the configured global one."""
+        """Batch `number` (from 0), or this rank's share of it, on the CPU; `batch_size` overrides the configured global one. With
+        `batch_tokens` it is cut to a multiple of the number of ranks."""
+        ranks = ranks or Ranks()
         rng = np.random.default_rng([self._seed, number])
-        size = batch_size or self._config.batch_size
         which = int(rng.choice(len(self._buckets), p=self._chance))
         bucket = self._buckets[which]
+        size = self._size(bucket.side, batch_size or self._config.batch_size, ranks.world)
         at = rng.choice(len(bucket.members), size=size, p=self._within[which])
         draws = rng.random((size, 2))
-        part = (ranks or Ranks()).slice(size)
+        part = ranks.slice(size)
         index = np.empty(size, dtype=np.int64)
         dihedral = np.empty(size, dtype=np.uint8)
         colours = np.empty((size, 10), dtype=np.uint8)
@@ -117,6 +119,11 @@ class Mixture:
             ),
             bucket.positions,
         )
+
+    def _size(self, side: int, most: int, ranks: int) -> int:
+        """Examples of a batch on canvases of `side`: `most`, or as few as `batch_tokens` asks for."""
+        cells = self._config.batch_tokens
+        return min(most, max(1, cells // side**2 // ranks) * ranks) if cells else most
 
     def views_of(self, task: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         """Transforms (K,) and colour tables (K, 10) of source number `task`, sampled at its first use, from the seed and its number."""

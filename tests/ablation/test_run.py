@@ -38,6 +38,14 @@ def test_training_learns_and_its_figures_are_counts(tmp_path: Path) -> None:
     assert curve[0]["exact"] < 0.2 and figures["exact"] == pytest.approx((curve[-1]["exact"] + curve[-2]["exact"]) / 2)
 
 
+def test_smaller_batches_of_large_canvases_are_counted_as_they_are(tmp_path: Path) -> None:
+    (run,) = runs_of(tmp_path, "examples = 320")
+    preset = replace(run.preset, train=replace(run.preset.train, batch_tokens=45))
+    figures = train_module.train_run(replace(run, preset=preset), folder(tmp_path))
+    assert (figures["examples"], figures["segments"]) == (320, 64)
+    assert figures["flops"] == pytest.approx(20 * segment_work(run.preset.model, run.preset.train, 9))
+
+
 def test_a_run_ends_with_its_operations(tmp_path: Path) -> None:
     (run,) = runs_of(tmp_path, "flops = 1")
     each = segment_work(run.preset.model, run.preset.train, 9)

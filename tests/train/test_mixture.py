@@ -121,6 +121,17 @@ def test_tasks_that_need_a_larger_canvas_are_left_out() -> None:
         Mixture(TASKS, SHARED, replace(CONFIG, max_side=2), seed=0)
 
 
+@pytest.mark.parametrize(("world", "sizes"), [(1, {3: 6, 5: 4, 7: 2}), (2, {3: 6, 5: 4, 7: 2}), (3, {3: 6, 5: 3, 7: 3})])
+def test_a_batch_has_no_more_cells_than_it_may(world: int, sizes: dict[int, int]) -> None:
+    mixture = Mixture(TASKS, SHARED, replace(CONFIG, batch_tokens=100), seed=0)
+    for n in range(40):
+        parts = [mixture.batch(n, Ranks(rank, world)).batch.inputs for rank in range(world)]
+        side = round(parts[0].shape[1] ** 0.5)
+        assert {len(p) for p in parts} == {sizes[side] // world}
+    halved = {mixture.batch(n, batch_size=3).batch.inputs.shape for n in range(40)}
+    assert halved == {(3, 9), (3, 25), (2, 49)}, "what memory holds is still the limit"
+
+
 def test_a_generated_task_keeps_the_pairs_that_fit() -> None:
     """Each is an example of its own, and among a hundred some are always large; of a task with a test all pairs belong together."""
     small, large = task(5, 4, pairs=2), task(6, 9, pairs=3)

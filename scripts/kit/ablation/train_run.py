@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,8 @@ class _Work:
 
     def watch(self, batches: Iterable[CanvasBatch]) -> Iterator[CanvasBatch]:
         for item in batches:
-            self.last = segment_work(self._model, self._train, item.positions.shape[0])
+            train = replace(self._train, batch_size=item.batch.inputs.shape[0])
+            self.last = segment_work(self._model, train, item.positions.shape[0])
             yield item
 
 
