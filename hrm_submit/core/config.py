@@ -114,8 +114,9 @@ class TrainConfig:
     max_side: int = 30
     """Pre-training leaves out tasks that need a larger canvas than this side; test-time training takes every task."""
     batch_tokens: int = 0
-    """Pre-training: most cells in a batch, which has fewer examples on large canvases (one a process at least), so that these cost no
-    more time than their weight says; 0: no limit. Test-time training, whose task has one canvas, takes its batch_size."""
+    """Pre-training and joint training: most cells in a batch, which has fewer examples on large canvases (one a process at least), so
+    that these cost no more time than their weight says; 0: no limit. Test-time training, whose task has one canvas, takes its
+    batch_size."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "segments", "augmentations", "max_side"):
