@@ -3,8 +3,9 @@
 - A carry keeps the *data* of each sequence; one that halted takes its row of the next batch and starts from the initial states.
 - The carry holds task ids, never looked-up rows, so that each segment sees (and trains) the rows as they are by then.
 - Evaluation never halts early: the sequences of a batch stay in step. Training halts by the Q values, with exploration.
+- A model without continue target never learns that value: its sequences halt where halting is likelier right than not.
 
-Rules: arXiv:2506.21734, section 2, and its published code.
+Rules: arXiv:2506.21734, section 2, and its published code; without continue target arXiv:2510.04871.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def act_step(
         is_last = steps >= max_steps
         halted, target = is_last, None
         if training and max_steps > 1:
-            halted = halted | (q_halt > q_continue)
+            halted = halted | (q_halt > (q_continue if model.cfg.continue_target else 0.0))
             halted = halted & (steps >= _min_steps(steps, max_steps, exploration, generator, part))
             if model.cfg.continue_target:
                 _, _, next_halt, next_continue = model(inner, data.inputs, rows, positions)

@@ -58,6 +58,15 @@ def test_equal_values_go_on() -> None:
     assert steps_until_halted(0.0, 2, q_halt=0.0) == [5, 5]
 
 
+@pytest.mark.parametrize("q_continue", [-9.0, 9.0])
+def test_without_a_continue_target_its_value_decides_nothing(q_continue: float) -> None:
+    data = batch(0)
+    for q_halt, halts in ((-4.0, False), (0.0, False), (0.5, True)):
+        model, embedding = make(q_halt, q_continue, replace(CFG, continue_target=False))
+        carry, _ = run(model, embedding, initial_act_carry(model, data), data)
+        assert carry.halted.tolist() == [halts] * 4, (q_halt, q_continue)
+
+
 def test_evaluation_always_runs_to_the_last_step() -> None:
     model, embedding = make(9.0, -9.0)
     data = batch(0)
