@@ -98,6 +98,8 @@ class TrainConfig:
     batch_size: int = 768
     segments: int = 16
     """Most segments that a sequence is trained for before another takes its place (at most halt_max_steps)."""
+    single_segment_fraction: float = 0.0
+    """First share of the run, in which a sequence gets a single segment: `segments` hold after it."""
     warmup_steps: int = 2000
     decay_fraction: float = 0.0
     """Last share of the run (of its steps or its seconds) over which the rate falls linearly to lr_min_ratio."""
@@ -126,7 +128,7 @@ class TrainConfig:
         for name in (*rates, "grad_clip", "warmup_steps", "batch_tokens"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative")
-        for name in ("ema", "decay_fraction", "lr_min_ratio"):
+        for name in ("ema", "decay_fraction", "lr_min_ratio", "single_segment_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must lie within 0..1, not {getattr(self, name)}")
         for name in ("beta1", "beta2"):

@@ -60,22 +60,23 @@ class Trainer:
     def run(self, batches: Iterator[CanvasBatch], progress: Callable[[], float]) -> Iterator[SegmentReport]:
         """Train in place, one segment a step, until `batches` ends or the caller stops asking.
 
-        `progress` says how far the run is, 0..1, and so what the learning rate is.
+        `progress` says how far the run is, 0..1, and so what the learning rate is and how many segments a sequence gets.
         """
         for item in batches:
             self.model.train()
             drawn = self.generator.get_state()
             try:
-                report = self._segment(item, rate_factor(self.segment, progress(), self.config))
+                report = self._segment(item, progress())
             except Exception:
                 # A segment that failed is done again, on every rank with the same draws, however far each had come.
                 self.generator.set_state(drawn)
                 raise
             yield report
 
-    def _segment(self, item: CanvasBatch, factor: float) -> SegmentReport:
+    def _segment(self, item: CanvasBatch, progress: float) -> SegmentReport:
         cfg, size, length = self.model.cfg, item.batch.inputs.shape[0], item.positions.shape[0]
-        max_steps = min(self.config.segments, cfg.halt_max_steps)
+        most = self.config.segments if progress >= self.config.single_segment_fraction else 1
+        max_steps = min(most, cfg.halt_max_steps)
         carry = self.carries.get(length)
         if carry is None or carry.steps.shape[0] != size:
             carry = initial_act_carry(self.model, item.batch)
@@ -97,7 +98,7 @@ class Trainer:
             loss, metrics = segment_loss(output, carry, cfg.loss_type, loss_dtype)
             loss = loss / size
             self.optimizers.backward(loss)
-        self.optimizers.update(factor, output.looked_up)
+        self.optimizers.update(rate_factor(self.segment, progress, self.config), output.looked_up)
         if max_steps > 1:  # after a single segment every sequence has halted: nothing is carried
             self.carries[length] = carry
         self.segment += 1

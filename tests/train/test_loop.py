@@ -44,9 +44,9 @@ def stream(config: TrainConfig = CONFIG, side: int = 3, seed: int = 0) -> Iterat
 def by_hand(segments: int, cfg: ModelConfig, config: TrainConfig) -> tuple[dict[str, torch.Tensor], list[float], list[int]]:
     model, embedding = build(cfg, n_rows=3, seed=7)
     optimizers, generator = Optimizers(model, embedding, config, Ranks()), torch.Generator().manual_seed(9)
-    most = min(config.segments, cfg.halt_max_steps)
     carry, losses, steps = None, [], []
     for k, item in enumerate(islice(stream(config), segments)):
+        most = min(config.segments if k >= config.single_segment_fraction * segments else 1, cfg.halt_max_steps)
         carry = carry or initial_act_carry(model, item.batch)
         carry, output = act_step(
             model,
@@ -70,9 +70,9 @@ def by_hand(segments: int, cfg: ModelConfig, config: TrainConfig) -> tuple[dict[
     return weights, losses, steps
 
 
-@pytest.mark.parametrize(("segments", "most"), [(3, 3), (16, 4), (1, 1)])
-def test_as_written_out_by_hand(segments: int, most: int) -> None:
-    config = replace(CONFIG, segments=segments, lr_min_ratio=0.0)
+@pytest.mark.parametrize(("segments", "single", "most"), [(3, 0.0, 3), (16, 0.0, 4), (1, 0.0, 1), (3, 0.5, 3), (3, 1.0, 1)])
+def test_as_written_out_by_hand(segments: int, single: float, most: int) -> None:
+    config = replace(CONFIG, segments=segments, single_segment_fraction=single, lr_min_ratio=0.0)
     weights, losses, steps = by_hand(10, CFG, config)
     assert max(steps) == most, "the example must reach the last step that a sequence may get"
     model, embedding = build(CFG, n_rows=3, seed=7)
