@@ -169,7 +169,7 @@ def test_options_are_chosen_on_tasks_that_no_checkpoint_and_no_evaluation_set_kn
     assert not known & (measured.demo_hashes() | measured.test_hashes())
 
 
-@pytest.mark.parametrize(("name", "least"), [("recipe", 6), ("ingredients", 6), ("alone", 1), ("ttt", 6), ("votes", 2)])
+@pytest.mark.parametrize(("name", "least"), [("recipe", 6), ("ingredients", 6), ("segments", 5), ("alone", 1), ("ttt", 6), ("votes", 2)])
 def test_the_plans_that_come_along_can_be_run(name: str, least: int) -> None:
     plan = read_plan(ROOT / "scripts" / "ablations" / f"{name}.toml")
     runs = plan_runs(plan)
