@@ -119,7 +119,7 @@ def _measures(device: str, args: argparse.Namespace) -> dict[tuple[str, ...], Ca
     from bench.timing import on_threads
     from bench.work import threads
 
-    from hrm_submit.core.config import load_preset
+    from hrm_submit.core.presets import load_preset
     from hrm_submit.model.weights import load_checkpoint
     from hrm_submit.solve.run import checkpoint_in_the_box, resolve_preset
 

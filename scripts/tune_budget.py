@@ -36,9 +36,10 @@ from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.solutions import load_solutions
 from hrm_submit.arc.task import Task
 from hrm_submit.core.clock import format_duration, parse_duration
-from hrm_submit.core.config import Preset, layer, load_preset
+from hrm_submit.core.config import Preset
 from hrm_submit.core.device import cpu_count
 from hrm_submit.core.errors import ConfigError, DataError, UserError
+from hrm_submit.core.presets import layer, load_preset
 from hrm_submit.core.runfolder import RunRecord, read_run
 from hrm_submit.plan.memory import training_bytes, workers_that_fit
 from hrm_submit.solve.staff import MOST_ON_A_GPU

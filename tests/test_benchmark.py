@@ -16,7 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from hrm_submit.arc.canvas import PackedPairs, encode
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Pair, Task, make_grid
-from hrm_submit.core.config import ModelConfig, Preset, TTTConfig, load_preset
+from hrm_submit.core.config import ModelConfig, Preset, TTTConfig
+from hrm_submit.core.presets import load_preset
 from hrm_submit.model.act import act_step, initial_act_carry
 from hrm_submit.model.losses import segment_loss
 from hrm_submit.model.weights import build

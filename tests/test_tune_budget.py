@@ -16,8 +16,8 @@ from hrm_submit.arc.challenges import load_challenges, write_challenges
 from hrm_submit.arc.solutions import write_solutions
 from hrm_submit.arc.submission import file_faults
 from hrm_submit.arc.task import make_grid
-from hrm_submit.core.config import load_preset
 from hrm_submit.core.errors import SolveError
+from hrm_submit.core.presets import load_preset
 from hrm_submit.core.runfolder import RunWriter, read_run
 from hrm_submit.plan.cost import segment_work, view_work
 from tests.solve.lab import recolour, recoloured

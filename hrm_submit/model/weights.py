@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from hrm_submit import __version__
-from hrm_submit.core.config import ModelConfig, from_dict
+from hrm_submit.core.config import ModelConfig
 from hrm_submit.core.errors import CheckpointError, ConfigError
+from hrm_submit.core.presets import from_dict
 from hrm_submit.model.embedding import DIHEDRAL_ROWS, TaskEmbedding
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.layers import AttentionKind

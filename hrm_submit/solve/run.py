@@ -18,9 +18,10 @@ from hrm_submit import __version__
 from hrm_submit.arc.challenges import read_challenges
 from hrm_submit.arc.fit import check_model
 from hrm_submit.core.clock import Clock
-from hrm_submit.core.config import Preset, load_preset, preset_names, read_presets
+from hrm_submit.core.config import Preset
 from hrm_submit.core.device import list_devices
 from hrm_submit.core.errors import ModelConflictError, SolveError
+from hrm_submit.core.presets import load_preset, preset_names, read_presets
 from hrm_submit.core.runfolder import RunWriter, read_run
 from hrm_submit.predict.raw import RAW
 from hrm_submit.solve.answers import AnswerBook

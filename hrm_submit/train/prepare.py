@@ -11,9 +11,9 @@ from hrm_submit.arc.leaks import PROTECTED, protected_hashes, without_leaks
 from hrm_submit.arc.training_task import TrainingTask, within
 from hrm_submit.core.allocator import keep_freed_memory
 from hrm_submit.core.clock import Clock
-from hrm_submit.core.config import load_preset
 from hrm_submit.core.device import cpu_count, list_devices, machine
 from hrm_submit.core.errors import ConfigError, TrainError
+from hrm_submit.core.presets import load_preset
 from hrm_submit.model.weights import CheckpointMeta
 from hrm_submit.train.pretrain import pretrain
 from hrm_submit.train.ranks import join_ranks, leave_ranks, local_world, rank_device

@@ -16,7 +16,7 @@ from bench.inference import kit_voter
 from bench.rows import Row
 from bench.timing import medians, products, seconds
 from bench.work import ARC_2, batch_of, our_way, sample, segment, trainer
-from hrm_submit.core.config import load_preset
+from hrm_submit.core.presets import load_preset
 from hrm_submit.model.weights import CheckpointMeta, snapshot
 
 L4_OPERATIONS, L4_BYTES = 121e12, 300e9

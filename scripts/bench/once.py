@@ -16,7 +16,8 @@ import torch
 from bench.work import ARC_1, Way, batch_of, our_way, published_way, sample, segment, sized, trainer
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.core.allocator import keep_freed_memory
-from hrm_submit.core.config import Preset, load_preset
+from hrm_submit.core.config import Preset
+from hrm_submit.core.presets import load_preset
 from hrm_submit.model.weights import Checkpoint, load_checkpoint
 from hrm_submit.solve.run import checkpoint_in_the_box, resolve_preset
 

@@ -12,7 +12,8 @@ from bench.rows import Row, against
 from bench.timing import medians, on_threads, products
 from bench.work import ARC_1, ARC_2, batch_of, our_way, published_way, sample, segment, sized, threads, trainer
 from hrm_submit.arc.sizes import canvas_side
-from hrm_submit.core.config import Preset, load_preset
+from hrm_submit.core.config import Preset
+from hrm_submit.core.presets import load_preset
 from hrm_submit.plan.cost import segment_work
 
 WAY = "published way"

@@ -10,8 +10,9 @@ from typing import Any
 
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Solutions, Task, make_grid, same_grid
-from hrm_submit.core.config import Preset, layer
+from hrm_submit.core.config import Preset
 from hrm_submit.core.errors import SolveError
+from hrm_submit.core.presets import layer
 from hrm_submit.core.runfolder import RunRecord, read_run
 from hrm_submit.plan.cost import Speed, segment_work, view_work
 from hrm_submit.plan.curve import SolvedCurve, fit_curve

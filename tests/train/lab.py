@@ -19,7 +19,7 @@ from hrm_submit.arc.corpora import load_corpora
 from hrm_submit.arc.solutions import write_solutions
 from hrm_submit.arc.task import Task
 from hrm_submit.core.clock import Clock
-from hrm_submit.core.config import load_preset
+from hrm_submit.core.presets import load_preset
 from hrm_submit.model.weights import CheckpointMeta
 from hrm_submit.train.request import PretrainRequest
 from tests.solve.lab import TINY_MODEL, recolour, recoloured

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from hrm_submit.core.config import from_dict
 from hrm_submit.core.errors import ConfigError
+from hrm_submit.core.presets import from_dict
 
 Kind = Literal["train", "ttt"]
 Unit = Literal["seconds", "flops", "examples"]

@@ -12,9 +12,10 @@ from typing import Any
 
 from hrm_submit.arc.fit import check_model
 from hrm_submit.arc.sizes import canvas_side
-from hrm_submit.core.config import Preset, layer, load_preset
+from hrm_submit.core.config import Preset
 from hrm_submit.core.device import list_devices
 from hrm_submit.core.errors import ConfigError
+from hrm_submit.core.presets import layer, load_preset
 from kit.ablation.plan import ClockName, Kind, Plan, Unit, Variant
 from kit.ablation.tasks import Chosen, Material, check_untrained, choose, training_material
 
