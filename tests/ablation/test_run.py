@@ -22,7 +22,8 @@ from hrm_submit.arc.task import make_grid
 from hrm_submit.model.weights import load_checkpoint
 from hrm_submit.plan.cost import segment_work
 from hrm_submit.predict.vote import Candidate
-from hrm_submit.train.loop import CanvasBatch, Trainer
+from hrm_submit.train.loop import CanvasBatch
+from hrm_submit.train.optimizers import Optimizers
 from tests.ablation.lab import folder, runs_of, shown, variants
 
 
@@ -59,8 +60,8 @@ def test_a_run_ends_with_its_seconds_of_the_processor(tmp_path: Path, monkeypatc
     monkeypatch.setattr(train_module.time, "process_time", lambda: float(len(recorded)))
     (run,) = runs_of(tmp_path, "seconds = 12")
     rates: list[float] = []
-    real = Trainer._segment
-    monkeypatch.setattr(Trainer, "_segment", lambda self, item, factor: (rates.append(factor), real(self, item, factor))[1])
+    real = Optimizers.update
+    monkeypatch.setattr(Optimizers, "update", lambda self, factor, rows: (rates.append(factor), real(self, factor, rows))[1])
     figures = train_module.train_run(run, folder(tmp_path))
     assert figures["segments"] == len(recorded) == 12 and figures["seconds"] == 12.0
     # Warm-up is 5 segments; from half of the seconds on the rate falls towards 0.05, which it would have after the last.
