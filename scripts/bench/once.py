@@ -69,6 +69,7 @@ def _shipped() -> tuple[Preset, Checkpoint]:
 
 def _added(work: Callable[[], object], device: str) -> float:
     if device != "cpu":
+        torch.cuda.init()  # resetting the peak fails in a process that has not touched the GPU
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         work()
