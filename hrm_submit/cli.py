@@ -18,10 +18,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from hrm_submit import __version__
 from hrm_submit.core.allocator import large_pages_for_children
 from hrm_submit.core.clock import Clock, parse_duration
 from hrm_submit.core.errors import ConfigError, UserError
+from hrm_submit.version import __version__
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -198,9 +198,9 @@ def _solve(args: argparse.Namespace, clock: Clock) -> int:
 
 
 def _score(args: argparse.Namespace, clock: Clock) -> int:
-    from hrm_submit.arc.scoring import score
-    from hrm_submit.arc.solutions import load_solutions
     from hrm_submit.arc.submission import load_submission
+    from hrm_submit.corpora.scoring import score
+    from hrm_submit.corpora.solutions import load_solutions
 
     print(json.dumps(score(load_submission(args.submission), load_solutions(args.solutions)), indent=1))
     return 0
@@ -276,7 +276,7 @@ def _report(args: argparse.Namespace, clock: Clock) -> int:
 
 def _show(args: argparse.Namespace, clock: Clock) -> int:
     from hrm_submit.core.files import write_atomic
-    from hrm_submit.report.pick import picture_of
+    from hrm_submit.report.screen.pick import picture_of
 
     picture = picture_of(args.dataset, args.run_dir, tuple(filter(None, args.task.split(","))), args.solutions)
     if args.html is None:
@@ -290,7 +290,7 @@ def _show(args: argparse.Namespace, clock: Clock) -> int:
 
 
 def _watch(args: argparse.Namespace, clock: Clock) -> int:
-    from hrm_submit.report.follow import Painter, follow, look_once
+    from hrm_submit.report.screen.watch import Painter, follow, look_once
 
     every = parse_duration(args.every)
     painter = Painter(shutil.get_terminal_size().columns if sys.stdout.isatty() else None)

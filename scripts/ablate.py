@@ -53,13 +53,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from kit.ablation.crew import Figures, run_all
-from kit.ablation.picture import draw
-from kit.ablation.plan import Plan, read_plan
-from kit.ablation.results import append, read
-from kit.ablation.runs import Run, plan_runs
-from kit.ablation.table import markdown, summary
-from kit.places import RUNS
+from kaggle_kit.places import RUNS
+from lab.ablation.parallel import Figures, run_all
+from lab.ablation.picture import draw
+from lab.ablation.plan import Plan, read_plan
+from lab.ablation.results import append, read
+from lab.ablation.runs import Run, plan_runs
+from lab.ablation.table import markdown, summary
 
 from hrm_submit.core.clock import format_duration
 from hrm_submit.core.device import cpu_count

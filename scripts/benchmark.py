@@ -35,7 +35,7 @@ from pathlib import Path
 # Threads that spin while they wait take the cores from others; must be set before torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from bench.rows import Row
+from lab.bench.rows import Row
 
 from hrm_submit.core.allocator import large_pages_for_children
 from hrm_submit.core.errors import UserError
@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         args.json.write_text(json.dumps({"about": about, "rows": [asdict(row) for row in found]}, indent=1) + "\n")
     if args.plot and "growth" in wanted:
-        from bench.growth import draw
+        from lab.bench.growth import draw
 
         draw(found, args.plot)
     return 0
@@ -115,18 +115,18 @@ def run(args: argparse.Namespace) -> int:
 
 def _measures(device: str, args: argparse.Namespace) -> dict[tuple[str, ...], Callable[[], list[Row]]]:
     """What to call for which groups."""
-    from bench import augmentation, estimate, fitting, growth, inference, processes, training
-    from bench.timing import on_threads
-    from bench.work import threads
+    from lab.bench import augmentation, estimate, fitting, growth, inference, processes, training
+    from lab.bench.timing import on_threads
+    from lab.bench.work import threads
 
-    from hrm_submit.core.presets import load_preset
+    from hrm_submit.config.layers import load_preset
+    from hrm_submit.model.packaged import packaged_checkpoint, resolve_preset
     from hrm_submit.model.weights import load_checkpoint
-    from hrm_submit.solve.run import checkpoint_in_the_box, resolve_preset
 
     presets = [name for name in args.presets.split(",") if name]
     for name in presets:
         load_preset(name)
-    box = checkpoint_in_the_box("")
+    box = packaged_checkpoint("")
     assert box is not None, "the package carries a checkpoint"
     nano, weights = resolve_preset("", box), load_checkpoint(box)
 

@@ -1,7 +1,8 @@
 """Build `offline_wheels/`, the dataset that the notebooks install from: our wheel, the checkpoint, dataset-metadata.json, training data.
 
 Flat, because the Kaggle client skips subfolders. The wheel is rebuilt only when the sources changed; its requirements are checked
-against the dated list of versions in Kaggle's image (`scripts/data/kaggle_image_2026.toml`). Exit 1 when they do not fit, 2 for bad input.
+against the dated list of versions in Kaggle's image (`scripts/kaggle_kit/kaggle_image_2026.toml`). Exit 1 when they do not fit, 2 for bad
+input.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from kit.places import BOX, KAGGLE_IMAGE, OFFLINE_WHEELS, ROOT
-from kit.training import place_training_data
-from kit.tree import DATASET
-from kit.wheels import build_wheel, image_faults
+from kaggle_kit.places import BOX, KAGGLE_IMAGE, OFFLINE_WHEELS, ROOT
+from kaggle_kit.training import place_training_data
+from kaggle_kit.tree import DATASET
+from kaggle_kit.wheels import build_wheel, image_faults
 
 from hrm_submit.core.errors import ConfigError, UserError
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hrm_submit.core.config import ModelConfig
+from hrm_submit.config.schema import ModelConfig
 from hrm_submit.core.errors import CheckpointError, UserError
 from hrm_submit.model.act import ActCarry, ActOutput, Batch, act_step, initial_act_carry
 from hrm_submit.model.embedding import TaskEmbedding

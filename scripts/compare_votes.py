@@ -23,14 +23,14 @@ from itertools import product
 from pathlib import Path
 
 import pandas as pd
-from kit.comparison import Estimate, Row, Sample, Setting, compare, judge, raw_files, read_tasks
-from kit.rules import RULES
+from lab.votes.comparison import Estimate, Row, Sample, Setting, compare, judge, raw_files, read_tasks
+from lab.votes.rules import RULES
 from tqdm import tqdm
 
 from hrm_submit.arc.jsonio import write_json
-from hrm_submit.arc.solutions import load_solutions
-from hrm_submit.core.config import VoteConfig
+from hrm_submit.config.schema import VoteConfig
 from hrm_submit.core.errors import ConfigError, DataError, UserError
+from hrm_submit.corpora.solutions import load_solutions
 
 MOST_NAMED = 12
 """Outputs that the text names of those that a rule gains or loses; the JSON has them all."""

@@ -35,8 +35,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from hrm_submit.arc.corpora import DATA_VARIABLE, data_folder
 from hrm_submit.core.errors import DataError
+from hrm_submit.corpora.sources import DATA_VARIABLE, data_folder
 
 RECEIPT = ".fetched.json"
 CHUNK = 1 << 20

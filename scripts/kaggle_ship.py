@@ -23,8 +23,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from kit.client import Answer, Client, RefusedError, ShipError
-from kit.package import MAIN, METADATA, PRETRAIN, WHEELS, Kernel, Package, dump
+from kaggle_kit.client import Answer, Client, RefusedError, ShipError
+from kaggle_kit.package import MAIN, METADATA, PRETRAIN, WHEELS, Kernel, Package, dump
 
 from hrm_submit.core.clock import Clock, format_duration, parse_duration
 from hrm_submit.core.errors import UserError

@@ -16,24 +16,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kit.competition import DEFAULT, load_competition
-from kit.environment import base_environment
-from kit.machine import notebook_variables, run_notebook
-from kit.places import BOX, NOTEBOOKS, OFFLINE_WHEELS, RUNS
-from kit.sandbox import Outcome, isolation
-from kit.training import describe_exports, place_previous, place_training_data
-from kit.tree import KaggleTree, build_tree
-from kit.wheels import build_wheel
+from kaggle_kit.competition import DEFAULT, load_competition
+from kaggle_kit.environment import base_environment
+from kaggle_kit.machine import notebook_variables, run_notebook
+from kaggle_kit.places import BOX, NOTEBOOKS, OFFLINE_WHEELS, RUNS
+from kaggle_kit.sandbox import Outcome, isolation
+from kaggle_kit.training import describe_exports, place_previous, place_training_data
+from kaggle_kit.tree import KaggleTree, build_tree
+from kaggle_kit.wheels import build_wheel
 from tqdm import tqdm
 
 from hrm_submit.arc.challenges import load_challenges
-from hrm_submit.arc.named import data_names, load_named
-from hrm_submit.arc.scoring import score
-from hrm_submit.arc.solutions import load_solutions, sibling_solutions, write_solutions
 from hrm_submit.arc.submission import file_faults, load_submission
 from hrm_submit.arc.task import Solutions, Task
 from hrm_submit.core.clock import format_duration, parse_duration
 from hrm_submit.core.errors import DataError, UserError
+from hrm_submit.corpora.named import data_names, load_named
+from hrm_submit.corpora.scoring import score
+from hrm_submit.corpora.solutions import load_solutions, sibling_solutions, write_solutions
 
 DEFAULT_DATASET, DEFAULT_TASKS, DEFAULT_SIDE = "arc-agi-1-evaluation", "12", 12
 

@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from kit.killing import Kill, Lines, Looker, Run, final_answers, not_shown, solve_command
+from lab.killing import Kill, Lines, Looker, Run, final_answers, not_shown, solve_command
 
 from hrm_submit.arc.challenges import write_challenges
-from hrm_submit.arc.named import data_names, load_named
 from hrm_submit.arc.task import Task
 from hrm_submit.core.clock import parse_duration
 from hrm_submit.core.errors import ConfigError, UserError
+from hrm_submit.corpora.named import data_names, load_named
 
 PRESET = "[budget]\nhang_seconds = 5.0\n\n[device]\nworkers = 2\n\n[ttt]\npatience = 1000\n"
 """Laid over the preset of the run: silence is noticed soon, two workers are there to be killed whatever the machine, and no task

@@ -27,22 +27,22 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from kit.recording import Recording, record
-from kit.replay import Faults, replay
+from lab.budget.recording import Recording, record
+from lab.budget.replay import Faults, replay
 
 from hrm_submit.arc.challenges import load_challenges, write_challenges
-from hrm_submit.arc.named import data_names, load_named
 from hrm_submit.arc.sizes import canvas_side
-from hrm_submit.arc.solutions import load_solutions
 from hrm_submit.arc.task import Task
+from hrm_submit.config.layers import layer, load_preset
+from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import format_duration, parse_duration
-from hrm_submit.core.config import Preset
 from hrm_submit.core.device import cpu_count
 from hrm_submit.core.errors import ConfigError, DataError, UserError
-from hrm_submit.core.presets import layer, load_preset
 from hrm_submit.core.runfolder import RunRecord, read_run
+from hrm_submit.corpora.named import data_names, load_named
+from hrm_submit.corpora.solutions import load_solutions
 from hrm_submit.plan.memory import training_bytes, workers_that_fit
-from hrm_submit.solve.staff import MOST_ON_A_GPU
+from hrm_submit.solve.placement import MOST_ON_A_GPU
 
 PARTS = (0.25, 0.5, 1.0)
 """Parts of the budget that the trade-off shows."""

@@ -14,8 +14,8 @@ import torch
 
 from hrm_submit.arc.challenges import write_challenges
 from hrm_submit.cli import main
+from hrm_submit.model import packaged
 from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
-from hrm_submit.solve import run as run_module
 from tests.solve.lab import challenges, command, events, recolour, recoloured, tiny, tiny_preset
 
 Faults = Callable[..., str]
@@ -30,7 +30,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any, **options: Any) -> None:
         raise Started
 
-    monkeypatch.setattr("hrm_submit.solve.supervisor.Crew.start", refuse)
+    monkeypatch.setattr("hrm_submit.solve.supervisor.WorkerPool.start", refuse)
 
 
 @pytest.fixture
@@ -208,10 +208,10 @@ def test_a_model_that_cannot_hold_every_grid(fault: Faults, tmp_path: Path, mode
 
 
 def test_a_checkpoint_fixes_the_model_and_layers_change_the_rest(weights: Path, tmp_path: Path) -> None:
-    plain = run_module.resolve_preset("", weights)
+    plain = packaged.resolve_preset("", weights)
     assert plain.model == tiny_preset(tmp_path).model
-    assert plain.ttt == run_module.resolve_preset("", None).ttt, "without names the default preset goes with it"
-    layered = run_module.resolve_preset(tiny(tmp_path, "[vote]\nviews = 3\n"), weights)
+    assert plain.ttt == packaged.resolve_preset("", None).ttt, "without names the default preset goes with it"
+    layered = packaged.resolve_preset(tiny(tmp_path, "[vote]\nviews = 3\n"), weights)
     assert layered.model == plain.model and layered.vote.views == 3
 
 

@@ -19,7 +19,8 @@ from hrm_submit.arc.augment import Augmentation, augmentation_arrays
 from hrm_submit.arc.kernel import kernel
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import MAX_SIDE, N_COLOURS, Grid, Pair, make_grid
-from hrm_submit.core.errors import DataError
+from hrm_submit.config.schema import ModelConfig
+from hrm_submit.core.errors import ConfigError, DataError
 
 __all__ = [
     "EOS",
@@ -29,6 +30,7 @@ __all__ = [
     "PackedPairs",
     "Tokens",
     "canvas_side",
+    "check_model",
     "decode",
     "encode",
     "encode_inputs",
@@ -45,6 +47,13 @@ Bytes: TypeAlias = npt.NDArray[np.uint8]
 Ints: TypeAlias = npt.NDArray[np.int64]
 Tokens: TypeAlias = npt.NDArray[np.uint8]
 """Token ids, shape (B, side * side), row by row."""
+
+
+def check_model(model: ModelConfig, source: str) -> None:
+    """Raise ConfigError, naming `source`, unless the model has a position for each cell of every canvas and knows every token."""
+    for key, least in (("seq_len", FULL_SIDE**2), ("vocab_size", FIRST_COLOUR + N_COLOURS)):
+        if getattr(model, key) < least:
+            raise ConfigError(f"{source}: [model] {key} = {getattr(model, key)} is too small for ARC's grids, which need {least}")
 
 
 def position_ids(side: int) -> npt.NDArray[np.int64]:

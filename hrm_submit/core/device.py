@@ -1,4 +1,4 @@
-"""What a device can do, and the number format and attention that follow from it.
+"""What a device can do: whether it works, its memory, the number format that suits it.
 
 Nothing here runs at import; torch is imported when a device is asked for, and a CUDA context is made only by `usable`.
 """
@@ -7,29 +7,11 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from hrm_submit.core.config import DeviceConfig
 from hrm_submit.core.errors import ConfigError
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """How a model runs: device (`"cpu"`, `"cuda:0"`), dtype name, attention (`"sdpa"` or `"math"`), compile, CPU threads."""
-
-    device: str
-    dtype: str
-    attention: str
-    compile: bool
-    threads: int
-
-    def describe(self) -> dict[str, Any]:
-        """For `run.json`."""
-        return asdict(self)
 
 
 def list_devices(devices: str) -> list[str]:
@@ -73,29 +55,16 @@ def has_kernels(device: str) -> bool:
     return fits
 
 
-def runtime_for(device: str, config: DeviceConfig) -> Runtime:
-    """The number format and attention for `device`: what `config` names, or by capability where it says auto.
-
-    bfloat16 on GPUs from sm_80 and on CPUs with its matrix instructions; float16 on older GPUs with tensor cores; else float32.
-    """
-    dtype = config.dtype
-    if dtype == "auto":
-        dtype = _gpu_dtype(device) if device != "cpu" else _cpu_dtype()  # type: ignore[assignment]
-    attention = config.attention
-    if attention == "auto":
-        # Written-out attention is faster than the fused kernel on CPUs at these lengths, backwards above all.
-        attention = "math" if device == "cpu" else "sdpa"
-    return Runtime(device=device, dtype=dtype, attention=attention, compile=config.compile, threads=config.threads)
-
-
-def _gpu_dtype(device: str) -> str:
+def gpu_dtype(device: str) -> str:
+    """bfloat16 on GPUs from sm_80; float16 on older ones with tensor cores; else float32."""
     import torch
 
     major, _ = torch.cuda.get_device_capability(device)
     return "bfloat16" if major >= 8 else "float16" if major >= 7 else "float32"
 
 
-def _cpu_dtype() -> str:
+def cpu_dtype() -> str:
+    """bfloat16 on CPUs with its matrix instructions, else float32."""
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("flags", 1)[-1].split("\n", 1)[0].split()
     except OSError:

@@ -2,19 +2,16 @@
 
 - Scheme "augmented" (published): a row per augmented task. Scheme "shared": a row per task plus one per dihedral transform.
 - A lookup hands out a *leaf* of the looked-up rows, so that no gradient is ever as large as the table.
-- The update needs neither a sort nor a wait for the accelerator: equal ids are found by comparing all pairs of a batch.
-- `SparseSignSGD` takes a `gather` that joins what several ranks looked up, so that they apply one common update.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from hrm_submit.core.config import ModelConfig
+from hrm_submit.config.schema import ModelConfig
 
 DIHEDRAL_ROWS = 8
 
@@ -62,40 +59,9 @@ class TaskEmbedding(nn.Module):
         self.rows[ids] = value.to(self.rows)
 
 
-class SparseSignSGD:
-    """Sign SGD with decoupled weight decay on the rows that a batch looked up, and on no others (published).
-
-    The gradients of a row that occurs more than once are summed before the sign is taken. `gather` maps a rank's tensor
-    (B, ...) to that of all ranks (ranks * B, ...); it is the identity on one rank.
-    """
-
-    def __init__(self, embedding: TaskEmbedding, gather: Callable[[Tensor], Tensor] | None = None) -> None:
-        self.embedding = embedding
-        self.gather = gather or (lambda tensor: tensor)
-
-    @torch.no_grad()
-    def step(self, looked_up: LookedUp, lr: float, weight_decay: float) -> None:
-        """row <- row (1 - lr weight_decay) - lr sign(summed gradient). Needs the backward pass to have filled `rows.grad`."""
-        if looked_up.rows.grad is None:
-            raise ValueError("the looked-up rows have no gradient: call backward() first")
-        grad = self.gather(looked_up.rows.grad)
-        _update(self.embedding.rows, self.gather(looked_up.ids), grad, lr, weight_decay)
-        if self.embedding.dihedral_rows is not None:
-            _update(self.embedding.dihedral_rows, self.gather(looked_up.dihedral), grad, lr, weight_decay)
-
-
 def chunked_mean(table: Tensor, chunk: int = 65536) -> Tensor:
     """Mean row of `table` (R, D) as float32 (D,), summed in float64 by `chunk` rows, so that a mapped table is never copied whole."""
     total = torch.zeros(table.shape[1], dtype=torch.float64, device=table.device)
     for start in range(0, table.shape[0], chunk):
         total += table[start : start + chunk].sum(dim=0, dtype=torch.float64)
     return (total / max(table.shape[0], 1)).float()
-
-
-def _update(table: Tensor, ids: Tensor, grad: Tensor, lr: float, weight_decay: float) -> None:
-    same = ids[:, None] == ids[None, :]
-    # Every copy of an id takes the sum made for its first: rounding could otherwise give copies different signs.
-    first = same.int().argmax(dim=1)
-    summed = (same.to(grad.dtype) @ grad)[first]
-    rows = table.index_select(0, ids)
-    table[ids] = rows.mul_(1.0 - lr * weight_decay).sub_(summed.sign(), alpha=lr)

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hrm_submit.core.config import ModelConfig
+from hrm_submit.config.schema import ModelConfig
 from hrm_submit.model.layers import AttentionKind, Block, Level, Rotary, rotary_tables, truncated_normal
 
 Q_HEAD_BIAS = -5.0

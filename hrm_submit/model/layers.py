@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hrm_submit.core.config import feed_forward_width
+from hrm_submit.config.schema import feed_forward_width
 
 AttentionKind = Literal["sdpa", "math"]
 Initialiser = Callable[[tuple[int, ...], float], Tensor]

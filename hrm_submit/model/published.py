@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hrm_submit.core.config import ModelConfig
+from hrm_submit.config.layers import from_dict
+from hrm_submit.config.schema import ModelConfig
 from hrm_submit.core.errors import CheckpointError, ConfigError
-from hrm_submit.core.presets import from_dict
 from hrm_submit.model.embedding import chunked_mean
 from hrm_submit.model.weights import Checkpoint, CheckpointMeta, EmbeddingTables, check_state, save_checkpoint
 

@@ -19,15 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hrm_submit import __version__
-from hrm_submit.core.config import ModelConfig
+from hrm_submit.config.layers import from_dict
+from hrm_submit.config.schema import ModelConfig
 from hrm_submit.core.errors import CheckpointError, ConfigError
-from hrm_submit.core.presets import from_dict
 from hrm_submit.model.embedding import DIHEDRAL_ROWS, TaskEmbedding
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.layers import AttentionKind
 from hrm_submit.model.parts import CUT, digest, divide, first_part, join, label
 from hrm_submit.model.tensorfile import read_metadata, read_tensors, write_tensors
+from hrm_submit.version import __version__
 
 FORMAT = "hrm-submit checkpoint 1"
 _MODEL, _TABLES = "model.", "embedding."

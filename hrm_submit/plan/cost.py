@@ -6,7 +6,7 @@ arithmetic of a small task; so seconds are fitted as overhead + work / rate to t
 
 from __future__ import annotations
 
-from hrm_submit.core.config import ModelConfig, TrainConfig, feed_forward_width
+from hrm_submit.config.schema import ModelConfig, TrainConfig, feed_forward_width
 
 
 def segment_work(model: ModelConfig, train: TrainConfig, tokens: int) -> float:

@@ -5,7 +5,7 @@ An upper estimate in the main terms: weights with gradients and moments, and wha
 
 from __future__ import annotations
 
-from hrm_submit.core.config import ModelConfig, feed_forward_width
+from hrm_submit.config.schema import ModelConfig, feed_forward_width
 
 CONTEXT_BYTES = 600 * 2**20
 """What a CUDA context and the libraries' workspaces take on a GPU before a tensor is made."""

@@ -9,7 +9,7 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hrm_submit.core.config import BudgetConfig
+from hrm_submit.config.schema import BudgetConfig
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 from hrm_submit.arc.augment import Augmentation
 from hrm_submit.arc.canvas import encode_inputs, position_ids
 from hrm_submit.arc.task import Grid
-from hrm_submit.core.config import ModelConfig, VoteConfig
+from hrm_submit.config.schema import ModelConfig, VoteConfig
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.losses import log_stablemax_scores

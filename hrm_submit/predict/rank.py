@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hrm_submit.core.config import VoteRule
+from hrm_submit.config.schema import VoteRule
 from hrm_submit.predict.composite import with_composite
 from hrm_submit.predict.scores import ViewScores
 from hrm_submit.predict.vote import Candidate, vote

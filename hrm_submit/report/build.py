@@ -9,12 +9,12 @@ from typing import Any
 
 from hrm_submit.core.errors import ConfigError, DataError
 from hrm_submit.core.files import write_atomic
-from hrm_submit.report.compare import Comparison, compare
-from hrm_submit.report.page import page
-from hrm_submit.report.source import RunData, load_run
-from hrm_submit.report.statistics import Scores, scores
-from hrm_submit.report.tables import Tables, make_tables, read_tables
-from hrm_submit.report.timeline import read_timeline
+from hrm_submit.report.page.page import page
+from hrm_submit.report.run.compare import Comparison, compare
+from hrm_submit.report.run.load import RunData, load_run
+from hrm_submit.report.run.statistics import Scores, scores
+from hrm_submit.report.run.tables import Tables, make_tables, read_tables
+from hrm_submit.report.run.timeline import read_timeline
 
 
 @dataclass(frozen=True)

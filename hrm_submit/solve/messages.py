@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hrm_submit.arc.task import Task
-from hrm_submit.core.config import Preset
+from hrm_submit.config.schema import Preset
 from hrm_submit.predict.vote import Candidate
 
 

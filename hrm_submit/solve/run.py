@@ -9,27 +9,22 @@ import hashlib
 import logging
 import platform
 import sys
-from dataclasses import asdict, dataclass, replace
-from importlib import resources
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hrm_submit import __version__
 from hrm_submit.arc.challenges import read_challenges
-from hrm_submit.arc.fit import check_model
+from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
-from hrm_submit.core.config import Preset
 from hrm_submit.core.device import list_devices
-from hrm_submit.core.errors import ModelConflictError, SolveError
-from hrm_submit.core.presets import load_preset, preset_names, read_presets
+from hrm_submit.core.errors import SolveError
 from hrm_submit.core.runfolder import RunWriter, read_run
 from hrm_submit.predict.raw import RAW
 from hrm_submit.solve.answers import AnswerBook
-from hrm_submit.solve.watch import Watcher
+from hrm_submit.solve.progress_bars import ProgressBars
+from hrm_submit.version import __version__
 
 log = logging.getLogger(__name__)
-
-DEFAULT_PRESET = "nano"
 
 
 @dataclass(frozen=True)
@@ -93,15 +88,18 @@ def solve(request: SolveRequest, clock: Clock) -> SolveSummary:
                 len(finished),
             )
     book.create()  # valid from the first second: before torch is imported, weights read or a GPU touched
+
+    from hrm_submit.model.packaged import packaged_checkpoint, resolve_preset
+
     if request.from_the_box:
-        request = replace(request, checkpoint=checkpoint_in_the_box(request.presets))
+        request = replace(request, checkpoint=packaged_checkpoint(request.presets))
     preset = resolve_preset(request.presets, request.checkpoint)
     run = RunWriter(request.run_dir, clock.elapsed)
     for line in broken.values():
         log.warning("%s", line.fault)
     todo = tuple(tasks[i] for i in wanted if i not in finished)
 
-    from hrm_submit.solve.staff import worker_specs
+    from hrm_submit.solve.placement import worker_specs
     from hrm_submit.solve.supervisor import Plan, Supervisor
 
     devices = list_devices(request.devices)
@@ -112,61 +110,17 @@ def solve(request: SolveRequest, clock: Clock) -> SolveSummary:
     run.event("run_start", budget=request.budget, tasks=len(tasks), broken=sorted(broken), resumed=len(finished))
     run.event("plan", todo=[t.id for t in todo], workers=len(specs), devices=[s.device for s in specs])
     plan = Plan(todo, request.budget, request.segments, tuple(tasks[i] for i in wanted if i in tasks), request.run_dir)
-    watcher = Watcher(len(wanted), done=len(wanted) - len(todo))
+    bars = ProgressBars(len(wanted), done=len(wanted) - len(todo))
     try:
-        Supervisor(plan, specs, preset, book, run, clock, watcher).run()
+        Supervisor(plan, specs, preset, book, run, clock, bars).run()
     finally:
-        watcher.close()
+        bars.close()
         fault = book.save()
         run.event("run_end", answered=len(book.answered), seconds=round(clock.elapsed(), 3), unsaved=fault)
     if fault:
         log.error("the last answers could not be written: %s", fault)
     faults = tuple(b.fault for b in broken.values())
     return SolveSummary(len(order), len(book.answered), len(finished), len(wanted), faults, clock.elapsed())
-
-
-def checkpoint_in_the_box(presets: str) -> Path | None:
-    """The checkpoint that the package carries, if it carries one and every named preset suits its model. Raises ConfigError."""
-    path = Path(str(resources.files("hrm_submit") / "checkpoints" / f"{DEFAULT_PRESET}.safetensors"))
-    if not path.is_file():
-        return None
-    try:
-        resolve_preset(presets, path)
-    except ModelConflictError:
-        return None
-    return path
-
-
-def resolve_preset(names: str, checkpoint: Path | None) -> Preset:
-    """The preset to run with: what `names` layers, and the checkpoint's `[model]`. Where no name describes a model (a profile of a
-    device, a tuned budget), they are laid over the checkpoint's own preset, or over the default one.
-
-    Raises ConfigError where a named preset asks for another model than the checkpoint has.
-    """
-    if checkpoint is None:
-        preset = load_preset(_whole(names, DEFAULT_PRESET))
-        check_model(preset.model, f"preset {names}")
-        return preset
-    from hrm_submit.model.weights import load_checkpoint
-
-    loaded = load_checkpoint(checkpoint)
-    check_model(loaded.config, str(checkpoint))
-    if names:
-        fixed = asdict(loaded.config)
-        for name, tables in read_presets(names):
-            model = tables.get("model")
-            for key, value in model.items() if isinstance(model, dict) else ():
-                if key in fixed and fixed[key] != value:
-                    raise ModelConflictError(f"preset {name}: [model] {key} = {value!r}, but {checkpoint} was trained with {fixed[key]!r}")
-    own = loaded.meta.preset if loaded.meta.preset and all(n in preset_names() for n in loaded.meta.preset.split(",")) else DEFAULT_PRESET
-    return replace(load_preset(_whole(names, own)), model=loaded.config)
-
-
-def _whole(names: str, own: str) -> str:
-    """`names`, over `own` where none of them describes a model."""
-    if not names:
-        return own
-    return names if any("model" in tables for _, tables in read_presets(names)) else f"{own},{names}"
 
 
 def _wanted(request: SolveRequest, tasks: Any, broken: Any) -> list[str]:

@@ -16,8 +16,8 @@ import torch
 from hrm_submit.arc.augment import Augmentation, sample_augmentations
 from hrm_submit.arc.canvas import canvas_side
 from hrm_submit.arc.task import Task
+from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
-from hrm_submit.core.config import Preset
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
 from hrm_submit.predict.infer import ViewRequest, answer_step, score_views

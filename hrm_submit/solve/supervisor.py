@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from hrm_submit.arc.task import Task
+from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
-from hrm_submit.core.config import Preset
 from hrm_submit.core.runfolder import RunWriter
 from hrm_submit.plan.shares import usable_seconds
-from hrm_submit.solve.agenda import Agenda, Outputs, Standing
 from hrm_submit.solve.answers import AnswerBook
-from hrm_submit.solve.crew import Crew, Gone, Member
+from hrm_submit.solve.joint_plan import JointPlan
 from hrm_submit.solve.messages import Answer, Assignment, Failed, Joined, Progress, Ready, Restarted, WorkerSpec
-from hrm_submit.solve.staff import worker_specs
-from hrm_submit.solve.together import Together
-from hrm_submit.solve.watch import Watcher
+from hrm_submit.solve.placement import worker_specs
+from hrm_submit.solve.progress_bars import ProgressBars
+from hrm_submit.solve.scheduler import Outputs, Scheduler, Standing
+from hrm_submit.solve.worker_pool import Gone, PooledWorker, WorkerPool
 
 log = logging.getLogger(__name__)
 
@@ -64,12 +64,12 @@ class Supervisor:
         book: AnswerBook,
         run: RunWriter,
         clock: Clock,
-        watcher: Watcher,
-        crew: Crew | None = None,
+        bars: ProgressBars,
+        pool: WorkerPool | None = None,
     ) -> None:
-        """`crew` are the workers' processes; another one than the default plays a run without any."""
-        self._preset, self._book, self._run, self._clock, self._watcher = preset, book, run, clock, watcher
-        self._crew = crew or Crew()
+        """`pool` are the workers' processes; another one than the default plays a run without any."""
+        self._preset, self._book, self._run, self._clock, self._bars = preset, book, run, clock, bars
+        self._pool = pool or WorkerPool()
         self._specs = specs
         self._false_starts: Counter[str] = Counter()
         self._latest: dict[str, Outputs] = {}
@@ -82,54 +82,54 @@ class Supervisor:
         self._end = usable_seconds(plan.budget, preset.budget) if plan.budget is not None else float("inf")
         # Between the end of the last share and the budget's end: half for answers that come late, half for the last write.
         self._hard_end = (self._end + plan.budget) / 2 if plan.budget is not None else float("inf")
-        self._agenda = Agenda(plan.tasks, preset, self._end, plan.segments)
-        self._together = Together(plan.together, plan.folder, preset.ttt.joint, self._end, plan.segments)
+        self._scheduler = Scheduler(plan.tasks, preset, self._end, plan.segments)
+        self._joint = JointPlan(plan.together, plan.folder, preset.ttt.joint, self._end, plan.segments)
         self._plan_at = [len(plan.tasks) - k * len(plan.tasks) // PLANS for k in range(PLANS)]
 
     def run(self) -> None:
         """Until every task has its final answer or time is up. Nothing that a worker does can raise here."""
-        agenda = self._agenda
+        scheduler = self._scheduler
         try:
-            for spec in self._specs if agenda.queue else []:
+            for spec in self._specs if scheduler.queue else []:
                 self._start(spec)
-            while self._crew.members and self._clock.elapsed() < self._hard_end:
+            while self._pool.members and self._clock.elapsed() < self._hard_end:
                 self._hand_out()
                 if self._nothing_follows():
                     break
-                for member, message in self._crew.listen(min(TICK_SECONDS, self._hard_end - self._clock.elapsed())):
+                for member, message in self._pool.listen(min(TICK_SECONDS, self._hard_end - self._clock.elapsed())):
                     self._take(member, message)
                 self._check_hangs()
                 self._save()
-                self._watcher.tick(self._clock)
+                self._bars.tick(self._clock)
         finally:
             held = [m.assignment.task.id for m in self._busy() if m.assignment and not m.assignment.restart]
-            self._crew.dismiss()
-            for task in [*held, *(t.id for t in agenda.queue)]:
+            self._pool.dismiss()
+            for task in [*held, *(t.id for t in scheduler.queue)]:
                 self._run.event("task_failed", task, reason="time is up" if self._clock.elapsed() >= self._end else "no worker left")
             self._save()
 
-    def _busy(self) -> list[Member]:
-        return [m for m in self._crew.members.values() if m.assignment is not None or m.joins]
+    def _busy(self) -> list[PooledWorker]:
+        return [m for m in self._pool.members.values() if m.assignment is not None or m.joins]
 
     def _nothing_follows(self) -> bool:
         """Whether everybody is idle though work was offered just now, or only starts up for work that nobody has."""
-        if all(m.idle for m in self._crew.members.values()):
+        if all(m.idle for m in self._pool.members.values()):
             return True
-        return not self._agenda.queue and not self._busy() and not self._agenda.open
+        return not self._scheduler.queue and not self._busy() and not self._scheduler.open
 
     def _start(self, spec: WorkerSpec) -> None:
-        spec = self._together.prepared(spec)
+        spec = self._joint.prepared(spec)
         try:
-            self._crew.start(spec, self._clock.elapsed())
+            self._pool.start(spec, self._clock.elapsed())
         except OSError as error:
             log.warning("worker %d cannot be started: %s", spec.number, error)
             return
         self._run.event("worker_start", worker=spec.number, device=spec.device)
 
     def _standings(self, now: float) -> list[Standing]:
-        return [Standing(m.spec.number, m.spec.device, self._free_at(m, now)) for m in self._crew.members.values()]
+        return [Standing(m.spec.number, m.spec.device, self._free_at(m, now)) for m in self._pool.members.values()]
 
-    def _free_at(self, member: Member, now: float) -> float:
+    def _free_at(self, member: PooledWorker, now: float) -> float:
         if member.joins:
             return max(now, member.due)
         if member.assignment is None or member.assignment.seconds is None:
@@ -138,37 +138,37 @@ class Supervisor:
         return self._end if late > max(5.0, OVERDUE * member.assignment.seconds) else max(now, member.due)
 
     def _hand_out(self) -> None:
-        for member in [m for m in self._crew.members.values() if m.idle]:
+        for member in [m for m in self._pool.members.values() if m.idle]:
             now = self._clock.elapsed()
-            joint = self._together.next(member.spec, now)
+            joint = self._joint.next(member.spec, now)
             if joint is not None:
                 self._run.event("task_start", None, member.spec.number, seconds=joint.seconds, segments=joint.segments, phase="joint")
-                if not self._crew.join(member, joint, now):
+                if not self._pool.join(member, joint, now):
                     self._lost(member, "worker could not take it")
                 continue
-            if len(self._agenda.queue) in self._plan_at[:1]:
+            if len(self._scheduler.queue) in self._plan_at[:1]:
                 self._write_plan(now)
             number = member.spec.number
-            assignment = self._agenda.next(number, self._standings(now), now)
+            assignment = self._scheduler.next(number, self._standings(now), now)
             if assignment is None:
                 continue
-            task, attempt = assignment.task.id, self._agenda.attempts[assignment.task.id]
+            task, attempt = assignment.task.id, self._scheduler.attempts[assignment.task.id]
             work = {"restart": assignment.restart} if assignment.restart else {"attempt": attempt}
             self._run.event("task_start", task, number, seconds=assignment.seconds, segments=assignment.segments, **work)
-            self._watcher.started(number, task, assignment.seconds)
-            if not self._crew.assign(member, assignment, now):
+            self._bars.started(number, task, assignment.seconds)
+            if not self._pool.assign(member, assignment, now):
                 member.assignment = assignment
                 self._lost(member, "worker could not take it")
 
     def _write_plan(self, now: float) -> None:
         """Note who would get how long by what is known now."""
-        self._plan_at = [n for n in self._plan_at[1:] if n < len(self._agenda.queue)]
-        shares = self._agenda.shares(self._standings(now), now)
+        self._plan_at = [n for n in self._plan_at[1:] if n < len(self._scheduler.queue)]
+        shares = self._scheduler.shares(self._standings(now), now)
         if shares:
             rounded = {task: round(seconds, 2) for task, seconds in shares.items()}
-            self._run.event("plan", shares=rounded, end=round(self._end, 2), given_back=round(self._agenda.bank, 2))
+            self._run.event("plan", shares=rounded, end=round(self._end, 2), given_back=round(self._scheduler.bank, 2))
 
-    def _take(self, member: Member, message: Any) -> None:
+    def _take(self, member: PooledWorker, message: Any) -> None:
         member.heard, number = self._clock.elapsed(), member.spec.number
         if isinstance(message, Ready):
             member.ready = True
@@ -185,13 +185,13 @@ class Supervisor:
                 demo_exact=message.demo_exact,
                 seconds=round(message.seconds, 3),
             )
-            self._agenda.progress(number, message)
-            self._watcher.progress(message, number)
+            self._scheduler.progress(number, message)
+            self._bars.progress(message, number)
         elif isinstance(message, Answer):
             self._answer(member, message)
         elif isinstance(message, Joined):
             member.joins = False
-            self._together.done(message.path)
+            self._joint.done(message.path)
             told = {"segments": message.segments, "loss": message.loss, "demo_exact": message.demo_exact, "phase": "joint"}
             self._run.event("progress", None, number, **told)
         elif isinstance(message, Restarted):
@@ -209,7 +209,7 @@ class Supervisor:
         elif isinstance(message, Gone):
             self._lost(member, "worker died")
 
-    def _answer(self, member: Member, answer: Answer) -> None:
+    def _answer(self, member: PooledWorker, answer: Answer) -> None:
         assignment, number = member.assignment, member.spec.number
         if assignment is None or assignment.task.id != answer.task:
             return
@@ -227,15 +227,15 @@ class Supervisor:
             return
         member.assignment = None
         seconds = self._clock.elapsed() - (member.due - (assignment.seconds or 0.0))
-        outputs = self._agenda.finished(number, answer, seconds)
+        outputs = self._scheduler.finished(number, answer, seconds)
         self._keep(answer.task, outputs, final=True)
         again = {"restart": assignment.restart} if assignment.restart else {}
         told = {**told, "seconds": round(seconds, 3), "reason": answer.reason, "settled": answer.settled, **again}
         self._run.event("task_final", answer.task, number, **told)
         if assignment.restart:
-            self._watcher.ended(number)
+            self._bars.ended(number)
         else:
-            self._watcher.final(answer, seconds, number)
+            self._bars.final(answer, seconds, number)
 
     def _keep(self, task: str, outputs: Outputs, *, final: bool) -> None:
         self._latest[task] = outputs
@@ -252,27 +252,27 @@ class Supervisor:
     def _failed(self, held: Assignment, worker: int, reason: str, *, memory: bool = False) -> None:
         """A task lost its attempt: once more later, elsewhere if possible, or its best answers so far are its answers."""
         task = held.task.id
-        self._watcher.ended(worker)
-        again = self._agenda.failed(worker, memory=memory)
-        self._run.event("task_failed", task, worker, reason=reason, attempt=self._agenda.attempts[task], restart=held.restart)
+        self._bars.ended(worker)
+        again = self._scheduler.failed(worker, memory=memory)
+        self._run.event("task_failed", task, worker, reason=reason, attempt=self._scheduler.attempts[task], restart=held.restart)
         if again:
             self._run.event("retry", task, worker, reason=reason)
             log.warning("task %s: %s; it is tried again later", task, reason)
-            if self._agenda.needs_cpu and not any(m.spec.device == "cpu" for m in self._crew.members.values()):
+            if self._scheduler.needs_cpu and not any(m.spec.device == "cpu" for m in self._pool.members.values()):
                 self._start(replace(self._specs[0], number=self._number(), device="cpu"))
             return
         log.warning("task %s: %s; its best answer so far stays", task, reason)
         if not held.restart:
-            self._watcher.given_up(task)
+            self._bars.given_up(task)
 
     def _number(self) -> int:
         self._next_number += 1
         return self._next_number - 1
 
-    def _lost(self, member: Member, reason: str) -> None:
+    def _lost(self, member: PooledWorker, reason: str) -> None:
         """A worker is gone or must go: count what it held, and put another in its place."""
         spec, held = member.spec, member.assignment
-        code = self._crew.remove(member)
+        code = self._pool.remove(member)
         self._run.event("worker_exit", held.task.id if held else None, spec.number, code=code, reason=reason)
         if held:
             self._failed(held, spec.number, f"{reason} (exit code {code})")
@@ -280,9 +280,9 @@ class Supervisor:
         self._false_starts[device] = 0 if member.ready else self._false_starts[device] + 1
         if self._false_starts[device] >= MOST_FALSE_STARTS:
             log.warning("%s: no worker gets ready, the device is given up", device)
-            if device == "cpu" or self._crew.members:
+            if device == "cpu" or self._pool.members:
                 return
-            specs, _ = worker_specs(["cpu"], spec.preset, spec.checkpoint, spec.seed, self._agenda.queue, self._end == float("inf"))
+            specs, _ = worker_specs(["cpu"], spec.preset, spec.checkpoint, spec.seed, self._scheduler.queue, self._end == float("inf"))
         else:
             specs = [spec]
         for new in specs:
@@ -292,19 +292,19 @@ class Supervisor:
         now = self._clock.elapsed()
         if now - self._checked > SLEPT:
             # It was this process that stood still, and perhaps the whole machine: what workers said meanwhile comes only now.
-            for member in self._crew.members.values():
+            for member in self._pool.members.values():
                 member.heard = min(now, member.heard + now - self._checked)
         self._checked = now
-        for member in list(self._crew.members.values()):
+        for member in list(self._pool.members.values()):
             if (member.assignment or member.joins or not member.ready) and now - member.heard > self._patience(member):
                 self._lost(member, "worker hangs")
 
-    def _patience(self, member: Member) -> float:
+    def _patience(self, member: PooledWorker) -> float:
         """Seconds of silence after which a worker is taken for hung; starting up may take long whatever the budget."""
         most = self._preset.budget.hang_seconds
         if not member.ready:
             return max(most, STARTING_PATIENCE)
-        segment = self._agenda.segment_seconds(member.assignment.task.id, member.spec.device) if member.assignment else 0.0
+        segment = self._scheduler.segment_seconds(member.assignment.task.id, member.spec.device) if member.assignment else 0.0
         return min(most, max(LEAST_PATIENCE, self._budget / 10, 5 * segment))
 
     def _save(self) -> None:

@@ -20,15 +20,16 @@ from typing import Any
 import torch
 
 from hrm_submit.arc.task import Pair, Task, make_grid
+from hrm_submit.config.runtime import Runtime, runtime_for
+from hrm_submit.config.schema import Preset
 from hrm_submit.core.allocator import keep_freed_memory
 from hrm_submit.core.clock import Clock
-from hrm_submit.core.config import Preset
-from hrm_submit.core.device import Runtime, out_of_memory, runtime_for
+from hrm_submit.core.device import out_of_memory
 from hrm_submit.model.compiled import compile_blocks
 from hrm_submit.model.weights import Checkpoint, build, load_checkpoint
 from hrm_submit.plan.memory import batch_that_fits
 from hrm_submit.predict.raw import RawVote, save_raw
-from hrm_submit.solve.joint import train_together
+from hrm_submit.solve.joint_training import train_together
 from hrm_submit.solve.messages import Alive, Answer, Assignment, Failed, Joined, Joint, Progress, Ready, Restarted, WorkerSpec
 from hrm_submit.solve.session import DivergedError, TaskSession, n_rows, with_batch, with_rate
 

@@ -10,7 +10,7 @@ import torch
 from hrm_submit.arc.augment import Augmentation, augmentation_arrays
 from hrm_submit.arc.canvas import PackedPairs, encode, position_ids, sample_offsets
 from hrm_submit.arc.task import Pair
-from hrm_submit.core.config import TrainConfig
+from hrm_submit.config.schema import TrainConfig
 from hrm_submit.model.act import Batch
 from hrm_submit.model.losses import labels_from_tokens
 from hrm_submit.train.loop import CanvasBatch

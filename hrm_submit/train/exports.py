@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from hrm_submit.core.config import ModelConfig
+from hrm_submit.config.schema import ModelConfig
 from hrm_submit.core.errors import CheckpointError, TrainError
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM, fresh_convolutions

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hrm_submit.core.config import TrainConfig
+from hrm_submit.config.schema import TrainConfig
 from hrm_submit.model.act import ActCarry, Batch, act_step, initial_act_carry
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM

@@ -17,11 +17,10 @@ import torch
 from torch import Tensor
 
 from hrm_submit.arc.augment import augmentation_arrays, sample_augmentations
-from hrm_submit.arc.canvas import PackedPairs, canvas_side, encode, position_ids, sample_offsets
-from hrm_submit.arc.fit import check_model
+from hrm_submit.arc.canvas import PackedPairs, canvas_side, check_model, encode, position_ids, sample_offsets
 from hrm_submit.arc.task import Pair
 from hrm_submit.arc.training_task import TrainingTask, within
-from hrm_submit.core.config import ModelConfig, TrainConfig
+from hrm_submit.config.schema import ModelConfig, TrainConfig
 from hrm_submit.core.errors import TrainError
 from hrm_submit.model.act import Batch
 from hrm_submit.model.losses import labels_from_tokens

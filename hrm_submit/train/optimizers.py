@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from hrm_submit.core.config import TrainConfig
-from hrm_submit.model.embedding import LookedUp, SparseSignSGD, TaskEmbedding
+from hrm_submit.config.schema import TrainConfig
+from hrm_submit.model.embedding import LookedUp, TaskEmbedding
 from hrm_submit.model.hrm import HRM
 from hrm_submit.train.ranks import Ranks
 
@@ -48,6 +48,29 @@ class AdamAtan2(Optimizer):
             for p, first, second in zip(params, m, v, strict=True):
                 step = self.state[p]["step"]
                 p.add_(torch.atan2(first / (1 - beta1**step), (second / (1 - beta2**step)).sqrt()), alpha=-group["lr"])
+
+
+class SparseSignSGD:
+    """Sign SGD with decoupled weight decay on the rows that a batch looked up, and on no others (published).
+
+    The gradients of a row that occurs more than once are summed before the sign is taken. `gather` maps a rank's tensor
+    (B, ...) to that of all ranks (ranks * B, ...); it is the identity on one rank. The update needs neither a sort nor a wait for
+    the accelerator: equal ids are found by comparing all pairs of a batch.
+    """
+
+    def __init__(self, embedding: TaskEmbedding, gather: Callable[[Tensor], Tensor] | None = None) -> None:
+        self.embedding = embedding
+        self.gather = gather or (lambda tensor: tensor)
+
+    @torch.no_grad()
+    def step(self, looked_up: LookedUp, lr: float, weight_decay: float) -> None:
+        """row <- row (1 - lr weight_decay) - lr sign(summed gradient). Needs the backward pass to have filled `rows.grad`."""
+        if looked_up.rows.grad is None:
+            raise ValueError("the looked-up rows have no gradient: call backward() first")
+        grad = self.gather(looked_up.rows.grad)
+        _update(self.embedding.rows, self.gather(looked_up.ids), grad, lr, weight_decay)
+        if self.embedding.dihedral_rows is not None:
+            _update(self.embedding.dihedral_rows, self.gather(looked_up.dihedral), grad, lr, weight_decay)
 
 
 class Optimizers:
@@ -120,3 +143,12 @@ class Optimizers:
             optimizer.load_state_dict(saved)
         if state["scaler"]:  # empty where the run was in another number format until now
             self._scaler.load_state_dict(state["scaler"])
+
+
+def _update(table: Tensor, ids: Tensor, grad: Tensor, lr: float, weight_decay: float) -> None:
+    same = ids[:, None] == ids[None, :]
+    # Every copy of an id takes the sum made for its first: rounding could otherwise give copies different signs.
+    first = same.int().argmax(dim=1)
+    summed = (same.to(grad.dtype) @ grad)[first]
+    rows = table.index_select(0, ids)
+    table[ids] = rows.mul_(1.0 - lr * weight_decay).sub_(summed.sign(), alpha=lr)

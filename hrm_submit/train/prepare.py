@@ -6,14 +6,14 @@ import logging
 import re
 from pathlib import Path
 
-from hrm_submit.arc.corpora import Corpus, load_corpora, load_source, parse_spec
-from hrm_submit.arc.leaks import PROTECTED, protected_hashes, without_leaks
 from hrm_submit.arc.training_task import TrainingTask, within
+from hrm_submit.config.layers import load_preset
 from hrm_submit.core.allocator import keep_freed_memory
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.device import cpu_count, list_devices, machine
 from hrm_submit.core.errors import ConfigError, TrainError
-from hrm_submit.core.presets import load_preset
+from hrm_submit.corpora.leaks import PROTECTED, protected_hashes, without_leaks
+from hrm_submit.corpora.sources import Corpus, load_corpora, load_source, parse_spec
 from hrm_submit.model.weights import CheckpointMeta
 from hrm_submit.train.pretrain import pretrain
 from hrm_submit.train.ranks import join_ranks, leave_ranks, local_world, rank_device

@@ -19,9 +19,10 @@ from typing import Any
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from hrm_submit.config.runtime import runtime_for
+from hrm_submit.config.schema import ModelConfig
 from hrm_submit.core.clock import Clock, format_duration
-from hrm_submit.core.config import ModelConfig
-from hrm_submit.core.device import out_of_memory, runtime_for
+from hrm_submit.core.device import out_of_memory
 from hrm_submit.core.errors import TrainError
 from hrm_submit.model.compiled import compile_blocks, give_up_compiling, is_compiled
 from hrm_submit.model.embedding import TaskEmbedding

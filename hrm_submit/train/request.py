@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hrm_submit.arc.task import Solutions, Task
 from hrm_submit.arc.training_task import TrainingTask
-from hrm_submit.core.config import Preset
+from hrm_submit.config.schema import Preset
 from hrm_submit.model.weights import CheckpointMeta
 
 

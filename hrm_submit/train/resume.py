@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from hrm_submit.arc.training_task import TrainingTask
-from hrm_submit.core.config import Preset
+from hrm_submit.config.schema import Preset
 from hrm_submit.core.errors import TrainError
 from hrm_submit.model.act import ActCarry, Batch
 from hrm_submit.model.hrm import InnerCarry

@@ -5,7 +5,7 @@ Progress runs from 0 to 1 and is the caller's to measure, in segments or in seco
 
 from __future__ import annotations
 
-from hrm_submit.core.config import TrainConfig
+from hrm_submit.config.schema import TrainConfig
 
 
 def rate_factor(segment: int, progress: float, config: TrainConfig) -> float:

@@ -9,11 +9,11 @@ import numpy as np
 
 from hrm_submit.arc.augment import sample_augmentations
 from hrm_submit.arc.canvas import canvas_side
-from hrm_submit.arc.scoring import Score, score
 from hrm_submit.arc.submission import Attempts
 from hrm_submit.arc.task import Solutions, Task, make_grid
-from hrm_submit.core.config import Preset, VoteConfig
+from hrm_submit.config.schema import Preset, VoteConfig
 from hrm_submit.core.device import out_of_memory
+from hrm_submit.corpora.scoring import Score, score
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
 from hrm_submit.predict.infer import ViewRequest, predict_views

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from hrm_submit.core.config import DeviceConfig
-from hrm_submit.core.device import cpu_count, free_bytes, has_kernels, list_devices, runtime_for
+from hrm_submit.config.runtime import runtime_for
+from hrm_submit.config.schema import DeviceConfig
+from hrm_submit.core.device import cpu_count, free_bytes, has_kernels, list_devices
 from hrm_submit.core.errors import ConfigError
 
 # As torch lists them: binaries for some architectures, and an intermediate form that later ones can compile.

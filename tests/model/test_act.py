@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hrm_submit.core.config import ModelConfig
+from hrm_submit.config.schema import ModelConfig
 from hrm_submit.model.act import ActCarry, ActOutput, Batch, act_step, initial_act_carry
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from hrm_submit.core.config import ModelConfig
+from hrm_submit.config.schema import ModelConfig
 from hrm_submit.model.compiled import compile_blocks, give_up_compiling, is_compiled
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.weights import build

@@ -19,11 +19,11 @@ from torch import Tensor
 
 from hrm_submit.arc.augment import sample_augmentations
 from hrm_submit.arc.canvas import position_ids
-from hrm_submit.arc.named import load_named
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Task
-from hrm_submit.core.config import ModelConfig
-from hrm_submit.core.presets import load_preset
+from hrm_submit.config.layers import load_preset
+from hrm_submit.config.schema import ModelConfig
+from hrm_submit.corpora.named import load_named
 from hrm_submit.model import layers
 from hrm_submit.model.act import ActOutput, act_step, initial_act_carry
 from hrm_submit.model.compiled import compile_blocks, is_compiled

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hrm_submit.core.config import ModelConfig
-from hrm_submit.core.presets import load_preset
+from hrm_submit.config.layers import load_preset
+from hrm_submit.config.schema import ModelConfig
 from hrm_submit.model.hrm import HRM, InnerCarry
 
 TINY = ModelConfig(hidden_size=32, num_heads=4, H_layers=1, L_layers=1, seq_len=900, puzzle_emb_ndim=32)

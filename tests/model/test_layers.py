@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hrm_submit.core.config import feed_forward_width
+from hrm_submit.config.schema import feed_forward_width
 from hrm_submit.model.layers import Block, attend, convolve, rms_norm, rotary_tables, rotate, truncated_normal
 
 

@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from hrm_submit.core.config import ModelConfig
+from hrm_submit.config.schema import ModelConfig
 from hrm_submit.core.errors import CheckpointError
 from hrm_submit.model.weights import Checkpoint, CheckpointMeta, build, load_checkpoint, save_checkpoint, save_parts, snapshot
 

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from hrm_submit.arc.canvas import position_ids
-from hrm_submit.core.config import ModelConfig
+from hrm_submit.config.schema import ModelConfig
 from hrm_submit.model.act import Batch, act_step, initial_act_carry
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.losses import segment_loss

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hrm_submit.arc.augment import Augmentation
 from hrm_submit.arc.task import make_grid
-from hrm_submit.core.config import ModelConfig, TrainConfig, VoteConfig
+from hrm_submit.config.schema import ModelConfig, TrainConfig, VoteConfig
 from hrm_submit.model.weights import build
 from hrm_submit.plan.cost import Speed, segment_work, view_work
 from hrm_submit.predict.infer import ViewRequest, predict_views

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
-from hrm_submit.core.config import ModelConfig
+from hrm_submit.config.schema import ModelConfig
 from hrm_submit.model.weights import build
 from hrm_submit.plan.memory import CONTEXT_BYTES, batch_that_fits, parameters, training_bytes, workers_that_fit
 from tests.plan.segment import SEVERAL_CYCLES, SMALL, run_segment

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hrm_submit.core.config import BudgetConfig
+from hrm_submit.config.schema import BudgetConfig
 from hrm_submit.plan.shares import Slot, pack, usable_seconds, weight
 
 END = 100.0

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hrm_submit.arc.augment import IDENTITY, Augmentation
 from hrm_submit.arc.task import make_grid
-from hrm_submit.core.config import ModelConfig, VoteConfig
+from hrm_submit.config.schema import ModelConfig, VoteConfig
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import InnerCarry
 from hrm_submit.model.weights import build

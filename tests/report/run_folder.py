@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from hrm_submit.arc.challenges import write_challenges
-from hrm_submit.arc.solutions import write_solutions
 from hrm_submit.arc.task import Grid, Task
 from hrm_submit.core.runfolder import RunWriter
-from tests.solve.fake_crew import Time
+from hrm_submit.corpora.solutions import write_solutions
+from tests.solve.fake_pool import Time
 from tests.solve.lab import recolour, recoloured
 
 ROUND = 10.0

@@ -1,14 +1,14 @@
-"""An agenda whose workers, clock and answers a test gives by hand."""
+"""An scheduler whose workers, clock and answers a test gives by hand."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from hrm_submit.arc.task import Task, make_grid
-from hrm_submit.core.config import BudgetConfig, Preset
+from hrm_submit.config.schema import BudgetConfig, Preset
 from hrm_submit.predict.vote import Candidate
-from hrm_submit.solve.agenda import Agenda, Standing
 from hrm_submit.solve.messages import Answer, Assignment, Progress
+from hrm_submit.solve.scheduler import Scheduler, Standing
 from tests.solve.lab import recolour
 
 EQUAL = Preset(budget=BudgetConfig(size_power=0.0, pairs_power=0.0))
@@ -16,7 +16,7 @@ EQUAL = Preset(budget=BudgetConfig(size_power=0.0, pairs_power=0.0))
 
 
 class Hands:
-    """An agenda, and workers `0 .. n - 1` whose clock and answers a test gives by hand."""
+    """An scheduler, and workers `0 .. n - 1` whose clock and answers a test gives by hand."""
 
     def __init__(
         self,
@@ -27,14 +27,14 @@ class Hands:
         preset: Preset = EQUAL,
     ) -> None:
         self.tasks = [recolour(f"t{k}", k) for k in range(tasks)] if isinstance(tasks, int) else list(tasks)
-        self.agenda = Agenda(self.tasks, preset, end, segments)
+        self.scheduler = Scheduler(self.tasks, preset, end, segments)
         self.devices = list(devices)
         self.free_at = [0.0] * len(self.devices)
         self.held: dict[int, Assignment] = {}
 
     def next(self, now: float, worker: int = 0) -> Assignment | None:
         standings = [Standing(k, device, self.free_at[k]) for k, device in enumerate(self.devices)]
-        given = self.agenda.next(worker, standings, now)
+        given = self.scheduler.next(worker, standings, now)
         if given is not None:
             self.held[worker] = given
             self.free_at[worker] = now + (given.seconds or 0.0)
@@ -50,15 +50,15 @@ class Hands:
         """The k-th colour gets `votes[k]` votes for every output, after `seconds` of work."""
         held = self.held.pop(worker)
         self.free_at[worker] = now
-        self.agenda.finished(worker, answer_of(held, votes, settled), seconds)
+        self.scheduler.finished(worker, answer_of(held, votes, settled), seconds)
 
     def progress(self, segments: int, seconds: float, worker: int = 0, exact: float = 0.0) -> None:
-        self.agenda.progress(worker, Progress(self.held[worker].task.id, segments, 1.0, exact, seconds))
+        self.scheduler.progress(worker, Progress(self.held[worker].task.id, segments, 1.0, exact, seconds))
 
     def fail(self, now: float, worker: int = 0, memory: bool = False) -> bool:
         del self.held[worker]
         self.free_at[worker] = now
-        return self.agenda.failed(worker, memory=memory)
+        return self.scheduler.failed(worker, memory=memory)
 
 
 def answer_of(assignment: Assignment, votes: Sequence[int], settled: bool) -> Answer:

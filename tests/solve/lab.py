@@ -15,8 +15,8 @@ import numpy as np
 
 from hrm_submit.arc.challenges import write_challenges
 from hrm_submit.arc.task import Pair, Task, make_grid
-from hrm_submit.core.config import Preset
-from hrm_submit.core.presets import load_preset
+from hrm_submit.config.layers import load_preset
+from hrm_submit.config.schema import Preset
 from hrm_submit.solve.messages import Assignment, WorkerSpec
 from hrm_submit.solve.worker import worker_main
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from hrm_submit.arc.task import Task
+from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
-from hrm_submit.core.config import Preset
 from hrm_submit.model.weights import build
 from hrm_submit.solve.messages import Answer, Progress
 from hrm_submit.solve.session import TaskSession, n_rows

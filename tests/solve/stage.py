@@ -11,15 +11,15 @@ from unittest import mock
 
 from hrm_submit.arc.submission import faults
 from hrm_submit.arc.task import Task
+from hrm_submit.config.schema import BudgetConfig, Preset
 from hrm_submit.core.clock import Clock
-from hrm_submit.core.config import BudgetConfig, Preset
 from hrm_submit.core.runfolder import RunRecord, RunWriter, read_run
 from hrm_submit.solve import supervisor
 from hrm_submit.solve.answers import AnswerBook
 from hrm_submit.solve.messages import WorkerSpec
+from hrm_submit.solve.progress_bars import ProgressBars
 from hrm_submit.solve.supervisor import Plan, Supervisor
-from hrm_submit.solve.watch import Watcher
-from tests.solve.fake_crew import FakeCrew, Script, Time
+from tests.solve.fake_pool import FakeCrew, Script, Time
 from tests.solve.lab import recolour
 
 PRESET = Preset(budget=BudgetConfig(reserve=0.02, reserve_min_seconds=2.0, hang_seconds=60.0))
@@ -31,7 +31,7 @@ BUDGET, SHARES_END, HARD_END = 100.0, 98.0, 99.0
 class Played:
     """What a run left behind."""
 
-    crew: FakeCrew
+    pool: FakeCrew
     record: RunRecord
     submission: dict[str, Any]
     seconds: float
@@ -46,7 +46,7 @@ class Played:
 
     def shares(self) -> list[tuple[str, float]]:
         """Tasks in the order in which they were begun, with the seconds they were given."""
-        return [(a.task.id, -1.0 if a.seconds is None else round(a.seconds, 6)) for _, _, a in self.crew.assigned]
+        return [(a.task.id, -1.0 if a.seconds is None else round(a.seconds, 6)) for _, _, a in self.pool.assigned]
 
 
 def play(
@@ -63,7 +63,7 @@ def play(
     """Run a supervisor in `folder`, which must be new; fails where the submission is not valid in the end."""
     folder.mkdir()
     time = time or Time()
-    crew = make_crew(time, script)
+    pool = make_crew(time, script)
     clock = Clock(budget, source=time)
     todo = [recolour(f"t{k}", k) for k in range(tasks)] if isinstance(tasks, int) else tasks
     by_id = {t.id: t for t in todo}
@@ -72,9 +72,9 @@ def play(
     specs = [WorkerSpec(k, device, preset, None, 0) for k, device in enumerate(devices)]
     writer = RunWriter(folder / "run", clock.elapsed)
     plan = Plan(tuple(todo), budget, segments, tuple(todo), folder / "run")
-    with mock.patch.object(supervisor, "Crew", lambda: crew):
-        Supervisor(plan, specs, preset, book, writer, clock, Watcher(len(todo))).run()
+    with mock.patch.object(supervisor, "WorkerPool", lambda: pool):
+        Supervisor(plan, specs, preset, book, writer, clock, ProgressBars(len(todo))).run()
     book.save()
     submission = json.loads((folder / "submission.json").read_text())
     assert not faults(submission, by_id)
-    return Played(crew, read_run(folder / "run"), submission, time.now)
+    return Played(pool, read_run(folder / "run"), submission, time.now)

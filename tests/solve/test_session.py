@@ -12,8 +12,8 @@ import torch
 
 from hrm_submit.arc.augment import Augmentation
 from hrm_submit.arc.task import Pair, Task, make_grid
+from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
-from hrm_submit.core.config import Preset
 from hrm_submit.model.weights import build
 from hrm_submit.predict.rank import rank
 from hrm_submit.predict.raw import RawVote

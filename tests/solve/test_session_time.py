@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 
 from hrm_submit.arc.task import Task
+from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
-from hrm_submit.core.config import Preset
 from hrm_submit.model.weights import build
 from hrm_submit.predict.scores import ViewScores
 from hrm_submit.solve import session as session_module
 from hrm_submit.solve.messages import Answer, Progress
 from hrm_submit.solve.session import TaskSession, n_rows
 from tests.predict.lab import showing
-from tests.solve.fake_crew import Time
+from tests.solve.fake_pool import Time
 from tests.solve.lab import recolour, tiny_preset
 from tests.solve.sessions import fixed, told, with_vote
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from hrm_submit.arc.augment import sample_augmentations
+from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
-from hrm_submit.core.config import Preset
 from hrm_submit.model.losses import Metrics
 from hrm_submit.model.weights import build
 from hrm_submit.predict.scores import ViewScores

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from hrm_submit.core.config import BudgetConfig, Preset, TTTConfig
+from hrm_submit.config.schema import BudgetConfig, Preset, TTTConfig
 from hrm_submit.solve.messages import Assignment, Failed, Joint, Progress, WorkerSpec
-from tests.solve.fake_crew import Script, Timeline, alive, answer, candidate, gone
+from tests.solve.fake_pool import Script, Timeline, alive, answer, candidate, gone
 from tests.solve.lab import recolour
 from tests.solve.stage import BUDGET, HARD_END, PRESET, SHARES_END
 
@@ -124,7 +124,7 @@ def test_the_deadline_holds_whatever_workers_do(play: Any) -> None:
 
     run = play(Silent(), tasks=3, devices=("cpu", "cpu"))
     assert run.seconds <= BUDGET
-    assert run.crew.dismissed_at == pytest.approx(HARD_END)
+    assert run.pool.dismissed_at == pytest.approx(HARD_END)
     failed = {e["task"]: e["reason"] for e in run.events("task_failed")}
     assert failed == {"t0": "time is up", "t1": "time is up", "t2": "time is up"}
 
@@ -138,7 +138,7 @@ def test_late_answers_count_until_the_hard_end(play: Any) -> None:
             return [*alive(assignment, assignment.seconds), half, (assignment.seconds + delay, answer(assignment, 2))]
 
     run = play(Late(), tasks=2, devices=("cpu", "cpu"))
-    tasks = {number: a.task.id for _, number, a in run.crew.assigned}
+    tasks = {number: a.task.id for _, number, a in run.pool.assigned}
     assert run.first(tasks[0]) == [[2]], "0.9 seconds late: kept"
     assert run.first(tasks[1]) == [[1]], "1.1 seconds late: too late, and the answer on the way stays"
     assert [e["task"] for e in run.events("task_failed")] == [tasks[1]]
@@ -155,7 +155,7 @@ def test_nobody_waits_for_the_share_of_a_worker_that_is_long_overdue(play: Any) 
     ours = [e["t"] for e in run.events("task_final")]
     assert len(ours) == 5 and max(ours) == pytest.approx(SHARES_END)
     third = (SHARES_END - 1) / 3
-    given = [a.seconds for _, number, a in run.crew.assigned if number == 0]
+    given = [a.seconds for _, number, a in run.pool.assigned if number == 0]
     assert given == pytest.approx([third, third, *[third / 3] * 3]), "from a quarter of its share after its end on"
     assert run.seconds == pytest.approx(HARD_END)
 
@@ -163,7 +163,7 @@ def test_nobody_waits_for_the_share_of_a_worker_that_is_long_overdue(play: Any) 
 def test_fixed_work_starts_with_the_largest_and_looks_at_no_clock(play: Any) -> None:
     tasks = [recolour("small", 0, side=2), recolour("large", 1, side=5), recolour("middle", 2, side=3)]
     run = play(Script(), tasks=tasks, budget=None, segments=7)
-    given = [(a.task.id, a.seconds, a.segments, a.restart) for _, _, a in run.crew.assigned]
+    given = [(a.task.id, a.seconds, a.segments, a.restart) for _, _, a in run.pool.assigned]
     assert given == [("large", None, 7, 0), ("middle", None, 7, 0), ("small", None, 7, 0)]
 
 
@@ -173,12 +173,12 @@ def test_fixed_work_trains_nothing_anew(play: Any) -> None:
             return [(5.0, answer(assignment, 2, settled=False))]
 
     run = play(Unsettled(), tasks=3, devices=("cpu", "cpu"), budget=None, segments=7)
-    assert len(run.crew.assigned) == 3 and run.seconds == pytest.approx(1 + 2 * 5.0)
+    assert len(run.pool.assigned) == 3 and run.seconds == pytest.approx(1 + 2 * 5.0)
 
 
 def test_nothing_to_do_ends_at_once(play: Any) -> None:
     run = play(Script(), tasks=0)
-    assert run.seconds == 0.0 and not run.crew.started
+    assert run.seconds == 0.0 and not run.pool.started
 
 
 @pytest.fixture
@@ -194,10 +194,10 @@ def test_joint_training_comes_first_and_ends_for_all_at_once(play: Any, together
 
     run = play(Uneven(), tasks=4, devices=("cpu", "cpu"), preset=together)
     end = 1.0 + (99.5 - 1.0) / 4
-    assert [(at, number) for at, number, _ in run.crew.joined] == [(1.0, 0), (7.0, 1)]
-    assert [at + joint.seconds for at, _, joint in run.crew.joined] == pytest.approx([end, end])
-    assert all(len(joint.tasks) == 4 for _, _, joint in run.crew.joined)
-    assert all(at >= end - 1e-6 for at, _, _ in run.crew.assigned)
+    assert [(at, number) for at, number, _ in run.pool.joined] == [(1.0, 0), (7.0, 1)]
+    assert [at + joint.seconds for at, _, joint in run.pool.joined] == pytest.approx([end, end])
+    assert all(len(joint.tasks) == 4 for _, _, joint in run.pool.joined)
+    assert all(at >= end - 1e-6 for at, _, _ in run.pool.assigned)
     assert Counter(e["task"] for e in run.events("task_final")) == {f"t{k}": 1 for k in range(4)}
     assert run.seconds == pytest.approx(99.5)
 
@@ -208,7 +208,7 @@ def test_where_joint_training_fails_tasks_start_from_the_weights_before_it(play:
             return [(2.0, Failed("", "SolveError: no"))]
 
     run = play(Failing(), tasks=2, preset=together)
-    assert len(run.crew.joined) == 1 and run.first("t0") == run.first("t1") == [[2]]
+    assert len(run.pool.joined) == 1 and run.first("t0") == run.first("t1") == [[2]]
     assert run.events("task_final")[0]["t"] < 60 and run.seconds == pytest.approx(99.5)
 
 
@@ -218,6 +218,6 @@ def test_a_worker_that_comes_after_joint_training_starts_from_its_weights(play: 
             return [(1.0, gone())] if spec.number == 0 else super().on_task(spec, assignment)
 
     run = play(Dying(), tasks=2, preset=together)
-    first, second = run.crew.started
-    assert first.checkpoint is None and second.checkpoint == run.crew.joined[0][2].path
-    assert len(run.crew.joined) == 1 and run.first("t0") == run.first("t1") == [[2]]
+    first, second = run.pool.started
+    assert first.checkpoint is None and second.checkpoint == run.pool.joined[0][2].path
+    assert len(run.pool.joined) == 1 and run.first("t0") == run.first("t1") == [[2]]

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from hrm_submit.solve import staff
+from hrm_submit.solve import placement
 from hrm_submit.solve.messages import Assignment, Failed, WorkerSpec
-from tests.solve.fake_crew import FakeCrew, Script, Timeline, answer, gone
+from tests.solve.fake_pool import FakeCrew, Script, Timeline, answer, gone
 from tests.solve.stage import BUDGET
 
 
@@ -24,15 +24,15 @@ class SmallGpu(Script):
 
 def test_what_no_gpu_has_memory_for_goes_to_a_cpu(play: Any) -> None:
     run = play(SmallGpu(), tasks=4, devices=("cuda:0", "cuda:1"))
-    assert [spec.device for spec in run.crew.started] == ["cuda:0", "cuda:1", "cpu"]
-    device = {spec.number: spec.device for spec in run.crew.started}
-    assert [device[number] for _, number, a in run.crew.assigned if a.task.id == "t1"][1:] == ["cpu"]
+    assert [spec.device for spec in run.pool.started] == ["cuda:0", "cuda:1", "cpu"]
+    device = {spec.number: spec.device for spec in run.pool.started}
+    assert [device[number] for _, number, a in run.pool.assigned if a.task.id == "t1"][1:] == ["cpu"]
     assert all(run.first(f"t{k}") == [[2]] for k in range(4))
 
 
 def test_where_there_is_a_cpu_worker_already_no_other_is_started(play: Any) -> None:
     run = play(SmallGpu(), tasks=4, devices=("cuda:0", "cpu"))
-    assert len(run.crew.started) == 2
+    assert len(run.pool.started) == 2
     assert run.first("t1") == [[2]]
 
 
@@ -60,10 +60,10 @@ class NoGpu(Script):
 def test_devices_on_which_no_worker_gets_ready_are_given_up_for_the_cpu(
     play: Any, monkeypatch: pytest.MonkeyPatch, gpus: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr(staff, "cpu_count", lambda: 2)
+    monkeypatch.setattr(placement, "cpu_count", lambda: 2)
     run = play(NoGpu(), tasks=3, devices=gpus)
-    assert Counter(spec.device for spec in run.crew.started) == {**dict.fromkeys(gpus, 2), "cpu": 2}
-    assert len({spec.number for spec in run.crew.started}) == 2 * len(gpus) + 2
+    assert Counter(spec.device for spec in run.pool.started) == {**dict.fromkeys(gpus, 2), "cpu": 2}
+    assert len({spec.number for spec in run.pool.started}) == 2 * len(gpus) + 2
     assert all(run.first(f"t{k}") == [[2]] for k in range(3))
     assert not run.events("task_failed"), "no task paid for it"
 
@@ -75,7 +75,7 @@ def test_one_broken_device_leaves_its_tasks_to_the_others(play: Any) -> None:
 
     run = play(Half(), tasks=4, devices=("cuda:0", "cuda:1"))
     assert all(run.first(f"t{k}") == [[2]] for k in range(4))
-    assert Counter(spec.device for spec in run.crew.started)["cuda:1"] == 2
+    assert Counter(spec.device for spec in run.pool.started)["cuda:1"] == 2
 
 
 def test_a_broken_device_fault_replaces_the_worker_at_once(play: Any) -> None:
@@ -85,7 +85,7 @@ def test_a_broken_device_fault_replaces_the_worker_at_once(play: Any) -> None:
             return [(1.0, fault)] if spec.number == 0 else super().on_task(spec, assignment)
 
     run = play(Fatal(), tasks=2, devices=("cuda:0",))
-    assert [(s.number, s.device) for s in run.crew.started] == [(0, "cuda:0"), (1, "cuda:0")]
+    assert [(s.number, s.device) for s in run.pool.started] == [(0, "cuda:0"), (1, "cuda:0")]
     assert run.first("t0") == run.first("t1") == [[2]]
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from hrm_submit.core.config import BudgetConfig
-from hrm_submit.solve.crew import Member
+from hrm_submit.config.schema import BudgetConfig
 from hrm_submit.solve.messages import Assignment, Failed, Progress, Restarted, WorkerSpec
-from tests.solve.fake_crew import FakeCrew, Script, Timeline, alive, answer, gone
+from hrm_submit.solve.worker_pool import PooledWorker
+from tests.solve.fake_pool import FakeCrew, Script, Timeline, alive, answer, gone
 from tests.solve.stage import BUDGET, PRESET, SHARES_END
 
 
@@ -24,12 +24,12 @@ def test_a_task_that_fails_is_tried_once_more_and_no_oftener(play: Any) -> None:
             return super().on_task(spec, assignment)
 
     run = play(Failing(), tasks=3)
-    assert Counter(a.task.id for _, _, a in run.crew.assigned) == {"t0": 1, "t1": 2, "t2": 1}
-    assert run.crew.assigned[-1][2].task.id == "t1", "the second attempt waits for the others"
+    assert Counter(a.task.id for _, _, a in run.pool.assigned) == {"t0": 1, "t1": 2, "t2": 1}
+    assert run.pool.assigned[-1][2].task.id == "t1", "the second attempt waits for the others"
     assert [e["attempt"] for e in run.events("task_failed", "t1")] == [1, 2]
     assert len(run.events("retry", "t1")) == 1
     assert run.first("t1") == [[3]] and run.first("t0") == run.first("t2") == [[2]]
-    assert len(run.crew.started) == 1, "a worker that reports a fault lives on"
+    assert len(run.pool.started) == 1, "a worker that reports a fault lives on"
 
 
 def test_a_second_attempt_may_succeed(play: Any) -> None:
@@ -84,7 +84,7 @@ def test_a_worker_that_dies_costs_one_attempt_of_its_task(play: Any) -> None:
             return [(3.0, gone())] if spec.number == 1 else super().on_task(spec, assignment)
 
     run = play(Dying(), tasks=4, devices=("cpu", "cpu"))
-    assert [spec.number for spec in run.crew.started] == [0, 1, 2]
+    assert [spec.number for spec in run.pool.started] == [0, 1, 2]
     (lost,) = run.events("worker_exit")
     assert lost["worker"] == 1
     starts = Counter(e["task"] for e in run.events("task_start"))
@@ -112,7 +112,7 @@ def test_a_task_that_is_answered_and_then_fails_anew_is_left_alone(play: Any) ->
             return [(2.0, answer(assignment, 2, settled=False))]
 
     run = play(Breaking(), tasks=3)
-    assert [a.restart for _, _, a in run.crew.assigned] == [0, 0, 0, 1, 1, 1]
+    assert [a.restart for _, _, a in run.pool.assigned] == [0, 0, 0, 1, 1, 1]
     assert not run.events("retry") and all(run.first(f"t{k}") == [[2]] for k in range(3))
     assert run.seconds == pytest.approx(1 + 3 * 2.0 + 3 * 0.1), "nothing is left to be done"
 
@@ -130,9 +130,9 @@ def test_a_worker_that_dies_while_training_anew_is_replaced_for_the_others(play:
             return [*alive(assignment, assignment.seconds), (assignment.seconds, answer(assignment, 3, settled=False))]
 
     run = play(Dying(), tasks=2)
-    assert [spec.number for spec in run.crew.started] == [0, 1]
+    assert [spec.number for spec in run.pool.started] == [0, 1]
     assert run.seconds == pytest.approx(SHARES_END)
-    assert len([a for _, number, a in run.crew.assigned if number == 1]) >= 1
+    assert len([a for _, number, a in run.pool.assigned if number == 1]) >= 1
 
 
 def test_a_worker_that_died_unnoticed_is_replaced(play: Any) -> None:
@@ -141,7 +141,7 @@ def test_a_worker_that_died_unnoticed_is_replaced(play: Any) -> None:
             return spec.number != 0
 
     run = play(Deaf(), tasks=2)
-    assert [spec.number for spec in run.crew.started] == [0, 1]
+    assert [spec.number for spec in run.pool.started] == [0, 1]
     assert run.first("t0") == run.first("t1") == [[2]]
 
 
@@ -183,7 +183,7 @@ def test_a_worker_that_hangs_before_it_is_ready_is_replaced(play: Any, hang_seco
             return [(1.0, answer(assignment, 2))]
 
     run = play(Stuck(), tasks=1, preset=replace(PRESET, budget=replace(PRESET.budget, hang_seconds=hang_seconds)))
-    assert [spec.number for spec in run.crew.started] == [0, 1]
+    assert [spec.number for spec in run.pool.started] == [0, 1]
     (lost,) = run.events("worker_exit")
     assert lost["reason"] == "worker hangs" and 0 < lost["t"] - patience <= 0.5
     assert run.first("t0") == [[2]]
@@ -196,7 +196,7 @@ def test_signs_of_life_keep_a_slow_worker(play: Any) -> None:
             return [*signs, (96.0, answer(assignment, 2))]
 
     run = play(Slow(), tasks=1)
-    assert len(run.crew.started) == 1 and run.first("t0") == [[2]]
+    assert len(run.pool.started) == 1 and run.first("t0") == [[2]]
 
 
 def test_a_machine_that_slept_has_no_hung_workers(play: Any) -> None:
@@ -205,7 +205,7 @@ def test_a_machine_that_slept_has_no_hung_workers(play: Any) -> None:
     class Sleepy(FakeCrew):
         slept = False
 
-        def listen(self, seconds: float) -> Iterator[tuple[Member, Any]]:
+        def listen(self, seconds: float) -> Iterator[tuple[PooledWorker, Any]]:
             if self.time.now > 10 and not self.slept:
                 self.slept = True
                 self.time.now += 30.0
@@ -214,13 +214,13 @@ def test_a_machine_that_slept_has_no_hung_workers(play: Any) -> None:
             return super().listen(seconds)
 
     run = play(Script(), tasks=4, devices=("cpu", "cpu"), make_crew=Sleepy)
-    assert run.crew.slept and not run.events("worker_exit")
+    assert run.pool.slept and not run.events("worker_exit")
     assert len(run.events("task_final")) >= 2 and run.seconds <= BUDGET
 
 
 def test_an_idle_worker_is_not_taken_for_hung(play: Any) -> None:
     run = play(Script(), tasks=1, devices=("cpu", "cpu"))
-    assert len(run.crew.started) == 2 and not run.events("worker_exit")
+    assert len(run.pool.started) == 2 and not run.events("worker_exit")
 
 
 def test_a_training_that_begins_anew_on_its_worker_is_told(play: Any) -> None:

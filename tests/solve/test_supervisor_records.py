@@ -12,7 +12,7 @@ import pytest
 
 from hrm_submit.core.runfolder import RunWriter
 from hrm_submit.solve.messages import Assignment, Progress, WorkerSpec
-from tests.solve.fake_crew import Script, Timeline, answer
+from tests.solve.fake_pool import Script, Timeline, answer
 from tests.solve.stage import SHARES_END
 
 

@@ -20,14 +20,14 @@ import pytest
 
 from hrm_submit.arc.submission import faults
 from hrm_submit.arc.task import Grid, make_grid
-from hrm_submit.core.config import BudgetConfig
+from hrm_submit.config.schema import BudgetConfig
 from hrm_submit.core.files import write_atomic
 from hrm_submit.predict.vote import Candidate
 from hrm_submit.solve import answers, supervisor
 from hrm_submit.solve.answers import AnswerBook
-from hrm_submit.solve.crew import Member
 from hrm_submit.solve.messages import Alive, Answer, Assignment, Failed, Progress, Ready, Restarted, WorkerSpec
-from tests.solve.fake_crew import FIXED_SECONDS, FakeCrew, Script, Time, Timeline, gone
+from hrm_submit.solve.worker_pool import PooledWorker
+from tests.solve.fake_pool import FIXED_SECONDS, FakeCrew, Script, Time, Timeline, gone
 from tests.solve.lab import recolour
 from tests.solve.stage import PRESET, Played, play
 
@@ -156,7 +156,7 @@ class Best:
 
 
 class Watched(FakeCrew):
-    """A crew that looks at the submission before anything happens, keeps what was answered, and lets the clock jump."""
+    """A pool that looks at the submission before anything happens, keeps what was answered, and lets the clock jump."""
 
     def __init__(self, time: Time, script: Script, fate: Fate, submission: Path) -> None:
         super().__init__(time, script)
@@ -174,11 +174,11 @@ class Watched(FakeCrew):
         if not self.fate.disk_is_full(self.time.now):
             assert self.best.differences(json.loads(content)) == []
 
-    def assign(self, member: Member, assignment: Assignment, now: float) -> bool:
+    def assign(self, member: PooledWorker, assignment: Assignment, now: float) -> bool:
         assert assignment.task.id not in self.ran_out or member.spec.device == "cpu", "no GPU has memory for it"
         return super().assign(member, assignment, now)
 
-    def listen(self, seconds: float) -> Iterator[tuple[Member, Any]]:
+    def listen(self, seconds: float) -> Iterator[tuple[PooledWorker, Any]]:
         self.look()
         if self.jumps and self.time.now >= self.jumps[0][0]:
             _, length, workers_too = self.jumps.pop(0)
@@ -220,17 +220,17 @@ def trial(fate: Fate, folder: Path, patch: pytest.MonkeyPatch) -> tuple[Played, 
     return run, crews[0]
 
 
-def check(run: Played, crew: Watched, fate: Fate) -> None:
+def check(run: Played, pool: Watched, fate: Fate) -> None:
     """What every run promises, from what it wrote down."""
     if fate.budget is not None:
-        assert run.seconds <= max(fate.budget, crew.latest_jump), "late"
-    assert crew.dismissed_at == run.seconds and not crew.members, "a worker is left behind"
+        assert run.seconds <= max(fate.budget, pool.latest_jump), "late"
+    assert pool.dismissed_at == run.seconds and not pool.members, "a worker is left behind"
     if not fate.disk_is_full(run.seconds):
-        assert crew.best.differences(run.submission) == []
-    book = AnswerBook(list(crew.expected), crew.expected, {}, crew.path)
+        assert pool.best.differences(run.submission) == []
+    book = AnswerBook(list(pool.expected), pool.expected, {}, pool.path)
     book.restore(run.record)
     book.create()
-    assert crew.best.differences(json.loads(crew.path.read_text())) == [], "whoever goes on from the run folder has it all"
+    assert pool.best.differences(json.loads(pool.path.read_text())) == [], "whoever goes on from the run folder has it all"
     assert run.record.damaged == [] or run.record.damaged[0].startswith("run.json")
     starts: Counter[tuple[str, bool]] = Counter()
     ends: Counter[tuple[str, bool]] = Counter()
@@ -250,7 +250,7 @@ def check(run: Played, crew: Watched, fate: Fate) -> None:
         given_up = ends[task, False] - finals[task] == 2
         assert finals[task] + left[task] + given_up == 1, "every task has its answer, or is named as one that has none"
         assert not starts[task, True] or (finals[task] and fate.budget is not None), "only what has an answer is trained anew"
-        assert starts[task, True] - ends[task, True] <= len(crew.started)
+        assert starts[task, True] - ends[task, True] <= len(pool.started)
 
 
 @pytest.mark.parametrize("block", range(10))
@@ -258,8 +258,8 @@ def test_whatever_happens(block: int, tmp_path: Path, monkeypatch: pytest.Monkey
     for seed in range(block, TRIALS, 10):
         fate = Fate(seed)
         try:
-            run, crew = trial(fate, tmp_path / str(seed), monkeypatch)
-            check(run, crew, fate)
+            run, pool = trial(fate, tmp_path / str(seed), monkeypatch)
+            check(run, pool, fate)
         except Exception as error:
             raise AssertionError(f"trial {seed}") from error
 
@@ -269,7 +269,7 @@ def test_fixed_work_whatever_happens(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for seed in range(FIXED_TRIALS):
         fate = Fate(seed, fixed=True)
         try:
-            run, crew = trial(fate, tmp_path / str(seed), monkeypatch)
-            check(run, crew, fate)
+            run, pool = trial(fate, tmp_path / str(seed), monkeypatch)
+            check(run, pool, fate)
         except Exception as error:
             raise AssertionError(f"trial {seed}") from error

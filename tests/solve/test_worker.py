@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 import torch
 
+from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
-from hrm_submit.core.config import Preset
 from hrm_submit.core.device import out_of_memory
 from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
 from hrm_submit.solve import worker as worker_module
 from hrm_submit.solve.messages import Alive, Answer, Assignment, Failed, Progress, Ready, Restarted, WorkerSpec
 from hrm_submit.solve.session import DivergedError
 from hrm_submit.solve.worker import one_line, worker_main
-from tests.solve.fake_crew import answer
+from tests.solve.fake_pool import answer
 from tests.solve.lab import converse, recolour, tiny_preset
 
 

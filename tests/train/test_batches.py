@@ -10,7 +10,7 @@ import torch
 from hrm_submit.arc.augment import IDENTITY, Augmentation
 from hrm_submit.arc.canvas import position_ids
 from hrm_submit.arc.task import Pair, make_grid
-from hrm_submit.core.config import TrainConfig
+from hrm_submit.config.schema import TrainConfig
 from hrm_submit.train.batches import task_batches
 from hrm_submit.train.loop import CanvasBatch
 from tests.arc.strategies import plain_canvas

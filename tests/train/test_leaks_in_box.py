@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from hrm_submit.arc.canonical import pair_hash
-from hrm_submit.arc.named import load_named
-from hrm_submit.arc.solutions import solved_pairs
 from hrm_submit.cli import main
+from hrm_submit.corpora.named import load_named
+from hrm_submit.corpora.solutions import solved_pairs
 from hrm_submit.model.weights import build, load_checkpoint
 from tests.train.lab import options, write_data
 

@@ -10,7 +10,7 @@ import torch
 
 from hrm_submit.arc.augment import IDENTITY, Augmentation
 from hrm_submit.arc.task import Pair, make_grid
-from hrm_submit.core.config import ModelConfig, TrainConfig
+from hrm_submit.config.schema import ModelConfig, TrainConfig
 from hrm_submit.model.act import act_step, initial_act_carry
 from hrm_submit.model.losses import segment_loss
 from hrm_submit.model.weights import build

@@ -16,7 +16,7 @@ from hrm_submit.arc.augment import Augmentation, dihedral
 from hrm_submit.arc.canvas import canvas_side, position_ids
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.arc.training_task import TrainingTask, within
-from hrm_submit.core.config import ModelConfig, TrainConfig
+from hrm_submit.config.schema import ModelConfig, TrainConfig
 from hrm_submit.core.errors import TrainError
 from hrm_submit.train.mixture import Mixture, ahead
 from hrm_submit.train.ranks import Ranks

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from hrm_submit.core.config import ModelConfig, TrainConfig
+from hrm_submit.config.schema import ModelConfig, TrainConfig
 from hrm_submit.model.embedding import LookedUp, TaskEmbedding
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.weights import build

@@ -9,11 +9,11 @@ import pytest
 
 from hrm_submit.arc.canonical import pair_hash
 from hrm_submit.arc.challenges import write_challenges
-from hrm_submit.arc.named import load_named
-from hrm_submit.arc.solutions import solved_pairs, write_solutions
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.cli import main
 from hrm_submit.core.errors import ConfigError, TrainError
+from hrm_submit.corpora.named import load_named
+from hrm_submit.corpora.solutions import solved_pairs, write_solutions
 from hrm_submit.model.weights import load_checkpoint
 from hrm_submit.train.prepare import held_out, parse_size, training_tasks
 from tests.train.lab import options, write_data

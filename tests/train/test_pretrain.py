@@ -15,10 +15,10 @@ import pytest
 import torch
 
 from hrm_submit.arc.challenges import load_challenges
-from hrm_submit.arc.solutions import load_solutions
+from hrm_submit.config.layers import layer
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.errors import TrainError
-from hrm_submit.core.presets import layer
+from hrm_submit.corpora.solutions import load_solutions
 from hrm_submit.model import tensorfile
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.weights import Checkpoint, build, load_checkpoint

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from hrm_submit.cli import main
-from hrm_submit.core.config import Preset
+from hrm_submit.config.schema import Preset
 from hrm_submit.core.errors import TrainError
 from hrm_submit.model.weights import load_checkpoint
 from hrm_submit.train.resume import check_identity, identity, read_state, write_state

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hrm_submit.core.config import TrainConfig
+from hrm_submit.config.schema import TrainConfig
 from hrm_submit.train.schedule import rate_factor
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from hrm_submit.arc.challenges import load_challenges
-from hrm_submit.arc.solutions import load_solutions
 from hrm_submit.arc.task import Solutions, Task
-from hrm_submit.core.config import Preset
-from hrm_submit.core.presets import load_preset
+from hrm_submit.config.layers import load_preset
+from hrm_submit.config.schema import Preset
+from hrm_submit.corpora.solutions import load_solutions
 from hrm_submit.predict.vote import Prediction
 from hrm_submit.train import validate as module
 from hrm_submit.train.ranks import Ranks

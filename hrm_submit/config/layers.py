@@ -1,0 +1,103 @@
+"""Presets layered from TOML files.
+
+A preset has the tables `[model] [train] [ttt] [vote] [budget] [device]`. `load_preset("nano,quick")` layers
+left to right over the dataclass defaults; a key that no dataclass knows is an error, so a typo never passes silently.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tomllib
+import typing
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from hrm_submit.config.schema import Preset
+from hrm_submit.core.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that the package carries."""
+    return sorted(p.name[:-5] for p in (resources.files("hrm_submit.config") / "presets").iterdir() if p.name.endswith(".toml"))
+
+
+def load_preset(names: str, base: Preset | None = None) -> Preset:
+    """Layer the presets `"a,b"` left to right over `base` (or the defaults).
+
+    A name is one of `preset_names()` or the path of a TOML file. Raises ConfigError.
+    """
+    preset = base or Preset()
+    for name, tables in read_presets(names):
+        preset = layer(preset, tables, source=name)
+    return preset
+
+
+def read_presets(names: str) -> list[tuple[str, dict[str, Any]]]:
+    """Name and tables, as written, of each preset of `"a,b"`. Raises ConfigError."""
+    listed = [name for name in (n.strip() for n in names.split(",")) if name]
+    if names and not listed:
+        raise ConfigError(f"--preset {names!r} names no preset")
+    return [(name, _read_toml(name)) for name in listed]
+
+
+def layer(preset: Preset, tables: Mapping[str, Any], source: str = "preset") -> Preset:
+    """`preset` with the keys of `tables` replaced. Raises ConfigError for unknown tables or keys and wrong types."""
+    changed: dict[str, Any] = {}
+    for table, values in tables.items():
+        if table not in {f.name for f in dataclasses.fields(Preset)}:
+            raise ConfigError(f"{source}: no table [{table}]; known: {', '.join(f.name for f in dataclasses.fields(Preset))}")
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{source}: [{table}] is not a table")
+        changed[table] = from_dict(type(getattr(preset, table)), values, getattr(preset, table), f"{source}: [{table}]")
+    return dataclasses.replace(preset, **changed)
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any], base: T | None = None, where: str = "config") -> T:
+    """Dataclass `cls` from `values` over `base` (or its defaults), types checked. Raises ConfigError."""
+    hints = typing.get_type_hints(cls)
+    for key, value in values.items():
+        if key not in hints:
+            raise ConfigError(f"{where} has no key {key!r}; known: {', '.join(hints)}")
+        if not _fits(value, hints[key]):
+            raise ConfigError(f"{where} {key} = {value!r} should be {_describe(hints[key])}")
+    converted = {k: float(v) if hints[k] is float else v for k, v in values.items()}
+    if base is None:
+        return cls(**converted)
+    return dataclasses.replace(base, **converted)  # type: ignore[type-var]
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if typing.get_origin(hint) is Literal:
+        return value in typing.get_args(hint)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _describe(hint: Any) -> str:
+    if typing.get_origin(hint) is Literal:
+        return "one of " + ", ".join(repr(a) for a in typing.get_args(hint))
+    return {float: "a number", int: "a whole number", bool: "true or false", str: "a string"}.get(hint, str(hint))
+
+
+def _read_toml(name: str) -> dict[str, Any]:
+    path = Path(name)
+    if name.endswith(".toml"):
+        if not path.is_file():
+            raise ConfigError(f"{name}: no such preset file")
+        data = path.read_bytes()
+    else:
+        if name not in preset_names():
+            raise ConfigError(f"unknown preset {name!r}; known: {', '.join(preset_names())}, or the path of a .toml file")
+        data = (resources.files("hrm_submit.config") / "presets" / f"{name}.toml").read_bytes()
+    try:
+        return tomllib.loads(data.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{name}: not TOML: {error}") from None

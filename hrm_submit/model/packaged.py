@@ -1,0 +1,57 @@
+"""Which weights and which preset go together: the checkpoint that the package carries, and the preset that suits a checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from importlib import resources
+from pathlib import Path
+
+from hrm_submit.arc.canvas import check_model
+from hrm_submit.config.layers import load_preset, preset_names, read_presets
+from hrm_submit.config.schema import Preset
+from hrm_submit.core.errors import ModelConflictError
+from hrm_submit.model.weights import load_checkpoint
+
+DEFAULT_PRESET = "nano"
+
+
+def packaged_checkpoint(presets: str) -> Path | None:
+    """The checkpoint that the package carries, if it carries one and every named preset suits its model. Raises ConfigError."""
+    path = Path(str(resources.files("hrm_submit") / "checkpoints" / f"{DEFAULT_PRESET}.safetensors"))
+    if not path.is_file():
+        return None
+    try:
+        resolve_preset(presets, path)
+    except ModelConflictError:
+        return None
+    return path
+
+
+def resolve_preset(names: str, checkpoint: Path | None) -> Preset:
+    """The preset to run with: what `names` layers, and the checkpoint's `[model]`. Where no name describes a model (a profile of a
+    device, a tuned budget), they are laid over the checkpoint's own preset, or over the default one.
+
+    Raises ConfigError where a named preset asks for another model than the checkpoint has.
+    """
+    if checkpoint is None:
+        preset = load_preset(_whole(names, DEFAULT_PRESET))
+        check_model(preset.model, f"preset {names}")
+        return preset
+    loaded = load_checkpoint(checkpoint)
+    check_model(loaded.config, str(checkpoint))
+    if names:
+        fixed = asdict(loaded.config)
+        for name, tables in read_presets(names):
+            model = tables.get("model")
+            for key, value in model.items() if isinstance(model, dict) else ():
+                if key in fixed and fixed[key] != value:
+                    raise ModelConflictError(f"preset {name}: [model] {key} = {value!r}, but {checkpoint} was trained with {fixed[key]!r}")
+    own = loaded.meta.preset if loaded.meta.preset and all(n in preset_names() for n in loaded.meta.preset.split(",")) else DEFAULT_PRESET
+    return replace(load_preset(_whole(names, own)), model=loaded.config)
+
+
+def _whole(names: str, own: str) -> str:
+    """`names`, over `own` where none of them describes a model."""
+    if not names:
+        return own
+    return names if any("model" in tables for _, tables in read_presets(names)) else f"{own},{names}"

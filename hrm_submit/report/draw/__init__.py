@@ -1,0 +1,1 @@
+"""Grids and charts as inline SVG and as coloured blocks."""

@@ -1,0 +1,264 @@
+"""What is to be done next: every task once, and with the time that is left over those tasks again whose votes disagree.
+
+- First pass: shares by weight (size and demonstrations), planned anew whenever a worker is free, from measured speeds.
+- Time that tasks give back by stopping early is kept for the second part, not handed to whoever happens to come later.
+- Second part: a task whose votes disagree is trained anew from another seed, twice as long each time, and all its votes count.
+
+Knows no process and no clock: who calls says what time it is and who is free when.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from hrm_submit.arc.sizes import canvas_side
+from hrm_submit.arc.task import Task
+from hrm_submit.config.schema import Preset
+from hrm_submit.plan.cost import Speed, segment_work
+from hrm_submit.plan.shares import Slot, pack, weight
+from hrm_submit.predict.vote import Candidate, pool
+from hrm_submit.solve.messages import Answer, Assignment, Progress
+
+Outputs = tuple[tuple[Candidate, ...], ...]
+
+MOST_ATTEMPTS = 2
+"""Attempts that a task gets when workers fail under it."""
+LEAST_FIRST = 0.1
+"""Least part of the time left that the first pass keeps, however much was given back."""
+WAIT = 0.25
+"""Part of the time left that a lost task waits for another worker than the one that lost it."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A worker in the plan: its number, its device, and when it is free (seconds since the run began; the end if nobody knows)."""
+
+    number: int
+    device: str
+    free_at: float
+
+
+@dataclass
+class Result:
+    """What a task has so far: pooled candidates, whether its votes agree, its share in the first pass, what it fitted."""
+
+    outputs: Outputs
+    settled: bool
+    share: float
+    demo_exact: float
+    restarts: int = 0
+
+    @property
+    def promise(self) -> float:
+        """How much another training may change: most where half of the votes agree and the demonstrations are fit."""
+        shares = [max(x.votes for x in c) / sum(x.votes for x in c) if c else 0.0 for c in self.outputs]
+        return min((p * (1 - p) for p in shares), default=0.0) * (0.25 + self.demo_exact)
+
+
+@dataclass
+class _Seen:
+    """Of the attempt that runs: segments and training seconds at its last progress, and that progress's exact share."""
+
+    segments: int = 0
+    seconds: float = 0.0
+    demo_exact: float = 0.0
+
+
+@dataclass
+class _Held:
+    """An assignment that a worker has."""
+
+    assignment: Assignment
+    device: str
+    seen: _Seen = field(default_factory=_Seen)
+
+
+class Scheduler:
+    """The tasks of a run. `end` is when the last share ends, in seconds since the run began; in fixed-work mode `segments` is given."""
+
+    def __init__(self, tasks: Sequence[Task], preset: Preset, end: float, segments: int | None) -> None:
+        self._preset, self._end, self._segments = preset, end, segments
+        self._work = {t.id: segment_work(preset.model, preset.ttt, canvas_side(t) ** 2) for t in tasks}
+        self._tasks = {t.id: t for t in tasks}
+        self._speeds: dict[str, Speed] = {}
+        self.queue = self._ordered(tasks)
+        self.results: dict[str, Result] = {}
+        self.attempts: Counter[str] = Counter()
+        self._held: dict[int, _Held] = {}
+        self._lost_by: dict[str, int] = {}
+        self._on_cpu: set[str] = set()
+        self._restarts: Counter[str] = Counter()
+        self._spoilt: set[str] = set()
+        self.bank = 0.0
+        """Seconds of workers that first attempts gave back."""
+
+    def next(self, number: int, standings: Sequence[Standing], now: float) -> Assignment | None:
+        """What worker `number`, who is free, does next; None where there is nothing for it (now)."""
+        me = next(s for s in standings if s.number == number)
+        others = [s for s in standings if s.number != number]
+        task = self._eligible(me, others, now)
+        if task is not None:
+            assignment = self._first(task, me, others, now)
+        elif self._segments is None:
+            assignment = self._again(me, others, now)
+        else:
+            assignment = None
+        if assignment is not None:
+            self._held[number] = _Held(assignment, me.device)
+        return assignment
+
+    def shares(self, standings: Sequence[Standing], now: float) -> dict[str, float]:
+        """Seconds that each task of the queue would get by the plan of this moment."""
+        if self._segments is not None or not self.queue or not standings:
+            return {}
+        free_at = [max(now, s.free_at) for s in standings]
+        if min(free_at) >= self._end:
+            return {}
+        slots = pack(self._weights(self.queue, standings[0].device), free_at, self._first_end(len(standings), now))
+        return {t.id: slot.seconds for t, slot in zip(self.queue, slots, strict=True)}
+
+    def progress(self, number: int, progress: Progress) -> None:
+        """Learn how fast the worker's device is."""
+        held = self._held.get(number)
+        if held is None or held.assignment.task.id != progress.task:
+            return
+        seen = held.seen
+        speed = self._speeds.setdefault(_kind(held.device), Speed())
+        speed.observe(self._work[progress.task], progress.seconds - seen.seconds, progress.segments - seen.segments)
+        held.seen = _Seen(progress.segments, progress.seconds, progress.demo_exact)
+
+    def finished(self, number: int, answer: Answer, seconds: float) -> Outputs:
+        """A task's attempt has its last answer after `seconds`; returns its candidates, those of earlier attempts among them."""
+        held = self._held.pop(number)
+        share = held.assignment.seconds or 0.0
+        old = self.results.get(answer.task)
+        if old is None:
+            self.results[answer.task] = Result(answer.outputs, answer.settled, share, held.seen.demo_exact)
+            self.bank = max(0.0, self.bank + share - seconds)
+        else:
+            old.outputs = tuple(tuple(pool(both)) for both in zip(old.outputs, answer.outputs, strict=True))
+            old.settled = all(_agree(c, self._preset.ttt.agreement) for c in old.outputs)
+            old.demo_exact, old.restarts = max(old.demo_exact, held.seen.demo_exact), old.restarts + 1
+        return self.results[answer.task].outputs
+
+    def failed(self, number: int, *, memory: bool = False) -> bool:
+        """The worker lost the task that it held; True if that will be tried once more (on a CPU if it was for want of `memory`)."""
+        held = self._held.pop(number)
+        task = held.assignment.task
+        if held.assignment.restart:
+            self._spoilt.add(task.id)  # it has its answer: what fails anew is not tried for ever
+            return False
+        self._lost_by[task.id] = number
+        if memory and held.device != "cpu":
+            self._on_cpu.add(task.id)
+        if self.attempts[task.id] >= MOST_ATTEMPTS:
+            return False
+        self.queue.append(task)
+        return True
+
+    @property
+    def needs_cpu(self) -> bool:
+        """Whether a task waits that no other device has memory for."""
+        return any(t.id in self._on_cpu for t in self.queue)
+
+    @property
+    def open(self) -> bool:
+        """Whether another training of some task, whose votes disagree, could follow."""
+        return self._segments is None and any(self._may_improve(task, result) for task, result in self.results.items())
+
+    def segment_seconds(self, task: str, device: str) -> float:
+        """Predicted seconds of a training segment; 0 before anything was measured."""
+        speed = self._speeds.get(_kind(device))
+        return speed.seconds(self._work[task]) if speed and speed.measured else 0.0
+
+    def _ordered(self, tasks: Sequence[Task]) -> list[Task]:
+        """Largest first, as those pack worst; in time mode some of every size before, from which speeds are learnt."""
+        queue = sorted(tasks, key=lambda t: (-self._work[t.id], t.id))
+        if self._segments is not None or len(queue) < 12:
+            return queue
+        probes = [queue[round(k * (len(queue) - 1) / 3)] for k in (3, 0, 2, 1)]
+        return probes + [t for t in queue if t not in probes]
+
+    def _eligible(self, me: Standing, others: Sequence[Standing], now: float) -> Task | None:
+        """On a CPU first what nothing else has memory for; what this worker lost itself only if all others are busy for long."""
+        mine = [t for t in self.queue if me.device == "cpu" or t.id not in self._on_cpu]
+        if me.device == "cpu":
+            mine.sort(key=lambda t: t.id not in self._on_cpu)
+        fresh = [t for t in mine if self._lost_by.get(t.id) != me.number]
+        soon = now + WAIT * (self._end - now)
+        if fresh or not mine or any(s.free_at <= soon for s in others):
+            return fresh[0] if fresh else None
+        return mine[0]
+
+    def _first(self, task: Task, me: Standing, others: Sequence[Standing], now: float) -> Assignment | None:
+        if self._segments is not None:
+            seconds = None
+        else:
+            if now >= self._end:
+                return None
+            rest = [task, *(t for t in self.queue if t is not task)]
+            free_at = [now, *(max(now, s.free_at) for s in others)]
+            slots = pack(self._weights(rest, me.device), free_at, self._first_end(len(free_at), now))
+            seconds = _mine(slots, self._end - now)
+        self.queue.remove(task)
+        self.attempts[task.id] += 1
+        return Assignment(task, seconds, self._segments)
+
+    def _first_end(self, workers: int, now: float) -> float:
+        """When the first pass would end if what was given back stayed unused."""
+        # Workers that were lost may have had a part of it: some of what is left always goes to the tasks that had no time yet.
+        return max(self._end - self.bank / workers, now + LEAST_FIRST * (self._end - now))
+
+    def _again(self, me: Standing, others: Sequence[Standing], now: float) -> Assignment | None:
+        """Another training of a task whose votes disagree, if there is time for one that is worth it."""
+        least, free_at = self._preset.budget.restart_least, [now, *(max(now, s.free_at) for s in others)]
+        left, capacity = self._end - now, sum(max(0.0, self._end - at) for at in free_at)
+        chosen: list[tuple[Task, float]] = []
+        planned = Counter(self._restarts)
+        open_tasks = [
+            (task_id, result)
+            for task_id, result in self.results.items()
+            if self._may_improve(task_id, result) and (task_id not in self._on_cpu or me.device == "cpu")
+        ]
+        while open_tasks:
+            task_id, result = min(open_tasks, key=lambda item: (planned[item[0]], -item[1].promise, item[0]))
+            wish = result.share * 2.0 ** planned[task_id]
+            if not chosen and least * result.share > left:
+                open_tasks.remove((task_id, result))
+                continue
+            if chosen and wish > capacity:
+                break
+            chosen.append((self._tasks[task_id], wish))
+            planned[task_id] += 1
+            capacity -= wish
+        if not chosen:
+            return None
+        seconds = _mine(pack([wish for _, wish in chosen], free_at, self._end), left)
+        task = chosen[0][0]
+        self._restarts[task.id] += 1
+        return Assignment(task, seconds, None, self._restarts[task.id])
+
+    def _may_improve(self, task: str, result: Result) -> bool:
+        return not result.settled and result.share > 0 and task not in self._spoilt
+
+    def _weights(self, tasks: Sequence[Task], device: str) -> list[float]:
+        speed, budget = self._speeds.get(_kind(device)), self._preset.budget
+        measured = speed is not None and speed.measured
+        costs = [speed.seconds(self._work[t.id]) if speed and measured else self._work[t.id] for t in tasks]
+        return [weight(cost, len(t.train), budget) for cost, t in zip(costs, tasks, strict=True)]
+
+
+def _mine(slots: Sequence[Slot], most: float) -> float:
+    """Seconds of the first slot, which the plan gives to who is free now."""
+    return min(slots[0].seconds, most)
+
+
+def _agree(candidates: Sequence[Candidate], share: float) -> bool:
+    votes = sum(c.votes for c in candidates)
+    return votes > 0 and candidates[0].votes >= share * votes
+
+
+def _kind(device: str) -> str:
+    return device.split(":", 1)[0]

@@ -1,0 +1,97 @@
+"""How well weights answer without being changed: votes over views, each under the row that it was trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hrm_submit.arc.augment import Augmentation, sample_augmentations
+from hrm_submit.arc.canvas import canvas_side
+from hrm_submit.arc.task import Grid, make_grid, same_grid
+from hrm_submit.config.schema import Preset
+from hrm_submit.corpora.scoring import task_results
+from hrm_submit.model.embedding import TaskEmbedding
+from hrm_submit.model.hrm import HRM
+from hrm_submit.predict.infer import ViewRequest, answer_step, score_views
+from hrm_submit.predict.rank import rank
+from hrm_submit.predict.raw import RAW, RawVote, save_raw
+from hrm_submit.predict.vote import Candidate, two_attempts
+from hrm_submit.solve.session import spread_views
+from hrm_submit.train.mixture import Mixture
+from lab.ablation.tasks import Material
+
+BLANKS = (make_grid([[0]]), make_grid([[1]]))
+"""Stand for an attempt that no view gave."""
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Of one task: for each test output `1` (first attempt right), `2` (second) or `0`, and the share of single views that were right."""
+
+    outputs: str
+    views: float
+
+
+def mark(candidates: Sequence[Sequence[Candidate]], views: int, outputs: Sequence[Grid]) -> Marks:
+    """Marks of the ranked `candidates` of each test output, of `views` views each."""
+    results = task_results([two_attempts(c, BLANKS) for c in candidates], outputs)
+    right = sum(c.votes for found, wanted in zip(candidates, outputs, strict=True) for c in found if same_grid(c.grid, wanted))
+    return Marks("".join("1" if r.first else "2" if r.second else "0" for r in results), right / max(1, views * len(outputs)))
+
+
+def measure(
+    model: HRM,
+    embedding: TaskEmbedding,
+    fresh: TaskEmbedding,
+    mixture: Mixture,
+    material: Material,
+    preset: Preset,
+    seed: int,
+    folder: Path,
+) -> dict[str, Marks]:
+    """Marks of every measured task by `[vote] views` views, dihedral transforms in turn.
+
+    A task that was trained on is shown in views that training used, each under its own row of `embedding`; another one in views drawn
+    from `seed`, under the only row of `fresh`. With `[vote] save_raw` the raw predictions, of all `act_steps`, go into `folder`.
+    """
+    found = {}
+    step, keep = answer_step(model.cfg, preset.vote), preset.vote.save_raw
+    numbers = {source.id: n for n, source in enumerate(mixture.sources)}
+    for number, (task_id, task) in enumerate(material.measured.tasks.items()):
+        trained = numbers.get(material.trained_as.get(task_id, ""))
+        row_of: Callable[[int], int]
+        if trained is None:
+            train, rng = preset.train, np.random.default_rng([seed, number])
+            views = sample_augmentations(task, preset.vote.views, rng, colours=train.colours, dihedral=train.dihedral)
+            table, row_of = fresh, _first
+        else:
+            views, table, row_of = trained_views(mixture, trained), embedding, _rows(mixture, trained)
+        chosen = spread_views(views, preset.vote.views)
+        requests = [ViewRequest(grid, views[v], row_of(v)) for grid in task.test for v in chosen]
+        scores, n = score_views(model, table, requests, canvas_side(task), preset.vote, every_step=keep), len(chosen)
+        if keep:
+            save_raw(folder / RAW, RawVote(task_id, 0, step, np.repeat(np.arange(len(task.test)), n), scores))
+            scores = scores.until(step)
+        ranked = [rank(scores.only(slice(k * n, (k + 1) * n)), preset.vote.rule) for k in range(len(task.test))]
+        found[task_id] = mark(ranked, n, material.measured.solutions[task_id])
+    return found
+
+
+def trained_views(mixture: Mixture, number: int) -> list[Augmentation]:
+    """The augmentations of source `number` that training drew from, in the order of their rows."""
+    turns, tables = mixture.views_of(number)
+    return [Augmentation(int(turn), tuple(table.tolist())) for turn, table in zip(turns, tables, strict=True)]
+
+
+def _first(view: int) -> int:
+    return 0
+
+
+def _rows(mixture: Mixture, number: int) -> Callable[[int], int]:
+    first = mixture.row_of(mixture.sources[number].id)
+    assert first is not None
+    shared = bool(mixture.row_ids)
+    return lambda view: first if shared else first + view

@@ -1,0 +1,116 @@
+"""Runs as a table: a line a variant, means over its seeds, and how sure they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hrm_submit.report.run.statistics import CONFIDENCE, RESAMPLES
+
+Marks = Mapping[str, str]
+"""Of one run: task -> a mark for each test output, 1 or 2 for the attempt that was right, else 0."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and its 95 % interval, all within -1..1."""
+
+    value: float
+    low: float
+    high: float
+
+    def text(self, sign: str = "") -> str:
+        """In percent, as `23.3 [15.0, 31.7]`; `sign` is "+" for differences."""
+        return f"{100 * self.value:{sign}.1f} [{100 * self.low:{sign}.1f}, {100 * self.high:{sign}.1f}]"
+
+
+def parse_marks(text: str) -> dict[str, str]:
+    """What `results` holds: `task:marks task:marks ...`."""
+    return dict(part.rsplit(":", 1) for part in text.split())
+
+
+def interval(runs: Sequence[Marks], k: Literal[1, 2], seed: int = 0) -> Interval:
+    """pass@k of `runs`, which differ in their seed: right outputs of all outputs, mean over the runs.
+
+    Percentile bootstrap: whole tasks are drawn, as the outputs of one task are solved or missed together, and runs are. All
+    runs are of the same tasks; ValueError otherwise.
+    """
+    right, outputs = _counts(runs, k)
+    rng = np.random.default_rng(seed)
+    return _interval(_share(right, outputs, _drawn(rng, right.shape[1]), _drawn(rng, len(right))), right.sum() / len(right) / outputs.sum())
+
+
+def difference(runs: Sequence[Marks], others: Sequence[Marks], k: Literal[1, 2], seed: int = 0) -> Interval:
+    """How much higher pass@k of `runs` is than that of `others`, on the same tasks: those are drawn for both together."""
+    (right, outputs), (against, same) = _counts(runs, k), _counts(others, k)
+    if set(runs[0]) != set(others[0]) or not (outputs == same).all():
+        raise ValueError("not of the same tasks")
+    rng = np.random.default_rng(seed)
+    tasks = _drawn(rng, right.shape[1])
+    gained = _share(right, outputs, tasks, _drawn(rng, len(right))) - _share(against, outputs, tasks, _drawn(rng, len(against)))
+    return _interval(gained, (right.sum() / len(right) - against.sum() / len(against)) / outputs.sum())
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """A line a variant, as text, in the order in which they come; the last column compares pass@2 with that of the first variant."""
+    lines = []
+    first: list[dict[str, str]] = []
+    for variant, group in rows.groupby("variant", sort=False):
+        runs = [parse_marks(text) for text in group["results"]]
+        first = first or runs
+        mean = group[["view_exact", "exact", "examples_per_second", "flops", "segments", "seconds", "parameters"]].astype(float).mean()
+        lines.append(
+            {
+                "variant": variant,
+                "seeds": len(group),
+                "pass@1 %": interval(runs, 1).text(),
+                "pass@2 %": interval(runs, 2).text(),
+                "views %": f"{100 * mean['view_exact']:.1f}",
+                "training grids %": f"{100 * mean['exact']:.1f}",
+                "examples/s": f"{mean['examples_per_second']:.0f}",
+                "FLOPs": f"{mean['flops']:.2e}",
+                "segments": f"{mean['segments']:.0f}",
+                "seconds": f"{mean['seconds']:.0f}" if mean["seconds"] >= 10 else f"{mean['seconds']:.1f}",
+                "parameters": f"{mean['parameters'] / 1e6:.2f}M",
+                "pass@2 against the first": "" if runs is first else difference(runs, first, 2).text("+"),
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """`table` as Markdown has it."""
+    lines = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).values.tolist()]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
+
+
+def _counts(runs: Sequence[Marks], k: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Right outputs (runs, tasks) and outputs (tasks,), tasks by id."""
+    tasks = sorted(runs[0])
+    if any(sorted(run) != tasks or any(len(run[t]) != len(runs[0][t]) for t in tasks) for run in runs):
+        raise ValueError("not of the same tasks")
+    right = [[sum(m in "12"[:k] for m in run[t]) for t in tasks] for run in runs]
+    return np.array(right, dtype=np.float64), np.array([len(runs[0][t]) for t in tasks], dtype=np.float64)
+
+
+def _drawn(rng: np.random.Generator, n: int) -> npt.NDArray[np.float64]:
+    """How often each of `n` is drawn when `n` are, with replacement, (RESAMPLES, n)."""
+    return rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
+
+
+def _share(
+    right: npt.NDArray[np.float64], outputs: npt.NDArray[np.float64], tasks: npt.NDArray[np.float64], runs: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """pass@k of each resample: drawn right outputs over drawn outputs, mean over the drawn runs."""
+    return ((runs @ right) * tasks).sum(1) / (len(right) * (tasks @ outputs))
+
+
+def _interval(resampled: npt.NDArray[np.float64], value: float) -> Interval:
+    tail = 50 * (1 - CONFIDENCE)
+    low, high = np.percentile(resampled, [tail, 100 - tail])
+    return Interval(float(value), float(low), float(high))

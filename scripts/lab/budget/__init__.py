@@ -1,0 +1,1 @@
+"""What runs recorded, and whole runs replayed from it."""

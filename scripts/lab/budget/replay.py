@@ -1,0 +1,188 @@
+"""A whole run played in seconds: the real supervisor on a clock that jumps from event to event, and workers that only pretend.
+
+What a pretended worker does follows a recording: how long its start, a segment and a view take, and after how many segments
+votes agree. Faults are drawn: workers that die, hang, or fail.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hrm_submit.arc.sizes import canvas_side
+from hrm_submit.arc.task import Task, make_grid
+from hrm_submit.config.schema import Preset
+from hrm_submit.core.clock import Clock
+from hrm_submit.core.runfolder import RunRecord, RunWriter, read_run
+from hrm_submit.plan.cost import segment_work, view_work
+from hrm_submit.predict.vote import Candidate
+from hrm_submit.solve.answers import AnswerBook
+from hrm_submit.solve.messages import Answer, Assignment, Failed, Joined, Joint, Progress, Ready, WorkerSpec
+from hrm_submit.solve.progress_bars import ProgressBars
+from hrm_submit.solve.session import OVERRUN
+from hrm_submit.solve.supervisor import Plan, Supervisor
+from hrm_submit.solve.worker_pool import Gone, PooledWorker, WorkerPool
+from lab.budget.recording import Recording
+
+Timeline = list[tuple[float, Any]]
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Chances, for each training of a task, that its worker dies, hangs, or fails at some moment of it."""
+
+    die: float = 0.0
+    hang: float = 0.0
+    fail: float = 0.0
+
+
+class Pretended(WorkerPool):
+    """A pool without processes."""
+
+    def __init__(self, recording: Recording, preset: Preset, faults: Faults, seed: int) -> None:
+        self.members: dict[int, PooledWorker] = {}
+        self.now = 0.0
+        self._recording, self._preset, self._faults = recording, preset, faults
+        self._rng = np.random.default_rng(seed)
+        self._coming: list[tuple[float, int, PooledWorker, Any]] = []
+        self._order = count()
+        self._hung: set[int] = set()
+
+    def start(self, spec: WorkerSpec, now: float) -> None:
+        member = PooledWorker(spec, None, None, heard=now)  # type: ignore[arg-type]
+        self.members[spec.number] = member
+        self._say(member, [(self._recording.start_up, Ready({"device": spec.device}))])
+
+    def assign(self, member: PooledWorker, assignment: Assignment, now: float) -> bool:
+        member.assignment, member.heard = assignment, now
+        member.due = now + (assignment.seconds or 0.0)
+        says = self._session(assignment)
+        kind = self._rng.random()
+        until = self._rng.random() * says[-1][0]
+        chances = np.cumsum([self._faults.die, self._faults.hang, self._faults.fail])
+        if kind < chances[-1]:
+            says = [(t, m) for t, m in says if t < until]
+            if kind < chances[0]:
+                says.append((until, Gone()))
+            elif kind < chances[1]:
+                self._hung.add(member.spec.number)
+            else:
+                says.append((until, Failed(assignment.task.id, "RuntimeError: drawn")))
+        self._say(member, says)
+        return True
+
+    def join(self, member: PooledWorker, joint: Joint, now: float) -> bool:
+        member.joins, member.heard, member.due = True, now, now + (joint.seconds or 0.0)
+        work = [segment_work(self._preset.model, self._preset.train, canvas_side(t) ** 2) for t in joint.tasks]
+        segment = sum(map(self._recording.segment.seconds, work)) / len(work)
+        self._say(member, [(joint.seconds or 0.0, Joined(joint.path, int((joint.seconds or 0.0) / segment), 0.1, 1.0))])
+        return True
+
+    def listen(self, seconds: float) -> Iterator[tuple[PooledWorker, Any]]:
+        until = self.now + max(0.0, seconds)
+        if self._coming and not self._hung:
+            until = max(until, self._coming[0][0])  # nothing happens before: the clock may pass over those ticks
+        while self._coming and self._coming[0][0] <= until:
+            at, _, member, message = heapq.heappop(self._coming)
+            if self.members.get(member.spec.number) is not member:
+                continue
+            self.now = max(self.now, at)
+            self._signs_of_life()
+            yield member, message
+            return
+        self.now = until
+        self._signs_of_life()
+
+    def remove(self, member: PooledWorker) -> int:
+        self.members.pop(member.spec.number, None)
+        self._hung.discard(member.spec.number)
+        return -9
+
+    def dismiss(self) -> None:
+        self.members.clear()
+
+    def _signs_of_life(self) -> None:
+        for number, member in self.members.items():
+            if number not in self._hung:
+                member.heard = self.now
+
+    def _say(self, member: PooledWorker, timeline: Timeline) -> None:
+        for delay, message in timeline:
+            heapq.heappush(self._coming, (self.now + delay, next(self._order), member, message))
+
+    def _session(self, assignment: Assignment) -> Timeline:
+        """What a session says while it uses its share, and when: see `hrm_submit.solve.session`."""
+        task, ttt, vote = assignment.task, self._preset.ttt, self._preset.vote
+        tokens, tests = canvas_side(task) ** 2, len(task.test)
+        segment = self._recording.segment.seconds(segment_work(self._preset.model, ttt, tokens))
+        view = tests * (self._recording.view.seconds(view_work(self._preset.model, tokens, vote.act_steps)) if vote.views else 0.0)
+        share = assignment.seconds if assignment.seconds is not None else float("inf")
+        last = min(share / 3, 1.5 * (vote.views * view + segment))
+        settles = self._settles()
+        says: Timeline = []
+        now, trained, segments, next_look, reason = self._recording.set_up, 0.0, 0, ttt.evaluate_every, "share used"
+        while True:
+            look = next_look * (share - last)
+            steps = max(1, int(np.ceil(max(0.0, min(look, share - last) - now) / segment)))
+            segments, trained, now = segments + steps, trained + steps * segment, now + steps * segment
+            says.append((now, Progress(task.id, segments, 0.1, 1.0, trained)))
+            if now >= share - last or segments >= ttt.max_segments:
+                break
+            views = max(1, vote.views // 4)
+            now += views * view
+            says.append((now, self._answer(task, False, segments, "on the way", False, views, views * view)))
+            next_look = max(next_look, now / (share - last)) + ttt.evaluate_every
+            if settles is not None and segments >= settles:
+                reason = "votes agree"
+                break
+        views = max(1, min(vote.views, int(((1 + OVERRUN) * share - now) / view))) if view > 0 else vote.views
+        now += views * view
+        says.append((now, self._answer(task, True, segments, reason, reason == "votes agree", views, views * view)))
+        return says
+
+    def _settles(self) -> int | None:
+        """After how many segments this task's votes will agree: as for one of the recorded tasks, drawn anew."""
+        known = self._recording.settled_after
+        return known[int(self._rng.integers(len(known)))] if known else None
+
+    def _answer(self, task: Task, final: bool, segments: int, reason: str, settled: bool, views: int, seconds: float) -> Answer:
+        split = [views] if settled or views < 2 else [views - views // 2, views // 2]
+        candidates = tuple(Candidate(make_grid([[k]]), n, -0.1) for k, n in enumerate(split))
+        return Answer(task.id, tuple(candidates for _ in task.test), final, segments, reason, settled, views, seconds)
+
+
+def replay(
+    recording: Recording,
+    preset: Preset,
+    tasks: Sequence[Task],
+    workers: Sequence[str],
+    budget: float,
+    folder: Path,
+    *,
+    faults: Faults = Faults(),
+    seed: int = 0,
+) -> RunRecord:
+    """Play a run of `tasks` on `workers` (their devices) in `budget` seconds into the run folder `folder`, and read it back."""
+    by_id: Mapping[str, Task] = {t.id: t for t in tasks}
+    pool = Pretended(recording, preset, faults, seed)
+    clock = Clock(budget, source=lambda: pool.now)
+    book = AnswerBook(list(by_id), by_id, {}, folder / "submission.json")
+    run = RunWriter(folder, clock.elapsed)
+    book.create()
+    run.describe({"command": "replay", "config": preset.to_dict(), "budget": budget, "seed": seed, "devices": list(workers)})
+    run.event("run_start", budget=budget, tasks=len(tasks), broken=[], resumed=0)
+    run.event("plan", todo=list(by_id), workers=len(workers), devices=list(workers))
+    specs = [WorkerSpec(number, device, preset, None, seed) for number, device in enumerate(workers)]
+    bars = ProgressBars(len(tasks))
+    try:
+        Supervisor(Plan(tuple(tasks), budget, None, tuple(tasks), folder), specs, preset, book, run, clock, bars, pool).run()
+    finally:
+        bars.close()
+    run.event("run_end", answered=len(book.answered), seconds=round(clock.elapsed(), 3), unsaved=None)
+    return read_run(folder)

@@ -1,0 +1,1 @@
+"""Rules of voting, compared on the same saved predictions."""

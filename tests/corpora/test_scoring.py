@@ -1,0 +1,69 @@
+"""Scores against a hand count."""
+
+import pytest
+
+from hrm_submit.arc.task import make_grid
+from hrm_submit.core.errors import DataError
+from hrm_submit.corpora.scoring import score, task_results
+
+A, B, C = make_grid([[1, 2], [3, 4]]), make_grid([[1, 2], [3, 0]]), make_grid([[5, 5, 5]])
+WRONG = make_grid([[9]])
+
+SOLUTIONS = {
+    "one": (A,),  # right at the first attempt
+    "two": (A, C),  # the first output right at the second attempt, the second output wrong
+    "three": (C, A, B),  # right, another shape, no answer
+    "four": (B,),  # not in the submission
+}
+SUBMISSION = {
+    "one": ((A, WRONG),),
+    "two": ((B, A), (make_grid([[5, 5, 6]]), make_grid([[5], [5], [5]]))),
+    "three": ((C, C), (WRONG, WRONG)),
+    "elsewhere": ((A, A),),
+}
+
+
+def test_every_figure_of_a_hand_count():
+    result = score(SUBMISSION, SOLUTIONS)
+    assert result["counts"] == {
+        "tasks": 4,
+        "outputs": 7,
+        "solved_outputs@1": 2,  # one/0, three/0
+        "solved_outputs@2": 3,  # and two/0
+        "solved_tasks": 1,  # one
+        "missing": 2,  # three/2, four/0
+    }
+    assert result["pass@1"] == pytest.approx(2 / 7)
+    assert result["pass@2"] == pytest.approx(3 / 7)
+    assert result["task_pass@2"] == pytest.approx(1 / 4)
+    assert result["mean_task_pass@2"] == pytest.approx((1 + 1 / 2 + 1 / 3 + 0) / 4)
+    # first attempts: all 4 cells; 3 of 4; 2 of 3; all 3; another shape; none; none
+    assert result["cell_accuracy"] == pytest.approx((1 + 3 / 4 + 2 / 3 + 1 + 0 + 0 + 0) / 7)
+    assert set(result) == {"pass@1", "pass@2", "task_pass@2", "mean_task_pass@2", "cell_accuracy", "counts"}
+
+
+def test_solutions_as_submission_score_one():
+    result = score({k: [(grid, WRONG) for grid in v] for k, v in SOLUTIONS.items()}, SOLUTIONS)
+    assert all(result[key] == 1 for key in result if key != "counts")
+    result = score({k: [(WRONG, grid) for grid in v] for k, v in SOLUTIONS.items()}, SOLUTIONS)
+    assert (result["pass@1"], result["cell_accuracy"], result["pass@2"], result["task_pass@2"]) == (0, 0, 1, 1)
+
+
+def test_an_empty_submission_scores_zero():
+    result = score({}, SOLUTIONS)
+    assert all(result[key] == 0 for key in result if key != "counts")
+    assert result["counts"]["missing"] == 7
+
+
+def test_same_cells_in_another_shape_are_wrong():
+    (result,) = task_results([(make_grid([[5, 5, 5]]), make_grid([[5], [5], [5]]))], [make_grid([[5], [5], [5]])])
+    assert (result.first, result.second, result.cells, result.answered) == (False, True, 0.0, True)
+
+
+def test_answers_beyond_the_last_output_do_not_count():
+    assert score({"one": ((WRONG, WRONG), (A, A))}, {"one": (A,)})["pass@2"] == 0
+
+
+def test_nothing_to_score_is_an_error():
+    with pytest.raises(DataError, match="no solutions"):
+        score(SUBMISSION, {})

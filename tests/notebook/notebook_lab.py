@@ -1,0 +1,166 @@
+"""Run the notebook in a simulated machine over this interpreter's packages, with a wheel and inputs that can be broken at will.
+
+The stand-in wheel has the command line of the real one and answers every output with one known grid, so that a test can tell
+an answer of solve from a guess of the notebook. Its `fault` decides what goes wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import sysconfig
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kaggle_kit.competition import load_competition
+from kaggle_kit.machine import notebook_variables, run_notebook
+from kaggle_kit.places import NOTEBOOKS
+from kaggle_kit.sandbox import Outcome
+from kaggle_kit.tree import KaggleTree, Layout, build_tree
+
+from hrm_submit.arc.submission import file_faults
+from hrm_submit.arc.task import Pair, Task, make_grid
+
+NOTEBOOK = NOTEBOOKS / "submission.ipynb"
+PACKAGES = Path(sysconfig.get_path("purelib"))
+SOLVED = [[7, 7], [7, 7]]
+
+TASKS = {
+    "aaaa0001": Task(
+        "aaaa0001", (Pair(make_grid([[1, 2]]), make_grid([[2, 1]])), Pair(make_grid([[3, 4]]), make_grid([[4, 3]]))), (make_grid([[5, 6]]),)
+    ),
+    "aaaa0002": Task("aaaa0002", (Pair(make_grid([[1], [2]]), make_grid([[0]])),), (make_grid([[5]]), make_grid([[6, 6, 6]]))),
+}
+
+STUB = """
+import argparse, json, os, pathlib, subprocess, sys, time
+FAULT = {fault!r}
+def answer(options, ids):
+    tasks = json.load(open(options.challenges))
+    old = json.load(open(options.output))
+    solved = {{"attempt_1": {solved}, "attempt_2": {solved}}}
+    new = {{i: [solved for _ in tasks[i]["test"]] if i in ids else old[i] for i in tasks}}
+    pathlib.Path(options.output).write_text(json.dumps(new))
+parser = argparse.ArgumentParser()
+parser.add_argument("command")
+names = "challenges output checkpoint devices seed preset run-dir time-budget submission solutions html"
+for name in names.split():
+    parser.add_argument("--" + name)
+options = parser.parse_args()
+if options.command in ("report", "show"):
+    if FAULT == "slow page":
+        time.sleep(600)
+    if FAULT == "no page":
+        sys.exit("TypeError: a page cannot be made")
+    pathlib.Path(options.output or options.html).write_text("<p>" + json.dumps(vars(options)) + "</p>")
+if options.command == "score":
+    print(json.dumps({{"pass@2": 0.5, "solutions": pathlib.Path(options.solutions).name}}))
+if options.command != "solve":
+    sys.exit(0)
+run = pathlib.Path(options.run_dir)
+run.mkdir(exist_ok=True)
+with (run / "calls.jsonl").open("a") as calls:
+    calls.write(json.dumps(vars(options)) + "\\n")
+ids = list(json.load(open(options.challenges)))
+print("stub: solving", len(ids), "tasks", file=sys.stderr)
+if FAULT == "checkpoint" and options.checkpoint != "none":
+    sys.exit("weights.safetensors: truncated")
+if FAULT == "gpu" and options.devices == "auto":
+    answer(options, ids[:1])
+    os.abort()
+if FAULT == "hang":
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    time.sleep(600)
+if FAULT == "half":
+    pathlib.Path(options.output).write_text(json.dumps({{ids[0]: [{{"attempt_1": {solved}, "attempt_2": [[1], [1, 2]]}}]}}))
+    sys.exit(0)
+if FAULT == "garbage":
+    pathlib.Path(options.output).write_text("{{\\"aaaa")
+    sys.exit(0)
+if FAULT == "gpu":
+    assert json.load(open(options.output))[ids[0]][0]["attempt_1"] == {solved}
+answer(options, ids)
+"""
+
+
+def stub_wheel(folder: Path, fault: str = "", requires_python: str = ">=3.11") -> Path:
+    """A wheel named like ours, with the command line of ours."""
+    files = {
+        "hrm_submit/__init__.py": 'raise ImportError("torch is not what it was")\n' if fault == "import" else "",
+        "hrm_submit/__main__.py": STUB.format(fault=fault, solved=SOLVED),
+        "hrm_submit-0.0.1.dist-info/METADATA": "Metadata-Version: 2.1\nName: hrm-submit\nVersion: 0.0.1\n"
+        f"Requires-Python: {requires_python}\n",
+        "hrm_submit-0.0.1.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    files["hrm_submit-0.0.1.dist-info/RECORD"] = "".join(f"{name},,\n" for name in files) + "hrm_submit-0.0.1.dist-info/RECORD,,\n"
+    wheel = folder / "hrm_submit-0.0.1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return wheel
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run of the notebook left."""
+
+    outcome: Outcome
+    output: str
+    tree: KaggleTree
+    challenges: Mapping[str, Task]
+    folder: Path
+
+    @property
+    def submission(self) -> dict[str, list[dict[str, list[list[int]]]]]:
+        return json.loads((self.tree.working / "submission.json").read_text())
+
+    @property
+    def faults(self) -> list[str]:
+        return file_faults(self.tree.working / "submission.json", self.challenges)
+
+    @property
+    def solved(self) -> list[bool]:
+        """For each test output, whether solve's answer stands there."""
+        return [entry["attempt_1"] == SOLVED for answers in self.submission.values() for entry in answers]
+
+    @property
+    def degraded(self) -> str:
+        log = self.tree.working / "degraded.log"
+        return log.read_text() if log.exists() else ""
+
+    @property
+    def report(self) -> dict[str, str] | None:
+        """The options with which the stand-in made report.html; None where it is not there."""
+        path = self.tree.working / "report.html"
+        return json.loads(path.read_text().removeprefix("<p>").removesuffix("</p>")) if path.exists() else None
+
+    @property
+    def displayed(self) -> list[str]:
+        """The HTML that the executed notebook shows."""
+        cells = json.loads((self.folder / "executed.ipynb").read_text())["cells"]
+        data = [output["data"] for cell in cells for output in cell.get("outputs", ()) if output["output_type"] == "display_data"]
+        return ["".join(shown["text/html"]) for shown in data if "text/html" in shown]
+
+    @property
+    def calls(self) -> list[dict[str, str]]:
+        path = self.tree.working / "run" / "calls.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def lay_out(folder: Path, dataset: list[Path], layout: Layout = "new", tasks: Mapping[str, Task] = TASKS) -> KaggleTree:
+    return build_tree(folder / "kaggle", load_competition(), tasks, dataset, layout)
+
+
+def run(
+    folder: Path,
+    tree: KaggleTree,
+    mode: str = "scored",
+    seconds: float = 120.0,
+    tasks: Mapping[str, Task] = TASKS,
+    variables: Mapping[str, str] | None = None,
+) -> Run:
+    lines: list[str] = []
+    merged = notebook_variables(tree, mode, seconds, seed=0, preset=None) | dict(variables or {})
+    outcome = run_notebook(NOTEBOOK, folder, merged, seconds + 60, cwd=tree.working, packages=PACKAGES, on_line=lines.append)
+    return Run(outcome, "\n".join(lines), tree, tasks, folder)

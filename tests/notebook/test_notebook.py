@@ -1,0 +1,230 @@
+"""The notebook file itself, run by a notebook runner over a stand-in wheel: every mode, every rung of the ladder."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kaggle_kit.competition import load_competition
+
+from hrm_submit.arc.submission import faults
+from tests.notebook.notebook_lab import NOTEBOOK, SOLVED, TASKS, lay_out, run, stub_wheel
+
+CELLS = ["".join(cell["source"]) for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
+
+
+def weights(folder: Path) -> Path:
+    path = folder / "weights.safetensors"
+    path.write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00{}")
+    return path
+
+
+@pytest.mark.parametrize("layout", ["new", "old"])
+def test_scored_rerun_gives_the_answers_of_solve(tmp_path: Path, layout: Any) -> None:
+    tree = lay_out(tmp_path, [stub_wheel(tmp_path), weights(tmp_path)], layout)
+    result = run(tmp_path, tree, seconds=100)
+    assert result.outcome.status == 0
+    assert all(result.solved) and not result.faults and not result.degraded
+    (call,) = result.calls
+    assert Path(call["challenges"]) == tree.challenges and Path(call["checkpoint"]).name == "weights.safetensors"
+    assert call["devices"] == "auto" and 60 < int(call["time_budget"].rstrip("s")) < 90  # a tenth is kept in reserve
+
+
+@pytest.mark.parametrize(
+    ("fault", "rungs", "logged"),
+    [
+        ("checkpoint", 2, "exit status 1"),
+        ("gpu", 3, "on auto: exit status -6"),
+        ("import", 0, "on cpu: exit status 1"),
+    ],
+)
+def test_scored_rerun_steps_down_when_something_breaks(tmp_path: Path, fault: str, rungs: int, logged: str) -> None:
+    result = run(tmp_path, lay_out(tmp_path, [stub_wheel(tmp_path, fault), weights(tmp_path)]))
+    assert result.outcome.status == 0 and not result.faults
+    assert len(result.calls) == rungs and logged in result.degraded
+    assert all(result.solved) if rungs else not any(result.solved)
+
+
+@pytest.mark.parametrize("fault", ["half", "garbage"])
+def test_scored_rerun_mends_what_solve_left(tmp_path: Path, fault: str) -> None:
+    result = run(tmp_path, lay_out(tmp_path, [stub_wheel(tmp_path, fault)]))
+    assert result.outcome.status == 0 and not result.faults
+    assert result.submission["aaaa0001"][0]["attempt_2"] == [[2, 1]], "the commonest output stands in for a ragged grid"
+    assert result.solved == [fault == "half", False, False]
+
+
+def test_scored_rerun_outlives_a_corrupt_wheel(tmp_path: Path) -> None:
+    wheel = stub_wheel(tmp_path)
+    wheel.write_bytes(wheel.read_bytes()[:200])
+    result = run(tmp_path, lay_out(tmp_path, [wheel]))
+    assert result.outcome.status == 0 and not result.faults and "install the wheel" in result.degraded
+    assert result.submission["aaaa0001"] == [{"attempt_1": [[5, 6]], "attempt_2": [[2, 1]]}]
+
+
+def test_a_wheel_that_pip_refuses_is_unpacked(tmp_path: Path) -> None:
+    result = run(tmp_path, lay_out(tmp_path, [stub_wheel(tmp_path, requires_python=">=99")]))
+    assert result.outcome.status == 0 and all(result.solved) and "unpacking it instead" in result.degraded
+
+
+def test_scored_rerun_kills_a_solve_that_hangs(tmp_path: Path) -> None:
+    before = {p.pid for p in psutil.process_iter()}
+    result = run(tmp_path, lay_out(tmp_path, [stub_wheel(tmp_path, "hang")]), seconds=20)
+    assert result.outcome.status == 0
+    assert not result.faults and "killed at the time limit" in result.degraded
+    time.sleep(0.5)
+    left = [p for p in psutil.process_iter(["cmdline"]) if p.pid not in before and "time.sleep(600)" in (p.info["cmdline"] or [])]
+    assert not left, "what solve started outlives the session"
+
+
+def test_broken_tasks_and_no_tasks(tmp_path: Path) -> None:
+    tree = lay_out(tmp_path, [stub_wheel(tmp_path, "import")])
+    tree.challenges.write_text("[1, 2")
+    result = run(tmp_path, tree)
+    assert result.outcome.status == 0 and not result.faults, "the ids come from the sample submission"
+    assert "find the challenges" in result.degraded
+
+    for path in [*tree.input.rglob("*.json"), *tree.input.rglob("*.whl")]:
+        path.unlink()
+    (tmp_path / "again").mkdir()
+    result = run(tmp_path / "again", tree)
+    assert result.outcome.status == 0 and result.submission == {}
+
+
+@pytest.mark.parametrize("mode", ["smoke", "rehearse"])
+def test_a_commit_says_loudly_what_broke(tmp_path: Path, mode: str) -> None:
+    result = run(tmp_path, lay_out(tmp_path, [stub_wheel(tmp_path, "checkpoint"), weights(tmp_path)]), mode)
+    assert result.outcome.status == 1 and "PROBLEM: solve with checkpoint" in result.output
+    assert not result.faults and all(result.solved)
+
+
+def test_rehearsal_solves_the_evaluation_tasks_and_prints_their_score(tmp_path: Path) -> None:
+    tree = lay_out(tmp_path, [stub_wheel(tmp_path)])
+    solutions = tree.challenges.with_name("arc-agi_evaluation_solutions.json")
+    solutions.write_text("{}")
+    result = run(tmp_path, tree, "rehearse")
+    assert result.outcome.status == 0, result.output
+    assert Path(result.calls[0]["challenges"]).name == "arc-agi_evaluation_challenges.json"
+    assert not any("solutions" in str(value) for value in result.calls[0].values())
+    assert '{"pass@2": 0.5, "solutions": "arc-agi_evaluation_solutions.json"}' in result.output
+    assert (tree.working / "run").is_dir(), "the run folder is among the outputs"
+
+
+@pytest.mark.parametrize("mode", ["smoke", "rehearse"])
+def test_a_commit_shows_its_run_and_leaves_a_report(tmp_path: Path, mode: str) -> None:
+    tree = lay_out(tmp_path, [stub_wheel(tmp_path)])
+    result = run(tmp_path, tree, mode)
+    assert result.outcome.status == 0, result.output
+    (shown,) = result.displayed
+    for made in (result.report, json.loads(shown.removeprefix("<p>").removesuffix("</p>"))):
+        assert made and made["run_dir"] == str(tree.working / "run") and made["solutions"] is None
+    assert sorted(p.name for p in tree.working.iterdir()) == ["report.html", "run", "solve.log", "submission.json"]
+
+
+def test_a_report_knows_the_solutions_where_there_are_any(tmp_path: Path) -> None:
+    tree = lay_out(tmp_path, [stub_wheel(tmp_path)])
+    solutions = tree.challenges.with_name("arc-agi_evaluation_solutions.json")
+    solutions.write_text("{}")
+    result = run(tmp_path, tree, "rehearse")
+    assert result.report and result.report["solutions"] == str(solutions)
+    assert len(result.displayed) == 1 and solutions.name in result.displayed[0]
+
+
+@pytest.mark.parametrize("fault", ["", "no page"])
+def test_a_scored_rerun_shows_nothing(tmp_path: Path, fault: str) -> None:
+    result = run(tmp_path, lay_out(tmp_path, [stub_wheel(tmp_path, fault)]))
+    assert result.outcome.status == 0 and all(result.solved) and not result.degraded
+    assert result.report is None and result.displayed == [] and "page" not in result.output
+
+
+def test_only_a_commit_keeps_time_to_show_its_run() -> None:
+    modes = {"scored": {"KAGGLE_IS_COMPETITION_RERUN": "1"}, "rehearse": {"HRM_MODE": "rehearse"}, "smoke": {"HRM_MODE": "smoke"}}
+    reserve = {mode: first_cell(variables | {"HRM_HOURS": "0.1"})["RESERVE"] for mode, variables in modes.items()}
+    assert reserve == {"scored": 36.0, "rehearse": 81.0, "smoke": 81.0}, "of six minutes"
+
+
+def test_a_page_that_cannot_be_made_is_told_and_costs_no_answer(tmp_path: Path) -> None:
+    result = run(tmp_path, lay_out(tmp_path, [stub_wheel(tmp_path, "no page")]), "smoke")
+    assert result.outcome.status == 1 and result.report is None and result.displayed == []
+    assert "PROBLEM: report.html: exit status 1" in result.output and "a page cannot be made" in result.output
+    assert not result.faults and all(result.solved)
+
+
+def test_a_page_that_takes_too_long_is_left_out(tmp_path: Path) -> None:
+    result = run(tmp_path, lay_out(tmp_path, [stub_wheel(tmp_path, "slow page")]), "smoke", seconds=40)
+    assert result.outcome.status == 0, result.output
+    assert "report.html is not there: killed at the time limit" in result.output
+    assert "summary.html is not there: no time is left" in result.output
+    assert result.report is None and all(result.solved) and not result.degraded
+
+
+def test_constants_are_those_of_the_competition() -> None:
+    competition = load_competition()
+    namespace = first_cell({})
+    assert namespace["COMPETITION"] == competition.slug and namespace["SESSION_HOURS"] == competition.hours
+    for role in ("test_challenges", "evaluation_challenges", "sample_submission"):
+        assert any(f'"{ending}"' in CELLS[0] for ending in (competition.files[role], competition.files[role].removeprefix("arc-agi_")))
+
+
+def test_first_cell_needs_only_the_standard_library() -> None:
+    import ast
+    import sys
+
+    imported = [node for node in ast.walk(ast.parse(CELLS[0])) if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {alias.name for node in imported if isinstance(node, ast.Import) for alias in node.names}
+    names |= {str(node.module) for node in imported if isinstance(node, ast.ImportFrom)}
+    assert names and {name.split(".")[0] for name in names} <= sys.stdlib_module_names
+
+
+def first_cell(variables: dict[str, str]) -> dict[str, Any]:
+    """Names after the first cell ran where there is no input."""
+    namespace: dict[str, Any] = {}
+    kept = dict(os.environ)
+    try:
+        os.environ.update({"HRM_INPUT": "/nonexistent", "HRM_WORKING": "/dev/null/nowhere", **variables})
+        exec(CELLS[0], namespace)
+    finally:
+        os.environ.clear()
+        os.environ.update(kept)
+    return namespace
+
+
+cells = st.one_of(st.integers(0, 9), st.integers(-2, 12), st.booleans(), st.floats(), st.none())
+grid = st.one_of(
+    st.lists(st.lists(cells, max_size=4), max_size=4),
+    st.builds(lambda rows, columns, colour: [[colour] * columns] * rows, st.integers(0, 32), st.integers(0, 32), st.integers(0, 9)),
+    st.none(),
+)
+entry = st.one_of(st.dictionaries(st.sampled_from(["input", "output", "attempt_1", "attempt_2"]), grid), st.none(), st.integers())
+part = st.one_of(st.lists(entry, max_size=3), st.none(), st.text(max_size=2))
+broken_task = st.one_of(st.dictionaries(st.sampled_from(["train", "test"]), part), st.none(), st.lists(st.integers(), max_size=2))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.dictionaries(st.text(min_size=1, max_size=3), broken_task, max_size=3),
+    st.dictionaries(st.text(min_size=1, max_size=3), part, max_size=3),
+)
+def test_whatever_the_tasks_and_answers_the_completed_submission_is_valid(tasks: dict[str, Any], answers: dict[str, Any]) -> None:
+    namespace = NAMESPACE
+    namespace["challenges"] = tasks
+    tests = {name: task.get("test") if isinstance(task, dict) else None for name, task in tasks.items()}
+    counts = {name: len(test) if isinstance(test, list) and test else 1 for name, test in tests.items()}
+    whole = namespace["complete"](answers)
+    assert list(whole) == list(tasks)
+    assert faults(json.loads(json.dumps(whole)), counts) == []
+
+
+NAMESPACE = first_cell({})
+
+
+def test_good_answers_stay_as_they_are() -> None:
+    NAMESPACE["challenges"] = {name: {"train": [], "test": [{"input": g.tolist()} for g in task.test]} for name, task in TASKS.items()}
+    whole = {name: [{"attempt_1": SOLVED, "attempt_2": [[k]]} for k in range(len(task.test))] for name, task in TASKS.items()}
+    assert NAMESPACE["complete"](whole) == whole

@@ -1,0 +1,111 @@
+"""The notebook over the wheel built from this tree: what really breaks, and what the package then does with the rest of the time."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from kaggle_kit.places import ROOT
+from kaggle_kit.wheels import build_wheel
+
+from hrm_submit.arc.task import Pair, Task, make_grid
+from hrm_submit.config.schema import ModelConfig
+from hrm_submit.core.runfolder import read_run
+from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
+from tests.notebook.notebook_lab import lay_out, run
+
+SECONDS = 40.0
+TINY = ModelConfig(
+    hidden_size=32, num_heads=2, H_layers=1, L_layers=1, H_cycles=1, L_cycles=1, puzzle_emb_ndim=32, halt_max_steps=1, embedding="shared"
+)
+
+
+def mirror(name: str, *rows: str) -> Task:
+    grids = [make_grid([[int(c) for c in row]]) for row in rows]
+    return Task(name, tuple(Pair(g, make_grid(g[:, ::-1])) for g in grids[:-1]), (grids[-1],))
+
+
+MIRRORS = {"bbbb0001": mirror("bbbb0001", "12", "34", "56"), "bbbb0002": mirror("bbbb0002", "123", "456", "789")}
+
+BROKEN_GPU = '''
+"""Makes torch report a GPU whose driver fails at the first use."""
+import importlib.abc, importlib.util, sys
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != "torch":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec("torch")
+        load = spec.loader.exec_module
+        def exec_module(module):
+            load(module)
+            def fail(*_):
+                raise RuntimeError("CUDA error: the driver is gone")
+            cuda = module.cuda
+            cuda.is_available, cuda.device_count = (lambda: True), (lambda: 1)
+            if ANSWERS:  # the driver still says what the card is, but nothing runs on it
+                cuda.get_device_capability, cuda.get_arch_list = (lambda *_: (8, 0)), (lambda: ["sm_80"])
+                cuda.get_device_name, cuda.is_bf16_supported = (lambda *_: "broken"), (lambda *_: True)
+            cuda._lazy_init = cuda.init = fail
+        spec.loader.exec_module = exec_module
+        return spec
+
+sys.meta_path.insert(0, Finder())
+'''
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+def checkpoint(folder: Path) -> Path:
+    path = folder / "tiny.safetensors"
+    save_checkpoint(path, snapshot(*build(TINY), CheckpointMeta()))
+    return path
+
+
+def test_rehearsal_with_a_checkpoint(tmp_path: Path, wheel: Path) -> None:
+    result = run(tmp_path, lay_out(tmp_path, [wheel, checkpoint(tmp_path)], tasks=MIRRORS), "rehearse", SECONDS, MIRRORS)
+    assert result.outcome.status == 0 and not result.faults and not result.degraded, result.output
+    record = read_run(result.tree.working / "run")
+    assert "run_end" in {event["event"] for event in record.events} and "tiny.safetensors" in json.dumps(record.run)
+    assert all(task in (result.tree.working / "report.html").read_text() for task in MIRRORS)
+    (shown,) = result.displayed
+    assert "2 of 2 tasks answered by the model" in shown and shown.count('class="grid"') >= 4 and "worker 0" in shown
+
+
+def test_scored_rerun_with_a_truncated_checkpoint_goes_on_without(tmp_path: Path, wheel: Path) -> None:
+    path = checkpoint(tmp_path)
+    path.write_bytes(path.read_bytes()[:-1000])
+    result = run(tmp_path, lay_out(tmp_path, [wheel, path], tasks=MIRRORS), "scored", SECONDS, MIRRORS)
+    assert result.outcome.status == 0 and not result.faults
+    (problem,) = result.degraded.splitlines()
+    assert "tiny.safetensors on auto: exit status 2" in problem
+    assert "run_end" in {event["event"] for event in read_run(result.tree.working / "run").events}
+
+
+@pytest.mark.parametrize("answers", [False, True], ids=["silent", "answers"])
+def test_scored_rerun_with_a_broken_gpu_ends_on_the_cpu(tmp_path: Path, wheel: Path, answers: bool) -> None:
+    hook = tmp_path / "hook"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(f"ANSWERS = {answers}\n{BROKEN_GPU}")
+    result = run(tmp_path, lay_out(tmp_path, [wheel], tasks=MIRRORS), "scored", SECONDS, MIRRORS, {"PYTHONPATH": str(hook)})
+    assert result.outcome.status == 0 and not result.faults, result.output
+    assert "the driver is gone" in result.output
+    assert "cpu" in {event["device"] for event in read_run(result.tree.working / "run").events if event.get("ready")}
+
+
+def test_scored_rerun_with_a_package_that_cannot_be_imported_keeps_the_fallback(tmp_path: Path) -> None:
+    sources = tmp_path / "sources"
+    shutil.copytree(ROOT / "hrm_submit", sources / "hrm_submit", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy2(ROOT / name, sources)
+    (sources / "hrm_submit" / "core" / "clock.py").write_text('raise ImportError("cannot import name X from torch")\n')
+    wheel = build_wheel(tmp_path / "wheels", sources)
+    result = run(tmp_path, lay_out(tmp_path, [wheel], tasks=MIRRORS), "scored", SECONDS, MIRRORS)
+    assert result.outcome.status == 0 and not result.faults and "on cpu: exit status 1" in result.degraded
+    assert result.submission["bbbb0001"][0]["attempt_1"] == [[5, 6]], "the test input itself"

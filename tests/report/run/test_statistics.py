@@ -1,0 +1,132 @@
+"""Figures against brute force, textbook values and counts by hand."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hrm_submit.arc.task import make_grid
+from hrm_submit.corpora.scoring import score
+from hrm_submit.report.run.statistics import accuracy_bands, confidence_groups, pass_at_k, scores, sign_test, solved_by, wilson
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(0, 0), (1, 0), (3, 3), (5, 1), (0, 6), (8, 2), (7, 4)])
+def test_the_sign_test_counts_all_tosses_of_a_coin(gained: int, lost: int) -> None:
+    n = gained + lost
+    tosses = [sum(toss) for toss in itertools.product((0, 1), repeat=n)]
+    as_extreme = sum(abs(heads - n / 2) >= abs(gained - n / 2) for heads in tosses)
+    assert sign_test(gained, lost) == pytest.approx(as_extreme / 2**n)
+    assert sign_test(gained, lost) == sign_test(lost, gained)
+
+
+def test_the_sign_test_of_many() -> None:
+    """60 against 40: the textbook's exact 0.0569."""
+    assert sign_test(60, 40) == pytest.approx(0.0569, abs=1e-4)
+    assert sign_test(1000, 0) == 2.0**-999
+
+
+@pytest.mark.parametrize(
+    ("right", "n", "low", "high"), [(0, 10, 0.0, 0.2775), (5, 10, 0.2366, 0.7634), (10, 10, 0.7225, 1.0), (81, 263, 0.2553, 0.3662)]
+)
+def test_wilson_gives_the_published_intervals(right: int, n: int, low: float, high: float) -> None:
+    """81 of 263 is the example of Newcombe (1998), table I."""
+    assert wilson(right, n) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_wilson_of_nothing_says_nothing() -> None:
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+def some_answers(seed: int, n: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tasks with 1 to 3 outputs, right at the first attempt, at the second, or not, all of a task alike."""
+    rng = np.random.default_rng(seed)
+    right, wrong = make_grid([[1, 2], [3, 4]]), make_grid([[1, 2], [0, 0]])
+    attempts = [(right, wrong), (wrong, right), (wrong, wrong)]
+    answers, solutions = {}, {}
+    for k in range(n):
+        outputs = int(rng.integers(1, 4))
+        answers[str(k)] = [attempts[int(rng.integers(0, 3))]] * outputs
+        solutions[str(k)] = (right,) * outputs
+    return answers, solutions
+
+
+def test_the_intervals_are_those_of_a_bootstrap_over_tasks() -> None:
+    """Drawn again here, task by task, scored by `score`, with other draws: quantiles agree within their noise."""
+    answers, solutions = some_answers(1, 60)
+    found = scores(answers, solutions)
+    rng, names = np.random.default_rng(99), list(solutions)
+    drawn: dict[str, list[float]] = {f.name: [] for f in found.figures}
+    for _ in range(1500):
+        chosen = [names[i] for i in rng.integers(0, len(names), len(names))]
+        again = score({str(i): answers[t] for i, t in enumerate(chosen)}, {str(i): solutions[t] for i, t in enumerate(chosen)})
+        for name, values in drawn.items():
+            values.append(again[name])  # type: ignore[literal-required]
+    plain = score(answers, solutions)
+    for figure in found.figures:
+        assert figure.value == plain[figure.name]  # type: ignore[literal-required]
+        assert (figure.low, figure.high) == pytest.approx(tuple(np.percentile(drawn[figure.name], [2.5, 97.5])), abs=0.015)
+    by_output = 1.96 * math.sqrt(plain["pass@2"] * (1 - plain["pass@2"]) / plain["counts"]["outputs"])
+    kaggle = next(f for f in found.figures if f.name == "pass@2")
+    assert kaggle.high - kaggle.low > 2.2 * by_output, "outputs of one task are not counted as if they were independent"
+
+
+def test_the_intervals_are_the_same_every_time_and_shrink_to_what_is_certain() -> None:
+    answers, solutions = some_answers(2, 20)
+    assert scores(answers, solutions) == scores(answers, solutions)
+    right = {task: [(outputs[0], outputs[0])] * len(outputs) for task, outputs in solutions.items()}
+    assert all((f.low, f.value, f.high) == (1.0, 1.0, 1.0) for f in scores(right, solutions).figures)
+    one = {task: solutions[task] for task in list(solutions)[:1]}
+    assert all(f.low == f.value == f.high for f in scores(answers, one).figures)
+
+
+def outputs_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=["solved", "first", "rank", "votes_share"])
+    return frame.astype({"solved": "boolean", "first": "boolean", "rank": "Int64", "votes_share": "Float64"})
+
+
+def test_pass_at_k_counts_ranks() -> None:
+    ranks = [1, 1, 2, 4, 10, None, None]
+    rows = [{"solved": rank is not None and rank <= 2, "rank": rank} for rank in ranks]
+    frame = outputs_frame([*rows, {"solved": None, "rank": None}])
+    assert pass_at_k(frame) == pytest.approx([2 / 7, 3 / 7, 3 / 7, 4 / 7, 4 / 7, 4 / 7, 4 / 7, 4 / 7, 4 / 7, 5 / 7])
+    assert pass_at_k(frame[frame["solved"].isna()]) == []
+
+
+def test_bands_of_right_cells() -> None:
+    accuracies = [1.0, 1.0, 0.999, 0.9501, 0.95, 0.8, 0.61, 0.6, 0.41, 0.21, 0.2, 0.0, None]
+    tasks = pd.DataFrame({"best_cell_accuracy": pd.array(accuracies, dtype="Float64")})
+    found = {g.name: g.n for g in accuracy_bands(tasks)}
+    assert found == {"perfect": 2, "> 95 %": 2, "> 80 %": 1, "> 60 %": 2, "> 40 %": 2, "> 20 %": 1, "at most 20 %": 2}
+
+
+def test_solved_shares_by_what_a_task_is() -> None:
+    tasks = pd.DataFrame(
+        {
+            "state": ["solved", "wrong", "nearly", "solved", "unknown", "solved"],
+            "side": pd.array([5, 6, 10, 30, 3, None], dtype="Int64"),
+            "demonstrations": pd.array([2, 2, 6, 9, 2, None], dtype="Int64"),
+            "colours": pd.array([1, 10, 10, 2, 2, None], dtype="Int64"),
+            "size_change": ["same", "larger", "same", "mixed", "same", None],
+        }
+    )
+
+    def shares(column: str) -> dict[str, tuple[int, int]]:
+        return {g.name: (g.right, g.n) for g in solved_by(tasks, column)}
+
+    assert shares("side") == {"1-5": (1, 1), "6-10": (0, 2), "26-30": (1, 1)}
+    assert shares("demonstrations") == {"2": (1, 2), "6+": (1, 2)}
+    assert shares("colours") == {"1": (1, 1), "2": (1, 1), "10": (0, 2)}
+    assert shares("size_change") == {"same": (1, 2), "larger": (0, 1), "mixed": (1, 1)}
+
+
+def test_confidence_is_judged_where_the_truth_is_known() -> None:
+    rows = [(0.1, True), (0.2, False), (0.21, True), (0.8, False), (0.81, True), (1.0, True), (0.9, None), (None, False)]
+    frame = outputs_frame([{"votes_share": share, "solved": right, "first": right} for share, right in rows])
+    assert [(g.n, g.right) for g in confidence_groups(frame)] == [(2, 1), (1, 1), (0, 0), (1, 0), (2, 2)]
+    unknown = frame.assign(solved=pd.array([None] * len(frame), dtype="boolean"), first=pd.array([None] * len(frame), dtype="boolean"))
+    assert [(g.n, g.right) for g in confidence_groups(unknown)] == [(2, 0), (1, 0), (0, 0), (1, 0), (3, 0)]

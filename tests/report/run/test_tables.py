@@ -1,0 +1,291 @@
+"""The tables of a report against `score`, against the submission that a run wrote, and against a count of our own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from hrm_submit.arc.submission import load_submission
+from hrm_submit.arc.task import Pair, make_grid
+from hrm_submit.core.errors import DataError, SolveError
+from hrm_submit.corpora.scoring import score
+from hrm_submit.corpora.solutions import load_solutions
+from hrm_submit.report.build import run_scores
+from hrm_submit.report.run.load import load_run
+from hrm_submit.report.run.tables import Tables, read_tables, size_change
+from tests.report.lab import Lines, Run, small_run
+
+
+def text(grid: list[list[int]]) -> str:
+    return "/".join("".join(str(cell) for cell in row) for row in grid)
+
+
+def like_score(tables: Tables) -> dict[str, float]:
+    """The figures of `score`, from the tables alone."""
+    outputs, tasks = tables.outputs, tables.tasks
+    return {
+        "pass@1": float(outputs["first"].mean()),
+        "pass@2": float(outputs["solved"].mean()),
+        "task_pass@2": float((tasks["state"] == "solved").mean()),
+        "mean_task_pass@2": float((tasks["solved_outputs"] / tasks["outputs"]).mean()),
+        "cell_accuracy": float(outputs["cells"].mean()),
+    }
+
+
+def test_a_real_run_scores_as_its_submission_does(solved_run: Run) -> None:
+    tables = read_tables(solved_run.directory, solutions=solved_run.solutions)
+    wanted = score(load_submission(solved_run.submission), load_solutions(solved_run.solutions))
+    assert 0 < wanted["task_pass@2"] < 1
+    assert like_score(tables) == pytest.approx({k: v for k, v in wanted.items() if k != "counts"})
+    ((name, found),) = run_scores(load_run(solved_run.directory, None, solved_run.solutions))
+    assert found.score == wanted and "whole file" in name
+
+
+def test_the_tables_of_a_real_run_say_what_its_files_say(solved_run: Run) -> None:
+    tables = read_tables(solved_run.directory, solutions=solved_run.solutions)
+    submission, truth = json.loads(solved_run.submission.read_text()), json.loads(solved_run.solutions.read_text())
+    recount = [
+        (task, k, text(a["attempt_1"]), text(a["attempt_2"]), a["attempt_1"] == t, a["attempt_2"] == t)
+        for task, answers in submission.items()
+        for k, (a, t) in enumerate(zip(answers, truth[task], strict=True))
+    ]
+    columns = ["task", "output", "attempt_1", "attempt_2", "first", "second"]
+    assert [tuple(row) for row in tables.outputs[columns].to_numpy()] == recount
+    assert list(tables.outputs["solved"]) == [first or second for *_, first, second in recount]
+
+    events = [json.loads(line) for line in (solved_run.directory / "events.jsonl").read_text().splitlines()]
+    finals = {e["task"]: e for e in events if e["event"] == "task_final"}
+    starts = {e["task"]: e for e in reversed(events) if e["event"] == "task_start"}
+    for row in tables.tasks.to_dict("records"):
+        assert row["segments"] == finals[row["task"]]["segments"] and row["ended"] == finals[row["task"]]["reason"]
+        assert row["seconds"] == pytest.approx(finals[row["task"]]["t"] - starts[row["task"]]["t"], abs=0.002)
+    progress = [(e["task"], e["segments"], e["loss"]) for e in events if e["event"] == "progress"]
+    assert sorted(map(tuple, tables.training[["task", "segments", "loss"]].to_numpy())) == sorted(progress)
+
+    predictions = [json.loads(line) for line in (solved_run.directory / "predictions.jsonl").read_text().splitlines()]
+    assert [text(p["candidates"][0]["grid"]) for p in predictions] == list(tables.history["grid"])
+    newest = {(p["task"], p["output"]): p["candidates"] for p in predictions}
+    for (task, k), group in tables.candidates.groupby(["task", "output"], sort=False):
+        wanted = [(text(c["grid"]), c["votes"], c["grid"] == truth[task][k]) for c in newest[task, k]]
+        assert [tuple(row) for row in group[["grid", "votes", "right"]].to_numpy()] == wanted
+
+
+def test_what_a_task_is_comes_from_its_demonstrations(solved_run: Run) -> None:
+    tables = read_tables(solved_run.directory)
+    challenges = json.loads(solved_run.challenges.read_text())
+    for row in tables.tasks.to_dict("records"):
+        pairs, tests = challenges[row["task"]]["train"], challenges[row["task"]]["test"]
+        grids = [g for pair in pairs for g in pair.values()] + [t["input"] for t in tests]
+        assert row["demonstrations"] == len(pairs)
+        assert row["side"] == max(max(len(g), len(g[0])) for g in grids)
+        assert row["colours"] == len({cell for g in grids for r in g for cell in r})
+        assert row["size_change"] == "same"
+
+
+@pytest.mark.parametrize(
+    ("shapes", "kind"),
+    [
+        ([((2, 2), (2, 2)), ((3, 1), (3, 1))], "same"),
+        ([((2, 2), (1, 3)), ((3, 3), (2, 2))], "smaller"),
+        ([((2, 2), (4, 4))], "larger"),
+        ([((2, 2), (4, 4)), ((2, 2), (2, 2))], "mixed"),
+        ([((2, 3), (3, 2))], "mixed"),
+        ([], "mixed"),
+    ],
+)
+def test_size_changes(shapes: list[tuple[tuple[int, int], tuple[int, int]]], kind: str) -> None:
+    def blank(rows: int, columns: int) -> Any:
+        return make_grid([[0] * columns] * rows)
+
+    assert size_change(Pair(blank(*a), blank(*b)) for a, b in shapes) == kind
+
+
+A, B, C, D = [[1, 1]], [[2, 2]], [[3, 3]], [[4, 4], [4, 4]]
+
+
+@pytest.fixture
+def hand(tmp_path: Path) -> Run:
+    """Four tasks by hand: right at second; one of two outputs right; the truth at rank 4; no candidate at all."""
+    truths = {"second": [A], "half": [A, B], "fourth": [C], "none": [[[1, 2], [3, 4]]]}
+    answers = {
+        "second": [[(B, 6), (A, 2)]],
+        "half": [[(A, 5)], [(A, 4), ([[2, 1]], 3)]],
+        "fourth": [[(D, 4), (A, 3), (B, 2), (C, 1)]],
+    }
+    return small_run(tmp_path, truths, answers)
+
+
+def test_a_run_by_hand(hand: Run) -> None:
+    tables = read_tables(hand.directory, solutions=hand.solutions)
+    rows = tables.outputs.set_index(["task", "output"])
+    assert list(rows["first"]) == [False, True, False, False, True]
+    assert list(rows["second"])[:4] == [True, False, False, False]
+    assert [None if pd.isna(r) else r for r in rows["rank"]] == [2, 1, None, 4, 1]
+    assert list(rows["cells"]) == [0, 1, 0, 0, 1]
+    assert list(rows["second_cells"])[:4] == [1, 0, 0.5, 0]
+    assert list(rows["votes_share"])[:4] == pytest.approx([6 / 8, 1, 4 / 7, 0.4])
+    tasks = tables.tasks.set_index("task")
+    assert dict(tasks["state"]) == {"second": "solved", "half": "nearly", "fourth": "wrong", "none": "solved"}
+    assert dict(tasks["answered"]) == {"second": True, "half": True, "fourth": True, "none": False}
+    assert tasks.loc["half", "best_cell_accuracy"] == pytest.approx(0.75) and tasks.loc["half", "cell_accuracy"] == 0.5
+    assert tasks.loc["half", "seconds"] == 15 and tasks.loc["half", "planned_seconds"] == 20
+    assert tasks.loc["none", "trainings"] == 0 and pd.isna(tasks.loc["none", "seconds"])
+    assert tables.outputs.loc[4, "attempt_1"] == "12/34", "the fallback, which is the test input here, happens to be right"
+    assert list(tables.candidates["rank"]) == [1, 2, 1, 1, 2, 1, 2, 3, 4]
+    assert list(tables.candidates[tables.candidates["right"]]["rank"]) == [2, 1, 4]
+
+
+def test_without_solutions_nothing_is_judged(hand: Run) -> None:
+    tables = read_tables(hand.directory)
+    assert set(tables.tasks["state"]) == {"unknown"}
+    for frame, columns in (
+        (tables.outputs, ["solved", "first", "rank", "cells"]),
+        (tables.candidates, ["right"]),
+        (tables.history, ["right"]),
+    ):
+        assert frame[columns].isna().all().all()
+    assert list(tables.outputs["votes"].dropna()) == [6, 5, 4, 4]
+
+
+def test_solutions_of_some_tasks_judge_only_those(hand: Run, tmp_path: Path) -> None:
+    some = tmp_path / "some.json"
+    some.write_text(json.dumps({"half": [A, B], "elsewhere": [A]}))
+    data = load_run(hand.directory, None, some)
+    tables = read_tables(hand.directory, solutions=some)
+    assert list(tables.tasks["state"]) == ["unknown", "nearly", "unknown", "unknown"]
+    assert [s.score["counts"]["tasks"] for _, s in run_scores(data)] == [1, 2]
+    assert run_scores(data)[-1][1].score == score(data.answers, load_solutions(some))
+
+
+def test_tasks_that_were_not_to_be_solved_stay_out_of_the_tables_and_in_the_score(hand: Run) -> None:
+    events = hand.directory / "events.jsonl"
+    lines = [line for line in events.read_text().splitlines() if '"none"' not in line or '"plan"' in line]
+    events.write_text("\n".join(lines).replace('["second", "half", "fourth", "none"]', '["second", "half", "fourth"]') + "\n")
+    data = load_run(hand.directory, None, hand.solutions)
+    assert data.scope == ("second", "half", "fourth") and data.order == ("second", "half", "fourth", "none")
+    (few, some), (whole, everything) = run_scores(data)
+    assert "3 tasks" in few and "whole" in whole
+    assert some.score["counts"]["tasks"] == 3 and some.score["counts"]["solved_tasks"] == 1
+    assert everything.score["counts"]["tasks"] == 4 and everything.score["counts"]["solved_tasks"] == 2
+
+
+def test_damaged_lines_are_skipped_and_named(hand: Run) -> None:
+    whole = read_tables(hand.directory, solutions=hand.solutions)
+    events, predictions = hand.directory / "events.jsonl", hand.directory / "predictions.jsonl"
+    lines = events.read_text().splitlines()
+    n = len(lines)
+    strange = [
+        '{"v":1,"t":"noon","event":"progress"}',
+        '{"v":1,"t":3,"event":"progress","task":[],"worker":0}',
+        '{"v":1,"t":1e999,"event":"x"}',
+    ]
+    events.write_text("\n".join([*lines[:3], '{"v":1,"t":4,"eve', *lines[3:], *strange, '{"v":9}', lines[-1][:20]]))
+    bad = [{"grid": [[1, 2], [3]], "votes": 1, "score": 0}, {"grid": [[99]], "votes": 1, "score": 0}, {"votes": 1}, 7]
+    more = [json.dumps({"v": 1, "t": 50, "task": "second", "output": 0, "final": True, "candidates": [c]}) for c in bad]
+    more.append(json.dumps({"v": 1, "t": 50, "task": "second", "output": -1, "final": True, "candidates": []}))
+    good_then_bad = [{"grid": B, "votes": 3, "score": 0}, {"grid": [], "votes": 1, "score": 0}]
+    more.append(json.dumps({"v": 1, "t": 51, "task": "half", "output": 0, "final": False, "candidates": good_then_bad}))
+    predictions.write_text(predictions.read_text() + "\n".join(more) + '\n{"v":1,"t":60,"task":"seco')
+    data = load_run(hand.directory, None, hand.solutions)
+    notes = "\n".join(data.notes)
+    assert "events.jsonl:4:" in notes and f"events.jsonl:{n + 5}:" in notes and f"events.jsonl:{n + 6}:" in notes
+    assert notes.count("events.jsonl: a record is left out") == 3
+    assert notes.count("predictions.jsonl: a prediction of task 'second' is left out") == 4
+    assert notes.count("predictions.jsonl: a prediction of task 'half' is left out") == 1
+    assert notes.count("predictions.jsonl: a record is left out") == 1
+    assert "predictions.jsonl:11:" in notes
+    damaged = read_tables(hand.directory, solutions=hand.solutions)
+    pd.testing.assert_frame_equal(damaged.outputs, whole.outputs)
+    pd.testing.assert_frame_equal(damaged.tasks, whole.tasks)
+
+
+def test_a_killed_run_keeps_what_it_had(solved_run: Run, tmp_path: Path) -> None:
+    """Cut off in the middle of a line: the answers so far count, the rest are fallbacks, and all tasks of the file are there."""
+    folder = tmp_path / "killed"
+    shutil.copytree(solved_run.directory, folder)
+    for name in ("events.jsonl", "predictions.jsonl"):
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[: len(content) // 2])
+    data = load_run(folder, None, solved_run.solutions)
+    tables = read_tables(folder, solutions=solved_run.solutions)
+    assert len(tables.tasks) == 42 and 0 < int(tables.tasks["answered"].sum()) < 42
+    assert any("events.jsonl:" in note for note in data.notes)
+    ((_, found),) = run_scores(data)
+    assert like_score(tables) == pytest.approx({k: v for k, v in found.score.items() if k != "counts"})
+    lost = tables.timeline[tables.timeline["phase"] == "lost"]
+    assert list(lost["detail"]) == ["the run ended"]
+
+
+def test_a_folder_with_nothing_but_a_name(hand: Run) -> None:
+    for name in ("events.jsonl", "predictions.jsonl"):
+        (hand.directory / name).unlink()
+    tables = read_tables(hand.directory, solutions=hand.solutions)
+    assert list(tables.tasks["answered"]) == [False] * 4
+    assert len(tables.candidates) == len(tables.timeline) == len(tables.training) == 0
+
+
+def test_challenges_that_are_gone_or_changed_are_not_used(hand: Run, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere.json"
+    hand.challenges.rename(elsewhere)
+    data = load_run(hand.directory, None, hand.solutions)
+    assert not data.tasks and any("--challenges" in note for note in data.notes)
+    tables = read_tables(hand.directory, solutions=hand.solutions)
+    rows = tables.tasks.set_index("task")
+    assert dict(rows["state"]) == {"second": "solved", "half": "nearly", "fourth": "wrong", "none": "wrong"}
+    assert tables.tasks["demonstrations"].isna().all()
+    found = read_tables(hand.directory, solutions=hand.solutions, challenges=elsewhere)
+    assert list(found.tasks["demonstrations"]) == [3] * 4
+    hand.challenges.write_text(elsewhere.read_text().replace("[1,2]", "[1,5]"))
+    data = load_run(hand.directory)
+    assert not data.tasks and any("changed" in note for note in data.notes)
+    with pytest.raises(DataError, match="not the challenges file of this run"):
+        load_run(hand.directory, hand.challenges)
+
+
+def test_broken_tasks_have_their_fallback_and_their_fault(tmp_path: Path) -> None:
+    run = small_run(tmp_path, {"good": [A]}, {"good": [[(A, 1)]]})
+    content = json.loads(run.challenges.read_text())
+    content["bad"] = {"train": [{"input": [[1], [2, 3]], "output": [[1]]}], "test": [{"input": [[6]]}]}
+    run.challenges.write_text(json.dumps(content))
+    lines = Lines(run)
+    (run.directory / "run.json").write_text(json.dumps(lines.described))
+    data = load_run(run.directory)
+    assert data.scope == ("good", "bad") and "row 1" in data.faults["bad"]
+    assert any("task bad" in note for note in data.notes)
+    tables = read_tables(run.directory)
+    assert list(tables.outputs["attempt_1"]) == ["11", "6"]
+
+
+def test_files_that_do_not_belong_to_the_run_are_refused(hand: Run, tmp_path: Path) -> None:
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({"elsewhere": [A]}))
+    with pytest.raises(DataError, match="no solution of any task of this run"):
+        load_run(hand.directory, None, other)
+    other.write_text(json.dumps({"half": [A]}))
+    with pytest.raises(DataError, match="task half: 1 solutions for 2 test inputs"):
+        load_run(hand.directory, None, other)
+    with pytest.raises(SolveError, match="no such run folder"):
+        load_run(tmp_path / "none")
+
+
+def test_a_task_trained_again_counts_all_its_trainings(tmp_path: Path) -> None:
+    run = small_run(tmp_path, {"a": [A]}, {"a": [[(B, 3)]]})
+    lines = Lines(run, budget=100.0)
+    lines.begin(["a"])
+    for start, segments, loss, best in ((10, 30, 0.5, B), (40, 70, 0.25, A)):
+        lines.event(start, "task_start", "a", 0, seconds=25.0, restart=start > 10)
+        lines.event(start + 10, "progress", "a", 0, segments=segments, loss=loss, demo_exact=1 - loss)
+        lines.prediction(start + 20, "a", 0, True, [{"grid": best, "votes": 3, "score": -1}])
+        lines.event(start + 20, "task_final", "a", 0, segments=segments, reason=f"end {start}")
+    lines.write()
+    tables = read_tables(run.directory, solutions=run.solutions)
+    row = tables.tasks.iloc[0]
+    assert (row["trainings"], row["seconds"], row["planned_seconds"], row["segments"]) == (2, 40, 50, 100)
+    assert (row["loss"], row["demo_exact"], row["ended"], row["state"]) == (0.25, 0.75, "end 40", "solved")
+    assert list(tables.history["right"]) == [False, True]
+    assert list(tables.training["training"]) == [1, 2]

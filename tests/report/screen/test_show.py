@@ -1,0 +1,197 @@
+"""What `show` puts on a page and on a terminal, read back grid by grid."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import hrm_submit
+from hrm_submit.arc.task import Pair, Task, make_grid
+from hrm_submit.predict.vote import Candidate
+from hrm_submit.report.draw.grids import PALETTE
+from hrm_submit.report.screen.picture import Picture
+from hrm_submit.report.screen.show import show
+from tests.arc.strategies import tasks as any_task
+from tests.report.draw.test_grids import crossed, painted
+
+SMALL = Task(
+    "abc", (Pair(make_grid([[1, 2]]), make_grid([[2, 1]])), Pair(make_grid([[3], [4]]), make_grid([[4], [3]]))), (make_grid([[5, 6]]),)
+)
+
+
+def on_page(picture: Picture) -> list[tuple[str, list[list[int]], set[tuple[int, int]]]]:
+    """Caption, cells and crossed cells of each grid of a page, in its order."""
+    found = []
+    for figure in ElementTree.fromstring(picture._repr_html_()).iter("figure"):
+        caption, svg = figure.find("figcaption"), figure.find("svg")
+        assert caption is not None and svg is not None
+        markup = ElementTree.tostring(svg, encoding="unicode")
+        found.append((caption.text or "", [[PALETTE.index(colour) for colour in row] for row in painted(markup)], crossed(markup)))
+    return found
+
+
+def on_terminal(text: str) -> list[tuple[str, list[list[int]]]]:
+    """Caption and cells of each grid of a text without colours, captions of one line, wherever it stands."""
+    found: list[tuple[str, list[list[int]]]] = []
+    lines = text.split("\n")
+    for y, line in enumerate(lines):
+        for caption in re.finditer(r"(?:test )?(?:input|output|answer)(?: \d+)?", line):
+            column, cells = caption.start(), []
+            for below in lines[y + 1 :]:
+                row = re.match(r"\d(?: \d)*", below[column:])
+                if not row or below[:column].strip().endswith("task"):
+                    break
+                cells.append([int(v) for v in row[0].split(" ")])
+            found.append((caption[0], cells))
+    return found
+
+
+@settings(max_examples=20, deadline=None)
+@given(any_task(max_side=12))
+def test_a_task_shows_every_grid_in_order(task: Task) -> None:
+    wanted = []
+    for n, pair in enumerate(task.train, 1):
+        wanted += [(f"input {n}", pair.input.tolist()), (f"output {n}", pair.output.tolist())]
+    many = len(task.test) > 1
+    wanted += [(f"test input {k}" if many else "test input", grid.tolist()) for k, grid in enumerate(task.test, 1)]
+    assert [(caption, cells) for caption, cells, _ in on_page(show(task))] == wanted
+    assert sorted(on_terminal(show(task).blocks(colour=False, width=200))) == sorted(wanted)
+
+
+def test_grids_stand_side_by_side_for_as_long_as_they_fit() -> None:
+    wide = show(SMALL).blocks(colour=False, width=80)
+    assert "input 1  output 1      input 2  output 2      test input" in wide
+    assert "1 2      2 1           3        4             5 6" in wide
+    narrow = show(SMALL).blocks(colour=False, width=20)
+    assert narrow.split("\n")[2:] == [
+        "input 1  output 1",
+        "1 2      2 1",
+        "",
+        "input 2  output 2",
+        "3        4",
+        "4        3",
+        "",
+        "test input",
+        "5 6",
+    ]
+    assert "input 1\n1 2\n\noutput 1\n2 1" in show(SMALL).blocks(colour=False, width=8), "even a pair breaks"
+
+
+@settings(max_examples=20, deadline=None)
+@given(any_task(max_side=9), st.integers(30, 120))
+def test_no_line_is_wider_than_the_terminal_and_colours_change_no_place(task: Task, width: int) -> None:
+    plain = show(task).blocks(colour=False, width=width)
+    coloured = show(task).blocks(colour=True, width=width)
+    assert max(map(len, plain.split("\n")[1:])) <= width
+    bare = re.sub(r"\x1b\[[\d;]*m", "", coloured)
+    assert max(map(len, bare.split("\n")[1:])) <= width
+    captions = [line for line in plain.split("\n") if re.search("[a-z]{4}", line)]
+    assert [line for line in bare.split("\n") if re.search("[a-z]{4}", line)] == captions
+    cells = sum(grid.size for grid in task.grids())
+    painted_cells = sum(len(run) // 2 for run in re.findall(r"\x1b\[\d+;48;2;\d+;\d+;\d+m( +)", coloured))
+    assert painted_cells == cells
+
+
+def test_answers_come_from_a_list_or_by_task() -> None:
+    answer = make_grid([[6, 5]])
+    expected = ("answer", [[6, 5]], set())
+    assert on_page(show(SMALL, solutions=[answer]))[-1] == expected
+    assert on_page(show(SMALL, solutions={"abc": (answer,), "other": ()}))[-1] == expected
+    assert len(on_page(show(SMALL, solutions={"other": (answer,)}))) == 5
+
+
+RIGHT, NEAR, OTHER = make_grid([[6, 5, 4]]), make_grid([[6, 1, 1]]), make_grid([[6], [5]])
+
+
+def record(grid: Any, votes: int) -> dict[str, Any]:
+    return {"grid": grid, "votes": votes, "score": -0.5}
+
+
+@pytest.mark.parametrize(
+    "prediction",
+    [
+        [[Candidate(NEAR, 7, -0.1), Candidate(RIGHT, 2, -0.2), Candidate(OTHER, 1, -0.3)]],
+        [Candidate(NEAR, 7, -0.1), Candidate(RIGHT, 2, -0.2), Candidate(OTHER, 1, -0.3)],
+        [[record(NEAR.tolist(), 7), record(RIGHT.tolist(), 2), record(OTHER.tolist(), 1)]],
+        [{"v": 1, "task": "abc", "output": 0, "candidates": [record([[6, 1, 1]], 7), record([[6, 5, 4]], 2), record([[6], [5]], 1)]}],
+        ((SimpleNamespace(grid=NEAR, votes=7), SimpleNamespace(grid=RIGHT, votes=2), SimpleNamespace(grid=OTHER, votes=1)),),
+    ],
+    ids=["candidates", "of one output", "records", "lines of a run folder", "whatever has a grid"],
+)
+def test_candidates_in_every_form_give_two_attempts_with_their_votes(prediction: Any) -> None:
+    shown = on_page(show(prediction, task=SMALL, solutions=[RIGHT]))
+    assert shown == [
+        ("test input", [[5, 6]], set()),
+        ("attempt 1, 7 of 10 votes, 2 cells wrong", [[6, 1, 1]], {(0, 1), (0, 2)}),
+        ("attempt 2, 2 of 10 votes, right", [[6, 5, 4]], set()),
+        ("answer", [[6, 5, 4]], set()),
+    ]
+
+
+@pytest.mark.parametrize(
+    "prediction",
+    [
+        [(OTHER, NEAR), (RIGHT, RIGHT)],
+        [{"attempt_1": OTHER.tolist(), "attempt_2": NEAR.tolist()}, {"attempt_1": RIGHT.tolist(), "attempt_2": RIGHT.tolist()}],
+    ],
+    ids=["pairs", "JSON"],
+)
+def test_a_submission_shows_both_attempts_at_every_output(prediction: Any) -> None:
+    assert [(caption, cells) for caption, cells, _ in on_page(show(prediction, solutions=[NEAR, RIGHT]))] == [
+        ("attempt 1, wrong size", [[6], [5]]),
+        ("attempt 2, right", [[6, 1, 1]]),
+        ("answer", [[6, 1, 1]]),
+        ("attempt 1, right", [[6, 5, 4]]),
+        ("attempt 2, right", [[6, 5, 4]]),
+        ("answer", [[6, 5, 4]]),
+    ]
+    assert [caption for caption, _, _ in on_page(show(prediction))] == ["attempt 1", "attempt 2"] * 2, "nothing is judged unasked"
+
+
+def test_what_is_no_grid_is_left_out() -> None:
+    prediction = [[record([[1, 2], [3]], 5), record([[11]], 3), record("x", 2), record([[4]], 1)], []]
+    assert [cells for _, cells, _ in on_page(show(prediction))] == [[[4]]]
+
+
+@pytest.mark.parametrize("thing", [5, None, {"a": 1}, [5], [["x"]], np.zeros((2, 2, 2)), b"x"])
+def test_anything_else_is_refused_in_words(thing: Any) -> None:
+    with pytest.raises(TypeError, match=r"show|prediction"):
+        show(thing)
+
+
+def test_an_id_can_neither_leave_its_markup_nor_move_the_terminal() -> None:
+    task = Task('<b onclick="x">&\x1b[2J\n', SMALL.train, SMALL.test)
+    root = ElementTree.fromstring(show(task)._repr_html_())
+    assert (root.findtext("h3"), root.find(".//b")) == ('task <b onclick="x">&?[2J?', None)
+    assert show(task).blocks(colour=False, width=80).split("\n")[0] == 'task <b onclick="x">&?[2J?'
+
+
+@pytest.mark.parametrize(("tty", "no_colour", "coloured"), [(True, None, True), (True, "1", False), (True, "", True), (False, None, False)])
+def test_print_has_colours_on_a_terminal_that_wants_them(
+    monkeypatch: pytest.MonkeyPatch, tty: bool, no_colour: str | None, coloured: bool
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: tty)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if no_colour is not None:
+        monkeypatch.setenv("NO_COLOR", no_colour)
+    monkeypatch.setenv("COLUMNS", "80")
+    picture = show(SMALL)
+    assert str(picture) == repr(picture) == picture.blocks(colour=coloured, width=80)
+    assert ("\x1b[" in str(picture)) == coloured
+
+
+def test_the_package_has_show_and_loads_nothing_for_it_before_it_is_asked() -> None:
+    assert hrm_submit.show is show
+    with pytest.raises(AttributeError, match="no attribute 'shwo'"):
+        _ = hrm_submit.shwo
+    code = "import sys, hrm_submit; print([m for m in ('numpy', 'torch', 'pandas', 'hrm_submit.report') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,0 +1,268 @@
+"""A run followed while a test writes it: what is said at each look, and that nothing on disk can stop the looking."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hrm_submit.cli import main
+from hrm_submit.core.errors import SolveError
+from hrm_submit.core.runfolder import RunWriter
+from hrm_submit.report.screen.watch import Follower, Painter, Tail, follow, look_once
+from tests.report.run_folder import start_run
+from tests.solve.fake_pool import Time
+from tests.terminal import screen
+
+
+def table(lines: list[str]) -> list[dict[str, str]]:
+    """The rows of the workers' table, by the names of its columns, which end where the columns of text end."""
+    at = next(k for k, line in enumerate(lines) if line.strip().startswith("worker"))
+    ends = [m.end() for m in re.finditer(r"\S+", lines[at])]
+    names = lines[at].split()
+    rows = []
+    for line in lines[at + 1 :]:
+        if line.startswith("last line"):
+            break
+        rows.append({name: line[a:b].strip() for name, a, b in zip(names, [0, *ends], ends, strict=False)})
+    return rows
+
+
+def follower_of(folder: Path, age: float = 0.0) -> Follower:
+    """One that looks `age` seconds after the events were last written."""
+    return Follower(folder, lambda: (folder / "events.jsonl").stat().st_mtime + age if age else 0.0)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.dictionaries(st.text(max_size=3), st.one_of(st.integers(), st.text(max_size=5)), max_size=3), max_size=8), st.data())
+def test_a_growing_file_gives_every_line_once_however_it_is_cut(tmp_path_factory: Any, lines: list[dict[str, Any]], data: Any) -> None:
+    path = tmp_path_factory.mktemp("tail") / "events.jsonl"
+    tail = Tail(path)
+    assert list(tail.read()) == [], "nothing is there yet"
+    whole = b"".join(json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in lines)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=5)))
+    read = []
+    for start, end in zip([0, *cuts], [*cuts, len(whole)], strict=True):
+        with path.open("ab") as file:
+            file.write(whole[start:end])
+        read += list(tail.read())
+    assert read == lines
+
+
+def test_damaged_lines_are_passed_over_and_a_file_begun_anew_is_read_anew(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b'{"a": 1}\n{"b": \n\xff\xfe\n[1, 2]\n\n{"c": 3}\n{"half"')
+    tail = Tail(path)
+    assert list(tail.read()) == [{"a": 1}, {"c": 3}]
+    path.write_bytes(b'{"d": 4}\n')
+    assert list(tail.read()) == [{"d": 4}]
+
+
+def test_what_each_worker_is_at_follows_from_the_events(tmp_path: Path) -> None:
+    now = Time()
+    run = RunWriter(tmp_path, now)
+    follower = follower_of(tmp_path)
+    run.event("run_start", budget=600.0, tasks=9, broken=[], resumed=2)
+    run.event("plan", todo=["a", "b", "c"], workers=2, devices=["cpu", "cuda:0"])
+    run.event("worker_start", worker=0, device="cpu")
+    run.event("worker_start", worker=1, device="cuda:0")
+    now.now = 5.0
+    run.event("worker_start", worker=1, ready=True, device="cuda:0")
+    _, counts, *rest = follower.look()
+    assert counts == "2 of 5 tasks done, 0 fit their demonstrations; 5.0s gone, 9m55s left"
+    assert [(row["worker"], row["device"], row["phase"]) for row in table(rest)] == [("0", "cpu", "starting"), ("1", "cuda:0", "waiting")]
+
+    run.event("task_start", "a", 1, seconds=90.0, segments=None, attempt=1)
+    now.now = 20.0
+    run.event("progress", "a", 1, segments=33, loss=0.5, demo_exact=0.25)
+    (_, row) = table(follower.look())
+    assert row == {
+        "worker": "1",
+        "device": "cuda:0",
+        "task": "a",
+        "phase": "voting",
+        "for": "15.0s",
+        "of": "1m30s",
+        "segments": "33",
+        "loss": "0.500",
+        "demonstrations": "25%",
+    }
+    run.event("candidates", "a", 1, segments=33, votes=[[3]])
+    assert table(follower.look())[1]["phase"] == "training"
+    run.event("progress", "a", 1, segments=99, loss=None, demo_exact=1.0)
+    run.event("task_final", "a", 1, segments=99, votes=[[5]], seconds=15.0, reason="votes agree")
+    _, counts, *rest = follower.look()
+    assert counts.startswith("3 of 5 tasks done, 1 fit their demonstrations;")
+    assert {table(rest)[1][name] for name in ("task", "segments", "loss", "of")} == {""}
+
+    run.event("worker_exit", None, 0, code=-9, reason="worker died")
+    assert [row["worker"] for row in table(follower.look())] == ["1"]
+
+
+def test_tasks_that_fail_are_counted_when_they_are_given_up(tmp_path: Path) -> None:
+    run = RunWriter(tmp_path, Time())
+    run.event("run_start", budget=None, tasks=3, broken=[], resumed=0)
+    for attempt in (1, 2):
+        run.event("task_start", "a", 0, seconds=None, segments=5, attempt=attempt)
+        run.event("task_failed", "a", 0, reason="RuntimeError: no", attempt=attempt)
+        if attempt == 1:
+            run.event("retry", "a", 0)
+            assert "0 of 3 tasks done, 0 fit their demonstrations, 1 tried again; 0.0s gone" in follower_of(tmp_path).look()
+    _, counts, trouble, *_ = follower_of(tmp_path).look()
+    assert counts == "1 of 3 tasks done, 0 fit their demonstrations, 1 tried again, 1 given up; 0.0s gone"
+    assert trouble == "latest trouble: a: RuntimeError: no"
+
+
+def test_a_task_that_is_trained_anew_counts_once(tmp_path: Path) -> None:
+    run = start_run(tmp_path, ["a", "b"])
+    run.solve("a", [(run.truth["a"][0], 1)])
+    run.solve("a", [(run.truth["a"][0], 2)])
+    run.writer.event("task_start", "a", 0, seconds=9.0, segments=None, restart=2)
+    run.writer.event("task_failed", "a", 0, reason="worker died", restart=2)
+    assert look_once(run.directory)[1].startswith("1 of 2 tasks done, 1 fit their demonstrations;")
+
+
+def test_a_run_that_goes_on_begins_anew_and_keeps_what_was_done(tmp_path: Path) -> None:
+    run = start_run(tmp_path, ["a", "b", "c"])
+    follower = follower_of(run.directory)
+    run.solve("a", [(run.truth["a"][0], 1)])
+    assert follower.look()[1].startswith("1 of 3 tasks done, 1 fit their demonstrations; 11.0s gone")
+    again = RunWriter(run.directory, Time())
+    again.event("run_start", budget=50.0, tasks=3, broken=[], resumed=1)
+    again.event("plan", todo=["b", "c"], workers=1, devices=["cpu"])
+    assert follower.look()[1] == "1 of 3 tasks done, 0 fit their demonstrations; 0.0s gone, 50.0s left"
+
+
+def test_time_goes_on_between_lines_and_long_silence_is_pointed_out(tmp_path: Path) -> None:
+    run = start_run(tmp_path, ["a"], budget=2000.0)
+    lines = follower_of(run.directory, 700.0).look()
+    assert "11m41s gone, 21m39s left" in lines[1]
+    assert lines[-1].startswith("last line 11m40s ago; the run may have been killed")
+    assert table(lines)[0]["for"] == "11m40s"
+
+
+def test_following_waits_for_the_folder_and_ends_with_the_run(tmp_path: Path) -> None:
+    shown: list[list[str]] = []
+    slept: list[float] = []
+    state: dict[str, Any] = {}
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        match len(slept):
+            case 1:
+                (tmp_path / "later" / "run").mkdir(parents=True)
+            case 2:
+                state["run"] = start_run(tmp_path / "later", ["a"])
+            case 3:
+                run = state["run"]
+                run.solve("a", [(run.truth["a"][0], 1)])
+                with (run.directory / "events.jsonl").open("a") as file:
+                    file.write('{"v":1,"t":11.5,"event":"run_e')
+            case 4:
+                with (state["run"].directory / "events.jsonl").open("a") as file:
+                    file.write('nd","task":null,"worker":null}\n')
+            case _:
+                raise AssertionError("the run has ended")
+
+    follow(tmp_path / "later" / "run", 3.0, shown.append, sleep)
+    assert slept == [3.0] * 4
+    waiting = [f"waiting for a run in {tmp_path / 'later' / 'run'}"]
+    assert shown[:2] == [waiting, waiting]
+    assert [lines[1].split(",")[0] for lines in shown[2:]] == ["0 of 1 tasks done", "1 of 1 tasks done", "1 of 1 tasks done"]
+    assert shown[-1][1:] == ["1 of 1 tasks done, 1 fit their demonstrations; ended after 11.5s"]
+
+
+def metrics(folder: Path, **line: Any) -> None:
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def test_a_pre_training_is_followed_too(tmp_path: Path) -> None:
+    whole = {"segment": 40, "seconds": 30.0, "loss": 1.25, "exact": 0.125, "cells": 0.5, "examples_per_second": 812.4, "progress": 0.25}
+    metrics(tmp_path, **whole)
+    follower = follower_of(tmp_path)
+    assert follower.look()[1] == "segment 40: loss 1.250, exact 12.5%, 812 examples/s, 25% done, 1m30s left"
+    metrics(tmp_path, **{"segment": 40, "seconds": 33.0, "validation_pass@1": 0.1, "validation_pass@2": 0.2, "validation_tasks": 9})
+    metrics(tmp_path, **whole | {"segment": 80, "seconds": 120.0, "loss": None, "progress": 1.0})
+    lines = follower.look()
+    assert lines[1:3] == [
+        "segment 80: loss not finite, exact 12.5%, 812 examples/s, 100% done, 0.0s left",
+        "validation at segment 40: pass@2 20.0%",
+    ]
+    assert not follower.ended, "the last exports are still to come"
+    (tmp_path / "metrics.svg").write_text("<svg/>")
+    assert follower.look()[1].endswith("100% done, ended after 2m00s") and follower.ended
+
+
+def test_a_pre_training_that_goes_on_has_not_ended(tmp_path: Path) -> None:
+    (tmp_path / "metrics.svg").write_text("<svg/>")
+    past = time.time() - 60
+    os.utime(tmp_path / "metrics.svg", (past, past))
+    metrics(tmp_path, segment=1, seconds=1.0, loss=1.0, exact=0.0, progress=0.5)
+    follower = follower_of(tmp_path)
+    follower.look()
+    assert not follower.ended
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.dictionaries(
+            st.sampled_from(
+                ["event", "t", "task", "worker", "segments", "loss", "demo_exact", "seconds", "budget", "tasks", "todo", "ready"]
+            ),
+            st.one_of(
+                st.sampled_from(
+                    ["run_start", "plan", "worker_start", "task_start", "progress", "task_final", "task_failed", "worker_exit"]
+                ),
+                st.integers(),
+                st.floats(),
+                st.booleans(),
+                st.none(),
+                st.lists(st.integers(), max_size=2),
+            ),
+        ),
+        max_size=8,
+    )
+)
+def test_whatever_the_lines_hold_they_are_only_looked_at(tmp_path_factory: Any, lines: list[dict[str, Any]]) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    for name in ("events.jsonl", "metrics.jsonl"):
+        (folder / "events.jsonl").unlink(missing_ok=True)
+        (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+        for line in look_once(folder):
+            assert line.isprintable()
+
+
+def test_each_look_takes_the_place_of_the_one_before() -> None:
+    painter = Painter(20)
+    looks = [["one", "two", "three"], ["a line that is much longer than the screen", "b"], ["end"]]
+    written = "before\n"
+    for lines in looks:
+        written += painter.paint(lines)
+        assert screen(written) == ["before", *(line[:19] for line in lines), ""]
+    assert Painter(None).paint(["x" * 99, "y"]) == "x" * 99 + "\ny\n"
+
+
+def test_the_command_says_how_a_run_stands_and_follows_it_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = start_run(tmp_path, ["a"])
+    run.end()
+    expected = f"{run.directory}:\n0 of 1 tasks done, 0 fit their demonstrations; ended after 1.0s\n"
+    for more in (["--once"], ["--every", "5m"]):
+        assert main(["watch", "--run-dir", str(run.directory), *more]) == 0
+        assert capsys.readouterr().out == expected
+
+
+def test_without_a_run_the_command_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["watch", "--run-dir", str(tmp_path), "--once"]) == 2
+    assert capsys.readouterr().err == f"hrm-submit: {tmp_path}: there is no run here, neither of solve nor of pretrain\n"
+    assert main(["watch", "--run-dir", str(tmp_path), "--every", "soon"]) == 2
+    with pytest.raises(SolveError):
+        look_once(tmp_path)

@@ -1,0 +1,215 @@
+"""A small Kaggle on this machine: it answers the installed client's requests and remembers them.
+
+The client is pointed here by KAGGLE_API_ENVIRONMENT=LOCALHOST, which means http://localhost at port 80. Where that port cannot be had, a
+sitecustomize module patches the client's endpoint table inside its process; nothing else of the client changes.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+USER, KEY = "ada", "not-a-real-key"
+AUTHORIZATION = "Basic " + base64.b64encode(f"{USER}:{KEY}".encode()).decode()
+# No test may hang: a client that waits for ever is killed, and the test fails.
+LIMIT_SECONDS = 120
+
+PATCH = """
+import os, pathlib, sys
+if any(pathlib.Path(word).name == "kaggle" for word in sys.orig_argv):
+    from kagglesdk import kaggle_env
+    kaggle_env._env_to_endpoint[kaggle_env.KaggleEnv.LOCAL] = os.environ["HRM_TEST_ENDPOINT"]
+"""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request: the API method (`SaveKernel`, ...) or `PUT name`, its JSON body or bytes, and its Authorization header."""
+
+    method: str
+    body: Any
+    authorization: str | None
+
+
+@dataclass
+class Kaggle:
+    """The server's side. Change the fields to script what it answers; `calls` holds what it was asked, in order.
+
+    dataset_states: version and status word that the next looks at the dataset see (the last one stays); empty: there is no dataset.
+    after_upload: the same, in force once the dataset was created or versioned.
+    """
+
+    dataset_states: list[tuple[int, str]] = field(default_factory=list)
+    after_upload: list[tuple[int, str]] = field(default_factory=lambda: [(1, "READY")])
+    kernel_states: list[str] = field(default_factory=lambda: ["COMPLETE"])
+    failure_message: str = ""
+    save_kernel: dict[str, Any] = field(default_factory=dict)
+    outputs: dict[str, bytes] = field(default_factory=dict)
+    refuse: dict[str, int] = field(default_factory=dict)
+    calls: list[Call] = field(default_factory=list)
+    endpoint: str = ""
+
+    def methods(self) -> list[str]:
+        """The API methods asked for, in order."""
+        return [call.method for call in self.calls]
+
+    def body(self, method: str) -> Any:
+        """The body of the only call of `method`."""
+        (found,) = [call.body for call in self.calls if call.method == method]
+        return found
+
+    def answer(self, method: str, body: Any) -> dict[str, Any] | None:
+        """The JSON answer to one API call; None is a 404."""
+        if method in ("GetDatasetStatus", "GetDataset"):
+            if not self.dataset_states:
+                return None
+            version, word = self.dataset_states[0]
+            # The client asks for the status first and the version after it: one look is one pair.
+            if method == "GetDataset" and len(self.dataset_states) > 1:
+                self.dataset_states.pop(0)
+            return {"status": word} if method == "GetDatasetStatus" else {"currentVersionNumber": version}
+        if method in ("CreateDataset", "CreateDatasetVersion"):
+            self.dataset_states = list(self.after_upload)
+            return {"status": "ok", "url": f"{self.endpoint}/datasets/{USER}/x"}
+        if method == "StartBlobUpload":
+            return {"token": f"token-{body['name']}", "createUrl": f"{self.endpoint}/upload/{body['name']}"}
+        if method == "SaveKernel":
+            return {"versionNumber": 7, "url": f"{self.endpoint}/code/{body['slug']}"} | self.save_kernel
+        if method == "GetKernelSessionStatus":
+            state = self.kernel_states.pop(0) if len(self.kernel_states) > 1 else self.kernel_states[0]
+            return {"status": state, "failureMessage": self.failure_message}
+        if method == "ListKernelSessionOutput":
+            files = [{"fileName": name, "url": f"{self.endpoint}/output/{name}"} for name in self.outputs]
+            return {"files": files, "log": "the log"}
+        if method == "CreateCodeSubmission":
+            return {"message": "Successfully submitted", "ref": 5}
+        if method == "GetSubmissionLimits":
+            return {"numAllowedNow": 1}
+        if method == "ListSubmissions":
+            return {"submissions": []}
+        return None
+
+
+def _handler(kaggle: Kaggle) -> type[BaseHTTPRequestHandler]:
+    lock = threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        timeout = LIMIT_SECONDS
+
+        def _body(self) -> bytes:
+            if self.headers.get("Transfer-Encoding", "") != "chunked":
+                return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            content = b""
+            while size := int(self.rfile.readline(), 16):
+                content += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+            return content
+
+        def _reply(self, code: int, content: bytes, kind: str = "application/json") -> None:
+            self.send_response(code)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def do_POST(self) -> None:
+            method = self.path.rsplit("/", 1)[-1]
+            body = json.loads(self._body() or b"{}")
+            with lock:
+                kaggle.calls.append(Call(method, body, self.headers.get("Authorization")))
+                refusal = kaggle.refuse.get(method)
+                answer = None if refusal else kaggle.answer(method, body)
+            if answer is None:
+                self._reply(refusal or 404, b"refused", "text/plain")
+            else:
+                self._reply(200, json.dumps(answer).encode())
+
+        def do_PUT(self) -> None:
+            content, name = self._body(), self.path.rsplit("/", 1)[-1]
+            with lock:
+                kaggle.calls.append(Call(f"PUT {name}", content, self.headers.get("Authorization")))
+            self._reply(kaggle.refuse.get("PUT", 200), b"{}")
+
+        def do_GET(self) -> None:
+            content = kaggle.outputs.get(self.path.removeprefix("/output/"))
+            self._reply(200 if content is not None else 404, content or kaggle.endpoint.encode(), "application/octet-stream")
+
+        def log_message(self, format: str, *args: object) -> None:
+            return
+
+    return Handler
+
+
+class Loopback:
+    """A `Kaggle` served on 127.0.0.1 while the context is open, and the environment in which the client talks to it.
+
+    With `default_port`, port 80 is used where it can be had, so that the client runs without any patch.
+    """
+
+    def __init__(self, folder: Path, *, default_port: bool = False) -> None:
+        self.kaggle = Kaggle()
+        self.folder = folder
+        self._server = self._bind(default_port)
+        self._server.daemon_threads = True
+        self.port = int(self._server.server_address[1])
+        self.kaggle.endpoint = "http://localhost" if self.port == 80 else f"http://127.0.0.1:{self.port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+
+    def _bind(self, default_port: bool) -> ThreadingHTTPServer:
+        if default_port:
+            try:
+                return ThreadingHTTPServer(("127.0.0.1", 80), _handler(self.kaggle))
+            except OSError:
+                pass
+        return ThreadingHTTPServer(("127.0.0.1", 0), _handler(self.kaggle))
+
+    def __enter__(self) -> Loopback:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(timeout=10)
+
+    def environment(self, *, credentials: bool = True) -> dict[str, str]:
+        """Variables for a client that sees this server, no one's real credentials, no proxy, and a home of its own."""
+        own = {name: value for name, value in os.environ.items() if not name.upper().startswith("KAGGLE") and "PROXY" not in name.upper()}
+        home = self.folder / "home"
+        site = self.folder / "site"
+        for path in (home, site):
+            path.mkdir(exist_ok=True)
+        paths = [str(REPOSITORY)]
+        if self.port != 80:
+            (site / "sitecustomize.py").write_text(PATCH)
+            paths.insert(0, str(site))
+        own |= {"HOME": str(home), "USERPROFILE": str(home), "TMPDIR": str(home), "XDG_CONFIG_HOME": str(home), "NO_PROXY": "*"}
+        own |= {"PYTHONPATH": os.pathsep.join(paths), "KAGGLE_API_ENVIRONMENT": "LOCALHOST", "HRM_TEST_ENDPOINT": self.kaggle.endpoint}
+        if credentials:
+            own |= {"KAGGLE_USERNAME": USER, "KAGGLE_KEY": KEY}
+        return own
+
+    def run(self, words: Sequence[str], cwd: Path, *, credentials: bool = True) -> subprocess.CompletedProcess[str]:
+        """`python WORDS` with that environment, under a hard time limit."""
+        return subprocess.run(
+            [sys.executable, *words],
+            cwd=cwd,
+            env=self.environment(credentials=credentials),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_SECONDS,
+            check=False,
+        )

@@ -1,0 +1,134 @@
+"""The simulated machine: its folder tree, its walls, and a whole simulation over the stand-in wheel."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import kaggle_kit.machine
+import psutil
+import pytest
+import simulate_kaggle
+from kaggle_kit.sandbox import isolation, run_limited
+
+from hrm_submit.arc.task import Solutions, make_grid
+from hrm_submit.core.errors import DataError
+from hrm_submit.corpora.named import load_named
+from tests.notebook.notebook_lab import PACKAGES, SOLVED, TASKS, lay_out, stub_wheel
+
+
+def limited(code: str, limit: float, folder: Path, cut: bool = False) -> tuple[Any, list[str]]:
+    lines: list[str] = []
+    command = [*((isolation() or ()) if cut else ()), sys.executable, "-u", "-c", code]
+    outcome = run_limited(command, limit, env=os.environ, cwd=folder, on_line=lines.append, on_tick=lambda _: None)
+    return outcome, lines
+
+
+@pytest.mark.parametrize("layout", ["new", "old"])
+def test_tree_is_laid_out_as_kaggle_mounts_it(tmp_path: Path, layout: Any) -> None:
+    wheel = stub_wheel(tmp_path)
+    tree = lay_out(tmp_path, [wheel], layout)
+    files = {p.relative_to(tree.input).as_posix() for p in tree.input.rglob("*") if p.is_file()}
+    competition = "competitions/arc-prize-2026-arc-agi-2" if layout == "new" else "arc-prize-2026-arc-agi-2"
+    dataset = "datasets/someone/hrm-submit-wheels" if layout == "new" else "hrm-submit-wheels"
+    names = ("arc-agi_test_challenges.json", "arc-agi_evaluation_challenges.json", "sample_submission.json")
+    assert files == {f"{competition}/{name}" for name in names} | {f"{dataset}/{wheel.name}"}
+    challenges = json.loads(tree.challenges.read_text())
+    assert list(challenges) == list(TASKS) and all("output" not in test for task in challenges.values() for test in task["test"])
+
+
+def test_choice_of_tasks(tmp_path: Path) -> None:
+    known, _ = load_named("arc-agi-1-evaluation")
+    tasks, chosen = simulate_kaggle.choose_tasks(None, None, None)
+    assert len(tasks) == 12 and set(chosen) == set(tasks) and max(task.largest_side for task in tasks.values()) <= 12
+    assert list(simulate_kaggle.choose_tasks("arc-agi-1-evaluation", "5", None)[0]) == sorted(known)[:5]
+    assert len(simulate_kaggle.choose_tasks("arc-agi-2-evaluation", None, None)[0]) == 120
+    ids = sorted(known)[7:9]
+    assert list(simulate_kaggle.choose_tasks(None, ",".join(ids), None)[0]) == ids
+    for dataset, tasks_wanted in (("arc-agi-1-evaluation", "nonsense"), ("no-such-set", None), ("arc-agi-1-evaluation", "0")):
+        with pytest.raises(DataError):
+            simulate_kaggle.choose_tasks(dataset, tasks_wanted, None)
+
+    tree = lay_out(tmp_path, [])
+    file = tmp_path / "my_challenges.json"
+    file.write_text(tree.challenges.read_text())
+    assert simulate_kaggle.choose_tasks(str(file), None, None)[1] == {}
+    (tmp_path / "my_solutions.json").write_text(json.dumps({"aaaa0001": [[[1]]], "aaaa0002": [[[2]], [[3]]]}))
+    assert set(simulate_kaggle.choose_tasks(str(file), "1", None)[1]) == {"aaaa0001"}
+
+
+def test_hard_limit_kills_all_that_was_started(tmp_path: Path) -> None:
+    child = "import time; time.sleep(601)"
+    start = f"subprocess.Popen([sys.executable, '-c', {child!r}], start_new_session=True)"
+    code = f"import subprocess, sys, time; print('up'); {start}; time.sleep(600)"
+    outcome, lines = limited(code, 2, tmp_path)
+    assert outcome.status is None and lines == ["up"] and 2 <= outcome.seconds < 10
+    assert not [p for p in psutil.process_iter(["cmdline"]) if child in (p.info["cmdline"] or [])]
+
+
+def test_peak_memory_covers_the_whole_tree(tmp_path: Path) -> None:
+    hold = "x = bytearray(b'1') * (150 << 20); import time; time.sleep(2)"
+    code = f"import subprocess, sys\n[p.wait() for p in [subprocess.Popen([sys.executable, '-c', {hold!r}]) for _ in range(2)]]"
+    outcome, _ = limited(code, 60, tmp_path)
+    assert outcome.status == 0 and 300 << 20 < outcome.peak_memory < 600 << 20
+
+
+def test_network_is_cut(tmp_path: Path) -> None:
+    if isolation() is None:
+        pytest.skip("this system allows no network namespace")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        code = f"import socket; socket.create_connection(('127.0.0.1', {port}), 5); print('connected')"
+        assert limited(code, 30, tmp_path)[1] == ["connected"]
+        outcome, lines = limited(code, 30, tmp_path, cut=True)
+    assert outcome.status == 1 and "connected" not in lines
+
+
+@pytest.fixture
+def simulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace:
+    """Options of a simulation over this interpreter's packages and two tasks, the first of which the stand-in solves."""
+    right, wrong = make_grid(SOLVED), make_grid([[0, 1], [2, 3]])
+    solutions: Solutions = {"aaaa0001": (right,), "aaaa0002": (wrong, wrong)}
+    monkeypatch.setattr(simulate_kaggle, "base_environment", lambda: tmp_path)
+    monkeypatch.setattr(kaggle_kit.machine, "base_environment", lambda: tmp_path)
+    monkeypatch.setattr(kaggle_kit.machine, "site_packages", lambda _: PACKAGES)
+    monkeypatch.setattr(simulate_kaggle, "choose_tasks", lambda *_: (TASKS, solutions))
+    monkeypatch.setattr(simulate_kaggle, "shipped_files", lambda _: [stub_wheel(tmp_path)])
+    monkeypatch.setattr(
+        sys, "argv", ["simulate_kaggle.py", "--output-dir", str(tmp_path / "out"), "--mode", "scored", "--time-limit", "90s"]
+    )
+    return simulate_kaggle.parse_arguments()
+
+
+def test_whole_simulation(simulation: argparse.Namespace, capsys: pytest.CaptureFixture[str]) -> None:
+    assert simulate_kaggle.simulate(simulation) == 0
+    out = capsys.readouterr().out
+    table = dict(line.split("  ", 1) for line in out.splitlines() if "  " in line)
+    assert table["pass@2"].strip() == "33.3%  (1 of 3 test outputs)" and table["task_pass@2"].strip() == "50.0%  (1 of 2 tasks)"
+    assert table["submission"].strip() == "valid" and table["notebook"].strip() == "ended well"
+    assert "of 90" in table["seconds used"] and "stub: solving 2 tasks" in out
+    folder = simulation.output_dir
+    assert (folder / "solutions.json").is_file() and not list((folder / "kaggle").rglob("*solutions*"))
+    assert any(cell.get("outputs") for cell in json.loads((folder / "executed.ipynb").read_text())["cells"])
+
+
+def test_a_session_that_overruns_is_lost(simulation: argparse.Namespace, capsys: pytest.CaptureFixture[str]) -> None:
+    simulation.time_limit = "1s"
+    assert simulate_kaggle.simulate(simulation) == 1
+    assert "TIME-OUT" in capsys.readouterr().out
+
+
+def test_bad_input_is_one_line(simulation: argparse.Namespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, fault in (
+        (["--notebook", "nothing"], "nothing.ipynb: no such notebook"),
+        (["--time-limit", "soon"], "not a duration: 'soon'"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["simulate_kaggle.py", *words])
+        assert simulate_kaggle.main() == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and fault in error

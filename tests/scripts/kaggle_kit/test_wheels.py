@@ -1,0 +1,125 @@
+"""The wheel and the folder that is shipped: what is in them, when they are rebuilt, what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from kaggle_kit.places import KAGGLE_IMAGE, ROOT
+from kaggle_kit.wheels import build_wheel, image_faults, is_current
+
+from tests.notebook.notebook_lab import stub_wheel
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Path:
+    """A copy of what the wheel is built from."""
+    copy = tmp_path / "sources"
+    copy.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy2(ROOT / name, copy)
+    shutil.copytree(ROOT / "hrm_submit", copy / "hrm_submit", ignore=shutil.ignore_patterns("__pycache__"))
+    return copy
+
+
+def test_wheel_holds_the_package_and_is_rebuilt_only_when_that_changed(sources: Path, tmp_path: Path) -> None:
+    gone = sources / "hrm_submit" / "gone.py"
+    gone.write_text("")
+    folder = tmp_path / "wheels"
+    wheel = build_wheel(folder, sources)
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    expected = {p.relative_to(sources).as_posix() for p in (sources / "hrm_submit").rglob("*") if p.is_file()}
+    assert {n for n in names if ".dist-info/" not in n} == expected
+    assert {"hrm_submit/gone.py", "hrm_submit/config/presets/nano.toml", "hrm_submit/checkpoints/nano.safetensors"} <= names
+
+    first = wheel.stat().st_mtime_ns
+    assert build_wheel(folder, sources).stat().st_mtime_ns == first
+    gone.unlink()
+    assert not is_current(wheel, sources)
+    again = build_wheel(folder, sources)
+    assert "hrm_submit/gone.py" not in zipfile.ZipFile(again).namelist() and is_current(again, sources)
+
+
+def image(folder: Path, **changed: str | None) -> Path:
+    packages = {"torch": "2.10.0+cu128", "numpy": "2.0.2", **{name: v for name, v in changed.items() if name != "python"}}
+    lines = ["checked = 2026-01-01", f'python = "{changed.get("python") or "3.12.13"}"', "[packages]"]
+    path = folder / "image.toml"
+    path.write_text("\n".join(lines + [f'{name} = "{version}"' for name, version in packages.items() if version is not None]))
+    return path
+
+
+def needing(folder: Path, *requirements: str, python: str = ">=3.11") -> Path:
+    wheel = stub_wheel(folder, requires_python=python)
+    changed = folder / "changed.whl"
+    with zipfile.ZipFile(wheel) as old, zipfile.ZipFile(changed, "w") as new:
+        for name in old.namelist():
+            text = old.read(name).decode()
+            new.writestr(name, text + "".join(f"Requires-Dist: {r}\n" for r in requirements) if name.endswith("METADATA") else text)
+    return Path(shutil.move(changed, wheel))
+
+
+@pytest.mark.parametrize(
+    ("requirements", "changed", "fault"),
+    [
+        (["torch>=2.8", "numpy>=1.26", 'pytest>=99; extra == "test"'], {}, None),
+        (["torch>=2.8"], {"torch": "2.7.1"}, "needs torch>=2.8, the image of 2026-01-01 has 2.7.1"),
+        (["numpy<2"], {}, "needs numpy<2"),
+        (["scipy"], {}, "needs scipy, of which image.toml knows no version"),
+        ([], {"python": "3.10.9"}, "needs Python >=3.11, the image has 3.10.9"),
+    ],
+)
+def test_requirements_against_the_image(tmp_path: Path, requirements: list[str], changed: dict[str, str], fault: str | None) -> None:
+    faults = image_faults(needing(tmp_path, *requirements), image(tmp_path, **changed))
+    assert len(faults) == (fault is not None)
+    assert fault is None or fault in faults[0]
+
+
+def test_a_platform_wheel_is_refused(tmp_path: Path) -> None:
+    wheel = stub_wheel(tmp_path)
+    binary = wheel.rename(tmp_path / "hrm_submit-0.0.1-cp311-cp311-linux_x86_64.whl")
+    assert "not a pure Python wheel" in image_faults(binary, image(tmp_path))[0]
+
+
+def build(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    script = ROOT / "scripts" / "build_offline_wheels.py"
+    return subprocess.run(
+        [sys.executable, script, "--output", folder, *options], capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}
+    )
+
+
+def test_offline_folder_is_flat_named_and_fits_kaggles_image(tmp_path: Path) -> None:
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    for name in ("a.safetensors", "b.safetensors"):
+        (shards / name).write_bytes(name.encode())
+    folder = tmp_path / "offline"
+    result = build(folder, "--checkpoint", str(shards))
+    assert result.returncode == 0, result.stderr
+    names = sorted(p.name for p in folder.iterdir())
+    assert names[:3] == ["a.safetensors", "b.safetensors", "dataset-metadata.json"] and names[3].endswith("-py3-none-any.whl")
+    owner = json.loads((ROOT / "kernel-metadata.json").read_text())["id"].split("/")[0]
+    assert json.loads((folder / "dataset-metadata.json").read_text())["id"] == f"{owner}/hrm-submit-wheels"
+    assert image_faults(folder / names[3], KAGGLE_IMAGE) == []
+
+    single = tmp_path / "single.safetensors"
+    single.write_bytes(b"x")
+    (folder / "dataset-metadata.json").write_text('{"id": "me/hrm-submit-wheels"}')
+    build(folder, "--checkpoint", str(single))
+    assert [p.name for p in folder.glob("*.safetensors")] == ["single.safetensors"], "weights shipped before do not linger"
+    assert "me/" in (folder / "dataset-metadata.json").read_text(), "an owner that is set stays"
+    assert build(folder).returncode == 0 and (folder / "single.safetensors").is_file()
+    build(folder, "--checkpoint", "none")
+    assert not list(folder.glob("*.safetensors"))
+
+
+def test_what_does_not_fit_fails_in_one_line(tmp_path: Path) -> None:
+    result = build(tmp_path / "offline", "--image", str(image(tmp_path, torch="2.1.0")))
+    assert result.returncode == 1 and any("needs torch" in line and "2.1.0" in line for line in result.stderr.splitlines())
+    result = build(tmp_path / "offline", "--checkpoint", str(tmp_path / "missing.safetensors"))
+    assert result.returncode == 2 and result.stderr.count("\n") == 1 and "missing.safetensors: no checkpoint there" in result.stderr

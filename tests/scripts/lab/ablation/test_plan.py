@@ -1,0 +1,177 @@
+"""What a plan may say, what its runs then are, and which faults of it are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ablate
+import pytest
+from lab.ablation.plan import read_plan
+from lab.ablation.runs import plan_runs
+from lab.ablation.tasks import choose
+
+from hrm_submit.arc.challenges import write_challenges
+from hrm_submit.core.errors import ConfigError
+from hrm_submit.corpora.leaks import protected_hashes
+from hrm_submit.corpora.solutions import write_solutions
+from hrm_submit.model.weights import load_checkpoint
+from tests.scripts.lab.ablation.lab import ROOT, runs_of, variants, write_plan, write_tasks
+from tests.solve.lab import recolour, recoloured
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ('kind = "train"', 'kind = "tain"', "one of 'train', 'ttt'"),
+        ('kind = "train"', "", "should say kind"),
+        ("examples = 320", "examples = 320\nseconds = 5", "not seconds and examples"),
+        ("examples = 320", "", "exactly one of seconds, flops, examples"),
+        ("examples = 320", "seconds = -1", "above 0"),
+        ("examples = 320", "examples = 320\nsedes = [1]", "'sedes'"),
+        ("seeds = [0]", "seeds = [0, 0]", "different whole numbers"),
+        ("examples = 320", 'examples = 320\ndevice = "cuda:0"', "CPU seconds tell nothing"),
+        ("examples = 320", 'examples = 320\nclock = "wall"\ndevice = "cuda:77"', "no cuda:77 here"),
+        ("[tasks]", "[tasks]\nmax_side = 2", "0 tasks of side 2 or less"),
+        ("[tasks]", "[tasks]\nnumber = 4", "3 tasks of side 30 or less"),
+        ("[tasks]", '[tasks]\nids = ["task9"]', "no task task9"),
+        ("[tasks]", '[tasks]\nids = ["task1"]\nnumber = 1', "either lists ids or"),
+        ("[tasks]", '[tasks]\ndata = "arc-agi-1-training"', "either data or challenges"),
+        ("challenges = ", "# ", "needs [tasks]"),
+        ("little_challenges.json", "none_challenges.json", "no such file"),
+        ("[base]", "[base]\nmodle.hidden_size = 3", "'modle'"),
+        ("[base]", "[base]\nttt.lr = 1.0", "does not look"),
+        ('name = "base"', "", "needs a name"),
+        ('name = "base"', 'name = "a,b"', "comma"),
+        ('name = "base"', 'name = "base"\ntrain.learning_rate = 1.0', "'learning_rate'"),
+        ('name = "base"', 'name = "base"\nmodel.num_heads = 5', "not a multiple"),
+        ('name = "base"', 'name = "base"\nmodel.seq_len = 100', "too small for ARC"),
+        ('name = "base"', 'name = "base"\ntrain.max_side = 2', "leaves out 3 of the tasks"),
+        ('name = "base"', 'name = "base"\nlike = "other"', "no variant before it"),
+        ('name = "base"', 'name = "base"\namount_factor = 0', "amount_factor"),
+        ('name = "base"', 'name = "base"\npreset = "pico"', "pico"),
+        ('name = "base"', 'name = "base"\ncheckpoint = "absent.safetensors"', "absent.safetensors"),
+        ('name = "base"', 'name = "base"\ndata = "nothing"', "unknown data 'nothing'"),
+        ('name = "base"', 'name = "base"\n[[variant]]\nname = "base"', "not again 'base'"),
+    ],
+)
+def test_a_plan_that_cannot_be_run_is_told_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, fault: str
+) -> None:
+    path = write_plan(tmp_path)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    assert ablate.main([str(path)]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and len(said.err.splitlines()) == 1 and said.err.startswith("ablate: ")
+    assert fault in said.err
+
+
+@pytest.mark.parametrize(
+    ("head", "tail", "fault"),
+    [
+        ('data = "conceptarc"', variants("a"), "learns from each task alone"),
+        ("", variants("a", more="train.lr = 1.0"), "does not look"),
+        ("", variants("a", more="ttt.joint = 0.5"), "in seconds only, not in examples"),
+    ],
+)
+def test_what_training_at_test_time_cannot_use_is_told(tmp_path: Path, head: str, tail: str, fault: str) -> None:
+    with pytest.raises(ConfigError, match=fault):
+        runs_of(tmp_path, f"examples = 32\n{head}", tail, kind="ttt")
+
+
+def test_other_arguments_that_cannot_be_used_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(write_plan(tmp_path))
+    assert ablate.main([path, "--only", "base,other"]) == 2
+    assert "--only other: no such variant; known: base" in capsys.readouterr().err
+    assert ablate.main([path, "--parallel", "0"]) == 2
+    assert ablate.main([str(tmp_path / "absent.toml")]) == 2
+
+
+def test_a_variant_lays_its_tables_over_the_base_and_over_the_one_it_is_like(tmp_path: Path) -> None:
+    tail = """
+[[variant]]
+name = "a"
+train = { lr = 0.5, batch_size = 4 }
+seeds = [3, 4]
+amount_factor = 5
+
+[[variant]]
+name = "b"
+like = "a"
+train.lr = 0.25
+preset = "hrm-7m"
+"""
+    a3, a4, b3, b4 = runs_of(tmp_path, "seconds = 10", tail)
+    assert [(r.variant, r.seed, r.amount, r.unit) for r in (a3, a4, b3, b4)] == [
+        (name, seed, 50.0, "seconds") for name in "ab" for seed in (3, 4)
+    ]
+    assert (a3.preset.train.lr, b3.preset.train.lr, b3.preset.train.batch_size) == (0.5, 0.25, 4)
+    assert a3.preset.model.hidden_size == b3.preset.model.hidden_size == 32, "as the base has it, whatever the preset"
+    assert a3.preset.train.max_side == 15 and b3.preset.train.max_side == 30, "what nothing changes is the preset's"
+
+
+def test_tasks_are_drawn_by_seed_from_those_that_fit(tmp_path: Path) -> None:
+    tasks = {f"t{k}": recolour(f"t{k}", k, side=3 + k % 4) for k in range(12)}
+    write_challenges(tmp_path / "sized_challenges.json", tasks)
+    answers = {t.id: tuple(map(recoloured, t.test)) for t in tasks.values() if t.id != "t0"}
+    write_solutions(tmp_path / "sized_solutions.json", answers)
+    write_plan(tmp_path)
+    text = (tmp_path / "plan.toml").read_text().replace("little_", "sized_")
+
+    def drawn(seed: int) -> list[str]:
+        (tmp_path / "plan.toml").write_text(text.replace("[tasks]", f"[tasks]\nmax_side = 4\nnumber = 4\nseed = {seed}"))
+        found = choose(read_plan(tmp_path / "plan.toml").tasks, "")  # type: ignore[arg-type]
+        assert list(found.solutions) == list(found.tasks)
+        return list(found.tasks)
+
+    fitting = {"t1", "t4", "t5", "t8", "t9"}
+    assert drawn(0) == drawn(0) and all(len(drawn(s)) == 4 and set(drawn(s)) < fitting for s in range(5))
+    assert len({tuple(drawn(s)) for s in range(5)}) > 1
+
+
+def test_the_key_changes_with_what_decides_a_run_and_with_nothing_else(tmp_path: Path) -> None:
+    def key(change: str = "") -> str:
+        path = write_plan(tmp_path)
+        old, _, new = change.partition(" -> ")
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new) if change else path.read_text())
+        return plan_runs(read_plan(path))[0].key
+
+    plain = key()
+    same = [
+        'name = "base" -> name = "other name"',
+        'kind = "train" -> about = "words"\nkind = "train"',
+        "examples = 320 -> examples = 320.0",
+    ]
+    same.append("lr_min_ratio = 0.05 -> lr_min_ratio = 0.05, beta2 = 0.95")
+    assert all(key(change) == plain for change in same)
+    other = [
+        "examples = 320 -> flops = 320",
+        "seeds = [0] -> seeds = [1]",
+        "warmup_steps = 5 -> warmup_steps = 6",
+        "views = 8 -> views = 9",
+    ]
+    other += ["examples = 320 -> examples = 321", '"float32" -> "bfloat16"', "[tasks] -> [tasks]\nids = ['task1', 'task2']"]
+    keys = [key(change) for change in other]
+    assert len({plain, *keys}) == len(other) + 1
+    (tmp_path / "little_challenges.json").unlink()
+    write_tasks(tmp_path, 4)
+    assert key() not in {plain, *keys}, "other tasks"
+
+
+@pytest.mark.parametrize("name", ["ttt", "votes", "large"])
+def test_options_are_chosen_on_tasks_that_no_checkpoint_and_no_evaluation_set_knows(name: str) -> None:
+    run = plan_runs(read_plan(ROOT / "scripts" / "ablations" / f"{name}.toml"))[0]
+    assert run.checkpoint
+    known = protected_hashes() | set(load_checkpoint(run.checkpoint).meta.hashes)
+    measured = run.material.measured
+    assert not known & (measured.demo_hashes() | measured.test_hashes())
+
+
+@pytest.mark.parametrize(("name", "least"), [("recipe", 6), ("ingredients", 6), ("segments", 5), ("alone", 1), ("ttt", 6), ("votes", 2)])
+def test_the_plans_that_come_along_can_be_run(name: str, least: int) -> None:
+    plan = read_plan(ROOT / "scripts" / "ablations" / f"{name}.toml")
+    runs = plan_runs(plan)
+    assert len({r.key for r in runs}) == len(runs) >= least, "no two variants come to the same"
+    assert len(runs[0].material.measured.tasks) == 60

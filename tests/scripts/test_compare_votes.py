@@ -1,0 +1,225 @@
+"""The comparison of voting rules on saved predictions: scores by hand, intervals, and what it says to bad input."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import compare_votes
+import numpy as np
+import pytest
+from lab.votes.comparison import Resampling, Sample
+
+from hrm_submit.arc.augment import IDENTITY, Augmentation
+from hrm_submit.arc.task import make_grid
+from hrm_submit.corpora.solutions import write_solutions
+from hrm_submit.predict.raw import RAW, RawVote, save_raw
+from hrm_submit.predict.scores import ViewScores, join
+from tests.predict.lab import showing
+
+VIEWS = [IDENTITY, Augmentation(1), Augmentation(4), Augmentation(0, (0, 2, 1, 3, 4, 5, 6, 7, 8, 9))]
+
+
+def shown(*colours: int, sure: float = 0.9) -> ViewScores:
+    """Each view shows one cell of a colour, on a canvas of side 3."""
+    return showing([make_grid([[c]]) for c in colours], [VIEWS[k % 4] for k in range(len(colours))], 3, sure)
+
+
+def over_steps(*steps: ViewScores) -> ViewScores:
+    log_probs, q_halt = (np.concatenate([getattr(s, name) for s in steps], axis=1) for name in ("log_probs", "q_halt"))
+    return ViewScores(steps[0].views, steps[0].side, log_probs, q_halt)
+
+
+def saved(run: Path, task: str, *outputs: ViewScores, restart: int = 0, step: int = 1) -> Path:
+    of_output = np.repeat(np.arange(len(outputs)), [len(o) for o in outputs])
+    return save_raw(run / RAW, RawVote(task, restart, step, of_output, join(outputs)))
+
+
+def solutions(folder: Path, **answers: Sequence[int]) -> Path:
+    path = folder / "solutions.json"
+    write_solutions(path, {task: tuple(make_grid([[c]]) for c in colours) for task, colours in answers.items()})
+    return path
+
+
+def table(folder: Path, *arguments: str) -> dict[str, Any]:
+    path = folder / "table.json"
+    assert compare_votes.main([*arguments, "--json", str(path)]) == 0
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+def row(content: dict[str, Any], rule: str, views: int | None = None, steps: int | None = None) -> dict[str, Any]:
+    (found,) = [r for r in content["rows"] if (r["rule"], r["views"], r["steps"]) == (rule, views, steps)]
+    return dict(found)
+
+
+def scores(found: dict[str, Any]) -> tuple[float, float, float]:
+    return found["pass@1"]["value"], found["pass@2"]["value"], found["oracle"]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Task a: 1 has three votes, 2 two and 3 one surer than all (which experts believe); task b has two outputs."""
+    folder = tmp_path / "run"
+    surest = join([shown(1, 1, 1, 2, 2, sure=0.1), shown(3, sure=0.999)])
+    saved(folder, "a", surest)
+    saved(folder, "b", shown(4, 4, 5), shown(6, 7, 7))
+    return folder
+
+
+def test_scores_by_hand(tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Answers: a 3, which only experts put first; b 4, then 6, which is the second attempt."""
+    content = table(tmp_path, str(run), "--solutions", str(solutions(tmp_path, a=[3], b=[4, 6], other=[1])), "--against", "counts")
+    assert (content["tasks"], content["outputs"], content["runs"]) == (2, 3, ["run"])
+    assert content["baseline"] == {"rule": "counts", "views": None, "steps": None}
+    counted, by_experts = row(content, "counts"), row(content, "experts")
+    assert scores(counted) == (pytest.approx(1 / 3), pytest.approx(2 / 3), 1.0)
+    assert scores(by_experts) == (pytest.approx(2 / 3), 1.0, 1.0)
+    assert counted["gained"] == counted["lost"] == [] and counted["difference@2"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert by_experts["gained"] == ["a#0"] and by_experts["lost"] == []
+    assert by_experts["difference@2"]["value"] == pytest.approx(1 / 3)
+    assert (by_experts["difference@2"]["low"], by_experts["difference@2"]["high"]) == (0.0, 1.0), "of two tasks both may be drawn as a"
+    assert (by_experts["pass@2"]["low"], by_experts["pass@2"]["high"]) == (1.0, 1.0)
+    text = capsys.readouterr().out
+    assert text.startswith("3 test outputs of 2 tasks in 1 run; compared with 'counts'\n")
+    assert "experts gains a#0\n" in text
+    (line,) = [x for x in text.splitlines() if x.startswith("experts  ")]
+    assert line.split("[")[0].split() == ["experts", "66.7"] and line.split()[-3:] == ["1", "0", "100.0"]
+
+
+def test_a_rule_that_loses_says_where(tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    answers, rules = str(solutions(tmp_path, a=[2], b=[4, 6])), "cell probability; counts"
+    content = table(tmp_path, str(run), "--solutions", answers, "--rules", rules, "--against", "counts", "--markdown")
+    assert [r["rule"] for r in content["rows"]] == ["cell probability", "counts"]
+    sure = row(content, "cell probability")
+    assert (sure["gained"], sure["lost"]) == ([], ["a#0"]) and sure["difference@2"]["value"] == pytest.approx(-1 / 3)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].startswith("| rule | pass@1 % | pass@2 % |") and lines[3].startswith("| --- |")
+    assert all(line.count("|") == lines[2].count("|") for line in lines[2:6])
+    assert "- cell probability loses a#0" in lines
+
+
+def test_fewer_views_and_steps(tmp_path: Path) -> None:
+    """The first two views say 1 whatever the step; the others say 2 from the second step on, which is the run's."""
+    run = tmp_path / "run"
+    saved(run, "a", over_steps(shown(1, 1, 3, 3, 3), shown(1, 1, 2, 2, 2), shown(1, 1, 4, 4, 4)), step=2)
+    options = ["--solutions", str(solutions(tmp_path, a=[2])), "--rules", "counts"]
+    content = table(tmp_path, str(run), *options, "--views", "2,3,99")
+    assert [(r["views"], *scores(r)) for r in content["rows"]] == [(2, 0, 0, 0), (3, 0, 1, 1), (99, 1, 1, 1), (None, 1, 1, 1)]
+    assert content["rows"][0]["lost"] == ["a#0"]
+    content = table(tmp_path, str(run), *options, "--steps", "1,2,3")
+    assert [(r["steps"], *scores(r)) for r in content["rows"]] == [(1, 0, 0, 0), (2, 1, 1, 1), (3, 0, 0, 0)]
+    assert [r["lost"] for r in content["rows"]] == [["a#0"], [], ["a#0"]], "all are compared with the run's own step"
+
+
+def test_trainings_anew_are_pooled(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    saved(run, "a", shown(1, 1, 1, 2, 2), restart=0)
+    saved(run, "a", shown(2, 2, 3, 3, 3), restart=1)
+    content = table(tmp_path, str(run), "--solutions", str(solutions(tmp_path, a=[2])), "--rules", "counts", "--views", "3")
+    assert content["outputs"] == 1
+    assert scores(row(content, "counts")) == (1.0, 1.0, 1.0), "four votes of ten"
+    assert scores(row(content, "counts", views=3)) == (0.0, 1.0, 1.0), "1 1 1 and 2 2 3"
+
+
+def test_run_folders_can_be_pooled_as_trainings_of_one_run(tmp_path: Path) -> None:
+    """Alone, 1 wins here and 2 there, by two votes each; together 3 has four."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    saved(here, "a", shown(1, 1, 1, 3, 3))
+    saved(there, "a", shown(2, 2, 2, 3, 3))
+    answers = str(solutions(tmp_path, a=[3]))
+    apart = table(tmp_path, str(here), str(there), "--solutions", answers)
+    together = table(tmp_path, str(here), str(there), "--solutions", answers, "--pool")
+    assert (apart["outputs"], scores(row(apart, "counts"))[0]) == (2, 0.0)
+    assert (together["outputs"], scores(row(together, "counts"))[0]) == (1, 1.0)
+
+
+def test_seeds_are_samples_of_the_same_tasks(tmp_path: Path, run: Path) -> None:
+    """Twice the same run: the same shares, and intervals that are no narrower."""
+    answers = "--solutions", str(solutions(tmp_path, a=[3], b=[4, 6])), "--against", "counts"
+    other = tmp_path / "again"
+    (other / RAW).mkdir(parents=True)
+    for path in (run / RAW).iterdir():
+        (other / RAW / path.name).write_bytes(path.read_bytes())
+    once, twice = table(tmp_path, str(run), *answers), table(tmp_path, str(run), str(other), *answers)
+    assert (twice["outputs"], twice["tasks"], twice["runs"]) == (6, 2, ["again", "run"])
+    for a, b in zip(once["rows"], twice["rows"], strict=True):
+        assert {k: a[k] for k in ("pass@1", "pass@2", "oracle")} == {k: b[k] for k in ("pass@1", "pass@2", "oracle")}
+    assert row(twice, "experts")["gained"] == ["run:a#0", "again:a#0"]
+
+
+def test_the_interval_is_that_of_resampled_tasks() -> None:
+    """Against draws of our own: 30 tasks with one to three outputs, solved or not."""
+    rng = np.random.default_rng(1)
+    outputs, solved = rng.integers(1, 4, 30), rng.random((30, 3)) < 0.4
+    samples = [Sample("run", f"t{t:02d}", k, {}) for t in range(30) for k in range(outputs[t])]
+    values = np.array([solved[int(s.task[1:]), s.output] for s in samples])
+    found = Resampling(samples, 0).mean(values)
+    assert found.value == pytest.approx(values.mean())
+    means = []
+    for _ in range(4000):
+        drawn = rng.integers(0, 30, 30)
+        means.append(sum(solved[t, : outputs[t]].sum() for t in drawn) / sum(outputs[t] for t in drawn))
+    low, high = np.percentile(means, [2.5, 97.5])
+    assert (found.low, found.high) == (pytest.approx(low, abs=0.02), pytest.approx(high, abs=0.02))
+    assert Resampling(samples, 0).mean(values) == found, "the same seed draws the same"
+    assert Resampling(samples, 1).mean(values) != found
+
+
+def test_damaged_files_are_named_and_skipped(tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = run / RAW / "a.npz"
+    path.write_bytes(path.read_bytes()[:300])
+    saved(run, "unknown", shown(1))
+    content = table(tmp_path, str(run), "--solutions", str(solutions(tmp_path, a=[3], b=[4, 6])))
+    assert (content["tasks"], content["outputs"], len(content["skipped"])) == (1, 2, 2)
+    told = capsys.readouterr().err.splitlines()
+    assert any(f"skipped: {path}: no raw predictions: " in line for line in told)
+    assert any("skipped: unknown: " in line and "has no solution" in line for line in told)
+
+
+def test_a_training_on_another_canvas_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    saved(run, "a", shown(1, 1))
+    saved(run, "a", showing([make_grid([[2]])] * 3, VIEWS[:3], 5), restart=1)
+    content = table(tmp_path, str(run), "--solutions", str(solutions(tmp_path, a=[1])), "--rules", "counts")
+    assert scores(content["rows"][0]) == (1.0, 1.0, 1.0)
+    assert "restart 1 does not go with the others" in capsys.readouterr().err
+
+
+def test_a_view_that_shows_nothing_is_wrong_but_counts(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    saved(run, "a", showing([None, None], VIEWS[:2], 3))
+    content = table(tmp_path, str(run), "--solutions", str(solutions(tmp_path, a=[1])))
+    assert {scores(r) for r in content["rows"]} == {(0.0, 0.0, 0.0)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (["{empty}"], "has no raw predictions: solve with the preset key save_raw = true in [vote]"),
+        (["{missing}"], "no such run folder"),
+        (["{run}", "{run}"], "the same run folder twice"),
+        (["{run}", "--against", "guess"], "--against: unknown rule 'guess'; known: counts; composite; "),
+        (["{run}", "--rules", "counts;guess"], "unknown rule 'guess'; known: counts; composite; "),
+        (["{run}", "--views", "8,0"], "--views '8,0': not whole numbers above 0"),
+        (["{run}", "--steps", "two"], "--steps 'two': not whole numbers above 0"),
+        (["{run}", "--steps", "2"], "1 ACT steps were saved, not 2: [vote] act_steps"),
+        (["{run}", "--solutions", "{short}"], "b: solutions for 1 outputs, but there are more test inputs"),
+        (["{run}", "--solutions", "{other}"], "nothing to compare"),
+        (["{run}", "--solutions", "{missing}"], "missing"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], fault: str) -> None:
+    places = {"run": str(run), "missing": str(tmp_path / "missing"), "empty": str(tmp_path / "empty")}
+    (tmp_path / "empty").mkdir()
+    for name, answers in (("good", {"a": [3], "b": [4, 6]}), ("short", {"a": [3], "b": [4]}), ("other", {"c": [1]})):
+        (tmp_path / name).mkdir()
+        places[name] = str(solutions(tmp_path / name, **answers))
+    given = [a.format(**places) for a in arguments]
+    if "--solutions" not in given:
+        given += ["--solutions", places["good"]]
+    assert compare_votes.main(given) == 2
+    lines = [x for x in capsys.readouterr().err.splitlines() if "skipped" not in x]
+    assert len(lines) == 1 and lines[0].startswith("compare_votes: ") and fault in lines[0]
