@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from hrm_submit.config.schema import DeviceConfig
 from hrm_submit.core.device import cpu_dtype, gpu_dtype
@@ -15,7 +15,7 @@ class Runtime:
 
     device: str
     dtype: str
-    attention: str
+    attention: Literal["sdpa", "math"]
     compile: bool
     threads: int
 

@@ -5,6 +5,9 @@ A message names the file, the task and the fault, in that order, as far as they 
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
+
 
 class UserError(Exception):
     """Base of every error that wrong input can cause; anything else that escapes is a bug of ours."""
@@ -32,3 +35,10 @@ class TrainError(UserError):
 
 class SolveError(UserError):
     """A solve run that cannot start: its input, output or run folder is unusable."""
+
+
+def one_line(error: BaseException) -> str:
+    """Class, first line and place of an error."""
+    text = str(error).strip().split("\n", 1)[0]
+    place = "".join(f" ({Path(f.filename).name}:{f.lineno})" for f in traceback.extract_tb(error.__traceback__)[-1:])
+    return (f"{type(error).__name__}: {text}" if text else type(error).__name__) + place

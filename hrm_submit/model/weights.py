@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from hrm_submit.config.layers import from_dict
+from hrm_submit.config.runtime import Runtime
 from hrm_submit.config.schema import ModelConfig
 from hrm_submit.core.errors import CheckpointError, ConfigError
 from hrm_submit.model.embedding import DIHEDRAL_ROWS, TaskEmbedding
@@ -107,6 +108,12 @@ def build(
     if embedding.dihedral_rows is not None and tables.dihedral_rows is not None:
         embedding.dihedral_rows.copy_(tables.dihedral_rows)
     return model.to(device), embedding.to(device)
+
+
+def build_on(runtime: Runtime, source: Checkpoint | ModelConfig, *, n_rows: int | None = 1, seed: int = 0) -> tuple[HRM, TaskEmbedding]:
+    """`build` on the device of `runtime`, with its number format and attention."""
+    dtype: torch.dtype = getattr(torch, runtime.dtype)
+    return build(source, n_rows=n_rows, dtype=dtype, attention=runtime.attention, seed=seed, device=runtime.device)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

@@ -1,4 +1,4 @@
-"""ACT inference over augmented views: tokens in, the log-probabilities of all tokens out, or the grids that they show."""
+"""ACT inference over augmented views: grids in, the log-probabilities of all tokens out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.losses import log_stablemax_scores
 from hrm_submit.predict.scores import ViewScores, join
-from hrm_submit.predict.vote import Prediction
 
 
 @dataclass(frozen=True)
@@ -32,16 +31,6 @@ class ViewRequest:
 def answer_step(model: ModelConfig, vote: VoteConfig) -> int:
     """The ACT step that answers are taken from: a model is not asked further than it was trained."""
     return min(vote.act_steps, model.halt_max_steps)
-
-
-def predict_views(
-    model: HRM, embedding: TaskEmbedding, requests: Sequence[ViewRequest], side: int, config: VoteConfig
-) -> list[Prediction | None]:
-    """The un-augmented prediction of each request on a canvas of `side`; None where no grid could be decoded.
-
-    Runs `act_steps` segments (at most the model's halt_max_steps) on batches of `batch_size`.
-    """
-    return score_views(model, embedding, requests, side, config).predictions() if requests else []
 
 
 @torch.no_grad()

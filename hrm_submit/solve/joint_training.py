@@ -18,8 +18,9 @@ from hrm_submit.config.runtime import Runtime
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.errors import SolveError
-from hrm_submit.model.weights import Checkpoint, CheckpointMeta, build, save_checkpoint, snapshot
-from hrm_submit.solve.messages import Alive, Joined, Joint
+from hrm_submit.model.weights import Checkpoint, CheckpointMeta, build_on, save_checkpoint, snapshot
+from hrm_submit.solve.messages import Joined, Joint
+from hrm_submit.solver.messages import Alive
 from hrm_submit.train.loop import SegmentReport, Trainer
 from hrm_submit.train.mixture import Mixture, ahead
 from hrm_submit.train.ranks import Ranks
@@ -31,14 +32,7 @@ def train_together(
     """Train on the demonstrations of `joint.tasks` by the preset's `[train]`, for the seconds (of the clock `now`) or segments given, and
     save the weights to `joint.path`; the last item says how it went. Raises SolveError where the weights are of no use."""
     clock = Clock(joint.seconds, source=now)
-    model, embedding = build(
-        source or preset.model,
-        n_rows=1,
-        dtype=getattr(torch, runtime.dtype),
-        attention=runtime.attention,  # type: ignore[arg-type]
-        seed=seed,
-        device=runtime.device,
-    )
+    model, embedding = build_on(runtime, source or preset.model, seed=seed)
     config = replace(preset.train, max_side=MAX_SIDE)
     mixture = Mixture(_lessons(joint.tasks), preset.model, config, seed)
     first_row = embedding.rows[:1].clone()

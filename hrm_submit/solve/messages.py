@@ -8,7 +8,6 @@ from typing import Any
 
 from hrm_submit.arc.task import Task
 from hrm_submit.config.schema import Preset
-from hrm_submit.predict.vote import Candidate
 
 
 @dataclass(frozen=True)
@@ -63,50 +62,6 @@ class Ready:
     """The worker has its model; `runtime` says how it runs, for the run folder."""
 
     runtime: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Alive:
-    """A sign of life where nothing else is to be said for long: training of the task goes on."""
-
-    task: str
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Training goes on: segments done and the seconds that they took; mean loss and share of exactly right augmented
-    demonstrations since the last one."""
-
-    task: str
-    segments: int
-    loss: float
-    demo_exact: float
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Candidates of each test output, best first; `final` ends the task, for `reason` (`"share used"`, `"votes agree"`, ...).
-
-    `views` views of each test input voted in `seconds`; `settled` where they agree and the demonstrations are fit.
-    """
-
-    task: str
-    outputs: tuple[tuple[Candidate, ...], ...]
-    final: bool
-    segments: int
-    reason: str
-    settled: bool = False
-    views: int = 0
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Restarted:
-    """The task begins anew on the same worker, for `reason`: memory ran out, or training diverged."""
-
-    task: str
-    reason: str
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 from hrm_submit.core.clock import Clock, format_duration
 from hrm_submit.core.screen import bar, logs_above_bars, place
-from hrm_submit.solve.messages import Answer, Progress
+from hrm_submit.solver.messages import Answer, Progress
 
 log = logging.getLogger(__name__)
 

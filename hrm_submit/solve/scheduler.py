@@ -19,7 +19,8 @@ from hrm_submit.config.schema import Preset
 from hrm_submit.plan.cost import Speed, segment_work
 from hrm_submit.plan.shares import Slot, pack, weight
 from hrm_submit.predict.vote import Candidate, pool
-from hrm_submit.solve.messages import Answer, Assignment, Progress
+from hrm_submit.solve.messages import Assignment
+from hrm_submit.solver.messages import Answer, Progress
 
 Outputs = tuple[tuple[Candidate, ...], ...]
 

@@ -103,16 +103,3 @@ class Trainer:
             self.carries[length] = carry
         self.segment += 1
         return SegmentReport(self.segment, size, loss.detach(), metrics)
-
-
-def train(
-    model: HRM,
-    embedding: TaskEmbedding,
-    batches: Iterator[CanvasBatch],
-    config: TrainConfig,
-    *,
-    progress: Callable[[], float],
-    generator: torch.Generator,
-) -> Iterator[SegmentReport]:
-    """The loop of a fresh `Trainer`, for who needs nothing else of it."""
-    return Trainer(model, embedding, config, generator).run(batches, progress)

@@ -27,7 +27,7 @@ from hrm_submit.core.errors import TrainError
 from hrm_submit.model.compiled import compile_blocks, give_up_compiling, is_compiled
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
-from hrm_submit.model.weights import Checkpoint, build, snapshot
+from hrm_submit.model.weights import Checkpoint, build_on, snapshot
 from hrm_submit.train.exports import FINAL, UNDECAYED, Exports, inherited, load_start, origin, place_rows, with_origin
 from hrm_submit.train.loop import SegmentReport, Trainer
 from hrm_submit.train.metrics import MetricsLog
@@ -197,14 +197,7 @@ class Pretraining:
         return self.trainer.model if self._average is None else self._average.module  # type: ignore[return-value]
 
     def _build(self, source: Checkpoint | ModelConfig, n_rows: int) -> tuple[HRM, TaskEmbedding]:
-        return build(
-            source,
-            n_rows=n_rows,
-            dtype=getattr(torch, self.runtime.dtype),
-            attention=self.runtime.attention,  # type: ignore[arg-type]
-            seed=self.request.seed,
-            device=self.request.device,
-        )
+        return build_on(self.runtime, source, n_rows=n_rows, seed=self.request.seed)
 
     def _expect(self) -> None:
         """Guesses, in time mode, of how long the end of the run takes; each is replaced when it has been timed."""

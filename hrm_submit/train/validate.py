@@ -7,8 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from hrm_submit.arc.augment import sample_augmentations
-from hrm_submit.arc.canvas import canvas_side
+from hrm_submit.arc.augment import Augmentation, sample_augmentations
 from hrm_submit.arc.submission import Attempts
 from hrm_submit.arc.task import Solutions, Task, make_grid
 from hrm_submit.config.schema import Preset, VoteConfig
@@ -16,8 +15,8 @@ from hrm_submit.core.device import out_of_memory
 from hrm_submit.corpora.scoring import Score, score
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
-from hrm_submit.predict.infer import ViewRequest, predict_views
-from hrm_submit.predict.vote import Prediction, two_attempts, vote
+from hrm_submit.predict.answer import Outputs, answer
+from hrm_submit.predict.vote import two_attempts
 from hrm_submit.train.ranks import Ranks
 
 
@@ -33,7 +32,8 @@ def validate(
     ranks: Ranks | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Score | None:
-    """Score of the votes over `[vote] views` augmented views of each test input; `row_of(task id)` is the embedding row to use.
+    """Score of the votes over `[vote] views` augmented views of each test input, ranked by `[vote] rule`; `row_of(task id)` is the
+    embedding row to use.
 
     `ranks` share the tasks out. Where `stop` comes true on a rank, it leaves the rest of its tasks out, and the score is of
     those done; None if there are none.
@@ -49,25 +49,20 @@ def validate(
         rng = np.random.default_rng([seed, number])
         train = preset.train
         views = sample_augmentations(task, preset.vote.views, rng, colours=train.colours, dihedral=train.dihedral)
-        row = row_of(task_id)
         # In the published scheme each augmentation has a row of its own; only the plain one is known by number here.
-        requests = [ViewRequest(grid, view, row) for grid in task.test for view in views]
-        predictions = _predict(model, embedding, requests, canvas_side(task), preset.vote)
-        n = len(views)
-        answers[task_id] = [
-            two_attempts(vote(p for p in predictions[k * n : (k + 1) * n] if p is not None), blank) for k in range(len(task.test))
-        ]
+        outputs = _answer(model, embedding, task, views, [row_of(task_id)] * len(views), preset.vote)
+        answers[task_id] = [two_attempts(candidates, blank) for candidates in outputs]
     done = {task_id: attempts for part in ranks.collect(answers) for task_id, attempts in part.items()}
     return score(done, {task_id: solutions[task_id] for task_id in tasks if task_id in done}) if done else None
 
 
-def _predict(
-    model: HRM, embedding: TaskEmbedding, requests: Sequence[ViewRequest], side: int, config: VoteConfig
-) -> list[Prediction | None]:
-    """`predict_views`, with smaller batches where memory, most of which training holds, runs out."""
+def _answer(
+    model: HRM, embedding: TaskEmbedding, task: Task, views: Sequence[Augmentation], rows: Sequence[int], config: VoteConfig
+) -> Outputs:
+    """`answer`, with smaller batches where memory, most of which training holds, runs out."""
     while True:
         try:
-            return predict_views(model, embedding, requests, side, config)
+            return answer(model, embedding, task, views, rows, config).outputs
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error) or config.batch_size == 1:
                 raise

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from hrm_submit.arc.augment import Augmentation, sample_augmentations
-from hrm_submit.arc.canvas import canvas_side
 from hrm_submit.arc.task import Grid, make_grid, same_grid
 from hrm_submit.config.schema import Preset
 from hrm_submit.corpora.scoring import task_results
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
-from hrm_submit.predict.infer import ViewRequest, answer_step, score_views
-from hrm_submit.predict.rank import rank
-from hrm_submit.predict.raw import RAW, RawVote, save_raw
+from hrm_submit.predict.answer import answer
+from hrm_submit.predict.infer import answer_step
+from hrm_submit.predict.raw import RAW, save_raw
 from hrm_submit.predict.vote import Candidate, two_attempts
-from hrm_submit.solve.session import spread_views
 from hrm_submit.train.mixture import Mixture
 from lab.ablation.tasks import Material
 
@@ -62,21 +60,17 @@ def measure(
     numbers = {source.id: n for n, source in enumerate(mixture.sources)}
     for number, (task_id, task) in enumerate(material.measured.tasks.items()):
         trained = numbers.get(material.trained_as.get(task_id, ""))
-        row_of: Callable[[int], int]
         if trained is None:
             train, rng = preset.train, np.random.default_rng([seed, number])
             views = sample_augmentations(task, preset.vote.views, rng, colours=train.colours, dihedral=train.dihedral)
-            table, row_of = fresh, _first
+            table, rows = fresh, [0] * len(views)
         else:
-            views, table, row_of = trained_views(mixture, trained), embedding, _rows(mixture, trained)
-        chosen = spread_views(views, preset.vote.views)
-        requests = [ViewRequest(grid, views[v], row_of(v)) for grid in task.test for v in chosen]
-        scores, n = score_views(model, table, requests, canvas_side(task), preset.vote, every_step=keep), len(chosen)
+            views, table = trained_views(mixture, trained), embedding
+            rows = _rows(mixture, trained, len(views))
+        vote = answer(model, table, task, views, rows, preset.vote, every_step=keep)
         if keep:
-            save_raw(folder / RAW, RawVote(task_id, 0, step, np.repeat(np.arange(len(task.test)), n), scores))
-            scores = scores.until(step)
-        ranked = [rank(scores.only(slice(k * n, (k + 1) * n)), preset.vote.rule) for k in range(len(task.test))]
-        found[task_id] = mark(ranked, n, material.measured.solutions[task_id])
+            save_raw(folder / RAW, vote.raw(task_id, 0, step))
+        found[task_id] = mark(vote.outputs, vote.views, material.measured.solutions[task_id])
     return found
 
 
@@ -86,12 +80,7 @@ def trained_views(mixture: Mixture, number: int) -> list[Augmentation]:
     return [Augmentation(int(turn), tuple(table.tolist())) for turn, table in zip(turns, tables, strict=True)]
 
 
-def _first(view: int) -> int:
-    return 0
-
-
-def _rows(mixture: Mixture, number: int) -> Callable[[int], int]:
+def _rows(mixture: Mixture, number: int, views: int) -> list[int]:
     first = mixture.row_of(mixture.sources[number].id)
     assert first is not None
-    shared = bool(mixture.row_ids)
-    return lambda view: first if shared else first + view
+    return [first] * views if mixture.row_ids else list(range(first, first + views))

@@ -77,7 +77,7 @@ def _serve(connection: Connection, run: Run, folder: Path) -> None:
     try:
         connection.send((execute(run, folder), ""))
     except Exception as error:
-        from hrm_submit.solve.worker import one_line
+        from hrm_submit.core.errors import one_line
 
         connection.send((None, one_line(error)))
 

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from hrm_submit.config.runtime import runtime_for
+from hrm_submit.config.runtime import Runtime, runtime_for
 from hrm_submit.config.schema import ModelConfig, TrainConfig
 from hrm_submit.core.clock import Clock
 from hrm_submit.model.compiled import compile_blocks
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
-from hrm_submit.model.weights import CheckpointMeta, build, snapshot
+from hrm_submit.model.weights import CheckpointMeta, build_on, snapshot
 from hrm_submit.plan.cost import segment_work
 from hrm_submit.train.exports import load_start, place_rows
 from hrm_submit.train.loop import CanvasBatch, SegmentReport, Trainer
@@ -93,19 +93,18 @@ def train_run(run: Run, folder: Path) -> dict[str, Any]:
     runtime = runtime_for(run.device, preset.device)
     mixture = Mixture(run.material.sources, preset.model, train, run.seed)
     start = load_start(run.checkpoint, preset.model) if run.checkpoint else None
-    options: dict[str, Any] = {"dtype": getattr(torch, runtime.dtype), "attention": runtime.attention, "device": run.device}
-    model, embedding = build(start or preset.model, n_rows=mixture.n_rows, seed=run.seed, **options)
+    model, embedding = build_on(runtime, start or preset.model, n_rows=mixture.n_rows, seed=run.seed)
     if start:
         place_rows(embedding, start, mixture.row_ids)
     if runtime.compile:
         compile_blocks(model)
-    _warm_up(run, mixture, options)
+    _warm_up(run, mixture, runtime)
     account = Account(run, time.process_time if run.clock == "cpu" else time.monotonic)
     curve = Curve(folder / "curve.jsonl")
     averaged = _train(model, embedding, train, mixture, run, account, curve)
     seconds = account.seconds
     loss, exact = curve.end()
-    _, fresh = build(snapshot(averaged, embedding, CheckpointMeta()), n_rows=1, **options)
+    _, fresh = build_on(runtime, snapshot(averaged, embedding, CheckpointMeta()))
     marks = measure(averaged, embedding, fresh, mixture, run.material, preset, run.seed, folder)
     return {
         "view_exact": sum(m.views for m in marks.values()) / len(marks),
@@ -140,9 +139,9 @@ def _train(model: HRM, embedding: TaskEmbedding, train: TrainConfig, mixture: Mi
     return model if average is None else average.module  # type: ignore[return-value]
 
 
-def _warm_up(run: Run, mixture: Mixture, options: dict[str, Any]) -> None:
+def _warm_up(run: Run, mixture: Mixture, runtime: Runtime) -> None:
     """A segment of a model that is thrown away: what libraries load at first use, seconds in all, comes out of no run's amount."""
-    model, embedding = build(run.preset.model, n_rows=mixture.n_rows, **options)
+    model, embedding = build_on(runtime, run.preset.model, n_rows=mixture.n_rows)
     batches = iter([mixture.batch(0, batch_size=1)])
     for _ in Trainer(model, embedding, run.preset.train, torch.Generator().manual_seed(0)).run(batches, lambda: 0.0):
         pass

@@ -7,19 +7,17 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 import numpy as np
-import torch
 
 from hrm_submit.arc.augment import sample_augmentations
-from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Grid, Task
 from hrm_submit.config.runtime import runtime_for
 from hrm_submit.config.schema import Preset
 from hrm_submit.corpora.scoring import score
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
-from hrm_submit.model.weights import Checkpoint, build
-from hrm_submit.predict.infer import ViewRequest, predict_views
-from hrm_submit.predict.vote import two_attempts, vote
+from hrm_submit.model.weights import Checkpoint, build_on
+from hrm_submit.predict.answer import answer
+from hrm_submit.predict.vote import two_attempts
 from hrm_submit.solve.fallback import fallback_attempts
 from lab.bench.published import ACT_STEPS, SIDE
 from lab.bench.rows import Row, against
@@ -45,11 +43,8 @@ class Voter:
         """Two attempts at each test input."""
         rng, config = np.random.default_rng(0), self.preset.vote
         views = sample_augmentations(task, config.views, rng, colours=self.preset.ttt.colours)
-        requests = [ViewRequest(grid, view, 0) for grid in task.test for view in views]
-        predictions = predict_views(self.model, self.embedding, requests, self.side or canvas_side(task), config)
-        parts = [predictions[k * len(views) : (k + 1) * len(views)] for k in range(len(task.test))]
-        spare = fallback_attempts(task)
-        return [two_attempts(vote(p for p in part if p), fallback) for part, fallback in zip(parts, spare, strict=True)]
+        vote = answer(self.model, self.embedding, task, views, [0] * len(views), config, side=self.side)
+        return [two_attempts(found, spare) for found, spare in zip(vote.outputs, fallback_attempts(task), strict=True)]
 
 
 def rows(repeats: int, device: str, preset: Preset, checkpoint: Checkpoint, tasks: int) -> list[Row]:
@@ -89,16 +84,15 @@ def with_views(preset: Preset, device: str) -> Preset:
 def kit_voter(preset: Preset, weights: Checkpoint, device: str) -> Voter:
     """Own canvas, as many steps as the model was trained with."""
     runtime = runtime_for(device, preset.device)
-    model, embedding = build(weights, dtype=getattr(torch, runtime.dtype), attention=runtime.attention, device=device)  # type: ignore[arg-type]
-    return Voter(model, embedding, preset, None)
+    return Voter(*build_on(runtime, weights), preset, None)
 
 
 def published_voter(preset: Preset, weights: Checkpoint, device: str) -> Voter:
     """900 tokens and 16 steps, torch's own attention; the whole model compiled on a GPU."""
-    dtype = getattr(torch, runtime_for(device, preset.device).dtype)
+    runtime = replace(runtime_for(device, preset.device), attention="sdpa")
     # A model trained with fewer steps is made to take them all.
     longer = replace(weights, config=replace(weights.config, halt_max_steps=ACT_STEPS))
-    model, embedding = build(longer, dtype=dtype, attention="sdpa", device=device)
+    model, embedding = build_on(runtime, longer)
     if device != "cpu":
         model.compile(dynamic=False)
     return Voter(model, embedding, replace(preset, vote=replace(preset.vote, act_steps=ACT_STEPS)), SIDE)

@@ -16,7 +16,8 @@ from hrm_submit.config.runtime import Runtime, runtime_for
 from hrm_submit.config.schema import Preset
 from hrm_submit.corpora.named import load_named
 from hrm_submit.model.compiled import compile_blocks
-from hrm_submit.model.weights import Checkpoint, build
+from hrm_submit.model.weights import Checkpoint, build_on
+from hrm_submit.solver.session import n_rows
 from hrm_submit.train.batches import task_batches
 from hrm_submit.train.loop import CanvasBatch, Trainer
 from lab.bench.published import SIDE, exact
@@ -86,13 +87,8 @@ def published_way(preset: Preset, device: str) -> Way:
 def trainer(way: Way, source: Checkpoint | None = None) -> Trainer:
     """A model in training, fresh or from a checkpoint, whose sizes are then the checkpoint's own."""
     preset, runtime = way.preset, way.runtime
-    model, embedding = build(
-        replace(source, config=preset.model) if source else preset.model,
-        n_rows=preset.ttt.augmentations if preset.model.embedding == "augmented" else 1,
-        dtype=getattr(torch, runtime.dtype),
-        attention=runtime.attention,  # type: ignore[arg-type]
-        device=runtime.device,
-    )
+    start = replace(source, config=preset.model) if source else preset.model
+    model, embedding = build_on(runtime, start, n_rows=n_rows(preset))
     if way.compiled:
         model.compile(dynamic=False)
     elif runtime.compile:

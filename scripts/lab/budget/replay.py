@@ -23,11 +23,12 @@ from hrm_submit.core.runfolder import RunRecord, RunWriter, read_run
 from hrm_submit.plan.cost import segment_work, view_work
 from hrm_submit.predict.vote import Candidate
 from hrm_submit.solve.answers import AnswerBook
-from hrm_submit.solve.messages import Answer, Assignment, Failed, Joined, Joint, Progress, Ready, WorkerSpec
+from hrm_submit.solve.messages import Assignment, Failed, Joined, Joint, Ready, WorkerSpec
 from hrm_submit.solve.progress_bars import ProgressBars
-from hrm_submit.solve.session import OVERRUN
 from hrm_submit.solve.supervisor import Plan, Supervisor
 from hrm_submit.solve.worker_pool import Gone, PooledWorker, WorkerPool
+from hrm_submit.solver.messages import Answer, Progress
+from hrm_submit.solver.session import OVERRUN
 from lab.budget.recording import Recording
 
 Timeline = list[tuple[float, Any]]
@@ -117,7 +118,7 @@ class Pretended(WorkerPool):
             heapq.heappush(self._coming, (self.now + delay, next(self._order), member, message))
 
     def _session(self, assignment: Assignment) -> Timeline:
-        """What a session says while it uses its share, and when: see `hrm_submit.solve.session`."""
+        """What a session says while it uses its share, and when: see `hrm_submit.solver.session`."""
         task, ttt, vote = assignment.task, self._preset.ttt, self._preset.vote
         tokens, tests = canvas_side(task) ** 2, len(task.test)
         segment = self._recording.segment.seconds(segment_work(self._preset.model, ttt, tokens))

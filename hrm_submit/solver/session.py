@@ -13,23 +13,19 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from hrm_submit.arc.augment import Augmentation, sample_augmentations
+from hrm_submit.arc.augment import sample_augmentations
 from hrm_submit.arc.canvas import canvas_side
 from hrm_submit.arc.task import Task
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
-from hrm_submit.predict.infer import ViewRequest, answer_step, score_views
-from hrm_submit.predict.rank import rank
+from hrm_submit.predict.answer import Outputs, answer_in_batches
+from hrm_submit.predict.infer import answer_step
 from hrm_submit.predict.raw import RawVote
-from hrm_submit.predict.scores import join
-from hrm_submit.predict.vote import Candidate
-from hrm_submit.solve.messages import Alive, Answer, Progress
+from hrm_submit.solver.messages import Alive, Answer, Progress
 from hrm_submit.train.batches import task_batches
-from hrm_submit.train.loop import SegmentReport, train
-
-Outputs = tuple[tuple[Candidate, ...], ...]
+from hrm_submit.train.loop import SegmentReport, Trainer
 
 OVERRUN = 0.02
 """Part of its share by which the last vote may end late."""
@@ -141,12 +137,8 @@ class TaskSession:
         generator = torch.Generator().manual_seed(task_seed(self._seed, task.id, "exploration" + self._again))
         device = str(self._model.tokens.device)
         batches = task_batches(task.train, self._views, self._rows, self._side, ttt, rng, device)
-        state = {"done": 0}
-        for report in train(
-            self._model, self._embedding, batches, ttt, progress=lambda: self._progress(state["done"]), generator=generator
-        ):
-            state["done"] = report.segment
-            yield report
+        trainer = Trainer(self._model, self._embedding, ttt, generator)
+        yield from trainer.run(batches, lambda: self._progress(trainer.segment))
 
     def _progress(self, done: int) -> float:
         """0..1: of the segments in fixed-work mode, else of the seconds that the last vote leaves for training."""
@@ -174,25 +166,21 @@ class TaskSession:
 
     def _vote(self, views: int, *, keep: bool = False) -> Generator[Alive | RawVote, None, Outputs]:
         """Candidates of each test output from `views` views, the plain one first and the dihedral ones in turn."""
-        chosen = spread_views(self._views, views)
-        requests = [ViewRequest(grid, self._views[v], self._rows[v]) for grid in self._task.test for v in chosen]
-        before, parts, config = self._clock.elapsed(), [], self._preset.vote
-        for start in range(0, len(requests), config.batch_size):
-            yield Alive(self._task.id)
-            part = requests[start : start + config.batch_size]
-            parts.append(score_views(self._model, self._embedding, part, self._side, config, every_step=keep))
+        before, config = self._clock.elapsed(), replace(self._preset.vote, views=views)
+        made = None
+        for made in answer_in_batches(
+            self._model, self._embedding, self._task, self._views, self._rows, config, side=self._side, every_step=keep
+        ):
+            if made is None:
+                yield Alive(self._task.id)
+        assert made is not None
         self._model.train()
-        scores = join(parts)
-        answered = scores.until(self._answer_step) if keep else scores
-        n = len(chosen)
-        outputs = tuple(tuple(rank(answered.only(slice(k * n, (k + 1) * n)), config.rule)) for k in range(len(self._task.test)))
         seconds = self._clock.elapsed() - before
-        self._view_seconds, self._vote_seconds = seconds / len(requests), self._vote_seconds + seconds
-        self._voted = (n, seconds)
+        self._view_seconds, self._vote_seconds = seconds / len(made.scores), self._vote_seconds + seconds
+        self._voted = (made.views, seconds)
         if keep:
-            of_output = np.repeat(np.arange(len(self._task.test), dtype=np.uint16), n)
-            yield RawVote(self._task.id, self._restart, self._answer_step, of_output, scores)
-        return outputs
+            yield made.raw(self._task.id, self._restart, self._answer_step)
+        return made.outputs
 
     def _answer(self, outputs: Outputs, segments: int, reason: str, exact: float, *, final: bool = False) -> Answer:
         views, seconds = self._voted
@@ -222,28 +210,3 @@ class TaskSession:
 def n_rows(preset: Preset) -> int:
     """Rows of the task embedding that a session needs: one, or one for each augmentation (published scheme)."""
     return preset.ttt.augmentations if preset.model.embedding == "augmented" else 1
-
-
-def spread_views(views: list[Augmentation], n: int) -> list[int]:
-    """Indices of `n` of the `views` (or all), dihedral transforms in turn, each transform's in the order given."""
-    queues: dict[int, list[int]] = {}
-    for index, view in enumerate(views):
-        queues.setdefault(view.dihedral, []).append(index)
-    order = [q[k] for k in range(max(map(len, queues.values()))) for _, q in sorted(queues.items()) if k < len(q)]
-    return order[:n]
-
-
-def with_rate(preset: Preset, factor: float) -> Preset:
-    """`preset` with all learning rates of test-time training times `factor`."""
-    ttt = preset.ttt
-    slower = replace(ttt, lr=ttt.lr * factor, muon_lr=ttt.muon_lr * factor, embedding_lr=ttt.embedding_lr * factor)
-    return replace(preset, ttt=slower)
-
-
-def with_batch(preset: Preset, divisor: int) -> Preset:
-    """`preset` with its batches cut by `divisor`, for a device whose memory did not hold them."""
-    return replace(
-        preset,
-        ttt=replace(preset.ttt, batch_size=max(1, preset.ttt.batch_size // divisor)),
-        vote=replace(preset.vote, batch_size=max(1, preset.vote.batch_size // divisor)),
-    )
