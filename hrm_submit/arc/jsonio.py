@@ -20,7 +20,7 @@ from hrm_submit.core.errors import DataError
 from hrm_submit.core.files import write_atomic
 
 
-class FaultError(Exception):
+class FaultError(ValueError):
     """What is wrong with a piece of parsed JSON, in one line."""
 
 

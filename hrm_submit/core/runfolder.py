@@ -96,7 +96,7 @@ class RunWriter:
         self._events.append({"v": VERSION, "t": round(self._now(), 3), "event": event, "task": task, "worker": worker, **fields})
 
     def prediction(self, task: str, output: int, final: bool, candidates: list[dict[str, Any]]) -> None:
-        """Append the candidates `[{"grid", "votes", "score"}, ...]`, best first, of output number `output` of `task`."""
+        """Append the candidates `[{"grid", "votes", "score", "weight"}, ...]`, best first, of output number `output` of `task`."""
         self._predictions.append(
             {"v": VERSION, "t": round(self._now(), 3), "task": task, "output": output, "final": final, "candidates": candidates}
         )

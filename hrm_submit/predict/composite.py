@@ -41,7 +41,7 @@ def with_composite(candidates: Sequence[Candidate], scores: ViewScores) -> list[
     sure = np.take_along_axis(cells, grid[None, ..., None].astype(np.int64), axis=-1)
     made = Candidate(grid, 0, math.fsum(sure.ravel().tolist()) / sure.size)
     pooled = [*candidates] if made.key in {c.key for c in candidates} else [*candidates, made]
-    return ranked(replace(c, belief=c.votes + SHARE * votes * (c.key == made.key)) for c in pooled)
+    return ranked(replace(c, weight=c.votes + SHARE * votes * (c.key == made.key)) for c in pooled)
 
 
 def colours_of_cells(scores: ViewScores, shape: tuple[int, int]) -> npt.NDArray[np.float64]:

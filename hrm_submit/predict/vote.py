@@ -1,15 +1,17 @@
 """Group equal predictions, rank them, keep two (pass@2).
 
-The rank of a grid is its number of votes, or what another rule believes instead; between equals, its mean confidence; between
-equals again, its shape and cells, so that the result never depends on the order in which predictions arrive.
+A grid ranks by its weight: its number of votes, or what another rule gives it instead; between equals by its mean confidence,
+then by its shape and cells, so that the result never depends on the order in which predictions arrive.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from hrm_submit.arc.jsonio import FaultError, parse_grid
 from hrm_submit.arc.task import Grid
 
 
@@ -28,13 +30,28 @@ class Candidate:
     grid: Grid
     votes: int
     score: float
-    belief: float | None = None
-    """Votes that a rule other than counting gives it, not always whole ones; None where it has what it counts."""
+    weight: float = math.nan
+    """What ranks it, and adds up over several votes: its votes, unless a rule other than counting gives it something else."""
 
-    @property
-    def weight(self) -> float:
-        """What ranks it, and adds up over several votes."""
-        return self.votes if self.belief is None else self.belief
+    def __post_init__(self) -> None:
+        if math.isnan(self.weight):
+            object.__setattr__(self, "weight", float(self.votes))
+
+    def to_json(self) -> dict[str, Any]:
+        """As a run folder keeps it."""
+        return {"grid": self.grid.tolist(), "votes": self.votes, "score": round(self.score, 6), "weight": round(self.weight, 6)}
+
+    @classmethod
+    def from_json(cls, value: Any) -> Candidate:
+        """What `to_json` made; without a weight, as runs of earlier versions kept it, it ranks by its votes. Raises FaultError."""
+        try:
+            grid, votes, score = parse_grid(value["grid"], "grid"), int(value["votes"]), float(value["score"])
+            weight = float(value.get("weight", votes)) if isinstance(value, Mapping) else math.nan
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise error if isinstance(error, FaultError) else FaultError(f"not a candidate: {error!r}") from None
+        if not math.isfinite(score) or not math.isfinite(weight):
+            raise FaultError("a score or weight that is no number")
+        return cls(grid, votes, score, weight)
 
     @property
     def key(self) -> tuple[tuple[int, ...], bytes]:
@@ -57,7 +74,7 @@ def vote(predictions: Iterable[Prediction]) -> list[Candidate]:
 def pool(votes: Iterable[Iterable[Candidate]]) -> list[Candidate]:
     """The candidates of several votes on one output as if all their predictions had been in one, best first.
 
-    Beliefs add up as votes do: each vote has as many to give as it had views, and none for a candidate that is not its own.
+    Weights add up as votes do: each vote has as many to give as it had views, and none for a candidate that is not its own.
     """
     groups: dict[tuple[tuple[int, ...], bytes], list[Candidate]] = {}
     for candidates in votes:
@@ -68,8 +85,7 @@ def pool(votes: Iterable[Iterable[Candidate]]) -> list[Candidate]:
         n = sum(c.votes for c in group)
         # A grid that no view gave has no votes to weigh its scores by.
         score = math.fsum(c.votes * c.score for c in group) / n if n else math.fsum(c.score for c in group) / len(group)
-        counted = all(c.belief is None for c in group)
-        pooled.append(Candidate(group[0].grid, n, score, None if counted else math.fsum(c.weight for c in group)))
+        pooled.append(Candidate(group[0].grid, n, score, math.fsum(c.weight for c in group)))
     return ranked(pooled)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from hrm_submit.arc.challenges import BrokenTask
 from hrm_submit.arc.submission import Attempts, to_json
@@ -57,7 +56,7 @@ class AnswerBook:
         for line in record.predictions:
             try:
                 task, k = str(line["task"]), int(line["output"])
-                candidates = tuple(_candidate(c) for c in line["candidates"])
+                candidates = tuple(map(Candidate.from_json, line["candidates"]))
                 if not 0 <= k < len(self._answers[task]):
                     raise ValueError(f"no output {k}")
             except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -92,12 +91,3 @@ def _for_broken(grid: Grid | None) -> Attempts:
     first = BLANK if grid is None else grid
     second = make_grid([[1]])
     return first, BLANK if same_grid(first, second) else second
-
-
-def _candidate(value: Any) -> Candidate:
-    rows = value["grid"]
-    if not rows or len(rows) > 30 or any(len(row) != len(rows[0]) or not 1 <= len(row) <= 30 for row in rows):
-        raise ValueError("not a grid")
-    if any(type(cell) is not int or not 0 <= cell <= 9 for row in rows for cell in row):
-        raise ValueError("not a grid")
-    return Candidate(make_grid(rows), int(value["votes"]), float(value["score"]))

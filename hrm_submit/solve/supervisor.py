@@ -247,8 +247,7 @@ class Supervisor:
 
     def _record(self, task: str, outputs: Outputs, final: bool) -> None:
         for k, candidates in enumerate(outputs):
-            kept = [{"grid": c.grid.tolist(), "votes": c.votes, "score": round(c.score, 6)} for c in candidates[: self._preset.vote.keep]]
-            self._run.prediction(task, k, final, kept)
+            self._run.prediction(task, k, final, [c.to_json() for c in candidates[: self._preset.vote.keep]])
 
     def _failed(self, held: Assignment, worker: int, reason: str, *, memory: bool = False) -> None:
         """A task lost its attempt: once more later, elsewhere if possible, or its best answers so far are its answers."""

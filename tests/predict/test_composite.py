@@ -38,10 +38,10 @@ def test_views_that_each_err_once_make_the_right_grid() -> None:
     """Twelve views, of which each is wrong in another cell: a twelfth of the votes each, and a tenth for what they make together."""
     candidates = rank(made_of(*(erring(k) for k in range(12))), "composite")
     best = candidates[0]
-    assert (best.grid.tolist(), best.votes, best.belief) == (RIGHT, 0, pytest.approx(1.2))
+    assert (best.grid.tolist(), best.votes, best.weight) == (RIGHT, 0, pytest.approx(1.2))
     # Of 144 (view, cell) pairs twelve are wrong: .9 is what a view gives to what it shows, (1 - .9) / 11 what it gives to another token.
     assert best.score == pytest.approx((132 * np.log(0.9) + 12 * np.log(0.1 / 11)) / 144, rel=1e-4)
-    assert [c.belief for c in candidates[1:]] == [1.0] * 12
+    assert [c.weight for c in candidates[1:]] == [1.0] * 12
 
 
 def test_its_share_decides_between_almost_equals_and_not_against_a_majority() -> None:
@@ -52,7 +52,7 @@ def test_its_share_decides_between_almost_equals_and_not_against_a_majority() ->
     near = made_of(a, a, a, b, b, b, b, c, c, c, c)
     assert shown(rank(near, "counts"))[0][1] == 4 and shown(rank(near, "composite"))[0] == (c, 4), "1.1 of eleven votes more"
     (clear, *_) = rank(made_of(a, a, a, a, a, b), "composite")
-    assert (clear.grid.tolist(), clear.belief) == (a, pytest.approx(5.6)), "what is made is the first already"
+    assert (clear.grid.tolist(), clear.weight) == (a, pytest.approx(5.6)), "what is made is the first already"
 
 
 def test_it_has_the_size_of_the_first_and_needs_a_canvas_that_holds_it() -> None:
@@ -83,8 +83,8 @@ def test_as_a_loop_over_views_and_cells_says(views: list[Augmentation], rows: in
                     sums[colour] += float(np.exp(scores.log_probs[k, 0, 3 * y + x, token]))
             best[r, c] = int(np.argmax(sums))
     candidates = with_composite([Candidate(first, 10, -1.0)], scores)
-    assert max(candidates, key=lambda c: (c.belief or 0.0) - c.votes).grid.tolist() == best.tolist()
-    assert sum((c.belief or 0.0) - c.votes for c in candidates) == pytest.approx(10 * SHARE)
+    assert max(candidates, key=lambda c: c.weight - c.votes).grid.tolist() == best.tolist()
+    assert sum(c.weight - c.votes for c in candidates) == pytest.approx(10 * SHARE)
 
 
 @settings(max_examples=30, deadline=None)
@@ -94,7 +94,7 @@ def test_the_order_of_views_changes_nothing(seed: int, random: object) -> None:
     scores = anything([Augmentation(int(d)) for d in rng.integers(0, 8, 6)], 2, rng)
     parts = [scores.only(slice(int(k), int(k) + 1)) for k in rng.permutation(6)]
     once, again = rank(scores, "composite"), rank(join(parts), "composite")
-    assert [(c.key, c.votes, c.belief, c.score) for c in once] == [(c.key, c.votes, c.belief, c.score) for c in again]
+    assert [(c.key, c.votes, c.weight, c.score) for c in once] == [(c.key, c.votes, c.weight, c.score) for c in again]
 
 
 def test_views_that_are_no_numbers_make_no_part_of_it() -> None:
@@ -102,7 +102,7 @@ def test_views_that_are_no_numbers_make_no_part_of_it() -> None:
     candidates = rank(scores, "counts")
     scores.log_probs[1:, 0, 0, 5] = np.nan
     assert with_composite(candidates, scores)[1].grid.tolist() == erring(0), "the only view that is left says so"
-    assert with_composite(candidates, scores)[1].belief == pytest.approx(1.3)
+    assert with_composite(candidates, scores)[1].weight == pytest.approx(1.3)
     scores.log_probs[0, 0, 0, 5] = np.inf
     assert with_composite(candidates, scores) == candidates
 
@@ -112,5 +112,5 @@ def test_shares_of_several_trainings_add_up() -> None:
     one, other = (rank(made_of(*(erring(k + shift) for k in range(6))), "composite") for shift in (0, 6))
     assert [one[0].votes, other[0].votes] == [1, 1], "a tenth of six is less than a vote"
     pooled = pool([one, other])
-    assert (pooled[0].grid.tolist(), pooled[0].votes, pooled[0].belief) == (RIGHT, 0, pytest.approx(1.2))
+    assert (pooled[0].grid.tolist(), pooled[0].votes, pooled[0].weight) == (RIGHT, 0, pytest.approx(1.2))
     assert pooled[0].score == pytest.approx((one[-1].score + other[-1].score) / 2), "no votes to weigh them by"

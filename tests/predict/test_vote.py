@@ -1,5 +1,7 @@
 """Votes: an example worked by hand, and independence of the order in which predictions come."""
 
+import json
+import math
 from random import Random
 
 import numpy as np
@@ -7,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hrm_submit.arc.jsonio import FaultError
 from hrm_submit.arc.task import Grid, make_grid, same_grid
-from hrm_submit.predict.vote import Candidate, Prediction, pool, two_attempts, vote
+from hrm_submit.predict.vote import Candidate, Prediction, pool, ranked, two_attempts, vote
 
 A, B, C, D = make_grid([[1, 2]]), make_grid([[1], [2]]), make_grid([[3]]), make_grid([[4]])
 
@@ -109,3 +112,38 @@ def test_two_attempts_differ_wherever_they_can(grids: list[Grid], first: Grid, s
     if any(not same_grid(g, choice[0]) for g in choice):
         assert not same_grid(a, b)
     assert same_grid(a, choice[0])
+
+
+def test_what_ranks_is_what_is_saved() -> None:
+    candidates = ranked([Candidate(make_grid([[1, 2]]), 3, -0.25), Candidate(make_grid([[4]]), 0, -0.5, weight=3.2)])
+    saved = json.loads(json.dumps([c.to_json() for c in candidates]))
+    assert saved == [
+        {"grid": [[4]], "votes": 0, "score": -0.5, "weight": 3.2},
+        {"grid": [[1, 2]], "votes": 3, "score": -0.25, "weight": 3.0},
+    ]
+    assert [(c.key, c.votes, c.score, c.weight) for c in ranked(map(Candidate.from_json, reversed(saved)))] == [
+        (c.key, c.votes, c.score, c.weight) for c in candidates
+    ]
+
+
+def test_a_candidate_of_an_earlier_version_ranks_by_its_votes() -> None:
+    assert Candidate.from_json({"grid": [[4]], "votes": 7, "score": -0.5}).weight == 7.0
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        [],
+        {},
+        {"grid": [[1]], "votes": 1},
+        {"grid": [[10]], "votes": 1, "score": 0},
+        {"grid": [[1], [1, 2]], "votes": 1, "score": 0},
+        {"grid": [[1]], "votes": "many", "score": 0},
+        {"grid": [[1]], "votes": 1, "score": math.nan},
+        {"grid": [[1]], "votes": 1, "score": 0, "weight": math.inf},
+    ],
+)
+def test_what_is_no_candidate_is_refused(value: object) -> None:
+    with pytest.raises(FaultError):
+        Candidate.from_json(value)

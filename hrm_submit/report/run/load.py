@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from hrm_submit.arc.challenges import BrokenTask, read_challenges
-from hrm_submit.arc.jsonio import FaultError, located, parse_grid
+from hrm_submit.arc.jsonio import FaultError, located
 from hrm_submit.arc.submission import Attempts
 from hrm_submit.arc.task import Grid, Solutions, Task
 from hrm_submit.core.errors import DataError
@@ -29,9 +29,6 @@ from hrm_submit.solve.answers import AnswerBook
 
 NO_GRID: Grid = np.zeros((0, 0), dtype=np.uint8)
 """Stands for an answer that nobody knows: it equals no grid."""
-
-_UNUSABLE = (FaultError, KeyError, TypeError, ValueError, OverflowError)
-"""What can go wrong with a candidate as it was read."""
 
 
 @dataclass(frozen=True)
@@ -200,8 +197,8 @@ def _predictions(
         if not listed:
             continue
         try:
-            best, votes_of = _candidate(listed[0]), sum(int(c["votes"]) for c in listed)
-        except _UNUSABLE as error:
+            best, votes_of = Candidate.from_json(listed[0]), sum(int(c["votes"]) for c in listed)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             notes.append(f"predictions.jsonl: a prediction of task {task!r} is left out: {error}")
             continue
         snapshots.append(Snapshot(turn, t, task, output, line.get("final") is True, best.grid, best.votes, votes_of))
@@ -211,7 +208,7 @@ def _predictions(
         for line in reversed(found):
             try:
                 _candidates(line)
-            except _UNUSABLE as error:
+            except (TypeError, FaultError) as error:
                 notes.append(f"predictions.jsonl: a prediction of task {key[0]!r} is left out: {error}")
                 continue
             newest[key] = line
@@ -220,7 +217,7 @@ def _predictions(
 
 
 def _candidates(line: Mapping[str, Any]) -> tuple[Candidate, ...]:
-    return tuple(_candidate(value) for value in line["candidates"])
+    return tuple(map(Candidate.from_json, line["candidates"]))
 
 
 def _wanted(events: Iterable[Event], predicted: Iterable[str]) -> dict[str, None]:
@@ -267,13 +264,6 @@ def _solutions(path: Path, answers: Mapping[str, tuple[Attempts, ...]], tasks: M
             fault = f"{len(solutions[task_id])} solutions for {len(task.test)} test inputs"
             raise DataError(located(path, task_id, fault))
     return solutions
-
-
-def _candidate(value: Any) -> Candidate:
-    score = float(value["score"])
-    if not math.isfinite(score):
-        raise ValueError("a score that is no number")
-    return Candidate(parse_grid(value["grid"], "grid"), int(value["votes"]), score)
 
 
 def _turn_ends(events: Iterable[Event]) -> list[float]:

@@ -51,7 +51,7 @@ class Ballot:
 
     @cached_property
     def experts(self) -> list[Candidate]:
-        """Distinct grids by the product of experts, the trainings' beliefs pooled."""
+        """Distinct grids by the product of experts, the trainings' weights pooled."""
         return pool(by_experts(rank(t, "counts"), t) for t in self.trainings)
 
     @cached_property

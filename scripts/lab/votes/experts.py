@@ -56,7 +56,7 @@ def likelihoods(scores: ViewScores, grids: Sequence[Grid]) -> Likelihoods:
 def by_experts(candidates: Sequence[Candidate], scores: ViewScores) -> list[Candidate]:
     """`candidates` of one vote ranked by their mean log-likelihood under all views (nats a grid), best first.
 
-    What ranks them is their `belief`: their share of the views if those were divided by the softmax of that mean. Shares of
+    Their weight is their share of the views if those were divided by the softmax of that mean. Shares of
     several votes add up, a candidate that one of them has not counting 0 there, which likelihoods do not. Views whose numbers
     are not finite say nothing; where none is left the candidates stay as they are.
     """
@@ -68,7 +68,7 @@ def by_experts(candidates: Sequence[Candidate], scores: ViewScores) -> list[Cand
     means = [math.fsum(column) / len(heard) for column in by_view.T.tolist()]
     weights = [math.exp(m - max(means)) for m in means]
     views, total = sum(c.votes for c in candidates), math.fsum(weights)
-    return ranked(replace(c, belief=views * w / total) for c, w in zip(candidates, weights, strict=True))
+    return ranked(replace(c, weight=views * w / total) for c, w in zip(candidates, weights, strict=True))
 
 
 _SIDEWAYS = (1, 3, 6, 7)

@@ -36,7 +36,7 @@ def composite_share(ballot: Ballot) -> list[Grid]:
 
 
 def experts(ballot: Ballot) -> list[Grid]:
-    """By the mean over all views of the grid's log-likelihood; of several trainings the shares of belief add up."""
+    """By the mean over all views of the grid's log-likelihood; of several trainings the weights add up."""
     return [c.grid for c in ballot.experts]
 
 

@@ -1,4 +1,4 @@
-"""Product of experts: an example by hand, a brute force, and what pooled beliefs mean."""
+"""Product of experts: an example by hand, a brute force, and what pooled weights mean."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_by_hand() -> None:
     by_likelihood = judged(scores)
     # means of 6 and of 4 halvings: [[2]] is four times as likely, so that it has 4/5 of the three views
     assert [(c.grid.tolist(), c.votes) for c in by_likelihood] == [([[2]], 1), ([[1]], 2)]
-    assert [c.belief for c in by_likelihood] == pytest.approx([2.4, 0.6], rel=1e-4)
+    assert [c.weight for c in by_likelihood] == pytest.approx([2.4, 0.6], rel=1e-4)
     assert [c.score for c in by_likelihood] == [c.score for c in reversed(counted)], "what voters thought of it stays"
 
 
@@ -85,8 +85,8 @@ def test_what_fits_fewer_canvases_comes_last() -> None:
     scores = showing([None, wide, wide], views, 3, sure=0.99)
     ordered = by_experts([Candidate(wide, 2, -0.1), Candidate(narrow, 0, -0.1), Candidate(ONE, 0, -9.0)], scores)
     assert [c.grid.tolist() for c in ordered] == [[[1]], [[1, 1, 1]], [[2, 2]]], "neither wide nor narrow fits the first view"
-    assert [c.belief for c in ordered] == pytest.approx([2.0, 0.0, 0.0])
-    assert all(np.isfinite(c.belief or 0.0) for c in ordered)
+    assert [c.weight for c in ordered] == pytest.approx([2.0, 0.0, 0.0])
+    assert all(np.isfinitec.weight for c in ordered)
 
 
 def test_views_without_a_grid_have_a_say() -> None:
@@ -95,7 +95,7 @@ def test_views_without_a_grid_have_a_say() -> None:
     assert [p is None for p in scores.predictions()] == [False, False, True]
     ordered = judged(scores)
     assert [c.grid.tolist() for c in ordered] == [[[2]], [[1]]]
-    assert sum(c.belief or 0.0 for c in ordered) == pytest.approx(2.0), "there are as many votes as views with a grid"
+    assert sum(c.weight for c in ordered) == pytest.approx(2.0), "there are as many votes as views with a grid"
 
 
 def test_views_that_are_no_numbers_say_nothing() -> None:
@@ -116,7 +116,7 @@ def test_the_order_of_views_changes_nothing(seed: int, random: Random) -> None:
     parts = [scores.only(slice(k, k + 1)) for k in range(6)]
     random.shuffle(parts)
     once, again = judged(scores), judged(join(parts))
-    assert [(c.key, c.votes, c.belief, c.score) for c in once] == [(c.key, c.votes, c.belief, c.score) for c in again]
+    assert [(c.key, c.votes, c.weight, c.score) for c in once] == [(c.key, c.votes, c.weight, c.score) for c in again]
 
 
 def test_full_ties_are_broken_by_votes_then_cells() -> None:
@@ -125,24 +125,24 @@ def test_full_ties_are_broken_by_votes_then_cells() -> None:
     assert [c.grid.tolist() for c in by_experts(tied, scores)] == [[[2]], [[1]], [[3]]]
 
 
-def test_pooled_beliefs_by_hand() -> None:
+def test_pooled_weights_by_hand() -> None:
     """Two trainings of eight views: of a candidate that one has not, it believes nothing."""
-    first = [Candidate(ONE, 3, -1.0, belief=6.0), Candidate(TWO, 5, -0.5, belief=2.0)]
-    second = [Candidate(make_grid([[3]]), 2, -2.0, belief=4.5), Candidate(TWO, 6, -1.5, belief=3.5)]
+    first = [Candidate(ONE, 3, -1.0, weight=6.0), Candidate(TWO, 5, -0.5, weight=2.0)]
+    second = [Candidate(make_grid([[3]]), 2, -2.0, weight=4.5), Candidate(TWO, 6, -1.5, weight=3.5)]
     pooled = pool([first, second])
-    assert [(c.grid.tolist(), c.votes, c.belief) for c in pooled] == [([[1]], 3, 6.0), ([[2]], 11, 5.5), ([[3]], 2, 4.5)]
+    assert [(c.grid.tolist(), c.votes, c.weight) for c in pooled] == [([[1]], 3, 6.0), ([[2]], 11, 5.5), ([[3]], 2, 4.5)]
     assert pooled[1].score == pytest.approx((5 * -0.5 + 6 * -1.5) / 11)
-    third = [Candidate(TWO, 8, -0.1, belief=8.0)]
+    third = [Candidate(TWO, 8, -0.1, weight=8.0)]
     at_once, in_turn = pool([first, second, third]), pool([pooled, third])
-    assert [(c.key, c.votes, c.belief) for c in at_once] == [(c.key, c.votes, c.belief) for c in in_turn]
-    assert at_once[0].grid.tolist() == [[2]] and at_once[0].belief == 13.5
+    assert [(c.key, c.votes, c.weight) for c in at_once] == [(c.key, c.votes, c.weight) for c in in_turn]
+    assert at_once[0].grid.tolist() == [[2]] and at_once[0].weight == 13.5
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 3))
-def test_beliefs_add_up_to_the_views(seed: int, trainings: int) -> None:
+def test_weights_add_up_to_the_views(seed: int, trainings: int) -> None:
     rng = np.random.default_rng(seed)
     votes = [judged(anything([Augmentation(int(d)) for d in rng.integers(0, 8, 5)], 2, rng)) for _ in range(trainings)]
     pooled = pool(votes)
-    assert sum(c.belief or 0.0 for c in pooled) == pytest.approx(sum(c.votes for c in pooled))
-    assert [c.belief for c in pooled] == sorted((c.belief for c in pooled), reverse=True)
+    assert sum(c.weight for c in pooled) == pytest.approx(sum(c.votes for c in pooled))
+    assert [c.weight for c in pooled] == sorted((c.weight for c in pooled), reverse=True)
