@@ -86,7 +86,7 @@ def test_what_fits_fewer_canvases_comes_last() -> None:
     ordered = by_experts([Candidate(wide, 2, -0.1), Candidate(narrow, 0, -0.1), Candidate(ONE, 0, -9.0)], scores)
     assert [c.grid.tolist() for c in ordered] == [[[1]], [[1, 1, 1]], [[2, 2]]], "neither wide nor narrow fits the first view"
     assert [c.weight for c in ordered] == pytest.approx([2.0, 0.0, 0.0])
-    assert all(np.isfinitec.weight for c in ordered)
+    assert all(np.isfinite(c.weight) for c in ordered)
 
 
 def test_views_without_a_grid_have_a_say() -> None:
