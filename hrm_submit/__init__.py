@@ -1,18 +1,55 @@
 """Hierarchical Reasoning Model submissions for the ARC Prize: pre-train, test-time train, vote, submit.
 
-`hrm_submit.show(task)` is a picture of a task, a prediction or a run; it is imported when it is first asked for.
+From Python, one task at a time, from the weights that the package carries:
+
+>>> import hrm_submit
+>>> task = hrm_submit.load("arc-agi-1-evaluation")["00576224"]
+>>> answer = hrm_submit.Solver().solve(task, seconds=20)
+>>> len(answer.attempts), answer.attempts[0][0].shape
+(1, (6, 6))
+>>> hrm_submit.show(task, answer)  # doctest: +ELLIPSIS
+task 00576224
+...
+
+In Jupyter tasks, answers and `show` are pictures. What is named here is imported when it is first asked for.
 """
 
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
 from hrm_submit.version import __version__
 
-__all__ = ["__version__", "show"]
+if TYPE_CHECKING:
+    from hrm_submit.corpora.sources import load
+    from hrm_submit.report.screen.show import show
+    from hrm_submit.solver.interface import Solver
+
+__all__ = ["Solver", "__version__", "load", "show"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "load":
+        from hrm_submit.corpora.sources import load
+
+        return load
+    if name == "Solver":
+        from hrm_submit.solver.interface import Solver
+
+        return Solver
     if name == "show":
         from hrm_submit.report.screen.show import show
 
         return show
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _show_in_jupyter() -> None:
+    """Let a notebook's cell that ends with a task or an answer show its picture."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is not None:
+        page = shell.display_formatter.formatters["text/html"]
+        for module, kind in (("hrm_submit.arc.task", "Task"), ("hrm_submit.solver.task_answer", "TaskAnswer")):
+            page.for_type_by_name(module, kind, lambda shown: __getattr__("show")(shown)._repr_html_())
+
+
+_show_in_jupyter()

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hrm_submit.arc.jsonio import FaultError, located, parse_grid, parse_list, parse_object, read_tasks, write_json
+from hrm_submit.arc.jsonio import FaultError, located, of_task, parse_grid, parse_list, parse_object, read_tasks, write_json
 from hrm_submit.arc.task import Grid, Pair, Task
 from hrm_submit.core.errors import DataError
 
@@ -65,6 +65,16 @@ def parse_task(task_id: str, value: Any) -> Task:
     if not tests:
         raise FaultError("has no test inputs")
     return Task(task_id, train, tuple(_test_input(test, k) for k, test in enumerate(tests)))
+
+
+def as_task(value: Task | Mapping[str, Any], task_id: str = "handwritten") -> Task:
+    """A Task as it is, or the one that a dict of lists (`train`, `test`) gives. Raises DataError."""
+    if isinstance(value, Task):
+        return value
+    try:
+        return parse_task(task_id, value)
+    except FaultError as fault:
+        raise DataError(of_task(task_id, fault)) from None
 
 
 def parse_pairs(value: Any) -> tuple[Pair, ...]:

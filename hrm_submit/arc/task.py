@@ -28,13 +28,16 @@ class Pair:
     output: Grid
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Task:
     """Demonstration pairs and test inputs. Compares by identity; `same_grid` compares grids."""
 
     id: str
     train: tuple[Pair, ...]
     test: tuple[Grid, ...]
+
+    def __repr__(self) -> str:
+        return f"<Task {self.id}: {len(self.train)} demonstration pairs, {len(self.test)} to solve>"
 
     def grids(self) -> Iterator[Grid]:
         """Every grid: the demonstrations' inputs and outputs, then the test inputs."""

@@ -1,4 +1,4 @@
-"""Folders of one-task files, as ARC, ConceptARC and RE-ARC lay them out.
+"""Files of one task each and folders of them, as ARC, ConceptARC and RE-ARC lay them out.
 
 A file's name without `.json` is the id of its task. Its content is an object with `train` and `test`, whose tests may carry
 their outputs (ARC `data/training`, ConceptARC `corpus/CONCEPT`), or a list of pairs (RE-ARC `re_arc/tasks`): a task with
@@ -32,22 +32,24 @@ def load_folder(path: str | os.PathLike[str]) -> tuple[dict[str, Task], dict[str
     for file in sorted(root.rglob("*.json")):
         if file.name.startswith("."):
             continue
-        task_id = file.stem
-        if task_id in files:
-            raise DataError(located(file, task_id, f"appears twice, the first time in {files[task_id]}"))
-        files[task_id] = file
-        try:
-            tasks[task_id], outputs = _parse(task_id, read_json(file))
-        except FaultError as fault:
-            raise DataError(located(file, task_id, fault)) from None
-        if outputs:
-            solutions[task_id] = outputs
+        if file.stem in files:
+            raise DataError(located(file, file.stem, f"appears twice, the first time in {files[file.stem]}"))
+        files[file.stem] = file
+        task, solved = parse_task_file(file, read_json(file))
+        tasks.update(task)
+        solutions.update(solved)
     if not tasks:
         raise DataError(f"{root}: holds no .json files")
     return tasks, solutions
 
 
-def _parse(task_id: str, value: Any) -> tuple[Task, tuple[Grid, ...]]:
-    if isinstance(value, list):
-        return Task(task_id, parse_pairs(value), ()), ()
-    return parse_solved_task(task_id, value)
+def parse_task_file(file: Path, content: Any) -> tuple[dict[str, Task], dict[str, tuple[Grid, ...]]]:
+    """The task that `content`, read from `file`, is, and its solution where its tests carry outputs. Raises DataError."""
+    task_id = file.stem
+    try:
+        if isinstance(content, list):
+            return {task_id: Task(task_id, parse_pairs(content), ())}, {}
+        task, outputs = parse_solved_task(task_id, content)
+    except FaultError as fault:
+        raise DataError(located(file, task_id, fault)) from None
+    return {task_id: task}, {task_id: outputs} if outputs else {}

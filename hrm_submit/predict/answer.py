@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 
@@ -21,10 +20,7 @@ from hrm_submit.predict.infer import ViewRequest, answer_step, score_views
 from hrm_submit.predict.rank import rank
 from hrm_submit.predict.raw import RawVote
 from hrm_submit.predict.scores import ViewScores, join
-from hrm_submit.predict.vote import Candidate
-
-Outputs: TypeAlias = tuple[tuple[Candidate, ...], ...]
-"""The candidates of each test output, best first."""
+from hrm_submit.predict.vote import Outputs
 
 
 @dataclass(frozen=True, eq=False)

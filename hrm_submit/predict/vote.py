@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from hrm_submit.arc.jsonio import FaultError, parse_grid
 from hrm_submit.arc.task import Grid
@@ -57,6 +57,10 @@ class Candidate:
     def key(self) -> tuple[tuple[int, ...], bytes]:
         """Equal for equal grids only, and orderable."""
         return self.grid.shape, self.grid.tobytes()
+
+
+Outputs: TypeAlias = tuple[tuple[Candidate, ...], ...]
+"""The candidates of each test output, best first."""
 
 
 def vote(predictions: Iterable[Prediction]) -> list[Candidate]:

@@ -12,8 +12,8 @@ from hrm_submit.arc.task import Grid, Task, make_grid, same_grid
 from hrm_submit.core.errors import SolveError
 from hrm_submit.core.files import write_atomic
 from hrm_submit.core.runfolder import RunRecord
+from hrm_submit.predict.fallback import BLANK, fallback_attempts
 from hrm_submit.predict.vote import Candidate, two_attempts
-from hrm_submit.solve.fallback import BLANK, fallback_attempts
 
 log = logging.getLogger(__name__)
 

@@ -18,11 +18,9 @@ from hrm_submit.arc.task import Task
 from hrm_submit.config.schema import Preset
 from hrm_submit.plan.cost import Speed, segment_work
 from hrm_submit.plan.shares import Slot, pack, weight
-from hrm_submit.predict.vote import Candidate, pool
+from hrm_submit.predict.vote import Candidate, Outputs, pool
 from hrm_submit.solve.messages import Assignment
 from hrm_submit.solver.messages import Answer, Progress
-
-Outputs = tuple[tuple[Candidate, ...], ...]
 
 MOST_ATTEMPTS = 2
 """Attempts that a task gets when workers fail under it."""

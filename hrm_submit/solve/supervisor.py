@@ -18,12 +18,13 @@ from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.runfolder import RunWriter
 from hrm_submit.plan.shares import usable_seconds
+from hrm_submit.predict.vote import Outputs
 from hrm_submit.solve.answers import AnswerBook
 from hrm_submit.solve.joint_plan import JointPlan
 from hrm_submit.solve.messages import Assignment, Failed, Joined, Ready, WorkerSpec
 from hrm_submit.solve.placement import worker_specs
 from hrm_submit.solve.progress_bars import ProgressBars
-from hrm_submit.solve.scheduler import Outputs, Scheduler, Standing
+from hrm_submit.solve.scheduler import Scheduler, Standing
 from hrm_submit.solve.worker_pool import Gone, PooledWorker, WorkerPool
 from hrm_submit.solver.messages import Answer, Progress, Restarted
 

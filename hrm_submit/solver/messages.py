@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from hrm_submit.predict.answer import Outputs
 from hrm_submit.predict.raw import RawVote
+from hrm_submit.predict.vote import Outputs
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from hrm_submit.core.device import out_of_memory
 from hrm_submit.corpora.scoring import Score, score
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
-from hrm_submit.predict.answer import Outputs, answer
-from hrm_submit.predict.vote import two_attempts
+from hrm_submit.predict.answer import answer
+from hrm_submit.predict.vote import Outputs, two_attempts
 from hrm_submit.train.ranks import Ranks
 
 

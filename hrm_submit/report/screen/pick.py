@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from hrm_submit.arc.challenges import load_challenges
 from hrm_submit.arc.task import Solutions
 from hrm_submit.core.errors import ConfigError, DataError
-from hrm_submit.corpora.named import data_names, load_named
 from hrm_submit.corpora.solutions import load_solutions, sibling_solutions
+from hrm_submit.corpora.sources import load_source
 from hrm_submit.report.run.load import load_run
 from hrm_submit.report.screen.picture import Picture
-from hrm_submit.report.screen.prediction import show_task
 from hrm_submit.report.screen.show import show
 
 
@@ -27,15 +25,11 @@ def picture_of(dataset: str | None, run_dir: Path | None, ids: Sequence[str], so
         return show(run, solutions=_solutions(given if isinstance(given, str) else None, solutions), ids=ids or None)
     if len(ids) != 1:
         raise ConfigError(f"--dataset needs one task: --task ID{'' if not ids else f', not {len(ids)} of them'}")
-    if dataset in data_names():
-        tasks, answers = load_named(dataset)
-        answers = {} if solutions is None else load_solutions(solutions) if solutions else answers
-    else:
-        tasks = load_challenges(str(dataset))
-        answers = _solutions(str(dataset), solutions) or {}
+    _, tasks, answers = load_source(str(dataset), solved=solutions == "")
     if ids[0] not in tasks:
         raise DataError(f"{dataset}: has no task {ids[0]}")
-    return show_task(tasks[ids[0]], answers.get(ids[0], ()))
+    known = answers if solutions == "" else {}
+    return show(tasks[ids[0]], solutions=known or _solutions(str(dataset), solutions))
 
 
 def _solutions(challenges: str | None, asked: str | None) -> Solutions | None:

@@ -16,6 +16,7 @@ from hrm_submit.arc.jsonio import FaultError, parse_grid
 from hrm_submit.arc.submission import ATTEMPT_KEYS
 from hrm_submit.arc.task import Grid, Task, same_grid
 from hrm_submit.report.screen.picture import Picture, Section, Tile
+from hrm_submit.solver.task_answer import TaskAnswer
 
 ATTEMPTS = 2
 """Guesses at an output that count; of more candidates only so many are shown."""
@@ -34,14 +35,12 @@ Guesses = tuple[tuple[Guess, ...], ...]
 """For each test output of a task its guesses, best first."""
 
 
-def show_task(task: Task, answers: Sequence[Grid] = ()) -> Picture:
-    """The demonstrations of `task`, then its test inputs with their `answers` where given."""
-    shown = [(Tile(f"input {n}", pair.input), Tile(f"output {n}", pair.output)) for n, pair in enumerate(task.train, 1)]
-    tests = []
-    for k, grid in enumerate(task.test):
-        answer = (Tile("answer", answers[k]),) if k < len(answers) else ()
-        tests.append((Tile(_numbered("test input", k, len(task.test)), grid), *answer))
-    return Picture(f"task {task.id}", (Section("", (*shown, *tests)),))
+def show_task(task: Task, answers: Sequence[Grid] = (), predicted: Guesses | None = None) -> Picture:
+    """The demonstrations of `task`, then its test inputs with the attempts of `predicted` and their `answers` where given."""
+    shown = tuple((Tile(f"input {n}", pair.input), Tile(f"output {n}", pair.output)) for n, pair in enumerate(task.train, 1))
+    tests = prediction_section(predicted or (), task, answers)
+    sections = (Section("", (*shown, *tests.groups)),) if predicted is None else (Section("", shown), tests)
+    return Picture(f"task {task.id}", sections)
 
 
 def prediction_section(predicted: Guesses, task: Task | None, answers: Sequence[Grid], heading: str = "") -> Section:
@@ -61,6 +60,8 @@ def prediction_section(predicted: Guesses, task: Task | None, answers: Sequence[
 
 def guesses(what: Any) -> Guesses:
     """A prediction in any of its forms. Raises TypeError for what is none."""
+    if isinstance(what, TaskAnswer):
+        what = [(*found, *attempts[len(found) :]) for found, attempts in zip(what.candidates, what.attempts, strict=True)]
     if isinstance(what, Mapping) or not isinstance(what, Iterable) or isinstance(what, str | bytes | np.ndarray):
         raise TypeError(f"cannot show {type(what).__name__}: a Task, a run folder or the predictions for a task's outputs are needed")
     found = list(what)

@@ -17,8 +17,8 @@ from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.weights import Checkpoint, build_on
 from hrm_submit.predict.answer import answer
+from hrm_submit.predict.fallback import fallback_attempts
 from hrm_submit.predict.vote import two_attempts
-from hrm_submit.solve.fallback import fallback_attempts
 from lab.bench.published import ACT_STEPS, SIDE
 from lab.bench.rows import Row, against
 from lab.bench.timing import seconds

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 
 from hrm_submit.arc.submission import faults, to_json
 from hrm_submit.arc.task import Pair, Task, make_grid, same_grid
-from hrm_submit.solve.fallback import fallback_attempts
+from hrm_submit.predict.fallback import fallback_attempts
 from tests.arc.strategies import tasks
 
 

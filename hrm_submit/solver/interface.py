@@ -1,0 +1,97 @@
+"""`hrm_submit.Solver`: one task at a time from Python, in this process, with a progress bar.
+
+Notable: it starts from the same weights, draws the same numbers and trains in the same way as the command `solve`, so that fixed work
+(`segments`) gives the same two attempts. It cannot read an answer: nothing in this room can (import-linter holds it).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hrm_submit.arc.challenges import as_task
+from hrm_submit.arc.task import Task
+from hrm_submit.config.runtime import runtime_for
+from hrm_submit.core.clock import Clock
+from hrm_submit.core.device import cpu_count, list_devices
+from hrm_submit.core.errors import ConfigError
+from hrm_submit.core.screen import bar, logs_above_bars, place
+from hrm_submit.model.packaged import packaged_checkpoint, resolve_preset
+from hrm_submit.model.weights import load_checkpoint
+from hrm_submit.predict.fallback import fallback_attempts
+from hrm_submit.predict.vote import two_attempts
+from hrm_submit.solver.messages import Message, Outcome, Progress
+from hrm_submit.solver.solver import TaskSolver
+from hrm_submit.solver.task_answer import TaskAnswer
+
+
+class Solver:
+    """A model with which tasks are solved one after the other, each from the same weights.
+
+    `checkpoint`: a file or folder of weights, `"none"` for random ones drawn from `seed`, None for the packaged ones. `preset`: names
+    or TOML files as for `--preset`, layered left to right over the checkpoint's own. `device`: `"auto"` (the first GPU that works, else
+    the CPU), `"cpu"`, `"cuda:1"`. Raises ConfigError or CheckpointError.
+    """
+
+    def __init__(self, checkpoint: str | Path | None = None, preset: str = "", device: str = "auto", seed: int = 0) -> None:
+        path = packaged_checkpoint(preset) if checkpoint is None else None if str(checkpoint) == "none" else Path(checkpoint)
+        self.preset = resolve_preset(preset, path)
+        runtime = runtime_for(list_devices(device)[0], self.preset.device)
+        self._solver = TaskSolver(self.preset, runtime, load_checkpoint(path, rows=True) if path else None, seed)
+        with _threads(runtime.threads):
+            self._solver.warm_up()
+
+    def solve(
+        self, task: Task | Mapping[str, Any], *, seconds: float | None = None, segments: int | None = None, progress: bool = True
+    ) -> TaskAnswer:
+        """Train on the demonstrations of `task` for `seconds` or exactly `segments`, then vote.
+
+        `task` may be a dict of lists as in ARC's files; outputs of its tests are not looked at. With `segments` the same seed gives
+        the same answer on the same kind of machine. Raises ConfigError unless exactly one of the two limits is given and is above
+        zero, DataError for a dict that is no task.
+        """
+        limits = [limit for limit in (seconds, segments) if limit is not None]
+        if len(limits) != 1 or not 0 < limits[0] < math.inf:
+            raise ConfigError(f"solve needs either seconds or segments, above zero; not seconds={seconds}, segments={segments}")
+        task = as_task(task)
+        clock, outcome = Clock(seconds), Outcome()
+        # Spare cores help where time counts; where work is fixed, sums must not depend on their number.
+        with _threads(cpu_count() if segments is None else self._solver.runtime.threads):
+            for message in _shown(self._solver.solve(task, seconds=seconds, segments=segments), task, clock, segments, progress):
+                outcome.add(message)
+        outputs = outcome.outputs or tuple(() for _ in task.test)
+        attempts = tuple(map(two_attempts, outputs, fallback_attempts(task)))
+        spent = outcome.segments, outcome.demo_exact, clock.elapsed(), outcome.reason
+        return TaskAnswer(task, outputs, attempts, outcome.views, *spent)
+
+
+def _shown(messages: Iterator[Message], task: Task, clock: Clock, segments: int | None, progress: bool) -> Iterator[Message]:
+    """`messages` as they come, with a bar of the seconds or segments that have passed."""
+    where = place() if progress else "plain"
+    total = segments if segments is not None else round(clock.budget or 0.0, 1)
+    form = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} " + ("s" if segments is None else "segments") + "{postfix}"
+    with logs_above_bars(where), bar(where, total=total, desc=task.id, bar_format=form) as shown:
+        for message in messages:
+            done = min(clock.elapsed(), total) if segments is None else shown.n
+            if isinstance(message, Progress):
+                done = done if segments is None else min(message.segments, total)
+                shown.set_postfix_str(f"loss {message.loss:.3f}, {message.demo_exact:.0%} of demonstrations exact", refresh=False)
+            shown.update(done - shown.n)
+            yield message
+        shown.update(total - shown.n)
+
+
+@contextmanager
+def _threads(n: int) -> Iterator[None]:
+    """torch's CPU threads within; those of before after it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
