@@ -15,7 +15,7 @@ from hrm_submit.corpora.leaks import PROTECTED, protected_hashes, without_leaks
 from hrm_submit.corpora.named import load_named
 from hrm_submit.corpora.pairfile import load_pair_file
 from hrm_submit.corpora.solutions import write_solutions
-from hrm_submit.corpora.sources import corpus_names, data_folder, load_corpora, load_corpus, parse_spec
+from hrm_submit.corpora.sources import corpus_names, data_folder, load, load_corpora, load_corpus, parse_spec
 
 PAIR = Pair(make_grid([[1, 2]]), make_grid([[3]]))
 TEST, ANSWER = make_grid([[4, 0, 4]]), make_grid([[5, 5, 5, 5]])
@@ -283,3 +283,30 @@ def test_faults_of_protected_sets(tmp_path):
     path = str(challenges_file(tmp_path))
     with pytest.raises(DataError, match="has no solutions, so nothing tells its test pairs"):
         protected_hashes((path,), test_only=(path,))
+
+
+def test_load_gives_tasks_and_answers_only_when_asked(tmp_path):
+    path = challenges_file(tmp_path, SOLUTIONS)
+    tasks = load(path)
+    assert list(tasks) == ["a", "b"] and tasks["b"].test[1].tolist() == TEST.tolist()
+    same, solutions = load(path, solutions=True)
+    assert list(same) == ["a", "b"] and [grid.tolist() for grid in solutions["b"]] == [ANSWER.tolist()] * 2
+    (tmp_path / "my_solutions.json").write_text("not JSON")
+    assert list(load(path)) == ["a", "b"], "the file of answers is not even opened"
+    with pytest.raises(DataError, match=r"my_solutions\.json: not JSON"):
+        load(path, solutions=True)
+
+
+def test_load_takes_names_folders_and_files_of_one_task(tmp_path):
+    named, known = load("arc-agi-1-evaluation", solutions=True)
+    assert len(named) == len(known) == 400 and load("arc-agi-1-evaluation").keys() == named.keys()
+    alone = {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[3]], "output": [[4]]}]}
+    (tmp_path / "mine.json").write_text(json.dumps(alone))
+    (tmp_path / "pairs.json").write_text(json.dumps(alone["train"]))
+    tasks, solutions = load(tmp_path / "mine.json", solutions=True)
+    assert (list(tasks), tasks["mine"].test[0].tolist(), solutions["mine"][0].tolist()) == (["mine"], [[3]], [[4]])
+    assert [pair.output.tolist() for pair in load(tmp_path / "pairs.json")["pairs"].train] == [[[2]]]
+    assert list(load(str(tmp_path))) == ["mine", "pairs"]
+    (tmp_path / "mine.json").write_text(json.dumps({**alone, "test": [{"input": [[33]]}]}))
+    with pytest.raises(DataError, match=r"mine\.json: task mine: test 0 input: row 0, column 0 is 33"):
+        load(tmp_path / "mine.json")

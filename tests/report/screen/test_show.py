@@ -128,8 +128,8 @@ def record(grid: Any, votes: int) -> dict[str, Any]:
     ids=["candidates", "of one output", "records", "lines of a run folder", "whatever has a grid"],
 )
 def test_candidates_in_every_form_give_two_attempts_with_their_votes(prediction: Any) -> None:
-    shown = on_page(show(prediction, task=SMALL, solutions=[RIGHT]))
-    assert shown == [
+    shown = on_page(show(SMALL, prediction, solutions=[RIGHT]))
+    assert shown[4:] == [
         ("test input", [[5, 6]], set()),
         ("attempt 1, 7 of 10 votes, 2 cells wrong", [[6, 1, 1]], {(0, 1), (0, 2)}),
         ("attempt 2, 2 of 10 votes, right", [[6, 5, 4]], set()),

@@ -1,0 +1,38 @@
+"""The package from Python: the five lines of its docstring, and what a notebook's kernel shows of them."""
+
+from __future__ import annotations
+
+import doctest
+from pathlib import Path
+
+import nbclient
+import nbformat
+import pytest
+
+import hrm_submit
+from tests.solve.lab import tiny
+
+
+def test_the_five_lines_of_the_docstring() -> None:
+    done = doctest.testmod(hrm_submit)
+    assert done.failed == 0 and done.attempted == 5
+
+
+def test_what_is_not_there_is_no_attribute() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'solve_all'"):
+        hrm_submit.solve_all  # noqa: B018
+    assert set(hrm_submit.__all__) == {"Solver", "__version__", "load", "show"}
+
+
+def test_a_kernel_shows_pictures(tmp_path: Path) -> None:
+    cells = [
+        'import hrm_submit\ntask = hrm_submit.load("arc-agi-1-evaluation")["00576224"]\ntask',
+        f"answer = hrm_submit.Solver('none', {tiny(tmp_path)!r}, 'cpu').solve(task, segments=3)\nanswer",
+        "hrm_submit.show(task, answer)",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    nbclient.NotebookClient(notebook, timeout=300).execute()
+    pages = [next(o for o in cell.outputs if o.output_type == "execute_result").data["text/html"] for cell in notebook.cells]
+    assert [page.count("<svg") for page in pages] == [5, 7, 7], "two pairs and a test input; then two attempts at it"
+    assert all("<h3>task 00576224</h3>" in page for page in pages)
+    assert pages[1] == pages[2] and "attempt 1, " in pages[2]
