@@ -116,10 +116,10 @@ def run(args: argparse.Namespace) -> int:
 def _measures(device: str, args: argparse.Namespace) -> dict[tuple[str, ...], Callable[[], list[Row]]]:
     """What to call for which groups."""
     from lab.bench import augmentation, estimate, fitting, growth, inference, processes, training
-    from lab.bench.timing import on_threads
     from lab.bench.work import threads
 
     from hrm_submit.config.layers import load_preset
+    from hrm_submit.core.device import on_threads
     from hrm_submit.model.packaged import packaged_checkpoint, resolve_preset
     from hrm_submit.model.weights import load_checkpoint
 

@@ -6,7 +6,8 @@ Nothing here runs at import; torch is imported when a device is asked for, and a
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hrm_submit.core.errors import ConfigError
@@ -96,6 +97,19 @@ def cpu_count() -> int:
     import os
 
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def on_threads(n: int) -> Iterator[None]:
+    """Torch's CPU threads are `n` within, and afterwards what they were."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from hrm_submit.arc.challenges import as_task
 from hrm_submit.arc.task import Task
 from hrm_submit.config.runtime import runtime_for
 from hrm_submit.core.clock import Clock
-from hrm_submit.core.device import cpu_count, list_devices
+from hrm_submit.core.device import cpu_count, list_devices, on_threads
 from hrm_submit.core.errors import ConfigError
 from hrm_submit.core.screen import bar, logs_above_bars, place
 from hrm_submit.model.packaged import packaged_checkpoint, resolve_preset
@@ -43,7 +40,7 @@ class Solver:
         self.preset = resolve_preset(preset, path)
         runtime = runtime_for(list_devices(device)[0], self.preset.device)
         self._solver = TaskSolver(self.preset, runtime, load_checkpoint(path, rows=True) if path else None, seed)
-        with _threads(runtime.threads):
+        with on_threads(runtime.threads):
             self._solver.warm_up()
 
     def solve(
@@ -61,7 +58,7 @@ class Solver:
         task = as_task(task)
         clock, outcome = Clock(seconds), Outcome()
         # Spare cores help where time counts; where work is fixed, sums must not depend on their number.
-        with _threads(cpu_count() if segments is None else self._solver.runtime.threads):
+        with on_threads(cpu_count() if segments is None else self._solver.runtime.threads):
             for message in _shown(self._solver.solve(task, seconds=seconds, segments=segments), task, clock, segments, progress):
                 outcome.add(message)
         outputs = outcome.outputs or tuple(() for _ in task.test)
@@ -84,14 +81,3 @@ def _shown(messages: Iterator[Message], task: Task, clock: Clock, segments: int 
             shown.update(done - shown.n)
             yield message
         shown.update(total - shown.n)
-
-
-@contextmanager
-def _threads(n: int) -> Iterator[None]:
-    """torch's CPU threads within; those of before after it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

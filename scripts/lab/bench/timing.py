@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from statistics import median
 
 import torch
@@ -41,17 +40,6 @@ def wait(device: str) -> None:
     """Until a GPU has done all that it was given."""
     if device != "cpu":
         torch.cuda.synchronize(device)
-
-
-@contextmanager
-def on_threads(n: int) -> Iterator[None]:
-    """With `n` CPU threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def products(device: str, dtype: torch.dtype) -> dict[str, tuple[Callable[[], object], float]]:

@@ -10,10 +10,11 @@ import torch
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.config.layers import load_preset
 from hrm_submit.config.schema import Preset
+from hrm_submit.core.device import on_threads
 from hrm_submit.plan.cost import segment_work
 from lab.bench.published import SIDE
 from lab.bench.rows import Row, against
-from lab.bench.timing import medians, on_threads, products
+from lab.bench.timing import medians, products
 from lab.bench.work import ARC_1, ARC_2, batch_of, our_way, published_way, sample, segment, sized, threads, trainer
 
 WAY = "published way"
