@@ -30,7 +30,7 @@ from hrm_submit.model.compiled import compile_blocks, is_compiled
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.losses import segment_loss
 from hrm_submit.model.weights import Checkpoint, CheckpointMeta, build, load_checkpoint, snapshot
-from hrm_submit.predict.infer import ViewRequest, predict_views
+from hrm_submit.predict.infer import ViewRequest, score_views
 from hrm_submit.predict.vote import vote
 from hrm_submit.train.batches import task_batches
 from hrm_submit.train.loop import CanvasBatch, Trainer
@@ -113,7 +113,7 @@ def decoded(source: Checkpoint, task: Task, **options: object) -> tuple[list[obj
     model, embedding = build(source, **options)  # type: ignore[arg-type]
     views = sample_augmentations(task, 32, np.random.default_rng(1), colours="permute_input")
     inputs = [*task.test, *(pair.input for pair in task.train)]
-    parts = [predict_views(model, embedding, [ViewRequest(g, v, 0) for v in views], SIDE, PRESET.vote) for g in inputs]
+    parts = [score_views(model, embedding, [ViewRequest(g, v, 0) for v in views], SIDE, PRESET.vote).predictions() for g in inputs]
     grids: list[object] = [(p.grid.shape, p.grid.tobytes()) if p else None for part in parts for p in part]
     return grids, [vote(p for p in part if p)[0].key for part in parts]
 

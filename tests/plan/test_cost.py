@@ -17,7 +17,7 @@ from hrm_submit.arc.task import make_grid
 from hrm_submit.config.schema import ModelConfig, TrainConfig, VoteConfig
 from hrm_submit.model.weights import build
 from hrm_submit.plan.cost import Speed, segment_work, view_work
-from hrm_submit.predict.infer import ViewRequest, predict_views
+from hrm_submit.predict.infer import ViewRequest, score_views
 from tests.plan.segment import SEVERAL_CYCLES, SMALL, run_segment
 
 
@@ -67,7 +67,7 @@ def test_operations_of_views_are_those_that_torch_counts(act_steps: int, views: 
     model, embedding = build(SEVERAL_CYCLES, n_rows=1, seed=0, attention="math")
     requests = [ViewRequest(make_grid(np.ones((6, 4))), Augmentation(k), 0) for k in range(views)]
     with FlopCounterMode(display=False) as counter:
-        predict_views(model, embedding, requests, 7, VoteConfig(act_steps=act_steps))
+        score_views(model, embedding, requests, 7, VoteConfig(act_steps=act_steps))
     assert views * view_work(SEVERAL_CYCLES, 49, act_steps) == pytest.approx(counter.get_total_flops(), rel=0.01)
 
 

@@ -16,7 +16,7 @@ from hrm_submit.config.schema import ModelConfig, VoteConfig
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import InnerCarry
 from hrm_submit.model.weights import build
-from hrm_submit.predict.infer import ViewRequest, answer_step, predict_views, score_views
+from hrm_submit.predict.infer import ViewRequest, answer_step, score_views
 
 CFG = ModelConfig(
     hidden_size=16, num_heads=2, H_layers=1, L_layers=1, H_cycles=1, L_cycles=1, puzzle_emb_ndim=16, halt_max_steps=3, embedding="shared"
@@ -63,7 +63,7 @@ views = st.builds(
 def test_a_copy_of_the_input_comes_back_unaugmented_from_every_view(chosen: list[Augmentation], rows: int, columns: int, seed: int) -> None:
     grids = [make_grid(np.random.default_rng(seed + k).integers(0, 10, (rows, columns))) for k in range(len(chosen))]
     requests = [ViewRequest(grid, view, 0) for grid, view in zip(grids, chosen, strict=True)]
-    predictions = predict_views(Copier(), TaskEmbedding(CFG, 1), requests, 8, VoteConfig(batch_size=3))  # type: ignore[arg-type]
+    predictions = score_views(Copier(), TaskEmbedding(CFG, 1), requests, 8, VoteConfig(batch_size=3)).predictions()  # type: ignore[arg-type]
     assert len(predictions) == len(requests)
     for grid, prediction in zip(grids, predictions, strict=True):
         assert prediction is not None
@@ -73,10 +73,10 @@ def test_a_copy_of_the_input_comes_back_unaugmented_from_every_view(chosen: list
 
 def test_batches_and_act_steps_are_as_asked() -> None:
     model, requests = Copier(), [ViewRequest(make_grid([[k]]), IDENTITY, 0) for k in range(5)]
-    predict_views(model, TaskEmbedding(CFG, 1), requests, 2, VoteConfig(batch_size=2, act_steps=2))  # type: ignore[arg-type]
+    score_views(model, TaskEmbedding(CFG, 1), requests, 2, VoteConfig(batch_size=2, act_steps=2))  # type: ignore[arg-type]
     assert model.calls == [(2, 4)] * 4 + [(1, 4)] * 2
     model = Copier()
-    predict_views(model, TaskEmbedding(CFG, 1), requests[:1], 2, VoteConfig(act_steps=16))  # type: ignore[arg-type]
+    score_views(model, TaskEmbedding(CFG, 1), requests[:1], 2, VoteConfig(act_steps=16))  # type: ignore[arg-type]
     assert len(model.calls) == CFG.halt_max_steps, "a model is never run longer than it was trained to"
 
 
@@ -104,7 +104,7 @@ def test_each_view_is_shown_with_its_own_row_and_the_crop_keeps_its_position_ids
     assert embedding.dihedral_rows is not None
     embedding.dihedral_rows[:] = 10 * torch.arange(8.0)[:, None]
     requests = [ViewRequest(make_grid([[1]]), Augmentation(d), row) for d, row in ((0, 2), (5, 0), (7, 1))]
-    predict_views(model, embedding, requests, 3, VoteConfig(act_steps=1))  # type: ignore[arg-type]
+    score_views(model, embedding, requests, 3, VoteConfig(act_steps=1))  # type: ignore[arg-type]
     (rows,) = model.rows
     assert rows is not None and rows[:, 0].tolist() == [2.0, 50.0, 71.0]
     assert model.positions[0].tolist() == [0, 1, 2, 30, 31, 32, 60, 61, 62]
@@ -118,7 +118,7 @@ def test_where_no_grid_is_shown_there_is_no_prediction() -> None:
             return carry, logits, halt, go_on
 
     requests = [ViewRequest(make_grid([[4, 5]]), IDENTITY, 0)] * 3
-    predictions = predict_views(Blank(), TaskEmbedding(CFG, 1), requests, 3, VoteConfig())  # type: ignore[arg-type]
+    predictions = score_views(Blank(), TaskEmbedding(CFG, 1), requests, 3, VoteConfig()).predictions()  # type: ignore[arg-type]
     assert [p is None for p in predictions] == [False, True, False]
 
 
@@ -126,7 +126,7 @@ def test_weights_that_are_no_numbers_give_no_prediction() -> None:
     model, embedding = build(CFG, seed=1)
     with torch.no_grad():
         model.lm_head.fill_(float("nan"))
-    assert predict_views(model, embedding, [ViewRequest(make_grid([[1]]), IDENTITY, 0)], 2, VoteConfig()) == [None]
+    assert score_views(model, embedding, [ViewRequest(make_grid([[1]]), IDENTITY, 0)], 2, VoteConfig()).predictions() == [None]
 
 
 def test_a_prediction_does_not_depend_on_its_batch() -> None:
@@ -135,8 +135,8 @@ def test_a_prediction_does_not_depend_on_its_batch() -> None:
         embedding.rows.normal_(generator=torch.Generator().manual_seed(0))
     rng = np.random.default_rng(0)
     requests = [ViewRequest(make_grid(rng.integers(0, 10, (2, 3))), Augmentation(int(rng.integers(8))), 0) for _ in range(6)]
-    together = predict_views(model, embedding, requests, 4, VoteConfig(batch_size=6))
-    alone = predict_views(model, embedding, requests, 4, VoteConfig(batch_size=1))
+    together = score_views(model, embedding, requests, 4, VoteConfig(batch_size=6)).predictions()
+    alone = score_views(model, embedding, requests, 4, VoteConfig(batch_size=1)).predictions()
     assert any(p is not None for p in together)
     for a, b in zip(together, alone, strict=True):
         assert (a is None) == (b is None)
@@ -148,7 +148,7 @@ def test_a_prediction_does_not_depend_on_its_batch() -> None:
 def test_prediction_leaves_the_weights_alone() -> None:
     model, embedding = build(CFG, seed=3)
     before = {k: v.clone() for k, v in (model.state_dict() | embedding.state_dict()).items()}
-    predict_views(model, embedding, [ViewRequest(make_grid([[1]]), IDENTITY, 0)], 2, VoteConfig())
+    score_views(model, embedding, [ViewRequest(make_grid([[1]]), IDENTITY, 0)], 2, VoteConfig())
     after = model.state_dict() | embedding.state_dict()
     assert all(torch.equal(before[k], after[k]) for k in before)
     assert all(p.grad is None for p in model.parameters())
@@ -156,5 +156,5 @@ def test_prediction_leaves_the_weights_alone() -> None:
 
 def test_a_model_without_task_embedding_predicts_too() -> None:
     model, embedding = build(replace(CFG, puzzle_emb_ndim=0), seed=0)
-    (prediction,) = predict_views(model, embedding, [ViewRequest(make_grid([[1]]), IDENTITY, 0)], 2, VoteConfig())
+    (prediction,) = score_views(model, embedding, [ViewRequest(make_grid([[1]]), IDENTITY, 0)], 2, VoteConfig()).predictions()
     assert prediction is None or prediction.log_probability <= 0

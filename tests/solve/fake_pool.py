@@ -9,8 +9,9 @@ from typing import Any
 
 from hrm_submit.arc.task import make_grid
 from hrm_submit.predict.vote import Candidate
-from hrm_submit.solve.messages import Alive, Answer, Assignment, Joined, Joint, Ready, WorkerSpec
+from hrm_submit.solve.messages import Assignment, Joined, Joint, Ready, WorkerSpec
 from hrm_submit.solve.worker_pool import Gone, PooledWorker
+from hrm_submit.solver.messages import Alive, Answer
 
 Timeline = list[tuple[float, Any]]
 """What a worker says, each with the seconds after its start or its assignment."""

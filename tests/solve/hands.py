@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from hrm_submit.arc.task import Task, make_grid
 from hrm_submit.config.schema import BudgetConfig, Preset
 from hrm_submit.predict.vote import Candidate
-from hrm_submit.solve.messages import Answer, Assignment, Progress
+from hrm_submit.solve.messages import Assignment
 from hrm_submit.solve.scheduler import Scheduler, Standing
+from hrm_submit.solver.messages import Answer, Progress
 from tests.solve.lab import recolour
 
 EQUAL = Preset(budget=BudgetConfig(size_power=0.0, pairs_power=0.0))

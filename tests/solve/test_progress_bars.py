@@ -15,8 +15,8 @@ from hrm_submit.arc.task import make_grid
 from hrm_submit.core.clock import Clock
 from hrm_submit.predict.vote import Candidate
 from hrm_submit.solve import progress_bars
-from hrm_submit.solve.messages import Answer, Progress
 from hrm_submit.solve.progress_bars import ProgressBars
+from hrm_submit.solver.messages import Answer, Progress
 from tests.solve.fake_pool import Time
 from tests.terminal import screen
 

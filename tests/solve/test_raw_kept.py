@@ -14,7 +14,8 @@ from hrm_submit.cli import main
 from hrm_submit.core.runfolder import read_run
 from hrm_submit.predict.rank import rank
 from hrm_submit.predict.raw import load_raw
-from hrm_submit.solve.messages import Answer, Assignment
+from hrm_submit.solve.messages import Assignment
+from hrm_submit.solver.messages import Answer
 from tests.solve.lab import challenges, converse, recolour, tiny, tiny_preset
 
 KEPT = "[vote]\nsave_raw = true\nact_steps = 2\n"

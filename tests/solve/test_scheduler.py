@@ -9,8 +9,8 @@ from itertools import permutations
 import pytest
 
 from hrm_submit.config.schema import BudgetConfig
-from hrm_submit.solve.messages import Progress
 from hrm_submit.solve.scheduler import Scheduler, Standing
+from hrm_submit.solver.messages import Progress
 from tests.solve.hands import EQUAL, Hands, answer_of
 from tests.solve.lab import recolour
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from hrm_submit.config.schema import BudgetConfig, Preset, TTTConfig
-from hrm_submit.solve.messages import Assignment, Failed, Joint, Progress, WorkerSpec
+from hrm_submit.solve.messages import Assignment, Failed, Joint, WorkerSpec
+from hrm_submit.solver.messages import Progress
 from tests.solve.fake_pool import Script, Timeline, alive, answer, candidate, gone
 from tests.solve.lab import recolour
 from tests.solve.stage import BUDGET, HARD_END, PRESET, SHARES_END

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from hrm_submit.config.schema import BudgetConfig
-from hrm_submit.solve.messages import Assignment, Failed, Progress, Restarted, WorkerSpec
+from hrm_submit.solve.messages import Assignment, Failed, WorkerSpec
 from hrm_submit.solve.worker_pool import PooledWorker
+from hrm_submit.solver.messages import Progress, Restarted
 from tests.solve.fake_pool import FakeCrew, Script, Timeline, alive, answer, gone
 from tests.solve.stage import BUDGET, PRESET, SHARES_END
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from hrm_submit.core.runfolder import RunWriter
-from hrm_submit.solve.messages import Assignment, Progress, WorkerSpec
+from hrm_submit.solve.messages import Assignment, WorkerSpec
+from hrm_submit.solver.messages import Progress
 from tests.solve.fake_pool import Script, Timeline, answer
 from tests.solve.stage import SHARES_END
 

@@ -25,8 +25,9 @@ from hrm_submit.core.files import write_atomic
 from hrm_submit.predict.vote import Candidate
 from hrm_submit.solve import answers, supervisor
 from hrm_submit.solve.answers import AnswerBook
-from hrm_submit.solve.messages import Alive, Answer, Assignment, Failed, Progress, Ready, Restarted, WorkerSpec
+from hrm_submit.solve.messages import Assignment, Failed, Ready, WorkerSpec
 from hrm_submit.solve.worker_pool import PooledWorker
+from hrm_submit.solver.messages import Alive, Answer, Progress, Restarted
 from tests.solve.fake_pool import FIXED_SECONDS, FakeCrew, Script, Time, Timeline, gone
 from tests.solve.lab import recolour
 from tests.solve.stage import PRESET, Played, play

@@ -13,15 +13,14 @@ import pytest
 import torch
 
 from hrm_submit.config.schema import Preset
-from hrm_submit.core.clock import Clock
 from hrm_submit.core.device import out_of_memory
 from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
 from hrm_submit.solve import worker as worker_module
-from hrm_submit.solve.messages import Alive, Answer, Assignment, Failed, Progress, Ready, Restarted, WorkerSpec
-from hrm_submit.solve.session import DivergedError
-from hrm_submit.solve.worker import one_line, worker_main
-from tests.solve.fake_pool import answer
+from hrm_submit.solve.messages import Assignment, Failed, Ready, WorkerSpec
+from hrm_submit.solve.worker import worker_main
+from hrm_submit.solver.messages import Alive, Answer, Progress
 from tests.solve.lab import converse, recolour, tiny_preset
+from tests.solver.faulty import Faulty, stand_in
 
 
 @pytest.fixture
@@ -48,11 +47,6 @@ def test_ready_then_each_task_to_its_final_answer(preset: Preset) -> None:
     assert any(isinstance(m, Progress) for m in said) and not any(isinstance(m, Alive) for m in said)
 
 
-def test_every_task_starts_from_the_same_weights(preset: Preset) -> None:
-    alone, later = converse(preset, work("a")), converse(preset, work("b", seed=1), work("a"))
-    assert finals(alone)["a"] == finals(later)["a"]
-
-
 def test_a_checkpoint_is_where_tasks_start_from(preset: Preset, tmp_path: Path) -> None:
     model, embedding = build(preset.model, seed=99)
     save_checkpoint(tmp_path / "w.safetensors", snapshot(model, embedding, CheckpointMeta()))
@@ -68,52 +62,10 @@ def test_without_a_supervisor_it_ends(preset: Preset) -> None:
     worker_main(theirs, WorkerSpec(0, "cpu", preset, None, 0))
 
 
-class Faulty:
-    """Stands in for a session. `faults` says which task raises what, `most` the batch that fits, `fastest` the rate that does not
-    diverge; `batches`, `rates` and `restarts` keep what it was asked for."""
-
-    faults: dict[str, BaseException]
-    most: int
-    fastest: float
-    batches: list[tuple[str, int, float | None]]
-    rates: list[tuple[float, float, float]]
-    restarts: list[int]
-
-    def __init__(
-        self, model: Any, embedding: Any, task: Any, preset: Preset, seed: int, clock: Clock, segments: int | None, restart: int
-    ) -> None:
-        self.assignment = Assignment(task, None, segments)
-        self.preset = preset
-        if task.id != "warm-up":
-            self.batches.append((task.id, preset.ttt.batch_size, clock.budget))
-            self.rates.append((preset.ttt.lr, preset.ttt.muon_lr, preset.ttt.embedding_lr))
-            self.restarts.append(restart)
-
-    def run(self) -> Iterator[Any]:
-        task = self.assignment.task.id
-        if task == "warm-up":
-            return
-        for _ in range(3):
-            yield Alive(task)
-        if self.preset.ttt.batch_size > self.most:
-            raise MemoryError
-        if self.preset.ttt.lr > self.fastest:
-            yield answer(self.assignment, 1, final=False)
-            raise DivergedError("the loss rose from 1 to 9")
-        if task in self.faults:
-            raise self.faults[task]
-        yield answer(self.assignment, 2)
-
-
 @pytest.fixture
 def faulty(monkeypatch: pytest.MonkeyPatch) -> type[Faulty]:
-    class Fresh(Faulty):
-        faults, most, fastest = {}, 10**6, 1.0
-        batches, rates, restarts = [], [], []
-
-    monkeypatch.setattr(worker_module, "TaskSession", Fresh)
     monkeypatch.setattr(worker_module, "SIGN_OF_LIFE_SECONDS", 1e9)  # however busy the machine is
-    return Fresh
+    return stand_in(monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -125,19 +77,9 @@ def test_a_fault_of_one_task_is_told_in_a_line_and_the_worker_goes_on(
     faulty.faults = {"a": fault}
     _, failed, after = converse(preset, work("a"), work("b"))
     assert isinstance(failed, Failed) and failed.task == "a" and type(fault).__name__ in failed.fault
-    assert "\n" not in failed.fault and "test_worker.py:" in failed.fault
+    assert "\n" not in failed.fault and "faulty.py:" in failed.fault
     assert isinstance(after, Answer) and after.task == "b"
     assert "Traceback" not in capfd.readouterr().err
-
-
-def test_memory_that_runs_out_halves_the_batch_until_it_fits(preset: Preset, faulty: type[Faulty]) -> None:
-    faulty.most = 4
-    said = converse(preset, Assignment(recolour("a"), 50.0, None))
-    assert [(m.task, m.reason) for m in said if isinstance(m, Restarted)] == [("a", "out of memory")] * 2
-    assert isinstance(said[-1], Answer)
-    assert [size for _, size, _ in faulty.batches] == [16, 8, 4]
-    budgets = [budget for *_, budget in faulty.batches]
-    assert all(b is not None and b <= 50.0 for b in budgets) and budgets == sorted(budgets, reverse=True), "the time left, not a new share"
 
 
 def test_memory_that_never_suffices_fails_the_task(preset: Preset, faulty: type[Faulty]) -> None:
@@ -147,54 +89,9 @@ def test_memory_that_never_suffices_fails_the_task(preset: Preset, faulty: type[
     assert [size for _, size, _ in faulty.batches] == [16, 8, 4, 2]
 
 
-def test_training_that_diverges_begins_anew_at_a_third_of_the_rates(preset: Preset, faulty: type[Faulty]) -> None:
-    ttt = preset.ttt
-    faulty.fastest = ttt.lr / 2
-    said = converse(preset, Assignment(recolour("a"), 50.0, None), work("b"))
-    whole = (ttt.lr, ttt.muon_lr, ttt.embedding_lr)
-    slower = tuple(rate / 3 for rate in whole)
-    assert faulty.rates == [whole, pytest.approx(slower), whole, pytest.approx(slower)], "the next task begins with the whole rates"
-    first = [m for m in said[1:] if m.task == "a"]
-    assert [type(m) for m in first] == [Answer, Restarted, Answer], "what it had before is sent, then what it has after"
-    assert not first[0].final and first[1].reason == "the loss rose from 1 to 9" and first[2].final
-    budgets = [budget for *_, budget in faulty.batches[:2]]
-    assert all(b is not None and b <= 50.0 for b in budgets) and budgets == sorted(budgets, reverse=True), "the time left, not a new share"
-
-
-def test_training_that_always_diverges_ends_after_two_new_beginnings_with_what_it_had(preset: Preset, faulty: type[Faulty]) -> None:
-    faulty.fastest = 0.0
-    said = converse(preset, work("a"), work("b"))
-    assert [rate for rate, *_ in faulty.rates[:3]] == pytest.approx([preset.ttt.lr / 3**k for k in range(3)])
-    first = [m for m in said[1:] if m.task == "a"]
-    assert [type(m) for m in first] == [Answer, Restarted, Answer, Restarted, Answer, Answer]
-    assert first[-1].final and not any(first[-1].outputs), "whoever keeps the answers on the way has them"
-    assert said[-1].task == "b", "and the worker goes on"
-
-
-def test_where_no_time_is_left_nothing_begins_anew(preset: Preset, faulty: type[Faulty]) -> None:
-    faulty.fastest = 0.0
-    _, on_the_way, final = converse(preset, Assignment(recolour("a"), 1e-9, None))
-    assert isinstance(final, Answer) and final.final and not on_the_way.final and len(faulty.rates) == 1
-
-
-def test_both_faults_of_one_task_add_up(preset: Preset, faulty: type[Faulty]) -> None:
-    faulty.most, faulty.fastest = 8, preset.ttt.lr / 2
-    converse(preset, work("a"))
-    assert [size for _, size, _ in faulty.batches] == [16, 8, 8]
-    assert [rate for rate, *_ in faulty.rates] == pytest.approx([preset.ttt.lr, preset.ttt.lr, preset.ttt.lr / 3])
-
-
 def test_a_training_anew_is_told_which_one_it_is(preset: Preset, faulty: type[Faulty]) -> None:
     converse(preset, work("a"), replace(work("a"), restart=2))
     assert faulty.restarts == [0, 2]
-
-
-def test_a_real_training_that_diverges_is_mended_by_lower_rates(tmp_path: Path) -> None:
-    """At a rate of 3e38 the weights overflow at once, at 1e38 too; one thrice lower again is still no use."""
-    wild = tiny_preset(tmp_path, '[ttt]\noptimizer = "adamw"\nlr = 3e38\nwarmup_steps = 0\n')
-    said = converse(wild, work("a", segments=8))
-    assert [m.reason for m in said if isinstance(m, Restarted)] == ["the loss is not finite"] * 2
-    assert said[-1].final and said[-1].reason == "the loss is not finite"
 
 
 def test_a_broken_cuda_context_ends_the_process_after_its_last_words(
@@ -256,11 +153,6 @@ def test_a_device_that_cannot_compute_is_found_out_before_it_is_given_a_task(
         worker_main(theirs, WorkerSpec(0, "cpu", preset, None, 0))
     assert not ours.poll(), "not even Ready"
     assert "no kernel image" in caplog.text
-
-
-def test_errors_on_one_line() -> None:
-    assert one_line(ValueError("a\nb")) == "ValueError: a"
-    assert one_line(KeyError()) == "KeyError"
 
 
 def test_what_counts_as_memory_that_ran_out() -> None:

@@ -15,7 +15,7 @@ from hrm_submit.model.act import act_step, initial_act_carry
 from hrm_submit.model.losses import segment_loss
 from hrm_submit.model.weights import build
 from hrm_submit.train.batches import task_batches
-from hrm_submit.train.loop import CanvasBatch, SegmentReport, Trainer, train
+from hrm_submit.train.loop import CanvasBatch, SegmentReport, Trainer
 from hrm_submit.train.optimizers import Optimizers
 from hrm_submit.train.ranks import Ranks
 
@@ -78,7 +78,7 @@ def test_as_written_out_by_hand(segments: int, single: float, most: int) -> None
     model, embedding = build(CFG, n_rows=3, seed=7)
     reports: list[SegmentReport] = []
     generator = torch.Generator().manual_seed(9)
-    for report in train(model, embedding, islice(stream(config), 10), config, progress=lambda: len(reports) / 10, generator=generator):
+    for report in Trainer(model, embedding, config, generator).run(islice(stream(config), 10), lambda: len(reports) / 10):
         reports.append(report)
     assert [r.segment for r in reports] == list(range(1, 11))
     assert [r.loss.item() for r in reports] == pytest.approx(losses, rel=1e-6)
@@ -101,7 +101,7 @@ def test_each_canvas_size_carries_its_own_states() -> None:
 
 def test_the_loop_ends_with_its_batches_and_leaves_gradients_clear() -> None:
     model, embedding = build(CFG, n_rows=3, seed=7)
-    assert len(list(train(model, embedding, islice(stream(), 3), CONFIG, progress=lambda: 0.0, generator=torch.Generator()))) == 3
+    assert len(list(Trainer(model, embedding, CONFIG, torch.Generator()).run(islice(stream(), 3), lambda: 0.0))) == 3
     assert model.training and all(p.grad is None for p in model.parameters())
 
 
@@ -109,8 +109,7 @@ def test_it_learns_pairs_by_heart() -> None:
     cfg = replace(CFG, halt_max_steps=1, gradient="all", continue_target=False, hidden_size=32, puzzle_emb_ndim=32)
     config = replace(CONFIG, optimizer="adamw", lr=1e-2, segments=1, batch_size=9, decay_fraction=0.0)
     model, embedding = build(cfg, n_rows=3, seed=0)
-    batches = stream(config)
-    reports = list(islice(train(model, embedding, batches, config, progress=lambda: 0.0, generator=torch.Generator()), 150))
+    reports = list(islice(Trainer(model, embedding, config, torch.Generator()).run(stream(config), lambda: 0.0), 150))
     first, last = reports[0], reports[-1]
     assert last.loss.item() < 0.1 * first.loss.item()
     assert last.metrics.exact_accuracy.item() == last.metrics.count.item() == 9

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hrm_submit.arc.challenges import load_challenges
-from hrm_submit.arc.task import Solutions, Task
+from hrm_submit.arc.task import Solutions, Task, make_grid
 from hrm_submit.config.layers import load_preset
 from hrm_submit.config.schema import Preset
 from hrm_submit.corpora.solutions import load_solutions
-from hrm_submit.predict.vote import Prediction
-from hrm_submit.train import validate as module
+from hrm_submit.predict import answer as answer_module
+from hrm_submit.predict.scores import ViewScores
 from hrm_submit.train.ranks import Ranks
 from hrm_submit.train.validate import validate
+from tests.predict.lab import showing
 from tests.solve.lab import recoloured
 from tests.train.lab import preset, write_data
 
@@ -33,15 +35,16 @@ def oracle(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A model that knows the rule of the odd tasks (colours 2 or 4 first), and none of the others; the batch sizes it was asked with."""
     sizes: list[int] = []
 
-    def predict(model: Any, embedding: Any, requests: Any, side: int, config: Any) -> list[Prediction | None]:
+    def scored(model: Any, embedding: Any, requests: Any, side: int, config: Any, *, every_step: bool) -> ViewScores:
         sizes.append(config.batch_size)
         answers = []
         for asked in requests:
             first = min({int(c) for c in asked.grid.ravel()} - {7, 8}, default=0)
-            answers.append(Prediction(recoloured(asked.grid, (first, 7, 8)), -0.1) if first in (2, 4) else None)
-        return answers
+            answers.append(recoloured(asked.grid, (first, 7, 8)) if first in (2, 4) else None)
+        return showing(answers, [asked.view for asked in requests], side)
 
-    monkeypatch.setattr(module, "predict_views", predict)
+    monkeypatch.setattr(answer_module, "score_views", scored)
+    monkeypatch.setattr(answer_module, "answer_step", lambda model, vote: 1)
     return sizes
 
 
@@ -76,15 +79,36 @@ def test_stopped_it_scores_what_is_done(known: Known, oracle: list[int]) -> None
 
 
 def test_out_of_memory_halves_the_batch(known: Known, oracle: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    predict = module.predict_views
+    scored = answer_module.score_views
 
-    def limited(model: Any, embedding: Any, requests: Any, side: int, config: Any) -> Any:
+    def limited(model: Any, embedding: Any, requests: Any, side: int, config: Any, **options: Any) -> Any:
         if config.batch_size > 2:
             raise MemoryError
-        return predict(model, embedding, requests, side, config)
+        return scored(model, embedding, requests, side, config, **options)
 
-    monkeypatch.setattr(module, "predict_views", limited)
+    monkeypatch.setattr(answer_module, "score_views", limited)
     assert run(known)["pass@2"] == 0.5 and set(oracle) == {2}
-    monkeypatch.setattr(module, "predict_views", lambda *args: (_ for _ in ()).throw(MemoryError("none at all")))
+    monkeypatch.setattr(answer_module, "score_views", lambda *args, **options: (_ for _ in ()).throw(MemoryError("none at all")))
     with pytest.raises(MemoryError, match="none at all"):
         run(known)
+
+
+def test_votes_are_ranked_by_the_rule_of_the_preset(known: Known, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every view errs in its own way, in one cell: no grid that was given is right, and the composite of all is."""
+    tasks, solutions, asked = known
+    (task_id, task), *_ = tasks.items()
+    answer, cells = solutions[task_id][0], solutions[task_id][0].size
+
+    def scored(model: Any, embedding: Any, requests: Any, side: int, config: Any, *, every_step: bool) -> ViewScores:
+        shown = []
+        for k in range(len(requests)):
+            flat = answer.ravel().copy()
+            flat[k % cells] = (flat[k % cells] + 1 + k // cells) % 10
+            shown.append(make_grid(flat.reshape(answer.shape)))
+        return showing(shown, [r.view for r in requests], side)
+
+    monkeypatch.setattr(answer_module, "score_views", scored)
+    for rule, expected in (("counts", 0.0), ("composite", 1.0)):
+        vote, train = replace(asked.vote, rule=rule, views=2 * cells), replace(asked.train, colours="permute")
+        result = run(({task_id: task}, solutions, replace(asked, vote=vote, train=train)))
+        assert result["pass@1"] == expected, rule

@@ -10,8 +10,8 @@ from hrm_submit.arc.task import Task
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
 from hrm_submit.model.weights import build
-from hrm_submit.solve.messages import Answer, Progress
-from hrm_submit.solve.session import TaskSession, n_rows
+from hrm_submit.solver.messages import Answer, Progress
+from hrm_submit.solver.session import TaskSession, n_rows
 
 
 def told(messages: Iterator[Any]) -> list[Progress | Answer]:

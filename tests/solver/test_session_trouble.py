@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
 from hrm_submit.model.losses import Metrics
 from hrm_submit.model.weights import build
+from hrm_submit.predict import answer as answer_module
 from hrm_submit.predict.scores import ViewScores
-from hrm_submit.solve import session as session_module
-from hrm_submit.solve.messages import Progress
-from hrm_submit.solve.session import DivergedError, TaskSession, n_rows, task_seed, with_rate
-from hrm_submit.train.loop import CanvasBatch, SegmentReport
+from hrm_submit.solver import session as session_module
+from hrm_submit.solver.messages import Progress
+from hrm_submit.solver.session import DivergedError, TaskSession, n_rows, task_seed
+from hrm_submit.train.loop import CanvasBatch, SegmentReport, Trainer
 from tests.predict.lab import showing
 from tests.solve.lab import recolour, tiny_preset
 
@@ -39,15 +40,16 @@ def scripted(monkeypatch: pytest.MonkeyPatch, tokens: Sequence[float], halt: Seq
     """Training of two segments for each of `tokens`, the tokens' mean loss; `halt` is what the halt value's adds to it."""
     halts = [0.0] * len(tokens) if halt is None else halt
 
-    def train(*args: Any, **options: Any) -> Iterator[SegmentReport]:
-        size = 4
-        for number in range(2 * len(tokens)):
-            token, extra = torch.tensor(tokens[number // 2]), torch.tensor(halts[number // 2])
-            none = torch.tensor(0.0)
-            metrics = Metrics(torch.tensor(size), none, none, none, none, token * size, extra * size, None)
-            yield SegmentReport(number + 1, size, token + extra, metrics)
+    class Scripted(Trainer):
+        def run(self, batches: Iterator[CanvasBatch], progress: Callable[[], float]) -> Iterator[SegmentReport]:
+            size = 4
+            for number in range(2 * len(tokens)):
+                token, extra = torch.tensor(tokens[number // 2]), torch.tensor(halts[number // 2])
+                none = torch.tensor(0.0)
+                metrics = Metrics(torch.tensor(size), none, none, none, none, token * size, extra * size, None)
+                yield SegmentReport(number + 1, size, token + extra, metrics)
 
-    monkeypatch.setattr(session_module, "train", train)
+    monkeypatch.setattr(session_module, "Trainer", Scripted)
 
 
 def reports(run: TaskSession) -> tuple[list[int], str]:
@@ -103,36 +105,27 @@ def test_weights_that_overflow_have_diverged(preset: Preset) -> None:
     assert fault == "the loss is not finite" and told[-1] < 60
 
 
-def test_lower_rates_change_nothing_else(preset: Preset) -> None:
-    slower = with_rate(preset, 1 / 3)
-    ttt = preset.ttt
-    assert (slower.ttt.lr, slower.ttt.muon_lr, slower.ttt.embedding_lr) == pytest.approx(
-        (ttt.lr / 3, ttt.muon_lr / 3, ttt.embedding_lr / 3)
-    )
-    assert replace(slower, ttt=ttt) == preset
-
-
 def drawn(monkeypatch: pytest.MonkeyPatch, run: TaskSession) -> tuple[list[Any], list[Any]]:
     """Views asked in the last vote, and inputs of the first three batches."""
     seen: list[CanvasBatch] = []
     views: list[list[Any]] = []
-    real_train = session_module.train
 
-    def train(model: Any, embedding: Any, batches: Iterator[CanvasBatch], *args: Any, **options: Any) -> Iterator[SegmentReport]:
-        def kept() -> Iterator[CanvasBatch]:
-            for batch in batches:
-                seen.append(batch)
-                yield batch
+    class Keeping(Trainer):
+        def run(self, batches: Iterator[CanvasBatch], progress: Callable[[], float]) -> Iterator[SegmentReport]:
+            def kept() -> Iterator[CanvasBatch]:
+                for batch in batches:
+                    seen.append(batch)
+                    yield batch
 
-        return real_train(model, embedding, kept(), *args, **options)
+            return super().run(kept(), progress)
 
     def predict(model: Any, embedding: Any, requests: Any, side: int, *args: Any, **options: Any) -> ViewScores:
         views.append([r.view for r in requests])
         return showing([None] * len(requests), views[-1], side)
 
     with monkeypatch.context() as patch:
-        patch.setattr(session_module, "train", train)
-        patch.setattr(session_module, "score_views", predict)
+        patch.setattr(session_module, "Trainer", Keeping)
+        patch.setattr(answer_module, "score_views", predict)
         list(run.run())
     return views[-1], [b.batch.inputs.tolist() for b in seen[:3]]
 

@@ -15,16 +15,16 @@ from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
 from hrm_submit.model.weights import build
+from hrm_submit.predict import answer as answer_module
 from hrm_submit.predict.rank import rank
 from hrm_submit.predict.raw import RawVote
 from hrm_submit.predict.scores import ViewScores
 from hrm_submit.predict.vote import Candidate, vote
-from hrm_submit.solve import session as session_module
-from hrm_submit.solve.messages import Alive, Answer, Progress
-from hrm_submit.solve.session import TaskSession, n_rows, spread_views, task_seed, with_batch
+from hrm_submit.solver.messages import Alive, Answer, Progress
+from hrm_submit.solver.session import TaskSession, n_rows, task_seed
 from tests.predict.lab import showing
 from tests.solve.lab import recolour, recoloured, tiny_preset
-from tests.solve.sessions import fixed, told, with_vote
+from tests.solver.sessions import fixed, told, with_vote
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_agreement_over_several_votes_ends_a_task_early_but_a_fit_alone_does_not
             grids = [make_grid([[last[0][k % len(last[0])]]]) for k in range(len(requests))]
             return showing(grids, [r.view for r in requests], side)
 
-        monkeypatch.setattr(session_module, "score_views", predict)
+        monkeypatch.setattr(answer_module, "score_views", predict)
         messages = fixed(demanding, recolour("t", 0), 40)
         final = messages[-1]
         assert isinstance(final, Answer)
@@ -134,13 +134,6 @@ def test_the_random_parts_of_a_task_do_not_touch_each_other() -> None:
     assert task_seed(0, "007bbfb7", "batches") == task_seed(0, "007bbfb7", "batches")
 
 
-def test_views_are_spread_over_the_transforms() -> None:
-    views = [Augmentation(d) for d in (0, 0, 0, 3, 3, 5)]
-    assert spread_views(views, 4) == [0, 3, 5, 1]
-    assert spread_views(views, 100) == [0, 3, 5, 1, 4, 2]
-    assert spread_views(views, 1) == [0], "the plain view is always among them"
-
-
 def test_the_plain_view_is_always_asked(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
     asked: list[list[Augmentation]] = []
 
@@ -148,17 +141,10 @@ def test_the_plain_view_is_always_asked(monkeypatch: pytest.MonkeyPatch, preset:
         asked.append([r.view for r in requests])
         return showing([None] * len(requests), asked[-1], side)
 
-    monkeypatch.setattr(session_module, "score_views", predict)
+    monkeypatch.setattr(answer_module, "score_views", predict)
     fixed(preset, recolour("t", 0), 10)
     assert asked and all(views[0] == Augmentation() for views in asked)
     assert [len(views) for views in asked][-1] == 8
-
-
-def test_a_smaller_batch_for_a_smaller_memory(preset: Preset) -> None:
-    cut = with_batch(preset, 4)
-    assert (cut.ttt.batch_size, cut.vote.batch_size) == (4, 4)
-    assert replace(cut, ttt=preset.ttt, vote=preset.vote) == preset
-    assert with_batch(preset, 64).ttt.batch_size == 1
 
 
 def test_a_long_vote_gives_a_sign_of_life_before_each_batch(preset: Preset) -> None:
@@ -210,11 +196,11 @@ def test_every_vote_is_ranked_by_the_rule_of_the_preset(preset: Preset) -> None:
     assert len(answers) > 1 and answers[-1].final
     for answer in answers:
         for candidates in answer.outputs:
-            beliefs = [c.belief for c in candidates]
-            assert None not in beliefs and beliefs == sorted(beliefs, reverse=True)  # type: ignore[type-var]
-            assert sum(b or 0.0 for b in beliefs) == pytest.approx(1.1 * sum(c.votes for c in candidates))
+            weights = [c.weight for c in candidates]
+            assert weights == sorted(weights, reverse=True)
+            assert sum(weights) == pytest.approx(1.1 * sum(c.votes for c in candidates))
     for k, candidates in enumerate(answers[-1].outputs):
-        assert [(c.key, c.belief) for c in rank(raw.of_output(k), "composite")] == [(c.key, c.belief) for c in candidates]
+        assert [(c.key, c.weight) for c in rank(raw.of_output(k), "composite")] == [(c.key, c.weight) for c in candidates]
     counted = fixed(with_vote(preset, rule="counts"), task, 8)[-1]
     assert isinstance(counted, Answer)
     shown = [{c.key: c.votes for c in o if c.votes} for o in answers[-1].outputs]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count, pairwise
 from pathlib import Path
@@ -15,14 +15,16 @@ from hrm_submit.arc.task import Task
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
 from hrm_submit.model.weights import build
+from hrm_submit.predict import answer as answer_module
 from hrm_submit.predict.scores import ViewScores
-from hrm_submit.solve import session as session_module
-from hrm_submit.solve.messages import Answer, Progress
-from hrm_submit.solve.session import TaskSession, n_rows
+from hrm_submit.solver import session as session_module
+from hrm_submit.solver.messages import Answer, Progress
+from hrm_submit.solver.session import TaskSession, n_rows
+from hrm_submit.train.loop import CanvasBatch, SegmentReport, Trainer
 from tests.predict.lab import showing
 from tests.solve.fake_pool import Time
 from tests.solve.lab import recolour, tiny_preset
-from tests.solve.sessions import fixed, told, with_vote
+from tests.solver.sessions import fixed, told, with_vote
 
 
 @pytest.fixture
@@ -35,13 +37,13 @@ class SlowModel:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, time: Time, segment: float, view: float) -> None:
         self.votes: list[tuple[float, int, float]] = []
-        real_train = session_module.train
 
-        def train(*args: Any, **options: Any) -> Iterator[Any]:
-            first = next(iter(real_train(*args, **options)))
-            for number in count(1):
-                time.now += segment
-                yield replace(first, segment=number)
+        class SlowTrainer(Trainer):
+            def run(self, batches: Iterator[CanvasBatch], progress: Callable[[], float]) -> Iterator[SegmentReport]:
+                first = next(super().run(batches, progress))
+                for number in count(1):
+                    time.now += segment
+                    yield replace(first, segment=number)
 
         def predict(model: Any, embedding: Any, requests: Any, side: int, *args: Any, **options: Any) -> ViewScores:
             start = time.now
@@ -49,8 +51,8 @@ class SlowModel:
             self.votes.append((start, len(requests), time.now))
             return showing([None] * len(requests), [r.view for r in requests], side)
 
-        monkeypatch.setattr(session_module, "train", train)
-        monkeypatch.setattr(session_module, "score_views", predict)
+        monkeypatch.setattr(session_module, "Trainer", SlowTrainer)
+        monkeypatch.setattr(answer_module, "score_views", predict)
 
 
 def timed(preset: Preset, task: Task, share: float, time: Time) -> list[Progress | Answer]:
@@ -106,7 +108,7 @@ def test_time_is_kept_for_the_steps_of_a_vote_that_is_told(monkeypatch: pytest.M
     """Votes on the way run one step, the last one four times as many."""
     time = Time()
     slow = SlowModel(monkeypatch, time, 0.5, 0.25)
-    stretched = session_module.score_views
+    stretched = answer_module.score_views
 
     def scored(*args: Any, every_step: bool) -> Any:
         time.now += 3 * 0.25 * len(args[2]) if every_step else 0.0
@@ -116,7 +118,7 @@ def test_time_is_kept_for_the_steps_of_a_vote_that_is_told(monkeypatch: pytest.M
             q_halt=np.zeros((len(args[2]), 4)),
         )
 
-    monkeypatch.setattr(session_module, "score_views", scored)
+    monkeypatch.setattr(answer_module, "score_views", scored)
     timed(with_vote(preset, save_raw=True, act_steps=4), recolour("t", 0), 60.0, time)
     assert slow.votes[-1][1] == 8, "no view was left out"
     assert 50.0 < time.now <= 60.0 + 0.5

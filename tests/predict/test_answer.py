@@ -1,0 +1,91 @@
+"""A model asked for a task's answer: which views are asked, in what batches, and how their votes are ranked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hrm_submit.arc.augment import IDENTITY, Augmentation, sample_augmentations
+from hrm_submit.arc.task import Grid, Pair, Task, make_grid, same_grid
+from hrm_submit.config.schema import ModelConfig, VoteConfig
+from hrm_submit.model.weights import build
+from hrm_submit.predict import answer as module
+from hrm_submit.predict.answer import answer, answer_in_batches, spread_views
+from hrm_submit.predict.rank import rank
+from hrm_submit.predict.vote import vote
+from tests.predict.lab import showing
+
+CFG = ModelConfig(
+    hidden_size=16, num_heads=2, H_layers=1, L_layers=1, H_cycles=1, L_cycles=1, puzzle_emb_ndim=16, halt_max_steps=2, embedding="shared"
+)
+RNG = np.random.default_rng(4)
+GRIDS = [make_grid(RNG.integers(0, 5, (3, 3))) for _ in range(6)]
+TASK = Task("t", (Pair(GRIDS[0], GRIDS[1]), Pair(GRIDS[2], GRIDS[3])), (GRIDS[4], GRIDS[5]))
+VIEWS = sample_augmentations(TASK, 12, np.random.default_rng(0), colours="permute", dihedral=True)
+ROWS = [0] * len(VIEWS)
+
+
+def facts(outputs: Any) -> list[list[tuple[Any, int, float, float]]]:
+    return [[(c.key, c.votes, c.score, c.weight) for c in candidates] for candidates in outputs]
+
+
+def model(seed: int = 3) -> Any:
+    return build(CFG, n_rows=1, seed=seed)
+
+
+def test_views_are_spread_over_the_transforms() -> None:
+    views = [Augmentation(d) for d in (0, 0, 0, 3, 3, 5)]
+    assert spread_views(views, 4) == [0, 3, 5, 1]
+    assert spread_views(views, 100) == [0, 3, 5, 1, 4, 2]
+    assert spread_views(views, 1) == [0], "the plain view is always among them"
+
+
+def test_none_before_each_batch_and_the_same_vote_whatever_their_size() -> None:
+    found = {}
+    for size, batches in ((5, 4), (16, 1)):
+        config = VoteConfig(views=8, act_steps=1, batch_size=size)
+        *before, last = answer_in_batches(*model(), TASK, VIEWS, ROWS, config)
+        assert before == [None] * batches and last is not None
+        found[size] = [[(c.key, c.votes) for c in output] for output in last.outputs]
+        assert last.views == 8 and len(last.scores) == 16
+        assert [[(c.key, c.votes) for c in output] for output in answer(*model(), TASK, VIEWS, ROWS, config).outputs] == found[size]
+    assert found[5] == found[16]
+
+
+@pytest.mark.parametrize("rule", ["counts", "composite"])
+def test_each_output_is_ranked_by_the_rule_from_its_own_views(monkeypatch: pytest.MonkeyPatch, rule: Any) -> None:
+    """Of eighteen views each errs in its own way, in one of nine cells: the composite of all is what none of them says."""
+    right = np.ones((3, 3), dtype=np.uint8)
+    wrong = [make_grid(np.where(np.arange(9).reshape(3, 3) == k % 9, 2 + k // 9, right)) for k in range(18)]
+
+    def said(model: Any, embedding: Any, requests: Sequence[Any], side: int, config: VoteConfig, *, every_step: bool = False) -> Any:
+        shown: list[Grid | None] = [wrong[k % 18] if np.array_equal(r.grid, TASK.test[0]) else GRIDS[0] for k, r in enumerate(requests)]
+        return showing(shown, [r.view for r in requests], side)
+
+    monkeypatch.setattr(module, "score_views", said)
+    made = answer(None, None, TASK, [IDENTITY] * 18, [0] * 18, VoteConfig(views=18, act_steps=1, batch_size=36, rule=rule))  # type: ignore[arg-type]
+    assert same_grid(made.outputs[0][0].grid, right) == (rule == "composite")
+    raw = made.raw("t", 0, 1)
+    for k, candidates in enumerate(made.outputs):
+        assert facts([candidates]) == facts([rank(raw.of_output(k), rule)])
+    assert made.outputs[1][0].grid.tolist() == GRIDS[0].tolist() and made.outputs[1][0].votes == 18
+
+
+def test_further_steps_are_kept_and_change_no_answer() -> None:
+    config = VoteConfig(views=6, act_steps=4, batch_size=32, rule="counts")
+    plain = answer(*model(), TASK, VIEWS, ROWS, config)
+    kept = answer(*model(), TASK, VIEWS, ROWS, config, every_step=True)
+    assert facts(kept.outputs) == facts(plain.outputs), "the model was trained for two steps, and answers after these"
+    assert kept.scores.log_probs.shape[1] == 4 and plain.scores.log_probs.shape[1] == 1
+    recount = vote(p for p in kept.raw("t", 0, 2).of_output(1).until(2).predictions() if p)
+    assert [(c.key, c.votes) for c in recount] == [(c.key, c.votes) for c in plain.outputs[1]]
+
+
+def test_the_canvas_is_the_tasks_own_unless_another_is_asked_for() -> None:
+    config = VoteConfig(views=2, act_steps=1)
+    assert answer(*model(), TASK, VIEWS, ROWS, config).scores.side == 3
+    assert answer(*model(), TASK, VIEWS, ROWS, replace(config, views=1), side=7).scores.side == 7

@@ -1,0 +1,147 @@
+"""One task after the other on one model: each from the same weights, begun anew where training fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hrm_submit.config.runtime import runtime_for
+from hrm_submit.config.schema import Preset
+from hrm_submit.model.weights import Checkpoint, CheckpointMeta, build, load_checkpoint, save_checkpoint, snapshot
+from hrm_submit.solver.messages import Answer, Message, Progress, Restarted
+from hrm_submit.solver.solver import TaskSolver, with_batch, with_rate
+from tests.solve.fake_pool import Time
+from tests.solve.lab import recolour, tiny_preset
+from tests.solver.faulty import Faulty, stand_in
+
+
+@pytest.fixture
+def preset(tmp_path: Path) -> Preset:
+    return tiny_preset(tmp_path)
+
+
+@pytest.fixture
+def faulty(monkeypatch: pytest.MonkeyPatch) -> type[Faulty]:
+    return stand_in(monkeypatch)
+
+
+def solver(preset: Preset, source: Checkpoint | None = None, **options: Any) -> TaskSolver:
+    return TaskSolver(preset, runtime_for("cpu", preset.device), source, **options)
+
+
+def final(messages: Iterator[Message]) -> list[list[tuple[Any, int, float]]]:
+    *_, last = messages
+    assert isinstance(last, Answer) and last.final
+    return [[(c.grid.tolist(), c.votes, c.score) for c in output] for output in last.outputs]
+
+
+def test_every_task_starts_from_the_same_weights(preset: Preset) -> None:
+    one, other = solver(preset), solver(preset)
+    first = final(one.solve(recolour("a"), segments=6))
+    other.warm_up()
+    assert final(other.solve(recolour("b", 1), segments=6)) != first
+    assert final(other.solve(recolour("a"), segments=6)) == first == final(one.solve(recolour("a"), segments=6))
+
+
+def test_a_task_with_a_row_of_its_own_starts_from_that(preset: Preset, tmp_path: Path) -> None:
+    model, embedding = build(preset.model, n_rows=2, seed=5)
+    with torch.no_grad():
+        embedding.rows[0] = 0.0
+        embedding.rows[1] = 30.0
+    save_checkpoint(tmp_path / "w.safetensors", snapshot(model, embedding, CheckpointMeta(row_ids=("known", "also")), keep_rows=True))
+    source, frozen = load_checkpoint(tmp_path / "w.safetensors", rows=True), replace(preset.ttt, lr=0.0, muon_lr=0.0, embedding_lr=0.0)
+    untrained = solver(replace(preset, ttt=frozen), source)
+    answers = {name: final(untrained.solve(replace(recolour("x", 1), id=name), segments=1))[0] for name in ("known", "also", "other")}
+    assert answers["known"] != answers["also"] != answers["other"] != answers["known"], "of the two rows and of their mean"
+    elsewhere = solver(replace(preset, ttt=frozen))
+    elsewhere.start_from(source)
+    assert final(elsewhere.solve(replace(recolour("x", 1), id="also"), segments=1))[0] == answers["also"]
+
+
+def test_memory_that_runs_out_halves_the_batch_until_it_fits(preset: Preset, faulty: type[Faulty]) -> None:
+    faulty.most = 4
+    said = list(solver(preset).solve(recolour("a"), seconds=50.0))
+    assert [(m.task, m.reason) for m in said if isinstance(m, Restarted)] == [("a", "out of memory")] * 2
+    assert isinstance(said[-1], Answer)
+    assert [size for _, size, _ in faulty.batches] == [16, 8, 4]
+    budgets = [budget for *_, budget in faulty.batches]
+    assert all(b is not None and b <= 50.0 for b in budgets) and budgets == sorted(budgets, reverse=True), "the time left, not a new share"
+
+
+def test_memory_that_never_suffices_is_an_error_of_the_task(preset: Preset, faulty: type[Faulty]) -> None:
+    faulty.most = 0
+    with pytest.raises(MemoryError):
+        list(solver(preset).solve(recolour("a"), segments=6))
+    assert [size for _, size, _ in faulty.batches] == [16, 8, 4, 2]
+
+
+def test_training_that_diverges_begins_anew_at_a_third_of_the_rates(preset: Preset, faulty: type[Faulty]) -> None:
+    ttt = preset.ttt
+    faulty.fastest = ttt.lr / 2
+    one = solver(preset)
+    first = list(one.solve(recolour("a"), seconds=50.0))
+    list(one.solve(recolour("b"), segments=6))
+    whole = (ttt.lr, ttt.muon_lr, ttt.embedding_lr)
+    slower = tuple(rate / 3 for rate in whole)
+    assert faulty.rates == [whole, pytest.approx(slower), whole, pytest.approx(slower)], "the next task begins with the whole rates"
+    told = [m for m in first if isinstance(m, Answer | Restarted)]
+    assert [type(m) for m in told] == [Answer, Restarted, Answer], "what it had before is told, then what it has after"
+    assert isinstance(told[1], Restarted) and told[1].reason == "the loss rose from 1 to 9"
+
+
+def test_training_that_always_diverges_ends_after_two_new_beginnings(preset: Preset, faulty: type[Faulty]) -> None:
+    faulty.fastest = 0.0
+    told = [m for m in solver(preset).solve(recolour("a"), segments=6) if isinstance(m, Answer | Restarted)]
+    assert [rate for rate, *_ in faulty.rates] == pytest.approx([preset.ttt.lr / 3**k for k in range(3)])
+    assert [type(m) for m in told] == [Answer, Restarted, Answer, Restarted, Answer, Answer]
+    last = told[-1]
+    assert isinstance(last, Answer) and last.final and not any(last.outputs), "whoever keeps the answers on the way has them"
+
+
+def test_where_no_time_is_left_nothing_begins_anew(preset: Preset, faulty: type[Faulty]) -> None:
+    faulty.fastest = 0.0
+    time = Time()
+    messages = solver(preset, now=time).solve(recolour("a"), seconds=5.0)
+    told = []
+    for message in messages:
+        told.append(message)
+        time.now += 2.0  # three signs of life and an answer take more than the share
+    assert isinstance(told[-1], Answer) and told[-1].final and not any(isinstance(m, Restarted) for m in told)
+    assert len(faulty.rates) == 1
+
+
+def test_both_faults_of_one_task_add_up(preset: Preset, faulty: type[Faulty]) -> None:
+    faulty.most, faulty.fastest = 8, preset.ttt.lr / 2
+    list(solver(preset).solve(recolour("a"), segments=6))
+    assert [size for _, size, _ in faulty.batches] == [16, 8, 8]
+    assert [rate for rate, *_ in faulty.rates] == pytest.approx([preset.ttt.lr, preset.ttt.lr, preset.ttt.lr / 3])
+
+
+def test_a_real_training_that_diverges_begins_anew(tmp_path: Path) -> None:
+    """At a rate of 3e38 the weights overflow at once, at 1e38 too; one thrice lower again is still no use."""
+    wild = tiny_preset(tmp_path, '[ttt]\noptimizer = "adamw"\nlr = 3e38\nwarmup_steps = 0\n')
+    said = list(solver(wild).solve(recolour("a"), segments=8))
+    assert [m.reason for m in said if isinstance(m, Restarted)] == ["the loss is not finite"] * 2
+    assert isinstance(said[-1], Answer) and said[-1].final and said[-1].reason == "the loss is not finite"
+    assert any(isinstance(m, Progress) for m in said)
+
+
+def test_a_smaller_batch_for_a_smaller_memory(preset: Preset) -> None:
+    cut = with_batch(preset, 4)
+    assert (cut.ttt.batch_size, cut.vote.batch_size) == (4, 4)
+    assert replace(cut, ttt=preset.ttt, vote=preset.vote) == preset
+    assert with_batch(preset, 64).ttt.batch_size == 1
+
+
+def test_lower_rates_change_nothing_else(preset: Preset) -> None:
+    slower = with_rate(preset, 1 / 3)
+    ttt = preset.ttt
+    assert (slower.ttt.lr, slower.ttt.muon_lr, slower.ttt.embedding_lr) == pytest.approx(
+        (ttt.lr / 3, ttt.muon_lr / 3, ttt.embedding_lr / 3)
+    )
+    assert replace(slower, ttt=ttt) == preset
