@@ -12,7 +12,7 @@ import torch
 from hrm_submit.core.errors import ConfigError
 from hrm_submit.model.weights import CheckpointMeta, build, load_checkpoint, save_checkpoint, snapshot
 from hrm_submit.solve.joint_plan import JointPlan
-from hrm_submit.solve.messages import Assignment, Joined, Joint, WorkerSpec
+from hrm_submit.solve.messages import Joined, Joint, WorkerSpec
 from hrm_submit.solve.worker import Worker
 from tests.solve.lab import challenges, command, events, recolour, tiny, tiny_preset
 
@@ -91,9 +91,9 @@ def test_a_task_starts_from_its_own_row(tmp_path: Path) -> None:
     save_checkpoint(path, snapshot(model, embedding, CheckpointMeta(row_ids=("t0", "t1", "t2")), keep_rows=True))
     worker = Worker(spec(tmp_path, checkpoint=path))
     for task_id, start in (("t2", 2.0), ("t0", 0.0), ("unknown", 1.0)):
-        next(iter(worker.solve(Assignment(recolour(task_id), None, 1))))
+        next(worker.solver.solve(recolour(task_id), segments=1))
         # One segment of sign SGD has moved every value by at most the rate.
-        assert worker._embedding.rows[0] == pytest.approx(torch.full((32,), start), abs=0.02)
+        assert worker.solver._embedding.rows[0] == pytest.approx(torch.full((32,), start), abs=0.02)
 
 
 def test_fixed_work_gives_the_same_file_with_one_worker_and_with_two(tmp_path: Path) -> None:

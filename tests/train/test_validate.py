@@ -109,6 +109,6 @@ def test_votes_are_ranked_by_the_rule_of_the_preset(known: Known, monkeypatch: p
 
     monkeypatch.setattr(answer_module, "score_views", scored)
     for rule, expected in (("counts", 0.0), ("composite", 1.0)):
-        vote, train = replace(asked.vote, rule=rule, views=2 * cells), replace(asked.train, colours="permute")
+        vote, train = replace(asked.vote, rule=rule, views=2 * cells, batch_size=2 * cells), replace(asked.train, colours="permute")
         result = run(({task_id: task}, solutions, replace(asked, vote=vote, train=train)))
         assert result["pass@1"] == expected, rule

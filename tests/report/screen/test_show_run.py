@@ -111,7 +111,7 @@ def test_the_command_shows_a_task_of_a_named_set(capsys: pytest.CaptureFixture[s
         (["--dataset", "{file}", "--task", "t9"], "has no task t9"),
         (["--dataset", "{file}"], "--dataset needs one task"),
         (["--dataset", "{file}", "--task", "t1,t2"], "not 2 of them"),
-        (["--dataset", "arc-agi-9", "--task", "t1"], "arc-agi-9: no such file"),
+        (["--dataset", "arc-agi-9", "--task", "t1"], "unknown data 'arc-agi-9'; known: arc-agi-1-training"),
         (["--dataset", "{alone}", "--task", "t1", "--solutions"], "no solutions file lies beside it"),
         (["--run-dir", "{none}"], "no such run folder"),
         (["--run-dir", "{run}", "--task", "t9"], "has no task t9"),
