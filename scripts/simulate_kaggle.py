@@ -9,11 +9,10 @@ the notebook is given. Exit 0 when the notebook ended well and its result is val
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from kaggle_kit.competition import DEFAULT, load_competition
@@ -31,9 +30,12 @@ from hrm_submit.arc.submission import file_faults, load_submission
 from hrm_submit.arc.task import Solutions, Task
 from hrm_submit.core.clock import format_duration, parse_duration
 from hrm_submit.core.errors import DataError, UserError
+from hrm_submit.core.events import TaskFinal
+from hrm_submit.core.runfolder import read_run
 from hrm_submit.corpora.named import data_names, load_named
 from hrm_submit.corpora.scoring import score
 from hrm_submit.corpora.solutions import load_solutions, sibling_solutions, write_solutions
+from hrm_submit.report.screen.watch import Tail
 
 DEFAULT_DATASET, DEFAULT_TASKS, DEFAULT_SIDE = "arc-agi-1-evaluation", "12", 12
 
@@ -107,30 +109,23 @@ def shipped_files(checkpoint: str | None) -> list[Path]:
 class Progress:
     """A bar of answered tasks, fed from the run folder that solve writes while it works."""
 
-    events: Path
+    run: Path
     total: int
     limit: float
-    bar: tqdm = field(init=False)
 
     def __post_init__(self) -> None:
+        self._tail, self._answered = Tail(self.run / "events.jsonl"), set[str | None]()
         self.bar = tqdm(total=self.total, unit="task", disable=None, bar_format="{desc} |{bar}| {n}/{total} tasks answered")
 
     def tick(self, seconds: float) -> None:
-        self.bar.n = answered_tasks(self.events)
+        self._answered |= {line.get("task") for line in self._tail.read() if line.get("event") == "task_final"}
+        self.bar.n = len(self._answered)
         self.bar.set_description_str(f"{format_duration(seconds)} of {format_duration(self.limit)}")
 
 
-def answered_tasks(events: Path) -> int:
-    """Tasks to which solve gave a final answer of its own; half a line, as a killed run leaves it, does not count."""
-    answered = set()
-    for line in events.read_text(encoding="utf-8").splitlines() if events.is_file() else ():
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if event.get("event") == "task_final":
-            answered.add(event.get("task"))
-    return len(answered)
+def answered_tasks(run: Path) -> int:
+    """Tasks to which solve gave a final answer of its own."""
+    return len({event.task for event in read_run(run).events if isinstance(event, TaskFinal)}) if run.is_dir() else 0
 
 
 def ending(outcome: Outcome) -> str:
@@ -157,7 +152,7 @@ def result_table(
         rows |= {name: f"{result[name]:.1%}" for name in ("pass@1", "pass@2", "task_pass@2", "mean_task_pass@2", "cell_accuracy")}
         rows["pass@2"] += f"  ({counts['solved_outputs@2']} of {counts['outputs']} test outputs)"
         rows["task_pass@2"] += f"  ({counts['solved_tasks']} of {counts['tasks']} tasks)"
-    rows["tasks answered"] = f"{answered_tasks(tree.working / 'run' / 'events.jsonl')} of {len(tasks)}, the rest by fallback"
+    rows["tasks answered"] = f"{answered_tasks(tree.working / 'run')} of {len(tasks)}, the rest by fallback"
     rows |= cost(outcome, limit)
     return rows, outcome.status == 0 and not faults
 
@@ -203,7 +198,7 @@ def simulate(options: argparse.Namespace) -> int:
     else:
         if solutions:
             write_solutions(folder / "solutions.json", solutions)
-        progress = Progress(tree.working / "run" / "events.jsonl", len(tasks), limit)
+        progress = Progress(tree.working / "run", len(tasks), limit)
         try:
             outcome = run_notebook(notebook, folder, variables, limit, cwd=tree.working, on_tick=progress.tick)
         finally:

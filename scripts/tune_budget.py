@@ -38,6 +38,7 @@ from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import format_duration, parse_duration
 from hrm_submit.core.device import cpu_count
 from hrm_submit.core.errors import ConfigError, DataError, UserError
+from hrm_submit.core.events import TaskFailed, TaskFinal, WorkerExit
 from hrm_submit.core.runfolder import RunRecord, read_run
 from hrm_submit.corpora.named import data_names, load_named
 from hrm_submit.corpora.solutions import load_solutions
@@ -165,19 +166,17 @@ def staff(setting: Setting, tasks: list[Task], profile: str | None) -> list[str]
 
 def summary(played: RunRecord, setting: Setting) -> dict[str, Any]:
     """What a played (or real) run gave its tasks."""
-    finals = [e for e in played.events if e["event"] == "task_final"]
-    segments = pd.Series({e["task"]: 0 for e in finals}, dtype=float)
-    for event in finals:
-        segments[event["task"]] += event["segments"]
-    first = [e for e in finals if not e.get("restart")]
+    finals = [e for e in played.events if isinstance(e, TaskFinal)]
+    segments = pd.Series([e.segments for e in finals], dtype=float).groupby([e.task for e in finals]).sum()
+    first = [e for e in finals if not e.restart]
     curve = setting.recording.curve
     return {
         "tasks": len(first),
         "segments": round(float(segments.mean()), 1) if len(segments) else 0.0,
-        "votes": round(float(pd.Series([e["views"] for e in first]).mean()), 1) if first else 0.0,
-        "settled": sum(bool(e.get("settled")) for e in first),
+        "votes": round(float(pd.Series([e.views for e in first]).mean()), 1) if first else 0.0,
+        "settled": sum(bool(e.settled) for e in first),
         "again": len(finals) - len(first),
-        "ends": format_duration(played.events[-1]["t"]) if played.events else "",
+        "ends": format_duration(played.events[-1].t) if played.events else "",
         "score": round(float(pd.Series([curve(s) for s in segments]).mean()), 4) if curve and len(segments) else None,
     }
 
@@ -225,8 +224,8 @@ def show_replay(setting: Setting, tasks: list[Task], workers: list[str], budget:
         raise ConfigError(f"{args.replay}: is not empty")
     args.replay.mkdir(parents=True, exist_ok=True)
     played = replay(setting.recording, setting.preset, tasks, workers, budget, args.replay, faults=Faults(die, hang, fail), seed=args.seed)
-    exits = sum(e["event"] == "worker_exit" for e in played.events)
-    failed = sum(e["event"] == "task_failed" for e in played.events)
+    exits = sum(isinstance(e, WorkerExit) for e in played.events)
+    failed = sum(isinstance(e, TaskFailed) for e in played.events)
     told = ", ".join(f"{key} {value}" for key, value in summary(played, setting).items() if value is not None)
     print(f"{len(workers)} workers, {format_duration(budget)}: {told}; {exits} workers lost, {failed} attempts lost: {args.replay}")
     return 0

@@ -9,30 +9,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hrm_submit.core.errors import SolveError
+from hrm_submit.core.events import VERSION, Event, Flush, parse_event
 from hrm_submit.core.files import write_atomic
 
-VERSION = 1
-EVENTS = frozenset(
-    [
-        "run_start",
-        "plan",
-        "worker_start",
-        "task_start",
-        "progress",
-        "candidates",
-        "task_final",
-        "task_failed",
-        "retry",
-        "worker_exit",
-        "flush",
-        "run_end",
-    ]
-)
+T = TypeVar("T")
 
 
 class _Lines:
@@ -87,13 +72,11 @@ class RunWriter:
         try:
             write_atomic(self._directory / "run.json", json.dumps({"v": VERSION, **self._described}, indent=1) + "\n")
         except OSError as error:
-            self.event("flush", failed="run.json", reason=str(error))
+            self.event(Flush("run.json", str(error)))
 
-    def event(self, event: str, task: str | None = None, worker: int | None = None, **fields: Any) -> None:
-        """Append one line to `events.jsonl`; `event` is one of `EVENTS`."""
-        if event not in EVENTS:
-            raise ValueError(f"unknown event {event!r}")
-        self._events.append({"v": VERSION, "t": round(self._now(), 3), "event": event, "task": task, "worker": worker, **fields})
+    def event(self, event: Event) -> None:
+        """Append one line to `events.jsonl`, with the time that it is now."""
+        self._events.append(replace(event, t=self._now()).to_json())
 
     def prediction(self, task: str, output: int, final: bool, candidates: list[dict[str, Any]]) -> None:
         """Append the candidates `[{"grid", "votes", "score", "weight"}, ...]`, best first, of output number `output` of `task`."""
@@ -111,7 +94,7 @@ class RunRecord:
     """A run folder as read: damaged lines are left out and named in `damaged` (`file:line: fault`)."""
 
     run: dict[str, Any]
-    events: list[dict[str, Any]]
+    events: list[Event]
     predictions: list[dict[str, Any]]
     damaged: list[str] = field(default_factory=list)
 
@@ -129,10 +112,11 @@ def read_run(directory: Path) -> RunRecord:
         run = content
     except (OSError, ValueError, RecursionError) as error:
         damaged.append(f"run.json: {error}")
-    return RunRecord(run, _read_lines(directory / "events.jsonl", damaged), _read_lines(directory / "predictions.jsonl", damaged), damaged)
+    events = _read_lines(directory / "events.jsonl", parse_event, damaged)
+    return RunRecord(run, events, _read_lines(directory / "predictions.jsonl", dict[str, Any], damaged), damaged)
 
 
-def _read_lines(path: Path, damaged: list[str]) -> list[dict[str, Any]]:
+def _read_lines(path: Path, parse: Callable[[dict[str, Any]], T], damaged: list[str]) -> list[T]:
     if not path.is_file():
         return []
     records = []
@@ -143,8 +127,7 @@ def _read_lines(path: Path, damaged: list[str]) -> list[dict[str, Any]]:
             record = json.loads(line)
             if not isinstance(record, dict) or record.get("v") != VERSION:
                 raise ValueError(f"not a record of version {VERSION}")
+            records.append(parse(record))
         except (ValueError, RecursionError) as error:
             damaged.append(f"{path.name}:{number}: {error}")
-            continue
-        records.append(record)
     return records

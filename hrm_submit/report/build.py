@@ -49,7 +49,7 @@ def write_report(request: ReportRequest) -> ReportSummary:
     if request.compare is not None and request.solutions is None:
         raise ConfigError("--compare needs --solutions, to know which run solved what")
     data = load_run(request.run_dir, request.challenges, request.solutions)
-    timeline = read_timeline(data.events)
+    timeline = read_timeline(data.turns)
     tables = make_tables(data, timeline)
     found = run_scores(data)
     comparison = None

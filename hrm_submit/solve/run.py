@@ -18,6 +18,7 @@ from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.device import list_devices
 from hrm_submit.core.errors import SolveError
+from hrm_submit.core.events import Plan, RunEnd, RunStart
 from hrm_submit.core.runfolder import RunWriter, read_run
 from hrm_submit.predict.raw import RAW
 from hrm_submit.solve.answers import AnswerBook
@@ -100,23 +101,23 @@ def solve(request: SolveRequest, clock: Clock) -> SolveSummary:
     todo = tuple(tasks[i] for i in wanted if i not in finished)
 
     from hrm_submit.solve.placement import worker_specs
-    from hrm_submit.solve.supervisor import Plan, Supervisor
+    from hrm_submit.solve.supervisor import Supervisor, Work
 
     devices = list_devices(request.devices)
     specs, preset = worker_specs(devices, preset, request.checkpoint, request.seed, todo, request.segments is not None)
     if preset.vote.save_raw:
         specs = [replace(spec, raw=request.run_dir / RAW) for spec in specs]
     run.describe({**_describe(request, preset, digest), "devices": [s.device for s in specs]})
-    run.event("run_start", budget=request.budget, tasks=len(tasks), broken=sorted(broken), resumed=len(finished))
-    run.event("plan", todo=[t.id for t in todo], workers=len(specs), devices=[s.device for s in specs])
-    plan = Plan(todo, request.budget, request.segments, tuple(tasks[i] for i in wanted if i in tasks), request.run_dir)
+    run.event(RunStart(request.budget, len(tasks), sorted(broken), len(finished)))
+    run.event(Plan([t.id for t in todo], len(specs), [s.device for s in specs]))
+    work = Work(todo, request.budget, request.segments, tuple(tasks[i] for i in wanted if i in tasks), request.run_dir)
     bars = ProgressBars(len(wanted), done=len(wanted) - len(todo))
     try:
-        Supervisor(plan, specs, preset, book, run, clock, bars).run()
+        Supervisor(work, specs, preset, book, run, clock, bars).run()
     finally:
         bars.close()
         fault = book.save()
-        run.event("run_end", answered=len(book.answered), seconds=round(clock.elapsed(), 3), unsaved=fault)
+        run.event(RunEnd(len(book.answered), round(clock.elapsed(), 3), fault))
     if fault:
         log.error("the last answers could not be written: %s", fault)
     faults = tuple(b.fault for b in broken.values())

@@ -15,6 +15,7 @@ from typing import Any
 
 from hrm_submit.arc.task import Task
 from hrm_submit.config.schema import Preset
+from hrm_submit.core import events
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.runfolder import RunWriter
 from hrm_submit.plan.shares import usable_seconds
@@ -44,7 +45,7 @@ PLANS = 8
 
 
 @dataclass(frozen=True)
-class Plan:
+class Work:
     """What a run has to do: `tasks` in `budget` seconds or in `segments` segments each; before, where the preset asks for joint
     training, all of `together`, whose weights go to the run folder `folder`."""
 
@@ -60,7 +61,7 @@ class Supervisor:
 
     def __init__(
         self,
-        plan: Plan,
+        work: Work,
         specs: list[WorkerSpec],
         preset: Preset,
         book: AnswerBook,
@@ -80,13 +81,13 @@ class Supervisor:
         self._fault: str | None = None
         self._next_number = len(specs)
         self._checked = 0.0
-        self._budget = plan.budget or float("inf")
-        self._end = usable_seconds(plan.budget, preset.budget) if plan.budget is not None else float("inf")
+        self._budget = work.budget or float("inf")
+        self._end = usable_seconds(work.budget, preset.budget) if work.budget is not None else float("inf")
         # Between the end of the last share and the budget's end: half for answers that come late, half for the last write.
-        self._hard_end = (self._end + plan.budget) / 2 if plan.budget is not None else float("inf")
-        self._scheduler = Scheduler(plan.tasks, preset, self._end, plan.segments)
-        self._joint = JointPlan(plan.together, plan.folder, preset.ttt.joint, self._end, plan.segments)
-        self._plan_at = [len(plan.tasks) - k * len(plan.tasks) // PLANS for k in range(PLANS)]
+        self._hard_end = (self._end + work.budget) / 2 if work.budget is not None else float("inf")
+        self._scheduler = Scheduler(work.tasks, preset, self._end, work.segments)
+        self._joint = JointPlan(work.together, work.folder, preset.ttt.joint, self._end, work.segments)
+        self._plan_at = [len(work.tasks) - k * len(work.tasks) // PLANS for k in range(PLANS)]
 
     def run(self) -> None:
         """Until every task has its final answer or time is up. Nothing that a worker does can raise here."""
@@ -107,7 +108,8 @@ class Supervisor:
             held = [m.assignment.task.id for m in self._busy() if m.assignment and not m.assignment.restart]
             self._pool.dismiss()
             for task in [*held, *(t.id for t in scheduler.queue)]:
-                self._run.event("task_failed", task, reason="time is up" if self._clock.elapsed() >= self._end else "no worker left")
+                reason = "time is up" if self._clock.elapsed() >= self._end else "no worker left"
+                self._run.event(events.TaskFailed(reason, task=task))
             self._save()
 
     def _busy(self) -> list[PooledWorker]:
@@ -126,7 +128,7 @@ class Supervisor:
         except OSError as error:
             log.warning("worker %d cannot be started: %s", spec.number, error)
             return
-        self._run.event("worker_start", worker=spec.number, device=spec.device)
+        self._run.event(events.WorkerStart(spec.device, worker=spec.number))
 
     def _standings(self, now: float) -> list[Standing]:
         return [Standing(m.spec.number, m.spec.device, self._free_at(m, now)) for m in self._pool.members.values()]
@@ -144,7 +146,7 @@ class Supervisor:
             now = self._clock.elapsed()
             joint = self._joint.next(member.spec, now)
             if joint is not None:
-                self._run.event("task_start", None, member.spec.number, seconds=joint.seconds, segments=joint.segments, phase="joint")
+                self._run.event(events.TaskStart(joint.seconds, joint.segments, phase="joint", worker=member.spec.number))
                 if not self._pool.join(member, joint, now):
                     self._lost(member, "worker could not take it")
                 continue
@@ -154,9 +156,9 @@ class Supervisor:
             assignment = self._scheduler.next(number, self._standings(now), now)
             if assignment is None:
                 continue
-            task, attempt = assignment.task.id, self._scheduler.attempts[assignment.task.id]
-            work = {"restart": assignment.restart} if assignment.restart else {"attempt": attempt}
-            self._run.event("task_start", task, number, seconds=assignment.seconds, segments=assignment.segments, **work)
+            task, restart = assignment.task.id, assignment.restart or None
+            attempt = None if restart else self._scheduler.attempts[task]
+            self._run.event(events.TaskStart(assignment.seconds, assignment.segments, attempt, restart, task=task, worker=number))
             self._bars.started(number, task, assignment.seconds)
             if not self._pool.assign(member, assignment, now):
                 member.assignment = assignment
@@ -168,25 +170,19 @@ class Supervisor:
         shares = self._scheduler.shares(self._standings(now), now)
         if shares:
             rounded = {task: round(seconds, 2) for task, seconds in shares.items()}
-            self._run.event("plan", shares=rounded, end=round(self._end, 2), given_back=round(self._scheduler.bank, 2))
+            self._run.event(events.Plan(shares=rounded, end=round(self._end, 2), given_back=round(self._scheduler.bank, 2)))
 
     def _take(self, member: PooledWorker, message: Any) -> None:
         member.heard, number = self._clock.elapsed(), member.spec.number
         if isinstance(message, Ready):
             member.ready = True
-            self._run.event("worker_start", worker=number, ready=True, **message.runtime)
+            self._run.event(events.WorkerStart(worker=number, ready=True, runtime=message.runtime))
             self._workers[str(number)] = message.runtime
             self._run.describe({"workers": self._workers})
         elif isinstance(message, Progress):
-            self._run.event(
-                "progress",
-                message.task,
-                number,
-                segments=message.segments,
-                loss=message.loss if math.isfinite(message.loss) else None,  # JSON has no NaN
-                demo_exact=message.demo_exact,
-                seconds=round(message.seconds, 3),
-            )
+            loss = message.loss if math.isfinite(message.loss) else None  # JSON has no NaN
+            told = message.segments, loss, message.demo_exact, round(message.seconds, 3)
+            self._run.event(events.Progress(*told, task=message.task, worker=number))
             self._scheduler.progress(number, message)
             self._bars.progress(message, number)
         elif isinstance(message, Answer):
@@ -194,16 +190,15 @@ class Supervisor:
         elif isinstance(message, Joined):
             member.joins = False
             self._joint.done(message.path)
-            told = {"segments": message.segments, "loss": message.loss, "demo_exact": message.demo_exact, "phase": "joint"}
-            self._run.event("progress", None, number, **told)
+            self._run.event(events.Progress(message.segments, message.loss, message.demo_exact, phase="joint", worker=number))
         elif isinstance(message, Restarted):
-            self._run.event("retry", message.task, number, reason=message.reason)
+            self._run.event(events.Retry(message.reason, task=message.task, worker=number))
         elif isinstance(message, Failed) and message.fatal:
             self._lost(member, message.fault)
         elif isinstance(message, Failed) and member.joins:
             # Without joint training, then: the weights that it would have started from are whole.
             member.joins = False
-            self._run.event("task_failed", None, number, reason=message.fault, phase="joint")
+            self._run.event(events.TaskFailed(message.fault, phase="joint", worker=number))
             log.warning("worker %d: no joint training: %s", number, message.fault)
         elif isinstance(message, Failed) and member.assignment:
             held, member.assignment = member.assignment, None
@@ -219,9 +214,9 @@ class Supervisor:
             # A last vote without a single grid keeps the candidates that an earlier one may have had.
             answer = replace(answer, outputs=self._latest.get(answer.task, answer.outputs))
         votes = [[c.votes for c in candidates[: self._preset.vote.keep]] for candidates in answer.outputs]
-        told = {"segments": answer.segments, "votes": votes, "views": answer.views, "vote_seconds": round(answer.seconds, 4)}
+        told = answer.segments, votes, answer.views, round(answer.seconds, 4)
         if not answer.final:
-            self._run.event("candidates", answer.task, number, **told)
+            self._run.event(events.Candidates(*told, task=answer.task, worker=number))
             # What a training anew thinks on its way is less than what the one before it knew when it had come further.
             if not assignment.restart and answer.segments >= self._known.get(answer.task, 0):
                 self._known[answer.task] = answer.segments
@@ -231,9 +226,8 @@ class Supervisor:
         seconds = self._clock.elapsed() - (member.due - (assignment.seconds or 0.0))
         outputs = self._scheduler.finished(number, answer, seconds)
         self._keep(answer.task, outputs, final=True)
-        again = {"restart": assignment.restart} if assignment.restart else {}
-        told = {**told, "seconds": round(seconds, 3), "reason": answer.reason, "settled": answer.settled, **again}
-        self._run.event("task_final", answer.task, number, **told)
+        ended = round(seconds, 3), answer.reason, answer.settled, assignment.restart or None
+        self._run.event(events.TaskFinal(*told, *ended, task=answer.task, worker=number))
         if assignment.restart:
             self._bars.ended(number)
         else:
@@ -255,9 +249,10 @@ class Supervisor:
         task = held.task.id
         self._bars.ended(worker)
         again = self._scheduler.failed(worker, memory=memory)
-        self._run.event("task_failed", task, worker, reason=reason, attempt=self._scheduler.attempts[task], restart=held.restart)
+        attempt = self._scheduler.attempts[task]
+        self._run.event(events.TaskFailed(reason, attempt, held.restart, task=task, worker=worker))
         if again:
-            self._run.event("retry", task, worker, reason=reason)
+            self._run.event(events.Retry(reason, task=task, worker=worker))
             log.warning("task %s: %s; it is tried again later", task, reason)
             if self._scheduler.needs_cpu and not any(m.spec.device == "cpu" for m in self._pool.members.values()):
                 self._start(replace(self._specs[0], number=self._number(), device="cpu"))
@@ -274,7 +269,7 @@ class Supervisor:
         """A worker is gone or must go: count what it held, and put another in its place."""
         spec, held = member.spec, member.assignment
         code = self._pool.remove(member)
-        self._run.event("worker_exit", held.task.id if held else None, spec.number, code=code, reason=reason)
+        self._run.event(events.WorkerExit(code, reason, task=held.task.id if held else None, worker=spec.number))
         if held:
             self._failed(held, spec.number, f"{reason} (exit code {code})")
         device = spec.device
@@ -312,5 +307,5 @@ class Supervisor:
         fault = self._book.save()
         self._run.flush()
         if fault and fault != self._fault:  # told once, though it is tried again at every tick
-            self._run.event("flush", failed="submission", reason=fault)
+            self._run.event(events.Flush("submission", fault))
         self._fault = fault

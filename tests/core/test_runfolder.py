@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from hrm_submit.core.errors import SolveError
+from hrm_submit.core.events import Flush, Progress, RunStart
 from hrm_submit.core.runfolder import RunWriter, read_run
+from tests.events import event
 
 
 @contextmanager
@@ -34,15 +36,12 @@ CANDIDATES = [{"grid": [[1, 2]], "votes": 3, "score": -0.5}]
 def test_round_trip(tmp_path: Path) -> None:
     run = writer(tmp_path / "a" / "run")
     run.describe({"seed": 7})
-    run.event("run_start", budget=12.5)
-    run.event("progress", "t1", 3, loss=0.25)
+    run.event(RunStart(12.5, 3, ["t2"], 0))
+    run.event(Progress(40, None, 0.25, task="t1", worker=3))
     run.prediction("t1", 0, True, CANDIDATES)
     record = read_run(tmp_path / "a" / "run")
     assert record.run == {"v": 1, "seed": 7}
-    assert record.events == [
-        {"v": 1, "t": 0.0, "event": "run_start", "task": None, "worker": None, "budget": 12.5},
-        {"v": 1, "t": 1.0, "event": "progress", "task": "t1", "worker": 3, "loss": 0.25},
-    ]
+    assert record.events == [RunStart(12.5, 3, ["t2"], 0, t=0.0), Progress(40, None, 0.25, t=1.0, task="t1", worker=3)]
     assert record.predictions == [{"v": 1, "t": 2.0, "task": "t1", "output": 0, "final": True, "candidates": CANDIDATES}]
     assert record.damaged == []
 
@@ -62,23 +61,18 @@ def test_what_is_described_later_is_added(tmp_path: Path) -> None:
 
 def test_every_event_is_on_disk_as_soon_as_it_is_told(tmp_path: Path) -> None:
     run = writer(tmp_path)
-    run.event("run_start")
+    run.event(event("run_start"))
     assert len((tmp_path / "events.jsonl").read_text().splitlines()) == 1
 
 
-def test_an_unknown_event_is_a_mistake(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="unknown event"):
-        writer(tmp_path).event("lunch")
-
-
 def test_half_a_last_line_neither_stops_reading_nor_spoils_the_next_line(tmp_path: Path) -> None:
-    writer(tmp_path).event("run_start")
+    writer(tmp_path).event(event("run_start"))
     with (tmp_path / "events.jsonl").open("ab") as file:
         file.write(b'{"v":1,"t":3,"eve')
-    assert [e["event"] for e in read_run(tmp_path).events] == ["run_start"]
-    writer(tmp_path).event("run_end")
+    assert [e.kind for e in read_run(tmp_path).events] == ["run_start"]
+    writer(tmp_path).event(event("run_end"))
     record = read_run(tmp_path)
-    assert [e["event"] for e in record.events] == ["run_start", "run_end"]
+    assert [e.kind for e in record.events] == ["run_start", "run_end"]
     assert len(record.damaged) == 2 and record.damaged[1].startswith("events.jsonl:2: ")  # the first: no run.json yet
 
 
@@ -86,19 +80,19 @@ def test_half_a_last_line_neither_stops_reading_nor_spoils_the_next_line(tmp_pat
 def test_a_corrupt_line_is_named_and_the_others_are_kept(tmp_path: Path, line: str) -> None:
     run = writer(tmp_path)
     run.describe({})
-    run.event("run_start")
+    run.event(event("run_start"))
     with (tmp_path / "events.jsonl").open("ab") as file:
         file.write(line.encode("utf-8", "surrogateescape") + b"\n")
-    writer(tmp_path).event("run_end")
+    writer(tmp_path).event(event("run_end"))
     record = read_run(tmp_path)
-    assert [e["event"] for e in record.events] == ["run_start", "run_end"]
+    assert [e.kind for e in record.events] == ["run_start", "run_end"]
     (fault,) = record.damaged
     assert fault.startswith("events.jsonl:2: ")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "null", b"\xff\xfe"])
 def test_a_damaged_description_is_named(tmp_path: Path, content: str | bytes) -> None:
-    writer(tmp_path).event("run_start")
+    writer(tmp_path).event(event("run_start"))
     (tmp_path / "run.json").write_bytes(content.encode() if isinstance(content, str) else content)
     record = read_run(tmp_path)
     assert record.run == {} and len(record.events) == 1
@@ -107,18 +101,18 @@ def test_a_damaged_description_is_named(tmp_path: Path, content: str | bytes) ->
 
 def test_lines_that_a_full_disk_refused_are_written_later_whole_and_once(tmp_path: Path) -> None:
     run = writer(tmp_path)
-    run.event("run_start")
+    run.event(event("run_start"))
     room = (tmp_path / "events.jsonl").stat().st_size + 100  # the next line fits, and a part of the one after it
     with file_size_limit(room):
-        run.event("progress", "t1", 0)
-        run.event("progress", "t2", 0)
-        run.event("progress", "t3", 0)
+        run.event(event("progress", "t1", 0))
+        run.event(event("progress", "t2", 0))
+        run.event(event("progress", "t3", 0))
         run.prediction("t1", 0, False, CANDIDATES)
         assert run.flush() is False
     assert run.flush() is True
-    run.event("run_end")
+    run.event(event("run_end"))
     record = read_run(tmp_path)
-    assert [(e["event"], e["task"]) for e in record.events] == [
+    assert [(e.kind, e.task) for e in record.events] == [
         ("run_start", None),
         ("progress", "t1"),
         ("progress", "t2"),
@@ -133,7 +127,7 @@ def test_lines_that_a_full_disk_refused_are_written_later_whole_and_once(tmp_pat
 def test_a_folder_that_vanishes_stops_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     run = writer(folder)
-    run.event("run_start")
+    run.event(event("run_start"))
     (folder / "events.jsonl").unlink()
     folder.rmdir()
     run.describe({"seed": 1})
@@ -142,7 +136,7 @@ def test_a_folder_that_vanishes_stops_nothing(tmp_path: Path) -> None:
     folder.mkdir()
     assert run.flush() is True
     record = read_run(folder)
-    assert [e["event"] for e in record.events] == ["flush"] and record.events[0]["failed"] == "run.json"
+    assert [e.kind for e in record.events] == ["flush"] and isinstance(record.events[0], Flush) and record.events[0].failed == "run.json"
     assert [p["final"] for p in record.predictions] == [True]
 
 
@@ -164,6 +158,6 @@ def test_reading_where_nothing_is(tmp_path: Path) -> None:
 
 def test_records_are_plain_json_lines(tmp_path: Path) -> None:
     run = writer(tmp_path)
-    run.event("task_failed", "t\n1", reason="line\nbreak")
+    run.event(event("task_failed", "t\n1", reason="line\nbreak"))
     (line,) = (tmp_path / "events.jsonl").read_text().splitlines()
     assert json.loads(line)["reason"] == "line\nbreak"

@@ -14,6 +14,7 @@ from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.config.schema import ModelConfig
 from hrm_submit.core.runfolder import read_run
 from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
+from tests.events import told
 from tests.notebook.notebook_lab import lay_out, run
 
 SECONDS = 40.0
@@ -72,7 +73,7 @@ def test_rehearsal_with_a_checkpoint(tmp_path: Path, wheel: Path) -> None:
     result = run(tmp_path, lay_out(tmp_path, [wheel, checkpoint(tmp_path)], tasks=MIRRORS), "rehearse", SECONDS, MIRRORS)
     assert result.outcome.status == 0 and not result.faults and not result.degraded, result.output
     record = read_run(result.tree.working / "run")
-    assert "run_end" in {event["event"] for event in record.events} and "tiny.safetensors" in json.dumps(record.run)
+    assert "run_end" in {event.kind for event in record.events} and "tiny.safetensors" in json.dumps(record.run)
     assert all(task in (result.tree.working / "report.html").read_text() for task in MIRRORS)
     (shown,) = result.displayed
     assert "2 of 2 tasks answered by the model" in shown and shown.count('class="grid"') >= 4 and "worker 0" in shown
@@ -85,7 +86,7 @@ def test_scored_rerun_with_a_truncated_checkpoint_goes_on_without(tmp_path: Path
     assert result.outcome.status == 0 and not result.faults
     (problem,) = result.degraded.splitlines()
     assert "tiny.safetensors on auto: exit status 2" in problem
-    assert "run_end" in {event["event"] for event in read_run(result.tree.working / "run").events}
+    assert "run_end" in {event.kind for event in read_run(result.tree.working / "run").events}
 
 
 @pytest.mark.parametrize("answers", [False, True], ids=["silent", "answers"])
@@ -96,7 +97,7 @@ def test_scored_rerun_with_a_broken_gpu_ends_on_the_cpu(tmp_path: Path, wheel: P
     result = run(tmp_path, lay_out(tmp_path, [wheel], tasks=MIRRORS), "scored", SECONDS, MIRRORS, {"PYTHONPATH": str(hook)})
     assert result.outcome.status == 0 and not result.faults, result.output
     assert "the driver is gone" in result.output
-    assert "cpu" in {event["device"] for event in read_run(result.tree.working / "run").events if event.get("ready")}
+    assert "cpu" in {event["device"] for event in told(read_run(result.tree.working / "run"), "worker_start") if event.get("ready")}
 
 
 def test_scored_rerun_with_a_package_that_cannot_be_imported_keeps_the_fallback(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from hrm_submit.arc.challenges import write_challenges
 from hrm_submit.arc.task import Grid, Task
 from hrm_submit.core.runfolder import RunWriter
 from hrm_submit.corpora.solutions import write_solutions
+from tests.events import event
 from tests.solve.fake_pool import Time
 from tests.solve.lab import recolour, recoloured
 
@@ -35,17 +36,17 @@ class WrittenRun:
         """One task from start to end, every output answered with the same grids and votes."""
         candidates = [{"grid": grid.tolist(), "votes": n, "score": -0.1} for grid, n in votes]
         counted = [[c["votes"] for c in candidates] for _ in self.tasks[task].test]
-        self.writer.event("task_start", task, worker, seconds=ROUND, segments=None, attempt=1)
+        self.writer.event(event("task_start", task, worker, seconds=ROUND, segments=None, attempt=1))
         self.time.now += ROUND / 2
-        self.writer.event("progress", task, worker, segments=segments, loss=0.25, demo_exact=exact)
+        self.writer.event(event("progress", task, worker, segments=segments, loss=0.25, demo_exact=exact))
         self.time.now += ROUND / 2
         for k in range(len(self.tasks[task].test)):
             self.writer.prediction(task, k, True, candidates)
-        self.writer.event("task_final", task, worker, segments=segments, votes=counted, seconds=ROUND, reason="share used")
+        self.writer.event(event("task_final", task, worker, segments=segments, votes=counted, seconds=ROUND, reason="share used"))
 
     def end(self) -> None:
         """The last line of a run that was not killed."""
-        self.writer.event("run_end", answered=0, seconds=self.time.now, unsaved=None)
+        self.writer.event(event("run_end", answered=0, seconds=self.time.now, unsaved=None))
 
 
 def start_run(folder: Path, names: Iterable[str], budget: float | None = 100.0, **options: Any) -> WrittenRun:
@@ -60,9 +61,9 @@ def start_run(folder: Path, names: Iterable[str], budget: float | None = 100.0, 
     writer = RunWriter(folder / "run", time)
     digest = hashlib.sha256(challenges.read_bytes()).hexdigest()
     writer.describe({"command": "solve", "challenges": str(challenges), "challenges_sha256": digest, "seed": 0, "budget": budget})
-    writer.event("run_start", budget=budget, tasks=len(tasks), broken=[], resumed=0)
-    writer.event("plan", todo=list(tasks), workers=1, devices=["cpu"])
-    writer.event("worker_start", worker=0, device="cpu")
+    writer.event(event("run_start", budget=budget, tasks=len(tasks), broken=[], resumed=0))
+    writer.event(event("plan", todo=list(tasks), workers=1, devices=["cpu"]))
+    writer.event(event("worker_start", worker=0, device="cpu"))
     time.now = 1.0
-    writer.event("worker_start", worker=0, ready=True, device="cpu", threads=1)
+    writer.event(event("worker_start", worker=0, ready=True, device="cpu", threads=1))
     return WrittenRun(folder / "run", challenges, solutions, tasks, truth, writer, time)

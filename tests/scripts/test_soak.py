@@ -16,6 +16,7 @@ from hrm_submit.arc.challenges import write_challenges
 from hrm_submit.arc.submission import to_json
 from hrm_submit.arc.task import make_grid
 from hrm_submit.core.runfolder import RunWriter
+from tests.events import event
 from tests.solve.lab import recolour, tiny
 
 TASKS = {f"t{k}": recolour(f"t{k}", k, outputs=1 + k) for k in range(2)}
@@ -111,7 +112,7 @@ def test_final_answers_are_read_from_the_run_folder(tmp_path: Path) -> None:
 def test_tasks_begun_again_are_named(tmp_path: Path) -> None:
     writer = RunWriter(tmp_path / "run", lambda: 0.0)
     for task in ("t0", "t1", "t0", "t2"):
-        writer.event("task_start", task)
+        writer.event(event("task_start", task))
     assert soak.repeated(tmp_path, 2, {"t0", "t1"}) == ["task t0 was solved again"]
     assert soak.repeated(tmp_path, 3, {"t0", "t1"}) == []
 

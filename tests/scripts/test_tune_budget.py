@@ -20,6 +20,7 @@ from hrm_submit.core.errors import SolveError
 from hrm_submit.core.runfolder import RunWriter, read_run
 from hrm_submit.corpora.solutions import write_solutions
 from hrm_submit.plan.cost import segment_work, view_work
+from tests.events import event, told
 from tests.solve.lab import recolour, recoloured
 
 ROOT = Path(__file__).parents[2]
@@ -45,19 +46,19 @@ def folder(tmp_path: Path) -> Path:
     now = [3.0]
     run = RunWriter(tmp_path / "run", lambda: now[0])
     run.describe({"config": PRESET.to_dict(), "devices": ["cpu"]})
-    run.event("worker_start", worker=0, ready=True)
+    run.event(event("worker_start", worker=0, ready=True))
     for number, (task_id, task) in enumerate(TASKS.items()):
         side = max(g.shape[0] for g in task.grids())
         view = view_work(PRESET.model, side * side, PRESET.vote.act_steps) / VIEW
-        run.event("task_start", task_id, 0, seconds=50.0)
-        run.event("progress", task_id, 0, segments=40, loss=1.0, demo_exact=0.5, seconds=40 * segment_seconds(task_id))
-        run.event("candidates", task_id, 0, segments=40, votes=[[8]], views=8, vote_seconds=8 * view)
-        run.event("progress", task_id, 0, segments=100, loss=0.5, demo_exact=1.0, seconds=100 * segment_seconds(task_id))
+        run.event(event("task_start", task_id, 0, seconds=50.0))
+        run.event(event("progress", task_id, 0, segments=40, loss=1.0, demo_exact=0.5, seconds=40 * segment_seconds(task_id)))
+        run.event(event("candidates", task_id, 0, segments=40, votes=[[8]], views=8, vote_seconds=8 * view))
+        run.event(event("progress", task_id, 0, segments=100, loss=0.5, demo_exact=1.0, seconds=100 * segment_seconds(task_id)))
         took = 0.25 + 100 * segment_seconds(task_id) + 40 * view
         now[0] += took
         reason = "votes agree" if number % 2 else "share used"
         final = {"segments": 100, "votes": [[32]], "views": 32, "vote_seconds": 32 * view, "seconds": took, "settled": bool(number % 2)}
-        run.event("task_final", task_id, 0, reason=reason, **final)
+        run.event(event("task_final", task_id, 0, reason=reason, **final))
         truth = recoloured(task.test[0]).tolist()
         run.prediction(task_id, 0, True, [{"grid": truth if number < 2 else [[0]], "votes": 32, "score": -0.1}])
     return tmp_path / "run"
@@ -98,11 +99,11 @@ def test_a_played_run_keeps_what_a_real_one_promises(folder: Path, tmp_path: Pat
     place = tmp_path / "played"
     place.mkdir()
     played = replay(found, found.preset, list(TASKS.values()), ["cpu", "cpu"], 300.0, place, faults=faults, seed=1)
-    assert (0.5 if faults.die else 0.93) * 300 <= played.events[-1]["t"] <= 300 and played.events[-1]["event"] == "run_end"
+    assert (0.5 if faults.die else 0.93) * 300 <= played.events[-1].t <= 300 and played.events[-1].kind == "run_end"
     write_challenges(tmp_path / "c.json", TASKS)
     assert not file_faults(place / "submission.json", load_challenges(tmp_path / "c.json"))
-    final = {e["task"] for e in played.events if e["event"] == "task_final"}
-    lost = [e for e in played.events if e["event"] == "task_failed"]
+    final = {e["task"] for e in told(played, "task_final")}
+    lost = told(played, "task_failed")
     assert final == set(TASKS) or lost
     assert bool(lost) == (faults != Faults())
 
@@ -111,7 +112,7 @@ def test_joint_training_is_played_too(folder: Path, tmp_path: Path) -> None:
     (found,) = record([folder], TASKS)
     preset = replace(found.preset, ttt=replace(found.preset.ttt, joint=0.3))
     played = replay(found, preset, list(TASKS.values()), ["cpu", "cpu"], 300.0, tmp_path)
-    starts = [e for e in played.events if e["event"] == "task_start"]
+    starts = told(played, "task_start")
     assert [e.get("phase") for e in starts[:2]] == ["joint", "joint"] and {e["task"] for e in starts[2:]} == set(TASKS)
     assert min(e["t"] for e in starts[2:]) == pytest.approx(found.start_up + 0.3 * (296 - found.start_up), abs=1.0)
 
@@ -120,8 +121,8 @@ def test_a_played_task_gets_the_segments_that_its_share_has_time_for(folder: Pat
     (found,) = record([folder], {"t0": TASKS["t0"]} | TASKS)
     found.settled_after = [None]
     played = replay(found, found.preset, [TASKS["t0"]], ["cpu"], 103.0, tmp_path)
-    (start,) = [e for e in played.events if e["event"] == "task_start"]
-    (final,) = [e for e in played.events if e["event"] == "task_final"]
+    (start,) = told(played, "task_start")
+    (final,) = told(played, "task_final")
     trained = start["seconds"] - found.set_up - 9 * 8 * 1e-3
     assert final["segments"] == pytest.approx(trained / segment_seconds("t0"), rel=0.03)
 
@@ -152,9 +153,9 @@ def test_the_command_plays_a_run_into_a_folder(folder: Path, tmp_path: Path) -> 
     files = ["--runs", str(folder), "--challenges", str(tmp_path / "c.json"), "--tasks", "12", "--profile", "t4x2", "--faster", "5"]
     done = tune(*files, "--time-budget", "30m", "--replay", str(place), "--faults", "0.2,0,0.2")
     assert done.returncode == 0, done.stderr
-    events = read_run(place).events
-    assert {e["device"] for e in events if e["event"] == "worker_start" and "device" in e} == {"cuda:0", "cuda:1"}
-    assert any(e["event"] == "task_failed" for e in events) and len(json.loads((place / "submission.json").read_text())) == 12
+    played = read_run(place)
+    assert {e["device"] for e in told(played, "worker_start") if "device" in e} == {"cuda:0", "cuda:1"}
+    assert told(played, "task_failed") and len(json.loads((place / "submission.json").read_text())) == 12
 
 
 @pytest.mark.parametrize(

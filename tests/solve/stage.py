@@ -18,7 +18,8 @@ from hrm_submit.solve import supervisor
 from hrm_submit.solve.answers import AnswerBook
 from hrm_submit.solve.messages import WorkerSpec
 from hrm_submit.solve.progress_bars import ProgressBars
-from hrm_submit.solve.supervisor import Plan, Supervisor
+from hrm_submit.solve.supervisor import Supervisor, Work
+from tests.events import told
 from tests.solve.fake_pool import FakeCrew, Script, Time
 from tests.solve.lab import recolour
 
@@ -37,7 +38,7 @@ class Played:
     seconds: float
 
     def events(self, event: str, task: str | None = None) -> list[dict[str, Any]]:
-        return [e for e in self.record.events if e["event"] == event and task in (None, e["task"])]
+        return [e for e in told(self.record, event) if task in (None, e["task"])]
 
     def first(self, task: str) -> list[list[int]]:
         """The first attempt at the first output."""
@@ -71,7 +72,7 @@ def play(
     book.create()
     specs = [WorkerSpec(k, device, preset, None, 0) for k, device in enumerate(devices)]
     writer = RunWriter(folder / "run", clock.elapsed)
-    plan = Plan(tuple(todo), budget, segments, tuple(todo), folder / "run")
+    plan = Work(tuple(todo), budget, segments, tuple(todo), folder / "run")
     with mock.patch.object(supervisor, "WorkerPool", lambda: pool):
         Supervisor(plan, specs, preset, book, writer, clock, ProgressBars(len(todo))).run()
     book.save()

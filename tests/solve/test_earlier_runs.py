@@ -37,4 +37,4 @@ def test_a_killed_run_of_the_first_version_goes_on(tmp_path: Path) -> None:
     answers = load_submission(output)
     assert {task: answers[task][0][0].tolist() for task in final} == final
     whole = load_run(run)
-    assert whole.turns == 2 and len(whole.answered) == 4 and whole.notes == ()
+    assert len(whole.turns) == 2 and len(whole.answered) == 4 and whole.notes == ()

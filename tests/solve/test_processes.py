@@ -83,7 +83,7 @@ def test_a_run_answers_every_task_and_tells_of_it(reference: tuple[SolveRequest,
     assert record.damaged == []
     assert {"seed", "versions", "devices", "budget", "config"} <= set(record.run)
     assert record.run["devices"] == ["cpu"] and record.run["versions"]["torch"]
-    kinds = [e["event"] for e in record.events]
+    kinds = [e.kind for e in record.events]
     assert kinds[0] == "run_start" and kinds[1] == "plan" and kinds[-1] == "run_end"
     assert kinds.count("task_start") == kinds.count("task_final") == TASKS
     submission = json.loads(asked.output.read_text())
@@ -220,7 +220,7 @@ def test_a_full_disk_costs_no_answer_that_fits(folder: Path, reference: tuple[So
     assert done.stdout.startswith(f"1 of {TASKS} tasks answered by the model, {TASKS - 1} by fallback")
     assert valid(asked)
     record = read_run(asked.run_dir)
-    assert not [e for e in record.events if e["event"] == "run_end"], "the example must overflow"
+    assert not [e for e in record.events if e.kind == "run_end"], "the example must overflow"
     assert [d for d in record.damaged if not d.startswith("run.json")] == [], "what was written is whole"
     assert {e["task"] for e in events(asked.run_dir, "task_start")} == {"task00"}
     ours, theirs = losses(asked), losses(reference[0])

@@ -28,6 +28,7 @@ from hrm_submit.solve.answers import AnswerBook
 from hrm_submit.solve.messages import Assignment, Failed, Ready, WorkerSpec
 from hrm_submit.solve.worker_pool import PooledWorker
 from hrm_submit.solver.messages import Alive, Answer, Progress, Restarted
+from tests.events import told
 from tests.solve.fake_pool import FIXED_SECONDS, FakeCrew, Script, Time, Timeline, gone
 from tests.solve.lab import recolour
 from tests.solve.stage import PRESET, Played, play
@@ -236,7 +237,7 @@ def check(run: Played, pool: Watched, fate: Fate) -> None:
     starts: Counter[tuple[str, bool]] = Counter()
     ends: Counter[tuple[str, bool]] = Counter()
     left = Counter()
-    for event in run.record.events:
+    for event in told(run.record):
         key = event["task"], bool(event.get("restart"))
         starts[key] += event["event"] == "task_start"
         if event["event"] == "task_final" or (event["event"] == "task_failed" and event["worker"] is not None):

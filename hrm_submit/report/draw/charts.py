@@ -77,11 +77,9 @@ def pass_chart(shares: Sequence[float]) -> str:
     return to_svg(drawn, "passk", "pass@k: " + ", ".join(f"{k}: {share:.1%}" for k, share in zip(ks, shares, strict=True)))
 
 
-def gantt(timeline: Timeline, budgets: Sequence[float | None]) -> str:
-    """Workers by time: phases as bars, the share that was planned as a thin line under them, failures as crosses.
-
-    `budgets`: seconds that each turn was given; turns are drawn one after the other.
-    """
+def gantt(timeline: Timeline) -> str:
+    """Workers by time: phases as bars, the share that was planned as a thin line under them, failures as crosses; turns are drawn one
+    after the other, each with its budget."""
     offsets = [sum(timeline.ends[:turn]) for turn in range(len(timeline.ends))]
     total = sum(timeline.ends) or 1.0
     workers = sorted({s.worker for s in timeline.stretches})
@@ -106,9 +104,9 @@ def gantt(timeline: Timeline, budgets: Sequence[float | None]) -> str:
     for turn, offset in enumerate(offsets):
         if turn:
             axes.axvline(offset, color=INK, linewidth=1.2, linestyle=":")
-        if (budget := budgets[turn]) is not None:
+        if (budget := timeline.budgets[turn]) is not None:
             axes.axvline(offset + budget, color=BAD, linewidth=1.2, linestyle="--", label="_" if turn else "time budget")
-    last = max(total, *(offset + (budget or 0) for offset, budget in zip(offsets, budgets, strict=True)))
+    last = max(total, *(offset + (budget or 0) for offset, budget in zip(offsets, timeline.budgets, strict=True)))
     _time_axis(axes, total, last)
     axes.set_yticks(range(len(workers)), [f"worker {w}" for w in workers])
     axes.set_ylim(max(1, len(workers)) - 0.5, -0.5)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 from hrm_submit.core.clock import format_duration
+from hrm_submit.core.events import RunEnd, RunStart, WorkerStart
 from hrm_submit.report.draw import charts
 from hrm_submit.report.page.gallery import state_counts
 from hrm_submit.report.page.markup import details, facts, table
@@ -15,7 +16,7 @@ from hrm_submit.report.run.findings import findings, usage
 from hrm_submit.report.run.load import RunData
 from hrm_submit.report.run.statistics import Group, Scores, accuracy_bands, confidence_groups, pass_at_k, solved_by
 from hrm_submit.report.run.tables import Tables
-from hrm_submit.report.run.timeline import Timeline, budgets
+from hrm_submit.report.run.timeline import Timeline
 from hrm_submit.report.run.words import count, percent
 
 SUCCESS_BY = (
@@ -99,10 +100,10 @@ def time_section(data: RunData, timeline: Timeline) -> str:
         (name, format_duration(seconds), percent(seconds / used.total) if used.total else "")
         for name, seconds in (*used.phases.items(), ("idle", used.idle))
     ]
-    chart = charts.gantt(timeline, budgets(data.events, timeline))
+    chart = charts.gantt(timeline)
     phases = table(("phase", "worker time", "share"), rows, label="Worker time by phase")
     items = "".join(f"<li>{escape(words)}</li>" for words in _turn_words(data, timeline))
-    turns = f'<ul class="lines">{items}</ul>' if data.turns > 1 else ""
+    turns = f'<ul class="lines">{items}</ul>' if len(data.turns) > 1 else ""
     failed = [t for t in timeline.trainings if t.number > 1 or timeline.failures[t.task]]
     retries = ""
     if failed:
@@ -172,7 +173,7 @@ def compare_section(comparison: Comparison | None) -> str:
 def run_section(data: RunData, timeline: Timeline) -> str:
     """All settings, versions, and what was damaged."""
     run = data.run
-    start = next((e for e in data.events if e.event == "run_start"), None)
+    start = next((e for e in data.events if isinstance(e, RunStart)), None)
     told = facts(
         [
             ("run folder", data.directory),
@@ -183,7 +184,7 @@ def run_section(data: RunData, timeline: Timeline) -> str:
             ("budget", format_duration(run["budget"]) if isinstance(run.get("budget"), int | float) else None),
             ("segments a task", run.get("segments")),
             ("devices", _devices(data)),
-            ("tasks of the file", start.fields.get("tasks") if start else None),
+            ("tasks of the file", start.tasks if start else None),
             *_versions(data).items(),
         ]
     )
@@ -194,20 +195,20 @@ def run_section(data: RunData, timeline: Timeline) -> str:
 
 
 def _turn_words(data: RunData, timeline: Timeline) -> list[str]:
-    ended = {e.turn for e in data.events if e.event == "run_end"}
     words = []
-    for turn, (seconds, budget) in enumerate(zip(timeline.ends, budgets(data.events, timeline), strict=True)):
+    for number, (turn, seconds, budget) in enumerate(zip(data.turns, timeline.ends, timeline.budgets, strict=True), 1):
         used = f"{format_duration(seconds)} of {format_duration(budget)}" if budget else format_duration(seconds)
-        words.append(("" if data.turns == 1 else f"turn {turn + 1}: ") + used + ("" if turn in ended else ", then cut off"))
+        ended = any(isinstance(event, RunEnd) for event in turn)
+        words.append(("" if len(data.turns) == 1 else f"turn {number}: ") + used + ("" if ended else ", then cut off"))
     return words
 
 
 def _devices(data: RunData) -> str:
     devices = data.run.get("devices")
     names = [str(d) for d in devices] if isinstance(devices, list) else []
-    ready = next((e for e in data.events if e.event == "worker_start" and e.fields.get("ready")), None)
+    runtime = next((e.runtime for e in data.events if isinstance(e, WorkerStart) and e.runtime), {})
     counted = [f"{names.count(d)} x {d}" if names.count(d) > 1 else d for d in dict.fromkeys(names)]
-    return ", ".join(filter(None, [*counted, ready.text("dtype") if ready else ""]))
+    return ", ".join(filter(None, [*counted, str(runtime.get("dtype") or "")]))
 
 
 def _versions(data: RunData) -> dict[str, str]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from hrm_submit.arc.jsonio import FaultError, located
 from hrm_submit.arc.submission import Attempts
 from hrm_submit.arc.task import Grid, Solutions, Task
 from hrm_submit.core.errors import DataError
+from hrm_submit.core.events import Event, Plan, number, turns
 from hrm_submit.core.runfolder import RunRecord, read_run
 from hrm_submit.corpora.solutions import load_solutions
 from hrm_submit.predict.vote import Candidate, two_attempts
@@ -29,27 +30,6 @@ from hrm_submit.solve.answers import AnswerBook
 
 NO_GRID: Grid = np.zeros((0, 0), dtype=np.uint8)
 """Stands for an answer that nobody knows: it equals no grid."""
-
-
-@dataclass(frozen=True)
-class Event:
-    """A line of `events.jsonl`. `turn` counts the starts of the run from 0; `t` is in seconds since that start."""
-
-    turn: int
-    t: float
-    event: str
-    task: str | None
-    worker: int | None
-    fields: Mapping[str, Any]
-
-    def number(self, key: str) -> float | None:
-        """A field that is a finite number, else None."""
-        return _number(self.fields.get(key))
-
-    def text(self, key: str) -> str:
-        """A field as text; empty where there is none."""
-        value = self.fields.get(key)
-        return "" if value is None else str(value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +53,8 @@ class RunData:
     directory: Path
     run: Mapping[str, Any]
     """`run.json`; of several turns that of the last."""
-    events: tuple[Event, ...]
+    turns: Sequence[Sequence[Event]]
+    """The events of each start of the run, at least one list, each with its own clock."""
     snapshots: tuple[Snapshot, ...]
     candidates: Mapping[tuple[str, int], tuple[Candidate, ...]]
     """Of each (task, output) the newest, best first."""
@@ -93,9 +74,9 @@ class RunData:
     """Damaged lines (`file:line: fault`), and what else was left out."""
 
     @property
-    def turns(self) -> int:
-        """How often the run was started, at least 1."""
-        return 1 + max((e.turn for e in self.events), default=0)
+    def events(self) -> Iterator[Event]:
+        """Those of all turns."""
+        return chain.from_iterable(self.turns)
 
 
 def load_run(directory: Path, challenges: Path | None = None, solutions: Path | None = None) -> RunData:
@@ -112,10 +93,11 @@ def _load(directory: Path, challenges: Path | None, solutions: Path | None) -> R
     record = read_run(directory)
     notes = list(record.damaged)
     tasks, broken = _challenges(record.run, challenges, notes)
-    events = _events(record.events, notes)
-    snapshots, newest = _predictions(record.predictions, events, notes)
+    each_turn = turns(record.events)
+    ends = [max((e.t for e in turn), default=0.0) for turn in each_turn]
+    snapshots, newest = _predictions(record.predictions, ends, notes)
     candidates = {key: _candidates(line) for key, line in newest.items()}
-    wanted = _wanted(events, (task for task, _ in candidates))
+    wanted = _wanted(record.events, (task for task, _ in candidates))
     order = (*tasks, *broken) or tuple(wanted)
     if tasks or broken:
         answers, answered = _answers(tasks, broken, replace(record, predictions=[dict(line) for line in newest.values()]))
@@ -128,7 +110,7 @@ def _load(directory: Path, challenges: Path | None, solutions: Path | None) -> R
     faults = {t: b.fault for t, b in broken.items()}
     notes += [*faults.values(), *(f"task {t!r}: in the run folder, but not among the challenges" for t in wanted if t not in answers)]
     return RunData(
-        directory, record.run, events, snapshots, candidates, order, scope, tasks, faults, answers, answered, truth, tuple(notes)
+        directory, record.run, each_turn, snapshots, candidates, order, scope, tasks, faults, answers, answered, truth, tuple(notes)
     )
 
 
@@ -162,31 +144,15 @@ def _challenges(run: Mapping[str, Any], explicit: Path | None, notes: list[str])
     return found
 
 
-def _events(lines: Iterable[Mapping[str, Any]], notes: list[str]) -> tuple[Event, ...]:
-    events: list[Event] = []
-    turn = -1
-    for line in lines:
-        t, name, task, worker = _number(line.get("t")), line.get("event"), line.get("task"), line.get("worker")
-        whole = t is not None and isinstance(name, str) and isinstance(task, str | None) and (worker is None or type(worker) is int)
-        if t is None or not whole:
-            notes.append(f"events.jsonl: a record is left out: it lacks a time, an event, a task or a worker: {_short(line)}")
-            continue
-        if name == "run_start":
-            turn += 1
-        events.append(Event(max(turn, 0), t, str(name), task, worker, line))
-    return tuple(events)
-
-
 def _predictions(
-    lines: Iterable[Mapping[str, Any]], events: tuple[Event, ...], notes: list[str]
+    lines: Iterable[Mapping[str, Any]], ends: Sequence[float], notes: list[str]
 ) -> tuple[tuple[Snapshot, ...], dict[tuple[str, int], Mapping[str, Any]]]:
     """Every prediction's best candidate, and the newest line of each (task, output) whose candidates can all be used."""
-    ends = _turn_ends(events)
     snapshots: list[Snapshot] = []
     of_output: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
     turn, before = 0, 0.0
     for line in lines:
-        t, task, output, listed = _number(line.get("t")), line.get("task"), line.get("output"), line.get("candidates")
+        t, task, output, listed = number(line.get("t")), line.get("task"), line.get("output"), line.get("candidates")
         if t is None or not isinstance(task, str) or type(output) is not int or output < 0 or not isinstance(listed, list):
             notes.append(f"predictions.jsonl: a record is left out: it lacks a time, a task, an output or candidates: {_short(line)}")
             continue
@@ -224,9 +190,8 @@ def _wanted(events: Iterable[Event], predicted: Iterable[str]) -> dict[str, None
     """Ids of the tasks that the run had to do or did something for."""
     wanted: dict[str, None] = {}
     for event in events:
-        todo = event.fields.get("todo")
-        if event.event == "plan" and isinstance(todo, list):
-            wanted.update(dict.fromkeys(t for t in todo if isinstance(t, str)))
+        if isinstance(event, Plan):
+            wanted.update(dict.fromkeys(event.todo or ()))
         if event.task is not None:
             wanted[event.task] = None
     return {**wanted, **dict.fromkeys(predicted)}
@@ -264,24 +229,6 @@ def _solutions(path: Path, answers: Mapping[str, tuple[Attempts, ...]], tasks: M
             fault = f"{len(solutions[task_id])} solutions for {len(task.test)} test inputs"
             raise DataError(located(path, task_id, fault))
     return solutions
-
-
-def _turn_ends(events: Iterable[Event]) -> list[float]:
-    ends = [0.0]
-    for event in events:
-        ends += [0.0] * (event.turn + 1 - len(ends))
-        ends[event.turn] = max(ends[event.turn], event.t)
-    return ends
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 def _short(line: Mapping[str, Any]) -> str:

@@ -144,7 +144,7 @@ class Tables:
 def read_tables(run_dir: Path, *, solutions: Path | None = None, challenges: Path | None = None) -> Tables:
     """The tables of a run folder; `challenges` only if the file is no longer where the run found it. Raises UserError."""
     data = load_run(run_dir, challenges, solutions)
-    return make_tables(data, read_timeline(data.events))
+    return make_tables(data, read_timeline(data.turns))
 
 
 def make_tables(data: RunData, timeline: Timeline) -> Tables:

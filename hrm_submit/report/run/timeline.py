@@ -7,15 +7,16 @@ Notable: a worker tells what it has done, not what it begins, so a stretch gets 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from hrm_submit.report.run.load import Event
+from hrm_submit.core.events import Candidates, Event, Progress, RunStart, TaskFailed, TaskStart, WorkerExit, WorkerStart
 
 PHASES = ("loading", "training", "vote", "lost")
 """`loading`: from a worker's start until it is ready; `lost`: from the last sign of a training that failed or was cut short."""
 
-_ENDED_BY = {"progress": "training", "candidates": "vote", "task_final": "vote", "task_failed": "lost", "worker_exit": "lost"}
+_STEPS = (Progress, Candidates, TaskFailed, WorkerExit)
+"""What ends a stretch: `TaskFinal` is one of `Candidates`."""
 
 
 @dataclass(frozen=True)
@@ -70,18 +71,21 @@ class Training:
 
 @dataclass(frozen=True)
 class Timeline:
-    """`ends`: seconds that each turn lasted, as far as its events tell; `failures`: events of each task that lost a training."""
+    """`ends`: seconds that each turn lasted, as far as its events tell; `budgets`: seconds that it was given, None in fixed-work mode
+    or where that was not recorded; `failures`: events of each task that lost a training."""
 
     stretches: tuple[Stretch, ...]
     trainings: tuple[Training, ...]
     failures: Counter[str]
     ends: tuple[float, ...]
+    budgets: tuple[float | None, ...]
 
 
 class _Book:
     """Trainings and loading workers that are open while the events of one turn go by."""
 
     def __init__(self) -> None:
+        self.turn = 0
         self.stretches: list[Stretch] = []
         self.trainings: list[Training] = []
         self.numbers: Counter[str] = Counter()
@@ -91,56 +95,59 @@ class _Book:
 
     def take(self, event: Event) -> None:
         """One event more, of the same turn as those before."""
-        if event.event == "worker_start" and event.worker is not None:
-            self._worker(event, event.worker)
-        elif event.event == "task_start" and event.task is not None and event.worker is not None:
+        if isinstance(event, WorkerStart) and event.worker is not None:
+            if not event.ready:
+                self.loading[event.worker] = event.t
+            else:
+                self._loaded(event.worker, event.t, "")
+        elif isinstance(event, TaskStart) and event.task is not None and event.worker is not None:
             self._begin(event, event.task, event.worker)
-        elif event.event in _ENDED_BY:
-            if event.event == "task_failed" and event.task is not None:
+        elif isinstance(event, _STEPS):
+            if isinstance(event, TaskFailed) and event.task is not None:
                 self.failures[event.task] += 1
             self._step(event)
 
-    def close(self, turn: int, end: float) -> None:
+    def close(self, end: float) -> None:
         """What is open when a turn ends was cut short."""
         for training in self.open.values():
             self._stretch(training, "lost", end, "the run ended")
-        for worker, since in self.loading.items():
-            self.stretches.append(Stretch(turn, worker, None, 0, "loading", since, end, None, "the run ended"))
-        self.open, self.loading = {}, {}
+        for worker in list(self.loading):
+            self._loaded(worker, end, "the run ended")
+        self.open, self.turn = {}, self.turn + 1
 
-    def _worker(self, event: Event, worker: int) -> None:
-        if not event.fields.get("ready"):
-            self.loading[worker] = event.t
-        elif worker in self.loading:
+    def _loaded(self, worker: int, end: float, detail: str) -> None:
+        if worker in self.loading:
             since = self.loading.pop(worker)
-            self.stretches.append(Stretch(event.turn, worker, None, 0, "loading", since, event.t, None))
+            self.stretches.append(Stretch(self.turn, worker, None, 0, "loading", since, end, None, detail))
 
-    def _begin(self, event: Event, task: str, worker: int) -> None:
+    def _begin(self, event: TaskStart, task: str, worker: int) -> None:
         if worker in self.open:
             self._stretch(self.open.pop(worker), "lost", event.t, "no end was recorded")
         self.numbers[task] += 1
-        training = Training(event.turn, task, worker, self.numbers[task], event.t, event.number("seconds"), end=event.t)
+        training = Training(self.turn, task, worker, self.numbers[task], event.t, event.seconds, end=event.t)
         self.open[worker] = training
         self.trainings.append(training)
 
-    def _step(self, event: Event) -> None:
+    def _step(self, event: Progress | Candidates | TaskFailed | WorkerExit) -> None:
         worker = event.worker
         if worker is None:  # the end of the run, which takes tasks from whoever has them
             worker = next((w for w, held in self.open.items() if held.task == event.task), None)
-        if event.event == "worker_exit" and worker in self.loading:
-            since = self.loading.pop(worker)
-            self.stretches.append(Stretch(event.turn, worker, None, 0, "loading", since, event.t, None, event.text("reason")))
-        training = self.open.get(worker) if worker is not None else None
-        if training is None or worker is None or (event.event != "worker_exit" and event.task != training.task):
+        if worker is None:
             return
-        if event.number("segments") is not None:
-            training.segments = int(event.number("segments") or 0)
-        if event.event == "progress":
-            training.points.append(Point(event.t, training.segments, event.number("loss"), event.number("demo_exact")))
-        phase = _ENDED_BY[event.event]
-        self._stretch(training, phase, event.t, event.text("reason"))
-        if event.event not in ("progress", "candidates"):
-            training.outcome = event.text("reason") or event.event
+        reason = "" if isinstance(event, Progress) else getattr(event, "reason", None) or ""
+        if isinstance(event, WorkerExit):
+            self._loaded(worker, event.t, reason)
+        training = self.open.get(worker)
+        if training is None or (event.task != training.task and not isinstance(event, WorkerExit)):
+            return
+        if isinstance(event, Progress | Candidates) and event.segments is not None:
+            training.segments = event.segments
+        if isinstance(event, Progress):
+            training.points.append(Point(event.t, training.segments, event.loss, event.demo_exact))
+        phase = "training" if isinstance(event, Progress) else "vote" if isinstance(event, Candidates) else "lost"
+        self._stretch(training, phase, event.t, reason)
+        if not isinstance(event, Progress) and type(event) is not Candidates:
+            training.outcome = reason or event.kind
             del self.open[worker]
 
     def _stretch(self, training: Training, phase: str, end: float, detail: str) -> None:
@@ -149,26 +156,13 @@ class _Book:
         training.end = max(end, training.end)
 
 
-def read_timeline(events: Iterable[Event]) -> Timeline:
+def read_timeline(turns: Sequence[Sequence[Event]]) -> Timeline:
     """The stretches and trainings of all turns, in the order in which they ended or began."""
     book = _Book()
-    ends: list[float] = []
-    turn = 0
-    for event in events:
-        if event.turn != turn:
-            book.close(turn, ends[-1] if ends else 0.0)
-            turn = event.turn
-        ends += [0.0] * (event.turn + 1 - len(ends))
-        ends[event.turn] = max(ends[event.turn], event.t)
-        book.take(event)
-    book.close(turn, ends[-1] if ends else 0.0)
-    return Timeline(tuple(book.stretches), tuple(book.trainings), book.failures, tuple(ends or [0.0]))
-
-
-def budgets(events: Iterable[Event], timeline: Timeline) -> list[float | None]:
-    """The time budget of each turn, None in fixed-work mode or where it was not recorded."""
-    found: list[float | None] = [None] * len(timeline.ends)
-    for event in events:
-        if event.event == "run_start":
-            found[event.turn] = event.number("budget")
-    return found
+    ends = [max((event.t for event in turn), default=0.0) for turn in turns]
+    for turn, end in zip(turns, ends, strict=True):
+        for event in turn:
+            book.take(event)
+        book.close(end)
+    budgets = tuple(next((event.budget for event in turn if isinstance(event, RunStart)), None) for turn in turns)
+    return Timeline(tuple(book.stretches), tuple(book.trainings), book.failures, tuple(ends), budgets)

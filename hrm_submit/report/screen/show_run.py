@@ -9,7 +9,7 @@ from hrm_submit.arc.task import Grid
 from hrm_submit.core.clock import format_duration
 from hrm_submit.core.errors import DataError
 from hrm_submit.report.run.load import RunData
-from hrm_submit.report.run.timeline import Timeline, budgets, read_timeline
+from hrm_submit.report.run.timeline import Timeline, read_timeline
 from hrm_submit.report.run.words import known
 from hrm_submit.report.screen.picture import Picture, Section
 from hrm_submit.report.screen.prediction import Guess, prediction_section
@@ -36,12 +36,12 @@ def show_run(run: RunData, ids: Sequence[str] | None = None) -> Picture:
     unknown = [i for i in ids or () if i not in run.answers]
     if unknown:
         raise DataError(f"{run.directory}: has no task {', '.join(unknown)}")
-    timeline = read_timeline(run.events)
+    timeline = read_timeline(run.turns)
     tables = make_tables(run, timeline)
     chosen = list(ids) if ids is not None else _few(tables.tasks)
     states = dict(zip(tables.tasks["task"], tables.tasks["state"], strict=True))
     sections = tuple(_task(run, task, str(states.get(task, "unknown"))) for task in chosen)
-    chart = _time_line(run, timeline)
+    chart = _time_line(timeline)
     return Picture(f"run {run.directory}", sections, _counts(run, tables.outputs), _summary(tables.tasks, tables.outputs), chart)
 
 
@@ -105,10 +105,10 @@ def _text(value: Any, form: str) -> str:
     return form.format(value) if known(value) else ""
 
 
-def _time_line(run: RunData, timeline: Timeline) -> str:
+def _time_line(timeline: Timeline) -> str:
     """The chart of what each worker did when, in colours that suit a light and a dark notebook; empty where nothing was done."""
     if not timeline.stretches:
         return ""
     from hrm_submit.report.draw.charts import gantt
 
-    return f'<div style="{CHART_COLOURS}">{gantt(timeline, budgets(run.events, timeline))}</div>'
+    return f'<div style="{CHART_COLOURS}">{gantt(timeline)}</div>'

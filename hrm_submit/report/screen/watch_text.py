@@ -7,6 +7,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hrm_submit.core.clock import format_duration
+from hrm_submit.core.events import (
+    Candidates,
+    Event,
+    Flush,
+    Plan,
+    Progress,
+    Retry,
+    RunEnd,
+    RunStart,
+    TaskFailed,
+    TaskFinal,
+    TaskStart,
+    WorkerExit,
+    WorkerStart,
+    number,
+    parse_event,
+)
 from hrm_submit.solve.progress_bars import FIT
 
 QUIET = 600.0
@@ -22,7 +39,7 @@ class _Worker:
     task: str = ""
     since: float = 0.0
     share: float | None = None
-    segments: float | None = None
+    segments: int | None = None
     loss: float | None = None
     exact: float | None = None
 
@@ -44,29 +61,29 @@ class SolveView:
     _trouble: str = ""
 
     def take(self, line: Mapping[str, Any]) -> None:
-        """One event more."""
-        event, task, worker = line.get("event"), line.get("task"), line.get("worker")
-        if event == "run_start":
-            self._budget, self._tasks = _number(line.get("budget")), int(_number(line.get("tasks")) or 0)
-            self._resumed = int(_number(line.get("resumed")) or 0)
-        self._t = _number(line.get("t")) or self._t
-        name = task if isinstance(task, str) else ""
-        if event == "plan":
-            todo = line.get("todo")
-            self._tasks = self._resumed + len(todo) if isinstance(todo, list) else self._tasks
-        elif event == "task_failed":
+        """One line more, which is left aside where it is no event."""
+        try:
+            event = parse_event(line)
+        except ValueError:
+            return
+        self._t, name = event.t, event.task or ""
+        if isinstance(event, RunStart):
+            self._budget, self._tasks, self._resumed = event.budget, event.tasks or 0, event.resumed or 0
+        elif isinstance(event, Plan) and event.todo is not None:
+            self._tasks = self._resumed + len(event.todo)
+        elif isinstance(event, TaskFailed):
             self._given_up.add(name)
-            self._trouble = f"{name}: {line.get('reason')}"
-        elif event == "retry":
+            self._trouble = f"{name}: {event.reason}"
+        elif isinstance(event, Retry):
             self._retries += 1
             self._given_up.discard(name)
-        elif event == "flush":
-            self._trouble = f"{line.get('failed')} cannot be written: {line.get('reason')}"
-        elif event == "run_end":
+        elif isinstance(event, Flush):
+            self._trouble = f"{event.failed} cannot be written: {event.reason}"
+        elif isinstance(event, RunEnd):
             self.ended = True
             self._workers.clear()
-        if type(worker) is int:
-            self._worker(str(event), worker, name, line)
+        if event.worker is not None:
+            self._worker(event, event.worker, name)
 
     def lines(self, age: float) -> list[str]:
         """Counts and time, then a table of the workers."""
@@ -98,7 +115,7 @@ class SolveView:
                 "phase": w.phase,
                 "for": format_duration(max(0.0, now - w.since)),
                 "of": "" if w.share is None else format_duration(w.share),
-                "segments": "" if w.segments is None else f"{w.segments:.0f}",
+                "segments": "" if w.segments is None else w.segments,
                 "loss": "" if w.loss is None else f"{w.loss:.3f}",
                 "demonstrations": "" if w.exact is None else f"{w.exact:.0%}",
             }
@@ -106,29 +123,28 @@ class SolveView:
         ]
         return DataFrame(rows).to_string(index=False).split("\n")
 
-    def _worker(self, event: str, number: int, task: str, line: Mapping[str, Any]) -> None:
+    def _worker(self, event: Event, number: int, task: str) -> None:
         """What an event says of the worker it names. Training is over for a look, and then a vote goes on, from each progress
         to the candidates that follow it."""
         worker = self._workers.setdefault(number, _Worker(since=self._t))
-        if event == "worker_start":
-            device = line.get("device")
-            worker.device = device if isinstance(device, str) else worker.device
-            worker.phase, worker.since = ("waiting" if line.get("ready") else "starting"), self._t
-        elif event == "worker_exit":
+        if isinstance(event, WorkerStart):
+            worker.device = event.device or worker.device
+            worker.phase, worker.since = ("waiting" if event.ready else "starting"), self._t
+        elif isinstance(event, WorkerExit):
             del self._workers[number]
-        elif event == "task_start":
+        elif isinstance(event, TaskStart):
             self._given_up.discard(task)
-            self._workers[number] = _Worker(worker.device, "training", task, self._t, _number(line.get("seconds")))
-        elif event == "progress":
-            worker.segments, worker.loss, worker.exact = (_number(line.get(k)) for k in ("segments", "loss", "demo_exact"))
-            worker.phase = "voting"
-        elif event == "candidates":
+            self._workers[number] = _Worker(worker.device, "training", task, self._t, event.seconds)
+        elif isinstance(event, Progress):
+            worker.segments, worker.loss, worker.exact, worker.phase = event.segments, event.loss, event.demo_exact, "voting"
+        elif isinstance(event, TaskFinal | TaskFailed):
+            if worker.task == task:
+                if isinstance(event, TaskFinal) and task not in self._final:  # with time left some are trained anew
+                    self._final.add(task)
+                    self._fit += worker.exact is not None and worker.exact >= FIT
+                self._workers[number] = _Worker(worker.device, "waiting", since=self._t)
+        elif isinstance(event, Candidates):
             worker.phase = "training"
-        elif event in ("task_final", "task_failed") and worker.task == task:
-            if event == "task_final" and task not in self._final:  # with time left some are trained anew
-                self._final.add(task)
-                self._fit += worker.exact is not None and worker.exact >= FIT
-            self._workers[number] = _Worker(worker.device, "waiting", since=self._t)
 
 
 @dataclass
@@ -148,7 +164,7 @@ class PretrainView:
 
     def lines(self, age: float) -> list[str]:
         """The last line of training, and the last validation."""
-        value = {key: _number(x) for key, x in self._last.items()}
+        value = {key: number(x) for key, x in self._last.items()}
         loss, progress = value.get("loss"), value.get("progress")
         seconds = value.get("seconds") or 0.0
         told = [
@@ -162,9 +178,9 @@ class PretrainView:
         elif progress:
             told.append(f"{format_duration(max(0.0, seconds * (1 - progress) / progress - age))} left")
         lines = [", ".join(told)]
-        score = _number(self._validation.get("validation_pass@2"))
+        score = number(self._validation.get("validation_pass@2"))
         if score is not None:
-            lines.append(f"validation at segment {_number(self._validation.get('segment')) or 0:.0f}: pass@2 {score:.1%}")
+            lines.append(f"validation at segment {number(self._validation.get('segment')) or 0:.0f}: pass@2 {score:.1%}")
         return [*lines, *_quiet(age, self.ended)]
 
 
@@ -172,8 +188,3 @@ def _quiet(age: float, ended: bool) -> list[str]:
     if ended:
         return []
     return [f"last line {format_duration(age)} ago" + ("; the run may have been killed" if age > QUIET else "")]
-
-
-def _number(value: Any) -> float | None:
-    """A figure that a person can be shown; None for all else that JSON may hold."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15 else None

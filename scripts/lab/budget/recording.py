@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Solutions, Task, make_grid, same_grid
 from hrm_submit.config.layers import layer
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.errors import SolveError
+from hrm_submit.core.events import Candidates, Progress, TaskFinal, TaskStart, WorkerStart
 from hrm_submit.core.runfolder import RunRecord, read_run
 from hrm_submit.plan.cost import Speed, segment_work, view_work
 from lab.budget.curve import SolvedCurve, fit_curve
@@ -71,37 +71,47 @@ def record(folders: Sequence[Path], tasks: Mapping[str, Task], solutions: Soluti
     return list(found.values())
 
 
+@dataclass
+class _Spent:
+    """Seconds and segments of the training that a worker is at."""
+
+    training: float = 0.0
+    votes: float = 0.0
+    segments: int = 0
+
+
 def _read(run: RunRecord, recording: Recording, tasks: Mapping[str, Task]) -> None:
     model, ttt, steps = recording.preset.model, recording.preset.ttt, recording.preset.vote.act_steps
-    began: dict[int, dict[str, Any]] = {}
-    spent: dict[int, list[float]] = {}
+    spent: dict[int, _Spent] = {}
     for event in run.events:
-        kind, task, worker = event["event"], tasks.get(str(event.get("task"))), int(event.get("worker") or 0)
-        if kind == "worker_start" and event.get("ready"):
-            recording.start_ups.append(float(event["t"]))
+        task, worker = tasks.get(str(event.task)), event.worker or 0
+        if isinstance(event, WorkerStart) and event.ready:
+            recording.start_ups.append(event.t)
         if task is None:
             continue
         tokens = canvas_side(task) ** 2
-        if kind == "task_start":
-            began[worker], spent[worker] = event, [0.0, 0.0, 0]
-        elif kind == "progress" and worker in began and "seconds" in event:
-            trained, _, segments = spent[worker]
-            recording.segment.observe(segment_work(model, ttt, tokens), event["seconds"] - trained, int(event["segments"] - segments))
-            spent[worker][0], spent[worker][2] = event["seconds"], event["segments"]
-        elif kind in ("candidates", "task_final") and worker in began and event.get("views"):
-            views = int(event["views"]) * len(task.test)
-            recording.view.observe(view_work(model, tokens, steps), float(event["vote_seconds"]), views)
-            spent[worker][1] += float(event["vote_seconds"])
-        if kind == "task_final" and worker in began:
-            recording.set_ups.append(max(0.0, float(event["seconds"]) - spent[worker][0] - spent[worker][1]))
-            if not event.get("restart"):
-                recording.settled_after.append(int(event["segments"]) if event.get("reason") == "votes agree" else None)
-            del began[worker]
+        if isinstance(event, TaskStart):
+            spent[worker] = _Spent()
+        elif worker not in spent:
+            continue
+        so_far = spent[worker]
+        if isinstance(event, Progress) and event.seconds is not None and event.segments is not None:
+            work = segment_work(model, ttt, tokens)
+            recording.segment.observe(work, event.seconds - so_far.training, event.segments - so_far.segments)
+            so_far.training, so_far.segments = event.seconds, event.segments
+        elif isinstance(event, Candidates) and event.views and event.vote_seconds is not None:
+            recording.view.observe(view_work(model, tokens, steps), event.vote_seconds, event.views * len(task.test))
+            so_far.votes += event.vote_seconds
+        if isinstance(event, TaskFinal):
+            recording.set_ups.append(max(0.0, (event.seconds or 0.0) - so_far.training - so_far.votes))
+            if not event.restart:
+                recording.settled_after.append(event.segments if event.reason == "votes agree" else None)
+            del spent[worker]
 
 
 def _outcomes(run: RunRecord, solutions: Solutions) -> list[tuple[int, bool]]:
     """Segments and rightness (one of two attempts) of each final answer of a first attempt, an output a time."""
-    segments = {e["task"]: int(e["segments"]) for e in reversed(run.events) if e["event"] == "task_final" and not e.get("restart")}
+    segments = {e.task: e.segments or 0 for e in reversed(run.events) if isinstance(e, TaskFinal) and not e.restart}
     seen: set[tuple[str, int]] = set()
     found = []
     for line in run.predictions:

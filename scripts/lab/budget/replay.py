@@ -19,13 +19,14 @@ from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Task, make_grid
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
+from hrm_submit.core.events import Plan, RunEnd, RunStart
 from hrm_submit.core.runfolder import RunRecord, RunWriter, read_run
 from hrm_submit.plan.cost import segment_work, view_work
 from hrm_submit.predict.vote import Candidate
 from hrm_submit.solve.answers import AnswerBook
 from hrm_submit.solve.messages import Assignment, Failed, Joined, Joint, Ready, WorkerSpec
 from hrm_submit.solve.progress_bars import ProgressBars
-from hrm_submit.solve.supervisor import Plan, Supervisor
+from hrm_submit.solve.supervisor import Supervisor, Work
 from hrm_submit.solve.worker_pool import Gone, PooledWorker, WorkerPool
 from hrm_submit.solver.messages import Answer, Progress
 from hrm_submit.solver.session import OVERRUN
@@ -177,13 +178,13 @@ def replay(
     run = RunWriter(folder, clock.elapsed)
     book.create()
     run.describe({"command": "replay", "config": preset.to_dict(), "budget": budget, "seed": seed, "devices": list(workers)})
-    run.event("run_start", budget=budget, tasks=len(tasks), broken=[], resumed=0)
-    run.event("plan", todo=list(by_id), workers=len(workers), devices=list(workers))
+    run.event(RunStart(budget, len(tasks), [], 0))
+    run.event(Plan(list(by_id), len(workers), list(workers)))
     specs = [WorkerSpec(number, device, preset, None, seed) for number, device in enumerate(workers)]
     bars = ProgressBars(len(tasks))
     try:
-        Supervisor(Plan(tuple(tasks), budget, None, tuple(tasks), folder), specs, preset, book, run, clock, bars, pool).run()
+        Supervisor(Work(tuple(tasks), budget, None, tuple(tasks), folder), specs, preset, book, run, clock, bars, pool).run()
     finally:
         bars.close()
-    run.event("run_end", answered=len(book.answered), seconds=round(clock.elapsed(), 3), unsaved=None)
+    run.event(RunEnd(len(book.answered), round(clock.elapsed(), 3), None))
     return read_run(folder)

@@ -194,7 +194,7 @@ def test_damaged_lines_are_skipped_and_named(hand: Run) -> None:
     data = load_run(hand.directory, None, hand.solutions)
     notes = "\n".join(data.notes)
     assert "events.jsonl:4:" in notes and f"events.jsonl:{n + 5}:" in notes and f"events.jsonl:{n + 6}:" in notes
-    assert notes.count("events.jsonl: a record is left out") == 3
+    assert notes.count("it lacks a time, an event, a task or a worker") == 3
     assert notes.count("predictions.jsonl: a prediction of task 'second' is left out") == 4
     assert notes.count("predictions.jsonl: a prediction of task 'half' is left out") == 1
     assert notes.count("predictions.jsonl: a record is left out") == 1

@@ -21,7 +21,7 @@ def lines(tmp_path: Path) -> Lines:
 
 
 def timeline_of(run: Run) -> Timeline:
-    return read_timeline(load_run(run.directory).events)
+    return read_timeline(load_run(run.directory).turns)
 
 
 def told(timeline: Timeline) -> list[tuple[int, int, str | None, int, str, float, float]]:
@@ -101,7 +101,7 @@ def test_a_run_that_goes_on_has_turns_each_with_its_own_clock(lines: Lines) -> N
         lines.prediction(t, "a", 0, False, [{"grid": output, "votes": 1, "score": -1}])
     lines.write()
     data = load_run(lines.run.directory)
-    timeline = read_timeline(data.events)
+    timeline = read_timeline(data.turns)
     assert timeline.ends == (30, 25)
     assert [(t.turn, t.number, t.start, t.end) for t in timeline.trainings] == [(0, 1, 10, 30), (1, 2, 12, 25)]
     assert [(s.turn, s.t) for s in data.snapshots] == [(0, 28), (1, 24)], "time that runs backwards is another turn"

@@ -17,6 +17,7 @@ from hrm_submit.cli import main
 from hrm_submit.core.errors import SolveError
 from hrm_submit.core.runfolder import RunWriter
 from hrm_submit.report.screen.watch import Follower, Painter, Tail, follow, look_once
+from tests.events import event
 from tests.report.run_folder import start_run
 from tests.solve.fake_pool import Time
 from tests.terminal import screen
@@ -69,19 +70,19 @@ def test_what_each_worker_is_at_follows_from_the_events(tmp_path: Path) -> None:
     now = Time()
     run = RunWriter(tmp_path, now)
     follower = follower_of(tmp_path)
-    run.event("run_start", budget=600.0, tasks=9, broken=[], resumed=2)
-    run.event("plan", todo=["a", "b", "c"], workers=2, devices=["cpu", "cuda:0"])
-    run.event("worker_start", worker=0, device="cpu")
-    run.event("worker_start", worker=1, device="cuda:0")
+    run.event(event("run_start", budget=600.0, tasks=9, broken=[], resumed=2))
+    run.event(event("plan", todo=["a", "b", "c"], workers=2, devices=["cpu", "cuda:0"]))
+    run.event(event("worker_start", worker=0, device="cpu"))
+    run.event(event("worker_start", worker=1, device="cuda:0"))
     now.now = 5.0
-    run.event("worker_start", worker=1, ready=True, device="cuda:0")
+    run.event(event("worker_start", worker=1, ready=True, device="cuda:0"))
     _, counts, *rest = follower.look()
     assert counts == "2 of 5 tasks done, 0 fit their demonstrations; 5.0s gone, 9m55s left"
     assert [(row["worker"], row["device"], row["phase"]) for row in table(rest)] == [("0", "cpu", "starting"), ("1", "cuda:0", "waiting")]
 
-    run.event("task_start", "a", 1, seconds=90.0, segments=None, attempt=1)
+    run.event(event("task_start", "a", 1, seconds=90.0, segments=None, attempt=1))
     now.now = 20.0
-    run.event("progress", "a", 1, segments=33, loss=0.5, demo_exact=0.25)
+    run.event(event("progress", "a", 1, segments=33, loss=0.5, demo_exact=0.25))
     (_, row) = table(follower.look())
     assert row == {
         "worker": "1",
@@ -94,26 +95,26 @@ def test_what_each_worker_is_at_follows_from_the_events(tmp_path: Path) -> None:
         "loss": "0.500",
         "demonstrations": "25%",
     }
-    run.event("candidates", "a", 1, segments=33, votes=[[3]])
+    run.event(event("candidates", "a", 1, segments=33, votes=[[3]]))
     assert table(follower.look())[1]["phase"] == "training"
-    run.event("progress", "a", 1, segments=99, loss=None, demo_exact=1.0)
-    run.event("task_final", "a", 1, segments=99, votes=[[5]], seconds=15.0, reason="votes agree")
+    run.event(event("progress", "a", 1, segments=99, loss=None, demo_exact=1.0))
+    run.event(event("task_final", "a", 1, segments=99, votes=[[5]], seconds=15.0, reason="votes agree"))
     _, counts, *rest = follower.look()
     assert counts.startswith("3 of 5 tasks done, 1 fit their demonstrations;")
     assert {table(rest)[1][name] for name in ("task", "segments", "loss", "of")} == {""}
 
-    run.event("worker_exit", None, 0, code=-9, reason="worker died")
+    run.event(event("worker_exit", None, 0, code=-9, reason="worker died"))
     assert [row["worker"] for row in table(follower.look())] == ["1"]
 
 
 def test_tasks_that_fail_are_counted_when_they_are_given_up(tmp_path: Path) -> None:
     run = RunWriter(tmp_path, Time())
-    run.event("run_start", budget=None, tasks=3, broken=[], resumed=0)
+    run.event(event("run_start", budget=None, tasks=3, broken=[], resumed=0))
     for attempt in (1, 2):
-        run.event("task_start", "a", 0, seconds=None, segments=5, attempt=attempt)
-        run.event("task_failed", "a", 0, reason="RuntimeError: no", attempt=attempt)
+        run.event(event("task_start", "a", 0, seconds=None, segments=5, attempt=attempt))
+        run.event(event("task_failed", "a", 0, reason="RuntimeError: no", attempt=attempt))
         if attempt == 1:
-            run.event("retry", "a", 0)
+            run.event(event("retry", "a", 0))
             assert "0 of 3 tasks done, 0 fit their demonstrations, 1 tried again; 0.0s gone" in follower_of(tmp_path).look()
     _, counts, trouble, *_ = follower_of(tmp_path).look()
     assert counts == "1 of 3 tasks done, 0 fit their demonstrations, 1 tried again, 1 given up; 0.0s gone"
@@ -124,8 +125,8 @@ def test_a_task_that_is_trained_anew_counts_once(tmp_path: Path) -> None:
     run = start_run(tmp_path, ["a", "b"])
     run.solve("a", [(run.truth["a"][0], 1)])
     run.solve("a", [(run.truth["a"][0], 2)])
-    run.writer.event("task_start", "a", 0, seconds=9.0, segments=None, restart=2)
-    run.writer.event("task_failed", "a", 0, reason="worker died", restart=2)
+    run.writer.event(event("task_start", "a", 0, seconds=9.0, segments=None, restart=2))
+    run.writer.event(event("task_failed", "a", 0, reason="worker died", restart=2))
     assert look_once(run.directory)[1].startswith("1 of 2 tasks done, 1 fit their demonstrations;")
 
 
@@ -135,8 +136,8 @@ def test_a_run_that_goes_on_begins_anew_and_keeps_what_was_done(tmp_path: Path) 
     run.solve("a", [(run.truth["a"][0], 1)])
     assert follower.look()[1].startswith("1 of 3 tasks done, 1 fit their demonstrations; 11.0s gone")
     again = RunWriter(run.directory, Time())
-    again.event("run_start", budget=50.0, tasks=3, broken=[], resumed=1)
-    again.event("plan", todo=["b", "c"], workers=1, devices=["cpu"])
+    again.event(event("run_start", budget=50.0, tasks=3, broken=[], resumed=1))
+    again.event(event("plan", todo=["b", "c"], workers=1, devices=["cpu"]))
     assert follower.look()[1] == "1 of 3 tasks done, 0 fit their demonstrations; 0.0s gone, 50.0s left"
 
 
