@@ -20,24 +20,21 @@ from hrm_submit.arc.task import MAX_SIDE, N_COLOURS, Grid, Task, make_grid
 
 ColourRule: TypeAlias = Literal["permute", "permute_input", "fixed"]
 
-N_DIHEDRAL = 8
+DIHEDRAL = np.array([(0, 0, 0), (1, 0, 1), (0, 1, 1), (1, 1, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0), (1, 1, 1)], dtype=np.bool_)
+"""The eight transforms, by their published numbers: whether rows and columns change places after the order of rows, and that of
+columns, was turned round. 0 identity, 1-3 quarter turns anticlockwise, 4 left-right mirror, 5 top-bottom mirror, 6 transpose,
+7 mirror about the other diagonal."""
+N_DIHEDRAL = len(DIHEDRAL)
 SAME_COLOURS: tuple[int, ...] = tuple(range(N_COLOURS))
 
 
 def dihedral(grid: npt.NDArray[np.uint8], transform: int) -> npt.NDArray[np.uint8]:
-    """A view of `grid` under a transform: 0 identity, 1-3 quarter turns anticlockwise, 4 left-right mirror,
-    5 top-bottom mirror, 6 transpose, 7 mirror about the other diagonal. Raises ValueError for any other number."""
-    if transform in (0, 1, 2, 3):
-        return np.rot90(grid, transform)
-    if transform == 4:
-        return grid[:, ::-1]
-    if transform == 5:
-        return grid[::-1]
-    if transform == 6:
-        return grid.T
-    if transform == 7:
-        return grid[::-1, ::-1].T
-    raise ValueError(f"dihedral transform {transform} is not within 0..7")
+    """A view of `grid` under one of the transforms `DIHEDRAL`. Raises ValueError for a number outside 0..7."""
+    if not 0 <= transform < N_DIHEDRAL:
+        raise ValueError(f"dihedral transform {transform} is not within 0..7")
+    turned, up, left = DIHEDRAL[transform]
+    view = grid[:: -1 if up else 1, :: -1 if left else 1]
+    return view.T if turned else view
 
 
 def inverse_dihedral(transform: int) -> int:

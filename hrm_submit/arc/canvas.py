@@ -15,28 +15,11 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from hrm_submit.arc.augment import Augmentation, augmentation_arrays
+from hrm_submit.arc.augment import DIHEDRAL, Augmentation, augmentation_arrays
 from hrm_submit.arc.kernel import kernel
-from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import MAX_SIDE, N_COLOURS, Grid, Pair, make_grid
 from hrm_submit.config.schema import ModelConfig
 from hrm_submit.core.errors import ConfigError, DataError
-
-__all__ = [
-    "EOS",
-    "FIRST_COLOUR",
-    "FULL_SIDE",
-    "PAD",
-    "PackedPairs",
-    "Tokens",
-    "canvas_side",
-    "check_model",
-    "decode",
-    "encode",
-    "encode_inputs",
-    "position_ids",
-    "sample_offsets",
-]
 
 PAD = 0
 EOS = 1
@@ -165,7 +148,7 @@ def sample_offsets(
     """
     shapes = packed.shapes[index]
     extent = np.maximum(shapes[:, :2], shapes[:, 2:])
-    sideways = np.isin(dihedral, _SIDEWAYS)
+    sideways = DIHEDRAL[dihedral, 0]
     extent[sideways] = extent[sideways, ::-1]
     room = side - extent
     if room.size and room.min() < 0:
@@ -175,8 +158,6 @@ def sample_offsets(
     return placed
 
 
-_SIDEWAYS = (1, 3, 6, 7)
-"""Transforms that exchange rows and columns."""
 _MISFIT = 2
 _RANGE = 1
 
@@ -210,7 +191,7 @@ def _first_fault(shapes: Ints, index: Ints, dihedral: Ints, colours: Bytes, offs
         for c in range(10):
             if colours[b, c] > 9:
                 return b, _RANGE
-        turned = d == 1 or d == 3 or d >= 6
+        turned = DIHEDRAL[d, 0]
         for first in (0, 2):
             rows, columns = shapes[i, first], shapes[i, first + 1]
             if turned:
@@ -240,33 +221,17 @@ def _fill(
         for c in range(10):
             table[c] = colours[b, c] + FIRST_COLOUR
         top, left = offsets[b, 0], offsets[b, 1]
+        turned, up, back = DIHEDRAL[d, 0], DIHEDRAL[d, 1], DIHEDRAL[d, 2]
         for k in range(2):
             canvas = inputs[b] if k == 0 else labels[b]
             canvas[:] = PAD
             h, w = shapes[i, 2 * k], shapes[i, 2 * k + 1]
             start = starts[i, k]
-            if d == 0:
-                rows, columns, down, right = h, w, w, 1
-            elif d == 1:
-                rows, columns, down, right = w, h, -1, w
-                start += w - 1
-            elif d == 2:
-                rows, columns, down, right = h, w, -w, -1
-                start += h * w - 1
-            elif d == 3:
-                rows, columns, down, right = w, h, 1, -w
-                start += (h - 1) * w
-            elif d == 4:
-                rows, columns, down, right = h, w, w, -1
-                start += w - 1
-            elif d == 5:
-                rows, columns, down, right = h, w, -w, 1
-                start += (h - 1) * w
-            elif d == 6:
-                rows, columns, down, right = w, h, 1, w
-            else:
-                rows, columns, down, right = w, h, -1, -w
-                start += h * w - 1
+            down, right = -w if up else w, -1 if back else 1
+            start += ((h - 1) * w if up else 0) + (w - 1 if back else 0)
+            rows, columns = h, w
+            if turned:
+                rows, columns, down, right = w, h, right, down
             for y in range(rows):
                 out = (top + y) * side + left
                 source = start + y * down

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from hrm_submit.arc.augment import sample_augmentations
-from hrm_submit.arc.canvas import canvas_side
+from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Task
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from hrm_submit.arc.augment import augmentation_arrays, sample_augmentations
-from hrm_submit.arc.canvas import PackedPairs, canvas_side, check_model, encode, position_ids, sample_offsets
+from hrm_submit.arc.canvas import PackedPairs, check_model, encode, position_ids, sample_offsets
+from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Pair
 from hrm_submit.arc.training_task import TrainingTask, within
 from hrm_submit.config.schema import ModelConfig, TrainConfig

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from hrm_submit.arc.canonical import pair_hash
-from hrm_submit.arc.canvas import canvas_side
 from hrm_submit.arc.challenges import write_challenges
+from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.core.errors import DataError
 from hrm_submit.corpora.leaks import PROTECTED, protected_hashes, without_leaks

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from hrm_submit.arc.augment import Augmentation, dihedral
-from hrm_submit.arc.canvas import canvas_side, position_ids
+from hrm_submit.arc.canvas import position_ids
+from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.arc.training_task import TrainingTask, within
 from hrm_submit.config.schema import ModelConfig, TrainConfig

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hrm_submit.arc.canvas import canvas_side
+from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.config.runtime import Runtime, runtime_for
 from hrm_submit.core.clock import Clock
 from hrm_submit.model.weights import Checkpoint, load_checkpoint

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from hrm_submit.arc.augment import augmentation_arrays, sample_augmentations
-from hrm_submit.arc.canvas import PackedPairs, canvas_side, encode, sample_offsets
+from hrm_submit.arc.canvas import PackedPairs, encode, sample_offsets
+from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Task
 from hrm_submit.core.device import cpu_count
 from lab.bench.published import SIDE, augmented
