@@ -23,7 +23,8 @@ from itertools import product
 from pathlib import Path
 
 import pandas as pd
-from lab.votes.comparison import Estimate, Row, Sample, Setting, compare, judge, raw_files, read_tasks
+from lab.markdown import to_markdown
+from lab.votes.comparison import Row, Sample, Setting, compare, judge, raw_files, read_tasks
 from lab.votes.rules import RULES
 from tqdm import tqdm
 
@@ -108,7 +109,7 @@ def show(rows: Sequence[Row], samples: Sequence[Sample], baseline: Setting, mark
         if (table[column] == default).all():
             table = table.drop(columns=column)
     width = table["rule"].str.len().max()
-    print(_markdown(table) if markdown else table.assign(rule=table["rule"].str.ljust(width)).to_string(index=False))
+    print(to_markdown(table) if markdown else table.assign(rule=table["rule"].str.ljust(width)).to_string(index=False))
     changed = [(r.setting, side, names) for r in rows for side, names in (("gains", r.gained), ("loses", r.lost)) if names]
     if changed:
         print()
@@ -168,22 +169,13 @@ def _cells(row: Row) -> dict[str, str]:
         "rule": row.setting.rule,
         "views": str(row.setting.views or "all"),
         "steps": str(row.setting.steps or "run's"),
-        "pass@1 %": _percent(row.pass_1),
-        "pass@2 %": _percent(row.pass_2),
-        "difference": _percent(row.difference, "+"),
+        "pass@1 %": row.pass_1.text(),
+        "pass@2 %": row.pass_2.text(),
+        "difference": row.difference.text("+"),
         "gained": str(len(row.gained)),
         "lost": str(len(row.lost)),
         "oracle %": f"{100 * row.oracle:.1f}",
     }
-
-
-def _percent(e: Estimate, sign: str = "") -> str:
-    return f"{100 * e.value:{sign}.1f} [{100 * e.low:{sign}.1f}, {100 * e.high:{sign}.1f}]"
-
-
-def _markdown(table: pd.DataFrame) -> str:
-    rows = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def head(data: RunData, tables: Tables, timeline: Timeline, scores: Scores | Non
     """The figure that counts, and what it took."""
     counts = state_counts(tables.tasks)
     if scores is not None:
-        best = next(f for f in scores.figures if f.name == "pass@2")
+        best = scores.figures["pass@2"]
         big = f'<p class="big">{percent(best.value)}</p><p class="of">pass@2, 95 % interval {percent(best.low)} to {percent(best.high)}</p>'
     else:
         n = int(tables.tasks["answered"].sum())
@@ -63,10 +63,10 @@ def score_section(scores: Sequence[tuple[str, Scores]]) -> str:
     parts = ['<section id="score"><h2>Score</h2>']
     for number, (name, found) in enumerate(scores):
         rows = []
-        for f in found.figures:
+        for figure, f in found.figures.items():
             band = f'<i class="band" style="left:{100 * f.low:.2f}%;width:{100 * (f.high - f.low):.2f}%"></i>'
             bar = f'<span class="bar" aria-hidden="true">{band}<i class="value" style="left:{100 * f.value:.2f}%"></i></span>'
-            words = f"{escape(f.name)}<small>{escape(FIGURE_WORDS.get(f.name, ''))}</small>"
+            words = f"{escape(figure)}<small>{escape(FIGURE_WORDS.get(figure, ''))}</small>"
             interval = f"{percent(f.low)} to {percent(f.high)}"
             rows.append(
                 f'<tr><th scope="row">{words}</th><td class="n">{percent(f.value)}</td><td>{bar}<small>{interval}</small></td></tr>'

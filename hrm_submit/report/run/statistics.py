@@ -5,40 +5,55 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from hrm_submit.arc.submission import Attempts
 from hrm_submit.arc.task import Solutions
 from hrm_submit.corpora.scoring import Score, score, task_results
 
-FIGURES = ("pass@1", "pass@2", "task_pass@2", "mean_task_pass@2", "cell_accuracy")
-"""The figures of `score` that are shares."""
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A share and its 95 % interval, all within 0..1."""
+class Interval:
+    """A share, or a difference of shares, and its 95 % percentile bootstrap interval (Efron and Tibshirani 1993, chapter 13)."""
 
-    name: str
     value: float
     low: float
     high: float
 
+    @staticmethod
+    def of(value: float, resampled: npt.NDArray[np.float64]) -> Interval:
+        """The interval of `value`, from what it is in each resample."""
+        tail = 50 * (1 - CONFIDENCE)
+        low, high = np.percentile(resampled, [tail, 100 - tail])
+        return Interval(float(value), float(low), float(high))
+
+    def text(self, sign: str = "") -> str:
+        """In percent, as `23.3 [15.0, 31.7]`; `sign` is "+" for differences."""
+        return f"{100 * self.value:{sign}.1f} [{100 * self.low:{sign}.1f}, {100 * self.high:{sign}.1f}]"
+
+
+def draws(rng: np.random.Generator, n: int) -> npt.NDArray[np.float64]:
+    """How often each of `n` is drawn when `n` are, with replacement, (RESAMPLES, n)."""
+    return rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
+
 
 @dataclass(frozen=True)
 class Scores:
-    """What `score` gives for a submission, and the same figures with their intervals."""
+    """What `score` gives for a submission, and those of its figures that are shares with their intervals."""
 
     score: Score
-    figures: tuple[Figure, ...]
+    figures: Mapping[str, Interval]
 
 
 def scores(answers: Mapping[str, Sequence[Attempts]], solutions: Solutions, *, seed: int = 0) -> Scores:
-    """Scores over every task of `solutions`, with 95 % percentile bootstrap intervals (Efron and Tibshirani 1993, chapter 13).
+    """Scores over every task of `solutions`, with their intervals.
 
     Whole tasks are drawn, as the outputs of one task are solved or missed together; `seed` makes the draws. Raises DataError.
     """
@@ -50,7 +65,7 @@ def scores(answers: Mapping[str, Sequence[Attempts]], solutions: Solutions, *, s
         per_task.append((n, first, solved, solved == n, solved / n, sum(r.cells for r in results)))
     table = np.array(per_task, dtype=np.float64)
     n = len(table)
-    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES) @ table
+    drawn = draws(np.random.default_rng(seed), n) @ table
     outputs_drawn = drawn[:, 0]
     resampled = {
         "pass@1": drawn[:, 1] / outputs_drawn,
@@ -59,13 +74,8 @@ def scores(answers: Mapping[str, Sequence[Attempts]], solutions: Solutions, *, s
         "mean_task_pass@2": drawn[:, 4] / n,
         "cell_accuracy": drawn[:, 5] / outputs_drawn,
     }
-    tail = 50 * (1 - CONFIDENCE)
-    values = dict(result)
-    figures = []
-    for name in FIGURES:
-        low, high = np.percentile(resampled[name], [tail, 100 - tail])
-        figures.append(Figure(name, float(values[name]), float(low), float(high)))  # type: ignore[arg-type]
-    return Scores(result, tuple(figures))
+    values = cast(Mapping[str, float], result)
+    return Scores(result, {name: Interval.of(values[name], found) for name, found in resampled.items()})
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:

@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hrm_submit.report.run.statistics import CONFIDENCE, RESAMPLES
+from hrm_submit.report.run.statistics import Interval, draws
 
 Marks = Mapping[str, str]
 """Of one run: task -> a mark for each test output, 1 or 2 for the attempt that was right, else 0."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean and its 95 % interval, all within -1..1."""
-
-    value: float
-    low: float
-    high: float
-
-    def text(self, sign: str = "") -> str:
-        """In percent, as `23.3 [15.0, 31.7]`; `sign` is "+" for differences."""
-        return f"{100 * self.value:{sign}.1f} [{100 * self.low:{sign}.1f}, {100 * self.high:{sign}.1f}]"
 
 
 def parse_marks(text: str) -> dict[str, str]:
@@ -42,7 +28,8 @@ def interval(runs: Sequence[Marks], k: Literal[1, 2], seed: int = 0) -> Interval
     """
     right, outputs = _counts(runs, k)
     rng = np.random.default_rng(seed)
-    return _interval(_share(right, outputs, _drawn(rng, right.shape[1]), _drawn(rng, len(right))), right.sum() / len(right) / outputs.sum())
+    resampled = _share(right, outputs, draws(rng, right.shape[1]), draws(rng, len(right)))
+    return Interval.of(right.sum() / len(right) / outputs.sum(), resampled)
 
 
 def difference(runs: Sequence[Marks], others: Sequence[Marks], k: Literal[1, 2], seed: int = 0) -> Interval:
@@ -51,9 +38,9 @@ def difference(runs: Sequence[Marks], others: Sequence[Marks], k: Literal[1, 2],
     if set(runs[0]) != set(others[0]) or not (outputs == same).all():
         raise ValueError("not of the same tasks")
     rng = np.random.default_rng(seed)
-    tasks = _drawn(rng, right.shape[1])
-    gained = _share(right, outputs, tasks, _drawn(rng, len(right))) - _share(against, outputs, tasks, _drawn(rng, len(against)))
-    return _interval(gained, (right.sum() / len(right) - against.sum() / len(against)) / outputs.sum())
+    tasks = draws(rng, right.shape[1])
+    gained = _share(right, outputs, tasks, draws(rng, len(right))) - _share(against, outputs, tasks, draws(rng, len(against)))
+    return Interval.of((right.sum() / len(right) - against.sum() / len(against)) / outputs.sum(), gained)
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
@@ -83,12 +70,6 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """`table` as Markdown has it."""
-    lines = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).values.tolist()]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
-
-
 def _counts(runs: Sequence[Marks], k: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Right outputs (runs, tasks) and outputs (tasks,), tasks by id."""
     tasks = sorted(runs[0])
@@ -98,19 +79,8 @@ def _counts(runs: Sequence[Marks], k: int) -> tuple[npt.NDArray[np.float64], npt
     return np.array(right, dtype=np.float64), np.array([len(runs[0][t]) for t in tasks], dtype=np.float64)
 
 
-def _drawn(rng: np.random.Generator, n: int) -> npt.NDArray[np.float64]:
-    """How often each of `n` is drawn when `n` are, with replacement, (RESAMPLES, n)."""
-    return rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
-
-
 def _share(
     right: npt.NDArray[np.float64], outputs: npt.NDArray[np.float64], tasks: npt.NDArray[np.float64], runs: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
     """pass@k of each resample: drawn right outputs over drawn outputs, mean over the drawn runs."""
     return ((runs @ right) * tasks).sum(1) / (len(right) * (tasks @ outputs))
-
-
-def _interval(resampled: npt.NDArray[np.float64], value: float) -> Interval:
-    tail = 50 * (1 - CONFIDENCE)
-    low, high = np.percentile(resampled, [tail, 100 - tail])
-    return Interval(float(value), float(low), float(high))

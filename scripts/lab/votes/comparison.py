@@ -17,10 +17,9 @@ from hrm_submit.arc.task import Grid, same_grid
 from hrm_submit.core.errors import DataError
 from hrm_submit.predict.raw import RAW, RawVote, load_raw
 from hrm_submit.predict.scores import ViewScores
+from hrm_submit.report.run.statistics import Interval, draws
 from lab.votes.ballot import Ballot
 from lab.votes.rules import RULES
-
-RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -48,22 +47,13 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A share of samples and its 95 % bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Row:
     """How a setting did; `difference` is its pass@2 minus the baseline's, `gained` and `lost` what only one of them solves."""
 
     setting: Setting
-    pass_1: Estimate
-    pass_2: Estimate
-    difference: Estimate
+    pass_1: Interval
+    pass_2: Interval
+    difference: Interval
     oracle: float
     gained: tuple[str, ...]
     lost: tuple[str, ...]
@@ -144,15 +134,13 @@ class Resampling:
     def __init__(self, samples: Sequence[Sample], seed: int) -> None:
         names = sorted({s.task for s in samples})
         self._of_task = np.array([names.index(s.task) for s in samples])
-        drawn = np.random.default_rng(seed).integers(0, len(names), (RESAMPLES, len(names)))
-        self._times = np.stack([np.bincount(row, minlength=len(names)) for row in drawn])
+        self._times = draws(np.random.default_rng(seed), len(names))
 
-    def mean(self, values: npt.NDArray[np.generic]) -> Estimate:
+    def mean(self, values: npt.NDArray[np.generic]) -> Interval:
         """The mean of one value a sample."""
         sums = np.bincount(self._of_task, weights=values.astype(float), minlength=self._times.shape[1])
         sizes = np.bincount(self._of_task, minlength=self._times.shape[1])
-        low, high = np.percentile((self._times @ sums) / (self._times @ sizes), [2.5, 97.5])
-        return Estimate(float(sums.sum() / sizes.sum()), float(low), float(high))
+        return Interval.of(sums.sum() / sizes.sum(), (self._times @ sums) / (self._times @ sizes))
 
 
 def _part(training: RawVote, output: int, views: int | None, steps: int | None) -> ViewScores:
