@@ -59,7 +59,8 @@ from lab.ablation.picture import draw
 from lab.ablation.plan import Plan, read_plan
 from lab.ablation.results import append, read
 from lab.ablation.runs import Run, plan_runs
-from lab.ablation.table import markdown, summary
+from lab.ablation.table import summary
+from lab.markdown import to_markdown
 
 from hrm_submit.core.clock import format_duration
 from hrm_submit.core.device import cpu_count
@@ -145,7 +146,7 @@ def show(plan: Plan, rows: pd.DataFrame, total: int, *, write: bool) -> None:
     table = summary(rows)
     print(table.to_string(index=False))
     if write:
-        write_atomic(plan.path.with_suffix(".md"), describe(plan, rows, total) + markdown(table))
+        write_atomic(plan.path.with_suffix(".md"), describe(plan, rows, total) + to_markdown(table) + "\n")
         draw(rows, plan.about or plan.path.stem, plan.path.with_suffix(".svg"))
 
 

@@ -80,7 +80,10 @@ def run_scores(data: RunData) -> list[tuple[str, Scores]]:
 
 def _as_json(data: RunData, tables: Tables, found: list[tuple[str, Scores]], comparison: Comparison | None) -> dict[str, Any]:
     content: dict[str, Any] = {"v": 1, "run": data.run, "notes": data.notes}
-    content["scores"] = [{"over": name, "score": s.score, "intervals": [{"name": figure, **asdict(f)} for figure, f in s.figures.items()]} for name, s in found]
+    content["scores"] = [
+        {"over": name, "score": s.score, "intervals": [{"name": figure, **asdict(f)} for figure, f in s.figures.items()]}
+        for name, s in found
+    ]
     for name, frame in tables.named():
         columns = [[None if missing else value for value, missing in zip(frame[c].tolist(), frame[c].isna(), strict=True)] for c in frame]
         content[name] = [dict(zip(frame, row, strict=True)) for row in zip(*columns, strict=True)]

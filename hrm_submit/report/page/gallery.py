@@ -1,21 +1,18 @@
-"""The gallery: a card for each task, and behind each card all that is known of it.
-
-Notable: cards show what went in, both attempts and the truth at once; demonstrations, candidates and curves are packed, and
-unpacked by the browser when the card is opened, so that 240 tasks stay a light page.
-"""
+"""The gallery: what the page shows of each task, on its card and behind it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from html import escape
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import pandas as pd
+import numpy as np
+from numpy.typing import NDArray
 
 from hrm_submit.arc.task import Grid, same_grid
 from hrm_submit.core.clock import format_duration
+from hrm_submit.report.draw.grids import grid_svg
 from hrm_submit.report.draw.sparkline import training_curve
-from hrm_submit.report.page.markup import facts, packed, picture
 from hrm_submit.report.run.load import RunData, Snapshot
 from hrm_submit.report.run.tables import Tables, truth_of
 from hrm_submit.report.run.timeline import Timeline, Training
@@ -26,157 +23,156 @@ THUMB, LARGE = 104, 210
 """Pixels of the longer side of a grid on a card, and behind it."""
 
 
-class Gallery:
-    """Makes the cards of a run, whose rows it looks up by task."""
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A grid with its caption, what a screen reader says of it, its wrong cells, and what is wrong with its shape; `votes` are told
+    only behind the card, a line each."""
 
-    def __init__(self, data: RunData, tables: Tables, timeline: Timeline) -> None:
-        self._data, self._tables = data, tables
-        self._outputs = {str(task): group for task, group in tables.outputs.groupby("task", sort=False)}
-        self._trainings: dict[str, list[Training]] = {}
-        for training in timeline.trainings:
-            self._trainings.setdefault(training.task, []).append(training)
-        self._snapshots: dict[tuple[str, int], list[Snapshot]] = {}
-        for snapshot in data.snapshots:
-            self._snapshots.setdefault((snapshot.task, snapshot.output), []).append(snapshot)
+    grid: Grid | None
+    caption: str
+    label: str
+    wrong: NDArray[np.bool_] | None = None
+    fault_notes: tuple[str, ...] = ()
+    votes: tuple[str, ...] = ()
 
-    def cards(self) -> Iterator[str]:
-        """One after the other, in the file's order."""
-        for number, row in enumerate(self._tables.tasks.to_dict("records")):
-            yield self._card(number, {str(k): v for k, v in row.items()})
+    @property
+    def known(self) -> bool:
+        """Whether there is a grid to show."""
+        return self.grid is not None and self.grid.size > 0
 
-    def _card(self, number: int, row: dict[str, Any]) -> str:
-        task, state = str(row["task"]), str(row["state"])
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """All that is told below the caption."""
+        return (*self.fault_notes, *self.votes)
+
+    def svg(self, side: int) -> str:
+        """The picture, of at most about `side` pixels."""
+        assert self.grid is not None
+        return grid_svg(self.grid, label=self.label, cell=max(3, min(18, side // max(self.grid.shape))), wrong=self.wrong)
+
+    def against(self, truth: Grid | None) -> Shown:
+        """The same as an answer: right, with its wrong cells marked, or of a wrong shape, which is told."""
+        if truth is None or self.grid is None or not self.known:
+            return self
+        if self.grid.shape != truth.shape:
+            shapes = f"{_shape(self.grid)}, not {_shape(truth)}"
+            return replace(self, caption=f"{self.caption} ✗", label=f"{self.label}, of the wrong size", fault_notes=(shapes,))
+        right = same_grid(self.grid, truth)
+        mark, words = ("✓", "right") if right else ("✗", "wrong")
+        return replace(self, caption=f"{self.caption} {mark}", label=f"{self.label}, {words}", wrong=None if right else self.grid != truth)
+
+
+@dataclass(frozen=True, eq=False)
+class Test:
+    """A test output: its input, attempts and truth, the candidates after the attempts, and the best answer each time that it changed."""
+
+    strip: Sequence[Shown]
+    next: Sequence[Shown]
+    changes: Sequence[Shown]
+    until: str
+
+
+@dataclass(frozen=True, eq=False)
+class Card:
+    """A task: `keys` are what cards are sorted by; `pairs`, `tests`, `curve` (markup) and `training` are shown when it is opened."""
+
+    id: str
+    state: str
+    keys: Sequence[tuple[str, float]]
+    hints: Sequence[str]
+    flags: Sequence[str]
+    fault: str | None
+    pairs: Sequence[tuple[Shown, Shown]]
+    tests: Sequence[Test]
+    curve: str
+    training: Sequence[tuple[str, object]]
+
+
+def cards(data: RunData, tables: Tables, timeline: Timeline) -> Iterator[Card]:
+    """The card of each task, one after the other, in the file's order."""
+    votes = {str(task): group[["votes", "votes_of"]].to_numpy().tolist() for task, group in tables.outputs.groupby("task", sort=False)}
+    trainings: dict[str, list[Training]] = {}
+    for training in timeline.trainings:
+        trainings.setdefault(training.task, []).append(training)
+    snapshots: dict[tuple[str, int], list[Snapshot]] = {}
+    for snapshot in data.snapshots:
+        snapshots.setdefault((snapshot.task, snapshot.output), []).append(snapshot)
+    for number, found in enumerate(tables.tasks.to_dict("records")):
+        row, task = {str(k): v for k, v in found.items()}, str(found["task"])
         keys = {"order": number, "size": row["side"], "votes": row["votes_share"], "seconds": row["seconds"]}
         keys |= {"accuracy": row["best_cell_accuracy"], "segments": row["segments"]}
-        data = "".join(f' data-{name}="{value:.9g}"' for name, value in keys.items() if known(value))
-        flags = "" if row["answered"] else '<span class="flag">fallback answer</span>'
-        if row["failures"]:
-            flags += f'<span class="flag">{count(int(row["failures"]), "failure")}</span>'
-        strips = "".join(self._strip(task, k, THUMB) for k in range(int(row["outputs"])))
-        return (
-            f'<li class="card {state}" data-id="{escape(task)}" data-state="{state}"{data}>'
-            f'<div class="card-head"><button type="button" class="open" aria-haspopup="dialog">{escape(task)}</button>'
-            f'<span class="state">{STATES[state]}</span></div>'
-            f'<p class="hints">{self._hints(task, row)}{flags}</p>{strips}'
-            f'<script type="text/plain" class="more">{packed(self._more(task, row))}</script></li>'
-        )
-
-    def _hints(self, task: str, row: dict[str, Any]) -> str:
-        parts = []
-        if task in self._data.tasks:
-            parts.append(count(int(row["demonstrations"]), "demo"))
-        if task in self._outputs:
-            votes = [f"{v}/{of}" for v, of in self._outputs[task][["votes", "votes_of"]].to_numpy() if known(v)]
-            parts += [f"{', '.join(votes)} votes"] if votes else []
-        if known(row["best_cell_accuracy"]) and row["state"] != "solved":
-            parts.append(f"{percent(row['best_cell_accuracy'])} of cells")
-        if known(row["seconds"]):
-            parts.append(format_duration(row["seconds"]))
-        return escape(" · ".join(parts))
-
-    def _strip(self, task: str, k: int, side: int, *, votes: bool = False) -> str:
-        """Test input, both attempts (with their `votes` if wanted), and the truth where it is known."""
-        truth, name = truth_of(self._data, task, k), escape(f"test {k + 1}")
-        given = self._data.tasks.get(task)
-        answers = self._data.answers[task]
-        attempts: tuple[Grid | None, ...] = answers[k] if k < len(answers) else (None, None)
-        shown = [picture(given.test[k], "input", f"{name}, input", side=side)] if given else []
-        for n, grid in enumerate(attempts, 1):
-            note = self._note(task, k, n, grid) if votes else ""
-            shown.append(_attempt(grid, truth, f"attempt {n}", f"{name}, attempt {n}", side, note))
-        if truth is not None:
-            shown.append(picture(truth, "truth", f"{name}, truth", side=side))
-        return f'<div class="strip" style="--n:{len(shown)}">{"".join(shown)}</div>'
-
-    def _more(self, task: str, row: dict[str, Any]) -> str:
-        parts = []
-        if task in self._data.faults:
-            parts.append(f'<p class="fault">{escape(self._data.faults[task])}</p>')
-        given = self._data.tasks.get(task)
-        if given:
-            pairs = []
-            for n, pair in enumerate(given.train, 1):
-                left = picture(pair.input, "input", f"demonstration {n}, input", side=LARGE)
-                right = picture(pair.output, "output", f"demonstration {n}, output", side=LARGE)
-                pairs.append(f'<li>{left}<span class="arrow" aria-hidden="true">→</span>{right}</li>')
-            parts.append(f'<h3>Demonstrations</h3><ol class="pairs">{"".join(pairs)}</ol>')
-        for k in range(int(row["outputs"])):
-            number = f" {k + 1}" if int(row["outputs"]) > 1 else ""
-            parts.append(f"<h3>Test{number}</h3>{self._strip(task, k, LARGE, votes=True)}{self._ranking(task, k)}{self._changes(task, k)}")
-        parts.append(self._training(task, row))
-        return "".join(parts)
-
-    def _note(self, task: str, k: int, rank: int, grid: Grid | None) -> str:
-        """Votes and score of the candidate that an attempt is; an attempt that is none came from the fallback."""
-        candidates = self._data.candidates.get((task, k), ())
-        if grid is None or not grid.size:
-            return ""
-        if rank > len(candidates) or not same_grid(candidates[rank - 1].grid, grid):
-            return "fallback"
-        c = candidates[rank - 1]
-        return f"{c.votes} of {sum(x.votes for x in candidates)} votes<br>score {c.score:.3f}"
-
-    def _ranking(self, task: str, k: int) -> str:
-        """The candidates that came after the two attempts."""
-        truth, items = truth_of(self._data, task, k), []
-        for rank, c in enumerate(self._data.candidates.get((task, k), ())[2:], 3):
-            note = self._note(task, k, rank, c.grid)
-            items.append(f"<li>{_attempt(c.grid, truth, f'candidate {rank}', f'test {k + 1}, candidate {rank}', THUMB, note)}</li>")
-        return f'<h4>Next candidates</h4><ol class="row">{"".join(items)}</ol>' if items else ""
-
-    def _changes(self, task: str, k: int) -> str:
-        """The best answer each time that it changed."""
-        truth, items = truth_of(self._data, task, k), []
-        snapshots = self._snapshots.get((task, k), [])
-        for before, s in zip([None, *snapshots], snapshots, strict=False):
-            if before is not None and same_grid(before.grid, s.grid):
-                continue
-            note = f"{s.votes} of {s.votes_of} votes"
-            items.append(f"<li>{_attempt(s.grid, truth, f'at {format_duration(s.t)}', f'best answer at {s.t:.0f} s', THUMB, note)}</li>")
-        if len(items) < 2:
-            return ""
-        last = snapshots[-1]
-        until = f"of {count(len(snapshots), 'vote')} until {format_duration(last.t)}"
-        return f'<h4>How the best answer changed <small>{until}</small></h4><ol class="row">{"".join(items)}</ol>'
-
-    def _training(self, task: str, row: dict[str, Any]) -> str:
-        trainings = self._trainings.get(task, [])
-        if not trainings:
-            return ""
-        planned = row["planned_seconds"]
-        share = f" of {format_duration(planned)} planned" if known(planned) else ""
-        shown = facts(
+        given, own = data.tasks.get(task), trainings.get(task, [])
+        yield Card(
+            task,
+            str(row["state"]),
+            [(name, value) for name, value in keys.items() if known(value)],
+            list(_hints(row, given is not None, votes.get(task, ()))),
+            [*([] if row["answered"] else ["fallback answer"]), *([count(int(row["failures"]), "failure")] if row["failures"] else [])],
+            data.faults.get(task),
             [
-                ("trainings", row["trainings"]),
-                ("segments", f"{row['segments']:,}"),
-                ("time", f"{format_duration(row['seconds'])}{share}"),
-                ("demonstrations right at the end", percent(row["demo_exact"]) if known(row["demo_exact"]) else None),
-                ("last loss", f"{row['loss']:.3g}" if known(row["loss"]) else None),
-                ("worker", ", ".join(dict.fromkeys(str(t.worker) for t in trainings))),
-                ("ended", "; ".join(t.outcome for t in trainings)),
-            ]
+                (Shown(p.input, "input", f"demonstration {n}, input"), Shown(p.output, "output", f"demonstration {n}, output"))
+                for n, p in enumerate(given.train if given else (), 1)
+            ],
+            [_test(data, task, k, snapshots.get((task, k), [])) for k in range(int(row["outputs"]))],
+            training_curve(own) if own else "",
+            _training(own, row) if own else (),
         )
-        return f"<h3>Test-time training</h3>{training_curve(trainings)}{shown}"
 
 
-def _attempt(grid: Grid | None, truth: Grid | None, caption: str, label: str, side: int, note: str = "") -> str:
-    """An answer with its wrong cells marked, or its shape told where that is wrong."""
-    if truth is None or grid is None or not grid.size:
-        return picture(grid, caption, label, side=side, note=note)
-    if grid.shape != truth.shape:
-        wanted = f"{_shape(grid)}, not {_shape(truth)}"
-        return picture(grid, f"{caption} ✗", f"{label}, of the wrong size", side=side, note=f"{wanted}<br>{note}" if note else wanted)
-    right = same_grid(grid, truth)
-    wrong = None if right else grid != truth
-    return picture(
-        grid, f"{caption} {'✓' if right else '✗'}", f"{label}, {'right' if right else 'wrong'}", side=side, wrong=wrong, note=note
-    )
+def _hints(row: dict[str, Any], has_task: bool, votes: Sequence[Sequence[Any]]) -> Iterator[str]:
+    if has_task:
+        yield count(int(row["demonstrations"]), "demo")
+    counted = [f"{v}/{of}" for v, of in votes if known(v)]
+    if counted:
+        yield f"{', '.join(counted)} votes"
+    if known(row["best_cell_accuracy"]) and row["state"] != "solved":
+        yield f"{percent(row['best_cell_accuracy'])} of cells"
+    if known(row["seconds"]):
+        yield format_duration(row["seconds"])
+
+
+def _test(data: RunData, task: str, k: int, snapshots: Sequence[Snapshot]) -> Test:
+    truth, name, given, answers = truth_of(data, task, k), f"test {k + 1}", data.tasks.get(task), data.answers[task]
+    candidates = data.candidates.get((task, k), ())
+    of = sum(c.votes for c in candidates)
+    told = [(_votes(c.votes, of), f"score {c.score:.3f}") for c in candidates]
+    strip = [Shown(given.test[k], "input", f"{name}, input")] if given else []
+    for n, grid in enumerate(answers[k] if k < len(answers) else (None, None), 1):
+        # An attempt that is no candidate came from the fallback.
+        whose = told[n - 1] if grid is not None and n <= len(told) and same_grid(candidates[n - 1].grid, grid) else ("fallback",)
+        votes = whose if grid is not None and grid.size else ()
+        strip.append(Shown(grid, f"attempt {n}", f"{name}, attempt {n}", votes=votes).against(truth))
+    if truth is not None:
+        strip.append(Shown(truth, "truth", f"{name}, truth"))
+    following = [
+        Shown(c.grid, f"candidate {rank}", f"{name}, candidate {rank}", votes=said).against(truth)
+        for rank, (c, said) in enumerate(zip(candidates[2:], told[2:], strict=True), 3)
+    ]
+    changes = [
+        Shown(s.grid, f"at {format_duration(s.t)}", f"best answer at {s.t:.0f} s", votes=(_votes(s.votes, s.votes_of),)).against(truth)
+        for before, s in zip([None, *snapshots], snapshots, strict=False)
+        if before is None or not same_grid(before.grid, s.grid)
+    ]
+    until = f"of {count(len(snapshots), 'vote')} until {format_duration(snapshots[-1].t)}" if snapshots else ""
+    return Test(strip, following, changes, until)
+
+
+def _training(trainings: Sequence[Training], row: dict[str, Any]) -> list[tuple[str, object]]:
+    share = f" of {format_duration(row['planned_seconds'])} planned" if known(row["planned_seconds"]) else ""
+    return [
+        ("trainings", row["trainings"]),
+        ("segments", f"{row['segments']:,}"),
+        ("time", f"{format_duration(row['seconds'])}{share}"),
+        ("demonstrations right at the end", percent(row["demo_exact"]) if known(row["demo_exact"]) else None),
+        ("last loss", f"{row['loss']:.3g}" if known(row["loss"]) else None),
+        ("worker", ", ".join(dict.fromkeys(str(t.worker) for t in trainings))),
+        ("ended", "; ".join(t.outcome for t in trainings)),
+    ]
+
+
+def _votes(votes: int, of: int) -> str:
+    return f"{votes} of {of} votes"
 
 
 def _shape(grid: Grid) -> str:
     return f"{grid.shape[0]}x{grid.shape[1]}"
-
-
-def state_counts(tasks: pd.DataFrame) -> dict[str, int]:
-    """How many tasks are in each state, states without any among them."""
-    return {state: int((tasks["state"] == state).sum()) for state in STATES}

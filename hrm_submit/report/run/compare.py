@@ -25,6 +25,15 @@ class Pairing:
         """Of the two-sided exact sign test."""
         return sign_test(len(self.gained), len(self.lost))
 
+    @property
+    def verdict(self) -> str:
+        """Whether that can be chance, in words."""
+        if not self.gained and not self.lost:
+            return "Both runs solved the same."
+        words = "can well be chance" if self.p_value > 0.05 else "is hardly chance"
+        told = f"{len(self.gained)} gained, {len(self.lost)} lost: that {words}"
+        return f"{told} (two-sided exact sign test, p = {self.p_value:.3g})."
+
 
 @dataclass(frozen=True)
 class Comparison:

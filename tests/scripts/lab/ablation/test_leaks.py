@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lab.ablation import measure as measure_module
 from lab.ablation import train_run as train_module
 from lab.ablation.plan import read_plan
 from lab.ablation.runs import Run, plan_runs
@@ -20,6 +19,7 @@ from hrm_submit.arc.task import Task, make_grid
 from hrm_submit.core.errors import ConfigError
 from hrm_submit.corpora.solutions import write_solutions
 from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
+from hrm_submit.predict import answer as answer_module
 from hrm_submit.train.loop import CanvasBatch
 from tests.scripts.lab.ablation.lab import folder, runs_of, shown, variants, write_plan, write_tasks
 from tests.solve.lab import recolour, recoloured
@@ -81,13 +81,13 @@ def test_tasks_held_out_start_from_the_mean_row(tmp_path: Path, monkeypatch: pyt
     write_solutions(tmp_path / "little_solutions.json", {t.id: tuple(map(recoloured, t.test)) for t in tasks.values()})
     (run,) = held_out(tmp_path)
     rows: list[Any] = []
-    real = measure_module.score_views
+    real = answer_module.score_views
 
     def spy(model: Any, embedding: Any, requests: Any, *rest: Any, **options: Any) -> Any:
         rows.append((embedding.rows, embedding.dihedral_rows, {r.row for r in requests}))
         return real(model, embedding, requests, *rest, **options)
 
-    monkeypatch.setattr(measure_module, "score_views", spy)
+    monkeypatch.setattr(answer_module, "score_views", spy)
     trained: list[Any] = []
     real_measure = train_module.measure
     monkeypatch.setattr(train_module, "measure", lambda *given: (trained.append(given[1]), real_measure(*given))[1])

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lab.ablation import measure as measure_module
 from lab.ablation import train_run as train_module
 from lab.ablation import ttt_run as ttt_module
 from lab.ablation.measure import mark
@@ -21,6 +20,7 @@ from lab.votes.comparison import Setting, judge, raw_files, read_tasks
 from hrm_submit.arc.task import make_grid
 from hrm_submit.model.weights import load_checkpoint
 from hrm_submit.plan.cost import segment_work
+from hrm_submit.predict import answer as answer_module
 from hrm_submit.predict.vote import Candidate
 from hrm_submit.train.loop import CanvasBatch
 from hrm_submit.train.optimizers import Optimizers
@@ -73,8 +73,8 @@ def test_a_view_is_shown_under_the_row_that_it_was_trained_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: list[CanvasBatch]
 ) -> None:
     asked: list[Any] = []
-    real = measure_module.score_views
-    monkeypatch.setattr(measure_module, "score_views", lambda *given, **more: (asked.extend(given[2]), real(*given, **more))[1])
+    real = answer_module.score_views
+    monkeypatch.setattr(answer_module, "score_views", lambda *given, **more: (asked.extend(given[2]), real(*given, **more))[1])
     more = 'model.embedding = "augmented"\ntrain.colours = "permute"\ntrain.augmentations = 9'
     (run,) = runs_of(tmp_path, "examples = 1600", variants("rows", more=more))
     train_module.train_run(run, folder(tmp_path))
@@ -151,13 +151,18 @@ def test_joint_training_comes_first_and_takes_its_part(tmp_path: Path, monkeypat
     more = "ttt = { joint = 0.75 }\ntrain = { batch_size = 8, augmentations = 8 }"
     (run,) = runs_of(tmp_path, f'seconds = 2\nclock = "{clock}"', variants("joint", more=more), kind="ttt")
     asked: list[Any] = []
-    real = ttt_module.Solver.solve
-    monkeypatch.setattr(ttt_module.Solver, "solve", lambda *given: (asked.append(given), real(*given))[1])
+    real = ttt_module.TaskSolver.solve
+
+    def solve(self: Any, task: Any, **limits: Any) -> Any:
+        asked.append((self, limits))
+        return real(self, task, **limits)
+
+    monkeypatch.setattr(ttt_module.TaskSolver, "solve", solve)
     execute(run, folder(tmp_path))
     joint = load_checkpoint(folder(tmp_path) / "joint.safetensors", rows=True)
     assert joint.meta.seconds == pytest.approx(4.5, abs=0.1) and joint.meta.steps > 20
-    assert [given[2] for given in asked[1:]] == [pytest.approx(0.5)] * 3, "after the warm-up"
-    assert all(torch.equal(given[0]._start[0]["tokens"], joint.state["tokens"]) for given in asked)
+    assert [limits["seconds"] for _, limits in asked[1:]] == [pytest.approx(0.5)] * 3, "after the warm-up"
+    assert all(torch.equal(solver._start[0]["tokens"], joint.state["tokens"]) for solver, _ in asked)
 
 
 def test_a_training_that_diverges_begins_anew_slower(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from lab.ablation.results import append, read
-from lab.ablation.table import difference, interval, markdown, summary
+from lab.ablation.table import difference, interval, summary
+from lab.markdown import to_markdown
 
 from tests.scripts.lab.ablation.lab import runs_of, variants
 
@@ -84,5 +85,5 @@ def test_a_table_has_a_line_a_variant_with_means_over_its_seeds(tmp_path: Path) 
     assert list(table["examples/s"]) == ["125", "200"] and list(table["views %"]) == ["12.5", "50.0"]
     assert table["pass@2 %"][0] == interval(RUNS, 2).text() and table["pass@2 %"][0].startswith("57.1 [")
     assert table["pass@2 against the first"][0] == "" and table["pass@2 against the first"][1].startswith("-28.6 [")
-    lines = markdown(table).splitlines()
+    lines = to_markdown(table).splitlines()
     assert len(lines) == 4 and "| mine\\| |" in lines[2] and lines[1].count("---") == len(table.columns)
