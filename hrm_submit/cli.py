@@ -219,10 +219,10 @@ def _validate(args: argparse.Namespace, clock: Clock) -> int:
 
 
 def _pretrain(args: argparse.Namespace, clock: Clock) -> int:
-    from hrm_submit.train.prepare import parse_size, pretrain_from_options
+    from hrm_submit.train.prepare import parse_size, pretrain_as_asked
+    from hrm_submit.train.request import PretrainOptions
 
-    ended = pretrain_from_options(
-        clock,
+    options = PretrainOptions(
         presets=args.preset,
         data=args.data,
         out=args.out,
@@ -240,6 +240,7 @@ def _pretrain(args: argparse.Namespace, clock: Clock) -> int:
         seed=args.seed,
         command=args.command_line,
     )
+    ended = pretrain_as_asked(options, clock)
     if ended:
         print(ended)
     return 0

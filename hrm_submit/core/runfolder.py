@@ -104,16 +104,21 @@ def read_run(directory: Path) -> RunRecord:
     if not directory.is_dir():
         raise SolveError(f"{directory}: no such run folder")
     damaged: list[str] = []
-    run: dict[str, Any] = {}
-    try:
-        content = json.loads((directory / "run.json").read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("not an object")
-        run = content
-    except (OSError, ValueError, RecursionError) as error:
-        damaged.append(f"run.json: {error}")
+    run = read_description(directory, damaged)
     events = _read_lines(directory / "events.jsonl", parse_event, damaged)
     return RunRecord(run, events, _read_lines(directory / "predictions.jsonl", dict[str, Any], damaged), damaged)
+
+
+def read_description(directory: Path, damaged: list[str]) -> dict[str, Any]:
+    """`run.json`; empty where it cannot be read, which is then added to `damaged`."""
+    try:
+        content = json.loads((directory / "run.json").read_text(encoding="utf-8"))
+        if isinstance(content, dict):
+            return content
+        damaged.append("run.json: not an object")
+    except (OSError, ValueError, RecursionError) as error:
+        damaged.append(f"run.json: {error}")
+    return {}
 
 
 def _read_lines(path: Path, parse: Callable[[dict[str, Any]], T], damaged: list[str]) -> list[T]:

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+from hrm_submit.config.schema import TTTConfig
 from hrm_submit.core.clock import Clock, format_duration
 from hrm_submit.core.screen import bar, logs_above_bars, place
 from hrm_submit.solver.messages import Answer, Progress
@@ -19,8 +20,6 @@ from hrm_submit.solver.messages import Answer, Progress
 log = logging.getLogger(__name__)
 
 LINE_EVERY_SECONDS = 60.0
-FIT = 0.99
-"""Share of exactly right augmented demonstrations from which a task counts as one that fits them."""
 MOST_NAMED = 4
 """Tasks that a plain line names as being worked on."""
 
@@ -41,10 +40,10 @@ class _Line:
 class ProgressBars:
     """Counts tasks and shows them: in a terminal or a notebook a bar for all and one a worker, else one line a task and one a minute."""
 
-    def __init__(self, tasks: int, done: int = 0) -> None:
+    def __init__(self, tasks: int, done: int = 0, fit: float = TTTConfig().fit) -> None:
         self._place = place()
         self._bar = bar(self._place, total=tasks, initial=done, unit="task")
-        self._tasks, self._done, self._fit = tasks, done, 0
+        self._tasks, self._done, self._fit, self._fit_from = tasks, done, 0, fit
         self._exact: dict[str, float] = {}
         self._lines: dict[int, _Line] = {}
         self._spare: list[Any] = []
@@ -74,7 +73,7 @@ class ProgressBars:
         """A task has its final answer."""
         self._done += 1
         exact = self._exact.pop(answer.task, 0.0)
-        self._fit += exact >= FIT
+        self._fit += exact >= self._fit_from
         self.ended(self._holder(answer.task, worker))
         votes = ", ".join(f"{c[0].votes if c else 0} of {sum(x.votes for x in c)} votes" for c in answer.outputs)
         line = (

@@ -111,7 +111,7 @@ def solve(request: SolveRequest, clock: Clock) -> SolveSummary:
     run.event(RunStart(request.budget, len(tasks), sorted(broken), len(finished)))
     run.event(Plan([t.id for t in todo], len(specs), [s.device for s in specs]))
     work = Work(todo, request.budget, request.segments, tuple(tasks[i] for i in wanted if i in tasks), request.run_dir)
-    bars = ProgressBars(len(wanted), done=len(wanted) - len(todo))
+    bars = ProgressBars(len(wanted), len(wanted) - len(todo), preset.ttt.fit)
     try:
         Supervisor(work, specs, preset, book, run, clock, bars).run()
     finally:

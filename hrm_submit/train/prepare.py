@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-from pathlib import Path
 
 from hrm_submit.arc.training_task import TrainingTask, within
 from hrm_submit.config.layers import load_preset
@@ -17,7 +16,7 @@ from hrm_submit.corpora.sources import Corpus, load_corpora, load_source, parse_
 from hrm_submit.model.weights import CheckpointMeta
 from hrm_submit.train.pretrain import pretrain
 from hrm_submit.train.ranks import join_ranks, leave_ranks, local_world, rank_device
-from hrm_submit.train.request import Held, PretrainRequest
+from hrm_submit.train.request import Held, PretrainOptions, PretrainRequest
 
 log = logging.getLogger(__name__)
 
@@ -60,34 +59,12 @@ def held_out(source: str, every: float) -> Held:
     return Held(source, tasks, solutions, every)
 
 
-def pretrain_from_options(
-    clock: Clock,
-    *,
-    presets: str,
-    data: str,
-    out: Path,
-    budget: float | None,
-    segments: int | None,
-    resume: bool,
-    start_from: Path | None,
-    export_parts: int | None,
-    validate: str | None,
-    every: float,
-    devices: str,
-    threads: int | None,
-    save_every: float,
-    log_every: int,
-    seed: int,
-    command: str,
-) -> str:
+def pretrain_as_asked(options: PretrainOptions, clock: Clock) -> str:
     """`pretrain` from end to end, on this rank; the first one returns how it ended. Raises UserError before the first segment."""
     import torch
 
-    for name, value in (("segments", segments), ("threads", threads), ("log-every", log_every)):
-        if value is not None and value < 1:
-            raise ConfigError(f"--{name} must be at least 1, not {value}")
-    preset = load_preset(presets)
-    found = list_devices(devices)
+    preset = load_preset(options.presets)
+    found = list_devices(options.devices)
     device = rank_device(found)
     ranks = join_ranks(device)
     if not ranks.leads:
@@ -96,32 +73,17 @@ def pretrain_from_options(
         log.info("of %s only %d is used; start it under torchrun --nproc-per-node %d to use all", ", ".join(found), ranks.world, len(found))
     try:
         if device == "cpu":
-            torch.set_num_threads(threads or max(1, cpu_count() // local_world()))
+            torch.set_num_threads(options.threads or max(1, cpu_count() // local_world()))
             keep_freed_memory()
         else:
             torch.cuda.set_device(device)
-        held = held_out(validate, every) if validate else None
-        tasks = training_tasks(data, held)
+        held = held_out(options.validate, options.every) if options.validate else None
+        tasks = training_tasks(options.data, held)
         seen = [kept for task in tasks if (kept := within(task, preset.train.max_side))]
         hashes = sorted({key for task in seen for key in task.hashes})
-        card = {"machine": machine(), "command": command, "tasks": len(seen)}
-        meta = CheckpointMeta(data=tuple(data.split(",")), hashes=tuple(hashes), preset=presets, card=card)
-        request = PretrainRequest(
-            sources=tuple(tasks),
-            preset=preset,
-            meta=meta,
-            out=out,
-            budget=budget,
-            segments=segments,
-            device=device,
-            seed=seed,
-            resume=resume,
-            start_from=start_from,
-            export_parts=export_parts,
-            save_every=save_every,
-            log_every=log_every,
-            held=held,
-        )
+        card = {"machine": machine(), "command": options.command, "tasks": len(seen)}
+        meta = CheckpointMeta(data=tuple(options.data.split(",")), hashes=tuple(hashes), preset=options.presets, card=card)
+        request = PretrainRequest(**vars(options), sources=tuple(tasks), preset=preset, meta=meta, device=device, held=held)
         ended = pretrain(request, ranks, clock)
         return ended if ranks.leads else ""
     finally:

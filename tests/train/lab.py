@@ -151,6 +151,8 @@ def request(folder: Path, preset_text: str = "", data: Path | None = None, **cha
     """What `options` ask for, without the search for leaks; 10 segments, a line of metrics each."""
     corpora = load_corpora(str(data or write_data(folder)))
     base: dict[str, Any] = {
+        "presets": "small",
+        "data": "little",
         "sources": tuple(task for corpus in corpora for task in corpus.tasks),
         "preset": load_preset(preset(folder, preset_text)),
         "meta": CheckpointMeta(data=("little",), hashes=("00",), card={"machine": "a small one"}),

@@ -15,7 +15,7 @@ from hrm_submit.report.page import sections
 from hrm_submit.report.page.gallery import LARGE, STATES, THUMB, cards
 from hrm_submit.report.run.compare import Comparison
 from hrm_submit.report.run.findings import findings
-from hrm_submit.report.run.load import RunData
+from hrm_submit.report.run.load import RunData, fit_of
 from hrm_submit.report.run.statistics import Scores
 from hrm_submit.report.run.tables import Tables
 from hrm_submit.report.run.timeline import Timeline
@@ -38,7 +38,7 @@ def page(data: RunData, tables: Tables, timeline: Timeline, scores: list[tuple[s
         script=script,
         scores=scores,
         comparison=comparison,
-        findings=findings(tables, timeline),
+        findings=findings(tables, timeline, fit_of(data.run)),
         timeline=timeline,
         cards=cards(data, tables, timeline),
         STATES=STATES,

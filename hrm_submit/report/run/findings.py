@@ -12,8 +12,6 @@ from hrm_submit.report.run.tables import Tables
 from hrm_submit.report.run.timeline import PHASES, Timeline
 from hrm_submit.report.run.words import count, percent
 
-FIT = 0.9
-"""Share of augmented demonstrations that counts as having fit them."""
 UNFIT = 0.5
 
 
@@ -40,10 +38,10 @@ def usage(timeline: Timeline) -> Usage:
     return Usage(sum(timeline.ends[turn] - start for (turn, _), start in first.items()), phases)
 
 
-def findings(tables: Tables, timeline: Timeline) -> list[str]:
-    """Sentences for a person, the weightiest first; empty where nothing happened."""
+def findings(tables: Tables, timeline: Timeline, fit: float) -> list[str]:
+    """Sentences for a person, the weightiest first; empty where nothing happened. `fit` is the run's `[ttt] fit`."""
     tasks = tables.tasks
-    return [*_missed(tables), *_nearly(tasks), *_fit(tasks), *_unanswered(tasks), *_time(tasks, timeline)]
+    return [*_missed(tables), *_nearly(tasks), *_fit(tasks, fit), *_unanswered(tasks), *_time(tasks, timeline)]
 
 
 def _missed(tables: Tables) -> list[str]:
@@ -59,14 +57,14 @@ def _nearly(tasks: pd.DataFrame) -> list[str]:
     return [f"{count(len(nearly), 'task was', 'tasks were')} nearly solved: {_ids(nearly)}."] if len(nearly) else []
 
 
-def _fit(tasks: pd.DataFrame) -> list[str]:
+def _fit(tasks: pd.DataFrame, from_share: float) -> list[str]:
     trained = tasks[tasks["demo_exact"].notna()]
     lines = []
     unfit = trained[trained["demo_exact"] < UNFIT]
     if len(unfit):
         hint = "they lacked training, not votes"
         lines.append(f"{len(unfit)} of {count(len(trained), 'task')} ended with less than half of their demonstrations right: {hint}.")
-    fit = trained[(trained["demo_exact"] >= FIT) & trained["state"].isin(["wrong", "nearly"])]
+    fit = trained[(trained["demo_exact"] >= from_share) & trained["state"].isin(["wrong", "nearly"])]
     if len(fit):
         lines.append(f"{count(len(fit), 'task')} had learnt their demonstrations and still went wrong: {_ids(fit)}.")
     return lines

@@ -21,6 +21,7 @@ from hrm_submit.arc.challenges import BrokenTask, read_challenges
 from hrm_submit.arc.jsonio import FaultError, located
 from hrm_submit.arc.submission import Attempts
 from hrm_submit.arc.task import Grid, Solutions, Task
+from hrm_submit.config.schema import TTTConfig
 from hrm_submit.core.errors import DataError
 from hrm_submit.core.events import Event, Plan, number, turns
 from hrm_submit.core.runfolder import RunRecord, read_run
@@ -77,6 +78,15 @@ class RunData:
     def events(self) -> Iterator[Event]:
         """Those of all turns."""
         return chain.from_iterable(self.turns)
+
+
+def fit_of(run: Mapping[str, Any]) -> float:
+    """`[ttt] fit` of the preset that `run` (`run.json`) names, else the default: from which share of its demonstrations a task has
+    fit them."""
+    try:
+        return float(run["config"]["ttt"]["fit"])
+    except (KeyError, TypeError, ValueError):
+        return TTTConfig().fit
 
 
 def load_run(directory: Path, challenges: Path | None = None, solutions: Path | None = None) -> RunData:

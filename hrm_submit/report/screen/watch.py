@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from hrm_submit.core.errors import SolveError
+from hrm_submit.core.runfolder import read_description
+from hrm_submit.report.run.load import fit_of
 from hrm_submit.report.screen.picture import printable
 from hrm_submit.report.screen.watch_text import PretrainView, SolveView
 
@@ -75,7 +77,7 @@ class Follower:
             self._tail, self._view = Tail(found[0]), found[1]()
         for line in self._tail.read():
             if line.get("event") == "run_start":  # a run that was killed goes on in its folder, and its clock begins anew
-                self._view = SolveView()
+                self._view = SolveView(fit_of(read_description(self._folder, [])))
             self._view.take(line)
         if isinstance(self._view, PretrainView):
             self._view.ended = _newer(self._folder / "metrics.svg", self._folder / "metrics.jsonl")

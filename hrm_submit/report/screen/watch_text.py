@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hrm_submit.config.schema import TTTConfig
 from hrm_submit.core.clock import format_duration
 from hrm_submit.core.events import (
     Candidates,
@@ -24,7 +25,6 @@ from hrm_submit.core.events import (
     number,
     parse_event,
 )
-from hrm_submit.solve.progress_bars import FIT
 
 QUIET = 600.0
 """Seconds without a new line after which a run may have been killed."""
@@ -46,8 +46,9 @@ class _Worker:
 
 @dataclass
 class SolveView:
-    """The events of a `solve`, from one start on."""
+    """The events of a `solve`, from one start on; `fit` is the preset's `[ttt] fit`."""
 
+    fit: float = TTTConfig().fit
     ended: bool = False
     _t: float = 0.0
     _budget: float | None = None
@@ -141,7 +142,7 @@ class SolveView:
             if worker.task == task:
                 if isinstance(event, TaskFinal) and task not in self._final:  # with time left some are trained anew
                     self._final.add(task)
-                    self._fit += worker.exact is not None and worker.exact >= FIT
+                    self._fit += worker.exact is not None and worker.exact >= self.fit
                 self._workers[number] = _Worker(worker.device, "waiting", since=self._t)
         elif isinstance(event, Candidates):
             worker.phase = "training"

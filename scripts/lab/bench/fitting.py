@@ -22,16 +22,15 @@ from lab.bench.rows import Row, against
 from lab.bench.timing import medians, seconds
 from lab.bench.work import ARC_1, Way, batch_of, our_way, published_way, sample, segment, trainer
 
-FIT = 0.9
-"""Share of exactly right examples, over the last `WINDOW` segments, at which demonstrations count as fit."""
 WINDOW = 10
+"""Segments whose mean share of exactly right examples must come to the preset's `[ttt] fit`."""
 SMALL_SIDE = 10
 """Largest canvas of the tasks that are trained on a CPU."""
 
 
 @dataclass
 class Fitted:
-    """A task's training: `seconds` in all, of which `preparing` went into augmentations and batches, and whether it came to `FIT`."""
+    """A task's training: `seconds` in all, of which `preparing` went into augmentations and batches, and whether it came to a fit."""
 
     trained: Trainer
     seconds: float
@@ -80,7 +79,7 @@ def _answers(tasks: list[Task], found: list[Fitted], preset: Preset, checkpoint:
 
 
 def fitted(task: Task, way: Way, checkpoint: Checkpoint, most: float, segments: int | None = None) -> Fitted:
-    """Train on `task` until `FIT`, at most `most` seconds; or for so many `segments`."""
+    """Train on `task` until it is fit, at most `most` seconds; or for so many `segments`."""
     began, ttt, rng = time.perf_counter(), way.preset.ttt, np.random.default_rng(0)
     trained = trainer(way, checkpoint)
     preparing = _Timed()
@@ -92,7 +91,7 @@ def fitted(task: Task, way: Way, checkpoint: Checkpoint, most: float, segments: 
         return time.perf_counter() - began
 
     def fit() -> bool:
-        return len(exact) >= WINDOW and float(np.mean(exact[-WINDOW:])) >= FIT
+        return len(exact) >= WINDOW and float(np.mean(exact[-WINDOW:])) >= ttt.fit
 
     for report in trained.run(preparing.each(made), lambda: min(1.0, spent() / most)):
         exact.append((report.metrics.exact_accuracy / report.metrics.count.clamp_min(1)).item())
