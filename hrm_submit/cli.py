@@ -14,7 +14,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -45,22 +45,27 @@ def _run(argv: Sequence[str] | None) -> int:
     args.command_line = shlex.join(["hrm-submit", *(sys.argv[1:] if argv is None else argv)])
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of fonts and units, which nobody asked for
+    return exit_status("hrm-submit", lambda: int(args.run(args, clock)))
+
+
+def exit_status(program: str, work: Callable[[], int], *wrong: type[Exception]) -> int:
+    """What `work` returns, or for an error, which is told in one line: 2 for a UserError or one of `wrong`, 130 for Ctrl-C, else 1."""
     try:
-        return int(args.run(args, clock))
-    except UserError as error:
-        print(f"hrm-submit: {error}", file=sys.stderr)
-        return 2
+        return work()
     except KeyboardInterrupt:
-        print("hrm-submit: stopped", file=sys.stderr)
+        print(f"{program}: stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
+        if isinstance(error, (UserError, *wrong)):
+            print(f"{program}: {error}", file=sys.stderr)
+            return 2
         if os.environ.get("HRM_SUBMIT_DEBUG"):
             raise
         text = str(error).split("\n", 1)[0]
-        print(f"hrm-submit: {type(error).__name__}: {text} (a traceback: HRM_SUBMIT_DEBUG=1)", file=sys.stderr)
+        print(f"{program}: {type(error).__name__}: {text} (a traceback: HRM_SUBMIT_DEBUG=1)", file=sys.stderr)
         return 1
 
 

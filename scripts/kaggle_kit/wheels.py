@@ -27,7 +27,7 @@ from .places import KAGGLE_IMAGE, ROOT
 
 PACKAGE = "hrm_submit"
 _BUILD_FILES = ("pyproject.toml", "README.md", "LICENSE")
-SHIPPED = (".py", ".toml", ".safetensors", ".css", ".js")
+SHIPPED = (".py", ".toml", ".safetensors", ".css", ".js", ".j2")
 
 
 def package_files(root: Path) -> Iterator[Path]:

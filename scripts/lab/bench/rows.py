@@ -1,11 +1,15 @@
-"""One line of the table: a value against a baseline of the same run."""
+"""The lines of the table: each a value against a baseline of the same run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
+
+import pandas as pd
+
+GROUPS = ("augmentation", "training", "rate", "inference", "fitting", "memory", "start", "growth", "estimate")
 
 
 @dataclass(frozen=True)
@@ -44,3 +48,19 @@ def against(
 ) -> Row:
     """A row whose ratio is above 1 where `value` is better: larger, or smaller where `faster` is False (seconds, bytes)."""
     return Row(group, name, value, unit, baseline, base_value, value / base_value if faster else base_value / value, dict(more))
+
+
+def table(rows: Sequence[Row]) -> pd.DataFrame:
+    """The rows as text."""
+    lines = [
+        {
+            "row": row.group,
+            "what": row.name,
+            "value": f"{row.value:.4g} {row.unit}",
+            "baseline": row.baseline if row.base_value is None else f"{row.base_value:.4g}, {row.baseline}",
+            "ratio": "" if row.ratio is None else f"{row.ratio:.2f}",
+            "more": row.remarks,
+        }
+        for row in rows
+    ]
+    return pd.DataFrame(lines, columns=["row", "what", "value", "baseline", "ratio", "more"])

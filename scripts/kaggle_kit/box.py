@@ -1,0 +1,61 @@
+"""The folder `offline_wheels/`, which becomes the dataset: our wheel, weights, metadata and, for pre-training, data."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from hrm_submit.core.errors import ConfigError
+
+from .places import BOX, ROOT
+from .training import place_training_data
+from .tree import DATASET
+from .wheels import build_wheel, image_faults
+
+
+def build(options: argparse.Namespace) -> int:
+    """Fill the folder and list it; 1 where something in it would not do on Kaggle. Raises UserError, OSError."""
+    folder: Path = options.output
+    folder.mkdir(parents=True, exist_ok=True)
+    wheel = build_wheel(folder)
+    if options.checkpoint is not None:
+        place_checkpoint(options.checkpoint, folder)
+    elif not any(folder.glob("*.safetensors")) and any(BOX.glob("*.safetensors")):
+        place_checkpoint(str(BOX), folder)
+    if options.with_data:
+        place_training_data(folder)
+    write_metadata(folder)
+    faults = image_faults(wheel, options.image)
+    faults += [f"{path.name}/: a subfolder, which the Kaggle client would skip" for path in folder.iterdir() if path.is_dir()]
+    for path in sorted(folder.iterdir()):
+        print(f"{path.stat().st_size / 2**20:9.2f} MiB  {path.name}")
+    for fault in faults:
+        print(f"build_offline_wheels: {fault}", file=sys.stderr)
+    return 1 if faults else 0
+
+
+def place_checkpoint(source: str, folder: Path) -> None:
+    """Make `source` (a .safetensors file, a folder of shards, or `"none"`) the only weights in `folder`."""
+    path = Path(source)
+    parts = [] if source == "none" else [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+    if source != "none" and not parts:
+        raise ConfigError(f"{source}: no checkpoint there")
+    wanted = {part.name: part for part in parts}
+    for old in folder.glob("*.safetensors"):
+        if old.name not in wanted:
+            old.unlink()
+    for name, part in wanted.items():
+        if part.resolve() != (folder / name).resolve():
+            shutil.copyfile(part, folder / name)
+
+
+def write_metadata(folder: Path) -> None:
+    """Name the dataset after the owner in kernel-metadata.json; a file that is there stays as it is."""
+    path = folder / "dataset-metadata.json"
+    if not path.is_file():
+        owner = json.loads((ROOT / "kernel-metadata.json").read_text(encoding="utf-8"))["id"].split("/")[0]
+        metadata = {"id": f"{owner}/{DATASET}", "title": DATASET, "licenses": [{"name": "other"}]}
+        path.write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,231 @@
+"""Settings compared on played runs: what each gives the tasks at several budgets, and the best one as a preset."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hrm_submit.arc.challenges import write_challenges
+from hrm_submit.arc.sizes import canvas_side
+from hrm_submit.arc.task import Task
+from hrm_submit.config.layers import layer, load_preset
+from hrm_submit.config.schema import Preset
+from hrm_submit.core.clock import format_duration, parse_duration
+from hrm_submit.core.device import cpu_count
+from hrm_submit.core.errors import ConfigError, DataError
+from hrm_submit.core.events import TaskFailed, TaskFinal, WorkerExit
+from hrm_submit.core.runfolder import RunRecord, read_run
+from hrm_submit.corpora.solutions import load_solutions
+from hrm_submit.corpora.sources import load
+from hrm_submit.plan.memory import training_bytes, workers_that_fit
+from hrm_submit.solve.placement import MOST_ON_A_GPU
+from lab.budget.recording import Recording, record
+from lab.budget.replay import Faults, replay
+
+PARTS = (0.25, 0.5, 1.0)
+"""Parts of the budget that the trade-off shows."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A recording under one choice of what is varied."""
+
+    name: str
+    recording: Recording
+    preset: Preset
+    changed: dict[str, dict[str, Any]]
+
+
+def tune(args: argparse.Namespace) -> int:
+    """Plan as the options say. Raises UserError."""
+    budget = parse_duration(args.time_budget)
+    known = load(args.challenges or args.dataset)
+    wanted = _sized(list(known.values()), args.max_side, args.tasks)
+    with tempfile.TemporaryDirectory(prefix="tune-") as scratch:
+        folders = args.runs or [measure(_sized(list(known.values()), args.max_side, None), args, Path(scratch))]
+        recordings = record(folders, known, load_solutions(args.solutions) if args.solutions else None)
+        settings = vary(recordings, args.vary)
+        workers = staff(settings[0], wanted, args.profile)
+        _faster(recordings, args.faster)
+        if args.replay:
+            return show_replay(settings[0], wanted, workers, budget, args)
+        rows = []
+        for setting in settings:
+            for part in PARTS:
+                played = _play(setting, wanted, workers, part * budget, Path(scratch), args.seed)
+                rows.append({"setting": setting.name, "budget": format_duration(part * budget), **summary(played, setting)})
+    return show(pd.DataFrame(rows), settings, args)
+
+
+def measure(tasks: list[Task], args: argparse.Namespace, scratch: Path) -> Path:
+    """A short real run of a few tasks of every size; returns its run folder."""
+    ordered = sorted(tasks, key=lambda t: (canvas_side(t), t.id))
+    chosen = {ordered[round(k * (len(ordered) - 1) / 5)].id: ordered[round(k * (len(ordered) - 1) / 5)] for k in range(6)}
+    challenges, run = scratch / "measured.json", scratch / "measured"
+    write_challenges(challenges, chosen)
+    options = ["--preset", args.preset] if args.preset else []
+    options += ["--checkpoint", args.checkpoint] if args.checkpoint else []
+    files = ["--challenges", challenges, "--output", scratch / "submission.json", "--run-dir", run]
+    print(f"measuring {args.measure} of {len(chosen)} tasks on this machine ...", file=sys.stderr)
+    command = [sys.executable, "-m", "hrm_submit", "solve", *map(str, files), "--time-budget", args.measure, *options]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise ConfigError(f"the measurement ended with status {done.returncode}: {done.stderr.strip().splitlines()[-1:]}")
+    return run
+
+
+def vary(recordings: list[Recording], texts: Sequence[str]) -> list[Setting]:
+    """Every recording under every combination of the values that `texts` name. Raises ConfigError."""
+    axes = []
+    for text in texts:
+        key, equals, values = text.partition("=")
+        table, dot, name = key.partition(".")
+        if not (equals and dot and values) or table not in ("vote", "budget"):
+            raise ConfigError(
+                f"--vary {text}: write it as budget.size_power=0,0.5 or vote.views=16,32; other tables need runs of their own"
+            )
+        axes.append([(table, name, _number(value, text)) for value in values.split(",")])
+    settings = []
+    for recording in recordings:
+        base = recording.folders[0].name if len(recordings) > 1 else ""
+        for choice in product(*axes):
+            changed: dict[str, dict[str, Any]] = {}
+            for table, name, value in choice:
+                changed.setdefault(table, {})[name] = value
+            label = " ".join(filter(None, [base, *(f"{name}={value}" for _, name, value in choice)])) or "as recorded"
+            settings.append(Setting(label, recording, layer(recording.preset, changed, "--vary"), changed))
+    return settings
+
+
+def staff(setting: Setting, tasks: list[Task], profile: str | None) -> list[str]:
+    """The workers' devices: those that were recorded, or what a profile's machine would have."""
+    if profile is None:
+        recorded = read_run(setting.recording.folders[0]).run.get("devices")
+        return [str(d) for d in recorded] if recorded else ["cpu"] * cpu_count()
+    device = load_preset(profile, setting.preset).device
+    if not device.count:
+        return ["cpu"] * (device.workers or max(1, cpu_count() // device.threads))
+    tokens = max(canvas_side(t) for t in tasks) ** 2
+    need = training_bytes(setting.preset.model, tokens, setting.preset.ttt.batch_size, element=2, fused_attention=True)
+    each = device.workers_per_gpu or workers_that_fit(int(device.memory_gib * 2**30), need, MOST_ON_A_GPU)
+    return [f"cuda:{number}" for _ in range(each) for number in range(device.count)]
+
+
+def summary(played: RunRecord, setting: Setting) -> dict[str, Any]:
+    """What a played (or real) run gave its tasks."""
+    finals = [e for e in played.events if isinstance(e, TaskFinal)]
+    segments = pd.Series([e.segments for e in finals], dtype=float).groupby([e.task for e in finals]).sum()
+    first = [e for e in finals if not e.restart]
+    curve = setting.recording.curve
+    return {
+        "tasks": len(first),
+        "segments": round(float(segments.mean()), 1) if len(segments) else 0.0,
+        "votes": round(float(pd.Series([e.views for e in first]).mean()), 1) if first else 0.0,
+        "settled": sum(bool(e.settled) for e in first),
+        "again": len(finals) - len(first),
+        "ends": format_duration(played.events[-1].t) if played.events else "",
+        "score": round(float(pd.Series([curve(s) for s in segments]).mean()), 4) if curve and len(segments) else None,
+    }
+
+
+def show(table: pd.DataFrame, settings: list[Setting], args: argparse.Namespace) -> int:
+    """Print the table, write what was asked for."""
+    if table["score"].isna().all():
+        table = table.drop(columns="score")
+    print(table.to_string(index=False))
+    whole = table[table["budget"] == format_duration(parse_duration(args.time_budget))]
+    by = "score" if "score" in table else "segments"
+    best = whole.sort_values(by, ascending=False, kind="stable").iloc[0]
+    print(f"\nbest by {'predicted score' if by == 'score' else 'segments a task (no solutions, so no scores)'}: {best['setting']}")
+    if args.csv:
+        table.to_csv(args.csv, index=False)
+    if args.plot:
+        draw(table, by, args.plot)
+    if args.output:
+        setting = next(s for s in settings if s.name == best["setting"])
+        args.output.write_text(_toml(setting, best, args.time_budget), encoding="utf-8")
+        print(f"written: {args.output} (solve --preset NAME,{args.output})")
+    return 0
+
+
+def draw(table: pd.DataFrame, by: str, path: Path) -> None:
+    """Score (or segments) against the budget, a line a setting."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for name, rows in table.groupby("setting", sort=False):
+        axes.plot([parse_duration(b) / 60 for b in rows["budget"]], rows[by].astype(float), marker="o", label=str(name))
+    axes.set(xlabel="budget (minutes)", ylabel="predicted share solved" if by == "score" else "segments a task", ylim=(0, None))
+    axes.legend()
+    figure.savefig(path)
+
+
+def show_replay(setting: Setting, tasks: list[Task], workers: list[str], budget: float, args: argparse.Namespace) -> int:
+    """Play one run with faults into a run folder of its own and say how it went."""
+    try:
+        die, hang, fail = (float(x) for x in args.faults.split(","))
+    except ValueError:
+        raise ConfigError(f"--faults {args.faults}: three chances, as 0.05,0.02,0.05") from None
+    if args.replay.exists() and any(args.replay.iterdir()):
+        raise ConfigError(f"{args.replay}: is not empty")
+    args.replay.mkdir(parents=True, exist_ok=True)
+    played = replay(setting.recording, setting.preset, tasks, workers, budget, args.replay, faults=Faults(die, hang, fail), seed=args.seed)
+    exits = sum(isinstance(e, WorkerExit) for e in played.events)
+    failed = sum(isinstance(e, TaskFailed) for e in played.events)
+    told = ", ".join(f"{key} {value}" for key, value in summary(played, setting).items() if value is not None)
+    print(f"{len(workers)} workers, {format_duration(budget)}: {told}; {exits} workers lost, {failed} attempts lost: {args.replay}")
+    return 0
+
+
+def _play(setting: Setting, tasks: list[Task], workers: list[str], budget: float, scratch: Path, seed: int) -> RunRecord:
+    folder = scratch / "played"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return replay(setting.recording, setting.preset, tasks, workers, budget, folder, seed=seed)
+
+
+def _sized(tasks: list[Task], max_side: int, n: int | None) -> list[Task]:
+    fitting = [t for t in tasks if canvas_side(t) <= max_side]
+    if not fitting:
+        raise DataError(f"no task fits a canvas of side {max_side}")
+    if n is None or n <= len(fitting):
+        return fitting[:n]
+    return [replace(fitting[k % len(fitting)], id=f"{fitting[k % len(fitting)].id}-{k // len(fitting)}") for k in range(n)]
+
+
+def _faster(recordings: list[Recording], factor: float) -> None:
+    if factor <= 0:
+        raise ConfigError(f"--faster {factor}: must be above 0")
+    for recording in recordings:
+        recording.segment, recording.view = recording.segment.scaled(factor), recording.view.scaled(factor)
+
+
+def _number(text: str, where: str) -> float | int:
+    try:
+        return int(text) if text.strip().lstrip("-").isdigit() else float(text)
+    except ValueError:
+        raise ConfigError(f"--vary {where}: {text!r} is not a number") from None
+
+
+def _toml(setting: Setting, best: Any, budget: str) -> str:
+    lines = [f"# For {budget}: predicted {best['segments']} segments and {best['votes']} votes a task, ends at {best['ends']}."]
+    if best.get("score") is not None:
+        lines.append(f"# Predicted share solved: {best['score']}.")
+    tables = {"budget": {"size_power": setting.preset.budget.size_power, "pairs_power": setting.preset.budget.pairs_power}}
+    tables["vote"] = {"views": setting.preset.vote.views}
+    for table, values in setting.changed.items():
+        tables[table] = {**tables[table], **values}
+    for table, values in tables.items():
+        lines += ["", f"[{table}]", *(f"{key} = {value}" for key, value in values.items())]
+    return "\n".join(lines) + "\n"
