@@ -90,15 +90,15 @@ def test_scores_by_hand(tmp_path: Path, run: Path, capsys: pytest.CaptureFixture
 
 
 def test_a_rule_that_loses_says_where(tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    answers, rules = str(solutions(tmp_path, a=[2], b=[4, 6])), "cell probability; counts"
+    answers, rules = str(solutions(tmp_path, a=[2], b=[4, 6])), "experts; counts"
     content = table(tmp_path, str(run), "--solutions", answers, "--rules", rules, "--against", "counts", "--markdown")
-    assert [r["rule"] for r in content["rows"]] == ["cell probability", "counts"]
-    sure = row(content, "cell probability")
+    assert [r["rule"] for r in content["rows"]] == ["experts", "counts"]
+    sure = row(content, "experts")
     assert (sure["gained"], sure["lost"]) == ([], ["a#0"]) and sure["difference@2"]["value"] == pytest.approx(-1 / 3)
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].startswith("| rule | pass@1 % | pass@2 % |") and lines[3].startswith("| --- |")
     assert all(line.count("|") == lines[2].count("|") for line in lines[2:6])
-    assert "- cell probability loses a#0" in lines
+    assert "- experts loses a#0" in lines
 
 
 def test_fewer_views_and_steps(tmp_path: Path) -> None:

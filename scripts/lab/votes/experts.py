@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from hrm_submit.arc.augment import augmentation_arrays
+from hrm_submit.arc.augment import DIHEDRAL, augmentation_arrays
 from hrm_submit.arc.canvas import PAD, PackedPairs, encode
 from hrm_submit.arc.task import Grid
 from hrm_submit.predict.scores import ViewScores
@@ -26,31 +26,21 @@ MISFIT = -1e6
 -1000 nats. So a grid that fits fewer canvases than another ranks below it."""
 
 
-@dataclass(frozen=True, eq=False)
-class Likelihoods:
-    """Of g grids under n views: log-probabilities (nats, (n, g)) and how many tokens each is the sum of, 0 where a grid does not fit."""
-
-    log_probs: npt.NDArray[np.float64]
-    tokens: npt.NDArray[np.int64]
-
-
-def likelihoods(scores: ViewScores, grids: Sequence[Grid]) -> Likelihoods:
-    """How likely each view, after its last step, holds each of `grids` (un-augmented): its cells, and the border where the canvas has
-    room for one. `MISFIT` where the grid does not fit. The padding around is left out, as training does."""
+def likelihoods(scores: ViewScores, grids: Sequence[Grid]) -> npt.NDArray[np.float64]:
+    """Log-probabilities (nats, (n, g)) by which each of n views, after its last step, holds each of g `grids` (un-augmented): its cells,
+    and the border where the canvas has room for one. `MISFIT` where the grid does not fit. The padding around is left out, as training
+    does."""
     transforms, colours, offsets = augmentation_arrays(scores.views)
     last = scores.last
     sums = np.full((len(scores), len(grids)), MISFIT)
-    tokens = np.zeros((len(scores), len(grids)), dtype=np.int64)
     for g, grid in enumerate(grids):
-        shapes = np.where(np.isin(transforms, _SIDEWAYS)[:, None], grid.shape[::-1], grid.shape)
+        shapes = np.where(DIHEDRAL[transforms, :1], grid.shape[::-1], grid.shape)
         fits = np.flatnonzero((offsets + shapes <= scores.side).all(axis=1))
         packed = PackedPairs.from_inputs([grid])
         drawn, _ = encode(packed, np.zeros(len(fits), np.int64), transforms[fits], colours[fits], offsets[fits], scores.side)
         of_tokens = np.take_along_axis(last[fits], drawn[..., None].astype(np.int64), axis=-1)[..., 0]
-        labelled = drawn != PAD
-        sums[fits, g] = np.where(labelled, of_tokens, 0.0).sum(axis=1, dtype=np.float64)
-        tokens[fits, g] = labelled.sum(axis=1)
-    return Likelihoods(sums, tokens)
+        sums[fits, g] = np.where(drawn != PAD, of_tokens, 0.0).sum(axis=1, dtype=np.float64)
+    return sums
 
 
 def by_experts(candidates: Sequence[Candidate], scores: ViewScores) -> list[Candidate]:
@@ -63,13 +53,9 @@ def by_experts(candidates: Sequence[Candidate], scores: ViewScores) -> list[Cand
     heard = scores.finite()
     if not candidates or not len(heard):
         return list(candidates)
-    by_view = likelihoods(heard, [c.grid for c in candidates]).log_probs
+    by_view = likelihoods(heard, [c.grid for c in candidates])
     # fsum is exact: the order of the views changes nothing.
     means = [math.fsum(column) / len(heard) for column in by_view.T.tolist()]
     weights = [math.exp(m - max(means)) for m in means]
     views, total = sum(c.votes for c in candidates), math.fsum(weights)
     return ranked(replace(c, weight=views * w / total) for c, w in zip(candidates, weights, strict=True))
-
-
-_SIDEWAYS = (1, 3, 6, 7)
-"""Transforms that exchange rows and columns."""
