@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from check_parity import main
+from lab.parity import compare
 
-from scripts.check_parity import compare, main
 from tests.model.reference import record
 
 DATA = Path(__file__).parent / "data"

@@ -14,6 +14,7 @@ import kaggle_kit.machine
 import pytest
 import simulate_kaggle
 import torch
+from kaggle_kit import rehearsal
 from kaggle_kit.machine import notebook_variables, run_notebook
 from kaggle_kit.places import NOTEBOOKS
 from kaggle_kit.training import KERNEL, describe_exports, place_previous, place_training_data
@@ -232,10 +233,10 @@ decay_fraction = 0.3
 
 
 def test_rehearsal_with_the_real_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(simulate_kaggle, "base_environment", lambda: tmp_path)
+    monkeypatch.setattr(rehearsal, "base_environment", lambda: tmp_path)
     monkeypatch.setattr(kaggle_kit.machine, "base_environment", lambda: tmp_path)
     monkeypatch.setattr(kaggle_kit.machine, "site_packages", lambda _: PACKAGES)
-    monkeypatch.setattr(simulate_kaggle, "OFFLINE_WHEELS", tmp_path / "wheels")
+    monkeypatch.setattr(rehearsal, "OFFLINE_WHEELS", tmp_path / "wheels")
     (tmp_path / "tiny.toml").write_text(TINY)
     words = f"simulate_kaggle.py --notebook pretrain --time-limit 45s --preset {tmp_path}/tiny.toml --output-dir {tmp_path}/out"
     monkeypatch.setattr(sys, "argv", words.split())

@@ -46,7 +46,7 @@ def test_the_code_that_arrives_is_the_notebook(tmp_path: Path) -> None:
 
 
 def test_the_built_dataset_is_the_one_that_the_kernel_mounts(tmp_path: Path) -> None:
-    code = "import pathlib, sys, build_offline_wheels as build; build.write_metadata(pathlib.Path(sys.argv[1]))"
+    code = "import pathlib, sys; from kaggle_kit import box; box.write_metadata(pathlib.Path(sys.argv[1]))"
     with Loopback(tmp_path) as server:
         done = server.run(["-c", code, str(tmp_path)], REPOSITORY / "scripts")
     assert done.returncode == 0, done.stderr

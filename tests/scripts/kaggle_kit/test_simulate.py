@@ -14,6 +14,7 @@ import kaggle_kit.machine
 import psutil
 import pytest
 import simulate_kaggle
+from kaggle_kit import rehearsal
 from kaggle_kit.sandbox import isolation, run_limited
 
 from hrm_submit.arc.task import Solutions, make_grid
@@ -44,22 +45,22 @@ def test_tree_is_laid_out_as_kaggle_mounts_it(tmp_path: Path, layout: Any) -> No
 
 def test_choice_of_tasks(tmp_path: Path) -> None:
     known, _ = load_named("arc-agi-1-evaluation")
-    tasks, chosen = simulate_kaggle.choose_tasks(None, None, None)
+    tasks, chosen = rehearsal.choose_tasks(None, None, None)
     assert len(tasks) == 12 and set(chosen) == set(tasks) and max(task.largest_side for task in tasks.values()) <= 12
-    assert list(simulate_kaggle.choose_tasks("arc-agi-1-evaluation", "5", None)[0]) == sorted(known)[:5]
-    assert len(simulate_kaggle.choose_tasks("arc-agi-2-evaluation", None, None)[0]) == 120
+    assert list(rehearsal.choose_tasks("arc-agi-1-evaluation", "5", None)[0]) == sorted(known)[:5]
+    assert len(rehearsal.choose_tasks("arc-agi-2-evaluation", None, None)[0]) == 120
     ids = sorted(known)[7:9]
-    assert list(simulate_kaggle.choose_tasks(None, ",".join(ids), None)[0]) == ids
+    assert list(rehearsal.choose_tasks(None, ",".join(ids), None)[0]) == ids
     for dataset, tasks_wanted in (("arc-agi-1-evaluation", "nonsense"), ("no-such-set", None), ("arc-agi-1-evaluation", "0")):
         with pytest.raises(DataError):
-            simulate_kaggle.choose_tasks(dataset, tasks_wanted, None)
+            rehearsal.choose_tasks(dataset, tasks_wanted, None)
 
     tree = lay_out(tmp_path, [])
     file = tmp_path / "my_challenges.json"
     file.write_text(tree.challenges.read_text())
-    assert simulate_kaggle.choose_tasks(str(file), None, None)[1] == {}
+    assert rehearsal.choose_tasks(str(file), None, None)[1] == {}
     (tmp_path / "my_solutions.json").write_text(json.dumps({"aaaa0001": [[[1]]], "aaaa0002": [[[2]], [[3]]]}))
-    assert set(simulate_kaggle.choose_tasks(str(file), "1", None)[1]) == {"aaaa0001"}
+    assert set(rehearsal.choose_tasks(str(file), "1", None)[1]) == {"aaaa0001"}
 
 
 def test_hard_limit_kills_all_that_was_started(tmp_path: Path) -> None:
@@ -94,11 +95,11 @@ def simulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> argparse.Name
     """Options of a simulation over this interpreter's packages and two tasks, the first of which the stand-in solves."""
     right, wrong = make_grid(SOLVED), make_grid([[0, 1], [2, 3]])
     solutions: Solutions = {"aaaa0001": (right,), "aaaa0002": (wrong, wrong)}
-    monkeypatch.setattr(simulate_kaggle, "base_environment", lambda: tmp_path)
+    monkeypatch.setattr(rehearsal, "base_environment", lambda: tmp_path)
     monkeypatch.setattr(kaggle_kit.machine, "base_environment", lambda: tmp_path)
     monkeypatch.setattr(kaggle_kit.machine, "site_packages", lambda _: PACKAGES)
-    monkeypatch.setattr(simulate_kaggle, "choose_tasks", lambda *_: (TASKS, solutions))
-    monkeypatch.setattr(simulate_kaggle, "shipped_files", lambda _: [stub_wheel(tmp_path)])
+    monkeypatch.setattr(rehearsal, "choose_tasks", lambda *_: (TASKS, solutions))
+    monkeypatch.setattr(rehearsal, "shipped_files", lambda _: [stub_wheel(tmp_path)])
     monkeypatch.setattr(
         sys, "argv", ["simulate_kaggle.py", "--output-dir", str(tmp_path / "out"), "--mode", "scored", "--time-limit", "90s"]
     )
@@ -106,7 +107,7 @@ def simulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> argparse.Name
 
 
 def test_whole_simulation(simulation: argparse.Namespace, capsys: pytest.CaptureFixture[str]) -> None:
-    assert simulate_kaggle.simulate(simulation) == 0
+    assert rehearsal.simulate(simulation) == 0
     out = capsys.readouterr().out
     table = dict(line.split("  ", 1) for line in out.splitlines() if "  " in line)
     assert table["pass@2"].strip() == "33.3%  (1 of 3 test outputs)" and table["task_pass@2"].strip() == "50.0%  (1 of 2 tasks)"
@@ -119,7 +120,7 @@ def test_whole_simulation(simulation: argparse.Namespace, capsys: pytest.Capture
 
 def test_a_session_that_overruns_is_lost(simulation: argparse.Namespace, capsys: pytest.CaptureFixture[str]) -> None:
     simulation.time_limit = "1s"
-    assert simulate_kaggle.simulate(simulation) == 1
+    assert rehearsal.simulate(simulation) == 1
     assert "TIME-OUT" in capsys.readouterr().out
 
 

@@ -23,7 +23,7 @@ from hrm_submit.plan.cost import segment_work, view_work
 from tests.events import event, told
 from tests.solve.lab import recolour, recoloured
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from lab.budget.recording import Recording, record  # noqa: E402

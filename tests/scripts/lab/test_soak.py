@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import soak
+import soak as script
+from lab import soak
 from lab.killing import Kill, Looker, final_answers
 
 from hrm_submit.arc.challenges import write_challenges
@@ -133,7 +134,7 @@ def test_a_trial_that_kills_worker_and_supervisor(tmp_path: Path, monkeypatch: p
     [(["--budget", "soon"], "not a duration"), (["--trials", "0"], "--trials must be at least 1"), (["--output-dir", "."], "is not empty")],
 )
 def test_bad_input_is_one_line(words: list[str], fault: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert soak.main(words) == 2
+    assert script.main(words) == 2
     error = capsys.readouterr().err
     assert error.startswith("soak: ") and error.count("\n") == 1 and fault in error
 
@@ -146,10 +147,10 @@ def test_the_smallest_tasks_are_chosen() -> None:
 def test_what_failed_is_told_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     outcomes = [soak.Outcome("quiet", 7, ()), soak.Outcome("wild", 9, ("worker 5 was left behind", "took 30.0 s of 20"))]
     monkeypatch.setattr(soak, "run_trial", lambda seed, trial, *_: outcomes[trial % 2])
-    assert soak.main(["--trials", "3", "--output-dir", str(tmp_path / "kept")]) == 1
+    assert script.main(["--trials", "3", "--output-dir", str(tmp_path / "kept")]) == 1
     first, second, third, summary, kept = capsys.readouterr().out.splitlines()
     assert first == "trial 0: quiet: held at 7 looks" and third == "trial 2: quiet: held at 7 looks"
     assert second == "trial 1: wild: FAILED: worker 5 was left behind; took 30.0 s of 20"
     assert summary == "2 of 3" and str(tmp_path / "kept") in kept
     monkeypatch.setattr(soak, "run_trial", lambda *_: outcomes[0])
-    assert soak.main(["--trials", "2"]) == 0 and capsys.readouterr().out.splitlines()[-1] == "2 of 2"
+    assert script.main(["--trials", "2"]) == 0 and capsys.readouterr().out.splitlines()[-1] == "2 of 2"

@@ -18,6 +18,7 @@ from lab.bench.published import ACT_STEPS, SIDE, augmented, exact
 from lab.bench.rows import Row, against
 from lab.bench.timing import medians
 from lab.bench.work import ARC_1, Way, batch_of, our_way, published_way, sample, segment, solutions, trainer
+from lab.parity import compare
 from torch.utils.flop_counter import FlopCounterMode
 
 from hrm_submit.arc.canvas import PackedPairs, encode
@@ -29,9 +30,8 @@ from hrm_submit.model.act import act_step, initial_act_carry
 from hrm_submit.model.losses import segment_loss
 from hrm_submit.model.weights import build
 from hrm_submit.plan.cost import segment_work
-from scripts.check_parity import compare
 
-DATA = Path(__file__).parents[1] / "model" / "data"
+DATA = Path(__file__).parents[3] / "model" / "data"
 TINY = Preset(
     model=ModelConfig(hidden_size=16, num_heads=2, H_layers=2, L_layers=1, H_cycles=2, L_cycles=3, puzzle_emb_ndim=16, halt_max_steps=4),
     ttt=TTTConfig(optimizer="adamw", batch_size=3, segments=2, augmentations=20),

@@ -12,9 +12,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from fetch_data import main
+from lab.downloads import SOURCES, Source
 
 from hrm_submit.corpora.sources import load_corpus
-from scripts.fetch_data import SOURCES, Source, main
 
 TASK = b'{"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[3]], "output": [[4]]}]}'
 FILES = {"Copy/Copy1.json": TASK, "Above/Above1.json": TASK + b"\n"}
@@ -247,7 +248,7 @@ def test_servers_that_do_not_answer_and_folders_that_cannot_be_written(server, t
 
 
 def test_the_command_itself(tmp_path):
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     environment = os.environ | {"PYTHONPATH": str(root)}
     command = [sys.executable, str(root / "scripts" / "fetch_data.py"), "arc-3"]
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False)
