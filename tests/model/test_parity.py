@@ -105,4 +105,4 @@ def test_what_is_no_recording_is_one_line(fault: str, tmp_path: Path, capsys: py
         np.savez(path, **arrays)
     assert main([str(path)]) == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and error.startswith(str(path))
+    assert error.count("\n") == 1 and error.startswith(f"check_parity: {path}")

@@ -67,7 +67,11 @@ def do(todo: Sequence[Run], parallel: int, folder: Path, results: Path) -> int:
         ended, failures = ended + 1, failures + 1
         tell(f"[{ended}/{len(todo)}] {run.variant}, seed {run.seed}: failed: {fault}")
 
-    run_all(todo, parallel, folder, done, failed)
+    try:
+        run_all(todo, parallel, folder, done, failed)
+    except KeyboardInterrupt:
+        tell("what was finished is kept")
+        raise
     return failures
 
 

@@ -244,7 +244,7 @@ def test_servers_that_do_not_answer_and_folders_that_cannot_be_written(server, t
     assert "conceptarc: http://127.0.0.1:1/c.zip: " in refused([], closed, tmp_path, capsys)
     (tmp_path / "file").write_text("")
     assert main(["--data-dir", str(tmp_path / "file")], sources) == 2
-    assert capsys.readouterr().err == f"{tmp_path / 'file'}: File exists\n"
+    assert capsys.readouterr().err == f"fetch_data: {tmp_path / 'file'}: File exists\n"
 
 
 def test_the_command_itself(tmp_path):
@@ -252,7 +252,7 @@ def test_the_command_itself(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(root)}
     command = [sys.executable, str(root / "scripts" / "fetch_data.py"), "arc-3"]
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert (result.returncode, result.stderr) == (2, f"unknown data 'arc-3'; known: {', '.join(SOURCES)}\n")
+    assert (result.returncode, result.stderr) == (2, f"fetch_data: unknown data 'arc-3'; known: {', '.join(SOURCES)}\n")
     assert left(tmp_path) == []
 
 
