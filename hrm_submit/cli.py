@@ -60,8 +60,8 @@ def exit_status(program: str, work: Callable[[], int], *wrong: type[Exception]) 
         return 141
     except Exception as error:
         if isinstance(error, (UserError, *wrong)):
-            of_file = isinstance(error, OSError) and error.filename
-            print(f"{program}: {f'{error.filename}: {error.strerror}' if of_file else error}", file=sys.stderr)  # type: ignore[attr-defined]
+            words = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
+            print(f"{program}: {words}", file=sys.stderr)
             return 2
         if os.environ.get("HRM_SUBMIT_DEBUG"):
             raise

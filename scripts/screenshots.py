@@ -14,7 +14,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from hrm_submit.core.errors import ConfigError, UserError
+from hrm_submit.cli import exit_status
+from hrm_submit.core.errors import ConfigError
 
 WIDTH, HEIGHT = 1100, 760
 PICTURES = {"report-score": "top", "report-tasks": "#tasks", "report-time": "#time"}
@@ -27,13 +28,7 @@ def main() -> int:
     parser.add_argument("report", type=Path)
     parser.add_argument("folder", type=Path)
     args = parser.parse_args()
-    try:
-        for path in take(args.report, args.folder):
-            print(path)
-    except UserError as error:
-        print(f"screenshots: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_status("screenshots", lambda: print(*take(args.report, args.folder), sep="\n") or 0)
 
 
 def take(report: Path, folder: Path) -> list[Path]:

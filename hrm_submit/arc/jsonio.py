@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from hrm_submit.arc.task import MAX_SIDE, N_COLOURS, Grid
 from hrm_submit.core.errors import DataError
 from hrm_submit.core.files import write_atomic
+
+T = TypeVar("T")
 
 
 class FaultError(ValueError):
@@ -121,6 +123,19 @@ def read_tasks(path: str | os.PathLike[str], what: str) -> JsonObject:
     if not content:
         raise DataError(f"{os.fspath(path)}: has no tasks")
     return content
+
+
+def parse_tasks(path: str | os.PathLike[str], what: str, parse: Callable[[Any], T]) -> dict[str, T]:
+    """What `parse` makes of each task's entry of a file, in its order. Raises DataError at the first fault, naming file, task and place."""
+    content, found = read_tasks(path, what), {}
+    for task_id, value in content.items():
+        try:
+            if task_id in content.duplicates:
+                raise FaultError("appears twice")
+            found[task_id] = parse(value)
+        except FaultError as fault:
+            raise DataError(located(path, task_id, fault)) from None
+    return found
 
 
 def shown(value: Any) -> str:

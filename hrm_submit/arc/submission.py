@@ -15,8 +15,8 @@ from hrm_submit.arc.jsonio import (
     parse_grid,
     parse_list,
     parse_object,
+    parse_tasks,
     read_json,
-    read_tasks,
     shown,
 )
 from hrm_submit.arc.task import Grid, Task
@@ -39,17 +39,7 @@ def to_json(answers: Mapping[str, Sequence[Attempts]]) -> str:
 
 def load_submission(path: str | os.PathLike[str]) -> dict[str, tuple[Attempts, ...]]:
     """The answers of a submission file, which need not be complete. Raises DataError at the first fault."""
-    content = read_tasks(path, "answers")
-    answers: dict[str, tuple[Attempts, ...]] = {}
-    for task_id, value in content.items():
-        try:
-            if task_id in content.duplicates:
-                raise FaultError("appears twice")
-            outputs = parse_list(value, "answers")
-            answers[task_id] = tuple(_attempts(output, k) for k, output in enumerate(outputs))
-        except FaultError as fault:
-            raise DataError(located(path, task_id, fault)) from None
-    return answers
+    return parse_tasks(path, "answers", lambda value: tuple(_attempts(x, k) for k, x in enumerate(parse_list(value, "answers"))))
 
 
 def file_faults(path: str | os.PathLike[str], expected: Mapping[str, Task] | Mapping[str, int]) -> list[str]:

@@ -10,23 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from hrm_submit.arc.challenges import parse_task
-from hrm_submit.arc.jsonio import FaultError, located, parse_grid, parse_list, read_tasks, write_json
+from hrm_submit.arc.jsonio import FaultError, parse_grid, parse_list, parse_tasks, write_json
 from hrm_submit.arc.task import Grid, Pair, Solutions, Task
 from hrm_submit.core.errors import DataError
 
 
 def load_solutions(path: str | os.PathLike[str]) -> dict[str, tuple[Grid, ...]]:
     """All solutions of a file, in its order. Raises DataError at the first fault, naming file, task and place."""
-    content = read_tasks(path, "solutions")
-    solutions: dict[str, tuple[Grid, ...]] = {}
-    for task_id, value in content.items():
-        try:
-            if task_id in content.duplicates:
-                raise FaultError("appears twice")
-            solutions[task_id] = _outputs(value)
-        except FaultError as fault:
-            raise DataError(located(path, task_id, fault)) from None
-    return solutions
+    return parse_tasks(path, "solutions", _outputs)
 
 
 def write_solutions(path: str | os.PathLike[str], solutions: Solutions) -> None:

@@ -7,24 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hrm_submit.config.schema import TTTConfig
+from hrm_submit.core import events
 from hrm_submit.core.clock import format_duration
-from hrm_submit.core.events import (
-    Candidates,
-    Event,
-    Flush,
-    Plan,
-    Progress,
-    Retry,
-    RunEnd,
-    RunStart,
-    TaskFailed,
-    TaskFinal,
-    TaskStart,
-    WorkerExit,
-    WorkerStart,
-    number,
-    parse_event,
-)
+from hrm_submit.core.events import Event, number, parse_event
 
 QUIET = 600.0
 """Seconds without a new line after which a run may have been killed."""
@@ -68,19 +53,19 @@ class SolveView:
         except ValueError:
             return
         self._t, name = event.t, event.task or ""
-        if isinstance(event, RunStart):
+        if isinstance(event, events.RunStart):
             self._budget, self._tasks, self._resumed = event.budget, event.tasks or 0, event.resumed or 0
-        elif isinstance(event, Plan) and event.todo is not None:
+        elif isinstance(event, events.Plan) and event.todo is not None:
             self._tasks = self._resumed + len(event.todo)
-        elif isinstance(event, TaskFailed):
+        elif isinstance(event, events.TaskFailed):
             self._given_up.add(name)
             self._trouble = f"{name}: {event.reason}"
-        elif isinstance(event, Retry):
+        elif isinstance(event, events.Retry):
             self._retries += 1
             self._given_up.discard(name)
-        elif isinstance(event, Flush):
+        elif isinstance(event, events.Flush):
             self._trouble = f"{event.failed} cannot be written: {event.reason}"
-        elif isinstance(event, RunEnd):
+        elif isinstance(event, events.RunEnd):
             self.ended = True
             self._workers.clear()
         if event.worker is not None:
@@ -128,23 +113,23 @@ class SolveView:
         """What an event says of the worker it names. Training is over for a look, and then a vote goes on, from each progress
         to the candidates that follow it."""
         worker = self._workers.setdefault(number, _Worker(since=self._t))
-        if isinstance(event, WorkerStart):
+        if isinstance(event, events.WorkerStart):
             worker.device = event.device or worker.device
             worker.phase, worker.since = ("waiting" if event.ready else "starting"), self._t
-        elif isinstance(event, WorkerExit):
+        elif isinstance(event, events.WorkerExit):
             del self._workers[number]
-        elif isinstance(event, TaskStart):
+        elif isinstance(event, events.TaskStart):
             self._given_up.discard(task)
             self._workers[number] = _Worker(worker.device, "training", task, self._t, event.seconds)
-        elif isinstance(event, Progress):
+        elif isinstance(event, events.Progress):
             worker.segments, worker.loss, worker.exact, worker.phase = event.segments, event.loss, event.demo_exact, "voting"
-        elif isinstance(event, TaskFinal | TaskFailed):
+        elif isinstance(event, events.TaskFinal | events.TaskFailed):
             if worker.task == task:
-                if isinstance(event, TaskFinal) and task not in self._final:  # with time left some are trained anew
+                if isinstance(event, events.TaskFinal) and task not in self._final:  # with time left some are trained anew
                     self._final.add(task)
                     self._fit += worker.exact is not None and worker.exact >= self.fit
                 self._workers[number] = _Worker(worker.device, "waiting", since=self._t)
-        elif isinstance(event, Candidates):
+        elif isinstance(event, events.Candidates):
             worker.phase = "training"
 
 
