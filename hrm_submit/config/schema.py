@@ -6,12 +6,25 @@ Field names of `ModelConfig` are those of the published HRM wherever it has them
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from hrm_submit.core.errors import ConfigError
 
 VoteRule: TypeAlias = Literal["counts", "composite"]
+
+ABOVE_0, BELOW_1 = math.nextafter(0.0, 1.0), math.nextafter(1.0, 0.0)
+
+
+def _check(config: object, names: str, least: float, most: float = math.inf) -> None:
+    """Raise ConfigError for the first field of `names`, separated by blanks, that does not lie within `least`..`most`."""
+    for name in names.split():
+        value = getattr(config, name)
+        if not least <= value <= most:
+            floor = "above 0" if least == ABOVE_0 else f"at least {least}"
+            ceiling = "" if most == math.inf else " and below 1" if most == BELOW_1 else f" and at most {most}"
+            raise ConfigError(f"[{type(config).__name__.removesuffix('Config').lower()}] {name} must be {floor}{ceiling}, not {value}")
 
 
 @dataclass(frozen=True)
@@ -47,15 +60,12 @@ class ModelConfig:
     """Side of a depthwise convolution over the grid in each block's MLP, an odd number (ConvSwiGLU, arXiv:2512.14693); 0: none."""
 
     def __post_init__(self) -> None:
-        for name in ("hidden_size", "num_heads", "H_layers", "L_layers", "H_cycles", "L_cycles", "vocab_size", "seq_len", "halt_max_steps"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"[model] {name} must be at least 1, not {getattr(self, name)}")
+        _check(self, "hidden_size num_heads H_layers L_layers H_cycles L_cycles vocab_size seq_len halt_max_steps", 1)
+        _check(self, "puzzle_emb_ndim", 0)
         if self.hidden_size % self.num_heads:
             raise ConfigError(f"[model] hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}")
         if self.pos_encodings == "rope" and (self.hidden_size // self.num_heads) % 2:
             raise ConfigError("[model] rope needs an even head width (hidden_size / num_heads)")
-        if self.puzzle_emb_ndim < 0:
-            raise ConfigError("[model] puzzle_emb_ndim must not be negative")
         if self.conv_size and (self.conv_size < 0 or self.conv_size % 2 == 0):
             raise ConfigError(f"[model] conv_size {self.conv_size} is neither 0 nor an odd number")
 
@@ -111,19 +121,10 @@ class TrainConfig:
     batch_size."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "segments", "augmentations", "max_side"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
-        rates = ("lr", "muon_lr", "embedding_lr", "weight_decay", "embedding_weight_decay")
-        for name in (*rates, "grad_clip", "warmup_steps", "batch_tokens"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} must not be negative")
-        for name in ("ema", "decay_fraction", "lr_min_ratio", "single_segment_fraction"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} must lie within 0..1, not {getattr(self, name)}")
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}")
+        _check(self, "batch_size segments augmentations max_side", 1)
+        _check(self, "lr muon_lr embedding_lr weight_decay embedding_weight_decay grad_clip warmup_steps batch_tokens", 0)
+        _check(self, "ema decay_fraction lr_min_ratio single_segment_fraction", 0, 1)
+        _check(self, "beta1 beta2", 0, BELOW_1)
 
 
 @dataclass(frozen=True)
@@ -146,13 +147,9 @@ class TTTConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.evaluate_every <= 1:
-            raise ConfigError("[ttt] evaluate_every must lie within 0..1 and above 0")
-        if not 0 <= self.joint < 1:
-            raise ConfigError("[ttt] joint must lie within 0..1, below 1")
-        for name in ("max_segments", "patience"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"[ttt] {name} must be at least 1, not {getattr(self, name)}")
+        _check(self, "evaluate_every", ABOVE_0, 1)
+        _check(self, "joint", 0, BELOW_1)
+        _check(self, "max_segments patience", 1)
 
 
 @dataclass(frozen=True)
@@ -175,9 +172,7 @@ class VoteConfig:
     be compared; the answer is taken where it would be without, but the steps take time from training."""
 
     def __post_init__(self) -> None:
-        for name in ("views", "act_steps", "batch_size", "keep"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"[vote] {name} must be at least 1, not {getattr(self, name)}")
+        _check(self, "views act_steps batch_size keep", 1)
 
 
 @dataclass(frozen=True)
@@ -199,17 +194,11 @@ class BudgetConfig:
     """Freed time goes to tasks whose votes disagree, each trained anew from another seed for at least this part of its first share."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.reserve < 1:
-            raise ConfigError("[budget] reserve must lie within 0..1")
-        if self.reserve_min_seconds < 0:
-            raise ConfigError("[budget] reserve_min_seconds must not be negative")
-        if self.hang_seconds <= 0:
-            raise ConfigError("[budget] hang_seconds must be above 0")
-        for name in ("size_power", "pairs_power"):
-            if not 0 <= getattr(self, name) <= 2:
-                raise ConfigError(f"[budget] {name} must lie within 0..2, not {getattr(self, name)}")
-        if not 0 < self.restart_least <= 10:
-            raise ConfigError("[budget] restart_least must be above 0 and at most 10")
+        _check(self, "reserve", 0, BELOW_1)
+        _check(self, "reserve_min_seconds", 0)
+        _check(self, "hang_seconds", ABOVE_0)
+        _check(self, "size_power pairs_power", 0, 2)
+        _check(self, "restart_least", ABOVE_0, 10)
 
 
 @dataclass(frozen=True)
@@ -232,11 +221,8 @@ class DeviceConfig:
     """Free memory of each of them, for planning ahead."""
 
     def __post_init__(self) -> None:
-        for name in ("workers", "workers_per_gpu", "count", "memory_gib"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"[device] {name} must not be negative, but it is {getattr(self, name)}")
-        if self.threads < 1:
-            raise ConfigError(f"[device] threads must be at least 1, not {self.threads}")
+        _check(self, "workers workers_per_gpu count memory_gib", 0)
+        _check(self, "threads", 1)
 
 
 @dataclass(frozen=True)
