@@ -123,3 +123,12 @@ def test_what_does_not_fit_fails_in_one_line(tmp_path: Path) -> None:
     assert result.returncode == 1 and any("needs torch" in line and "2.1.0" in line for line in result.stderr.splitlines())
     result = build(tmp_path / "offline", "--checkpoint", str(tmp_path / "missing.safetensors"))
     assert result.returncode == 2 and result.stderr.count("\n") == 1 and "missing.safetensors: no checkpoint there" in result.stderr
+
+
+def test_a_clone_says_what_belongs_there_and_building_leaves_that(tmp_path: Path) -> None:
+    told = (ROOT / "offline_wheels" / "README.md").read_text()
+    assert "make wheels" in told and "dataset-metadata.json" in told
+    (tmp_path / "README.md").write_text(told)
+    result = build(tmp_path, "--checkpoint", "none")
+    assert result.returncode == 0 and "README.md" in result.stdout
+    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".json", ".md", ".whl"] and (tmp_path / "README.md").read_text() == told
