@@ -18,6 +18,13 @@ def test_the_five_lines_of_the_docstring() -> None:
     assert done.failed == 0 and done.attempted == 5
 
 
+def test_readme_has_the_same_lines() -> None:
+    lines = [line.removeprefix(">>> ").split("  #")[0] for line in (hrm_submit.__doc__ or "").splitlines() if line.startswith(">>> ")]
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    shown = [line for line in readme.split("```python\n")[1].split("```")[0].splitlines() if line]
+    assert shown == [line for line in lines if not line.startswith("len(")]
+
+
 def test_what_is_not_there_is_no_attribute() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'solve_all'"):
         hrm_submit.solve_all  # noqa: B018

@@ -267,3 +267,16 @@ def test_without_a_run_the_command_says_so(tmp_path: Path, capsys: pytest.Captur
     assert main(["watch", "--run-dir", str(tmp_path), "--every", "soon"]) == 2
     with pytest.raises(SolveError):
         look_once(tmp_path)
+
+
+@pytest.mark.parametrize(("fit", "counted"), [(0.5, 1), (0.7, 0), (None, 0)])
+def test_what_counts_as_fit_is_what_the_runs_preset_says(tmp_path: Path, fit: float | None, counted: int) -> None:
+    """Of a run that does not say, it is the default, 0.9."""
+    run = RunWriter(tmp_path, Time())
+    if fit is not None:
+        run.describe({"config": {"ttt": {"fit": fit}}})
+    run.event(event("run_start", budget=None, tasks=1, broken=[], resumed=0))
+    run.event(event("task_start", "a", 0, segments=5))
+    run.event(event("progress", "a", 0, segments=5, loss=0.5, demo_exact=0.6))
+    run.event(event("task_final", "a", 0, segments=5, votes=[[5]], reason="share used"))
+    assert f"{counted} fit their demonstrations" in follower_of(tmp_path).look()[1]
