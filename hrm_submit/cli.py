@@ -70,7 +70,7 @@ def exit_status(program: str, work: Callable[[], int], *wrong: type[Exception]) 
         return 1
 
 
-class _Parser(argparse.ArgumentParser):
+class OneLineParser(argparse.ArgumentParser):
     """Refuses wrong options in one line, as all other wrong input is refused."""
 
     def error(self, message: str) -> NoReturn:
@@ -85,7 +85,7 @@ def _seed(text: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="hrm-submit", description="Solve ARC tasks with a Hierarchical Reasoning Model, inside a time limit.")
+    parser = OneLineParser(prog="hrm-submit", description="Solve ARC tasks with a Hierarchical Reasoning Model, inside a time limit.")
     parser.add_argument("--version", action="version", version=f"hrm-submit {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 

@@ -18,21 +18,14 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from kaggle_kit import ship
 from kaggle_kit.client import RefusedError, ShipError
 from kaggle_kit.package import MAIN, METADATA, PRETRAIN
 
+from hrm_submit.cli import OneLineParser, exit_status
 from hrm_submit.core.clock import parse_duration
 from hrm_submit.core.errors import UserError
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """Faults of the command line told as all others are: one line, exit 2."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ShipError(message)
 
 
 def _positive(text: str) -> int:
@@ -78,27 +71,25 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code: 0 done, 1 refused by Kaggle, 2 wrong input, 130 interrupted."""
+def carry_out(args: argparse.Namespace) -> int:
+    """Run the command; 1 where Kaggle refused. Raises ShipError, OSError."""
+    if importlib.util.find_spec("kaggle") is None:
+        raise ShipError("the Kaggle client is not installed here: pip install 'hrm-submit[home]'")
+    args.root = args.root.resolve()
     try:
-        args = build_parser().parse_args(argv)
-        if importlib.util.find_spec("kaggle") is None:
-            raise ShipError("the Kaggle client is not installed here: pip install 'hrm-submit[home]'")
-        args.root = args.root.resolve()
         args.run(args)
-    except ShipError as error:
-        ship.say(str(error))
-        return 2
-    except OSError as error:
-        ship.say(f"{error.filename or 'kaggle_ship'}: {error.strerror or error}")
-        return 2
     except RefusedError as error:
         ship.say(str(error))
         return 1
     except KeyboardInterrupt:
-        ship.say("interrupted; what Kaggle has already been told goes on there")
-        return 130
+        ship.say("what Kaggle has already been told goes on there")
+        raise
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
+    return exit_status("kaggle_ship", lambda: carry_out(args), OSError)
 
 
 if __name__ == "__main__":
