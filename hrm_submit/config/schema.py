@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from hrm_submit.core.errors import ConfigError
 
+Mixer: TypeAlias = Literal["attention", "axial", "none"]
 VoteRule: TypeAlias = Literal["counts", "composite"]
 
 ABOVE_0, BELOW_1 = math.nextafter(0.0, 1.0), math.nextafter(1.0, 0.0)
@@ -43,7 +44,8 @@ class ModelConfig:
     """Number of position ids; a canvas of any size uses ids below it."""
     puzzle_emb_ndim: int = 512
     """Width of a task embedding; it fills ceil(puzzle_emb_ndim / hidden_size) tokens before the grid. 0: none."""
-    pos_encodings: Literal["rope", "learned"] = "rope"
+    pos_encodings: Literal["rope", "rope_2d", "learned"] = "rope"
+    """`rope` turns by the position id, a grid read as one long row (published); `rope_2d` by row and column apart."""
     rope_theta: float = 10000.0
     rms_norm_eps: float = 1e-5
     halt_max_steps: int = 16
@@ -58,6 +60,10 @@ class ModelConfig:
     """One learned row per *augmented* task (published), or one per task plus one per dihedral transform."""
     conv_size: int = 0
     """Side of a depthwise convolution over the grid in each block's MLP, an odd number (ConvSwiGLU, arXiv:2512.14693); 0: none."""
+    H_mixer: Mixer = "attention"
+    """How cells see each other in the blocks of H, besides convolutions: `attention` of all to all, `axial`, where half of the heads
+    see a cell's row and half its column (arXiv:1912.12180), or `none`."""
+    L_mixer: Mixer = "attention"
 
     def __post_init__(self) -> None:
         _check(self, "hidden_size num_heads H_layers L_layers H_cycles L_cycles vocab_size seq_len halt_max_steps", 1)
@@ -66,6 +72,10 @@ class ModelConfig:
             raise ConfigError(f"[model] hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}")
         if self.pos_encodings == "rope" and (self.hidden_size // self.num_heads) % 2:
             raise ConfigError("[model] rope needs an even head width (hidden_size / num_heads)")
+        if self.pos_encodings == "rope_2d" and (self.hidden_size // self.num_heads) % 4:
+            raise ConfigError("[model] rope_2d needs a head width (hidden_size / num_heads) that 4 divides")
+        if "axial" in (self.H_mixer, self.L_mixer) and (self.num_heads % 2 or self.pos_encodings == "rope"):
+            raise ConfigError("[model] axial needs an even num_heads, and rope_2d or learned positions")
         if self.conv_size and (self.conv_size < 0 or self.conv_size % 2 == 0):
             raise ConfigError(f"[model] conv_size {self.conv_size} is neither 0 nor an odd number")
 

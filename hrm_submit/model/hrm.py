@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hrm_submit.config.schema import ModelConfig
-from hrm_submit.model.layers import AttentionKind, Block, Level, Rotary, rotary_tables, truncated_normal
+from hrm_submit.config.schema import Mixer, ModelConfig
+from hrm_submit.model.layers import AttentionKind, Block, Level, Rotary, rotary_tables, rotary_tables_2d, truncated_normal
 
 Q_HEAD_BIAS = -5.0
 """Published start of both Q values: halting is first believed when it has been learnt."""
@@ -65,17 +65,16 @@ class HRM(nn.Module):
         length = cfg.puzzle_emb_len + cfg.seq_len
         if cfg.pos_encodings == "learned":
             self.positions = nn.Parameter(init((length, width), width**-0.5))
-        else:
-            tables = rotary_tables(length, width // cfg.num_heads, cfg.rope_theta)
-            self.register_buffer("rope_cos", tables.cos, persistent=False)
-            self.register_buffer("rope_sin", tables.sin, persistent=False)
+        for name, tables in self._tables().items():
+            self.register_buffer(f"{name}_cos", tables.cos, persistent=False)
+            self.register_buffer(f"{name}_sin", tables.sin, persistent=False)
 
-        def level(layers: int) -> Level:
-            blocks = (width, cfg.num_heads, cfg.expansion, cfg.rms_norm_eps, attention, init, cfg.conv_size)
+        def level(layers: int, mixer: Mixer) -> Level:
+            blocks = (width, cfg.num_heads, cfg.expansion, cfg.rms_norm_eps, attention, init, cfg.conv_size, mixer)
             return Level([Block(*blocks) for _ in range(layers)])
 
-        self.H_level = level(cfg.H_layers)
-        self.L_level = level(cfg.L_layers)
+        self.H_level = level(cfg.H_layers, cfg.H_mixer)
+        self.L_level = level(cfg.L_layers, cfg.L_mixer)
         self.H_init: Tensor
         self.L_init: Tensor
         self.register_buffer("H_init", init((width,), 1.0))
@@ -109,29 +108,53 @@ class HRM(nn.Module):
         """One segment.
 
         `tokens` (B, N) of any integer type; `task_rows` (B, puzzle_emb_ndim), or None where the model has no task embedding;
-        `positions` (N,) int64, each token's position id below seq_len; where blocks convolve, the N tokens are a square canvas.
+        `positions` (N,) int64, each token's position id below seq_len; where blocks convolve or see lines, the N tokens are a square
+        canvas, row by row.
         Returns the detached carry, logits (B, N, vocab_size) in the model's `dtype`, and the Q values of halting and of
         continuing, (B,) float32 each.
         """
         cfg = self.cfg
         ids = self._position_ids(positions)
         x = self._embed(tokens, task_rows, ids)
-        rotary = None if cfg.pos_encodings == "learned" else Rotary(self.rope_cos[ids], self.rope_sin[ids])  # type: ignore[index]
+        side = math.isqrt(tokens.shape[1]) if cfg.conv_size or "axial" in (cfg.H_mixer, cfg.L_mixer) else 0
+        h_rotary, l_rotary = (self._rotary(mixer, ids, side) for mixer in (cfg.H_mixer, cfg.L_mixer))
         h_weights, l_weights = self.H_level.cast(self.dtype), self.L_level.cast(self.dtype)
         z_H, z_L = carry.z_H, carry.z_L
-        side = math.isqrt(tokens.shape[1]) if cfg.conv_size else 0
         with torch.set_grad_enabled(torch.is_grad_enabled() and cfg.gradient == "all"):
             for cycle in range(cfg.H_cycles):
                 last = cycle == cfg.H_cycles - 1
                 for _ in range(cfg.L_cycles - last):
-                    z_L = self.L_level(z_L, z_H + x, rotary, l_weights, side)
+                    z_L = self.L_level(z_L, z_H + x, l_rotary, l_weights, side)
                 if not last:
-                    z_H = self.H_level(z_H, z_L, rotary, h_weights, side)
-        z_L = self.L_level(z_L, z_H + x, rotary, l_weights, side)
-        z_H = self.H_level(z_H, z_L, rotary, h_weights, side)
+                    z_H = self.H_level(z_H, z_L, h_rotary, h_weights, side)
+        z_L = self.L_level(z_L, z_H + x, l_rotary, l_weights, side)
+        z_H = self.H_level(z_H, z_L, h_rotary, h_weights, side)
         logits = F.linear(z_H, self.lm_head.to(self.dtype))[:, cfg.puzzle_emb_len :]
         q = F.linear(z_H[:, 0], self.q_weight.to(self.dtype), self.q_bias.to(self.dtype)).float()
         return InnerCarry(z_H.detach(), z_L.detach()), logits, q[:, 0], q[:, 1]
+
+    def _tables(self) -> dict[str, Rotary]:
+        """RoPE tables by name: `rope` of every token that a canvas may have, `line` of the places along a row or column."""
+        cfg, width = self.cfg, self.cfg.hidden_size // self.cfg.num_heads
+        if cfg.pos_encodings == "learned":
+            return {}
+        if cfg.pos_encodings == "rope":
+            return {"rope": rotary_tables(cfg.puzzle_emb_len + cfg.seq_len, width, cfg.rope_theta)}
+        side = math.isqrt(cfg.seq_len)
+        # Cells are counted from 1; the tokens before the grid are at 0, 0, where nothing turns.
+        rows, columns = (
+            F.pad(place + 1, (cfg.puzzle_emb_len, 0)) for place in torch.unravel_index(torch.arange(cfg.seq_len), (side, side))
+        )
+        tokens = rotary_tables_2d(rows, columns, width, cfg.rope_theta)
+        return {"rope": tokens, "line": rotary_tables(side, width, cfg.rope_theta)}
+
+    def _rotary(self, mixer: Mixer, ids: Tensor, side: int) -> Rotary | None:
+        """What turns the queries and keys of a level's blocks."""
+        if mixer == "none" or self.cfg.pos_encodings == "learned":
+            return None
+        if mixer == "axial":
+            return Rotary(self.line_cos[:side], self.line_sin[:side])  # type: ignore[index]
+        return Rotary(self.rope_cos[ids], self.rope_sin[ids])  # type: ignore[index]
 
     def _position_ids(self, positions: Tensor) -> Tensor:
         prefix = torch.arange(self.cfg.puzzle_emb_len, device=positions.device, dtype=positions.dtype)

@@ -3,6 +3,8 @@
 - Parameters stay in float32; a forward casts each of them once (`Level.cast`) however often the recurrence uses it.
 - RoPE tables hold half a head's width, since both halves turn by the same angles; queries and keys are turned together.
 - Two attentions that agree to rounding: torch's fused one, and a written-out one that is faster on CPUs in bfloat16.
+- Cells see each other by attention of all to all (published), by axial attention, where half of the heads see a cell's row and half its
+  column (arXiv:1912.12180) and the tokens before the grid see and are seen by all, or not at all.
 - Optionally a depthwise convolution over the grid inside the MLP (ConvSwiGLU of arXiv:2512.14693, here in two dimensions), which
   starts as the identity: it gives a cell its neighbours' values at a few percent of a block's cost.
 - Initial values are truncated at two standard deviations and have the standard deviation asked for *after* truncation.
@@ -20,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hrm_submit.config.schema import feed_forward_width
+from hrm_submit.config.schema import Mixer, feed_forward_width
 
 AttentionKind = Literal["sdpa", "math"]
 Initialiser = Callable[[tuple[int, ...], float], Tensor]
@@ -34,17 +36,18 @@ _STD_AFTER_TRUNCATION = math.sqrt(
 
 
 class Rotary(NamedTuple):
-    """Cosines and sines of the angles by which RoPE turns each position, both (T, head_width / 2), float32."""
+    """Cosines and sines of the angles by which RoPE turns each of T positions, both (T, head_width / 2), float32: those of a sequence, or
+    for axial attention those along a line."""
 
     cos: Tensor
     sin: Tensor
 
 
 class BlockWeights(NamedTuple):
-    """A block's matrices, (out, in) each, in the number format that a forward computes in."""
+    """A block's matrices, (out, in) each, in the number format that a forward computes in; `qkv` and `out` where cells see each other."""
 
-    qkv: Tensor
-    out: Tensor
+    qkv: Tensor | None
+    out: Tensor | None
     gate_up: Tensor
     down: Tensor
     conv: Tensor | None
@@ -66,6 +69,12 @@ def rotary_tables(positions: int, head_width: int, theta: float) -> Rotary:
     rates = 1.0 / torch.pow(theta, torch.arange(0, head_width, 2, dtype=torch.float32) / head_width)
     angles = torch.outer(torch.arange(positions, dtype=torch.float32), rates)
     return Rotary(angles.cos(), angles.sin())
+
+
+def rotary_tables_2d(rows: Tensor, columns: Tensor, head_width: int, theta: float) -> Rotary:
+    """RoPE tables of cells: the first half of a head's pairs turns by the row, the second by the column, (T,) int64 each."""
+    line = rotary_tables(int(max(rows.max(), columns.max())) + 1, head_width // 2, theta)
+    return Rotary(*(torch.cat((table[rows], table[columns]), dim=-1) for table in line))
 
 
 def rotate(x: Tensor, rotary: Rotary) -> Tensor:
@@ -92,6 +101,28 @@ def attend(q: Tensor, k: Tensor, v: Tensor, kind: AttentionKind) -> Tensor:
     return scores.softmax(dim=-1) @ v
 
 
+def attend_lines(qkv: Tensor, rotary: Rotary | None, side: int, kind: AttentionKind) -> Tensor:
+    """Axial attention over (3, B, heads, T, d), whose last side * side tokens are the grid; result (B, heads, T, d).
+
+    The first half of the heads sees a cell's row, the second its column; the tokens before the grid are further keys and values of every
+    line, and themselves see all tokens. `rotary` (side, d / 2) turns the cells of a line by their place along it.
+    """
+    _, batch, heads, length, width = qkv.shape
+    before, half = length - side * side, heads // 2
+    grid = qkv[..., before:, :].reshape(3, batch, heads, side, side, width)
+    q, k, v = torch.cat((grid[:, :, :half], grid[:, :, half:].transpose(3, 4)), dim=2)
+    if rotary is not None:
+        q, k = rotate(torch.stack((q, k)), rotary)
+    if before:
+        shared = qkv[1:, :, :, None, :before].expand(-1, -1, -1, side, -1, -1)
+        k, v = torch.cat((shared[0], k), dim=-2), torch.cat((shared[1], v), dim=-2)
+    lines = attend(q, k, v, kind)
+    cells = torch.cat((lines[:, :half], lines[:, half:].transpose(2, 3)), dim=1).reshape(batch, heads, side * side, width)
+    if not before:
+        return cells
+    return torch.cat((attend(qkv[0, :, :, :before], qkv[1], qkv[2], kind), cells), dim=2)
+
+
 def convolve(x: Tensor, filters: Tensor, side: int) -> Tensor:
     """Depthwise convolution of the last side * side tokens of `x` (B, T, C), row by row a square grid, with `filters` (C, 1, K, K);
     the tokens before them stay. Beyond the grid's edge everything is 0."""
@@ -103,7 +134,7 @@ def convolve(x: Tensor, filters: Tensor, side: int) -> Tensor:
 
 
 class Block(nn.Module):
-    """Self-attention and SwiGLU, each followed by its residual sum and an RMS norm."""
+    """Self-attention (or what `mixer` puts in its place) and SwiGLU, each followed by its residual sum and an RMS norm."""
 
     def __init__(
         self,
@@ -114,30 +145,37 @@ class Block(nn.Module):
         attention: AttentionKind,
         init: Initialiser = truncated_normal,
         conv_size: int = 0,
+        mixer: Mixer = "attention",
     ) -> None:
         super().__init__()
         inner = feed_forward_width(hidden_size, expansion)
         self.num_heads = num_heads
         self.eps = eps
         self.attention: AttentionKind = attention
-        self.qkv = _matrix(3 * hidden_size, hidden_size, init)
-        self.out = _matrix(hidden_size, hidden_size, init)
+        self.mixer: Mixer = mixer
+        self.qkv = None if mixer == "none" else _matrix(3 * hidden_size, hidden_size, init)
+        self.out = None if mixer == "none" else _matrix(hidden_size, hidden_size, init)
         self.gate_up = _matrix(2 * inner, hidden_size, init)
         self.down = _matrix(hidden_size, inner, init)
         self.conv = nn.Parameter(_identity_filters(inner, conv_size)) if conv_size else None
 
     def cast(self, dtype: torch.dtype) -> BlockWeights:
         """The block's weights in `dtype`; gradients flow back to the parameters."""
-        conv = None if self.conv is None else self.conv.to(dtype)
-        return BlockWeights(self.qkv.to(dtype), self.out.to(dtype), self.gate_up.to(dtype), self.down.to(dtype), conv)
+        qkv, out, conv = (None if p is None else p.to(dtype) for p in (self.qkv, self.out, self.conv))
+        return BlockWeights(qkv, out, self.gate_up.to(dtype), self.down.to(dtype), conv)
 
     def forward(self, x: Tensor, rotary: Rotary | None, weights: BlockWeights, side: int = 0) -> Tensor:
-        """`x` (B, T, D) through the block, with weights from `cast`; the last side * side tokens are the grid, for a convolution."""
-        batch, length, width = x.shape
-        qkv = F.linear(x, weights.qkv).view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        qk = qkv[:2] if rotary is None else rotate(qkv[:2], rotary)
-        mixed = attend(qk[0], qk[1], qkv[2], self.attention).transpose(1, 2).reshape(batch, length, width)
-        x = rms_norm(x + F.linear(mixed, weights.out), self.eps)
+        """`x` (B, T, D) through the block, with weights from `cast`; the last side * side tokens are the grid, where lines or
+        convolutions ask for one. `rotary` is that of the tokens, or for axial attention that along a line."""
+        if weights.qkv is not None and weights.out is not None:
+            batch, length, width = x.shape
+            qkv = F.linear(x, weights.qkv).view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+            if self.mixer == "axial":
+                mixed = attend_lines(qkv, rotary, side, self.attention)
+            else:
+                qk = qkv[:2] if rotary is None else rotate(qkv[:2], rotary)
+                mixed = attend(qk[0], qk[1], qkv[2], self.attention)
+            x = rms_norm(x + F.linear(mixed.transpose(1, 2).reshape(batch, length, width), weights.out), self.eps)
         gate, up = F.linear(x, weights.gate_up).chunk(2, dim=-1)
         inner = F.silu(gate) * up
         if weights.conv is not None:

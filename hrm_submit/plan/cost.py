@@ -6,7 +6,9 @@ arithmetic of a small task; so seconds are fitted as overhead + work / rate to t
 
 from __future__ import annotations
 
-from hrm_submit.config.schema import ModelConfig, TrainConfig, feed_forward_width
+import math
+
+from hrm_submit.config.schema import Mixer, ModelConfig, TrainConfig, feed_forward_width
 
 
 def segment_work(model: ModelConfig, train: TrainConfig, tokens: int) -> float:
@@ -16,27 +18,39 @@ def segment_work(model: ModelConfig, train: TrainConfig, tokens: int) -> float:
     only what is differentiated has one: the last update of each module under the one-step gradient. The forward pass for the
     continue target counts where it runs: if a sequence may get more than one segment.
     """
-    updates = model.H_cycles * (model.L_cycles * model.L_layers + model.H_layers)
-    differentiated = updates if model.gradient == "all" else model.L_layers + model.H_layers
-    block, heads = _block_work(model, tokens), _heads_work(model, tokens)
+    cycle, last, heads = _cycle_work(model, tokens, model.L_cycles), _cycle_work(model, tokens, 1), _heads_work(model, tokens)
+    updates = model.H_cycles * cycle
+    differentiated = updates if model.gradient == "all" else last
     looks_ahead = model.continue_target and min(train.segments, model.halt_max_steps) > 1
-    forward = (updates * block + heads) * (2 if looks_ahead else 1)
-    return float(train.batch_size * (forward + 2 * (differentiated * block + heads)))
+    forward = (updates + heads) * (2 if looks_ahead else 1)
+    return float(train.batch_size * (forward + 2 * (differentiated + heads)))
 
 
 def view_work(model: ModelConfig, tokens: int, act_steps: int) -> float:
     """Floating-point operations of one view's prediction: `act_steps` segments (at most the model's) without a backward pass."""
-    updates = model.H_cycles * (model.L_cycles * model.L_layers + model.H_layers)
-    step = updates * _block_work(model, tokens) + _heads_work(model, tokens)
+    step = model.H_cycles * _cycle_work(model, tokens, model.L_cycles) + _heads_work(model, tokens)
     return float(min(act_steps, model.halt_max_steps) * step)
 
 
-def _block_work(model: ModelConfig, tokens: int) -> int:
+def _cycle_work(model: ModelConfig, tokens: int, l_updates: int) -> int:
+    """Forward passes of `l_updates` updates of L and one of H over one sequence."""
+    return l_updates * model.L_layers * _block_work(model, tokens, model.L_mixer) + model.H_layers * _block_work(
+        model, tokens, model.H_mixer
+    )
+
+
+def _block_work(model: ModelConfig, tokens: int, mixer: Mixer) -> int:
     """One block's forward pass over one sequence: its matrices, attention's two products, and its convolution over the grid."""
     width, length = model.hidden_size, tokens + model.puzzle_emb_len
     inner = feed_forward_width(width, model.expansion)
-    matrices = 4 * width * width + 3 * width * inner
-    return length * (2 * matrices + 4 * length * width) + 2 * tokens * inner * model.conv_size**2
+    matrices = (4 * width * width if mixer != "none" else 0) + 3 * width * inner
+    return 2 * length * matrices + 4 * keys_seen(model, tokens, mixer) * width + 2 * tokens * inner * model.conv_size**2
+
+
+def keys_seen(model: ModelConfig, tokens: int, mixer: Mixer) -> int:
+    """Keys that each of a head's queries sees, added up over the tokens of one sequence with `tokens` cells."""
+    before, length = model.puzzle_emb_len, tokens + model.puzzle_emb_len
+    return {"none": 0, "attention": length * length, "axial": tokens * (math.isqrt(tokens) + before) + before * length}[mixer]
 
 
 def _heads_work(model: ModelConfig, tokens: int) -> int:

@@ -6,6 +6,7 @@ An upper estimate in the main terms: weights with gradients and moments, and wha
 from __future__ import annotations
 
 from hrm_submit.config.schema import ModelConfig, feed_forward_width
+from hrm_submit.plan.cost import keys_seen
 
 CONTEXT_BYTES = 600 * 2**20
 """What a CUDA context and the libraries' workspaces take on a GPU before a tensor is made."""
@@ -17,26 +18,27 @@ _BYTES_PER_PARAMETER = 4 * 4 + 2
 def parameters(model: ModelConfig) -> int:
     """Trainable parameters of the blocks, which are nearly all of the model's."""
     width = model.hidden_size
-    return (model.H_layers + model.L_layers) * (4 * width * width + 3 * width * feed_forward_width(width, model.expansion))
+    mixing = sum(n for n, mixer in ((model.H_layers, model.H_mixer), (model.L_layers, model.L_mixer)) if mixer != "none")
+    return 4 * width * width * mixing + (model.H_layers + model.L_layers) * 3 * width * feed_forward_width(width, model.expansion)
 
 
 def training_bytes(model: ModelConfig, tokens: int, batch: int, *, element: int, fused_attention: bool) -> int:
     """Peak bytes of one training segment of `batch` sequences of `tokens` cells, in numbers of `element` bytes.
 
     A block keeps its input, three projections and their turned copies, the attention's output, two sums and norms, the gated
-    values and their factors, with a convolution their grid and its result too; written-out attention keeps two square tables a
-    head besides. With the one-step gradient only the last cycle's blocks keep anything.
+    values and their factors, with a convolution their grid and its result too; written-out attention keeps two tables of queries by
+    keys a head besides. With the one-step gradient only the last cycle's blocks keep anything.
     """
     length, width = tokens + model.puzzle_emb_len, model.hidden_size
     inner = feed_forward_width(width, model.expansion)
     kept = length * (element * (14 * width + (5 + 3 * bool(model.conv_size)) * inner) + 4 * 6 * width)
-    if not fused_attention:
-        kept += 2 * element * model.num_heads * length * length
-    blocks = model.L_layers + model.H_layers
-    if model.gradient == "all":
-        blocks = model.H_cycles * (model.L_cycles * model.L_layers + model.H_layers)
+    tables = 0 if fused_attention else 2 * element * model.num_heads
+    slow, fast = (kept + tables * keys_seen(model, tokens, mixer) for mixer in (model.H_mixer, model.L_mixer))
+    cycles, l_updates = (model.H_cycles, model.L_cycles) if model.gradient == "all" else (1, 1)
     logits = length * model.vocab_size * 4 * 6
-    return parameters(model) * _BYTES_PER_PARAMETER + batch * (blocks * kept + logits)
+    return parameters(model) * _BYTES_PER_PARAMETER + batch * (
+        cycles * (l_updates * model.L_layers * fast + model.H_layers * slow) + logits
+    )
 
 
 def workers_that_fit(free_bytes: int, bytes_each: int, most: int) -> int:

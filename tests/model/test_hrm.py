@@ -68,7 +68,7 @@ def test_bfloat16_stays_near_float32() -> None:
         assert (exact - rounded).norm() < 0.1 * exact.norm()  # type: ignore[operator, union-attr]
 
 
-@pytest.mark.parametrize("encoding", ["rope", "learned"])
+@pytest.mark.parametrize("encoding", ["rope", "rope_2d", "learned"])
 def test_position_ids_alone_say_where_a_token_is(encoding: str) -> None:
     cfg = replace(TINY, pos_encodings=encoding)  # type: ignore[arg-type]
     model = make(cfg)
@@ -160,3 +160,58 @@ def test_a_forward_is_one_graph() -> None:
     for mode in (True, False):
         with torch.set_grad_enabled(mode):
             torch.testing.assert_close(traced(start.z_H, start.z_L), forward(start.z_H, start.z_L))
+
+
+LINES = replace(TINY, H_mixer="axial", L_mixer="none", pos_encodings="rope_2d", conv_size=3, gradient="all")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_lines_and_no_mixer_give_shapes_and_gradients_of_every_parameter(dtype: torch.dtype) -> None:
+    model = make(LINES, dtype=dtype)
+    tokens, rows, positions = inputs(LINES)
+    carry, logits, q_halt, _ = model(model.initial_carry(2, 16), tokens, rows, positions)
+    assert logits.shape == (2, 16, 12) and carry.z_H.shape == (2, 17, 32) and q_halt.shape == (2,)
+    (logits.float().square().sum() + q_halt.sum()).backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
+    assert not any("L_level" in name and ("qkv" in name or "out" in name) for name, _ in model.named_parameters())
+
+
+def test_what_a_cell_sees_of_the_grid_through_one_axial_block() -> None:
+    """One H block and an L that sees nothing: a changed cell is seen in its row and column, and by the task token, not elsewhere."""
+    model = make(replace(LINES, conv_size=0, H_cycles=1, L_cycles=1))
+    tokens, rows, positions = inputs(LINES)
+    carry, before, _, _ = model(model.initial_carry(2, 16), tokens, rows, positions)
+    other = tokens.clone()
+    other[0, 5] = (other[0, 5] + 1) % 12  # row 1, column 1 of 4
+    again, after, _, _ = model(model.initial_carry(2, 16), other, rows, positions)
+    seen = (before != after).any(-1)
+    assert seen[0].nonzero().flatten().tolist() == [1, 4, 5, 6, 7, 9, 13] and not seen[1].any()
+    assert (carry.z_H[0, 0] != again.z_H[0, 0]).any()
+
+
+def test_a_crop_turns_each_cell_as_the_full_canvas_does() -> None:
+    """Of a canvas whose other cells nobody sees, the cells of the crop have the same values."""
+    cfg = replace(TINY, H_mixer="none", L_mixer="none", pos_encodings="rope_2d", conv_size=0)
+    model = make(cfg)
+    small, rows, small_positions = inputs(cfg, side=3)
+    large = torch.zeros(2, 36, dtype=torch.long).view(2, 6, 6)
+    large[:, :3, :3] = small.view(2, 3, 3)
+    positions = (torch.arange(6)[:, None] * 30 + torch.arange(6)).flatten()
+    _, cropped, _, _ = model(model.initial_carry(2, 9), small, rows, small_positions)
+    _, full, _, _ = model(model.initial_carry(2, 36), large.flatten(1), rows, positions)
+    torch.testing.assert_close(full.view(2, 6, 6, 12)[:, :3, :3].flatten(1, 2), cropped)
+    axial = make(LINES)
+    for side in (3, 6):
+        turned = axial._rotary("axial", torch.arange(side * side + 1), side)
+        assert turned is not None and torch.equal(turned.cos, axial.line_cos[:side])  # type: ignore[index]
+    seeing = make(replace(TINY, pos_encodings="rope_2d"))
+    ids = [seeing._position_ids(p) for p in (small_positions, positions)]
+    few, many = (seeing._rotary("attention", i, 0) for i in ids)
+    assert few is not None and many is not None
+    torch.testing.assert_close(many.cos[1:].view(6, 6, -1)[:3, :3].flatten(0, 1), few.cos[1:])
+
+
+def test_a_forward_over_lines_is_one_graph() -> None:
+    model = make(LINES)
+    explained = torch._dynamo.explain(model)(model.initial_carry(2, 16), *inputs(LINES))
+    assert explained.graph_break_count == 0

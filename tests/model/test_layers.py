@@ -10,7 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hrm_submit.config.schema import feed_forward_width
-from hrm_submit.model.layers import Block, attend, convolve, rms_norm, rotary_tables, rotate, truncated_normal
+from hrm_submit.model.layers import (
+    AttentionKind,
+    Block,
+    Rotary,
+    attend,
+    attend_lines,
+    convolve,
+    rms_norm,
+    rotary_tables,
+    rotary_tables_2d,
+    rotate,
+    truncated_normal,
+)
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -131,3 +143,76 @@ def test_a_block_whose_convolution_is_as_it_started_is_the_block_without_one() -
     with torch.no_grad():
         convolving.conv[:, :, 0, 1] = 0.5  # type: ignore[index]
     assert not torch.allclose(convolving(x, tables, convolving.cast(torch.float32), side=3), before)
+
+
+def by_hand(qkv: torch.Tensor, side: int, line: Rotary | None) -> torch.Tensor:
+    """Axial attention cell by cell: one query, the keys that it may see, their softmax."""
+    _, batch, heads, length, width = qkv.shape
+    before = length - side * side
+    out = torch.zeros(batch, heads, length, width)
+
+    def turned(x: torch.Tensor, place: int) -> torch.Tensor:
+        return x if line is None else rotate(x, Rotary(line.cos[place], line.sin[place]))
+
+    for b in range(batch):
+        for h in range(heads):
+            q, k, v = qkv[:, b, h]
+            for token in range(length):
+                if token < before:
+                    query, keys, seen = q[token], list(k), list(range(length))
+                else:
+                    row, column = divmod(token - before, side)
+                    cells = [(row, c) if h < heads // 2 else (c, column) for c in range(side)]
+                    seen = [*range(before), *(before + r * side + c for r, c in cells)]
+                    query = turned(q[token], column if h < heads // 2 else row)
+                    keys = [*k[:before], *(turned(k[s], place) for place, s in enumerate(seen[before:]))]
+                scores = torch.stack([query @ key for key in keys]) / math.sqrt(width)
+                out[b, h, token] = scores.softmax(0) @ v[seen]
+    return out
+
+
+@pytest.mark.parametrize(("side", "before", "turn"), [(3, 1, True), (4, 2, True), (3, 0, True), (1, 1, True), (3, 1, False)])
+@pytest.mark.parametrize("kind", ["sdpa", "math"])
+def test_axial_attention_as_written_out_cell_by_cell(side: int, before: int, turn: bool, kind: AttentionKind) -> None:
+    qkv = normal(3, 2, 4, before + side * side, 8)
+    line = rotary_tables(side, 8, 100.0) if turn else None
+    torch.testing.assert_close(attend_lines(qkv, line, side, kind), by_hand(qkv, side, line), atol=1e-5, rtol=1e-5)
+
+
+def test_two_dimensional_rope_knows_rows_and_columns_apart() -> None:
+    """Scores depend on both distances alone, and on each of them."""
+    rows, columns = torch.tensor([0, 2, 5, 7, 5]), torch.tensor([0, 1, 5, 6, 6])
+    tables = rotary_tables_2d(rows, columns, 16, 100.0)
+    q, k = normal(16), normal(16, seed=1)
+
+    def score(i: int, j: int) -> float:
+        both = rotate(torch.stack((q, k)), Rotary(tables.cos[[i, j]], tables.sin[[i, j]]))
+        return float(both[0] @ both[1])
+
+    assert score(0, 1) == pytest.approx(score(2, 3), abs=1e-4), "two rows and a column further in both"
+    assert abs(score(2, 3) - score(2, 4)) > 1e-3, "the row matters"
+    alone = rotary_tables(8, 8, 100.0)
+    torch.testing.assert_close(tables.cos[3], torch.cat((alone.cos[7], alone.cos[6])))
+
+
+def test_a_block_without_a_mixer_has_none_and_keeps_cells_apart() -> None:
+    block = Block(16, 2, 4.0, 1e-5, "math", mixer="none")
+    assert {name for name, _ in block.named_parameters()} == {"gate_up", "down"}
+    x = normal(2, 9, 16)
+    before = block(x, None, block.cast(torch.float32))
+    x[1, 4] += 1.0
+    changed = (block(x, None, block.cast(torch.float32)) != before).any(-1)
+    assert changed.nonzero().tolist() == [[1, 4]]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.bfloat16, 3e-2)])
+def test_both_kernels_agree_on_lines_forwards_and_backwards(dtype: torch.dtype, tolerance: float) -> None:
+    results = []
+    for kind in ("sdpa", "math"):
+        qkv = normal(3, 2, 4, 26, 8).to(dtype).requires_grad_()
+        out = attend_lines(qkv, rotary_tables(5, 8, 100.0), 5, kind)  # type: ignore[arg-type]
+        (out * normal(2, 4, 26, 8, seed=9).to(dtype)).sum().backward()
+        results.append([out, qkv.grad])
+    for fused, written in zip(*results, strict=True):
+        assert fused is not None and written is not None
+        assert (fused.float() - written.float()).norm() <= tolerance * fused.float().norm() + tolerance
