@@ -36,9 +36,8 @@ def training_bytes(model: ModelConfig, tokens: int, batch: int, *, element: int,
     slow, fast = (kept + tables * keys_seen(model, tokens, mixer) for mixer in (model.H_mixer, model.L_mixer))
     cycles, l_updates = (model.H_cycles, model.L_cycles) if model.gradient == "all" else (1, 1)
     logits = length * model.vocab_size * 4 * 6
-    return parameters(model) * _BYTES_PER_PARAMETER + batch * (
-        cycles * (l_updates * model.L_layers * fast + model.H_layers * slow) + logits
-    )
+    blocks = cycles * (l_updates * model.L_layers * fast + model.H_layers * slow)
+    return parameters(model) * _BYTES_PER_PARAMETER + batch * (blocks + logits)
 
 
 def workers_that_fit(free_bytes: int, bytes_each: int, most: int) -> int:
