@@ -1,11 +1,10 @@
 """Who updates what: matrices of the blocks, everything else, and the task embedding's looked-up rows.
 
-Muon and AdamW are torch's own. Adam-atan2 (arXiv:2407.05872), which published HRM trains with and torch lacks, is here.
+AdamW is torch's own. Adam-atan2 (arXiv:2407.05872), which published HRM trains with and torch lacks, is here.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
@@ -16,9 +15,8 @@ from torch.optim import Optimizer
 from hrm_submit.config.schema import TrainConfig
 from hrm_submit.model.embedding import LookedUp, TaskEmbedding
 from hrm_submit.model.hrm import HRM
+from hrm_submit.train.muon import Muon
 from hrm_submit.train.ranks import Ranks
-
-log = logging.getLogger(__name__)
 
 
 class AdamAtan2(Optimizer):
@@ -87,12 +85,10 @@ class Optimizers:
         betas = (config.beta1, config.beta2)
         if config.optimizer == "adam_atan2":
             self._add(AdamAtan2(self._params, config.lr, betas, config.weight_decay), config.lr)
-        elif config.optimizer == "muon" and hasattr(torch.optim, "Muon"):
-            self._add(torch.optim.Muon(matrices, lr=config.muon_lr, weight_decay=config.weight_decay), config.muon_lr)
+        elif config.optimizer == "muon":
+            self._add(Muon(matrices, config.muon_lr, config.weight_decay), config.muon_lr)
             self._add(self._adamw(rest, betas), config.lr)
         else:
-            if config.optimizer == "muon":
-                log.warning("torch %s has no Muon: AdamW takes its place", torch.__version__)
             self._add(self._adamw(self._params, betas), config.lr)
         self._sparse = SparseSignSGD(embedding, ranks.gather)
         # float16 gradients underflow without scaling; the scaler is a no-op for other formats.

@@ -127,17 +127,6 @@ def test_the_factor_scales_every_rate(name: str) -> None:
         assert not none[n].any()
 
 
-def test_without_muon_in_torch_adamw_takes_its_place(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.delattr(torch.optim, "Muon", raising=False)
-    model, embedding = build(CFG, n_rows=2, seed=0)
-    before = {n: p.detach().clone() for n, p in model.named_parameters()}
-    optimizers = Optimizers(model, embedding, replace(CONFIG, optimizer="muon"), Ranks())
-    found = looked_up(embedding)
-    optimizers.step(loss_of(model, found.rows), 1.0, found)
-    assert all((p.detach() - before[n]).abs().max().item() <= 0.01 * 1.001 for n, p in model.named_parameters())
-    assert "Muon" in caplog.text
-
-
 def test_gradients_are_clipped_to_the_norm_asked_for() -> None:
     """With plain averages of one step, Adam hides the gradient's size: its first moment tells it."""
     model, embedding = build(CFG, n_rows=2, seed=0)
