@@ -112,11 +112,21 @@ def on_threads(n: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+NO_MEMORY = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUDA_ERROR_OUT_OF_MEMORY",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""Words of the CPU's allocator, of CUDA's runtime and driver, and of its libraries, all of which torch passes on as plain RuntimeErrors."""
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether `error` is memory that ran out, on a GPU or in the CPU's allocator."""
     import torch
 
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in str(error) for words in NO_MEMORY)
 
 
 def machine() -> str:

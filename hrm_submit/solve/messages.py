@@ -13,7 +13,8 @@ from hrm_submit.config.schema import Preset
 @dataclass(frozen=True)
 class WorkerSpec:
     """How a worker is set up: its number, its device (`"cpu"`, `"cuda:0"`), the weights it starts tasks from, the run's seed, the
-    cells of the largest canvas that it may get, and the folder for raw predictions where they are to be kept."""
+    cells of the largest canvas that it may get, the folder for raw predictions where they are to be kept, and how many workers share
+    its device."""
 
     number: int
     device: str
@@ -22,6 +23,7 @@ class WorkerSpec:
     seed: int
     tokens: int = 900
     raw: Path | None = None
+    sharing: int = 1
 
 
 @dataclass(frozen=True)

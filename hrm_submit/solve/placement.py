@@ -52,7 +52,15 @@ def worker_specs(
             preset = replace(preset, device=replace(preset.device, threads=max(1, cpu_count() // workers)))
         places += ["cpu"] * workers
     tokens = max((canvas_side(t) for t in tasks), default=1) ** 2
-    return [WorkerSpec(number, device, preset, checkpoint, seed, tokens) for number, device in enumerate(places)], preset
+    specs = [
+        WorkerSpec(number, device, preset, checkpoint, seed, tokens, sharing=places.count(device)) for number, device in enumerate(places)
+    ]
+    return specs, preset
+
+
+def on_cpu(preset: Preset) -> Preset:
+    """`preset` for a CPU that takes over from a GPU: nothing of how that was told to run, and what was said of CPUs stays."""
+    return replace(preset, device=replace(preset.device, dtype="auto", attention="auto", compile=False))
 
 
 def _in_turn(places: list[str], gpus: list[str]) -> list[str]:

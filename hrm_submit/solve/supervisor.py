@@ -23,7 +23,7 @@ from hrm_submit.predict.vote import Outputs
 from hrm_submit.solve.answers import AnswerBook
 from hrm_submit.solve.joint_plan import JointPlan
 from hrm_submit.solve.messages import Assignment, Failed, Joined, Ready, WorkerSpec
-from hrm_submit.solve.placement import worker_specs
+from hrm_submit.solve.placement import on_cpu, worker_specs
 from hrm_submit.solve.progress_bars import ProgressBars
 from hrm_submit.solve.scheduler import Scheduler, Standing
 from hrm_submit.solve.worker_pool import Gone, PooledWorker, WorkerPool
@@ -255,7 +255,8 @@ class Supervisor:
             self._run.event(events.Retry(reason, task=task, worker=worker))
             log.warning("task %s: %s; it is tried again later", task, reason)
             if self._scheduler.needs_cpu and not any(m.spec.device == "cpu" for m in self._pool.members.values()):
-                self._start(replace(self._specs[0], number=self._number(), device="cpu"))
+                first = self._specs[0]
+                self._start(replace(first, number=self._number(), device="cpu", preset=on_cpu(first.preset), sharing=1))
             return
         log.warning("task %s: %s; its best answer so far stays", task, reason)
         if not held.restart:
@@ -278,7 +279,8 @@ class Supervisor:
             log.warning("%s: no worker gets ready, the device is given up", device)
             if device == "cpu" or self._pool.members:
                 return
-            specs, _ = worker_specs(["cpu"], spec.preset, spec.checkpoint, spec.seed, self._scheduler.queue, self._end == float("inf"))
+            fixed = self._end == float("inf")
+            specs, _ = worker_specs(["cpu"], on_cpu(spec.preset), spec.checkpoint, spec.seed, self._scheduler.queue, fixed)
         else:
             specs = [spec]
         for new in specs:

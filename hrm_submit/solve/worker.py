@@ -69,10 +69,12 @@ class Worker:
 
 
 def _with_room(spec: WorkerSpec, runtime: Runtime) -> WorkerSpec:
-    """`spec` with batches that the free memory of its GPU holds, by estimate; what is wrong with that, running shows."""
+    """`spec` with batches that its part of its GPU's memory holds, by estimate; what is wrong with that, running shows."""
     if spec.device == "cpu":
         return spec
-    free, _ = torch.cuda.mem_get_info(spec.device)
+    free, total = torch.cuda.mem_get_info(spec.device)
+    # Workers that start together all see the same memory free.
+    free = min(free, total // spec.sharing)
     model, batch = spec.preset.model, spec.preset.ttt.batch_size
     element, fused = (4 if runtime.dtype == "float32" else 2), runtime.attention == "sdpa"
     fits = batch_that_fits(free, model, spec.tokens, batch, element=element, fused_attention=fused)

@@ -47,7 +47,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Restarted:
-    """The task begins anew with the same model, for `reason`: memory ran out, or training diverged."""
+    """The task begins anew with the same model, for `reason`: memory ran out, the compiler failed, or training diverged."""
 
     task: str
     reason: str

@@ -15,7 +15,7 @@ from hrm_submit.config.runtime import Runtime
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.device import out_of_memory
-from hrm_submit.model.compiled import compile_blocks
+from hrm_submit.model.compiled import compile_blocks, give_up_compiling, is_compiled
 from hrm_submit.model.weights import Checkpoint, build_on
 from hrm_submit.solver.messages import Answer, Message, Restarted
 from hrm_submit.solver.session import DivergedError, TaskSession, n_rows
@@ -65,8 +65,9 @@ class TaskSolver:
         """Train on the task's demonstrations for `seconds` or exactly `segments` and vote; yields what the session does, last of all an
         Answer with `final` set. `restart` tells apart the trainings of one task, whose draws differ.
 
-        It begins anew, in the time left, with half the batch where memory runs out and at a third of the rates where training
-        diverges; where that does not help either, the final Answer has no candidates and the votes until then stand.
+        It begins anew, in the time left, with half the batch where memory runs out, uncompiled where a compiled model fails, and at a
+        third of the rates where training diverges; where that does not help either, the final Answer has no candidates and the votes
+        until then stand.
         """
         clock, preset = Clock(seconds, source=self._now), self.preset
         halvings = slowdowns = 0
@@ -83,12 +84,17 @@ class TaskSolver:
                     yield Answer(task.id, tuple(() for _ in task.test), final=True, segments=0, reason=reason)
                     return
                 preset = with_rate(preset, 1 / 3)
-            except (MemoryError, RuntimeError) as error:
-                if not out_of_memory(error) or halvings >= MOST_HALVINGS:
+            except Exception as error:
+                if out_of_memory(error) and halvings < MOST_HALVINGS:
+                    halvings += 1
+                    reason = "out of memory"
+                    preset = with_batch(preset, 2)
+                elif is_compiled(self.model) and not out_of_memory(error):
+                    # Where compiled code fails, above all in a backward pass, the plain model may not.
+                    give_up_compiling(self.model, error)
+                    reason = "the compiler failed"
+                else:
                     raise
-                halvings += 1
-                reason = "out of memory"
-                preset = with_batch(preset, 2)
             log.warning("task %s: %s, begun anew: batch %d, rate %.2g", task.id, reason, preset.ttt.batch_size, preset.ttt.lr)
             yield Restarted(task.id, reason)
             # Not before the error and the frames that it holds are gone.

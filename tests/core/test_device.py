@@ -10,7 +10,7 @@ import torch
 
 from hrm_submit.config.runtime import runtime_for
 from hrm_submit.config.schema import DeviceConfig
-from hrm_submit.core.device import cpu_count, free_bytes, has_kernels, list_devices
+from hrm_submit.core.device import cpu_count, free_bytes, has_kernels, list_devices, out_of_memory
 from hrm_submit.core.errors import ConfigError
 
 # As torch lists them: binaries for some architectures, and an intermediate form that later ones can compile.
@@ -177,3 +177,21 @@ def test_where_the_tool_says_nothing_of_use_all_memory_counts(tool: Tool, answer
 
 def test_without_the_tool_all_memory_counts(tool: Tool) -> None:
     assert free_bytes("cuda:0") == 1000
+
+
+@pytest.mark.parametrize(
+    ("error", "memory"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later"), True),
+        (RuntimeError("CUDA driver error: CUDA_ERROR_OUT_OF_MEMORY"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("CUDA error: device-side assert triggered"), False),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"), False),
+    ],
+)
+def test_what_counts_as_memory_that_ran_out(error: Exception, memory: bool) -> None:
+    assert out_of_memory(error) == memory

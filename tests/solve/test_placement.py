@@ -92,3 +92,8 @@ def test_a_model_that_keeps_a_gpu_busy_has_it_to_itself() -> None:
 def test_workers_know_the_largest_canvas() -> None:
     specs, _ = worker_specs(["cpu"], Preset(), None, 0, [*TASKS[:3], recolour("large", 0, side=9)], False)
     assert {s.tokens for s in specs} == {81}
+
+
+def test_workers_know_how_many_share_their_device() -> None:
+    specs, _ = worker_specs(["cuda:0", "cuda:1", "cpu"], Preset(model=SMALL, device=replace(GPU, workers_per_gpu=3)), None, 0, TASKS, False)
+    assert {(spec.device, spec.sharing) for spec in specs} == {("cuda:0", 3), ("cuda:1", 3), ("cpu", 4)}

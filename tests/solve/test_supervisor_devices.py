@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from hrm_submit.solve import placement
 from hrm_submit.solve.messages import Assignment, Failed, WorkerSpec
 from tests.solve.fake_pool import FakeCrew, Script, Timeline, answer, gone
-from tests.solve.stage import BUDGET
+from tests.solve.stage import BUDGET, PRESET
 
 
 class SmallGpu(Script):
@@ -106,3 +107,12 @@ def test_workers_that_cannot_be_started_at_all(play: Any, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(FakeCrew, "start", refuse)
     assert play(Script(), tasks=1).seconds == 0.0
+
+
+@pytest.mark.parametrize("script", [SmallGpu(), NoGpu()])
+def test_a_cpu_that_takes_over_is_told_nothing_that_was_meant_for_the_gpu(play: Any, script: Script) -> None:
+    device = replace(PRESET.device, compile=True, dtype="float16", attention="sdpa")
+    run = play(script, tasks=2, devices=("cuda:0",), preset=replace(PRESET, device=device))
+    (spec,) = [spec for spec in run.pool.started if spec.device == "cpu"][:1]
+    assert (spec.preset.device.compile, spec.preset.device.dtype, spec.preset.device.attention) == (False, "auto", "auto")
+    assert run.first("t1") == [[2]]

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
+from hrm_submit.config.runtime import Runtime
 from hrm_submit.config.schema import Preset
-from hrm_submit.core.device import out_of_memory
 from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
 from hrm_submit.solve import worker as worker_module
 from hrm_submit.solve.messages import Assignment, Failed, Ready, WorkerSpec
@@ -155,7 +155,14 @@ def test_a_device_that_cannot_compute_is_found_out_before_it_is_given_a_task(
     assert "no kernel image" in caplog.text
 
 
-def test_what_counts_as_memory_that_ran_out() -> None:
-    assert out_of_memory(MemoryError()) and out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
-    assert out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"))
-    assert not out_of_memory(RuntimeError("CUDA error: device-side assert triggered"))
+@pytest.mark.parametrize(("sharing", "free", "most"), [(1, 10, 10), (4, 10, 3), (4, 2, 2)])
+def test_workers_that_start_together_do_not_each_count_on_the_whole_card(
+    preset: Preset, monkeypatch: pytest.MonkeyPatch, sharing: int, free: int, most: int
+) -> None:
+    """Of 12 GiB: `most` are one worker's, however much was free when it looked."""
+    seen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free * 2**30, 12 * 2**30))
+    monkeypatch.setattr(worker_module, "batch_that_fits", lambda free, *args, **options: seen.append(free) or 16)
+    runtime = Runtime("cuda:0", "bfloat16", "sdpa", False, 1)
+    spec = WorkerSpec(0, "cuda:0", preset, None, 0, sharing=sharing)
+    assert worker_module._with_room(spec, runtime).preset == preset and seen == [most * 2**30]

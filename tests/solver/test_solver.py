@@ -145,3 +145,51 @@ def test_lower_rates_change_nothing_else(preset: Preset) -> None:
         (ttt.lr / 3, ttt.muon_lr / 3, ttt.embedding_lr / 3)
     )
     assert replace(slower, ttt=ttt) == preset
+
+
+class Fails(torch.autograd.Function):
+    """Passes values on; its backward pass fails from the `first`-th call on."""
+
+    calls = 0
+    first = 1
+
+    @staticmethod
+    def forward(context: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(context: Any, grad: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        Fails.calls += 1
+        if Fails.calls >= Fails.first:
+            raise RuntimeError("BackendCompilerFailed: no such kernel")
+        return grad
+
+
+@pytest.mark.parametrize("kind", ["no compiler", "forward", "forward later", "backward", "backward later"])
+def test_wherever_the_compiler_fails_the_model_answers(
+    preset: Preset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    expected = final(solver(preset).solve(recolour("a"), segments=6))
+    calls = 0
+
+    def compile_(function: Any, *args: Any, **options: Any) -> Any:
+        def run(*a: Any, **o: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if kind == "no compiler" or (kind == "forward" and calls == 1) or (kind == "forward later" and calls == 9):
+                raise RuntimeError("InvalidCxxCompiler: none found")
+            result = function(*a, **o)
+            return Fails.apply(result) if kind.startswith("backward") and torch.is_grad_enabled() else result
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    Fails.calls, Fails.first = 0, 7 if kind == "backward later" else 1
+    runtime = replace(runtime_for("cpu", preset.device), compile=True)
+    one = TaskSolver(preset, runtime)
+    said = list(one.solve(recolour("a"), segments=6))
+    assert final(iter(said)) == expected
+    assert [m.reason for m in said if isinstance(m, Restarted)] == (["the compiler failed"] if kind.startswith("backward") else [])
+    assert "torch.compile failed, going on without it" in caplog.text
+    caplog.clear()
+    assert final(one.solve(recolour("a"), segments=6)) == expected and not caplog.records, "told once"
