@@ -5,19 +5,22 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from hrm_submit.config.schema import DeviceConfig
+from hrm_submit.config.schema import DeviceConfig, Kernels
 from hrm_submit.core.device import cpu_dtype, gpu_dtype
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """How a model runs: device (`"cpu"`, `"cuda:0"`), dtype name, attention (`"sdpa"` or `"math"`), compile, CPU threads."""
+    """How a model runs: device (`"cpu"`, `"cuda:0"`), dtype name, attention (`"sdpa"` or `"math"`), kernels, compile, CPU
+    threads, CUDA graphs."""
 
     device: str
     dtype: str
     attention: Literal["sdpa", "math"]
+    kernels: Kernels
     compile: bool
     threads: int
+    cuda_graphs: bool = False
 
     def describe(self) -> dict[str, Any]:
         """For `run.json`."""
@@ -36,4 +39,7 @@ def runtime_for(device: str, config: DeviceConfig) -> Runtime:
     if attention == "auto":
         # Written-out attention is faster than the fused kernel on CPUs at these lengths, backwards above all.
         attention = "math" if device == "cpu" else "sdpa"
-    return Runtime(device=device, dtype=dtype, attention=attention, compile=config.compile, threads=config.threads)
+    suited = device == "cpu" and dtype in ("float32", "bfloat16") and (config.kernels == "numba" or not config.compile)
+    kernels: Kernels = "numba" if suited and config.kernels != "torch" else "torch"
+    graphs = config.cuda_graphs and device != "cpu"
+    return Runtime(device, dtype, attention, kernels, config.compile, config.threads, graphs)

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 from hrm_submit.core.errors import ConfigError
 
 Mixer: TypeAlias = Literal["attention", "axial", "none"]
+Kernels: TypeAlias = Literal["torch", "numba"]
 VoteRule: TypeAlias = Literal["counts", "composite"]
 
 ABOVE_0, BELOW_1 = math.nextafter(0.0, 1.0), math.nextafter(1.0, 0.0)
@@ -217,7 +218,13 @@ class DeviceConfig:
 
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     attention: Literal["auto", "sdpa", "math"] = "auto"
+    kernels: Literal["auto", "torch", "numba"] = "auto"
+    """What computes norms, SwiGLU, convolutions and lines on a CPU: torch's operations, or one pass of compiled code for each, on one
+    thread. `auto`: compiled code on CPUs, but with `compile`. On GPUs always torch."""
     compile: bool = False
+    cuda_graphs: bool = False
+    """Record a training segment of each canvas as one CUDA graph, where a sequence gets a single segment: its launches cost one. Off until
+    `make gpu-check` says that it works on the card at hand."""
     workers: int = 0
     """Worker processes on a CPU; 0: one for each core."""
     threads: int = 1
@@ -225,13 +232,18 @@ class DeviceConfig:
     workers_per_gpu: int = 0
     """Worker processes on each GPU; 0: as many as its memory holds while a single one would leave it idle, at most 4."""
 
+    card: str = ""
+    """A profile's GPU, as a word or words of the name that CUDA gives it: by this, `count`, `capability` and `memory_gib` a run without
+    presets finds the profile that suits its machine."""
     count: int = 0
-    """GPUs of the machine that a profile stands for; 0: a CPU. Only planning ahead looks at it: a run takes the GPUs that it finds."""
+    """GPUs of the machine that a profile stands for; 0: a CPU. A run takes the GPUs that it finds."""
+    capability: float = 0.0
+    """CUDA capability of each of them."""
     memory_gib: float = 0.0
-    """Free memory of each of them, for planning ahead."""
+    """Free memory of each of them."""
 
     def __post_init__(self) -> None:
-        _check(self, "workers workers_per_gpu count memory_gib", 0)
+        _check(self, "workers workers_per_gpu count capability memory_gib", 0)
         _check(self, "threads", 1)
 
 

@@ -6,8 +6,9 @@ Nothing here runs at import; torch is imported when a device is asked for, and a
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from hrm_submit.core.errors import ConfigError
@@ -54,6 +55,27 @@ def has_kernels(device: str) -> bool:
     if not fits:
         log.warning("%s (sm_%d) has no kernels in torch %s: falling back to the CPU", name, have, torch.__version__)
     return fits
+
+
+@dataclass(frozen=True)
+class Card:
+    """A GPU: the name that CUDA gives it, its capability (8.9 for sm_89), its memory."""
+
+    name: str
+    capability: float
+    memory_gib: float
+
+
+def cards(devices: Sequence[str]) -> list[Card]:
+    """The GPUs among `devices`."""
+    import torch
+
+    found = []
+    for device in devices:
+        if device != "cpu":
+            properties = torch.cuda.get_device_properties(device)
+            found.append(Card(properties.name, properties.major + properties.minor / 10, properties.total_memory / 2**30))
+    return found
 
 
 def gpu_dtype(device: str) -> str:

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hrm_submit.config.schema import Mixer, ModelConfig
+from hrm_submit.config.schema import Kernels, Mixer, ModelConfig
 from hrm_submit.model.layers import AttentionKind, Block, Level, Rotary, rotary_tables, rotary_tables_2d, truncated_normal
 
 Q_HEAD_BIAS = -5.0
@@ -36,9 +36,9 @@ class InnerCarry:
 class HRM(nn.Module):
     """Hierarchical Reasoning Model.
 
-    Parameters are float32 and cast to `dtype` at each forward; `attention` picks the kernel and changes results by rounding
-    only. Initial values come from `generator` (torch's default one if None); `initialise=False` leaves whatever is in memory,
-    for a model whose state is loaded next.
+    Parameters are float32 and cast to `dtype` at each forward; `attention` and `kernels` (`"numba"` for a CPU thread) pick what computes
+    and change results by rounding only. Initial values come from `generator` (torch's default one if None); `initialise=False` leaves
+    whatever is in memory, for a model whose state is loaded next.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class HRM(nn.Module):
         *,
         dtype: torch.dtype = torch.float32,
         attention: AttentionKind = "sdpa",
+        kernels: Kernels = "torch",
         generator: torch.Generator | None = None,
         initialise: bool = True,
     ) -> None:
@@ -70,7 +71,7 @@ class HRM(nn.Module):
             self.register_buffer(f"{name}_sin", tables.sin, persistent=False)
 
         def level(layers: int, mixer: Mixer) -> Level:
-            blocks = (width, cfg.num_heads, cfg.expansion, cfg.rms_norm_eps, attention, init, cfg.conv_size, mixer)
+            blocks = (width, cfg.num_heads, cfg.expansion, cfg.rms_norm_eps, attention, init, cfg.conv_size, mixer, kernels)
             return Level([Block(*blocks) for _ in range(layers)])
 
         self.H_level = level(cfg.H_layers, cfg.H_mixer)

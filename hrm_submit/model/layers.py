@@ -2,7 +2,8 @@
 
 - Parameters stay in float32; a forward casts each of them once (`Level.cast`) however often the recurrence uses it.
 - RoPE tables hold half a head's width, since both halves turn by the same angles; queries and keys are turned together.
-- Two attentions that agree to rounding: torch's fused one, and a written-out one that is faster on CPUs in bfloat16.
+- Two attentions that agree to rounding: torch's fused one, and a written-out one that is faster on CPUs in bfloat16. What lies between
+  the matrix products is torch's operations, or on a CPU compiled code that passes over memory once (`fused`).
 - Cells see each other by attention of all to all (published), by axial attention, where half of the heads see a cell's row and half its
   column (arXiv:1912.12180) and the tokens before the grid see and are seen by all, or not at all.
 - Optionally a depthwise convolution over the grid inside the MLP (ConvSwiGLU of arXiv:2512.14693, here in two dimensions), which
@@ -22,7 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hrm_submit.config.schema import Mixer, feed_forward_width
+from hrm_submit.config.schema import Kernels, Mixer, feed_forward_width
+from hrm_submit.model import fused
 
 AttentionKind = Literal["sdpa", "math"]
 Initialiser = Callable[[tuple[int, ...], float], Tensor]
@@ -126,11 +128,19 @@ def attend_lines(qkv: Tensor, rotary: Rotary | None, side: int, kind: AttentionK
 def convolve(x: Tensor, filters: Tensor, side: int) -> Tensor:
     """Depthwise convolution of the last side * side tokens of `x` (B, T, C), row by row a square grid, with `filters` (C, 1, K, K);
     the tokens before them stay. Beyond the grid's edge everything is 0."""
-    batch, length, channels = x.shape
+    length, channels = x.shape[1:]
     prefix = length - side * side
-    grid = x[:, prefix:].transpose(1, 2).reshape(batch, channels, side, side)
-    mixed = F.conv2d(grid, filters, padding=filters.shape[-1] // 2, groups=channels).flatten(2).transpose(1, 2)
+    # Channels stay last in memory, as they come: libraries convolve that form, and no copy turns the grid.
+    grid = x[:, prefix:].unflatten(1, (side, side)).permute(0, 3, 1, 2)
+    mixed = F.conv2d(grid, filters, padding=filters.shape[-1] // 2, groups=channels).permute(0, 2, 3, 1).flatten(1, 2)
     return torch.cat((x[:, :prefix], mixed), dim=1)
+
+
+def swiglu(gate_up: Tensor, filters: Tensor | None, side: int) -> Tensor:
+    """silu(gate) * up of `gate_up` (B, T, 2 C), convolved over the grid where there are `filters`."""
+    gate, up = gate_up.chunk(2, dim=-1)
+    inner = F.silu(gate) * up
+    return inner if filters is None else convolve(inner, filters, side)
 
 
 class Block(nn.Module):
@@ -146,6 +156,7 @@ class Block(nn.Module):
         init: Initialiser = truncated_normal,
         conv_size: int = 0,
         mixer: Mixer = "attention",
+        kernels: Kernels = "torch",
     ) -> None:
         super().__init__()
         inner = feed_forward_width(hidden_size, expansion)
@@ -153,6 +164,7 @@ class Block(nn.Module):
         self.eps = eps
         self.attention: AttentionKind = attention
         self.mixer: Mixer = mixer
+        self.fused = kernels == "numba"
         self.qkv = None if mixer == "none" else _matrix(3 * hidden_size, hidden_size, init)
         self.out = None if mixer == "none" else _matrix(hidden_size, hidden_size, init)
         self.gate_up = _matrix(2 * inner, hidden_size, init)
@@ -168,19 +180,28 @@ class Block(nn.Module):
         """`x` (B, T, D) through the block, with weights from `cast`; the last side * side tokens are the grid, where lines or
         convolutions ask for one. `rotary` is that of the tokens, or for axial attention that along a line."""
         if weights.qkv is not None and weights.out is not None:
-            batch, length, width = x.shape
-            qkv = F.linear(x, weights.qkv).view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-            if self.mixer == "axial":
-                mixed = attend_lines(qkv, rotary, side, self.attention)
-            else:
-                qk = qkv[:2] if rotary is None else rotate(qkv[:2], rotary)
-                mixed = attend(qk[0], qk[1], qkv[2], self.attention)
-            x = rms_norm(x + F.linear(mixed.transpose(1, 2).reshape(batch, length, width), weights.out), self.eps)
-        gate, up = F.linear(x, weights.gate_up).chunk(2, dim=-1)
-        inner = F.silu(gate) * up
-        if weights.conv is not None:
-            inner = convolve(inner, weights.conv, side)
-        return rms_norm(x + F.linear(inner, weights.down), self.eps)
+            mixed = self._mixed(F.linear(x, weights.qkv), rotary, side)
+            x = self._add_norm(x, F.linear(mixed, weights.out))
+        gate_up = F.linear(x, weights.gate_up)
+        inner = fused.swiglu(gate_up, weights.conv, side) if self.fused else swiglu(gate_up, weights.conv, side)
+        return self._add_norm(x, F.linear(inner, weights.down))
+
+    def _mixed(self, projected: Tensor, rotary: Rotary | None, side: int) -> Tensor:
+        """What each token takes from others, (B, T, D), of `projected` (B, T, 3 D)."""
+        batch, length, width = projected.shape
+        qkv = projected.view(batch, length, 3, self.num_heads, -1)
+        if self.mixer == "axial" and self.fused and rotary is not None:
+            return fused.attend_lines(qkv, rotary.cos, rotary.sin, side).view(batch, length, width // 3)
+        qkv = qkv.permute(2, 0, 3, 1, 4)
+        if self.mixer == "axial":
+            mixed = attend_lines(qkv, rotary, side, self.attention)
+        else:
+            qk = qkv[:2] if rotary is None else rotate(qkv[:2], rotary)
+            mixed = attend(qk[0], qk[1], qkv[2], self.attention)
+        return mixed.transpose(1, 2).reshape(batch, length, width // 3)
+
+    def _add_norm(self, x: Tensor, y: Tensor) -> Tensor:
+        return fused.add_norm(x, y, self.eps) if self.fused else rms_norm(x + y, self.eps)
 
 
 class Level(nn.Module):

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from hrm_submit.config.layers import from_dict
 from hrm_submit.config.runtime import Runtime
-from hrm_submit.config.schema import ModelConfig
+from hrm_submit.config.schema import Kernels, ModelConfig
 from hrm_submit.core.errors import CheckpointError, ConfigError
 from hrm_submit.model.embedding import DIHEDRAL_ROWS, TaskEmbedding
 from hrm_submit.model.hrm import HRM
@@ -83,6 +83,7 @@ def build(
     n_rows: int | None = 1,
     dtype: torch.dtype = torch.float32,
     attention: AttentionKind = "sdpa",
+    kernels: Kernels = "torch",
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> tuple[HRM, TaskEmbedding]:
@@ -93,7 +94,7 @@ def build(
     """
     config = source.config if isinstance(source, Checkpoint) else source
     generator = torch.Generator().manual_seed(seed)
-    model = HRM(config, dtype=dtype, attention=attention, generator=generator, initialise=config is source)
+    model = HRM(config, dtype=dtype, attention=attention, kernels=kernels, generator=generator, initialise=config is source)
     if not isinstance(source, Checkpoint):
         if n_rows is None:
             raise CheckpointError("a fresh model has no task rows of its own")
@@ -111,9 +112,10 @@ def build(
 
 
 def build_on(runtime: Runtime, source: Checkpoint | ModelConfig, *, n_rows: int | None = 1, seed: int = 0) -> tuple[HRM, TaskEmbedding]:
-    """`build` on the device of `runtime`, with its number format and attention."""
+    """`build` on the device of `runtime`, with its number format, attention and kernels."""
     dtype: torch.dtype = getattr(torch, runtime.dtype)
-    return build(source, n_rows=n_rows, dtype=dtype, attention=runtime.attention, seed=seed, device=runtime.device)
+    how = {"attention": runtime.attention, "kernels": runtime.kernels}
+    return build(source, n_rows=n_rows, dtype=dtype, seed=seed, device=runtime.device, **how)  # type: ignore[arg-type]
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

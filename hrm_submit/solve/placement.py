@@ -19,6 +19,8 @@ from hrm_submit.solve.messages import WorkerSpec
 
 log = logging.getLogger(__name__)
 
+COMPILING_PAYS_FROM = 120.0
+"""Seconds of a run from which a CPU's kernels are worth the 5 to 15 that their compilation takes where no earlier run left it."""
 MOST_ON_A_GPU = 4
 FILLS_A_GPU = 1e12
 """Operations of a segment above which one worker keeps a GPU busy; below, the launches of several overlap."""
@@ -36,14 +38,14 @@ def worker_specs(
     """The workers of a run, and the preset that they work by.
 
     On a GPU as many as `[device] workers_per_gpu` says, or, where that is 0, as many as memory (`free` bytes of a device) holds
-    while one alone would leave the GPU idle. On a CPU as many as `[device] workers` says, or one for each core. Never more
-    than tasks. With fewer tasks than cores the spare cores become threads of the workers, except in fixed-work mode, where
-    the number of threads must not depend on the machine.
+    while one alone would leave the GPU idle and there is a core for each to launch its work. On a CPU as many as `[device] workers`
+    says, or one for each core. Never more than tasks. With fewer tasks than cores the spare cores become threads of the workers,
+    except in fixed-work mode, where the number of threads must not depend on the machine.
     """
     places: list[str] = []
     gpus = [d for d in devices if d != "cpu"]
     for gpu in gpus:
-        places += [gpu] * (preset.device.workers_per_gpu or _on_gpu(gpu, preset, tasks, free))
+        places += [gpu] * (preset.device.workers_per_gpu or min(_on_gpu(gpu, preset, tasks, free), max(1, cpu_count() // len(gpus))))
     places = _in_turn(places, gpus)[: max(len(gpus), len(tasks))]
     if "cpu" in devices:
         cores = max(1, (preset.device.workers or cpu_count() // preset.device.threads))
@@ -58,9 +60,16 @@ def worker_specs(
     return specs, preset
 
 
+def for_budget(preset: Preset, seconds: float | None) -> Preset:
+    """`preset` for a run of that many seconds (None: fixed work): where they are few, nothing is compiled that torch can do as it is."""
+    if seconds is None or seconds >= COMPILING_PAYS_FROM or preset.device.kernels != "auto":
+        return preset
+    return replace(preset, device=replace(preset.device, kernels="torch"))
+
+
 def on_cpu(preset: Preset) -> Preset:
     """`preset` for a CPU that takes over from a GPU: nothing of how that was told to run, and what was said of CPUs stays."""
-    return replace(preset, device=replace(preset.device, dtype="auto", attention="auto", compile=False))
+    return replace(preset, device=replace(preset.device, dtype="auto", attention="auto", compile=False, cuda_graphs=False))
 
 
 def _in_turn(places: list[str], gpus: list[str]) -> list[str]:

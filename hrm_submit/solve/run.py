@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from hrm_submit.arc.challenges import read_challenges
+from hrm_submit.config.profiles import profile_of
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
-from hrm_submit.core.device import list_devices
+from hrm_submit.core.device import cards, list_devices
 from hrm_submit.core.errors import SolveError
 from hrm_submit.core.events import Plan, RunEnd, RunStart
 from hrm_submit.core.runfolder import RunWriter, read_run
@@ -92,6 +93,10 @@ def solve(request: SolveRequest, clock: Clock) -> SolveSummary:
 
     from hrm_submit.model.packaged import packaged_checkpoint, resolve_preset
 
+    devices = list_devices(request.devices)
+    if not request.presets and (profile := profile_of(cards(devices))):
+        log.info("no --preset: the profile %s suits the GPUs found", profile)
+        request = replace(request, presets=profile)
     if request.from_the_box:
         request = replace(request, checkpoint=packaged_checkpoint(request.presets))
     preset = resolve_preset(request.presets, request.checkpoint)
@@ -100,10 +105,10 @@ def solve(request: SolveRequest, clock: Clock) -> SolveSummary:
         log.warning("%s", line.fault)
     todo = tuple(tasks[i] for i in wanted if i not in finished)
 
-    from hrm_submit.solve.placement import worker_specs
+    from hrm_submit.solve.placement import for_budget, worker_specs
     from hrm_submit.solve.supervisor import Supervisor, Work
 
-    devices = list_devices(request.devices)
+    preset = for_budget(preset, request.budget)
     specs, preset = worker_specs(devices, preset, request.checkpoint, request.seed, todo, request.segments is not None)
     if preset.vote.save_raw:
         specs = [replace(spec, raw=request.run_dir / RAW) for spec in specs]

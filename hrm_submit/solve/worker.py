@@ -39,10 +39,13 @@ class Worker:
 
     def __init__(self, spec: WorkerSpec) -> None:
         runtime = runtime_for(spec.device, spec.preset.device)
-        self.spec = spec = _with_room(spec, runtime)
         if spec.device == "cpu":
             torch.set_num_threads(runtime.threads)
             keep_freed_memory()
+        else:
+            torch.set_num_threads(1)  # one core launches the GPU's work; more threads would take those of other workers
+            torch.cuda.set_device(spec.device)
+        self.spec = spec = _with_room(spec, runtime)
         source = load_checkpoint(spec.checkpoint, rows=True) if spec.checkpoint else None
         self.solver = TaskSolver(spec.preset, runtime, source, spec.seed)
         self.solver.warm_up()

@@ -13,9 +13,10 @@ from typing import Any
 
 from hrm_submit.arc.challenges import as_task
 from hrm_submit.arc.task import Task
+from hrm_submit.config.profiles import profile_of
 from hrm_submit.config.runtime import runtime_for
 from hrm_submit.core.clock import Clock
-from hrm_submit.core.device import cpu_count, list_devices, on_threads
+from hrm_submit.core.device import cards, cpu_count, list_devices, on_threads
 from hrm_submit.core.errors import ConfigError
 from hrm_submit.core.screen import bar, logs_above_bars, place
 from hrm_submit.model.packaged import packaged_checkpoint, resolve_preset
@@ -31,14 +32,16 @@ class Solver:
     """A model with which tasks are solved one after the other, each from the same weights.
 
     `checkpoint`: a file or folder of weights, `"none"` for random ones drawn from `seed`, None for the packaged ones. `preset`: names
-    or TOML files as for `--preset`, layered left to right over the checkpoint's own. `device`: `"auto"` (the first GPU that works, else
-    the CPU), `"cpu"`, `"cuda:1"`. Raises ConfigError or CheckpointError.
+    or TOML files as for `--preset`, layered left to right over the checkpoint's own; where it names none, a GPU has the profile that
+    suits it. `device`: `"auto"` (the first GPU that works, else the CPU), `"cpu"`, `"cuda:1"`. Raises ConfigError or CheckpointError.
     """
 
     def __init__(self, checkpoint: str | Path | None = None, preset: str = "", device: str = "auto", seed: int = 0) -> None:
+        where = list_devices(device)[0]
+        preset = preset or profile_of(cards([where]))
         path = packaged_checkpoint(preset) if checkpoint is None else None if str(checkpoint) == "none" else Path(checkpoint)
         self.preset = resolve_preset(preset, path)
-        runtime = runtime_for(list_devices(device)[0], self.preset.device)
+        runtime = runtime_for(where, self.preset.device)
         self._solver = TaskSolver(self.preset, runtime, load_checkpoint(path, rows=True) if path else None, seed)
         with on_threads(runtime.threads):
             self._solver.warm_up()

@@ -47,7 +47,8 @@ class TaskSession:
     """One task on one model, whose weights are already those to start from.
 
     `embedding` needs `n_rows(preset)` rows, set to where a fresh task starts. Exactly one of the clock's budget and
-    `segments` limits the work. `restart` tells apart the trainings of one task, whose draws differ.
+    `segments` limits the work. `restart` tells apart the trainings of one task, whose draws differ. `trainer` is one of this model and
+    embedding that goes on from task to task, because of what it has recorded; else the session makes its own.
     """
 
     def __init__(
@@ -60,9 +61,10 @@ class TaskSession:
         clock: Clock,
         segments: int | None,
         restart: int = 0,
+        trainer: Trainer | None = None,
     ) -> None:
         self._model, self._embedding, self._task, self._preset = model, embedding, task, preset
-        self._clock, self._segments = clock, segments
+        self._clock, self._segments, self._trainer = clock, segments, trainer
         self._seed, self._restart, self._again = seed, restart, f"/{restart}" if restart else ""
         self._side = canvas_side(task)
         rng = np.random.default_rng(task_seed(seed, task.id, "augmentations" + self._again))
@@ -138,7 +140,8 @@ class TaskSession:
         generator = torch.Generator().manual_seed(task_seed(self._seed, task.id, "exploration" + self._again))
         device = str(self._model.tokens.device)
         batches = task_batches(task.train, self._views, self._rows, self._side, ttt, rng, device)
-        trainer = Trainer(self._model, self._embedding, ttt, generator)
+        trainer = self._trainer or Trainer(self._model, self._embedding, ttt, generator)
+        trainer.begin_anew(generator)
         yield from trainer.run(batches, lambda: self._progress(trainer.segment))
 
     def _progress(self, done: int) -> float:

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from hrm_submit.config.schema import TrainConfig
-from hrm_submit.model.act import ActCarry, Batch, act_step, initial_act_carry
+from hrm_submit.model.act import ActCarry, ActOutput, Batch, act_step, initial_act_carry
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.losses import Metrics, segment_loss
 from hrm_submit.train.optimizers import Optimizers
 from hrm_submit.train.ranks import Ranks
+from hrm_submit.train.recorded import Recorder, recordable
 from hrm_submit.train.schedule import rate_factor
 
 
@@ -45,17 +46,34 @@ class Trainer:
 
     Deep supervision: a state is carried, detached, from a segment to the next of the same sequence, apart for each canvas
     size. `generator` (CPU) draws the exploration of halting, with the same seed on every rank. `ranks` joins the gradients of
-    several processes; where one of them runs out of memory, all raise SharedMemoryError before any weight has changed.
+    several processes; where one of them runs out of memory, all raise SharedMemoryError before any weight has changed. `recorded` makes
+    a segment one CUDA graph where all are alike (`recorded.py`).
     """
 
     def __init__(
-        self, model: HRM, embedding: TaskEmbedding, config: TrainConfig, generator: torch.Generator, ranks: Ranks | None = None
+        self,
+        model: HRM,
+        embedding: TaskEmbedding,
+        config: TrainConfig,
+        generator: torch.Generator,
+        ranks: Ranks | None = None,
+        *,
+        recorded: bool = False,
     ) -> None:
         self.model, self.embedding, self.config, self.generator = model, embedding, config, generator
         self.ranks = ranks or Ranks()
-        self.optimizers = Optimizers(model, embedding, config, self.ranks)
+        recorded = recorded and recordable(model.cfg, config) and self.ranks.world == 1
+        self.optimizers = Optimizers(model, embedding, config, self.ranks, recorded=recorded)
+        self._positions: dict[int, Tensor] = {}
+        self._recorder = Recorder(self._alike, model.tokens.device) if recorded else None
         self.carries: dict[int, ActCarry] = {}
         self.segment = 0
+
+    def begin_anew(self, generator: torch.Generator) -> None:
+        """As a trainer that was just made, for weights that were set back in place; keeps what was recorded."""
+        self.generator, self.segment = generator, 0
+        self.carries.clear()
+        self.optimizers.reset()
 
     def run(self, batches: Iterator[CanvasBatch], progress: Callable[[], float]) -> Iterator[SegmentReport]:
         """Train in place, one segment a step, until `batches` ends or the caller stops asking.
@@ -74,6 +92,30 @@ class Trainer:
             yield report
 
     def _segment(self, item: CanvasBatch, progress: float) -> SegmentReport:
+        if self._recorder is None:
+            return self._plain(item, progress)
+        self._positions.setdefault(item.positions.shape[0], item.positions)
+        loss, metrics = self._recorder.run(item.batch, rate_factor(self.segment, progress, self.config))
+        self.segment += 1
+        return SegmentReport(self.segment, item.batch.inputs.shape[0], loss, metrics)
+
+    def _alike(self, batch: Batch, factor: Tensor) -> tuple[Tensor, Metrics]:
+        """A segment in which each sequence starts, is trained once and halts."""
+        size, length = batch.inputs.shape
+        carry = initial_act_carry(self.model, batch)
+        carry, output = act_step(self.model, self.embedding, carry, batch, self._positions[length], training=True, max_steps=1)
+        loss, metrics = self._loss(output, carry, size)
+        self.optimizers.backward(loss)
+        self.optimizers.update(factor, output.looked_up)
+        return loss.detach(), metrics
+
+    def _loss(self, output: ActOutput, carry: ActCarry, size: int) -> tuple[Tensor, Metrics]:
+        # Published training scores stablemax in float64; at reduced model precision that buys nothing but time.
+        dtype = None if self.model.dtype == torch.float32 else torch.float32
+        loss, metrics = segment_loss(output, carry, self.model.cfg.loss_type, dtype)
+        return loss / size, metrics
+
+    def _plain(self, item: CanvasBatch, progress: float) -> SegmentReport:
         cfg, size, length = self.model.cfg, item.batch.inputs.shape[0], item.positions.shape[0]
         most = self.config.segments if progress >= self.config.single_segment_fraction else 1
         max_steps = min(most, cfg.halt_max_steps)
@@ -93,10 +135,7 @@ class Trainer:
                 generator=self.generator,
                 part=(self.ranks.rank, self.ranks.world),
             )
-            # Published training scores stablemax in float64; at reduced model precision that buys nothing but time.
-            loss_dtype = None if self.model.dtype == torch.float32 else torch.float32
-            loss, metrics = segment_loss(output, carry, cfg.loss_type, loss_dtype)
-            loss = loss / size
+            loss, metrics = self._loss(output, carry, size)
             self.optimizers.backward(loss)
         self.optimizers.update(rate_factor(self.segment, progress, self.config), output.looked_up)
         if max_steps > 1:  # after a single segment every sequence has halted: nothing is carried

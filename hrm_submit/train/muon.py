@@ -1,7 +1,8 @@
 """Muon, with all matrices of one shape in one batch.
 
 Notable: bit for bit the update of `torch.optim.Muon` (which torch has from 2.9 on), in a quarter of its operations: Muon is more than a
-third of those of a small model's training segment, and on a GPU each operation is a launch. Its state has the same form.
+third of those of a small model's training segment, and on a GPU each operation is a launch. Its state has the same form. torch computes
+in bfloat16 whatever the hardware; without bfloat16 instructions that is many times slower than float32, so the format is the caller's.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ EPS = 1e-7
 
 
 class Muon(Optimizer):
-    """Nesterov momentum whose update of a matrix is made nearly orthogonal; decoupled weight decay. Parameters are matrices."""
+    """Nesterov momentum whose update of a matrix is made nearly orthogonal, computed in `dtype`; decoupled weight decay. Parameters are
+    matrices."""
 
-    def __init__(self, params: Iterable[Any], lr: float, weight_decay: float) -> None:
+    def __init__(self, params: Iterable[Any], lr: float, weight_decay: float, dtype: torch.dtype = torch.bfloat16) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+        self._dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -40,21 +43,24 @@ class Muon(Optimizer):
             grads, momenta = [p.grad for p in params], [self.state[p]["momentum_buffer"] for p in params]
             torch._foreach_lerp_(momenta, grads, 1 - MOMENTUM)
             updates = torch._foreach_lerp(grads, momenta, MOMENTUM)
-            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])  # the rate may be a tensor, as `Optimizers` says
             by_shape: dict[tuple[int, int], list[int]] = {}
             for k, p in enumerate(params):
                 by_shape.setdefault((p.shape[0], p.shape[1]), []).append(k)
             for (rows, columns), numbers in by_shape.items():
                 rate = group["lr"] * math.sqrt(max(1, rows / columns))
-                for k, update in zip(numbers, orthogonal([updates[k] for k in numbers]), strict=True):
-                    params[k].add_(update, alpha=-rate)
+                for k, update in zip(numbers, orthogonal([updates[k] for k in numbers], self._dtype), strict=True):
+                    if isinstance(rate, Tensor):
+                        params[k].sub_(update.float() * rate)
+                    else:
+                        params[k].add_(update, alpha=-rate)
 
 
-def orthogonal(matrices: list[Tensor]) -> Tensor:
-    """`matrices`, n of one shape, each with its singular values brought near 1 by `STEPS` Newton-Schulz iterations; (n, rows, columns)
-    bfloat16."""
+def orthogonal(matrices: list[Tensor], dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    """`matrices`, n of one shape, each with its singular values brought near 1 by `STEPS` Newton-Schulz iterations; (n, rows, columns) of
+    `dtype`."""
     a, b, c = COEFFICIENTS
-    x = torch.stack(matrices).bfloat16()
+    x = torch.stack(matrices).to(dtype)
     tall = x.shape[1] > x.shape[2]
     if tall:
         x = x.mT

@@ -122,7 +122,23 @@ def test_a_machine_that_does_not_tell_its_flags(monkeypatch: pytest.MonkeyPatch)
 def test_what_the_preset_says_goes_before_the_guess(gpus: list[tuple[int, int]]) -> None:
     gpus += [(9, 0)]
     runtime = runtime_for("cuda:0", DeviceConfig(dtype="float32", attention="math", compile=True, threads=3))
-    assert runtime.describe() == {"device": "cuda:0", "dtype": "float32", "attention": "math", "compile": True, "threads": 3}
+    told = {"device": "cuda:0", "dtype": "float32", "attention": "math", "kernels": "torch", "compile": True, "threads": 3}
+    assert runtime.describe() == told
+
+
+@pytest.mark.parametrize(
+    ("device", "config", "kernels"),
+    [
+        ("cpu", DeviceConfig(), "numba"),
+        ("cpu", DeviceConfig(kernels="torch"), "torch"),
+        ("cpu", DeviceConfig(compile=True), "torch"),
+        ("cpu", DeviceConfig(kernels="numba", compile=True), "numba"),
+        ("cpu", DeviceConfig(dtype="float16"), "torch"),
+        ("cuda:0", DeviceConfig(dtype="float32", kernels="numba"), "torch"),
+    ],
+)
+def test_compiled_kernels_are_for_cpus_and_formats_that_they_know(device: str, config: DeviceConfig, kernels: str) -> None:
+    assert runtime_for(device, config).kernels == kernels
 
 
 def test_some_core_is_there() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -57,6 +58,14 @@ def test_fewer_tasks_than_cores() -> None:
     assert places(["cpu"], DeviceConfig(), []) == (["cpu"], 1)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "asked", "kernels"),
+    [(None, "auto", "auto"), (100.0, "auto", "torch"), (120.0, "auto", "auto"), (100.0, "numba", "numba"), (900.0, "torch", "torch")],
+)
+def test_a_short_run_compiles_nothing_unless_asked(seconds: float | None, asked: Any, kernels: str) -> None:
+    assert placement.for_budget(Preset(device=DeviceConfig(kernels=asked)), seconds).device.kernels == kernels
+
+
 def test_as_many_on_each_gpu_as_the_preset_says() -> None:
     two = replace(GPU, workers_per_gpu=2)
     assert places(["cuda:0", "cuda:1"], two)[0] == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"], "in turn"
@@ -81,7 +90,9 @@ def test_as_many_on_a_gpu_as_its_memory_holds() -> None:
     assert held({"cuda:0": 2.9}) == ["cuda:0"] * 2
     assert held({"cuda:0": 0.1}) == ["cuda:0"], "one is tried"
     assert held({"cuda:0": 50}) == ["cuda:0"] * 4, "more would only wait for each other"
-    assert held({"cuda:0": 1, "cuda:1": 3}) == ["cuda:0", "cuda:1", "cuda:1", "cuda:1"]
+    assert held({"cuda:0": 1, "cuda:1": 2}) == ["cuda:0", "cuda:1", "cuda:1"]
+    assert held({"cuda:0": 50, "cuda:1": 50}) == ["cuda:0", "cuda:1"] * 2, "four cores launch the work of four"
+    assert held({f"cuda:{n}": 50 for n in range(5)}) == [f"cuda:{n}" for n in range(5)], "but no GPU stays without a worker"
 
 
 def test_a_model_that_keeps_a_gpu_busy_has_it_to_itself() -> None:

@@ -163,6 +163,6 @@ def test_workers_that_start_together_do_not_each_count_on_the_whole_card(
     seen: list[int] = []
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free * 2**30, 12 * 2**30))
     monkeypatch.setattr(worker_module, "batch_that_fits", lambda free, *args, **options: seen.append(free) or 16)
-    runtime = Runtime("cuda:0", "bfloat16", "sdpa", False, 1)
+    runtime = Runtime("cuda:0", "bfloat16", "sdpa", "torch", False, 1)
     spec = WorkerSpec(0, "cuda:0", preset, None, 0, sharing=sharing)
     assert worker_module._with_room(spec, runtime).preset == preset and seen == [most * 2**30]

@@ -28,7 +28,16 @@ class Faulty:
     restarts: list[int]
 
     def __init__(
-        self, model: Any, embedding: Any, task: Any, preset: Preset, seed: int, clock: Clock, segments: int | None, restart: int
+        self,
+        model: Any,
+        embedding: Any,
+        task: Any,
+        preset: Preset,
+        seed: int,
+        clock: Clock,
+        segments: int | None,
+        restart: int,
+        trainer: Any = None,
     ) -> None:
         self.assignment = Assignment(task, None, segments)
         self.preset = preset

@@ -34,9 +34,9 @@ def test_fixed_work_gives_the_submission_of_the_command(tmp_path: Path) -> None:
         assert (answer.segments, answer.reason, answer.views) == (12, "share used", 8)
 
 
-def test_a_task_is_learnt_within_seconds(tmp_path: Path) -> None:
+def test_a_task_is_learnt(tmp_path: Path) -> None:
     task = recolour("t", 1)
-    answer = Solver("none", tiny(tmp_path), "cpu").solve(task, seconds=10)
+    answer = Solver("none", tiny(tmp_path), "cpu").solve(task, segments=120)
     assert same_grid(answer.attempts[0][0], recoloured(task.test[0]))
     assert answer.candidates[0][0].votes > 4 and answer.demo_exact > 0.8
     assert f"of {answer.views} votes" in repr(answer)

@@ -74,6 +74,17 @@ def test_translated_pairs_stay_whole_and_move_with_their_labels() -> None:
     assert places == {(y, x) for y in range(3) for x in range(3)}, "a pair of 3 by 3 has three places a side on a canvas of 5"
 
 
+@pytest.mark.parametrize("size", [3, 4])
+def test_looked_up_batches_are_those_that_are_encoded_one_by_one(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hrm_submit.train.batches.DRAWN_AHEAD", 5)
+    looked_up = batches(12, batch_size=size)
+    monkeypatch.setattr("hrm_submit.train.batches.RESIDENT_BYTES", 0)
+    for ours, plain in zip(looked_up, batches(12, batch_size=size), strict=True):
+        for name in ("inputs", "labels", "ids", "dihedral"):
+            a, b = getattr(ours.batch, name), getattr(plain.batch, name)
+            assert a.dtype == b.dtype and torch.equal(a, b), name
+
+
 def test_position_ids_and_types() -> None:
     (made,) = batches(1)
     np.testing.assert_array_equal(made.positions, position_ids(SIDE))

@@ -38,3 +38,11 @@ def test_singular_values_come_near_1_and_directions_stay() -> None:
 
 def test_a_matrix_of_zeros_stays() -> None:
     assert not orthogonal([torch.zeros(3, 4)]).any()
+
+
+def test_float32_follows_bfloat16_to_its_rounding() -> None:
+    generator = torch.Generator().manual_seed(2)
+    matrices = [torch.randn(20, 9, generator=generator) for _ in range(2)]
+    exact, rounded = orthogonal(matrices, torch.float32), orthogonal(matrices)
+    assert exact.dtype == torch.float32 and rounded.dtype == torch.bfloat16
+    torch.testing.assert_close(rounded.float(), exact, rtol=0, atol=0.05)

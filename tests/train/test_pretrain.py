@@ -298,7 +298,7 @@ def test_a_compiler_that_fails_costs_a_line_and_no_segment(
 
     monkeypatch.setattr(torch, "compile", no_compiler)
     go(request(tmp_path / "a", "[device]\ncompile = true\n"))
-    go(request(tmp_path / "b"))
+    go(request(tmp_path / "b", "[device]\nkernels = 'torch'\n"))
     assert caplog.text.count("No working C++ compiler found") == 1
     assert same(export(tmp_path / "a"), export(tmp_path / "b"))
 

@@ -63,7 +63,7 @@ def rows(repeats: int, device: str, preset: Preset, checkpoint: Checkpoint, task
 
 def _answers(tasks: list[Task], found: list[Fitted], preset: Preset, checkpoint: Checkpoint, device: str) -> list[Row]:
     """How many answers of the trained weights stay the same when they are voted for in another way."""
-    plainest = replace(preset.device, dtype="float32", attention="sdpa")
+    plainest = replace(preset.device, dtype="float32", attention="sdpa", kernels="torch")
     ways: dict[str, Callable[[Checkpoint], Voter]] = {
         "float32, torch's attention": lambda weights: kit_voter(replace(preset, device=plainest), weights, device),
         "900 tokens": lambda weights: replace(kit_voter(preset, weights, device), side=SIDE),

@@ -89,7 +89,7 @@ def kit_voter(preset: Preset, weights: Checkpoint, device: str) -> Voter:
 
 def published_voter(preset: Preset, weights: Checkpoint, device: str) -> Voter:
     """900 tokens and 16 steps, torch's own attention; the whole model compiled on a GPU."""
-    runtime = replace(runtime_for(device, preset.device), attention="sdpa")
+    runtime = replace(runtime_for(device, preset.device), attention="sdpa", kernels="torch")
     # A model trained with fewer steps is made to take them all.
     longer = replace(weights, config=replace(weights.config, halt_max_steps=ACT_STEPS))
     model, embedding = build_on(runtime, longer)

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 MODULE = """
-from hrm_submit.arc.kernel import kernel
+from hrm_submit.core.kernel import kernel
 
 @kernel
 def total(values: list) -> int:

@@ -20,11 +20,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 log = logging.getLogger(__name__)
 
 
-def kernel(function: F) -> F:
-    """Compile `function` at its first call, without the GIL, cached on disk where that is possible."""
-    plain = njit(nogil=True)(function)
+def kernel(function: F, *, fast: bool = False) -> F:
+    """Compile `function` at its first call, without the GIL, cached on disk where that is possible. `fast` lets sums be taken in any order
+    and divides without a look at zero, as vector instructions need."""
+    compiled = functools.partial(njit, nogil=True, fastmath=fast, error_model="numpy" if fast else "python")
+    plain = compiled()(function)
     try:
-        chosen = njit(nogil=True, cache=True)(function)
+        chosen = compiled(cache=True)(function)
     except RuntimeError as error:  # numba found no folder that it may write to
         log.info("compiled code of %s is not kept: %s", function.__name__, error)
         return cast(F, plain)

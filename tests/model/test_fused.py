@@ -1,0 +1,120 @@
+"""The CPU's compiled kernels against torch's own operations: values and gradients, both formats, any side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hrm_submit.config.schema import ModelConfig
+from hrm_submit.model import fused
+from hrm_submit.model.hrm import HRM
+from hrm_submit.model.layers import attend_lines, rms_norm, rotary_tables, swiglu
+
+NANO_2D = ModelConfig(
+    hidden_size=32,
+    num_heads=4,
+    expansion=3.0,
+    H_layers=2,
+    L_layers=1,
+    H_cycles=2,
+    L_cycles=1,
+    puzzle_emb_ndim=32,
+    pos_encodings="rope_2d",
+    rope_theta=100.0,
+    gradient="all",
+    conv_size=3,
+    H_mixer="axial",
+    L_mixer="none",
+)
+
+FORMATS = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+
+
+def run(function: Callable[..., Tensor], *tensors: Tensor) -> list[Tensor]:
+    """The result, and the gradient of each tensor under one fixed gradient of the result."""
+    given = [t.clone().requires_grad_() for t in tensors]
+    out = function(*given)
+    out.backward(torch.randn(out.shape, generator=torch.Generator().manual_seed(9)).to(out.dtype))
+    return [out.detach(), *[t.grad for t in given if t.grad is not None]]
+
+
+def agree(ours: list[Tensor], exact: list[Tensor], dtype: torch.dtype) -> None:
+    """To float32's rounding of sums, or in bfloat16 to 1 % of the largest value: torch's operations round in between, and so do ours."""
+    assert len(ours) == len(exact)
+    for a, b in zip(ours, exact, strict=True):
+        assert a.dtype == dtype
+        torch.testing.assert_close(a.float(), b.float(), rtol=0, atol=float(b.abs().max()) * (1e-5 if dtype == torch.float32 else 1e-2))
+
+
+def noise(*shape: int, dtype: torch.dtype, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+@FORMATS
+@pytest.mark.parametrize("shape", [(2, 7, 16), (3, 1, 5)])
+def test_add_norm(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    x, y = noise(*shape, dtype=dtype), noise(*shape, dtype=dtype, seed=1)
+    ours = run(lambda x, y: fused.add_norm(x, y, 1e-5), x, y)
+    agree(ours, run(lambda x, y: rms_norm(x + y, 1e-5), x.float(), y.float()), dtype)
+
+
+@FORMATS
+@pytest.mark.parametrize(("side", "before", "size"), [(1, 0, 3), (2, 1, 5), (5, 2, 3), (6, 1, 1), (4, 1, 7)])
+def test_swiglu_with_a_convolution(side: int, before: int, size: int, dtype: torch.dtype) -> None:
+    gate_up, filters = noise(2, before + side * side, 24, dtype=dtype), noise(12, 1, size, size, dtype=dtype, seed=1)
+    ours = run(lambda g, f: fused.swiglu(g, f, side), gate_up, filters)
+    agree(ours, run(lambda g, f: swiglu(g, f, side), gate_up.float(), filters.float()), dtype)
+
+
+@FORMATS
+def test_swiglu_without_one(dtype: torch.dtype) -> None:
+    gate_up = noise(3, 5, 16, dtype=dtype)
+    agree(run(lambda g: fused.swiglu(g, None, 0), gate_up), run(lambda g: swiglu(g, None, 0), gate_up.float()), dtype)
+
+
+def test_swiglu_of_values_beyond_what_exp_holds() -> None:
+    gate = torch.tensor([-1e4, -100.0, -80.0, 0.0, 80.0, 100.0, 1e4])
+    out = fused.swiglu(torch.cat((gate, torch.ones(7))).view(1, 1, 14), None, 0).flatten()
+    torch.testing.assert_close(out, F.silu(gate))
+
+
+@FORMATS
+@pytest.mark.parametrize(("side", "before", "heads", "width"), [(1, 0, 2, 4), (2, 1, 2, 8), (5, 0, 4, 8), (9, 3, 2, 4), (13, 1, 4, 8)])
+def test_lines(side: int, before: int, heads: int, width: int, dtype: torch.dtype) -> None:
+    qkv, rotary = noise(2, before + side * side, 3, heads, width, dtype=dtype), rotary_tables(side, width, 100.0)
+    ours = run(lambda x: fused.attend_lines(x, rotary.cos, rotary.sin, side), qkv)
+    exact = run(lambda x: attend_lines(x.permute(2, 0, 3, 1, 4), rotary, side, "math").transpose(1, 2), qkv.float())
+    agree(ours, exact, dtype)
+
+
+def test_scores_beyond_what_exp_holds() -> None:
+    qkv, rotary = noise(1, 10, 3, 2, 4, dtype=torch.float32) * 100, rotary_tables(3, 4, 100.0)
+    ours = fused.attend_lines(qkv, rotary.cos, rotary.sin, 3)
+    exact = attend_lines(qkv.permute(2, 0, 3, 1, 4), rotary, 3, "math").transpose(1, 2)
+    torch.testing.assert_close(ours, exact, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"puzzle_emb_ndim": 0}, {"conv_size": 0}, {"pos_encodings": "learned"}, {"H_mixer": "attention", "L_mixer": "axial"}],
+)
+def test_a_model_learns_the_same_by_both(change: dict[str, object]) -> None:
+    cfg = replace(NANO_2D, **change)  # type: ignore[arg-type]
+    models = [HRM(cfg, kernels=k, attention="math", generator=torch.Generator().manual_seed(0)) for k in ("torch", "numba")]  # type: ignore[arg-type]
+    tokens = torch.randint(0, 12, (2, 36), generator=torch.Generator().manual_seed(1))
+    rows = noise(2, cfg.puzzle_emb_ndim, dtype=torch.float32) if cfg.puzzle_emb_ndim else None
+    positions = (torch.arange(6)[:, None] * 30 + torch.arange(6)).flatten()
+    results = []
+    for model in models:
+        _, logits, q, _ = model(model.initial_carry(2, 36), tokens, rows, positions)
+        (F.cross_entropy(logits.flatten(0, 1), tokens.flatten()) + q.sum()).backward()
+        results.append((logits, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}))
+    torch.testing.assert_close(results[0][0], results[1][0], rtol=1e-4, atol=1e-4)
+    assert results[0][1].keys() == results[1][1].keys()
+    for name, grad in results[0][1].items():
+        torch.testing.assert_close(results[1][1][name], grad, rtol=1e-3, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
