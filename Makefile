@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup simulate test lint benchmark wheels push push-pretrain status submit lock clean
+.PHONY: help setup simulate test lint benchmark gpu-check wheels push push-pretrain status submit lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -25,7 +25,7 @@ simulate: $(READY) ## the Kaggle notebook, offline, on this machine: ARGS='--mod
 
 test: $(READY) ## lint, types, import floors and all tests
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 lint: $(READY) ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
@@ -35,6 +35,9 @@ lint: $(READY) ## ruff, mypy, import-linter
 
 benchmark: $(READY) ## every speed that README quotes: ARGS='training rate --json F'
 	$(BIN)/python scripts/benchmark.py $(ARGS)
+
+gpu-check: $(READY) ## what this machine's GPU does with the kit, ten minutes: ARGS='speed solve --json F'
+	$(BIN)/python scripts/gpu_check.py $(ARGS)
 
 wheels: $(READY) ## offline_wheels/: what the notebook installs from
 	$(BIN)/python scripts/build_offline_wheels.py $(ARGS)

@@ -157,7 +157,7 @@ def test_a_page_that_cannot_be_made_is_told_and_costs_no_answer(tmp_path: Path) 
 
 
 def test_a_page_that_takes_too_long_is_left_out(tmp_path: Path) -> None:
-    result = run(tmp_path, lay_out(tmp_path, [stub_wheel(tmp_path, "slow page")]), "smoke", seconds=40)
+    result = run(tmp_path, lay_out(tmp_path, [stub_wheel(tmp_path, "slow page")]), "smoke", seconds=25)
     assert result.outcome.status == 0, result.output
     assert "report.html is not there: killed at the time limit" in result.output
     assert "summary.html is not there: no time is left" in result.output
