@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
+# The oldest Kaggle client that the kit works with, which its tests run beside the one in the lock.
+OLDEST_CLIENT := kaggle==2.2.4 kagglesdk==0.1.37
 
 .DEFAULT_GOAL := help
 .PHONY: help setup simulate test lint benchmark gpu-check wheels push push-pretrain status submit lock clean
@@ -16,6 +18,7 @@ $(READY): pyproject.toml requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c requirements.lock torch
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c requirements.lock -e '.[home,test]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --upgrade --target $(VENV)/kaggle-oldest $(OLDEST_CLIENT)
 	@touch $@
 
 setup: $(READY) ## the virtual environment .venv

@@ -1,4 +1,4 @@
-"""Ship to Kaggle: `kaggle_ship.py push | status | submit`, every request made by the installed `kaggle` client.
+"""Ship to Kaggle: `kaggle_ship.py push | status | submit | pin`, every request made by the installed `kaggle` client.
 
 Notable:
 - The owner stands in one place, the `id` of kernel-metadata.json. `push --owner YOU` writes it there and fills the copies that the
@@ -19,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kaggle_kit import ship
+from kaggle_kit import follow, ship
 from kaggle_kit.client import RefusedError, ShipError
 from kaggle_kit.package import MAIN, METADATA, PRETRAIN
 
@@ -47,7 +47,7 @@ def _pretrain_option(command: argparse.ArgumentParser) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line, options of all three commands included."""
+    """The command line, options of all commands included."""
     parser = OneLineParser(description="Push the notebook and its dataset to Kaggle, follow the run, submit it.")
     commands = parser.add_subparsers(dest="command", required=True)
     common = OneLineParser(add_help=False)
@@ -57,17 +57,23 @@ def build_parser() -> argparse.ArgumentParser:
     common.add_argument("--wait", type=_duration, metavar="30m", help="how long to wait for the dataset (30m) or the run (13h)")
     command = commands.add_parser("push", parents=[common], help="dataset, then notebook")
     command.add_argument("--kernel-only", action="store_true", help="leave the dataset as it is")
+    help_text = "let this version run for so long at most: of a smoke run, not of a version that you will submit"
+    command.add_argument("--timeout", type=_duration, metavar="20m", help=help_text)
     _pretrain_option(command)
     command.set_defaults(run=ship.push)
-    command = commands.add_parser("status", parents=[common], help=f"follow the run, then fetch its outputs into {ship.OUTPUT}")
+    command = commands.add_parser("status", parents=[common], help=f"follow the run, then fetch its outputs into {follow.OUTPUT}")
     command.add_argument("--once", action="store_true", help="one look, no waiting")
+    command.add_argument("--follow", action="store_true", help="show the run's log while it is written, where the client can")
     _pretrain_option(command)
-    command.set_defaults(run=ship.status)
+    command.set_defaults(run=follow.status)
     command = commands.add_parser("submit", parents=[common], help="submit the version that was pushed last")
     command.add_argument("--version", type=_positive, help="another version of the notebook")
     command.add_argument("--file", default="submission.json", help="the output file that is scored")
     command.add_argument("--message", help="the description that Kaggle shows beside the score")
     command.set_defaults(run=ship.submit)
+    command = commands.add_parser("pin", parents=[common], help="keep the image of the newest run, which ended well, for later pushes")
+    _pretrain_option(command)
+    command.set_defaults(run=follow.pin)
     return parser
 
 

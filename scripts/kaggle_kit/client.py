@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -13,6 +14,9 @@ from hrm_submit.core.clock import format_duration
 from hrm_submit.core.errors import UserError
 
 QUESTION_SECONDS = 300.0
+HTTP_STATUS = re.compile(r"\b([45]\d\d) (?:Client|Server) Error\b")
+ADVICE = re.compile(r"^If this is unexpected\b.*", re.MULTILINE | re.DOTALL)
+NO_CONNECTION = re.compile(r"\b(?:\w*ConnectionError|\w*Timeout(?:Error)?|MaxRetryError)\b")
 
 
 class ShipError(UserError):
@@ -31,10 +35,25 @@ class Answer:
     text: str
 
     @property
-    def last_line(self) -> str:
-        """The last line that says something: the message of an error, or of a traceback."""
+    def status(self) -> int | None:
+        """The HTTP status of an error, wherever the client tells it: newer ones add lines of advice."""
+        found = HTTP_STATUS.search(self.text)
+        return int(found[1]) if found else None
+
+    @property
+    def reason(self) -> str:
+        """The line that says what went wrong: the one with the HTTP status, else the last one before any advice."""
         lines = [line.strip() for line in self.text.splitlines() if line.strip()]
-        return lines[-1] if lines else f"exit code {self.code}, nothing said"
+        for line in lines:
+            if HTTP_STATUS.search(line):
+                return line
+        before = [line.strip() for line in ADVICE.sub("", self.text).splitlines() if line.strip()]
+        return (before or lines or [f"exit code {self.code}, nothing said"])[-1]
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether asking again later may help: too many requests, a fault on Kaggle's side, no connection."""
+        return self.status == 429 or (self.status or 0) >= 500 or (self.status is None and bool(NO_CONNECTION.search(self.text)))
 
 
 @dataclass(frozen=True)

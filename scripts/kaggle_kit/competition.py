@@ -16,13 +16,17 @@ DEFAULT = "arc-prize-2026-arc-agi-2"
 
 @dataclass(frozen=True)
 class Competition:
-    """What the kit needs to know of a competition; `files` maps a role such as `test_challenges` to a file name."""
+    """What the kit needs to know of a competition.
+
+    `cards` are the GPUs of its machine, `files` maps a role such as `test_challenges` to a file name.
+    """
 
     slug: str
     title: str
     hours: float
     hidden_tasks: int
     machine_shape: str
+    cards: int
     files: Mapping[str, str]
 
 

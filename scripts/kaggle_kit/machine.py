@@ -18,6 +18,7 @@ RUNNER = Path(__file__).with_name("run_notebook.py")
 def notebook_variables(tree: KaggleTree, mode: str, seconds: float, seed: int, preset: str | None) -> dict[str, str]:
     """What the notebook reads where Kaggle sets nothing, and what Kaggle sets in a scored rerun."""
     variables = {"HRM_INPUT": str(tree.input), "HRM_WORKING": str(tree.working), "HRM_HOURS": repr(seconds / 3600), "HRM_SEED": str(seed)}
+    variables["HRM_CARDS"] = "0"  # none is missed here
     if preset:
         variables["HRM_PRESET"] = preset
     if mode == "scored":

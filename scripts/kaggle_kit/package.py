@@ -50,6 +50,10 @@ class Kernel:
         competitions = metadata.get("competition_sources")
         if not isinstance(competitions, list) or not competitions or not isinstance(competitions[0], str):
             raise ShipError(f"{file}: competition_sources names no competition")
+        # `kaggle kernels pull -m` writes a prefix that `push` does not take.
+        sources = metadata.get("dataset_sources")
+        if isinstance(sources, list):
+            metadata["dataset_sources"] = [s.removeprefix("datasets/") if isinstance(s, str) else s for s in sources]
         return Kernel(f"{name}/{slug}", competitions[0], metadata | {"id": f"{name}/{slug}"})
 
     def with_sources(self, dataset: str) -> dict[str, Any]:

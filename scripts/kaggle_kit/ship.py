@@ -1,4 +1,4 @@
-"""Push, follow, submit: what is asked of Kaggle, in which order, and what its answers mean.
+"""Push and submit: what is asked of Kaggle, in which order, and what its answers mean.
 
 Notable: `push` creates the dataset or adds a version to it, waits until that version is the current one and ready, and only then pushes
 the kernel: one that starts earlier would mount the previous wheel. The client exits 0 after several failures (a file that did not
@@ -14,6 +14,8 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 from hrm_submit.core.clock import Clock, format_duration
 from hrm_submit.core.files import write_atomic
@@ -21,9 +23,7 @@ from kaggle_kit.client import Answer, Client, RefusedError, ShipError
 from kaggle_kit.package import MAIN, WHEELS, Kernel, Package, dump
 
 RECORD = Path("build") / "kaggle" / "pushed.json"
-OUTPUT = Path("build") / "kaggle" / "output"
 TRANSFER_SECONDS = 4 * 3600.0
-RUNNING_STATES = {"QUEUED", "RUNNING", "NEW_SCRIPT", "CANCEL_REQUESTED"}
 
 
 def say(text: str) -> None:
@@ -47,8 +47,8 @@ def push_dataset(client: Client, package: Package, files: Sequence[str], *, poll
     """Create the dataset, or add a version to it, and wait until that version is current and ready."""
     before = _dataset_state(client, package.dataset)
     if isinstance(before, Answer):
-        if re.search(r"\b(?:429 Client|5\d\d Server) Error|Too Many|Unavailable|Internal|Connection|Timeout", before.last_line):
-            raise RefusedError(f"kaggle datasets status: {before.last_line}")
+        if before.may_pass:
+            raise RefusedError(f"kaggle datasets status: {before.reason}")
         # What does not exist is a 403 or a 404, in changing words. Kaggle creates no dataset twice, so a wrong guess costs nothing.
         old_version, words = 0, ["datasets", "create", "-p", str(WHEELS)]
         say(f"dataset {package.dataset}: creating it, {len(files)} files")
@@ -58,13 +58,13 @@ def push_dataset(client: Client, package: Package, files: Sequence[str], *, poll
     answer = client.call(*words, limit=TRANSFER_SECONDS, show=True)
     fault = re.search(r"^(?:Upload unsuccessful|Skipping|Dataset (?:version )?creation error).*$", answer.text, re.MULTILINE)
     if answer.code or fault or "is being created" not in answer.text:
-        raise RefusedError(f"kaggle {' '.join(words[:2])}: {fault[0] if fault else answer.last_line}")
+        raise RefusedError(f"kaggle {' '.join(words[:2])}: {fault[0] if fault else answer.reason}")
 
     clock, last = Clock(wait), ""
     while True:
         state = _dataset_state(client, package.dataset)
         # For some seconds a dataset that is new may not be found: only time decides that it never will be.
-        seen = f"{state[0]} (version {state[1]})" if isinstance(state, tuple) else state.last_line
+        seen = f"{state[0]} (version {state[1]})" if isinstance(state, tuple) else state.reason
         if seen != last:
             say(f"dataset {package.dataset}: {seen}")
             last = seen
@@ -81,9 +81,13 @@ def push_dataset(client: Client, package: Package, files: Sequence[str], *, poll
         time.sleep(poll)
 
 
-def push_kernel(client: Client, package: Package) -> int:
-    """Push the notebook; returns its version number on Kaggle, which for the one to be submitted is also recorded."""
-    answer = client.call("kernels", "push", "-p", package.folder.as_posix())
+def push_kernel(client: Client, package: Package, timeout: float | None = None) -> int:
+    """Push the notebook; returns its version number on Kaggle, which for the one to be submitted is also recorded.
+
+    `timeout` (seconds) limits this version's run. What the client says beside that is passed on.
+    """
+    limit = ["--timeout", str(int(timeout))] if timeout else []
+    answer = client.call("kernels", "push", "-p", package.folder.as_posix(), *limit)
     text = answer.text
     # A kernel that reads its own output has none before its first version has ended.
     first = re.search(rf"^.*not valid kernel sources.*: \['{re.escape(package.kernel)}'\]$", text, re.MULTILINE)
@@ -91,16 +95,46 @@ def push_kernel(client: Client, package: Package) -> int:
         say(f"kernel {package.kernel}: Kaggle has no output of it yet to go on from, so this version starts afresh")
         text = text.replace(first[0], "")
     dropped = re.search(r"^.*not valid (?:dataset|competition|kernel) sources.*$", text, re.MULTILINE)
-    pushed = re.search(r"Kernel version (\d+) successfully pushed\.\s+Please check progress at (\S+)", answer.text)
+    pushed = re.search(r"Kernel version (\d+) successfully pushed\.\s+Please check progress at (\S+)", text)
     if answer.code or dropped or not pushed:
-        raise RefusedError(f"kaggle kernels push: {dropped[0] if dropped else answer.last_line}")
+        raise RefusedError(f"kaggle kernels push: {dropped[0] if dropped else answer.reason}")
+    for line in text.replace(pushed[0], "").splitlines():
+        if line.strip():
+            say(f"kaggle kernels push: {line.strip()}")
     version, url = int(pushed[1]), pushed[2]
+    real = _kernel_of(url) or package.kernel
+    if real.lower() != package.kernel.lower():
+        say(f"kernel {package.kernel}: Kaggle calls it {real}, by its title; so do status and submit from now on")
     if package.folder == MAIN:
         record = package.root / RECORD
         record.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(record, dump({"kernel": package.kernel, "version": version, "url": url}))
-    say(f"kernel {package.kernel}: version {version} pushed, {url}")
+        write_atomic(record, dump({"kernel": real, "asked": package.kernel, "version": version, "url": url}))
+    say(f"kernel {real}: version {version} pushed, {url}")
     return version
+
+
+def _kernel_of(url: str) -> str | None:
+    """`OWNER/SLUG` of a kernel's address; None where it has no such form."""
+    parts = [part for part in urlsplit(url).path.split("/") if part]
+    return "/".join(parts[-2:]) if len(parts) >= 2 else None
+
+
+def real_name(root: Path, kernel: str) -> str:
+    """What Kaggle calls the kernel that was pushed under the name `kernel`."""
+    record = _record(root)
+    return str(record.get("kernel", kernel)) if record.get("asked", kernel) == kernel else kernel
+
+
+def show_quota(client: Client) -> None:
+    """Tell what is left of the week's GPU hours, where the client can say."""
+    answer = client.call("quota", "--format", "json")
+    try:
+        rows = {row["resource"]: row for row in json.loads(answer.text[answer.text.index("[") :])} if answer.code == 0 else {}
+        gpu = rows.get("GPU", {})
+        if gpu:
+            say(f"GPU quota: {gpu['remaining']} of {gpu['total']} are left until {gpu['refreshAt']}")
+    except (ValueError, KeyError, TypeError):
+        pass  # an older client, or another form: nothing depends on it
 
 
 def push(args: argparse.Namespace) -> None:
@@ -111,13 +145,14 @@ def push(args: argparse.Namespace) -> None:
     # Asked before anything is written or sent: this command needs credentials and changes nothing.
     answer = client.call("config", "view")
     if answer.code:
-        raise RefusedError(f"kaggle config view: {answer.last_line}")
+        raise RefusedError(f"kaggle config view: {answer.reason}")
     package.write()
     if package.folder == MAIN and not any(name.endswith(".safetensors") for name in files):
         say(f"{WHEELS}: no checkpoint (*.safetensors): the notebook will train each task from scratch")
     if not args.kernel_only:
         push_dataset(client, package, files, poll=args.poll, wait=args.wait or 1800.0)
-    push_kernel(client, package)
+    show_quota(client)
+    push_kernel(client, package, args.timeout)
 
 
 def kernel_state(client: Client, kernel: str) -> tuple[str, str]:
@@ -125,60 +160,38 @@ def kernel_state(client: Client, kernel: str) -> tuple[str, str]:
     answer = client.call("kernels", "status", kernel)
     state = re.search(r'has status "(?:\w+\.)?(\w+)"', answer.text)
     if answer.code or not state:
-        raise RefusedError(f"kaggle kernels status: {answer.last_line}")
+        raise RefusedError(f"kaggle kernels status: {answer.reason}")
     failure = re.search(r'Failure message: "(.*)"', answer.text)
     return state[1].upper(), failure[1] if failure else ""
-
-
-def status(args: argparse.Namespace) -> None:
-    """`status`: follow the newest run to its end, fetch its outputs and log, list the submissions."""
-    kernel = Kernel.read(args.root, args.owner, args.folder)
-    client = Client(args.root)
-    wait = args.wait or 13 * 3600.0
-    clock, last = Clock(wait), ""
-    while True:
-        state, failure = kernel_state(client, kernel.name)
-        if state != last:
-            say(f"kernel {kernel.name}: {state}{f' ({failure})' if failure else ''}")
-            last = state
-        if state not in RUNNING_STATES or args.once:
-            break
-        if clock.remaining() <= args.poll:
-            raise RefusedError(f"kernel {kernel.name}: still {state} after {format_duration(wait)}")
-        time.sleep(args.poll)
-    if state not in RUNNING_STATES:
-        answer = client.call("kernels", "output", kernel.name, "-p", str(OUTPUT), "--force", limit=TRANSFER_SECONDS, show=True)
-        if answer.code:
-            raise RefusedError(f"kaggle kernels output: {answer.last_line}")
-        if state != "COMPLETE":
-            raise RefusedError(f"kernel {kernel.name}: {state}{f': {failure}' if failure else ''}; its log is in {OUTPUT}")
-    if args.folder == MAIN:
-        # A list that cannot be had (the rules not yet accepted, say) is no fault of the run that was asked about.
-        client.call("competitions", "submissions", kernel.competition, show=True)
 
 
 def submit(args: argparse.Namespace) -> None:
     """`submit`: hand a finished kernel version to the competition, which runs it again on the hidden tasks."""
     kernel = Kernel.read(args.root, args.owner)
-    client = Client(args.root)
-    version = args.version or _recorded_version(args.root, kernel.name)
-    state, failure = kernel_state(client, kernel.name)
+    client, name = Client(args.root), real_name(args.root, kernel.name)
+    version = args.version or _recorded_version(args.root, name)
+    state, failure = kernel_state(client, name)
     if state != "COMPLETE":
-        raise RefusedError(f"kernel {kernel.name}: {state}{f': {failure}' if failure else ''}; only a complete run can be submitted")
-    message = args.message or f"{kernel.name} version {version}"
-    words = ("competitions", "submit", kernel.competition, "-k", kernel.name, "-v", str(version), "-f", args.file, "-m", message)
+        raise RefusedError(f"kernel {name}: {state}{f': {failure}' if failure else ''}; only a complete run can be submitted")
+    message = args.message or f"{name} version {version}"
+    words = ("competitions", "submit", kernel.competition, "-k", name, "-v", str(version), "-f", args.file, "-m", message)
     answer = client.call(*words, show=True)
     if answer.code or "Could not find competition" in answer.text:
-        raise RefusedError(f"kaggle competitions submit: {answer.last_line}")
+        raise RefusedError(f"kaggle competitions submit: {answer.reason}")
     say("")
-    say(f"kernel {kernel.name}: version {version} submitted to {kernel.competition}")
+    say(f"kernel {name}: version {version} submitted to {kernel.competition}")
+
+
+def _record(root: Path) -> dict[str, Any]:
+    try:
+        record = json.loads((root / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def _recorded_version(root: Path, kernel: str) -> int:
-    try:
-        record = json.loads((root / RECORD).read_text(encoding="utf-8"))
-        if record["kernel"] == kernel:
-            return int(record["version"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
+    record = _record(root)
+    if record.get("kernel") == kernel and isinstance(record.get("version"), int):
+        return int(record["version"])
     raise ShipError(f"{RECORD}: records no pushed version of {kernel}; push first, or give --version N")

@@ -164,10 +164,24 @@ def test_a_page_that_takes_too_long_is_left_out(tmp_path: Path) -> None:
     assert result.report is None and all(result.solved) and not result.degraded
 
 
+@pytest.mark.parametrize("here", [0, 2, 4])
+def test_it_tells_what_the_machine_has_and_which_cards_lack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: int) -> None:
+    tool = tmp_path / "tools" / "nvidia-smi"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\n" + "echo 'NVIDIA L4, 23034 MiB'\n" * here + ("" if here else "exit 9\n"))
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tool.parent), prepend=os.pathsep)
+    result = run(tmp_path, lay_out(tmp_path, [stub_wheel(tmp_path)]), variables={"HRM_CARDS": "4"})
+    assert result.outcome.status == 0 and all(result.solved)
+    assert f" GiB, {here} GPUs" in result.output and result.output.count("NVIDIA L4, 23034 MiB") == here
+    assert (f"{here} GPUs are here instead of 4" in result.degraded) == (here < 4)
+
+
 def test_constants_are_those_of_the_competition() -> None:
     competition = load_competition()
     namespace = first_cell({})
     assert namespace["COMPETITION"] == competition.slug and namespace["SESSION_HOURS"] == competition.hours
+    assert namespace["CARDS"] == competition.cards
     for role in ("test_challenges", "evaluation_challenges", "sample_submission"):
         assert any(f'"{ending}"' in CELLS[0] for ending in (competition.files[role], competition.files[role].removeprefix("arc-agi_")))
 

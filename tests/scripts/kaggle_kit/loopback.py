@@ -23,6 +23,9 @@ USER, KEY = "ada", "not-a-real-key"
 AUTHORIZATION = "Basic " + base64.b64encode(f"{USER}:{KEY}".encode()).decode()
 # No test may hang: a client that waits for ever is killed, and the test fails.
 LIMIT_SECONDS = 120
+OLDEST = Path(sys.prefix, "kaggle-oldest")
+"""Where `make setup` puts the oldest client that is supported."""
+CLIENTS = {"installed": None, "oldest": OLDEST}
 
 PATCH = """
 import os, pathlib, sys
@@ -54,9 +57,14 @@ class Kaggle:
     kernel_states: list[str] = field(default_factory=lambda: ["COMPLETE"])
     failure_message: str = ""
     save_kernel: dict[str, Any] = field(default_factory=dict)
+    log: str = "the log"
+    quota: dict[str, Any] | None = None
+    submissions: list[dict[str, Any]] = field(default_factory=list)
+    pulled: dict[str, Any] = field(default_factory=dict)
     outputs: dict[str, bytes] = field(default_factory=dict)
     refuse: dict[str, int] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
+    gets: list[str] = field(default_factory=list)
     endpoint: str = ""
 
     def methods(self) -> list[str]:
@@ -90,13 +98,19 @@ class Kaggle:
             return {"status": state, "failureMessage": self.failure_message}
         if method == "ListKernelSessionOutput":
             files = [{"fileName": name, "url": f"{self.endpoint}/output/{name}"} for name in self.outputs]
-            return {"files": files, "log": "the log"}
+            return {"files": files, "log": self.log}
         if method == "CreateCodeSubmission":
             return {"message": "Successfully submitted", "ref": 5}
         if method == "GetSubmissionLimits":
             return {"numAllowedNow": 1}
         if method == "ListSubmissions":
-            return {"submissions": []}
+            return {"submissions": self.submissions}
+        if method == "GetSubmission":
+            return next((s for s in self.submissions if s["ref"] == body["ref"]), None)
+        if method == "GetAcceleratorQuotaStatistics":
+            return self.quota
+        if method == "GetKernel":
+            return {"metadata": self.pulled, "blob": {"source": "{}", "language": "python", "kernelType": "notebook"}}
         return None
 
 
@@ -143,6 +157,7 @@ def _handler(kaggle: Kaggle) -> type[BaseHTTPRequestHandler]:
             self._reply(kaggle.refuse.get("PUT", 200), b"{}")
 
         def do_GET(self) -> None:
+            kaggle.gets.append(self.path)
             content = kaggle.outputs.get(self.path.removeprefix("/output/"))
             self._reply(200 if content is not None else 404, content or kaggle.endpoint.encode(), "application/octet-stream")
 
@@ -158,7 +173,9 @@ class Loopback:
     With `default_port`, port 80 is used where it can be had, so that the client runs without any patch.
     """
 
-    def __init__(self, folder: Path, *, default_port: bool = False) -> None:
+    def __init__(self, folder: Path, *, default_port: bool = False, client: Path | None = None) -> None:
+        """`client`: a folder of packages that holds another Kaggle client than the installed one."""
+        self.client = client
         self.kaggle = Kaggle()
         self.folder = folder
         self._server = self._bind(default_port)
@@ -191,7 +208,7 @@ class Loopback:
         site = self.folder / "site"
         for path in (home, site):
             path.mkdir(exist_ok=True)
-        paths = [str(REPOSITORY)]
+        paths = [*([str(self.client)] if self.client else []), str(REPOSITORY)]
         if self.port != 80:
             (site / "sitecustomize.py").write_text(PATCH)
             paths.insert(0, str(site))

@@ -1,4 +1,4 @@
-"""scripts/kaggle_ship.py with the installed client against a server on this machine: what is sent, in which order, and what is refused."""
+"""scripts/kaggle_ship.py against a server on this machine, with the newest and the oldest client: what is sent and what is refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.scripts.kaggle_kit.loopback import AUTHORIZATION, REPOSITORY, Kaggle, Loopback
+from tests.scripts.kaggle_kit.loopback import AUTHORIZATION, CLIENTS, REPOSITORY, Kaggle, Loopback
 
 WHEEL, CHECKPOINT = b"a wheel", b"a checkpoint " * 1000
 
@@ -40,8 +40,11 @@ class Yard:
         (self.root / name).write_text(json.dumps(self.json(name) | values), encoding="utf-8")
 
 
-@pytest.fixture
-def yard(tmp_path: Path) -> Iterator[Yard]:
+@pytest.fixture(params=CLIENTS)
+def yard(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Yard]:
+    client = CLIENTS[request.param]
+    if client and not client.is_dir():
+        pytest.skip(f"no {client}: make setup")
     root = tmp_path / "kit"
     (root / "offline_wheels").mkdir(parents=True)
     shutil.copy(REPOSITORY / "kernel-metadata.json", root)
@@ -50,8 +53,12 @@ def yard(tmp_path: Path) -> Iterator[Yard]:
     (root / "offline_wheels" / "dataset-metadata.json").write_text(json.dumps(dataset), encoding="utf-8")
     (root / "offline_wheels" / "hrm_submit-0.0.1-py3-none-any.whl").write_bytes(WHEEL)
     (root / "offline_wheels" / "checkpoint.safetensors").write_bytes(CHECKPOINT)
-    with Loopback(tmp_path) as server:
+    with Loopback(tmp_path, client=client) as server:
         yield Yard(root, server)
+
+
+newest_client = pytest.mark.parametrize("yard", ["installed"], indirect=True)
+"""For what does not depend on how the client answers."""
 
 
 def one_line(done: subprocess.CompletedProcess[str], code: int, *parts: str) -> None:
@@ -107,6 +114,7 @@ def test_next_push_adds_a_version_and_is_not_fooled_by_the_ready_old_one(yard: Y
     assert methods[-1] == "SaveKernel"
 
 
+@newest_client
 def test_the_owner_is_given_once_and_a_plain_client_push_then_says_the_same(yard: Yard) -> None:
     yard.edit("kernel-metadata.json", dataset_sources=["someone/hrm-submit-wheels", "grace/borrowed-weights"])
     assert yard.ship("push", "--owner", "ada").returncode == 0
@@ -129,9 +137,10 @@ def test_the_owner_is_given_once_and_a_plain_client_push_then_says_the_same(yard
 
 def test_kernel_only_leaves_the_dataset_alone(yard: Yard) -> None:
     assert yard.ship("push", "--owner", "ada", "--kernel-only").returncode == 0
-    assert yard.kaggle.methods() == ["SaveKernel"]
+    assert yard.kaggle.methods() == ["GetAcceleratorQuotaStatistics", "SaveKernel"]
 
 
+@newest_client
 @pytest.mark.parametrize(
     ("fault", "parts"),
     [
@@ -240,6 +249,7 @@ def test_status_of_a_failed_run_says_why_and_keeps_its_log(yard: Yard) -> None:
     assert (yard.root / "build" / "kaggle" / "output" / "hrm-submit.log").read_text() == "the log"
 
 
+@newest_client
 def test_status_once_does_not_wait(yard: Yard) -> None:
     # On another machine nothing may be built: following a run needs no wheels.
     shutil.rmtree(yard.root / "offline_wheels")
@@ -265,12 +275,14 @@ def test_submit_hands_over_the_version_that_was_pushed(yard: Yard) -> None:
     assert "Successfully submitted" in done.stderr
 
 
+@newest_client
 def test_submit_takes_another_version_and_message(yard: Yard) -> None:
     assert yard.ship("submit", "--owner", "ada", "--version", "3", "--message", "longer TTT").returncode == 0
     sent = yard.kaggle.body("CreateCodeSubmission")
     assert (sent["kernelVersion"], sent["submissionDescription"]) == (3, "longer TTT")
 
 
+@newest_client
 def test_submit_wants_a_version_and_a_complete_run(yard: Yard) -> None:
     one_line(yard.ship("submit", "--owner", "ada"), 2, "pushed.json", "--version")
     one_line(yard.ship("submit", "--owner", "ada", "--version", "0"), 2, "version")
@@ -285,3 +297,98 @@ def test_a_submission_that_kaggle_refuses_is_a_failure(yard: Yard) -> None:
     assert done.returncode == 1
     assert "competitions submit" in done.stderr.splitlines()[-1]
     assert "403" in done.stderr.splitlines()[-1]
+
+
+def test_it_is_the_client_that_is_meant(yard: Yard, request: pytest.FixtureRequest) -> None:
+    done = yard.server.run(["-m", "kaggle", "--version"], yard.root)
+    assert ("2.2.4" in done.stdout) == ("oldest" in request.node.name)
+
+
+@pytest.mark.parametrize("code", [429, 500, 503])
+def test_a_dataset_that_kaggle_cannot_tell_of_now_is_left_alone(yard: Yard, code: int) -> None:
+    yard.kaggle.refuse = {"GetDatasetStatus": code}
+    one_line(yard.ship("push", "--owner", "ada"), 1, "datasets status", str(code))
+    assert not {"CreateDataset", "CreateDatasetVersion", "SaveKernel"} & set(yard.kaggle.methods())
+
+
+@pytest.mark.parametrize("code", [403, 404])
+def test_a_dataset_that_does_not_exist_is_created(yard: Yard, code: int) -> None:
+    yard.kaggle.refuse = {"GetDatasetStatus": code}
+    yard.ship("push", "--owner", "ada", "--wait", "0.2s")
+    assert "CreateDataset" in yard.kaggle.methods()
+
+
+def test_a_kernel_that_kaggle_renames_is_known_by_its_real_name(yard: Yard) -> None:
+    yard.edit("kernel-metadata.json", title="Another Title")
+    yard.kaggle.save_kernel = {"url": f"{yard.kaggle.endpoint}/code/ada/another-title"}
+    done = yard.ship("push", "--owner", "ada", "--kernel-only")
+    assert done.returncode == 0, done.stderr
+    assert "does not resolve to the specified id" in done.stderr, "the client's warning"
+    assert "Kaggle calls it ada/another-title" in done.stderr
+    assert yard.json("build/kaggle/pushed.json")["kernel"] == "ada/another-title"
+    assert yard.ship("status", "--once").returncode == 0
+    assert yard.kaggle.body("GetKernelSessionStatus")["kernelSlug"] == "another-title"
+    assert yard.ship("submit").returncode == 0
+    assert yard.kaggle.body("CreateCodeSubmission")["kernelSlug"] == "another-title"
+
+
+def test_metadata_that_was_pulled_can_be_pushed(yard: Yard) -> None:
+    yard.edit("kernel-metadata.json", dataset_sources=["datasets/ada/hrm-submit-wheels", "datasets/grace/weights"], is_private=True)
+    assert yard.ship("push", "--owner", "ada", "--kernel-only").returncode == 0
+    assert yard.kaggle.body("SaveKernel")["datasetDataSources"] == ["ada/hrm-submit-wheels", "grace/weights"]
+    assert yard.json("kernel-metadata.json")["dataset_sources"] == ["ada/hrm-submit-wheels", "grace/weights"]
+
+
+def test_the_quota_is_told_before_a_push(yard: Yard) -> None:
+    hours = {"timeUsed": "64800s", "totalTimeAllowed": "108000s"}
+    yard.kaggle.quota = {"quotaRefreshTime": "2026-12-05T00:00:00Z", "gpuQuota": hours, "tpuQuota": hours}
+    done = yard.ship("push", "--owner", "ada", "--kernel-only")
+    assert "GPU quota: 12.00h of 30.00h are left until 2026-12-05" in done.stderr
+    assert yard.kaggle.methods() == ["GetAcceleratorQuotaStatistics", "SaveKernel"]
+
+
+def test_a_smoke_run_can_have_a_limit(yard: Yard) -> None:
+    assert yard.ship("push", "--owner", "ada", "--kernel-only", "--timeout", "20m").returncode == 0
+    assert yard.kaggle.body("SaveKernel")["sessionTimeoutSeconds"] == 1200
+
+
+def test_a_failed_submission_says_why_where_the_client_can_ask(yard: Yard, request: pytest.FixtureRequest) -> None:
+    common = {"date": "2026-11-01T10:00:00Z", "description": "longer TTT", "fileName": "submission.json"}
+    failed = {"ref": 5, "status": "ERROR", "errorDescription": "Submission Scoring Error:\na row is missing", **common}
+    yard.kaggle.submissions = [failed, {"ref": 4, "status": "COMPLETE", "publicScore": "12.5", **common}]
+    done = yard.ship("status", "--owner", "ada")
+    assert done.returncode == 0, done.stderr
+    told = [line for line in done.stderr.splitlines() if line.startswith("submission ")]
+    why = "kaggle 2.2.5 or newer can tell why" if "oldest" in request.node.name else "Submission Scoring Error: a row is missing"
+    assert told[0].startswith("submission 5 of 2026-11-01") and told[0].endswith(f"longer TTT: ERROR: {why}")
+    assert told[1].endswith("longer TTT: COMPLETE, score 12.5")
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_failed_kernel_shows_the_end_of_its_log(yard: Yard, form: str) -> None:
+    lines = [f"line {n}" for n in range(40)] + ["RuntimeError: no challenges"]
+    pieces = [{"stream_name": "stdout", "time": n, "data": line + "\n"} for n, line in enumerate(lines)]
+    yard.kaggle.kernel_states, yard.kaggle.log = ["ERROR"], json.dumps(pieces) if form == "json" else "\n".join(lines)
+    done = yard.ship("status", "--owner", "ada")
+    assert done.returncode == 1
+    shown = done.stderr.splitlines()
+    assert shown[-2:] == ["  RuntimeError: no challenges", shown[-1]] and "  line 26" in shown and "  line 25" not in shown
+
+
+def test_the_log_is_followed_where_the_client_can(yard: Yard) -> None:
+    assert yard.ship("status", "--owner", "ada", "--follow").returncode == 0
+    assert any("log" in method.lower() for method in yard.kaggle.methods() + yard.kaggle.gets)
+
+
+def test_the_image_of_a_good_run_is_pinned(yard: Yard) -> None:
+    yard.kaggle.pulled = {"ref": "ada/hrm-submit", "dockerImage": "an/image@sha256:1", "language": "python", "kernelType": "notebook"}
+    before = yard.json("kernel-metadata.json")
+    done = yard.ship("pin", "--owner", "ada")
+    assert done.returncode == 0, done.stderr
+    pinned = {"docker_image": "an/image@sha256:1", "docker_image_pinning_type": "original"}
+    assert yard.json("kernel-metadata.json") == before | pinned
+    assert yard.ship("push", "--owner", "ada", "--kernel-only").returncode == 0
+    sent = yard.kaggle.body("SaveKernel")
+    assert (sent["dockerImage"], sent["dockerImagePinningType"]) == ("an/image@sha256:1", "original")
+    yard.kaggle.kernel_states = ["ERROR"]
+    one_line(yard.ship("pin"), 1, "only the image of a complete run")
