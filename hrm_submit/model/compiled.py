@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
-from hrm_submit.core.device import out_of_memory
+from hrm_submit.core.device import cpu_count, out_of_memory
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.layers import Block
 
 log = logging.getLogger(__name__)
+
+
+@contextmanager
+def compiling_in_turn() -> Iterator[None]:
+    """One process of this machine at a time: the first compiles, the others find its work in torch's cache folder. The compiler gets
+    no more processes than there are cores."""
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(cpu_count()))
+    with ExitStack() as held:
+        with suppress(ImportError, OSError):  # without a lock each compiles for itself
+            import fcntl
+
+            lock = held.enter_context(Path(tempfile.gettempdir(), f"hrm-submit-compiling-{os.getuid()}").open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def compile_blocks(model: HRM) -> None:

@@ -16,6 +16,7 @@ from hrm_submit.arc.task import Task
 from hrm_submit.config.schema import VoteConfig
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
+from hrm_submit.model.recording import Recorder
 from hrm_submit.predict.infer import ViewRequest, answer_step, score_views
 from hrm_submit.predict.rank import rank
 from hrm_submit.predict.raw import RawVote
@@ -68,6 +69,7 @@ def answer_in_batches(
     *,
     side: int | None = None,
     every_step: bool = False,
+    recorder: Recorder | None = None,
 ) -> Iterator[Vote | None]:
     """As `answer`, for who has to do something between batches: yields None before each batch, and the vote at the end."""
     chosen = spread_views(views, config.views)
@@ -76,7 +78,8 @@ def answer_in_batches(
     for start in range(0, len(requests), config.batch_size):
         yield None
         part = requests[start : start + config.batch_size]
-        parts.append(score_views(model, embedding, part, side or canvas_side(task), config, every_step=every_step))
+        here = side or canvas_side(task)
+        parts.append(score_views(model, embedding, part, here, config, every_step=every_step, recorder=recorder))
     scores, n = join(parts), len(chosen)
     last = scores.until(answer_step(model.cfg, config)) if every_step else scores
     yield Vote(tuple(tuple(rank(last.only(slice(k * n, (k + 1) * n)), config.rule)) for k in range(len(task.test))), n, scores)

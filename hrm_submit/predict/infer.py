@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +16,7 @@ from hrm_submit.config.schema import ModelConfig, VoteConfig
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.losses import log_stablemax_scores
+from hrm_submit.model.recording import Recorder
 from hrm_submit.predict.scores import ViewScores, join
 
 
@@ -35,40 +36,58 @@ def answer_step(model: ModelConfig, vote: VoteConfig) -> int:
 
 @torch.no_grad()
 def score_views(
-    model: HRM, embedding: TaskEmbedding, requests: Sequence[ViewRequest], side: int, config: VoteConfig, *, every_step: bool = False
+    model: HRM,
+    embedding: TaskEmbedding,
+    requests: Sequence[ViewRequest],
+    side: int,
+    config: VoteConfig,
+    *,
+    every_step: bool = False,
+    recorder: Recorder | None = None,
 ) -> ViewScores:
     """What the model says of each of one or more requests, in batches of `batch_size`.
 
     Runs to `answer_step` and keeps that step; with `every_step` runs all of `act_steps`, further than the model was trained if they
-    are more, and keeps each.
+    are more, and keeps each. With a `recorder` of this model full batches are replayed as CUDA graphs.
     """
     model.eval()
     device = model.tokens.device
     positions = torch.from_numpy(position_ids(side)).to(device)
     steps = config.act_steps if every_step else answer_step(model.cfg, config)
+    kept = range(1, steps + 1) if every_step else range(steps, steps + 1)
     parts = []
     for start in range(0, len(requests), config.batch_size):
         part = requests[start : start + config.batch_size]
         views = [r.view for r in part]
         inputs = torch.from_numpy(encode_inputs([r.grid for r in part], views, side)).to(device)
-        rows = None
+        rows = []
         if model.cfg.puzzle_emb_len:
             ids = torch.tensor([r.row for r in part], device=device)
-            rows = embedding.lookup(ids, torch.tensor([v.dihedral for v in views], device=device))
-        carry = model.initial_carry(inputs.shape[0], inputs.shape[1], inputs.device)
-        log_probs, halt = [], []
-        for step in range(1, steps + 1):
-            carry, logits, q_halt, _ = model(carry, inputs, rows, positions)
-            if every_step or step == steps:
-                log_probs.append(_log_probs(logits, model.cfg))
-                halt.append(q_halt.float().cpu().numpy())
-        parts.append(ViewScores(tuple(views), side, np.stack(log_probs, axis=1), np.stack(halt, axis=1)))
+            rows.append(embedding.lookup(ids, torch.tensor([v.dihedral for v in views], device=device)))
+        if recorder is not None and len(part) == config.batch_size:
+            said = recorder.run(kept, partial(_steps, model, kept), positions, inputs, *rows)
+        else:
+            said = _steps(model, kept, positions, inputs, *rows)
+        log_probs, halt = (values.cpu().numpy() for values in said)
+        parts.append(ViewScores(tuple(views), side, log_probs, halt))
     return join(parts)
 
 
-def _log_probs(logits: Tensor, cfg: ModelConfig) -> np.ndarray:
+def _steps(model: HRM, kept: range, positions: Tensor, inputs: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Log-probabilities (B, S, N, vocabulary) and Q values of halting (B, S) after the ACT steps `kept`, in float32."""
+    carry = model.initial_carry(inputs.shape[0], inputs.shape[1], inputs.device)
+    log_probs, halt = [], []
+    for step in range(1, kept.stop):
+        carry, logits, q_halt, _ = model(carry, inputs, rows, positions)
+        if step in kept:
+            log_probs.append(_log_probs(logits, model.cfg))
+            halt.append(q_halt.float())
+    return torch.stack(log_probs, dim=1), torch.stack(halt, dim=1)
+
+
+def _log_probs(logits: Tensor, cfg: ModelConfig) -> Tensor:
     """(B, N, vocabulary) float32, by the probability that the model is trained with."""
     scores = logits.float()
     if cfg.loss_type == "stablemax_cross_entropy":
         scores = log_stablemax_scores(scores)
-    return scores.log_softmax(-1).cpu().numpy()
+    return scores.log_softmax(-1)

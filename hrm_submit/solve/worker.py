@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
@@ -21,6 +22,7 @@ from hrm_submit.core.allocator import keep_freed_memory
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.device import out_of_memory
 from hrm_submit.core.errors import one_line
+from hrm_submit.model.compiled import compiling_in_turn
 from hrm_submit.model.weights import load_checkpoint
 from hrm_submit.plan.memory import batch_that_fits
 from hrm_submit.predict.raw import RawVote, save_raw
@@ -48,7 +50,8 @@ class Worker:
         self.spec = spec = _with_room(spec, runtime)
         source = load_checkpoint(spec.checkpoint, rows=True) if spec.checkpoint else None
         self.solver = TaskSolver(spec.preset, runtime, source, spec.seed)
-        self.solver.warm_up()
+        with compiling_in_turn() if runtime.compile else nullcontext():
+            self.solver.warm_up()
 
     def describe(self) -> dict[str, Any]:
         """How it runs, for the run folder."""

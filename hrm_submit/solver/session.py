@@ -20,6 +20,7 @@ from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
+from hrm_submit.model.recording import Recorder
 from hrm_submit.predict.answer import answer_in_batches
 from hrm_submit.predict.infer import answer_step
 from hrm_submit.predict.raw import RawVote
@@ -48,7 +49,8 @@ class TaskSession:
 
     `embedding` needs `n_rows(preset)` rows, set to where a fresh task starts. Exactly one of the clock's budget and
     `segments` limits the work. `restart` tells apart the trainings of one task, whose draws differ. `trainer` is one of this model and
-    embedding that goes on from task to task, because of what it has recorded; else the session makes its own.
+    embedding that goes on from task to task, because of what it has recorded, as has `recorder` of votes; else the session makes its own
+    trainer, and records no votes.
     """
 
     def __init__(
@@ -62,9 +64,10 @@ class TaskSession:
         segments: int | None,
         restart: int = 0,
         trainer: Trainer | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self._model, self._embedding, self._task, self._preset = model, embedding, task, preset
-        self._clock, self._segments, self._trainer = clock, segments, trainer
+        self._clock, self._segments, self._trainer, self._recorder = clock, segments, trainer, recorder
         self._seed, self._restart, self._again = seed, restart, f"/{restart}" if restart else ""
         self._side = canvas_side(task)
         rng = np.random.default_rng(task_seed(seed, task.id, "augmentations" + self._again))
@@ -173,7 +176,15 @@ class TaskSession:
         before, config = self._clock.elapsed(), replace(self._preset.vote, views=views)
         made = None
         for made in answer_in_batches(
-            self._model, self._embedding, self._task, self._views, self._rows, config, side=self._side, every_step=keep
+            self._model,
+            self._embedding,
+            self._task,
+            self._views,
+            self._rows,
+            config,
+            side=self._side,
+            every_step=keep,
+            recorder=self._recorder,
         ):
             if made is None:
                 yield Alive(self._task.id)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from hrm_submit.arc.task import Pair, Task, make_grid
@@ -17,6 +18,7 @@ from hrm_submit.core.clock import Clock
 from hrm_submit.core.device import out_of_memory
 from hrm_submit.core.errors import one_line
 from hrm_submit.model.compiled import compile_blocks, give_up_compiling, is_compiled
+from hrm_submit.model.recording import Recorder
 from hrm_submit.model.weights import Checkpoint, build_on
 from hrm_submit.solver.messages import Answer, Message, Restarted
 from hrm_submit.solver.session import DivergedError, TaskSession, n_rows
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 
 MOST_HALVINGS = 3
 MOST_SLOWDOWNS = 2
+COMPILED_SIDES = (9, 14)
 
 
 class TaskSolver:
@@ -50,6 +53,7 @@ class TaskSolver:
             compile_blocks(self.model)
         self._records = runtime.cuda_graphs
         self._trainer: Trainer | None = None
+        self._votes = Recorder(self.model.tokens.device) if self._records else None
         self._start = [{k: v.clone() for k, v in m.state_dict().items()} for m in (self.model, self._embedding)]
 
     def start_from(self, source: Checkpoint) -> None:
@@ -60,10 +64,11 @@ class TaskSolver:
 
     def warm_up(self) -> None:
         """Solve a task of one cell: what libraries load at first use comes out of no task's time, and a device that cannot compute
-        fails before it is given one."""
-        cell = make_grid([[0]])
-        for _ in self.solve(Task("warm-up", (Pair(cell, cell),), (cell,)), segments=1):
-            pass
+        fails before it is given one. What is compiled sees two sizes, by which the compiler learns that sizes differ."""
+        for side in COMPILED_SIDES if self.runtime.compile else (1,):
+            grid = make_grid(np.arange(side * side).reshape(side, side) % 10)
+            for _ in self.solve(Task("warm-up", (Pair(grid, grid),), (grid,)), segments=1):
+                pass
 
     def solve(self, task: Task, *, seconds: float | None = None, segments: int | None = None, restart: int = 0) -> Iterator[Message]:
         """Train on the task's demonstrations for `seconds` or exactly `segments` and vote; yields what the session does, last of all an
@@ -80,7 +85,8 @@ class TaskSolver:
                 self._set_back(task.id)
                 left = Clock(None if seconds is None else clock.remaining(), source=self._now)
                 trainer = self._recorded_trainer(preset.ttt)
-                yield from TaskSession(self.model, self._embedding, task, preset, self._seed, left, segments, restart, trainer).run()
+                kept = trainer, self._votes
+                yield from TaskSession(self.model, self._embedding, task, preset, self._seed, left, segments, restart, *kept).run()
                 return
             except DivergedError as error:
                 slowdowns += 1
@@ -100,7 +106,7 @@ class TaskSolver:
                     reason = "the compiler failed"
                 elif self._trainer is not None and not out_of_memory(error):
                     log.warning("CUDA graphs failed, going on without them: %s", one_line(error))
-                    self._records, self._trainer = False, None
+                    self._records, self._trainer, self._votes = False, None, None
                     reason = "recording failed"
                 else:
                     raise

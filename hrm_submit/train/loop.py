@@ -19,7 +19,7 @@ from hrm_submit.model.hrm import HRM
 from hrm_submit.model.losses import Metrics, segment_loss
 from hrm_submit.train.optimizers import Optimizers
 from hrm_submit.train.ranks import Ranks
-from hrm_submit.train.recorded import Recorder, recordable
+from hrm_submit.train.recorded import RecordedSegments, recordable
 from hrm_submit.train.schedule import rate_factor
 
 
@@ -65,7 +65,7 @@ class Trainer:
         recorded = recorded and recordable(model.cfg, config) and self.ranks.world == 1
         self.optimizers = Optimizers(model, embedding, config, self.ranks, recorded=recorded)
         self._positions: dict[int, Tensor] = {}
-        self._recorder = Recorder(self._alike, model.tokens.device) if recorded else None
+        self._recorded = RecordedSegments(self._alike, model.tokens.device) if recorded else None
         self.carries: dict[int, ActCarry] = {}
         self.segment = 0
 
@@ -92,10 +92,10 @@ class Trainer:
             yield report
 
     def _segment(self, item: CanvasBatch, progress: float) -> SegmentReport:
-        if self._recorder is None:
+        if self._recorded is None:
             return self._plain(item, progress)
         self._positions.setdefault(item.positions.shape[0], item.positions)
-        loss, metrics = self._recorder.run(item.batch, rate_factor(self.segment, progress, self.config))
+        loss, metrics = self._recorded.run(item.batch, rate_factor(self.segment, progress, self.config))
         self.segment += 1
         return SegmentReport(self.segment, item.batch.inputs.shape[0], loss, metrics)
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+import multiprocessing
+import tempfile
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from hrm_submit.config.schema import ModelConfig
-from hrm_submit.model.compiled import compile_blocks, give_up_compiling, is_compiled
+from hrm_submit.model.compiled import compile_blocks, compiling_in_turn, give_up_compiling, is_compiled
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.weights import build
 
@@ -79,3 +84,31 @@ def test_a_working_compiler_is_used_and_may_be_given_up(monkeypatch: pytest.Monk
     give_up_compiling(model, ValueError("slow"))
     forward(model)
     assert len(calls) == 8 and "ValueError: slow" in caplog.text
+
+
+def _compile_for_a_while(times: Any) -> None:
+    with compiling_in_turn():
+        began = time.monotonic()
+        time.sleep(0.3)
+        times.put((began, time.monotonic()))
+
+
+def test_processes_compile_one_after_the_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")
+    context = multiprocessing.get_context("fork")
+    times = context.Queue()
+    workers = [context.Process(target=_compile_for_a_while, args=(times,)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    spans = sorted(times.get(timeout=30) for _ in workers)
+    for worker in workers:
+        worker.join()
+    assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(spans))
+
+
+def test_where_no_lock_can_be_had_each_compiles_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")
+    with compiling_in_turn():
+        pass

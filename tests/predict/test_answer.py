@@ -62,7 +62,9 @@ def test_each_output_is_ranked_by_the_rule_from_its_own_views(monkeypatch: pytes
     right = np.ones((3, 3), dtype=np.uint8)
     wrong = [make_grid(np.where(np.arange(9).reshape(3, 3) == k % 9, 2 + k // 9, right)) for k in range(18)]
 
-    def said(model: Any, embedding: Any, requests: Sequence[Any], side: int, config: VoteConfig, *, every_step: bool = False) -> Any:
+    def said(
+        model: Any, embedding: Any, requests: Sequence[Any], side: int, config: VoteConfig, *, every_step: bool = False, **more: Any
+    ) -> Any:
         shown: list[Grid | None] = [wrong[k % 18] if np.array_equal(r.grid, TASK.test[0]) else GRIDS[0] for k, r in enumerate(requests)]
         return showing(shown, [r.view for r in requests], side)
 

@@ -37,7 +37,7 @@ class Faulty:
         clock: Clock,
         segments: int | None,
         restart: int,
-        trainer: Any = None,
+        *recorded: Any,
     ) -> None:
         self.assignment = Assignment(task, None, segments)
         self.preset = preset

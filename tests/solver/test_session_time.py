@@ -110,7 +110,7 @@ def test_time_is_kept_for_the_steps_of_a_vote_that_is_told(monkeypatch: pytest.M
     slow = SlowModel(monkeypatch, time, 0.5, 0.25)
     stretched = answer_module.score_views
 
-    def scored(*args: Any, every_step: bool) -> Any:
+    def scored(*args: Any, every_step: bool, **more: Any) -> Any:
         time.now += 3 * 0.25 * len(args[2]) if every_step else 0.0
         return replace(
             stretched(*args),

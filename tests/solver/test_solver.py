@@ -12,10 +12,10 @@ import torch
 
 from hrm_submit.config.runtime import runtime_for
 from hrm_submit.config.schema import Preset
+from hrm_submit.model.recording import Recorder
 from hrm_submit.model.weights import Checkpoint, CheckpointMeta, build, load_checkpoint, save_checkpoint, snapshot
 from hrm_submit.solver.messages import Answer, Message, Progress, Restarted
 from hrm_submit.solver.solver import TaskSolver, with_batch, with_rate
-from hrm_submit.train.recorded import Recorder
 from tests.solve.fake_pool import Time
 from tests.solve.lab import recolour, tiny_preset
 from tests.solver.faulty import Faulty, stand_in

@@ -35,7 +35,7 @@ def oracle(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A model that knows the rule of the odd tasks (colours 2 or 4 first), and none of the others; the batch sizes it was asked with."""
     sizes: list[int] = []
 
-    def scored(model: Any, embedding: Any, requests: Any, side: int, config: Any, *, every_step: bool) -> ViewScores:
+    def scored(model: Any, embedding: Any, requests: Any, side: int, config: Any, *, every_step: bool, **more: Any) -> ViewScores:
         sizes.append(config.batch_size)
         answers = []
         for asked in requests:
@@ -99,7 +99,7 @@ def test_votes_are_ranked_by_the_rule_of_the_preset(known: Known, monkeypatch: p
     (task_id, task), *_ = tasks.items()
     answer, cells = solutions[task_id][0], solutions[task_id][0].size
 
-    def scored(model: Any, embedding: Any, requests: Any, side: int, config: Any, *, every_step: bool) -> ViewScores:
+    def scored(model: Any, embedding: Any, requests: Any, side: int, config: Any, *, every_step: bool, **more: Any) -> ViewScores:
         shown = []
         for k in range(len(requests)):
             flat = answer.ravel().copy()

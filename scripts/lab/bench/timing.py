@@ -49,3 +49,13 @@ def products(device: str, dtype: torch.dtype) -> dict[str, tuple[Callable[[], ob
         a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
         found[f"product {n}"] = ((lambda a=a, b=b: a @ b), 2.0 * n**3)
     return found  # type: ignore[return-value]
+
+
+def busy_seconds(call: Callable[[], object], device: str) -> float:
+    """Seconds of one call in which the GPU computes, by torch's profiler: the sum over its kernels and copies."""
+    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    wait(device)
+    with torch.profiler.profile(activities=activities) as profile:
+        call()
+        wait(device)
+    return 1e-6 * sum(event.self_device_time_total for event in profile.key_averages())

@@ -93,7 +93,7 @@ def trainer(way: Way, source: Checkpoint | None = None) -> Trainer:
         model.compile(dynamic=False)
     elif runtime.compile:
         compile_blocks(model)
-    return Trainer(model, embedding, preset.ttt, torch.Generator().manual_seed(0))
+    return Trainer(model, embedding, preset.ttt, torch.Generator().manual_seed(0), recorded=runtime.cuda_graphs)
 
 
 def batch_of(task: Task, way: Way) -> CanvasBatch:

@@ -11,12 +11,14 @@ import benchmark
 import numpy as np
 import pytest
 import torch
+from lab.bench.estimate import elsewhere
 from lab.bench.estimate import rows as estimate_rows
 from lab.bench.growth import draw
 from lab.bench.processes import _once
 from lab.bench.published import ACT_STEPS, SIDE, augmented, exact
 from lab.bench.rows import Row, against
 from lab.bench.timing import medians
+from lab.bench.training import faster_ways
 from lab.bench.work import ARC_1, Way, batch_of, our_way, published_way, sample, segment, solutions, trainer
 from lab.parity import compare
 from torch.utils.flop_counter import FlopCounterMode
@@ -192,3 +194,20 @@ def test_growth_is_drawn(tmp_path: Path) -> None:
 
 def test_without_a_gpu_there_is_no_estimate() -> None:
     assert estimate_rows(1, "cpu", ["nano"], 1) == []
+
+
+def test_a_slower_card_takes_longer_only_where_kernels_fill_the_time() -> None:
+    assert elsewhere(1.0, busy=0.1, slower=5.0) == 1.0, "launches take the CPU as long"
+    assert elsewhere(1.0, busy=0.9, slower=5.0) == 4.5
+
+
+def test_faster_ways_are_those_of_a_gpu_and_train_alike() -> None:
+    way = our_way(TINY, "cpu")
+    assert faster_ways(way) == {}
+    on_gpu = faster_ways(replace(way, runtime=replace(way.runtime, device="cuda:0")))
+    assert [(w.runtime.compile, w.runtime.cuda_graphs) for w in on_gpu.values()] == [(True, False), (False, True), (True, True)]
+    single = replace(TINY, model=replace(TINY.model, halt_max_steps=1), ttt=replace(TINY.ttt, segments=1))
+    plain = our_way(single, "cpu")
+    recorded = replace(plain, runtime=replace(plain.runtime, cuda_graphs=True))
+    losses = [segment(trainer(w), batch_of(TASK, w))().loss.item() for w in (plain, recorded)]  # type: ignore[attr-defined]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
