@@ -205,10 +205,13 @@ def _solve(args: argparse.Namespace, clock: Clock) -> int:
 
 def _score(args: argparse.Namespace, clock: Clock) -> int:
     from hrm_submit.arc.submission import load_submission
+    from hrm_submit.core.runfolder import run_of, training_warning
     from hrm_submit.corpora.scoring import score
     from hrm_submit.corpora.solutions import load_solutions
 
     print(json.dumps(score(load_submission(args.submission), load_solutions(args.solutions)), indent=1))
+    if told := training_warning(run_of(args.submission)):
+        print(f"hrm-submit: {told}", file=sys.stderr)
     return 0
 
 

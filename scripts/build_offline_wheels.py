@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from kaggle_kit.box import build
+from kaggle_kit.competition import DEFAULT
 from kaggle_kit.places import KAGGLE_IMAGE, OFFLINE_WHEELS
 
 from hrm_submit.cli import exit_status
@@ -22,8 +23,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--checkpoint",
         metavar="F|none",
-        help="weights to ship: a file, a folder of shards, or none (default: those that are there, else the package's own)",
+        help="weights to ship: a file, a folder of shards, or none (default: those that are there, else the competition's)",
     )
+    parser.add_argument("--competition", default=DEFAULT, metavar="SLUG", help="whose weights to ship (default: %(default)s)")
     parser.add_argument("--with-data", action="store_true", help="bring along what the pre-training notebook learns from")
     parser.add_argument("--output", type=Path, default=OFFLINE_WHEELS, metavar="DIR")
     parser.add_argument("--image", type=Path, default=KAGGLE_IMAGE, metavar="TOML", help="versions in Kaggle's image")

@@ -8,12 +8,13 @@ canonical forms stay different whatever training makes of them.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import numpy.typing as npt
 
 from hrm_submit.arc.augment import N_DIHEDRAL, dihedral
-from hrm_submit.arc.task import N_COLOURS
+from hrm_submit.arc.task import N_COLOURS, Task
 
 
 def canonical_form(given: npt.NDArray[np.uint8], wanted: npt.NDArray[np.uint8]) -> bytes:
@@ -28,6 +29,12 @@ def canonical_form(given: npt.NDArray[np.uint8], wanted: npt.NDArray[np.uint8]) 
 def pair_hash(given: npt.NDArray[np.uint8], wanted: npt.NDArray[np.uint8]) -> str:
     """SHA-256 of the canonical form of a pair of input (R, C) and output (R', C'), 64 hexadecimal digits."""
     return hashlib.sha256(canonical_form(given, wanted)).hexdigest()
+
+
+def tasks_with_pairs_of(hashes: Collection[str], tasks: Mapping[str, Task]) -> list[str]:
+    """Ids of the tasks of which a demonstration is one of the pairs that `hashes` (of `pair_hash`) names."""
+    known = frozenset(hashes)
+    return [name for name, task in tasks.items() if any(pair_hash(pair.input, pair.output) in known for pair in task.train)]
 
 
 def _relabelled(given: npt.NDArray[np.uint8], wanted: npt.NDArray[np.uint8]) -> bytes:

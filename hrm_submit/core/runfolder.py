@@ -121,6 +121,24 @@ def read_description(directory: Path, damaged: list[str]) -> dict[str, Any]:
     return {}
 
 
+def training_warning(run: Mapping[str, Any]) -> str | None:
+    """One line where the weights of the run that `run` (`run.json`) describes had been trained on some of its tasks, whose score says
+    nothing; else None."""
+    known = run.get("trained_on")
+    if not isinstance(known, list) or not known:
+        return None
+    return f"{run.get('checkpoint')} was trained on {len(known)} of these tasks, the first is {known[0]}: a score of them says nothing"
+
+
+def run_of(submission: Path) -> dict[str, Any]:
+    """`run.json` of the run that wrote `submission`, from its default folder or the notebook's; empty where there is none."""
+    for folder in (Path(f"{submission}.run"), submission.parent / "run"):
+        described = read_description(folder, [])
+        if described and (folder.name != "run" or Path(str(described.get("output", ""))).name == submission.name):
+            return described
+    return {}
+
+
 def _read_lines(path: Path, parse: Callable[[dict[str, Any]], T], damaged: list[str]) -> list[T]:
     if not path.is_file():
         return []

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hrm_submit.arc.canonical import tasks_with_pairs_of
 from hrm_submit.arc.challenges import read_challenges
 from hrm_submit.config.profiles import profile_of
 from hrm_submit.config.schema import Preset
@@ -20,7 +21,7 @@ from hrm_submit.core.clock import Clock
 from hrm_submit.core.device import cards, list_devices
 from hrm_submit.core.errors import SolveError
 from hrm_submit.core.events import Plan, RunEnd, RunStart
-from hrm_submit.core.runfolder import RunWriter, read_run
+from hrm_submit.core.runfolder import RunWriter, read_run, training_warning
 from hrm_submit.predict.raw import RAW
 from hrm_submit.solve.answers import AnswerBook
 from hrm_submit.solve.progress_bars import ProgressBars
@@ -92,6 +93,7 @@ def solve(request: SolveRequest, clock: Clock) -> SolveSummary:
     book.create()  # valid from the first second: before torch is imported, weights read or a GPU touched
 
     from hrm_submit.model.packaged import packaged_checkpoint, resolve_preset
+    from hrm_submit.model.weights import load_checkpoint
 
     devices = list_devices(request.devices)
     if not request.presets and (profile := profile_of(cards(devices))):
@@ -100,6 +102,7 @@ def solve(request: SolveRequest, clock: Clock) -> SolveSummary:
     if request.from_the_box:
         request = replace(request, checkpoint=packaged_checkpoint(request.presets))
     preset = resolve_preset(request.presets, request.checkpoint)
+    known = tasks_with_pairs_of(load_checkpoint(request.checkpoint).meta.hashes, tasks) if request.checkpoint else []
     run = RunWriter(request.run_dir, clock.elapsed)
     for line in broken.values():
         log.warning("%s", line.fault)
@@ -112,7 +115,10 @@ def solve(request: SolveRequest, clock: Clock) -> SolveSummary:
     specs, preset = worker_specs(devices, preset, request.checkpoint, request.seed, todo, request.segments is not None)
     if preset.vote.save_raw:
         specs = [replace(spec, raw=request.run_dir / RAW) for spec in specs]
-    run.describe({**_describe(request, preset, digest), "devices": [s.device for s in specs]})
+    described = {**_describe(request, preset, digest), "trained_on": known}
+    if told := training_warning(described):
+        log.warning("%s", told)
+    run.describe({**described, "devices": [s.device for s in specs]})
     run.event(RunStart(request.budget, len(tasks), sorted(broken), len(finished)))
     run.event(Plan([t.id for t in todo], len(specs), [s.device for s in specs]))
     work = Work(todo, request.budget, request.segments, tuple(tasks[i] for i in wanted if i in tasks), request.run_dir)
@@ -143,6 +149,7 @@ def _describe(request: SolveRequest, preset: Preset, digest: str) -> dict[str, A
         "command": "solve",
         "challenges": str(request.challenges),
         "challenges_sha256": digest,
+        "output": str(request.output),
         "checkpoint": str(request.checkpoint) if request.checkpoint else None,
         "presets": request.presets,
         "config": preset.to_dict(),

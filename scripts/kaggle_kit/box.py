@@ -10,7 +10,8 @@ from pathlib import Path
 
 from hrm_submit.core.errors import ConfigError
 
-from .places import BOX, ROOT
+from .competition import load_competition
+from .places import ROOT
 from .training import place_training_data
 from .tree import DATASET
 from .wheels import build_wheel, image_faults
@@ -23,8 +24,8 @@ def build(options: argparse.Namespace) -> int:
     wheel = build_wheel(folder)
     if options.checkpoint is not None:
         place_checkpoint(options.checkpoint, folder)
-    elif not any(folder.glob("*.safetensors")) and any(BOX.glob("*.safetensors")):
-        place_checkpoint(str(BOX), folder)
+    elif not any(folder.glob("*.safetensors")):
+        place_checkpoint(str(ROOT / load_competition(options.competition).checkpoint), folder)
     if options.with_data:
         place_training_data(folder)
     write_metadata(folder)

@@ -18,7 +18,8 @@ DEFAULT = "arc-prize-2026-arc-agi-2"
 class Competition:
     """What the kit needs to know of a competition.
 
-    `cards` are the GPUs of its machine, `files` maps a role such as `test_challenges` to a file name.
+    `cards` are the GPUs of its machine, `checkpoint` is the path of the weights to ship, from the root of the repository, `files` maps a
+    role such as `test_challenges` to a file name.
     """
 
     slug: str
@@ -27,6 +28,7 @@ class Competition:
     hidden_tasks: int
     machine_shape: str
     cards: int
+    checkpoint: str
     files: Mapping[str, str]
 
 

@@ -9,7 +9,6 @@ CACHE = ROOT / ".cache"
 RUNS = ROOT / "runs"
 NOTEBOOKS = ROOT / "notebook"
 OFFLINE_WHEELS = ROOT / "offline_wheels"
-BOX = ROOT / "hrm_submit" / "checkpoints"
 COMPETITIONS = Path(__file__).with_name("competitions")
 LOCK = ROOT / "requirements.lock"
 KAGGLE_IMAGE = Path(__file__).with_name("kaggle_image_2026.toml")

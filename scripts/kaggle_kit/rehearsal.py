@@ -20,10 +20,10 @@ from hrm_submit.corpora.scoring import score
 from hrm_submit.corpora.solutions import write_solutions
 from hrm_submit.corpora.sources import load
 from hrm_submit.report.screen.watch import Tail
-from kaggle_kit.competition import load_competition
+from kaggle_kit.competition import Competition, load_competition
 from kaggle_kit.environment import base_environment
 from kaggle_kit.machine import notebook_variables, run_notebook
-from kaggle_kit.places import BOX, NOTEBOOKS, OFFLINE_WHEELS, RUNS
+from kaggle_kit.places import NOTEBOOKS, OFFLINE_WHEELS, ROOT, RUNS
 from kaggle_kit.sandbox import Outcome, isolation
 from kaggle_kit.training import describe_exports, place_previous, place_training_data
 from kaggle_kit.tree import KaggleTree, build_tree
@@ -48,14 +48,15 @@ def choose_tasks(dataset: str | None, tasks: str | None, max_side: int | None) -
     return {task: known[task] for task in ids}, {task: solutions[task] for task in ids if task in solutions}
 
 
-def shipped_files(checkpoint: str | None) -> list[Path]:
-    """Files of our dataset: the wheel, built when it is not current, and the weights. Raises UserError."""
+def shipped_files(checkpoint: str | None, competition: Competition) -> list[Path]:
+    """Files of our dataset: the wheel, built when it is not current, and the weights: those that are named, else those that
+    `make wheels` has put there, else the competition's. Raises UserError."""
     wheel = build_wheel(OFFLINE_WHEELS)
-    own = OFFLINE_WHEELS if any(OFFLINE_WHEELS.glob("*.safetensors")) else BOX
+    own = OFFLINE_WHEELS if any(OFFLINE_WHEELS.glob("*.safetensors")) else ROOT / competition.checkpoint
     source = own if checkpoint is None else Path(checkpoint)
     weights = [] if checkpoint == "none" else [source] if source.is_file() else sorted(source.glob("*.safetensors"))
-    if checkpoint not in (None, "none") and not weights:
-        raise DataError(f"{checkpoint}: no checkpoint there")
+    if checkpoint != "none" and not weights:
+        raise DataError(f"{source}: no checkpoint there")
     return [wheel, *weights]
 
 
@@ -113,11 +114,12 @@ def result_table(
 
 def prepare(options: argparse.Namespace, folder: Path, tasks: Mapping[str, Task]) -> KaggleTree:
     """The inputs of the notebook, below `folder`: for pre-training with data in place of weights. Raises UserError."""
+    competition = load_competition(options.competition)
     if options.notebook == "pretrain":
-        shipped = shipped_files("none") + place_training_data(OFFLINE_WHEELS)
+        shipped = shipped_files("none", competition) + place_training_data(OFFLINE_WHEELS)
     else:
-        shipped = shipped_files(options.checkpoint)
-    tree = build_tree(folder / "kaggle", load_competition(options.competition), tasks, shipped, options.layout)
+        shipped = shipped_files(options.checkpoint, competition)
+    tree = build_tree(folder / "kaggle", competition, tasks, shipped, options.layout)
     if options.previous:
         place_previous(options.previous, tree.input, options.layout)
     return tree

@@ -7,8 +7,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hrm_submit.arc.canonical import canonical_form, pair_hash
-from hrm_submit.arc.task import make_grid
+from hrm_submit.arc.canonical import canonical_form, pair_hash, tasks_with_pairs_of
+from hrm_submit.arc.task import Pair, Task, make_grid
 from tests.arc.strategies import pairs
 
 
@@ -79,3 +79,12 @@ def test_input_and_output_are_recoloured_and_turned_together():
     row, column = make_grid([[1, 2, 2]]), make_grid([[1], [2], [2]])
     assert pair_hash(row, row) != pair_hash(row, column)
     assert pair_hash(row, one) != pair_hash(one, row)
+
+
+def test_a_task_is_known_by_a_single_demonstration_turned_or_recoloured():
+    first, second = Pair(make_grid([[1, 2, 2]]), make_grid([[3]])), Pair(make_grid([[4, 4], [5, 6]]), make_grid([[4]]))
+    grids = (make_grid([[0]]),)
+    tasks = {"new": Task("new", (first,), grids), "known": Task("known", (first, second), grids)}
+    turned = pair_hash(make_grid([[7, 8], [7, 9]]), make_grid([[7]]))
+    assert tasks_with_pairs_of({turned}, tasks) == ["known"]
+    assert tasks_with_pairs_of((), tasks) == []

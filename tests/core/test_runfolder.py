@@ -10,7 +10,7 @@ import pytest
 
 from hrm_submit.core.errors import SolveError
 from hrm_submit.core.events import Flush, Progress, RunStart
-from hrm_submit.core.runfolder import RunWriter, read_run
+from hrm_submit.core.runfolder import RunWriter, read_run, run_of, training_warning
 from tests.events import event
 
 
@@ -161,3 +161,16 @@ def test_records_are_plain_json_lines(tmp_path: Path) -> None:
     run.event(event("task_failed", "t\n1", reason="line\nbreak"))
     (line,) = (tmp_path / "events.jsonl").read_text().splitlines()
     assert json.loads(line)["reason"] == "line\nbreak"
+
+
+def test_weights_that_know_tasks_of_the_run_are_told(tmp_path: Path) -> None:
+    told = training_warning({"trained_on": ["t1", "t2"], "checkpoint": "w.safetensors"})
+    assert told == "w.safetensors was trained on 2 of these tasks, the first is t1: a score of them says nothing"
+    assert training_warning({"trained_on": []}) is None and training_warning({}) is None and training_warning({"trained_on": 5}) is None
+
+
+@pytest.mark.parametrize("folder", ["submission.json.run", "run"])
+def test_the_run_of_a_submission_is_found_in_its_default_folder_and_in_the_notebooks(tmp_path: Path, folder: str) -> None:
+    writer(tmp_path / folder).describe({"output": "/kaggle/working/submission.json"})
+    assert run_of(tmp_path / "submission.json") != {}
+    assert (run_of(tmp_path / "other.json") != {}) is False

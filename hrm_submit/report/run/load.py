@@ -24,7 +24,7 @@ from hrm_submit.arc.task import Grid, Solutions, Task
 from hrm_submit.config.schema import TTTConfig
 from hrm_submit.core.errors import DataError
 from hrm_submit.core.events import Event, Plan, number, turns
-from hrm_submit.core.runfolder import RunRecord, read_run
+from hrm_submit.core.runfolder import RunRecord, read_run, training_warning
 from hrm_submit.corpora.solutions import load_solutions
 from hrm_submit.predict.vote import Candidate, two_attempts
 from hrm_submit.solve.answers import AnswerBook
@@ -101,7 +101,7 @@ def load_run(directory: Path, challenges: Path | None = None, solutions: Path | 
 
 def _load(directory: Path, challenges: Path | None, solutions: Path | None) -> RunData:
     record = read_run(directory)
-    notes = list(record.damaged)
+    notes = [*filter(None, [training_warning(record.run)]), *record.damaged]
     tasks, broken = _challenges(record.run, challenges, notes)
     each_turn = turns(record.events)
     ends = [max((e.t for e in turn), default=0.0) for turn in each_turn]

@@ -24,7 +24,7 @@ from hrm_submit.core.clock import format_duration, parse_duration
 from hrm_submit.core.device import cpu_count
 from hrm_submit.core.errors import ConfigError, DataError
 from hrm_submit.core.events import TaskFailed, TaskFinal, WorkerExit
-from hrm_submit.core.runfolder import RunRecord, read_run
+from hrm_submit.core.runfolder import RunRecord, read_run, training_warning
 from hrm_submit.corpora.solutions import load_solutions
 from hrm_submit.corpora.sources import load
 from hrm_submit.plan.memory import training_bytes, workers_that_fit
@@ -53,6 +53,8 @@ def tune(args: argparse.Namespace) -> int:
     wanted = _sized(list(known.values()), args.max_side, args.tasks)
     with tempfile.TemporaryDirectory(prefix="tune-") as scratch:
         folders = args.runs or [measure(_sized(list(known.values()), args.max_side, None), args, Path(scratch))]
+        for told in filter(None, (training_warning(read_run(folder).run) for folder in folders)):
+            print(f"tune_budget: {told}", file=sys.stderr)
         recordings = record(folders, known, load_solutions(args.solutions) if args.solutions else None)
         settings = vary(recordings, args.vary)
         workers = staff(settings[0], wanted, args.profile)

@@ -99,7 +99,7 @@ def simulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> argparse.Name
     monkeypatch.setattr(kaggle_kit.machine, "base_environment", lambda: tmp_path)
     monkeypatch.setattr(kaggle_kit.machine, "site_packages", lambda _: PACKAGES)
     monkeypatch.setattr(rehearsal, "choose_tasks", lambda *_: (TASKS, solutions))
-    monkeypatch.setattr(rehearsal, "shipped_files", lambda _: [stub_wheel(tmp_path)])
+    monkeypatch.setattr(rehearsal, "shipped_files", lambda *_: [stub_wheel(tmp_path)])
     monkeypatch.setattr(
         sys, "argv", ["simulate_kaggle.py", "--output-dir", str(tmp_path / "out"), "--mode", "scored", "--time-limit", "90s"]
     )

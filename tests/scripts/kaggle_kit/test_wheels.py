@@ -10,7 +10,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from kaggle_kit.places import KAGGLE_IMAGE, ROOT
+from kaggle_kit.competition import load_competition
+from kaggle_kit.places import COMPETITIONS, KAGGLE_IMAGE, ROOT
 from kaggle_kit.wheels import build_wheel, image_faults, is_current
 
 from tests.notebook.notebook_lab import stub_wheel
@@ -116,6 +117,14 @@ def test_offline_folder_is_flat_named_and_fits_kaggles_image(tmp_path: Path) -> 
     assert build(folder).returncode == 0 and (folder / "single.safetensors").is_file()
     build(folder, "--checkpoint", "none")
     assert not list(folder.glob("*.safetensors"))
+    build(folder)
+    own = load_competition().checkpoint
+    assert [p.read_bytes() for p in folder.glob("*.safetensors")] == [(ROOT / own).read_bytes()], "the competition's"
+
+
+@pytest.mark.parametrize("slug", sorted(path.stem for path in COMPETITIONS.glob("*.toml")))
+def test_every_competition_names_weights_that_are_there(slug: str) -> None:
+    assert (ROOT / load_competition(slug).checkpoint).is_file()
 
 
 def test_what_does_not_fit_fails_in_one_line(tmp_path: Path) -> None:
