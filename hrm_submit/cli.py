@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import logging
+import math
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from hrm_submit import commands
 from hrm_submit.core.allocator import large_pages_for_children
-from hrm_submit.core.clock import Clock, parse_duration
-from hrm_submit.core.errors import ConfigError, UserError
+from hrm_submit.core.clock import Clock
+from hrm_submit.core.errors import UserError
 from hrm_submit.version import __version__
 
 
@@ -84,12 +84,19 @@ def _seed(text: str) -> int:
     return seed
 
 
+def _weights(text: str) -> tuple[float, ...]:
+    weights = tuple(float(part) for part in text.split(","))
+    if not all(math.isfinite(w) and w >= 0 for w in weights) or not any(weights):
+        raise argparse.ArgumentTypeError(f"{text} should be numbers from 0 on, one of them above 0")
+    return weights
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="hrm-submit", description="Solve ARC tasks with a Hierarchical Reasoning Model, inside a time limit.")
     parser.add_argument("--version", action="version", version=f"hrm-submit {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    kinds = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    solve = commands.add_parser("solve", help="solve a challenges file into a submission file")
+    solve = kinds.add_parser("solve", help="solve a challenges file into a submission file")
     solve.add_argument("--challenges", type=Path, required=True, metavar="F")
     solve.add_argument("--output", type=Path, required=True, metavar="F", help="the submission file")
     solve.add_argument(
@@ -107,19 +114,21 @@ def _parser() -> argparse.ArgumentParser:
     solve.add_argument("--devices", default="auto", metavar="auto|cpu|cuda:0,...")
     solve.add_argument("--tasks", metavar="ID,ID", help="solve only these; all others are answered by fallback")
     solve.add_argument("--seed", type=_seed, default=0, metavar="N")
-    solve.set_defaults(run=_solve)
+    solve.set_defaults(run=commands.solve)
 
-    score = commands.add_parser("score", help="score a submission file: one JSON object")
+    score = kinds.add_parser("score", help="score a submission file: one JSON object")
     score.add_argument("--submission", type=Path, required=True, metavar="F")
-    score.add_argument("--solutions", type=Path, required=True, metavar="F")
-    score.set_defaults(run=_score)
+    score.add_argument(
+        "--solutions", type=Path, required=True, metavar="NAME|F", help="a solutions file, or tasks that carry their answers"
+    )
+    score.set_defaults(run=commands.score)
 
-    validate = commands.add_parser("validate", help="check a submission file: one line a fault")
+    validate = kinds.add_parser("validate", help="check a submission file: one line a fault")
     validate.add_argument("--submission", type=Path, required=True, metavar="F")
     validate.add_argument("--challenges", type=Path, required=True, metavar="F")
-    validate.set_defaults(run=_validate)
+    validate.set_defaults(run=commands.validate)
 
-    train = commands.add_parser("pretrain", help="train on ARC tasks; leaves a checkpoint to solve with")
+    train = kinds.add_parser("pretrain", help="train on ARC tasks; leaves a checkpoint to solve with")
     train.add_argument("--preset", required=True, metavar="NAME[,NAME]")
     train.add_argument("--data", required=True, metavar="NAME|F[:demos][:weight],...", help="what to train on")
     total = train.add_mutually_exclusive_group(required=True)
@@ -135,17 +144,33 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--log-every", type=int, default=20, metavar="N", help="segments in a line of metrics.jsonl (default: 20)")
     train.add_argument("--devices", default="auto", metavar="auto|cpu|cuda:0")
     train.add_argument("--threads", type=int, metavar="N", help="CPU threads of each process (default: all cores, shared by the ranks)")
+    train.add_argument("--strict", action="store_true", help="refuse data with any fault, instead of leaving out what is wrong")
     train.add_argument("--seed", type=_seed, default=0, metavar="N")
-    train.set_defaults(run=_pretrain)
+    train.set_defaults(run=commands.pretrain)
 
-    convert = commands.add_parser("import-checkpoint", help="turn a published HRM checkpoint into ours")
+    convert = kinds.add_parser("import-checkpoint", help="turn a published HRM checkpoint into ours")
     convert.add_argument("--weights", type=Path, required=True, metavar="F.pt")
     convert.add_argument("--config", type=Path, required=True, metavar="F", help="its YAML or JSON configuration")
     convert.add_argument("--output", type=Path, required=True, metavar="F.safetensors")
     convert.add_argument("--keep-rows", action="store_true", help="keep the embedding row of every augmented task (gigabytes)")
-    convert.set_defaults(run=_import_checkpoint)
+    convert.set_defaults(run=commands.import_checkpoint)
 
-    report = commands.add_parser("report", help="look at a run: one HTML file that opens anywhere")
+    conversion = kinds.add_parser("convert", help="turn tasks of any form into Kaggle's challenges and solutions files")
+    conversion.add_argument("source", metavar="NAME|F", help="a data set, a folder of tasks at any depth, a file of tasks or of one task")
+    conversion.add_argument("--output", type=Path, required=True, metavar="DIR")
+    conversion.set_defaults(run=commands.convert)
+
+    merger = kinds.add_parser("merge", help="one submission from those of several solvers")
+    merger.add_argument(
+        "sources", type=Path, nargs="+", metavar="F|D", help="submission files, and run folders, whose candidates are voted on"
+    )
+    merger.add_argument("--output", type=Path, required=True, metavar="F", help="the submission file")
+    merger.add_argument("--challenges", type=Path, metavar="NAME|F", help="the tasks to answer (default: those of the first run folder)")
+    merger.add_argument("--weights", type=_weights, metavar="W,W", help="how much each counts (default: all alike)")
+    merger.add_argument("--solutions", type=Path, metavar="NAME|F", help="also say how each scores, and all together")
+    merger.set_defaults(run=commands.merge)
+
+    report = kinds.add_parser("report", help="look at a run: one HTML file that opens anywhere")
     report.add_argument("--run-dir", type=Path, required=True, metavar="D", help="the run folder, whole or of a killed run")
     report.add_argument("--output", type=Path, required=True, metavar="F.html")
     report.add_argument("--solutions", type=Path, metavar="F", help="the truth, for scores and wrong cells")
@@ -153,159 +178,20 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--compare", type=Path, metavar="D2", help="another run folder: what was gained and lost against it")
     report.add_argument("--json", type=Path, metavar="F", help="write all tables as JSON too")
     report.add_argument("--csv", type=Path, metavar="DIR", help="write each table as a CSV file too")
-    report.set_defaults(run=_report)
+    report.set_defaults(run=commands.report)
 
-    shown = commands.add_parser("show", help="a task or a run as coloured blocks")
+    shown = kinds.add_parser("show", help="a task or a run as coloured blocks")
     what = shown.add_mutually_exclusive_group(required=True)
     what.add_argument("--dataset", metavar="NAME|F", help="a data set or a challenges file, of which --task names a task")
     what.add_argument("--run-dir", type=Path, metavar="D", help="a run folder: its tasks, and the attempts at some (--task: at these)")
     shown.add_argument("--task", default="", metavar="ID[,ID]")
     shown.add_argument("--solutions", nargs="?", const="", metavar="F", help="show the answers too (default: from beside the challenges)")
     shown.add_argument("--html", type=Path, metavar="F", help="write the pictures to a file instead, for a notebook to show")
-    shown.set_defaults(run=_show)
+    shown.set_defaults(run=commands.show)
 
-    watch = commands.add_parser("watch", help="follow a run of solve or pretrain from another terminal")
+    watch = kinds.add_parser("watch", help="follow a run of solve or pretrain from another terminal")
     watch.add_argument("--run-dir", type=Path, required=True, metavar="D", help="its folder, which need not be there yet")
     watch.add_argument("--once", action="store_true", help="say how it stands, and end")
     watch.add_argument("--every", default="2s", metavar="2s", help="how often to look (default: 2s)")
-    watch.set_defaults(run=_watch)
+    watch.set_defaults(run=commands.watch)
     return parser
-
-
-def _solve(args: argparse.Namespace, clock: Clock) -> int:
-    from hrm_submit.solve.run import SolveRequest, solve
-
-    if args.segments_per_task is not None and args.segments_per_task < 1:
-        raise ConfigError(f"--segments-per-task must be at least 1, not {args.segments_per_task}")
-    if not args.output.name:
-        raise ConfigError(f"--output {args.output} names no file")
-    wanted = None if args.tasks is None else tuple(filter(None, (t.strip() for t in args.tasks.split(","))))
-    if wanted == ():
-        raise ConfigError("--tasks names no task")
-    clock.budget = None if args.time_budget is None else parse_duration(args.time_budget)
-    request = SolveRequest(
-        challenges=args.challenges,
-        output=args.output,
-        run_dir=args.run_dir or args.output.with_name(args.output.name + ".run"),
-        checkpoint=None if args.checkpoint in (None, "none") else Path(args.checkpoint),
-        from_the_box=args.checkpoint is None,
-        presets=args.preset,
-        budget=clock.budget,
-        segments=args.segments_per_task,
-        devices=args.devices,
-        tasks=wanted,
-        seed=args.seed,
-    )
-    summary = solve(request, clock)
-    for line in summary.lines():
-        print(line)
-    # Not one answer from the model: a caller may know of other weights or devices to try.
-    return 0 if summary.answered or not summary.solvable else 1
-
-
-def _score(args: argparse.Namespace, clock: Clock) -> int:
-    from hrm_submit.arc.submission import load_submission
-    from hrm_submit.core.runfolder import run_of, training_warning
-    from hrm_submit.corpora.scoring import score
-    from hrm_submit.corpora.solutions import load_solutions
-
-    print(json.dumps(score(load_submission(args.submission), load_solutions(args.solutions)), indent=1))
-    if told := training_warning(run_of(args.submission)):
-        print(f"hrm-submit: {told}", file=sys.stderr)
-    return 0
-
-
-def _validate(args: argparse.Namespace, clock: Clock) -> int:
-    from hrm_submit.arc.challenges import read_challenges
-    from hrm_submit.arc.submission import file_faults
-
-    tasks, broken = read_challenges(args.challenges)
-    expected = {i: len(t.test) for i, t in tasks.items()} | {i: b.n_outputs for i, b in broken.items()}
-    faults = file_faults(args.submission, expected)
-    for fault in faults:
-        print(fault)
-    return 1 if faults else 0
-
-
-def _pretrain(args: argparse.Namespace, clock: Clock) -> int:
-    from hrm_submit.train.prepare import parse_size, pretrain_as_asked
-    from hrm_submit.train.request import PretrainOptions
-
-    options = PretrainOptions(
-        presets=args.preset,
-        data=args.data,
-        out=args.out,
-        budget=None if args.time_budget is None else parse_duration(args.time_budget),
-        segments=args.segments,
-        resume=args.resume,
-        start_from=args.start_from,
-        export_parts=parse_size(args.export_parts) if args.export_parts else None,
-        validate=args.validate,
-        every=parse_duration(args.every),
-        devices=args.devices,
-        threads=args.threads,
-        save_every=parse_duration(args.save_every),
-        log_every=args.log_every,
-        seed=args.seed,
-        command=args.command_line,
-    )
-    ended = pretrain_as_asked(options, clock)
-    if ended:
-        print(ended)
-    return 0
-
-
-def _import_checkpoint(args: argparse.Namespace, clock: Clock) -> int:
-    from hrm_submit.model.published import import_published
-
-    imported = import_published(args.weights, args.config, args.output, keep_rows=args.keep_rows)
-    parameters = sum(t.numel() for t in imported.state.values())
-    print(f"{args.output}: {parameters:,} parameters")
-    return 0
-
-
-def _report(args: argparse.Namespace, clock: Clock) -> int:
-    from hrm_submit.report.build import ReportRequest, write_report
-
-    summary = write_report(
-        ReportRequest(
-            run_dir=args.run_dir,
-            output=args.output,
-            solutions=args.solutions,
-            challenges=args.challenges,
-            compare=args.compare,
-            json=args.json,
-            csv=args.csv,
-        )
-    )
-    print(summary.line())
-    for note in summary.notes:
-        print(f"hrm-submit: left out: {note}", file=sys.stderr)
-    return 0
-
-
-def _show(args: argparse.Namespace, clock: Clock) -> int:
-    from hrm_submit.core.files import write_atomic
-    from hrm_submit.report.screen.pick import picture_of
-
-    picture = picture_of(args.dataset, args.run_dir, tuple(filter(None, args.task.split(","))), args.solutions)
-    if args.html is None:
-        print(picture)
-        return 0
-    try:
-        write_atomic(args.html, picture._repr_html_().encode("utf-8", "replace"))
-    except OSError as error:
-        raise ConfigError(f"{args.html}: cannot be written: {error.strerror or error}") from None
-    return 0
-
-
-def _watch(args: argparse.Namespace, clock: Clock) -> int:
-    from hrm_submit.report.screen.watch import Painter, follow, look_once
-
-    every = parse_duration(args.every)
-    painter = Painter(shutil.get_terminal_size().columns if sys.stdout.isatty() else None)
-    if args.once:
-        print(painter.paint(look_once(args.run_dir)), end="")
-    else:
-        follow(args.run_dir, every, lambda lines: print(painter.paint(lines), end="", flush=True))
-    return 0

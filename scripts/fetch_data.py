@@ -22,9 +22,9 @@ from pathlib import Path
 
 from lab.downloads import SOURCES, Source, fetch
 
+from hrm_submit.arc.entries import DATA_VARIABLE, data_folder
 from hrm_submit.cli import exit_status
 from hrm_submit.core.errors import DataError
-from hrm_submit.corpora.sources import DATA_VARIABLE, data_folder
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -15,14 +15,14 @@ from pathlib import Path
 from kaggle_kit.competition import DEFAULT
 from kaggle_kit.rehearsal import DEFAULT_DATASET, DEFAULT_SIDE, DEFAULT_TASKS, simulate
 
+from hrm_submit.arc.entries import source_names
 from hrm_submit.cli import exit_status
-from hrm_submit.corpora.named import data_names
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--dataset", help=f"{', '.join(data_names())}, or a challenges file with its solutions beside it (default: {DEFAULT_DATASET})"
+        "--dataset", help=f"{', '.join(source_names())}, or a challenges file with its solutions beside it (default: {DEFAULT_DATASET})"
     )
     parser.add_argument(
         "--tasks", metavar="N|ID,ID", help=f"how many (the first by id), or which (default: {DEFAULT_TASKS} without --dataset, else all)"

@@ -18,7 +18,6 @@ from pathlib import Path
 from lab.soak import soak
 
 from hrm_submit.cli import exit_status
-from hrm_submit.corpora.named import data_names
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -27,7 +26,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="decides who is killed when (default: %(default)s)")
     parser.add_argument("--budget", default="20s", metavar="T", help="time budget of each run (default: %(default)s)")
     parser.add_argument("--tasks", type=int, default=6, metavar="N", help="so many of the smallest tasks (default: %(default)s)")
-    parser.add_argument("--dataset", default="arc-agi-1-evaluation", choices=data_names())
+    parser.add_argument("--dataset", default="arc-agi-1-evaluation", metavar="NAME|F")
     parser.add_argument("--preset", default="nano", metavar="NAME[,NAME]", help="what the runs solve with (default: %(default)s)")
     parser.add_argument("--parallel", type=int, default=1, metavar="N", help="trials at a time (default: %(default)s)")
     parser.add_argument("--output-dir", type=Path, metavar="DIR", help="keep what the runs leave there (default: nowhere if all is well)")

@@ -23,7 +23,6 @@ from pathlib import Path
 from lab.budget.tuning import tune
 
 from hrm_submit.cli import exit_status
-from hrm_submit.corpora.named import data_names
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -31,7 +30,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--time-budget", required=True, metavar="T", help="of the run to plan: 11h30m, 8m")
     tasks = parser.add_mutually_exclusive_group()
     tasks.add_argument("--challenges", type=Path, metavar="F", help="tasks to plan for; with --runs, those that were run")
-    tasks.add_argument("--dataset", choices=data_names(), default="arc-agi-2-evaluation", help="tasks to plan for (default: %(default)s)")
+    tasks.add_argument("--dataset", metavar="NAME|F", default="arc-agi-2-evaluation", help="tasks to plan for (default: %(default)s)")
     parser.add_argument("--max-side", type=int, default=30, help="leave out tasks with a larger canvas")
     parser.add_argument("--tasks", type=int, metavar="N", help="plan for so many tasks of such sizes (default: as many as there are)")
     parser.add_argument("--runs", type=Path, nargs="+", default=[], metavar="D", help="run folders to learn from")

@@ -78,7 +78,7 @@ def test_the_good_case_would_start(tmp_path: Path, no_work: None) -> None:
         (None, "no such file"),
         ("", "not JSON"),
         ('{"a": [', "not JSON: line 1"),
-        ("[]", "should be an object"),
+        ("[]", "has no tasks"),
         ("17", "should be an object"),
         ("{}", "has no tasks"),
         (b"\xff\xfe\x01", "not JSON"),
@@ -95,9 +95,10 @@ def test_challenges_that_cannot_be_used(fault: Faults, tmp_path: Path, content: 
 
 
 def test_challenges_that_are_a_folder_or_in_none(fault: Faults, tmp_path: Path) -> None:
-    assert "is a folder" in fault(challenges=str(tmp_path))
+    (tmp_path / "empty").mkdir()
+    assert "holds no" in fault(challenges=str(tmp_path / "empty"))
     assert "no such file" in fault(challenges=str(tmp_path / "none" / "challenges.json"))
-    assert "cannot be read" in fault(challenges="/dev/null/challenges.json")
+    assert "no such file" in fault(challenges="/dev/null/challenges.json")
 
 
 @pytest.mark.parametrize("place", ["none/submission.json", ".", "file/submission.json", "/dev/null/x", "/proc/submission.json"])
@@ -271,10 +272,11 @@ def test_one_bad_task_among_good_ones_costs_only_itself(tmp_path: Path) -> None:
     assert events(run_dir, "run_start")[0]["broken"] == ["ragged"]
 
 
-def test_a_file_of_nothing_but_bad_tasks_is_still_answered(tmp_path: Path, no_work: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_of_nothing_but_bad_tasks_leaves_a_valid_file(tmp_path: Path, no_work: None, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "challenges.json"
     path.write_text('{"a": 17, "b": {"train": [], "test": [{"input": [[1]]}]}}')
     argv = ["--challenges", str(path), "--devices", "cpu", "--segments-per-task", "1"]
-    assert main(["solve", "--output", str(tmp_path / "s.json"), *argv]) == 0
-    assert capsys.readouterr().out.splitlines()[0].startswith("0 of 2 tasks answered by the model, 2 by fallback")
+    assert main(["solve", "--output", str(tmp_path / "s.json"), *argv]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "has no task that can be used" in line and "task a: should be an object, not 17" in line
     assert main(["validate", "--submission", str(tmp_path / "s.json"), "--challenges", str(path)]) == 0

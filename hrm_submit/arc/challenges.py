@@ -1,19 +1,24 @@
-"""Kaggle's challenges file: `{id: {"train": [{"input", "output"}, ...], "test": [{"input"}, ...]}}`.
+"""Tasks to solve, from any source that `entries.py` reads; written as Kaggle's file
+`{id: {"train": [{"input", "output"}, ...], "test": [{"input"}, ...]}}`.
 
-Notable: `load_challenges` refuses a file with any fault, `read_challenges` parts the good tasks from the broken ones and
-keeps of a broken one what a fallback answer needs. Neither reads a test output, even where a file has one.
+Notable: `load_challenges` refuses a source with any fault, `read_challenges` parts the good tasks from the broken ones and
+keeps of a broken one what a fallback answer needs. Neither sees a test output, even where a file has one.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hrm_submit.arc.jsonio import FaultError, located, of_task, parse_grid, parse_list, parse_object, read_tasks, write_json
+from hrm_submit.arc.entries import is_pair, read_source
+from hrm_submit.arc.jsonio import FaultError, located, of_task, parse_grid, parse_list, parse_object, write_json
 from hrm_submit.arc.task import Grid, Pair, Task
 from hrm_submit.core.errors import DataError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +35,7 @@ class BrokenTask:
 
 
 def load_challenges(path: str | os.PathLike[str]) -> dict[str, Task]:
-    """All tasks of a challenges file, in its order. Raises DataError at the first fault, naming file, task and place."""
+    """All tasks of a source, in its order. Raises DataError at the first fault, naming file, task and place."""
     tasks, broken = read_challenges(path)
     for task in broken.values():
         raise DataError(task.fault)
@@ -38,27 +43,32 @@ def load_challenges(path: str | os.PathLike[str]) -> dict[str, Task]:
 
 
 def read_challenges(path: str | os.PathLike[str]) -> tuple[dict[str, Task], dict[str, BrokenTask]]:
-    """The good and the broken tasks of a challenges file, each in its order.
+    """The good and the broken tasks of a source, each in its order.
 
-    An id that the file has twice is broken. Raises DataError only where the file as a whole is: unreadable, not JSON, not
-    an object, without tasks.
+    An id that a file has twice is broken. Raises DataError only where the source as a whole is: nothing there, not JSON, no tasks in it.
     """
-    content = read_tasks(path, "tasks")
+    source = read_source(path)
+    for stranger in source.strangers:
+        log.warning("left out: %s", stranger)
     tasks: dict[str, Task] = {}
     broken: dict[str, BrokenTask] = {}
-    for task_id, value in content.items():
+    for entry in source.entries:
         try:
-            if task_id in content.duplicates:
+            if entry.twice:
                 raise FaultError("appears twice")
-            tasks[task_id] = parse_task(task_id, value)
+            tasks[entry.id] = parse_task(entry.id, entry.value)
         except FaultError as fault:
-            inputs = _salvage(value)
-            broken[task_id] = BrokenTask(task_id, located(path, task_id, fault), len(inputs), inputs)
+            inputs = _salvage(entry.value)
+            broken[entry.id] = BrokenTask(entry.id, located(entry.file, entry.id, fault), len(inputs), inputs)
+    for task_id in broken.keys() & tasks.keys():  # twice in a list of tasks: neither is sure to be the one that is meant
+        del tasks[task_id]
     return tasks, broken
 
 
 def parse_task(task_id: str, value: Any) -> Task:
     """A task from its JSON object, test outputs left aside. Raises FaultError."""
+    if isinstance(value, Task) or (isinstance(value, list) and value and is_pair(value[0])):
+        raise FaultError("has no test inputs, only pairs to learn from")
     content = parse_object(value, ("train", "test"), "")
     train = parse_pairs(content["train"])
     tests = parse_list(content["test"], '"test"')

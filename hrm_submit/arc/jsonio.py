@@ -35,20 +35,29 @@ class JsonObject(dict[str, Any]):
 def read_json(path: str | os.PathLike[str]) -> Any:
     """The content of a JSON file, its objects as `JsonObject`. Raises DataError."""
     try:
-        return json.loads(Path(path).read_bytes(), object_pairs_hook=_object)
+        text = Path(path).read_bytes()
     except FileNotFoundError:
         fault = "no such file"
     except IsADirectoryError:
         fault = "is a folder, not a file"
     except OSError as error:
         fault = f"cannot be read: {error.strerror or error}"
+    else:
+        return parse_json(text, os.fspath(path))
+    raise DataError(f"{os.fspath(path)}: {fault}")
+
+
+def parse_json(text: bytes, where: str) -> Any:
+    """The JSON value that `text` is, its objects as `JsonObject`. Raises DataError, naming `where`."""
+    try:
+        return json.loads(text, object_pairs_hook=_object)
     except UnicodeDecodeError:
         fault = "not JSON: not UTF-8 text"
     except json.JSONDecodeError as error:
         fault = f"not JSON: line {error.lineno}, column {error.colno}: {error.msg}"
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits, lists thousands deep
         fault = f"not JSON that can be used: {error}"
-    raise DataError(f"{os.fspath(path)}: {fault}")
+    raise DataError(f"{where}: {fault}")
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:

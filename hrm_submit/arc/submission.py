@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from hrm_submit.arc.jsonio import (
     FaultError,
     JsonObject,
@@ -17,6 +19,7 @@ from hrm_submit.arc.jsonio import (
     parse_object,
     parse_tasks,
     read_json,
+    read_tasks,
     shown,
 )
 from hrm_submit.arc.task import Grid, Task
@@ -26,6 +29,8 @@ Attempts: TypeAlias = tuple[Grid, Grid]
 """The first and the second guess at one test output."""
 
 ATTEMPT_KEYS = ("attempt_1", "attempt_2")
+NO_GRID: Grid = np.zeros((0, 0), dtype=np.uint8)
+"""Stands for an attempt that is none."""
 
 
 def to_json(answers: Mapping[str, Sequence[Attempts]]) -> str:
@@ -40,6 +45,29 @@ def to_json(answers: Mapping[str, Sequence[Attempts]]) -> str:
 def load_submission(path: str | os.PathLike[str]) -> dict[str, tuple[Attempts, ...]]:
     """The answers of a submission file, which need not be complete. Raises DataError at the first fault."""
     return parse_tasks(path, "answers", lambda value: tuple(_attempts(x, k) for k, x in enumerate(parse_list(value, "answers"))))
+
+
+def read_submission(path: str | os.PathLike[str]) -> tuple[dict[str, tuple[Attempts, ...]], list[str]]:
+    """The answers of anybody's submission file, and a line `FILE: task ID: fault` for each malformed attempt, which becomes a grid of no
+    cells, that equals no answer. Raises DataError where the file as a whole is not a submission."""
+    content, malformed = read_tasks(path, "answers"), list[str]()
+    answers: dict[str, tuple[Attempts, ...]] = {}
+    for task_id, value in content.items():
+        if not isinstance(value, list):
+            malformed.append(located(path, task_id, f"answers: should be a list, not {shown(value)}"))
+            continue
+        found = []
+        for k, output in enumerate(value):
+            grids = []
+            for key in ATTEMPT_KEYS:
+                try:
+                    grids.append(_attempt(output, k, key))
+                except FaultError as fault:
+                    malformed.append(located(path, task_id, fault))
+                    grids.append(NO_GRID)
+            found.append((grids[0], grids[1]))
+        answers[task_id] = tuple(found)
+    return answers, malformed
 
 
 def file_faults(path: str | os.PathLike[str], expected: Mapping[str, Task] | Mapping[str, int]) -> list[str]:

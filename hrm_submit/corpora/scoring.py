@@ -11,9 +11,10 @@ from hrm_submit.arc.task import Grid, Solutions, same_grid
 from hrm_submit.core.errors import DataError
 
 Counts = TypedDict(
-    "Counts", {"tasks": int, "outputs": int, "solved_outputs@1": int, "solved_outputs@2": int, "solved_tasks": int, "missing": int}
+    "Counts",
+    {"tasks": int, "outputs": int, "solved_outputs@1": int, "solved_outputs@2": int, "solved_tasks": int, "missing": int, "malformed": int},
 )
-"""`missing`: test outputs that the submission has no answer for."""
+"""`missing`: test outputs that the submission has no answer for; `malformed`: attempts that are no grids."""
 
 Score = TypedDict(
     "Score",
@@ -48,7 +49,7 @@ class OutputResult:
         return self.first or self.second
 
 
-def score(submission: Mapping[str, Sequence[Attempts]], solutions: Solutions) -> Score:
+def score(submission: Mapping[str, Sequence[Attempts]], solutions: Solutions, malformed: int = 0) -> Score:
     """Scores over every task of `solutions`. A task or output that the submission lacks is wrong; tasks that only the
     submission has do not count. Raises DataError where there are no solutions."""
     if not solutions:
@@ -62,6 +63,7 @@ def score(submission: Mapping[str, Sequence[Attempts]], solutions: Solutions) ->
         "solved_outputs@2": sum(result.solved for result in results),
         "solved_tasks": sum(all(result.solved for result in task) for task in tasks),
         "missing": sum(not result.answered for result in results),
+        "malformed": malformed,
     }
     return {
         "pass@1": counts["solved_outputs@1"] / len(results),

@@ -1,6 +1,6 @@
 """Kaggle's solutions file, `{id: [output of each test input, ...]}`, and single tasks that carry their answers.
 
-Notable: with `folders` and `named` this is all that can read an answer. Solving imports none of the three.
+Notable: with `sources` this is all that can read an answer. Solving imports neither.
 """
 
 from __future__ import annotations

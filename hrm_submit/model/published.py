@@ -61,6 +61,8 @@ def config_from_published(published: Mapping[str, Any], state: Mapping[str, Tens
     values = {**arch, **(loss if isinstance(loss, Mapping) else {})}
     known = {f.name for f in fields(ModelConfig)} - {"continue_target", "gradient", "embedding"}
     chosen = {key: value for key, value in values.items() if key in known}
+    if arch.get("H_layers") == 0 or "trm" in str(arch.get("name", "")).lower():
+        raise CheckpointError(f"{source}: of TRM (Tiny Recursive Model), which has one network for both levels: only HRM's are supported")
     missing = {"hidden_size", "num_heads", "expansion", "H_layers", "L_layers", "H_cycles", "L_cycles", "puzzle_emb_ndim"} - set(chosen)
     if missing:
         raise CheckpointError(f"{source}: the published config lacks {', '.join(sorted(missing))}")

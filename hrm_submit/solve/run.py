@@ -5,7 +5,6 @@ All that wrong input can cause is raised before the first task starts; after tha
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import platform
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 
 from hrm_submit.arc.canonical import tasks_with_pairs_of
 from hrm_submit.arc.challenges import read_challenges
+from hrm_submit.arc.entries import digest
 from hrm_submit.config.profiles import profile_of
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
@@ -72,16 +72,19 @@ class SolveSummary:
 def solve(request: SolveRequest, clock: Clock) -> SolveSummary:
     """Solve the tasks of a challenges file; `clock` has the run's budget, if it has one. Raises UserError before the first task."""
     tasks, broken = read_challenges(request.challenges)
-    if request.output.exists() and request.output.samefile(request.challenges):
+    if not tasks:
+        AnswerBook([*broken], tasks, broken, request.output).create()  # a valid file, all the same
+        raise SolveError(f"{request.challenges}: has no task that can be used: {next(iter(broken.values())).fault}")
+    if request.output.exists() and request.challenges.exists() and request.output.samefile(request.challenges):
         raise SolveError(f"{request.output}: cannot be both the challenges and the submission file")
     order = [*tasks, *broken]
     wanted = _wanted(request, tasks, broken)
-    digest = hashlib.sha256(request.challenges.read_bytes()).hexdigest()
+    content = digest(request.challenges)
     book = AnswerBook(order, tasks, broken, request.output)
     finished: set[str] = set()
     if (request.run_dir / "run.json").is_file():
         record = read_run(request.run_dir)
-        if record.run.get("challenges_sha256", digest) != digest:
+        if record.run.get("challenges_sha256", content) != content:
             raise SolveError(f"{request.run_dir}: run folder of another challenges file ({record.run.get('challenges')})")
         finished = book.restore(record)
         if finished:
@@ -115,7 +118,7 @@ def solve(request: SolveRequest, clock: Clock) -> SolveSummary:
     specs, preset = worker_specs(devices, preset, request.checkpoint, request.seed, todo, request.segments is not None)
     if preset.vote.save_raw:
         specs = [replace(spec, raw=request.run_dir / RAW) for spec in specs]
-    described = {**_describe(request, preset, digest), "trained_on": known}
+    described = {**_describe(request, preset, content), "trained_on": known}
     if told := training_warning(described):
         log.warning("%s", told)
     run.describe({**described, "devices": [s.device for s in specs]})
@@ -144,11 +147,11 @@ def _wanted(request: SolveRequest, tasks: Any, broken: Any) -> list[str]:
     return [t for t in tasks if t in set(request.tasks)]
 
 
-def _describe(request: SolveRequest, preset: Preset, digest: str) -> dict[str, Any]:
+def _describe(request: SolveRequest, preset: Preset, content: str) -> dict[str, Any]:
     return {
         "command": "solve",
         "challenges": str(request.challenges),
-        "challenges_sha256": digest,
+        "challenges_sha256": content,
         "output": str(request.output),
         "checkpoint": str(request.checkpoint) if request.checkpoint else None,
         "presets": request.presets,

@@ -32,13 +32,13 @@ def parse_size(text: str) -> int:
     return size
 
 
-def training_tasks(data: str, held: Held | None) -> list[TrainingTask]:
+def training_tasks(data: str, held: Held | None, *, strict: bool = False) -> list[TrainingTask]:
     """The tasks of the mix `data` without those that share a pair with a protected set.
 
     Protected are ARC's evaluation sets and `held`; of a set that the mix names with `:demos`, only its test pairs are.
     Raises DataError for data that cannot be loaded, TrainError where nothing is left.
     """
-    corpora = load_corpora(data)
+    corpora = load_corpora(data, strict=strict)
     tasks = [task for corpus in corpora for task in corpus.tasks]
     names = [*PROTECTED, *([held.name] if held and held.name not in PROTECTED else [])]
     deliberate = {parse_spec(spec)[0] for spec, corpus in zip(data.split(","), corpora, strict=True) if corpus.demos_only}
@@ -78,7 +78,7 @@ def pretrain_as_asked(options: PretrainOptions, clock: Clock) -> str:
         else:
             torch.cuda.set_device(device)
         held = held_out(options.validate, options.every) if options.validate else None
-        tasks = training_tasks(options.data, held)
+        tasks = training_tasks(options.data, held, strict=options.strict)
         seen = [kept for task in tasks if (kept := within(task, preset.train.max_side))]
         hashes = sorted({key for task in seen for key in task.hashes})
         card = {"machine": machine(), "command": options.command, "tasks": len(seen)}

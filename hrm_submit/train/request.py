@@ -47,6 +47,8 @@ class PretrainOptions:
     save_every: float = 120.0
     """Least seconds between two saves of the state."""
     log_every: int = 20
+    strict: bool = False
+    """Refuse data with any fault, instead of leaving out what is wrong."""
     validate: str | None = None
     """A set to measure on, every `every` seconds."""
     every: float = 600.0

@@ -6,10 +6,11 @@ import shutil
 from pathlib import Path
 
 from hrm_submit.arc.challenges import write_challenges
+from hrm_submit.arc.entries import data_folder
 from hrm_submit.core.clock import format_duration
 from hrm_submit.core.errors import DataError, UserError
 from hrm_submit.corpora.solutions import write_solutions
-from hrm_submit.corpora.sources import data_folder, load_source
+from hrm_submit.corpora.sources import load_source
 
 from .tree import OWNER, Layout
 from .wheels import repack

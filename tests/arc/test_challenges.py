@@ -25,7 +25,8 @@ FILE_FAULTS = {
     "truncated": ('{"a": {"train": [', "not JSON: line 1, column 18: Expecting value"),
     "empty": ("", "not JSON: line 1, column 1: Expecting value"),
     "not text": (b'{"a\xff": 1}', "not JSON: not UTF-8 text"),
-    "a list": ("[]", "should be an object of tasks by task id, not a list"),
+    "an empty list": ("[]", "has no tasks"),
+    "a list of neither": ("[1]", 'is a list of neither tasks ({"train": ...}) nor pairs ({"input": ..., "output": ...})'),
     "a number": ("3", "should be an object of tasks by task id, not 3"),
     "no tasks": ("{}", "has no tasks"),
 }
@@ -104,9 +105,9 @@ def test_a_fault_of_a_task_is_one_line_and_costs_only_that_task(path, case):
 
 
 def test_missing_file_and_folder(tmp_path):
-    with pytest.raises(DataError, match=r"nothing\.json: no such file$"):
+    with pytest.raises(DataError, match=r"nothing\.json: no such file or folder$"):
         load_challenges(tmp_path / "nothing.json")
-    with pytest.raises(DataError, match=r"is a folder, not a file$"):
+    with pytest.raises(DataError, match=r"holds no .* files with tasks$"):
         load_challenges(tmp_path)
 
 

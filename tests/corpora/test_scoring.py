@@ -32,6 +32,7 @@ def test_every_figure_of_a_hand_count():
         "solved_outputs@2": 3,  # and two/0
         "solved_tasks": 1,  # one
         "missing": 2,  # three/2, four/0
+        "malformed": 0,
     }
     assert result["pass@1"] == pytest.approx(2 / 7)
     assert result["pass@2"] == pytest.approx(3 / 7)

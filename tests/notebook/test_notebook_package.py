@@ -79,11 +79,15 @@ def test_rehearsal_with_a_checkpoint(tmp_path: Path, wheel: Path) -> None:
     assert "2 of 2 tasks answered by the model" in shown and shown.count('class="grid"') >= 4 and "worker 0" in shown
 
 
-def test_scored_rerun_with_a_truncated_checkpoint_goes_on_without(tmp_path: Path, wheel: Path) -> None:
-    path = checkpoint(tmp_path)
+def test_scored_rerun_with_a_truncated_checkpoint_goes_on_without_and_merges_what_another_solver_says(tmp_path: Path, wheel: Path) -> None:
+    path, other = checkpoint(tmp_path), tmp_path / "other.json"
     path.write_bytes(path.read_bytes()[:-1000])
-    result = run(tmp_path, lay_out(tmp_path, [wheel, path], tasks=MIRRORS), "scored", SECONDS, MIRRORS)
+    other.write_text('{"bbbb0001": [{"attempt_1": [[9, 9, 9]], "attempt_2": [[9, 9, 9]]}], "unknown": 5}')
+    tree = lay_out(tmp_path, [wheel, path, other], tasks=MIRRORS)
+    result = run(tmp_path, tree, "scored", SECONDS, MIRRORS, {"HRM_MERGE": "other.json"})
     assert result.outcome.status == 0 and not result.faults
+    assert "2 tasks, 2 test outputs; first attempts:" in result.output
+    assert [[9, 9, 9]] in result.submission["bbbb0001"][0].values() and set(result.submission) == set(MIRRORS)
     (problem,) = result.degraded.splitlines()
     assert "tiny.safetensors on auto: exit status 2" in problem
     assert "run_end" in {event.kind for event in read_run(result.tree.working / "run").events}

@@ -7,7 +7,6 @@ cell, fallbacks included. Whatever cannot be used (a damaged line, a record with
 from __future__ import annotations
 
 import gc
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from hrm_submit.arc.challenges import BrokenTask, read_challenges
+from hrm_submit.arc.entries import digest, source_names
 from hrm_submit.arc.jsonio import FaultError, located
 from hrm_submit.arc.submission import Attempts
 from hrm_submit.arc.task import Grid, Solutions, Task
@@ -25,7 +25,7 @@ from hrm_submit.config.schema import TTTConfig
 from hrm_submit.core.errors import DataError
 from hrm_submit.core.events import Event, Plan, number, turns
 from hrm_submit.core.runfolder import RunRecord, read_run, training_warning
-from hrm_submit.corpora.solutions import load_solutions
+from hrm_submit.corpora.sources import answers_of
 from hrm_submit.predict.vote import Candidate, two_attempts
 from hrm_submit.solve.answers import AnswerBook
 
@@ -141,12 +141,12 @@ def _challenges(run: Mapping[str, Any], explicit: Path | None, notes: list[str])
     if path is None:
         notes.append("the run folder names no challenges file (--challenges does): no demonstrations are shown")
         return {}, {}
-    if explicit is None and not path.is_file():
+    if explicit is None and not (path.exists() or str(path) in source_names()):
         notes.append(f"{path}: the challenges file is not there (--challenges names it): no demonstrations are shown")
         return {}, {}
     found = read_challenges(path)
-    digest = run.get("challenges_sha256")
-    if digest is not None and digest != hashlib.sha256(path.read_bytes()).hexdigest():
+    content = run.get("challenges_sha256")
+    if content is not None and content != digest(path):
         if explicit is not None:
             raise DataError(f"{path}: is not the challenges file of this run, or was changed since")
         notes.append(f"{path}: the challenges file was changed since the run (--challenges names the right one): none is used")
@@ -231,7 +231,7 @@ def _answers_of_candidates(
 
 
 def _solutions(path: Path, answers: Mapping[str, tuple[Attempts, ...]], tasks: Mapping[str, Task]) -> Solutions:
-    solutions = load_solutions(path)
+    solutions = answers_of(path)
     if not solutions.keys() & answers.keys():
         raise DataError(f"{path}: has no solution of any task of this run")
     for task_id, task in tasks.items():

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from hrm_submit.arc.task import Solutions
 from hrm_submit.core.errors import ConfigError, DataError
-from hrm_submit.corpora.solutions import load_solutions, sibling_solutions
-from hrm_submit.corpora.sources import load_source
+from hrm_submit.corpora.solutions import sibling_solutions
+from hrm_submit.corpora.sources import answers_of, load_source
 from hrm_submit.report.run.load import load_run
 from hrm_submit.report.screen.picture import Picture
 from hrm_submit.report.screen.show import show
@@ -38,4 +38,4 @@ def _solutions(challenges: str | None, asked: str | None) -> Solutions | None:
     path = Path(asked) if asked else sibling_solutions(challenges) if challenges else None
     if path is None:
         raise DataError(f"{challenges}: no solutions file lies beside it; --solutions F names one")
-    return load_solutions(path)
+    return answers_of(path)

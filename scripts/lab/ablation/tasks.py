@@ -16,8 +16,8 @@ from hrm_submit.arc.task import Grid, Pair, Solutions, Task
 from hrm_submit.arc.training_task import TrainingTask
 from hrm_submit.core.errors import ConfigError, DataError
 from hrm_submit.corpora.leaks import without_leaks
-from hrm_submit.corpora.solutions import load_solutions, solved_pairs
-from hrm_submit.corpora.sources import load_corpora, load_source
+from hrm_submit.corpora.solutions import solved_pairs
+from hrm_submit.corpora.sources import answers_of, load_corpora, load_source
 from lab.ablation.plan import TaskChoice
 
 
@@ -64,7 +64,7 @@ def choose(choice: TaskChoice, where: str) -> Chosen:
     """The tasks of `choice` that have solutions, by id. Raises DataError as loading does, ConfigError where too few are left."""
     if choice.solutions:
         name, tasks = Path(choice.challenges).stem, load_challenges(choice.challenges)
-        solutions: Solutions = load_solutions(choice.solutions)
+        solutions: Solutions = answers_of(choice.solutions)
     else:
         name, tasks, solutions = load_source(choice.source)
     known = {task_id: tasks[task_id] for task_id in sorted(tasks) if solutions.get(task_id)}

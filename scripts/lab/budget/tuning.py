@@ -25,8 +25,7 @@ from hrm_submit.core.device import cpu_count
 from hrm_submit.core.errors import ConfigError, DataError
 from hrm_submit.core.events import TaskFailed, TaskFinal, WorkerExit
 from hrm_submit.core.runfolder import RunRecord, read_run, training_warning
-from hrm_submit.corpora.solutions import load_solutions
-from hrm_submit.corpora.sources import load
+from hrm_submit.corpora.sources import answers_of, load
 from hrm_submit.plan.memory import training_bytes, workers_that_fit
 from hrm_submit.solve.placement import MOST_ON_A_GPU
 from lab.budget.recording import Recording, record
@@ -55,7 +54,7 @@ def tune(args: argparse.Namespace) -> int:
         folders = args.runs or [measure(_sized(list(known.values()), args.max_side, None), args, Path(scratch))]
         for told in filter(None, (training_warning(read_run(folder).run) for folder in folders)):
             print(f"tune_budget: {told}", file=sys.stderr)
-        recordings = record(folders, known, load_solutions(args.solutions) if args.solutions else None)
+        recordings = record(folders, known, answers_of(args.solutions) if args.solutions else None)
         settings = vary(recordings, args.vary)
         workers = staff(settings[0], wanted, args.profile)
         _faster(recordings, args.faster)

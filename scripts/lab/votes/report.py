@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from hrm_submit.arc.jsonio import write_json
 from hrm_submit.core.errors import ConfigError, DataError
-from hrm_submit.corpora.solutions import load_solutions
+from hrm_submit.corpora.sources import answers_of
 from lab.markdown import to_markdown
 from lab.votes.comparison import Row, Sample, Setting, compare, judge, raw_files, read_tasks
 from lab.votes.rules import RULES
@@ -28,7 +28,7 @@ MOST_LINES = 30
 def report(args: argparse.Namespace) -> int:
     """Compare as the options say, and print the table. Raises UserError."""
     baseline, settings = choose_settings(args)
-    solutions = load_solutions(args.solutions)
+    solutions = answers_of(args.solutions)
     skipped: list[str] = []
     samples: list[Sample] = []
     found = dict(zip(_labels(args.runs), [raw_files(run) for run in args.runs], strict=True))

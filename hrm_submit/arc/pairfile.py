@@ -19,13 +19,17 @@ from hrm_submit.arc.jsonio import FaultError, located
 from hrm_submit.arc.task import MAX_SIDE, N_COLOURS, Pair, Task
 from hrm_submit.core.errors import DataError
 
+MAX_CELLS = 10_000
+"""Sides beyond this are no grid's, and their product could be any number."""
+NO_COLOUR = f"has a cell that is not within 0..{N_COLOURS - 1}"
 _PARTS = ("inputs", "outputs", "shapes")
 
 
-def load_pair_file(path: str | os.PathLike[str]) -> dict[str, Task]:
-    """Tasks, in order of the file, with all pairs as demonstrations and no tests.
+def load_pair_file(path: str | os.PathLike[str]) -> tuple[dict[str, Task], list[str]]:
+    """Tasks, in order of the file, with all pairs as demonstrations and no tests; and a line `FILE: task ID: fault` for each pair or
+    task that is left out.
 
-    Nothing is unpickled. Raises DataError at the first fault, naming file, task and place.
+    Nothing is unpickled. Raises DataError where the file as a whole cannot be used.
     """
     try:
         # opened here, as np.load leaves a file open that it cannot make sense of
@@ -40,47 +44,59 @@ def load_pair_file(path: str | os.PathLike[str]) -> dict[str, Task]:
         raise DataError(f"{os.fspath(path)}: not a usable .npz file: {' '.join(str(error).split())}") from None
 
 
-def _tasks(path: str | os.PathLike[str], arrays: np.lib.npyio.NpzFile) -> dict[str, Task]:
+def _tasks(path: str | os.PathLike[str], arrays: np.lib.npyio.NpzFile) -> tuple[dict[str, Task], list[str]]:
     tasks: dict[str, Task] = {}
+    done: set[str] = set()
+    left_out: list[str] = []
     for name in arrays.files:
         task_id, _, part = name.rpartition("/")
         if not task_id or part not in _PARTS:
             raise DataError(f"{os.fspath(path)}: has an array {name!r}, which is not one of ID/{', ID/'.join(_PARTS)}")
-        if task_id in tasks:
+        if task_id in done:
             continue
+        done.add(task_id)
         try:
             missing = [other for other in _PARTS if f"{task_id}/{other}" not in arrays.files]
             if missing:
                 raise FaultError(f"has no {missing[0]}")
-            tasks[task_id] = Task(task_id, _pairs(*(arrays[f"{task_id}/{other}"] for other in _PARTS)), ())
+            pairs, faults = _pairs(*(arrays[f"{task_id}/{other}"] for other in _PARTS))
+            left_out += [located(path, task_id, fault) for fault in faults]
+            if pairs:
+                tasks[task_id] = Task(task_id, pairs, ())
         except FaultError as fault:
-            raise DataError(located(path, task_id, fault)) from None
+            left_out.append(located(path, task_id, fault))
     if not tasks:
-        raise DataError(f"{os.fspath(path)}: has no tasks")
-    return tasks
+        raise DataError(left_out[0] if left_out else f"{os.fspath(path)}: has no tasks")
+    return tasks, left_out
 
 
-def _pairs(inputs: npt.NDArray[Any], outputs: npt.NDArray[Any], shapes: npt.NDArray[Any]) -> tuple[Pair, ...]:
+def _pairs(inputs: npt.NDArray[Any], outputs: npt.NDArray[Any], shapes: npt.NDArray[Any]) -> tuple[tuple[Pair, ...], list[str]]:
+    """The pairs that can be used, and what is wrong with the others."""
     if shapes.ndim != 2 or shapes.shape[1] != 4 or not np.issubdtype(shapes.dtype, np.integer):
         raise FaultError(f"shapes should be whole numbers (pairs, 4), not {shapes.dtype} {shapes.shape}")
     if not len(shapes):
         raise FaultError("has no pairs")
-    if shapes.min() < 1 or shapes.max() > MAX_SIDE:
-        pair = int(np.flatnonzero(((shapes < 1) | (shapes > MAX_SIDE)).any(axis=1))[0])
-        raise FaultError(f"pair {pair}: has a side outside 1..{MAX_SIDE}")
     sides = shapes.astype(np.int64)
-    grids = [_grids(inputs, sides[:, :2], "inputs"), _grids(outputs, sides[:, 2:], "outputs")]
-    return tuple(map(Pair, *grids))
+    if sides.min() < 1 or sides.max() > MAX_CELLS:
+        raise FaultError(f"pair {int(((sides < 1) | (sides > MAX_CELLS)).any(axis=1).argmax())}: has a side that no grid has")
+    wide = np.asarray((sides > MAX_SIDE).any(axis=1))
+    given, given_bad = _grids(inputs, sides[:, :2], "inputs")
+    wanted, wanted_bad = _grids(outputs, sides[:, 2:], "outputs")
+    bad, faults = wide | given_bad | wanted_bad, list[str]()
+    for k in np.flatnonzero(bad):
+        part = "inputs" if given_bad[k] else "outputs"
+        faults.append(f"pair {k}: has a side above {MAX_SIDE}" if wide[k] else f"pair {k}: {part} {NO_COLOUR}")
+    return tuple(Pair(given[k], wanted[k]) for k in np.flatnonzero(~bad)), faults
 
 
-def _grids(cells: npt.NDArray[Any], shapes: npt.NDArray[np.int64], part: str) -> list[npt.NDArray[np.uint8]]:
+def _grids(cells: npt.NDArray[Any], shapes: npt.NDArray[np.int64], part: str) -> tuple[list[npt.NDArray[np.uint8]], npt.NDArray[np.bool_]]:
+    """The grids of all pairs, and which of them have a cell that is no colour."""
     ends = (shapes[:, 0] * shapes[:, 1]).cumsum()
     if not np.issubdtype(cells.dtype, np.integer) or cells.shape != (ends[-1],):
         raise FaultError(f"{part} should be {ends[-1]} whole numbers in a row, by its shapes, not {cells.dtype} {cells.shape}")
-    if cells.min() < 0 or cells.max() >= N_COLOURS:
-        pair = int(np.searchsorted(ends, np.flatnonzero((cells < 0) | (cells >= N_COLOURS))[0], side="right"))
-        raise FaultError(f"pair {pair}: {part} has a cell that is not within 0..{N_COLOURS - 1}")
-    flat = cells.astype(np.uint8)
+    wrong = (cells < 0) | (cells >= N_COLOURS)
+    strange = np.array([piece.any() for piece in np.split(wrong, ends[:-1])])
+    flat = np.where(wrong, 0, cells).astype(np.uint8)
     # views of read-only cells are read-only; one block a task costs far less than one a grid
     flat.setflags(write=False)
-    return [piece.reshape(shape) for piece, shape in zip(np.split(flat, ends[:-1]), shapes, strict=True)]
+    return [piece.reshape(shape) for piece, shape in zip(np.split(flat, ends[:-1]), shapes, strict=True)], strange

@@ -1,0 +1,105 @@
+"""One bad pair costs that pair: what is learnt from data that people have, and what is said of the rest. `strict` refuses."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hrm_submit.core.errors import DataError
+from hrm_submit.corpora.sources import load_corpora, load_corpus
+
+PAIR = {"input": [[1, 2]], "output": [[3]]}
+OTHER = {"input": [[4, 4]], "output": [[5]]}
+WIDE = {"input": [[1] * 31], "output": [[3]]}
+TASK = {"train": [PAIR], "test": [OTHER]}
+
+
+def write(path: Path, content: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return path
+
+
+def pairs(path: Path, **options: Any) -> dict[str, int]:
+    return {task.key: len(task.pairs) for task in load_corpus(str(path), **options).tasks}
+
+
+def test_generated_pairs_that_are_too_large_are_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path / "re_arc" / "x.json", [PAIR, WIDE, WIDE, OTHER])
+    assert pairs(tmp_path) == {"x": 2}
+    (line,) = [m for m in caplog.messages if "left out" in m]
+    assert "2 pairs left out: has N columns, more than N; the first is " in line and "x.json: task x: pair 1 input: has 31 columns" in line
+
+
+def test_tasks_that_are_too_wide_cost_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path / "1d_fill" / "a.json", TASK)
+    write(tmp_path / "1d_fill" / "b.json", {"train": [WIDE], "test": [WIDE]})
+    assert pairs(tmp_path) == {"a": 2}
+    assert "2 pairs left out" in caplog.text and "1 task left out: has no pair to learn from" in caplog.text
+
+
+def test_files_that_are_no_tasks_cost_no_task(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path / "identifiers.json", ["<blank>"])
+    write(tmp_path / "train" / "dataset.json", {"seq_len": 900, "sets": ["all"]})
+    write(tmp_path / "notes.json", "{")
+    write(tmp_path / "train" / "t.json", TASK)
+    assert pairs(tmp_path) == {"t": 2}
+    assert "left out: not JSON" not in caplog.text and "Expecting property name" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("task", "learnt"),
+    [
+        ({"train": [PAIR, OTHER]}, 2),
+        ({"train": [PAIR], "test": []}, 1),
+        ({"train": [PAIR], "test": None}, 1),
+        ({"train": [PAIR], "test": [{"input": [[1]], "output": []}]}, 1),
+        ({"train": [PAIR], "test": [{"input": [[1]], "output": None}]}, 1),
+        ({"train": [PAIR], "test": [{"input": [[1]], "output": [[11]]}, OTHER]}, 2),
+        ({"train": [PAIR, 5, {"input": [[1]]}, {"input": [], "output": [[1]]}], "test": [OTHER]}, 2),
+        ({"examples": [[[[1]], [[2]]], [[[3]], [[4]]]], "source": "def main(): ...", "seeds": [1, 2]}, 2),
+    ],
+)
+def test_what_is_good_in_a_task_is_used(tmp_path: Path, task: dict[str, Any], learnt: int) -> None:
+    write(tmp_path / "t.json", task)
+    assert pairs(tmp_path / "t.json") == {"t": learnt}
+
+
+def test_pairs_under_another_key_are_used_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    write(tmp_path / "task001.json", {**TASK, "arc-gen": [PAIR, OTHER, WIDE], "tags": ["fill"]})
+    assert pairs(tmp_path / "task001.json") == {"task001": 4}
+    assert "2 pairs under 'arc-gen' are used too" in caplog.text and "what is under 'tags' is ignored" in caplog.text
+
+
+def test_lines_of_tasks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lines = [json.dumps({"id": "a", **TASK}), "{", json.dumps({"examples": [[[[1]], [[2]]]]})]
+    write(tmp_path / "s.jsonl", "\n".join(lines))
+    assert pairs(tmp_path / "s.jsonl") == {"a": 2, "s-1": 1}
+    assert "line 2: not JSON" in caplog.text
+
+
+def test_nothing_left_is_refused_and_strict_refuses_the_first_fault(tmp_path: Path) -> None:
+    write(tmp_path / "a.json", {"train": [WIDE], "test": []})
+    with pytest.raises(DataError, match="demonstration 0 input: has 31 columns"):
+        load_corpus(str(tmp_path))
+    write(tmp_path / "b.json", {"train": [PAIR, WIDE], "test": []})
+    assert pairs(tmp_path) == {"b": 1}
+    with pytest.raises(DataError, match="demonstration 0 input: has 31 columns"):
+        load_corpus(str(tmp_path), strict=True)
+
+
+def test_sets_that_are_called_alike_get_more_of_their_paths(tmp_path: Path) -> None:
+    for repository in ("ARC-AGI", "ARC-AGI-2"):
+        write(tmp_path / repository / "data" / "training" / "t.json", TASK)
+    folders = [tmp_path / r / "data" / "training" for r in ("ARC-AGI", "ARC-AGI-2")]
+    corpora = load_corpora(",".join(map(str, folders)))
+    assert [c.name for c in corpora] == ["ARC-AGI/data/training", "ARC-AGI-2/data/training"]
+    assert [t.id for c in corpora for t in c.tasks] == ["ARC-AGI/data/training/t", "ARC-AGI-2/data/training/t"]
+    assert load_corpora(str(folders[0]))[0].name == "training", "alone it keeps its short name"
+    with pytest.raises(DataError, match="is in the mix twice"):
+        load_corpora(f"{folders[0]},{folders[0]}/")

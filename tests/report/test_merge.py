@@ -1,0 +1,106 @@
+"""Answers of several solvers as one: what wins, what is filled in, and what is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hrm_submit.arc.challenges import write_challenges
+from hrm_submit.arc.task import Pair, Task, make_grid
+from hrm_submit.cli import main
+from hrm_submit.core.errors import ConfigError, DataError
+from hrm_submit.core.runfolder import RunWriter
+from hrm_submit.corpora.solutions import write_solutions
+from hrm_submit.predict.vote import Candidate
+from hrm_submit.report.merge import MergeRequest, merge
+
+A, B, C, D = ([[k]] for k in (1, 2, 3, 4))
+PAIRS = (Pair(make_grid([[7]]), make_grid([[8]])),)
+TASKS = {name: Task(name, PAIRS, (make_grid([[9]]),)) for name in ("t", "u")}
+
+
+def submission(folder: Path, name: str, **answers: list[Any]) -> Path:
+    path = folder / name
+    path.write_text(json.dumps({task: [{"attempt_1": a[0], "attempt_2": a[1]}] for task, a in answers.items()}))
+    return path
+
+
+def run_folder(folder: Path, name: str, challenges: Path | None = None, **weights: dict[int, float]) -> Path:
+    writer = RunWriter(folder / name, lambda: 0.0)
+    writer.describe({"challenges": str(challenges)} if challenges else {})
+    for task, given in weights.items():
+        candidates = [Candidate(make_grid([[k]]), 1, -0.1, w) for k, w in given.items()]
+        writer.prediction(task, 0, True, [c.to_json() for c in candidates])
+    writer.flush()
+    return folder / name
+
+
+def merged(folder: Path, *sources: Path, **options: Any) -> tuple[dict[str, list[Any]], list[str]]:
+    lines = merge(MergeRequest(sources, folder / "merged.json", **options))
+    answers = json.loads((folder / "merged.json").read_text())
+    return {task: [outputs[0]["attempt_1"], outputs[0]["attempt_2"]] for task, outputs in answers.items()}, lines
+
+
+def test_first_attempts_come_first_and_equal_grids_add_up(tmp_path: Path) -> None:
+    one, two = submission(tmp_path, "1.json", t=[A, B], u=[A, C]), submission(tmp_path, "2.json", t=[D, C], u=[B, C])
+    answers, _ = merged(tmp_path, one, two)
+    assert sorted(map(str, answers["t"])) == sorted(map(str, [A, D])), "both firsts before both seconds"
+    three = submission(tmp_path, "3.json", t=[C, B], u=[D, C])
+    answers, lines = merged(tmp_path, one, two, three)
+    assert answers["u"][0] == C, "three seconds that agree outweigh any first"
+    assert "none as its first" in lines[0]
+
+
+def test_a_weight_decides(tmp_path: Path) -> None:
+    one, two = submission(tmp_path, "1.json", t=[A, B]), submission(tmp_path, "2.json", t=[D, C])
+    assert merged(tmp_path, one, two, weights=(1.0, 2.0))[0]["t"][0] == D
+    assert merged(tmp_path, one, two, weights=(2.0, 1.0))[0]["t"][0] == A
+    assert merged(tmp_path, one, two, weights=(0.0, 1.0))[0]["t"] == [D, C]
+    with pytest.raises(ConfigError, match="1 weights for 2 sources"):
+        merged(tmp_path, one, two, weights=(1.0,))
+
+
+def test_run_folders_are_voted_on_whatever_their_number_of_views(tmp_path: Path) -> None:
+    few, many = run_folder(tmp_path, "few", t={1: 6.0, 2: 4.0}), run_folder(tmp_path, "many", t={2: 48.0, 3: 16.0})
+    answers, lines = merged(tmp_path, few, many)
+    assert answers["t"] == [B, A], "0.4 + 0.75, then 0.6"
+    assert "first attempts: 1 from many" in lines[0]
+    beside = submission(tmp_path, "s.json", t=[C, C])
+    assert merged(tmp_path, few, beside)[0]["t"][0] == C, "a submission that says one grid twice is sure of it"
+
+
+def test_it_is_complete_and_valid_whatever_lacks(tmp_path: Path) -> None:
+    write_challenges(tmp_path / "c.json", TASKS)
+    run = run_folder(tmp_path, "run", tmp_path / "c.json", t={1: 2.0})
+    bad = tmp_path / "bad.json"
+    bad.write_text('{"t": [{"attempt_1": [], "attempt_2": "no"}], "u": "none", "v": [{"attempt_1": [[1]], "attempt_2": [[1]]}]}')
+    answers, lines = merged(tmp_path, bad, run)
+    assert list(answers) == ["t", "u"] and answers["t"][0] == A and "1 from no source" in lines[0]
+    given = ["--submission", str(tmp_path / "merged.json"), "--challenges", str(tmp_path / "c.json")]
+    assert main(["validate", *given]) == 0
+    answers, _ = merged(tmp_path, bad, submission(tmp_path, "s.json", t=[A, B]))
+    assert list(answers) == ["v", "t"] and answers["v"][0] == A, "without challenges: all that anyone answers"
+
+
+def test_scores_of_each_and_what_only_one_solves(tmp_path: Path) -> None:
+    write_solutions(tmp_path / "truth.json", {"t": (make_grid(A),), "u": (make_grid(B),)})
+    one, two = submission(tmp_path, "1.json", t=[A, C], u=[C, D]), submission(tmp_path, "2.json", t=[C, D], u=[B, A])
+    _, lines = merged(tmp_path, one, two, solutions=tmp_path / "truth.json")
+    assert lines[1:3] == [f"{n}: pass@1 50.0%, pass@2 50.0%, 1 tasks that no other solves" for n in ("1.json", "2.json")]
+    assert lines[3].startswith("merged: ") and "pass@2 100.0% of 2 test outputs" in lines[3]
+    write_solutions(tmp_path / "other.json", {"w": (make_grid(A),)})
+    with pytest.raises(DataError, match="of other tasks"):
+        merged(tmp_path, one, two, solutions=tmp_path / "other.json")
+
+
+def test_the_command_refuses_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, out = submission(tmp_path, "1.json", t=[A, B]), str(tmp_path / "m.json")
+    (tmp_path / "empty").mkdir()
+    for sources in ([str(one), str(one)], [str(tmp_path / "nowhere.json")], [str(tmp_path / "empty")], [str(one), "--weights", "1,2"]):
+        assert main(["merge", *sources, "--output", out]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+    assert main(["merge", str(one), "--output", out]) == 0
+    assert "m.json: 1 tasks, 1 test outputs; first attempts: 1 from 1.json" in capsys.readouterr().out

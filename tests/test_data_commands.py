@@ -1,0 +1,97 @@
+"""Commands that take data under any name: convert, score, solve of a folder, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hrm_submit.cli import main
+from hrm_submit.corpora.sources import load
+
+PAIR = {"input": [[1, 2]], "output": [[3]]}
+TASK = {"train": [PAIR], "test": [{"input": [[4]], "output": [[5]]}]}
+
+
+def write(path: Path, content: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def test_convert_writes_kaggles_pair_of_files_from_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "Above" / "Above1.json", TASK)
+    write(tmp_path / "Below" / "Below1.json", {"train": [PAIR], "test": [{"input": [[6]]}]})
+    assert main(["convert", str(tmp_path), "--output", str(tmp_path / "out")]) == 0
+    assert "2 tasks" in capsys.readouterr().out
+    challenges, solutions = (tmp_path / "out" / f"{tmp_path.name}_{part}.json" for part in ("challenges", "solutions"))
+    tasks, known = load(challenges, solutions=True)
+    assert list(tasks) == ["Above1", "Below1"] and [g.tolist() for g in known["Above1"]] == [[[5]]]
+    assert json.loads(solutions.read_text()) == {"Above1": [[[5]]]}
+    assert "output" not in json.loads(challenges.read_text())["Above1"]["test"][0]
+
+
+def test_convert_refuses_what_there_is_nothing_to_solve_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "x.json", [PAIR])
+    assert main(["convert", str(tmp_path / "x.json"), "--output", str(tmp_path / "out")]) == 2
+    assert "no test inputs" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    write(tmp_path / "y.json", TASK)
+    assert main(["convert", str(tmp_path / "y.json"), "--output", "/dev/null/out"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("form", ["solutions", "tasks with answers", "folder"])
+def test_score_takes_answers_from_wherever_they_are_and_counts_malformed_attempts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    truth = {
+        "solutions": write(tmp_path / "s.json", {"t": [[[5]]], "u": [[[5]]], "v": [[[5]]]}),
+        "tasks with answers": write(tmp_path / "c.json", {"t": TASK, "u": TASK, "v": TASK}),
+        "folder": next(iter([write(tmp_path / "d" / f"{name}.json", TASK) for name in "tuv"])).parent,
+    }[form]
+    good = {"attempt_1": [[5]], "attempt_2": [[1]]}
+    answers = {"t": [good], "u": [{"attempt_1": [], "attempt_2": [[5]]}], "v": [{"attempt_1": "?", "attempt_2": [[1, 2], [3]]}]}
+    submission = write(tmp_path / "submission.json", answers)
+    assert main(["score", "--submission", str(submission), "--solutions", str(truth)]) == 0
+    said = capsys.readouterr()
+    result = json.loads(said.out)
+    assert result["pass@2"] == pytest.approx(2 / 3) and result["counts"]["malformed"] == 3
+    assert "3 malformed attempts count as wrong, the first is " in said.err and "task u: output 0 attempt_1: has no rows" in said.err
+    assert main(["validate", "--submission", str(submission), "--challenges", str(tmp_path / "s.json")]) == 2, "solutions are no tasks"
+    write(tmp_path / "all.json", {"t": TASK, "u": TASK, "v": TASK})
+    assert main(["validate", "--submission", str(submission), "--challenges", str(tmp_path / "all.json")]) == 1, "which stays strict"
+
+
+def test_answers_that_are_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    submission = write(tmp_path / "submission.json", {"t": []})
+    for truth in (write(tmp_path / "a.json", {"t": {"train": [PAIR], "test": [{"input": [[1]]}]}}), write(tmp_path / "b.json", {"t": 5})):
+        assert main(["score", "--submission", str(submission), "--solutions", str(truth)]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_plain_task_is_that_one_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    task, output = write(tmp_path / "mine.json", TASK), tmp_path / "s.json"
+    assert main(["solve", "--challenges", str(task), "--output", str(output), "--devices", "cpu", "--segments-per-task", "1"]) == 0
+    assert list(json.loads(output.read_text())) == ["mine"]
+    assert main(["show", "--dataset", str(task), "--task", "mine"]) == 0
+
+
+def test_show_takes_downloaded_sets_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("HRM_SUBMIT_DATA", str(tmp_path))
+    assert main(["show", "--dataset", "conceptarc", "--task", "Copy1"]) == 2
+    assert "python scripts/fetch_data.py conceptarc" in capsys.readouterr().err
+    write(tmp_path / "conceptarc" / "Copy" / "Copy1.json", TASK)
+    assert main(["show", "--dataset", "conceptarc", "--task", "Copy1"]) == 0
+
+
+def test_weights_of_trm_are_told_to_be_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import torch
+
+    torch.save({"model.inner.lm_head.weight": torch.zeros(12, 8)}, tmp_path / "w.pt")
+    arch = {"name": "recursive_reasoning.trm@TinyRecursiveReasoningModel_ACTV1", "H_layers": 0, "L_layers": 2, "hidden_size": 8}
+    config = write(tmp_path / "all_config.json", {"arch": arch})
+    given = ["--weights", str(tmp_path / "w.pt"), "--config", str(config), "--output", str(tmp_path / "o.safetensors")]
+    assert main(["import-checkpoint", *given]) == 2
+    assert "of TRM (Tiny Recursive Model), which has one network for both levels" in capsys.readouterr().err
