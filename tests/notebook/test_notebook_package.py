@@ -17,7 +17,7 @@ from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, sna
 from tests.events import told
 from tests.notebook.notebook_lab import lay_out, run
 
-SECONDS = 40.0
+SECONDS = 60.0
 TINY = ModelConfig(
     hidden_size=32, num_heads=2, H_layers=1, L_layers=1, H_cycles=1, L_cycles=1, puzzle_emb_ndim=32, halt_max_steps=1, embedding="shared"
 )
