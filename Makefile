@@ -8,7 +8,7 @@ ARGS ?=
 OLDEST_CLIENT := kaggle==2.2.4 kagglesdk==0.1.37
 
 .DEFAULT_GOAL := help
-.PHONY: help setup simulate test lint benchmark gpu-check wheels push push-pretrain status submit lock clean
+.PHONY: help setup simulate test lint benchmark gpu-check fuzz wheels push push-pretrain status submit lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,6 +41,9 @@ benchmark: $(READY) ## every speed that README quotes: ARGS='training rate --jso
 
 gpu-check: $(READY) ## what this machine's GPU does with the kit, ten minutes: ARGS='speed solve --json F'
 	$(BIN)/python scripts/gpu_check.py $(ARGS)
+
+fuzz: $(READY) ## readers against thousands of hostile files: ARGS='checkpoints --count 200'
+	$(BIN)/python scripts/fuzz.py $(ARGS)
 
 wheels: $(READY) ## offline_wheels/: what the notebook installs from
 	$(BIN)/python scripts/build_offline_wheels.py $(ARGS)

@@ -20,7 +20,7 @@ from typing import NoReturn
 from hrm_submit import commands
 from hrm_submit.core.allocator import large_pages_for_children
 from hrm_submit.core.clock import Clock
-from hrm_submit.core.errors import UserError
+from hrm_submit.core.errors import UserError, clipped
 from hrm_submit.version import __version__
 
 
@@ -44,8 +44,16 @@ def _run(argv: Sequence[str] | None) -> int:
     args = _parser().parse_args(argv)
     args.command_line = shlex.join(["hrm-submit", *(sys.argv[1:] if argv is None else argv)])
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_short)
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of fonts and units, which nobody asked for
     return exit_status("hrm-submit", lambda: int(args.run(args, clock)))
+
+
+def _short(record: logging.LogRecord) -> bool:
+    """Every line of the log within the length of a message."""
+    record.msg, record.args = clipped(record.getMessage()), ()
+    return True
 
 
 def exit_status(program: str, work: Callable[[], int], *wrong: type[Exception]) -> int:
@@ -61,11 +69,11 @@ def exit_status(program: str, work: Callable[[], int], *wrong: type[Exception]) 
     except Exception as error:
         if isinstance(error, (UserError, *wrong)):
             words = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
-            print(f"{program}: {words}", file=sys.stderr)
+            print(clipped(f"{program}: {words}"), file=sys.stderr)
             return 2
         if os.environ.get("HRM_SUBMIT_DEBUG"):
             raise
-        text = str(error).split("\n", 1)[0]
+        text = clipped(str(error).split("\n", 1)[0], 200)
         print(f"{program}: {type(error).__name__}: {text} (a traceback: HRM_SUBMIT_DEBUG=1)", file=sys.stderr)
         return 1
 

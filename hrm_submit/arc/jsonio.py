@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from hrm_submit.arc.task import MAX_SIDE, N_COLOURS, Grid
-from hrm_submit.core.errors import DataError
+from hrm_submit.core.errors import DataError, clipped
 from hrm_submit.core.files import write_atomic
 
 T = TypeVar("T")
@@ -75,7 +75,7 @@ def located(path: str | os.PathLike[str], task: str | None, fault: object) -> st
 
 def of_task(task: str, fault: object) -> str:
     """`task ID: fault`, on one line whatever the id holds."""
-    return f"task {task if task.isprintable() and task else repr(task)}: {fault}"
+    return f"task {clipped(task if task.isprintable() and task else ascii(task), 80)}: {fault}"
 
 
 def parse_grid(value: Any, place: str) -> Grid:

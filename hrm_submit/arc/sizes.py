@@ -8,6 +8,7 @@ colours) are asked only where no rule on sides fits: with few demonstrations the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -23,6 +24,10 @@ _COUNTS: tuple[Quantity, ...] = (
     lambda grid, axis: int(np.count_nonzero(grid)),
     lambda grid, axis: int(np.count_nonzero(grid == 0)),
 )
+
+
+MOST_DEMONSTRATIONS = 32
+"""Rules are fitted to so many, which tell as much as hundreds and cost a bounded time."""
 
 
 def output_shapes(task: Task, test_input: Grid) -> list[tuple[int, int]]:
@@ -51,6 +56,8 @@ def _sides(task: Task, test_input: Grid, axis: int) -> Iterator[int]:
     """Predicted output sides along `axis`, best first, each once."""
     if not task.train:
         return
+    if len(task.train) > MOST_DEMONSTRATIONS:
+        task = replace(task, train=task.train[:MOST_DEMONSTRATIONS])
     wanted = [pair.output.shape[axis] for pair in task.train]
     given: list[int] = []
     for predictions in (_from_side(task, test_input, axis, wanted), _from_counts(task, test_input, axis, wanted)):

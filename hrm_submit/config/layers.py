@@ -7,7 +7,6 @@ left to right over the dataclass defaults; a key that no dataclass knows is an e
 from __future__ import annotations
 
 import dataclasses
-import math
 import tomllib
 import typing
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from hrm_submit.config.schema import Preset
-from hrm_submit.core.errors import ConfigError
+from hrm_submit.core.errors import ConfigError, clipped
 
 T = TypeVar("T")
 
@@ -50,7 +49,7 @@ def layer(preset: Preset, tables: Mapping[str, Any], source: str = "preset") -> 
     changed: dict[str, Any] = {}
     for table, values in tables.items():
         if table not in {f.name for f in dataclasses.fields(Preset)}:
-            raise ConfigError(f"{source}: no table [{table}]; known: {', '.join(f.name for f in dataclasses.fields(Preset))}")
+            raise ConfigError(f"{source}: no table [{clipped(table, 60)}]; known: {', '.join(f.name for f in dataclasses.fields(Preset))}")
         if not isinstance(values, Mapping):
             raise ConfigError(f"{source}: [{table}] is not a table")
         changed[table] = from_dict(type(getattr(preset, table)), values, getattr(preset, table), f"{source}: [{table}]")
@@ -62,9 +61,9 @@ def from_dict(cls: type[T], values: Mapping[str, Any], base: T | None = None, wh
     hints = typing.get_type_hints(cls)
     for key, value in values.items():
         if key not in hints:
-            raise ConfigError(f"{where} has no key {key!r}; known: {', '.join(hints)}")
+            raise ConfigError(f"{where} has no key {clipped(repr(key), 60)}; known: {', '.join(hints)}")
         if not _fits(value, hints[key]):
-            raise ConfigError(f"{where} {key} = {value!r} should be {_describe(hints[key])}")
+            raise ConfigError(f"{where} {key} = {clipped(repr(value), 60)} should be {_describe(hints[key])}")
     converted = {k: float(v) if hints[k] is float else v for k, v in values.items()}
     if base is None:
         return cls(**converted)
@@ -73,11 +72,10 @@ def from_dict(cls: type[T], values: Mapping[str, Any], base: T | None = None, wh
 
 def _fits(value: Any, hint: Any) -> bool:
     if typing.get_origin(hint) is Literal:
-        return value in typing.get_args(hint)
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, str | int) and value in typing.get_args(hint)
+    if hint in (float, int):
+        # Bounded, as an int of thousands of digits is no float and cannot be shown.
+        return isinstance(value, (int, float) if hint is float else int) and not isinstance(value, bool) and abs(value) < 1e300
     return isinstance(value, hint)
 
 
@@ -90,14 +88,29 @@ def _describe(hint: Any) -> str:
 def _read_toml(name: str) -> dict[str, Any]:
     path = Path(name)
     if name.endswith(".toml"):
-        if not path.is_file():
-            raise ConfigError(f"{name}: no such preset file")
-        data = path.read_bytes()
+        try:
+            data = path.read_bytes()
+        except (OSError, ValueError) as error:
+            why = "no such preset file" if isinstance(error, FileNotFoundError) else getattr(error, "strerror", None) or error
+            raise ConfigError(f"{name}: {why}") from None
     else:
         if name not in preset_names():
             raise ConfigError(f"unknown preset {name!r}; known: {', '.join(preset_names())}, or the path of a .toml file")
         data = (resources.files("hrm_submit.config") / "presets" / f"{name}.toml").read_bytes()
+    return parse_toml(data, name)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises ConfigError."""
+    try:
+        return parse_toml(path.read_bytes(), str(path))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def parse_toml(data: bytes, where: str) -> dict[str, Any]:
+    """The tables that `data` gives. Raises ConfigError, naming `where`."""
     try:
         return tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{name}: not TOML: {error}") from None
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, tables thousands deep
+        raise ConfigError(f"{where}: not TOML: {clipped(error, 150)}") from None

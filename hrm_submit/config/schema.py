@@ -10,12 +10,14 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from hrm_submit.core.errors import ConfigError
+from hrm_submit.core.errors import ConfigError, clipped
 
 Mixer: TypeAlias = Literal["attention", "axial", "none"]
 Kernels: TypeAlias = Literal["torch", "numba"]
 VoteRule: TypeAlias = Literal["counts", "composite"]
 
+LARGEST = 1_000_000
+"""Of any size of a model: what is larger is a mistake, and its products could be any number."""
 ABOVE_0, BELOW_1 = math.nextafter(0.0, 1.0), math.nextafter(1.0, 0.0)
 
 
@@ -26,7 +28,8 @@ def _check(config: object, names: str, least: float, most: float = math.inf) -> 
         if not least <= value <= most:
             floor = "above 0" if least == ABOVE_0 else f"at least {least}"
             ceiling = "" if most == math.inf else " and below 1" if most == BELOW_1 else f" and at most {most}"
-            raise ConfigError(f"[{type(config).__name__.removesuffix('Config').lower()}] {name} must be {floor}{ceiling}, not {value}")
+            told = clipped(value, 40)
+            raise ConfigError(f"[{type(config).__name__.removesuffix('Config').lower()}] {name} must be {floor}{ceiling}, not {told}")
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,10 @@ class ModelConfig:
     L_mixer: Mixer = "attention"
 
     def __post_init__(self) -> None:
-        _check(self, "hidden_size num_heads H_layers L_layers H_cycles L_cycles vocab_size seq_len halt_max_steps", 1)
-        _check(self, "puzzle_emb_ndim", 0)
+        _check(self, "hidden_size num_heads H_layers L_layers H_cycles L_cycles vocab_size seq_len halt_max_steps", 1, LARGEST)
+        _check(self, "puzzle_emb_ndim conv_size", 0, LARGEST)
+        _check(self, "expansion rope_theta rms_norm_eps", ABOVE_0, 1e9)
+        _check(self, "halt_exploration_prob", 0, 1)
         if self.hidden_size % self.num_heads:
             raise ConfigError(f"[model] hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}")
         if self.pos_encodings == "rope" and (self.hidden_size // self.num_heads) % 2:
@@ -77,7 +82,7 @@ class ModelConfig:
             raise ConfigError("[model] rope_2d needs a head width (hidden_size / num_heads) that 4 divides")
         if "axial" in (self.H_mixer, self.L_mixer) and (self.num_heads % 2 or self.pos_encodings == "rope"):
             raise ConfigError("[model] axial needs an even num_heads, and rope_2d or learned positions")
-        if self.conv_size and (self.conv_size < 0 or self.conv_size % 2 == 0):
+        if self.conv_size and self.conv_size % 2 == 0:
             raise ConfigError(f"[model] conv_size {self.conv_size} is neither 0 nor an odd number")
 
     @property

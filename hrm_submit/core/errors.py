@@ -37,6 +37,19 @@ class SolveError(UserError):
     """A solve run that cannot start: its input, output or run folder is unusable."""
 
 
+LONGEST = 300
+"""Characters of a message that is told."""
+
+
+def clipped(text: object, longest: int = LONGEST) -> str:
+    """`text` on one line of at most `longest` characters, what is too much left out of its middle."""
+    line = " ".join(str(text).split())
+    if len(line) <= longest:
+        return line
+    end = longest // 3
+    return f"{line[: longest - end - 5]} ... {line[-end:]}"
+
+
 def one_line(error: BaseException) -> str:
     """Class, first line and place of an error."""
     text = str(error).strip().split("\n", 1)[0]

@@ -52,7 +52,7 @@ class OutputResult:
 def score(submission: Mapping[str, Sequence[Attempts]], solutions: Solutions, malformed: int = 0) -> Score:
     """Scores over every task of `solutions`. A task or output that the submission lacks is wrong; tasks that only the
     submission has do not count. Raises DataError where there are no solutions."""
-    if not solutions:
+    if not any(solutions.values()):
         raise DataError("no solutions to score against")
     tasks = [task_results(submission.get(task_id, ()), outputs) for task_id, outputs in solutions.items()]
     results = [result for task in tasks for result in task]

@@ -14,9 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hrm_submit.core.errors import CheckpointError
+from hrm_submit.core.errors import CheckpointError, clipped
 from hrm_submit.model.tensorfile import stored_bytes
 
+MOST_PARTS = 10_000
 CUT = "@"
 """Between a tensor's name and the first row of a piece of it."""
 
@@ -42,7 +43,7 @@ def join(source: str, pieces: Mapping[str, Tensor]) -> dict[str, Tensor]:
     whole = {}
     for name, tensor in pieces.items():
         stem, mark, start = name.partition(CUT)
-        if mark and start.isdecimal():
+        if mark and start.isdecimal() and len(start) < 16:
             cut.setdefault(stem, {})[int(start)] = tensor
         else:
             whole[name] = tensor
@@ -81,9 +82,11 @@ def first_part(source: str, metadata: Mapping[Path, Mapping[str, str]]) -> Path:
     for file, about in metadata.items():
         try:
             number, count = json.loads(about.get("part", "[1, 1]"))
-            numbers[int(number)] = file
-        except (ValueError, TypeError):
-            raise CheckpointError(f"{file}: its metadata cannot be read: part = {about['part']}") from None
+            if not (type(number) is type(count) is int and 1 <= number <= count <= MOST_PARTS):
+                raise ValueError
+            numbers[number] = file
+        except (ValueError, TypeError, RecursionError):
+            raise CheckpointError(f"{file}: its metadata cannot be read: part = {clipped(about['part'], 60)}") from None
         counts.add(count)
         sets.add(about.get("digest", ""))
     if len(sets) > 1 or len(counts) > 1 or len(numbers) < len(metadata):

@@ -10,6 +10,7 @@ Format: https://github.com/huggingface/safetensors, "Format".
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from hrm_submit.core.errors import CheckpointError
+from hrm_submit.core.errors import CheckpointError, clipped
 
 _DTYPES = {
     torch.float64: "F64",
@@ -33,6 +34,8 @@ _DTYPES = {
     torch.bool: "BOOL",
 }
 _CHUNK = 1 << 22
+LONGEST_HEADER = 100_000_000
+"""Bytes: what safetensors itself allows."""
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -54,12 +57,54 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The string map in the file's header. Raises CheckpointError for anything but a whole safetensors file."""
+    """The string map in the file's header, which is checked against the file's size before any tensor is. Raises CheckpointError for
+    anything but a whole safetensors file of number formats that we write."""
     try:
-        with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {})
-    except (OSError, SafetensorError) as error:
+        return _checked_header(path)
+    except (OSError, ValueError, RecursionError) as error:
         raise _unreadable(path, error) from None
+
+
+def _checked_header(path: Path) -> dict[str, str]:
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(size - 8, LONGEST_HEADER):
+            raise ValueError(f"its header should have {length} bytes, more than {'the file has' if length > size else 'are read'}")
+        header = json.loads(file.read(length), object_pairs_hook=_once)
+    if not isinstance(header, dict):
+        raise ValueError("its header is no object")
+    about = header.pop("__metadata__", {})
+    if not isinstance(about, dict) or not all(isinstance(value, str) for value in about.values()):
+        raise ValueError("its metadata is no map of texts")
+    for name, tensor in header.items():
+        fault = _fault_of(tensor, size - 8 - length)
+        if fault:
+            raise ValueError(f"tensor {clipped(repr(name), 80)} {fault}")
+    return about
+
+
+def _fault_of(tensor: object, room: int) -> str | None:
+    """What is wrong with a header's entry, for a file with `room` bytes of tensors."""
+    if not isinstance(tensor, dict) or set(tensor) != {"dtype", "shape", "data_offsets"}:
+        return "has no dtype, shape and data_offsets"
+    kind = next((dtype for dtype, word in _DTYPES.items() if word == tensor["dtype"]), None)
+    if kind is None:
+        return f"has the number format {clipped(tensor['dtype'], 20)}, which is not read"
+    numbers = [tensor["shape"], tensor["data_offsets"]]
+    if not all(isinstance(n, list) and len(n) <= 8 and all(type(x) is int and 0 <= x <= room for x in n) for n in numbers):
+        return "has a shape or place that the file has no room for"
+    begin, end = numbers[1] if len(numbers[1]) == 2 else (1, 0)
+    if end - begin != math.prod(numbers[0]) * kind.itemsize:
+        return "has another size than its shape says"
+    return None
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("its header has a key twice")
+    return found
 
 
 def read_tensors(path: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
@@ -78,9 +123,9 @@ def stored_bytes(tensor: Tensor) -> int:
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    if not path.exists():
+    if isinstance(error, FileNotFoundError):
         return CheckpointError(f"{path}: no such file")
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else clipped(error, 150)
     return CheckpointError(f"{path}: not a whole safetensors file: {reason}")
 
 

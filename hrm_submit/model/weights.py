@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from torch import Tensor
 from hrm_submit.config.layers import from_dict
 from hrm_submit.config.runtime import Runtime
 from hrm_submit.config.schema import Kernels, ModelConfig
-from hrm_submit.core.errors import CheckpointError, ConfigError
+from hrm_submit.core.errors import CheckpointError, ConfigError, clipped
 from hrm_submit.model.embedding import DIHEDRAL_ROWS, TaskEmbedding
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.layers import AttentionKind
@@ -172,10 +173,16 @@ def load_checkpoint(path: Path, *, rows: bool = False) -> Checkpoint:
 
 def check_state(state: Mapping[str, Tensor], config: ModelConfig, source: str) -> None:
     """Raise CheckpointError naming `source` unless `state` is exactly a model of `config`: names, shapes, finite values."""
+    layers, widest = config.H_layers + config.L_layers, max((n for t in state.values() for n in t.shape), default=0)
+    sizes = max(config.hidden_size, config.vocab_size, config.conv_size, config.seq_len if config.pos_encodings == "learned" else 0)
+    if layers > len(state):
+        raise CheckpointError(f"{source}: its config asks for {layers} layers, and there are {len(state)} tensors")
+    if sizes > widest:
+        raise CheckpointError(f"{source}: its config asks for sizes up to {sizes}, and the largest of its tensors is {widest}")
     try:
         # Memory that nothing writes to is never taken; torch's meta device would cost a second of imports.
         expected = {name: tuple(tensor.shape) for name, tensor in HRM(config, initialise=False).state_dict().items()}
-    except RuntimeError:
+    except (RuntimeError, MemoryError):
         raise CheckpointError(f"{source}: its config asks for more memory than there is") from None
     _check(state, expected, source)
 
@@ -225,27 +232,56 @@ def _parse(file: Path, metadata: Mapping[str, str]) -> tuple[ModelConfig, Checkp
         values: dict[str, Any] = {key: json.loads(text) for key, text in metadata.items() if key not in ("format", "digest")}
         config = from_dict(ModelConfig, values["config"], where=f"{file}: config")
         meta = CheckpointMeta(
-            data=tuple(values["data"]),
-            steps=int(values["steps"]),
-            seconds=float(values["seconds"]),
-            hashes=tuple(values["hashes"]),
-            preset=str(values["preset"]),
-            card=dict(values["card"]),
-            version=str(values["version"]),
-            row_ids=tuple(values.get("row_ids", ())),
+            data=_texts(values, "data"),
+            steps=_number(values, "steps", int),
+            seconds=float(_number(values, "seconds", (int, float))),
+            hashes=_texts(values, "hashes"),
+            preset=_of(values, "preset", str),
+            card=_of(values, "card", dict),
+            version=_of(values, "version", str),
+            row_ids=_texts({"row_ids": [], **values}, "row_ids"),
         )
     except ConfigError as error:
-        raise CheckpointError(str(error)) from None
+        told = str(error)
+        raise CheckpointError(told if str(file) in told else f"{file}: {told}") from None
     except KeyError as error:
         raise CheckpointError(f"{file}: its metadata lacks {error}") from None
-    except (ValueError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{file}: its metadata cannot be read: {error}") from None
+    except (ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        raise CheckpointError(f"{file}: its metadata cannot be read: {clipped(error, 150)}") from None
+    if _release(meta.version) > _release(__version__):
+        raise CheckpointError(f"{file}: was written by hrm-submit {clipped(meta.version, 40)}, which is newer than this {__version__}")
     return config, meta
 
 
+def _of(values: Mapping[str, Any], key: str, kind: Any) -> Any:
+    if not isinstance(values[key], kind) or isinstance(values[key], bool):
+        raise ValueError(f"{key} = {clipped(repr(values[key]), 60)}")
+    return values[key]
+
+
+def _number(values: Mapping[str, Any], key: str, kind: Any) -> Any:
+    if not 0 <= _of(values, key, kind) < 1e15:
+        raise ValueError(f"{key} = {clipped(values[key], 60)}")
+    return values[key]
+
+
+def _texts(values: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    if not all(isinstance(text, str) for text in _of(values, key, list)):
+        raise ValueError(f"{key} holds something else than texts")
+    return tuple(values[key])
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version, to compare."""
+    return tuple(int(part) for part in re.findall(r"\d{1,9}", version)[:3])
+
+
 def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
+    try:
+        if not path.is_dir():
+            return [path]
+    except (OSError, ValueError) as error:  # too long a name, or a null byte in it
+        raise CheckpointError(f"{path}: cannot be a path: {getattr(error, 'strerror', None) or error}") from None
     files = sorted(path.glob("*.safetensors"))
     if not files:
         raise CheckpointError(f"{path}: holds no .safetensors file")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hrm_submit.core.errors import ConfigError
+from hrm_submit.config.layers import read_toml
+from hrm_submit.core.errors import ConfigError, clipped
 
 from .places import COMPETITIONS
 
@@ -32,13 +32,29 @@ class Competition:
     files: Mapping[str, str]
 
 
+KEYS: Mapping[str, type | tuple[type, ...]] = {
+    "slug": str,
+    "title": str,
+    "hours": (int, float),
+    "hidden_tasks": int,
+    "machine_shape": str,
+    "cards": int,
+    "checkpoint": str,
+    "files": dict,
+}
+
+
 def load_competition(slug: str = DEFAULT, folder: Path = COMPETITIONS) -> Competition:
     """Read `folder/SLUG.toml`. Raises ConfigError."""
     path = folder / f"{slug}.toml"
     if not path.is_file():
         raise ConfigError(f"unknown competition {slug!r}; known: {', '.join(sorted(p.stem for p in folder.glob('*.toml')))}")
-    values = tomllib.loads(path.read_text(encoding="utf-8"))
-    try:
-        return Competition(**{name: values[name] for name in Competition.__dataclass_fields__})
-    except KeyError as missing:
-        raise ConfigError(f"{path.name}: no {missing.args[0]}") from None
+    values = read_toml(path)
+    for name, kind in KEYS.items():
+        if name not in values:
+            raise ConfigError(f"{path.name}: no {name}")
+        if not isinstance(values[name], kind) or isinstance(values[name], bool):
+            raise ConfigError(f"{path.name}: {name} = {clipped(repr(values[name]), 60)} is of another type")
+    if not all(isinstance(file, str) for file in values["files"].values()):
+        raise ConfigError(f"{path.name}: [files] should hold names of files")
+    return Competition(**{name: values[name] for name in KEYS})

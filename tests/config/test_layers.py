@@ -82,7 +82,7 @@ def test_tables_of_a_preset_give_the_preset_again() -> None:
         ("[model]\nnum_heads = 7\n", "not a multiple of num_heads 7"),
         ("[model]\nhidden_size = 24\nnum_heads = 8\n", "even head width"),
         ("[model]\nH_layers = 0\n", "H_layers must be at least 1"),
-        ("[model]\npuzzle_emb_ndim = -1\n", "puzzle_emb_ndim must be at least 0, not -1"),
+        ("[model]\npuzzle_emb_ndim = -1\n", "puzzle_emb_ndim must be at least 0 and at most 1000000, not -1"),
         ('[model]\nH_mixer = "axial"\n', "axial needs an even num_heads, and rope_2d or learned positions"),
         ('[model]\nL_mixer = "axial"\npos_encodings = "rope_2d"\nnum_heads = 1\n', "axial needs an even num_heads"),
         ('[model]\npos_encodings = "rope_2d"\nhidden_size = 24\n', "rope_2d needs a head width"),

@@ -168,7 +168,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "bad config": (edit(lambda t, m: m.update(config='{"hidden_size": "x"}')), "hidden_size = 'x' should be a whole number"),
     "huge config": (
         edit(lambda t, m: m.update(config=json.dumps(json.loads(m["config"]) | {"hidden_size": 2**40, "num_heads": 2}))),
-        "asks for more memory than there is",
+        "hidden_size must be at least 1 and at most 1000000",
     ),
     "not JSON": (edit(lambda t, m: m.update(steps="{")), "its metadata cannot be read"),
 }

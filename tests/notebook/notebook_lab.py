@@ -64,7 +64,7 @@ with (run / "calls.jsonl").open("a") as calls:
     calls.write(json.dumps(vars(options)) + "\\n")
 ids = list(json.load(open(options.challenges)))
 print("stub: solving", len(ids), "tasks", file=sys.stderr)
-if FAULT == "checkpoint" and options.checkpoint != "none":
+if FAULT == "checkpoint" and options.checkpoint not in (None, "none"):
     sys.exit("weights.safetensors: truncated")
 if FAULT == "gpu" and options.devices == "auto":
     answer(options, ids[:1])

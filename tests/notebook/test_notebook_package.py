@@ -17,7 +17,8 @@ from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, sna
 from tests.events import told
 from tests.notebook.notebook_lab import lay_out, run
 
-SECONDS = 60.0
+SECONDS = 120.0
+"""Of the session; no run needs them all, as each task ends after a few segments."""
 TINY = ModelConfig(
     hidden_size=32, num_heads=2, H_layers=1, L_layers=1, H_cycles=1, L_cycles=1, puzzle_emb_ndim=32, halt_max_steps=1, embedding="shared"
 )
@@ -63,6 +64,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
+def brief(folder: Path) -> dict[str, str]:
+    """What makes the notebook's tasks end early."""
+    preset = folder / "brief.toml"
+    preset.write_text("[ttt]\nmax_segments = 5\n[budget]\nrestart_least = 10.0\n")
+    return {"HRM_PRESET": str(preset)}
+
+
 def checkpoint(folder: Path) -> Path:
     path = folder / "tiny.safetensors"
     save_checkpoint(path, snapshot(*build(TINY), CheckpointMeta()))
@@ -70,7 +78,7 @@ def checkpoint(folder: Path) -> Path:
 
 
 def test_rehearsal_with_a_checkpoint(tmp_path: Path, wheel: Path) -> None:
-    result = run(tmp_path, lay_out(tmp_path, [wheel, checkpoint(tmp_path)], tasks=MIRRORS), "rehearse", SECONDS, MIRRORS)
+    result = run(tmp_path, lay_out(tmp_path, [wheel, checkpoint(tmp_path)], tasks=MIRRORS), "rehearse", SECONDS, MIRRORS, brief(tmp_path))
     assert result.outcome.status == 0 and not result.faults and not result.degraded, result.output
     record = read_run(result.tree.working / "run")
     assert "run_end" in {event.kind for event in record.events} and "tiny.safetensors" in json.dumps(record.run)
@@ -84,7 +92,7 @@ def test_scored_rerun_with_a_truncated_checkpoint_goes_on_without_and_merges_wha
     path.write_bytes(path.read_bytes()[:-1000])
     other.write_text('{"bbbb0001": [{"attempt_1": [[9, 9, 9]], "attempt_2": [[9, 9, 9]]}], "unknown": 5}')
     tree = lay_out(tmp_path, [wheel, path, other], tasks=MIRRORS)
-    result = run(tmp_path, tree, "scored", SECONDS, MIRRORS, {"HRM_MERGE": "other.json"})
+    result = run(tmp_path, tree, "scored", SECONDS, MIRRORS, {"HRM_MERGE": "other.json", **brief(tmp_path)})
     assert result.outcome.status == 0 and not result.faults
     assert "2 tasks, 2 test outputs; first attempts:" in result.output
     assert [[9, 9, 9]] in result.submission["bbbb0001"][0].values() and set(result.submission) == set(MIRRORS)
@@ -98,7 +106,9 @@ def test_scored_rerun_with_a_broken_gpu_ends_on_the_cpu(tmp_path: Path, wheel: P
     hook = tmp_path / "hook"
     hook.mkdir()
     (hook / "sitecustomize.py").write_text(f"ANSWERS = {answers}\n{BROKEN_GPU}")
-    result = run(tmp_path, lay_out(tmp_path, [wheel], tasks=MIRRORS), "scored", SECONDS, MIRRORS, {"PYTHONPATH": str(hook)})
+    result = run(
+        tmp_path, lay_out(tmp_path, [wheel], tasks=MIRRORS), "scored", SECONDS, MIRRORS, {"PYTHONPATH": str(hook), **brief(tmp_path)}
+    )
     assert result.outcome.status == 0 and not result.faults, result.output
     assert "the driver is gone" in result.output
     assert "cpu" in {event["device"] for event in told(read_run(result.tree.working / "run"), "worker_start") if event.get("ready")}

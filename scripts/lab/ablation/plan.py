@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from hrm_submit.config.layers import from_dict
+from hrm_submit.config.layers import from_dict, read_toml
 from hrm_submit.core.errors import ConfigError
 
 Kind = Literal["train", "ttt"]
@@ -105,12 +104,7 @@ class _VariantTable:
 
 def read_plan(path: Path) -> Plan:
     """The plan in a TOML file. Raises ConfigError, one line, for whatever it should not say."""
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from None
+    content = read_toml(path)
     if "kind" not in content:
         raise ConfigError(f'{path}: should say kind = "train" or "ttt"')
     table = from_dict(_PlanTable, content, where=str(path))
