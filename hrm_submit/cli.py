@@ -43,9 +43,9 @@ def _run(argv: Sequence[str] | None) -> int:
     large_pages_for_children()
     args = _parser().parse_args(argv)
     args.command_line = shlex.join(["hrm-submit", *(sys.argv[1:] if argv is None else argv)])
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(_short)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_short)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of fonts and units, which nobody asked for
     return exit_status("hrm-submit", lambda: int(args.run(args, clock)))
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from hrm_submit.config.layers import from_dict
 from hrm_submit.config.schema import ModelConfig
-from hrm_submit.core.errors import CheckpointError, ConfigError
+from hrm_submit.core.errors import CheckpointError, ConfigError, clipped
 from hrm_submit.model.embedding import chunked_mean
 from hrm_submit.model.weights import Checkpoint, CheckpointMeta, EmbeddingTables, check_state, save_checkpoint
 
@@ -140,6 +140,8 @@ def _read_config(path: Path) -> Mapping[str, Any]:
         raise CheckpointError(f"{path}: cannot be read: {error}") from None
     try:
         config: object = json.loads(text)
+    except RecursionError:
+        raise CheckpointError(f"{path}: is nested too deep") from None
     except ValueError:
         config = _parse_yaml(text, path)
     if not isinstance(config, Mapping):
@@ -155,5 +157,5 @@ def _parse_yaml(text: str, path: Path) -> object:
     try:
         parsed: object = yaml.safe_load(text)
         return parsed
-    except yaml.YAMLError as error:
-        raise CheckpointError(f"{path}: neither JSON nor YAML: {' '.join(str(error).split())}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: neither JSON nor YAML: {clipped(error, 150)}") from None

@@ -66,6 +66,12 @@ def test_damaged_lines_are_passed_over_and_a_file_begun_anew_is_read_anew(tmp_pa
     assert list(tail.read()) == [{"d": 4}]
 
 
+def test_a_line_nested_too_deep_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"a": ' + "[" * 100_000 + '\n{"b": 1}\n')
+    assert list(Tail(path).read()) == [{"b": 1}]
+
+
 def test_what_each_worker_is_at_follows_from_the_events(tmp_path: Path) -> None:
     now = Time()
     run = RunWriter(tmp_path, now)
