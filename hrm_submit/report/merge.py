@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 FIRST = 2 / 3
 """Of a submission's weight, for its first attempt."""
+MOST_OUTPUTS = 10_000
+"""Of a task: an output beyond is no real one."""
 
 Answers: TypeAlias = dict[str, dict[int, tuple[Candidate, ...]]]
 """Candidates by task and test output, each output's weights 1 in all."""
@@ -93,6 +95,8 @@ def _answers(source: Path) -> Answers:
             try:
                 candidates = tuple(map(Candidate.from_json, line["candidates"]))
                 task, k = str(line["task"]), int(line["output"])
+                if not 0 <= k < MOST_OUTPUTS:
+                    raise ValueError(f"no output {k}")
             except (KeyError, TypeError, ValueError, OverflowError) as error:
                 log.warning("%s: a prediction is left aside: %s", source, error)
                 continue
