@@ -27,7 +27,7 @@ def killed_run(folder: Path) -> None:
 @pytest.mark.parametrize("name", KINDS)
 def test_mutated_files_are_used_or_refused_in_one_line(tmp_path: Path, name: str) -> None:
     kind = replace(KINDS[name], real=killed_run) if name == "runs" else KINDS[name]
-    count = 8 if name == "runs" else 25
+    count = 4 if name == "runs" else 25
     found = run.fuzz_kind(name, kind, count, seed=1, keep=tmp_path / "kept")
     assert found.faults == [] and found.used + found.refused == count
 
