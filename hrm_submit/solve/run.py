@@ -105,7 +105,8 @@ def solve(request: SolveRequest, clock: Clock) -> SolveSummary:
     if request.from_the_box:
         request = replace(request, checkpoint=packaged_checkpoint(request.presets))
     preset = resolve_preset(request.presets, request.checkpoint)
-    known = tasks_with_pairs_of(load_checkpoint(request.checkpoint).meta.hashes, tasks) if request.checkpoint else []
+    hashes = load_checkpoint(request.checkpoint).meta.hashes if request.checkpoint else ()
+    known = tasks_with_pairs_of(hashes, {i: tasks[i] for i in wanted if i in tasks})
     run = RunWriter(request.run_dir, clock.elapsed)
     for line in broken.values():
         log.warning("%s", line.fault)

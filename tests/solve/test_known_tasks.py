@@ -29,6 +29,9 @@ def test_run_score_and_report_tell_of_it(tmp_path: Path, capsys: pytest.CaptureF
     options = ["--preset", tiny(tmp_path), "--checkpoint", str(weights), "--devices", "cpu", "--segments-per-task", "2"]
     assert main(["solve", "--challenges", str(file), "--output", str(output), *options]) == 0
 
+    other = ["--output", str(tmp_path / "other.json"), "--run-dir", str(tmp_path / "other"), "--tasks", "task00"]
+    assert main(["solve", "--challenges", str(file), *other, *options]) == 0
+    assert json.loads((tmp_path / "other" / "run.json").read_text(encoding="utf-8"))["trained_on"] == [], "of tasks that are asked for"
     run = Path(f"{output}.run")
     assert json.loads((run / "run.json").read_text(encoding="utf-8"))["trained_on"] == (["task01"] if known else [])
     write_solutions(tmp_path / "solutions.json", {name: tuple(task.test) for name, task in tasks.items()})
