@@ -125,7 +125,7 @@ def report(args: argparse.Namespace, clock: Clock) -> int:
     )
     print(summary.line())
     for note in summary.notes:
-        print(f"hrm-submit: left out: {note}", file=sys.stderr)
+        print(f"hrm-submit: {note}", file=sys.stderr)
     return 0
 
 

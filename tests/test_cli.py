@@ -279,4 +279,8 @@ def test_a_file_of_nothing_but_bad_tasks_leaves_a_valid_file(tmp_path: Path, no_
     assert main(["solve", "--output", str(tmp_path / "s.json"), *argv]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "has no task that can be used" in line and "task a: should be an object, not 17" in line
+    (tmp_path / "old.json").write_text("better answers")
+    for output in (tmp_path / "old.json", path):
+        before = output.read_text()
+        assert main(["solve", "--output", str(output), *argv]) == 2 and output.read_text() == before, "nothing is written over"
     assert main(["validate", "--submission", str(tmp_path / "s.json"), "--challenges", str(path)]) == 0

@@ -155,13 +155,7 @@ def load_checkpoint(path: Path, *, rows: bool = False) -> Checkpoint:
 
     Raises CheckpointError, one line, for anything missing, truncated, of another shape or not finite.
     """
-    files = _files(path)
-    metadata = {file: read_metadata(file) for file in files}
-    for file, about in metadata.items():
-        if about.get("format") != FORMAT:
-            raise CheckpointError(f"{file}: not an hrm-submit checkpoint (a published one needs import-checkpoint first)")
-    first = first_part(str(path), metadata)
-    config, meta = _parse(first, metadata[first])
+    files, config, meta = _headers(path)
     pieces: dict[str, Tensor] = {}
     for file in files:
         pieces |= read_tensors(file, lambda name: rows or name.partition(CUT)[0] != f"{_TABLES}rows")
@@ -169,6 +163,21 @@ def load_checkpoint(path: Path, *, rows: bool = False) -> Checkpoint:
     state = {name.removeprefix(_MODEL): tensor for name, tensor in tensors.items() if name.startswith(_MODEL)}
     check_state(state, config, str(path))
     return Checkpoint(config, state, _tables(tensors, config, str(path)), meta)
+
+
+def read_meta(path: Path) -> CheckpointMeta:
+    """Where the weights of a file or folder of parts come from, without reading them. Raises CheckpointError."""
+    return _headers(path)[2]
+
+
+def _headers(path: Path) -> tuple[list[Path], ModelConfig, CheckpointMeta]:
+    files = _files(path)
+    metadata = {file: read_metadata(file) for file in files}
+    for file, about in metadata.items():
+        if about.get("format") != FORMAT:
+            raise CheckpointError(f"{file}: not an hrm-submit checkpoint (a published one needs import-checkpoint first)")
+    first = first_part(str(path), metadata)
+    return files, *_parse(first, metadata[first])
 
 
 def check_state(state: Mapping[str, Tensor], config: ModelConfig, source: str) -> None:

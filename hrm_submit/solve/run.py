@@ -72,11 +72,12 @@ class SolveSummary:
 def solve(request: SolveRequest, clock: Clock) -> SolveSummary:
     """Solve the tasks of a challenges file; `clock` has the run's budget, if it has one. Raises UserError before the first task."""
     tasks, broken = read_challenges(request.challenges)
-    if not tasks:
-        AnswerBook([*broken], tasks, broken, request.output).create()  # a valid file, all the same
-        raise SolveError(f"{request.challenges}: has no task that can be used: {next(iter(broken.values())).fault}")
     if request.output.exists() and request.challenges.exists() and request.output.samefile(request.challenges):
         raise SolveError(f"{request.output}: cannot be both the challenges and the submission file")
+    if not tasks:
+        if not request.output.exists():  # a valid file, all the same; one that is there may hold better answers
+            AnswerBook([*broken], tasks, broken, request.output).create()
+        raise SolveError(f"{request.challenges}: has no task that can be used: {next(iter(broken.values())).fault}")
     order = [*tasks, *broken]
     wanted = _wanted(request, tasks, broken)
     content = digest(request.challenges)
@@ -96,7 +97,7 @@ def solve(request: SolveRequest, clock: Clock) -> SolveSummary:
     book.create()  # valid from the first second: before torch is imported, weights read or a GPU touched
 
     from hrm_submit.model.packaged import packaged_checkpoint, resolve_preset
-    from hrm_submit.model.weights import load_checkpoint
+    from hrm_submit.model.weights import read_meta
 
     devices = list_devices(request.devices)
     if not request.presets and (profile := profile_of(cards(devices))):
@@ -105,7 +106,7 @@ def solve(request: SolveRequest, clock: Clock) -> SolveSummary:
     if request.from_the_box:
         request = replace(request, checkpoint=packaged_checkpoint(request.presets))
     preset = resolve_preset(request.presets, request.checkpoint)
-    hashes = load_checkpoint(request.checkpoint).meta.hashes if request.checkpoint else ()
+    hashes = read_meta(request.checkpoint).hashes if request.checkpoint else ()
     known = tasks_with_pairs_of(hashes, {i: tasks[i] for i in wanted if i in tasks})
     run = RunWriter(request.run_dir, clock.elapsed)
     for line in broken.values():
