@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.scripts.kaggle_kit.loopback import REPOSITORY, Loopback
-from tests.scripts.kaggle_kit.test_push_ship import Yard, one_line
+from tests.scripts.kaggle_kit.yard import Yard, one_line
 
 FOLDER = "notebook/pretrain"
 

@@ -1,72 +1,11 @@
-"""scripts/kaggle_ship.py against a server on this machine, with the newest and the oldest client: what is sent and what is refused."""
+"""`kaggle_ship.py push` against a server on this machine, with the newest and the oldest client: what is sent and what is refused."""
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 import pytest
 
-from tests.scripts.kaggle_kit.loopback import AUTHORIZATION, CLIENTS, REPOSITORY, Kaggle, Loopback
-
-WHEEL, CHECKPOINT = b"a wheel", b"a checkpoint " * 1000
-
-
-@dataclass
-class Yard:
-    """A copy of what is shipped, with a small wheel and checkpoint, and the server to ship it to."""
-
-    root: Path
-    server: Loopback
-
-    @property
-    def kaggle(self) -> Kaggle:
-        return self.server.kaggle
-
-    def ship(self, *words: str, credentials: bool = True) -> subprocess.CompletedProcess[str]:
-        script = str(REPOSITORY / "scripts" / "kaggle_ship.py")
-        options = ["--root", str(self.root), "--poll", "0.05s"]
-        return self.server.run([script, words[0], *options, *words[1:]], self.root, credentials=credentials)
-
-    def json(self, name: str) -> Any:
-        return json.loads((self.root / name).read_text(encoding="utf-8"))
-
-    def edit(self, name: str, **values: object) -> None:
-        (self.root / name).write_text(json.dumps(self.json(name) | values), encoding="utf-8")
-
-
-@pytest.fixture(params=CLIENTS)
-def yard(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Yard]:
-    client = CLIENTS[request.param]
-    if client and not client.is_dir():
-        pytest.skip(f"no {client}: make setup")
-    root = tmp_path / "kit"
-    (root / "offline_wheels").mkdir(parents=True)
-    shutil.copy(REPOSITORY / "kernel-metadata.json", root)
-    shutil.copytree(REPOSITORY / "notebook", root / "notebook")
-    dataset = {"id": "OWNER/hrm-submit-wheels", "title": "hrm-submit-wheels", "licenses": [{"name": "other"}]}
-    (root / "offline_wheels" / "dataset-metadata.json").write_text(json.dumps(dataset), encoding="utf-8")
-    (root / "offline_wheels" / "hrm_submit-0.0.1-py3-none-any.whl").write_bytes(WHEEL)
-    (root / "offline_wheels" / "checkpoint.safetensors").write_bytes(CHECKPOINT)
-    with Loopback(tmp_path, client=client) as server:
-        yield Yard(root, server)
-
-
-newest_client = pytest.mark.parametrize("yard", ["installed"], indirect=True)
-"""For what does not depend on how the client answers."""
-
-
-def one_line(done: subprocess.CompletedProcess[str], code: int, *parts: str) -> None:
-    assert done.returncode == code, (done.stdout, done.stderr)
-    lines = done.stderr.splitlines()
-    assert len(lines) == 1, lines
-    for part in parts:
-        assert part in lines[0]
+from tests.scripts.kaggle_kit.loopback import AUTHORIZATION
+from tests.scripts.kaggle_kit.yard import CHECKPOINT, WHEEL, Yard, newest_client, one_line
 
 
 def test_first_push_creates_the_dataset_waits_and_pushes_the_kernel(yard: Yard) -> None:
@@ -226,79 +165,6 @@ def test_no_kernel_is_pushed_over_a_dataset_that_failed(
     assert "SaveKernel" not in yard.kaggle.methods()
 
 
-def test_status_follows_the_run_and_fetches_outputs_and_log(yard: Yard) -> None:
-    yard.kaggle.kernel_states = ["QUEUED", "RUNNING", "RUNNING", "COMPLETE"]
-    yard.kaggle.outputs = {"submission.json": b"{}", "run/events.jsonl": b"{}\n"}
-    done = yard.ship("status", "--owner", "ada")
-    assert done.returncode == 0, done.stderr
-    told = [line for line in done.stderr.splitlines() if line.startswith("kernel ada/hrm-submit:")]
-    assert [line.rsplit(" ", 1)[1] for line in told] == ["QUEUED", "RUNNING", "COMPLETE"]
-    assert yard.kaggle.methods().count("GetKernelSessionStatus") == 4
-    output = yard.root / "build" / "kaggle" / "output"
-    assert (output / "submission.json").read_bytes() == b"{}"
-    assert (output / "run" / "events.jsonl").read_bytes() == b"{}\n"
-    assert (output / "hrm-submit.log").read_text() == "the log"
-    assert yard.kaggle.body("ListSubmissions")["competitionName"] == "arc-prize-2026-arc-agi-2"
-
-
-def test_status_of_a_failed_run_says_why_and_keeps_its_log(yard: Yard) -> None:
-    yard.kaggle.kernel_states, yard.kaggle.failure_message = ["ERROR"], "Your notebook tried to allocate more memory"
-    done = yard.ship("status", "--owner", "ada")
-    assert done.returncode == 1
-    assert "ERROR: Your notebook tried to allocate more memory" in done.stderr.splitlines()[-1]
-    assert (yard.root / "build" / "kaggle" / "output" / "hrm-submit.log").read_text() == "the log"
-
-
-@newest_client
-def test_status_once_does_not_wait(yard: Yard) -> None:
-    # On another machine nothing may be built: following a run needs no wheels.
-    shutil.rmtree(yard.root / "offline_wheels")
-    yard.kaggle.kernel_states = ["RUNNING"]
-    assert yard.ship("status", "--owner", "ada", "--once").returncode == 0
-    assert yard.kaggle.methods().count("GetKernelSessionStatus") == 1
-    assert "ListKernelSessionOutput" not in yard.kaggle.methods()
-
-
-def test_submit_hands_over_the_version_that_was_pushed(yard: Yard) -> None:
-    assert yard.ship("push", "--owner", "ada", "--kernel-only").returncode == 0
-    done = yard.ship("submit")
-    assert done.returncode == 0, done.stderr
-    sent = yard.kaggle.body("CreateCodeSubmission")
-    assert sent == {
-        "competitionName": "arc-prize-2026-arc-agi-2",
-        "kernelOwner": "ada",
-        "kernelSlug": "hrm-submit",
-        "kernelVersion": 7,
-        "fileName": "submission.json",
-        "submissionDescription": "ada/hrm-submit version 7",
-    }
-    assert "Successfully submitted" in done.stderr
-
-
-@newest_client
-def test_submit_takes_another_version_and_message(yard: Yard) -> None:
-    assert yard.ship("submit", "--owner", "ada", "--version", "3", "--message", "longer TTT").returncode == 0
-    sent = yard.kaggle.body("CreateCodeSubmission")
-    assert (sent["kernelVersion"], sent["submissionDescription"]) == (3, "longer TTT")
-
-
-@newest_client
-def test_submit_wants_a_version_and_a_complete_run(yard: Yard) -> None:
-    one_line(yard.ship("submit", "--owner", "ada"), 2, "pushed.json", "--version")
-    one_line(yard.ship("submit", "--owner", "ada", "--version", "0"), 2, "version")
-    yard.kaggle.kernel_states = ["RUNNING"]
-    one_line(yard.ship("submit", "--owner", "ada", "--version", "3"), 1, "RUNNING", "complete")
-    assert "CreateCodeSubmission" not in yard.kaggle.methods()
-
-
-def test_a_submission_that_kaggle_refuses_is_a_failure(yard: Yard) -> None:
-    yard.kaggle.refuse = {"CreateCodeSubmission": 403}
-    done = yard.ship("submit", "--owner", "ada", "--version", "3")
-    assert done.returncode == 1
-    assert "competitions submit" in done.stderr.splitlines()[-1]
-    assert "403" in done.stderr.splitlines()[-1]
-
-
 def test_it_is_the_client_that_is_meant(yard: Yard, request: pytest.FixtureRequest) -> None:
     done = yard.server.run(["-m", "kaggle", "--version"], yard.root)
     assert ("2.2.4" in done.stdout) == ("oldest" in request.node.name)
@@ -350,45 +216,3 @@ def test_the_quota_is_told_before_a_push(yard: Yard) -> None:
 def test_a_smoke_run_can_have_a_limit(yard: Yard) -> None:
     assert yard.ship("push", "--owner", "ada", "--kernel-only", "--timeout", "20m").returncode == 0
     assert yard.kaggle.body("SaveKernel")["sessionTimeoutSeconds"] == 1200
-
-
-def test_a_failed_submission_says_why_where_the_client_can_ask(yard: Yard, request: pytest.FixtureRequest) -> None:
-    common = {"date": "2026-11-01T10:00:00Z", "description": "longer TTT", "fileName": "submission.json"}
-    failed = {"ref": 5, "status": "ERROR", "errorDescription": "Submission Scoring Error:\na row is missing", **common}
-    yard.kaggle.submissions = [failed, {"ref": 4, "status": "COMPLETE", "publicScore": "12.5", **common}]
-    done = yard.ship("status", "--owner", "ada")
-    assert done.returncode == 0, done.stderr
-    told = [line for line in done.stderr.splitlines() if line.startswith("submission ")]
-    why = "kaggle 2.2.5 or newer can tell why" if "oldest" in request.node.name else "Submission Scoring Error: a row is missing"
-    assert told[0].startswith("submission 5 of 2026-11-01") and told[0].endswith(f"longer TTT: ERROR: {why}")
-    assert told[1].endswith("longer TTT: COMPLETE, score 12.5")
-
-
-@pytest.mark.parametrize("form", ["text", "json"])
-def test_a_failed_kernel_shows_the_end_of_its_log(yard: Yard, form: str) -> None:
-    lines = [f"line {n}" for n in range(40)] + ["RuntimeError: no challenges"]
-    pieces = [{"stream_name": "stdout", "time": n, "data": line + "\n"} for n, line in enumerate(lines)]
-    yard.kaggle.kernel_states, yard.kaggle.log = ["ERROR"], json.dumps(pieces) if form == "json" else "\n".join(lines)
-    done = yard.ship("status", "--owner", "ada")
-    assert done.returncode == 1
-    shown = done.stderr.splitlines()
-    assert shown[-2:] == ["  RuntimeError: no challenges", shown[-1]] and "  line 26" in shown and "  line 25" not in shown
-
-
-def test_the_log_is_followed_where_the_client_can(yard: Yard) -> None:
-    assert yard.ship("status", "--owner", "ada", "--follow").returncode == 0
-    assert any("log" in method.lower() for method in yard.kaggle.methods() + yard.kaggle.gets)
-
-
-def test_the_image_of_a_good_run_is_pinned(yard: Yard) -> None:
-    yard.kaggle.pulled = {"ref": "ada/hrm-submit", "dockerImage": "an/image@sha256:1", "language": "python", "kernelType": "notebook"}
-    before = yard.json("kernel-metadata.json")
-    done = yard.ship("pin", "--owner", "ada")
-    assert done.returncode == 0, done.stderr
-    pinned = {"docker_image": "an/image@sha256:1", "docker_image_pinning_type": "original"}
-    assert yard.json("kernel-metadata.json") == before | pinned
-    assert yard.ship("push", "--owner", "ada", "--kernel-only").returncode == 0
-    sent = yard.kaggle.body("SaveKernel")
-    assert (sent["dockerImage"], sent["dockerImagePinningType"]) == ("an/image@sha256:1", "original")
-    yard.kaggle.kernel_states = ["ERROR"]
-    one_line(yard.ship("pin"), 1, "only the image of a complete run")
