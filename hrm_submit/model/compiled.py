@@ -72,4 +72,4 @@ def _guarded(model: HRM, block: Block, compiled: Any) -> Callable[..., Any]:
 
 
 def _blocks(model: HRM) -> list[Block]:
-    return [block for level in (model.H_level, model.L_level) for block in level.blocks]  # type: ignore[misc]
+    return [block for level in model.levels for block in level.blocks]  # type: ignore[misc]

@@ -1,7 +1,9 @@
 """HRM: a slow (H) and a fast (L) module that update their states in turn, from one carried state to the next.
 
 - One forward is one *segment*: H_cycles x (L_cycles L updates, then one H update), then token logits and the two Q values.
-- Published training back-propagates through the last L and H update only; `gradient="all"` through every one.
+- Published training back-propagates through the last L and H update only; `gradient="all"` through every one, or those of the last
+  `gradient_cycles` H cycles.
+- With `tied` the two are one network with two states.
 - The task embedding fills the first `puzzle_emb_len` tokens; grid tokens follow, with position ids given by the caller, so
   that one set of weights serves canvases of any crop.
 - No branch on the data: a forward traces into one graph.
@@ -75,11 +77,17 @@ class HRM(nn.Module):
             return Level([Block(*blocks) for _ in range(layers)])
 
         self.H_level = level(cfg.H_layers, cfg.H_mixer)
-        self.L_level = level(cfg.L_layers, cfg.L_mixer)
+        if not cfg.tied:
+            self.L_level = level(cfg.L_layers, cfg.L_mixer)
         self.H_init: Tensor
         self.L_init: Tensor
         self.register_buffer("H_init", init((width,), 1.0))
         self.register_buffer("L_init", init((width,), 1.0))
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The networks: that of H and that of L, or the one that plays both."""
+        return (self.H_level,) if self.cfg.tied else (self.H_level, self.L_level)
 
     def initial_carry(self, batch: int, length: int, device: torch.device | str | None = None) -> InnerCarry:
         """The states that every sequence starts from, for `batch` canvases of `length` grid tokens."""
@@ -99,7 +107,7 @@ class HRM(nn.Module):
 
     def compile_blocks(self) -> None:
         """Compile the blocks in place: one graph serves all layers, in a fraction of the time that the whole model takes."""
-        for level in (self.H_level, self.L_level):
+        for level in self.levels:
             for block in level.blocks:
                 block.compile()
 
@@ -119,17 +127,20 @@ class HRM(nn.Module):
         x = self._embed(tokens, task_rows, ids)
         side = math.isqrt(tokens.shape[1]) if cfg.conv_size or "axial" in (cfg.H_mixer, cfg.L_mixer) else 0
         h_rotary, l_rotary = (self._rotary(mixer, ids, side) for mixer in (cfg.H_mixer, cfg.L_mixer))
-        h_weights, l_weights = self.H_level.cast(self.dtype), self.L_level.cast(self.dtype)
+        slow, fast = self.levels[0], self.levels[-1]
+        h_weights = slow.cast(self.dtype)
+        l_weights = h_weights if cfg.tied else fast.cast(self.dtype)
         z_H, z_L = carry.z_H, carry.z_L
-        with torch.set_grad_enabled(torch.is_grad_enabled() and cfg.gradient == "all"):
-            for cycle in range(cfg.H_cycles):
-                last = cycle == cfg.H_cycles - 1
+        learns = torch.is_grad_enabled()
+        for cycle in range(cfg.H_cycles):
+            last = cycle == cfg.H_cycles - 1
+            with torch.set_grad_enabled(learns and cycle >= cfg.H_cycles - cfg.whole_cycles):
                 for _ in range(cfg.L_cycles - last):
-                    z_L = self.L_level(z_L, z_H + x, l_rotary, l_weights, side)
+                    z_L = fast(z_L, z_H + x, l_rotary, l_weights, side)
                 if not last:
-                    z_H = self.H_level(z_H, z_L, h_rotary, h_weights, side)
-        z_L = self.L_level(z_L, z_H + x, l_rotary, l_weights, side)
-        z_H = self.H_level(z_H, z_L, h_rotary, h_weights, side)
+                    z_H = slow(z_H, z_L, h_rotary, h_weights, side)
+        z_L = fast(z_L, z_H + x, l_rotary, l_weights, side)
+        z_H = slow(z_H, z_L, h_rotary, h_weights, side)
         logits = F.linear(z_H, self.lm_head.to(self.dtype))[:, cfg.puzzle_emb_len :]
         q = F.linear(z_H[:, 0], self.q_weight.to(self.dtype), self.q_bias.to(self.dtype)).float()
         return InnerCarry(z_H.detach(), z_L.detach()), logits, q[:, 0], q[:, 1]

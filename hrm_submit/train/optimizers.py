@@ -83,7 +83,7 @@ class Optimizers:
 
     def __init__(self, model: HRM, embedding: TaskEmbedding, config: TrainConfig, ranks: Ranks, *, recorded: bool = False) -> None:
         self.config, self._ranks = config, ranks
-        blocks = {id(p) for level in (model.H_level, model.L_level) for p in level.parameters() if p.ndim == 2}
+        blocks = {id(p) for level in model.levels for p in level.parameters() if p.ndim == 2}
         matrices = [p for p in model.parameters() if id(p) in blocks]
         rest = [p for p in model.parameters() if id(p) not in blocks]
         self._params = [*matrices, *rest]

@@ -49,6 +49,15 @@ def test_round_trip(tmp_path: Path, keep_rows: bool, scheme: str, positions: str
     assert [p.name for p in tmp_path.iterdir()] == ["c.safetensors"]
 
 
+def test_tied_levels_are_kept_once(tmp_path: Path) -> None:
+    original = checkpoint(replace(CFG, tied=True))
+    save_checkpoint(tmp_path / "c.safetensors", original)
+    assert not any("L_level" in name for name in load_file(tmp_path / "c.safetensors"))
+    loaded = load_checkpoint(tmp_path / "c.safetensors", rows=True)
+    assert_same(loaded, original)
+    assert_same(snapshot(*build(loaded), META), original)
+
+
 def test_the_file_is_safetensors_with_readable_metadata(tmp_path: Path) -> None:
     original = checkpoint()
     save_checkpoint(tmp_path / "c.safetensors", original)

@@ -29,6 +29,8 @@ from tests.plan.segment import SEVERAL_CYCLES, SMALL, run_segment
         replace(SEVERAL_CYCLES, gradient="all"),
         replace(SEVERAL_CYCLES, continue_target=True),
         replace(SMALL, hidden_size=128, num_heads=4, H_layers=2, L_layers=3, expansion=3.0, puzzle_emb_ndim=256),
+        replace(SEVERAL_CYCLES, H_cycles=3, gradient="all", gradient_cycles=2),
+        replace(SEVERAL_CYCLES, L_layers=2, tied=True, gradient="all"),
         replace(SMALL, L_mixer="none"),
         replace(SEVERAL_CYCLES, H_mixer="axial", L_mixer="none", pos_encodings="rope_2d", gradient="all"),
         replace(SEVERAL_CYCLES, H_mixer="axial", L_mixer="axial", pos_encodings="rope_2d", puzzle_emb_ndim=128),
