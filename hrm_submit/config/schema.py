@@ -189,6 +189,9 @@ class VoteConfig:
     """Augmented views of each test input in the last vote; evaluations on the way use a quarter."""
     act_steps: int = 16
     """ACT steps at inference (at most halt_max_steps)."""
+    halt: Literal["never", "rest"] = "never"
+    """When a view ends before `act_steps`: `never` (published), or once the entropy of its prediction is at rest from one step to the
+    next; it then leaves the batch, which takes less time. Nothing to a model of one step."""
     batch_size: int = 32
     rule: VoteRule = "composite"
     """What ranks candidates: how many views gave each (`counts`), and, beside that, a tenth of all votes for the grid that has the
@@ -250,6 +253,9 @@ class DeviceConfig:
     workers_per_gpu: int = 0
     """Worker processes on each GPU; 0: as many as its memory holds while a single one would leave it idle, at most 4."""
 
+    weights: str = ""
+    """Packaged weights that suit the device, the best first, separated by blanks: a run without --checkpoint takes the first that the
+    package has, and last those of `nano`."""
     card: str = ""
     """A profile's GPU, as a word or words of the name that CUDA gives it: by this, `count`, `capability` and `memory_gib` a run without
     presets finds the profile that suits its machine."""

@@ -13,18 +13,24 @@ from hrm_submit.core.errors import ModelConflictError
 from hrm_submit.model.weights import load_checkpoint
 
 DEFAULT_PRESET = "nano"
+CHECKPOINTS = Path(str(resources.files("hrm_submit") / "checkpoints"))
 
 
 def packaged_checkpoint(presets: str) -> Path | None:
-    """The checkpoint that the package carries, if it carries one and every named preset suits its model. Raises ConfigError."""
-    path = Path(str(resources.files("hrm_submit") / "checkpoints" / f"{DEFAULT_PRESET}.safetensors"))
-    if not path.is_file():
-        return None
-    try:
-        resolve_preset(presets, path)
-    except ModelConflictError:
-        return None
-    return path
+    """Of the checkpoints that the package carries the first whose model suits every named preset: those that the presets' `[device]
+    weights` prefers, those of a preset's own name, that of the default preset. None where none does. Raises ConfigError."""
+    named = read_presets(presets)
+    preferred = [str(tables.get("device", {}).get("weights", "")).split() for _, tables in reversed(named)]
+    own = [name for name, _ in named if name in preset_names()]
+    for name in [*(n for names in preferred for n in names), *own, DEFAULT_PRESET]:
+        path = CHECKPOINTS / f"{name}.safetensors"
+        try:
+            if path.is_file():
+                resolve_preset(presets, path)
+                return path
+        except ModelConflictError:
+            continue
+    return None
 
 
 def resolve_preset(names: str, checkpoint: Path | None) -> Preset:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from hrm_submit.arc.augment import Augmentation
 from hrm_submit.arc.sizes import canvas_side
@@ -17,6 +18,7 @@ from hrm_submit.config.schema import VoteConfig
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.recording import Recorder
+from hrm_submit.predict.halting import first_rest
 from hrm_submit.predict.infer import ViewRequest, answer_step, score_views
 from hrm_submit.predict.rank import rank
 from hrm_submit.predict.raw import RawVote
@@ -81,8 +83,13 @@ def answer_in_batches(
         here = side or canvas_side(task)
         parts.append(score_views(model, embedding, part, here, config, every_step=every_step, recorder=recorder))
     scores, n = join(parts), len(chosen)
-    last = scores.until(answer_step(model.cfg, config)) if every_step else scores
+    last = _answering(scores.until(answer_step(model.cfg, config)), config) if every_step else scores
     yield Vote(tuple(tuple(rank(last.only(slice(k * n, (k + 1) * n)), config.rule)) for k in range(len(task.test))), n, scores)
+
+
+def _answering(scores: ViewScores, config: VoteConfig) -> ViewScores:
+    """Of every step until the last that answers may be taken from the one that each view answers with."""
+    return scores.at(first_rest(torch.from_numpy(scores.log_probs)).numpy()) if config.halt == "rest" else scores
 
 
 def spread_views(views: Sequence[Augmentation], n: int) -> list[int]:

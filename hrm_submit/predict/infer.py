@@ -17,6 +17,7 @@ from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.losses import log_stablemax_scores
 from hrm_submit.model.recording import Recorder
+from hrm_submit.predict.halting import until_rest
 from hrm_submit.predict.scores import ViewScores, join
 
 
@@ -47,8 +48,9 @@ def score_views(
 ) -> ViewScores:
     """What the model says of each of one or more requests, in batches of `batch_size`.
 
-    Runs to `answer_step` and keeps that step; with `every_step` runs all of `act_steps`, further than the model was trained if they
-    are more, and keeps each. With a `recorder` of this model full batches are replayed as CUDA graphs.
+    Runs to `answer_step` and keeps that step, or by `[vote] halt` the one before at which a view rests; with `every_step` runs all of
+    `act_steps`, further than the model was trained if they are more, and keeps each. With a `recorder` of this model full batches whose
+    views run the same steps are replayed as CUDA graphs.
     """
     model.eval()
     device = model.tokens.device
@@ -64,7 +66,10 @@ def score_views(
         if model.cfg.puzzle_emb_len:
             ids = torch.tensor([r.row for r in part], device=device)
             rows.append(embedding.lookup(ids, torch.tensor([v.dihedral for v in views], device=device)))
-        if recorder is not None and len(part) == config.batch_size:
+        said: tuple[Tensor, ...]
+        if config.halt == "rest" and not every_step:
+            said = until_rest(model, steps, partial(_log_probs, cfg=model.cfg), positions, inputs, *rows)
+        elif recorder is not None and len(part) == config.batch_size:
             said = recorder.run(kept, partial(_steps, model, kept), positions, inputs, *rows)
         else:
             said = _steps(model, kept, positions, inputs, *rows)

@@ -63,6 +63,11 @@ class ViewScores:
             raise ValueError(f"step {step} is not within 1..{self.steps}")
         return replace(self, log_probs=self.log_probs[:, :step], q_halt=self.q_halt[:, :step])
 
+    def at(self, steps: npt.NDArray[np.integer]) -> ViewScores:
+        """As if each view had ended after its own of the T steps, `steps` (n,) counted from 0."""
+        own = np.arange(len(self)), steps
+        return replace(self, log_probs=self.log_probs[own][:, None], q_halt=self.q_halt[own][:, None])
+
     def predictions(self) -> list[Prediction | None]:
         """The un-augmented grid that each view shows after the last step; None where it shows none."""
         last = self.last

@@ -11,9 +11,11 @@ import pytest
 
 import hrm_submit
 from hrm_submit.cli import main
+from hrm_submit.config.layers import load_preset
 from hrm_submit.config.profiles import profile_of, profiles
 from hrm_submit.core.device import Card
 from hrm_submit.model import packaged
+from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
 from hrm_submit.solve import run as run_module
 from hrm_submit.solver import interface
 from tests.solve.lab import challenges
@@ -62,6 +64,26 @@ def test_nothing_that_never_ran_on_a_gpu_is_in_a_profile() -> None:
         assert not device.compile and device.dtype == device.attention == "auto"
 
 
+def test_a_profile_takes_the_best_weights_that_the_package_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packaged, "CHECKPOINTS", tmp_path)
+
+    def place(name: str) -> Path:
+        preset = load_preset(name)
+        model, embedding = build(preset.model)
+        save_checkpoint(tmp_path / f"{name}.safetensors", snapshot(model, embedding, CheckpointMeta(preset=name)))
+        return tmp_path / f"{name}.safetensors"
+
+    assert packaged.packaged_checkpoint("l4x4") is None
+    nano = place("nano")
+    assert packaged.packaged_checkpoint("l4x4") == packaged.packaged_checkpoint("") == nano
+    assert packaged.packaged_checkpoint("gpu-small") is None, "nano is another model"
+    small = place("gpu-small")
+    assert {packaged.packaged_checkpoint(names) for names in ("l4x4", "t4x2", "gpu-small")} == {small}
+    assert {packaged.packaged_checkpoint(names) for names in ("", "nano,l4x4", "cpu")} == {nano}
+    preset = packaged.resolve_preset("t4x2", small)
+    assert (preset.ttt.max_segments, preset.ttt.batch_size, preset.vote.views) == (2000, 16, 128), "its own recipe, the profile over it"
+
+
 def test_solve_takes_the_profile_of_the_cards_unless_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -82,5 +104,5 @@ def test_solve_takes_the_profile_of_the_cards_unless_told(
 
 def test_python_takes_the_profile_of_its_card(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interface, "cards", lambda devices: [L4])
-    assert hrm_submit.Solver(device="cpu").preset.vote.views == 64
+    assert hrm_submit.Solver(device="cpu").preset.vote.views == 128
     assert hrm_submit.Solver(device="cpu", preset="nano").preset.vote.views == 32

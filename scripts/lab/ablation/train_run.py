@@ -21,7 +21,7 @@ from hrm_submit.core.clock import Clock
 from hrm_submit.model.compiled import compile_blocks
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
-from hrm_submit.model.weights import CheckpointMeta, build_on, snapshot
+from hrm_submit.model.weights import CheckpointMeta, build_on, save_checkpoint, snapshot
 from hrm_submit.plan.cost import segment_work
 from hrm_submit.train.exports import load_start, place_rows
 from hrm_submit.train.loop import CanvasBatch, SegmentReport, Trainer
@@ -88,7 +88,7 @@ class Curve:
 
 
 def train_run(run: Run, folder: Path) -> dict[str, Any]:
-    """Train and measure; returns the row's figures. The learning curve goes into `folder`."""
+    """Train and measure; returns the row's figures. The learning curve and the weights go into `folder`."""
     preset, train = run.preset, run.preset.train
     runtime = runtime_for(run.device, preset.device)
     mixture = Mixture(run.material.sources, preset.model, train, run.seed)
@@ -104,7 +104,9 @@ def train_run(run: Run, folder: Path) -> dict[str, Any]:
     averaged = _train(model, embedding, train, mixture, run, account, curve)
     seconds = account.seconds
     loss, exact = curve.end()
-    _, fresh = build_on(runtime, snapshot(averaged, embedding, CheckpointMeta()))
+    trained = snapshot(averaged, embedding, CheckpointMeta(), keep_rows=embedding.scheme == "shared")
+    save_checkpoint(folder / "weights.safetensors", trained)
+    _, fresh = build_on(runtime, trained)
     marks = measure(averaged, embedding, fresh, mixture, run.material, preset, run.seed, folder)
     return {
         "view_exact": sum(m.views for m in marks.values()) / len(marks),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TypeAlias
 
@@ -39,6 +39,13 @@ class Ballot:
     def composite(self) -> list[Candidate]:
         """Candidates by the rule `composite`, the trainings pooled as a run pools them."""
         return pool(rank(t, "composite") for t in self.trainings)
+
+    def parts(self) -> Iterator[tuple[ViewScores, slice]]:
+        """The trainings, each with the numbers of its views."""
+        start = 0
+        for training in self.trainings:
+            yield training, slice(start, start + len(training))
+            start += len(training)
 
     @cached_property
     def by_step(self) -> list[list[Prediction | None]]:

@@ -19,7 +19,7 @@ from hrm_submit.predict.raw import RAW, RawVote, load_raw
 from hrm_submit.predict.scores import ViewScores
 from hrm_submit.report.run.statistics import Interval, draws
 from lab.votes.ballot import Ballot
-from lab.votes.rules import RULES
+from lab.votes.rules import RULES, steps_taken
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,13 @@ class Setting:
 @dataclass(frozen=True)
 class Sample:
     """One test output in one run: under each setting whether the first and whether one of two attempts is right, and whether any
-    candidate of those views and steps is."""
+    candidate of those views and steps is; `taken` are the ACT steps of a view, on average."""
 
     run: str
     task: str
     output: int
     right: Mapping[Setting, tuple[bool, bool, bool]]
+    taken: Mapping[Setting, float]
 
     def named(self, with_run: bool) -> str:
         """For a person."""
@@ -55,6 +56,8 @@ class Row:
     pass_2: Interval
     difference: Interval
     oracle: float
+    steps: float
+    """ACT steps of a view, on average."""
     gained: tuple[str, ...]
     lost: tuple[str, ...]
 
@@ -98,6 +101,7 @@ def judge(run: str, trainings: Sequence[RawVote], wanted: Sequence[Grid], settin
     task, saved = trainings[0].task, trainings[0].scores.steps
     for k, answer in enumerate(wanted):
         right: dict[Setting, tuple[bool, bool, bool]] = {}
+        taken: dict[Setting, float] = {}
         ballots: dict[tuple[int | None, int | None], Ballot] = {}
         for setting in settings:
             if setting.steps is not None and setting.steps > saved:
@@ -109,7 +113,8 @@ def judge(run: str, trainings: Sequence[RawVote], wanted: Sequence[Grid], settin
             ballot = ballots[at]
             attempts = [same_grid(g, answer) for g in RULES[setting.rule](ballot)[:2]]
             right[setting] = (attempts[:1] == [True], any(attempts), any(same_grid(g, answer) for g in ballot.grids))
-        yield Sample(run, task, k, right)
+            taken[setting] = steps_taken(setting.rule, ballot)
+        yield Sample(run, task, k, right, taken)
 
 
 def compare(samples: Sequence[Sample], settings: Sequence[Setting], baseline: Setting, seed: int) -> list[Row]:
@@ -124,7 +129,8 @@ def compare(samples: Sequence[Sample], settings: Sequence[Setting], baseline: Se
         lost = tuple(s.named(several) for s, mine, its in zip(samples, found[:, 1], base, strict=True) if its and not mine)
         first, second = resampled.mean(found[:, 0]), resampled.mean(found[:, 1])
         difference = resampled.mean(found[:, 1].astype(float) - base)
-        rows.append(Row(setting, first, second, difference, float(found[:, 2].mean()), gained, lost))
+        taken = sum(s.taken[setting] for s in samples) / len(samples)
+        rows.append(Row(setting, first, second, difference, float(found[:, 2].mean()), taken, gained, lost))
     return rows
 
 

@@ -102,6 +102,7 @@ def to_json(rows: Sequence[Row], samples: Sequence[Sample], baseline: Setting, s
                 "pass@2": asdict(row.pass_2),
                 "difference@2": asdict(row.difference),
                 "oracle": row.oracle,
+                "steps_taken": row.steps,
                 "gained": list(row.gained),
                 "lost": list(row.lost),
             }
@@ -140,4 +141,5 @@ def _cells(row: Row) -> dict[str, str]:
         "gained": str(len(row.gained)),
         "lost": str(len(row.lost)),
         "oracle %": f"{100 * row.oracle:.1f}",
+        "steps taken": f"{row.steps:.1f}",
     }

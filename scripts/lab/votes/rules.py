@@ -6,16 +6,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
+import torch
 
 from hrm_submit.arc.task import Grid
+from hrm_submit.predict.halting import first_rest
 from hrm_submit.predict.vote import vote
 from lab.votes.ballot import Ballot, key_of
 
 Rule: TypeAlias = Callable[[Ballot], list[Grid]]
+Stops: TypeAlias = npt.NDArray[np.intp]
 
 
 def counts(ballot: Ballot) -> list[Grid]:
@@ -38,20 +43,30 @@ def steps_pooled(ballot: Ballot) -> list[Grid]:
     return [c.grid for c in vote(p for step in ballot.by_step for p in step if p is not None)]
 
 
-def stop_when_agreeing(ballot: Ballot) -> list[Grid]:
-    """By counting what each view shows after the first ACT step that changed nothing, or after the last."""
-    keys = [[None if p is None else key_of(p.grid) for p in step] for step in ballot.by_step]
-    stops = [
-        next((s for s in range(1, len(keys)) if keys[s][k] is not None and keys[s][k] == keys[s - 1][k]), len(keys) - 1)
-        for k in range(len(ballot.scores))
-    ]
-    return _stopped(ballot, stops)
+def unchanged(ballot: Ballot) -> Stops:
+    """The first ACT step whose grid is that of the step before."""
+    keys = np.array([[-1 if p is None else hash(key_of(p.grid)) for p in step] for step in ballot.by_step]).T
+    return _first((keys[:, 1:] == keys[:, :-1]) & (keys[:, 1:] != -1), 1, ballot)
 
 
-def stop_by_q(ballot: Ballot) -> list[Grid]:
-    """By counting what each view shows after the first ACT step with a halt value above 0, or after the last."""
-    above = ballot.scores.q_halt > 0
-    return _stopped(ballot, np.where(above.any(axis=1), above.argmax(axis=1), ballot.scores.steps - 1).tolist())
+def at_rest(ballot: Ballot) -> Stops:
+    """The first ACT step whose entropy is that of the step before, as `[vote] halt = "rest"` ends a view."""
+    return first_rest(torch.from_numpy(ballot.scores.log_probs)).numpy()
+
+
+def halting(ballot: Ballot) -> Stops:
+    """The first ACT step with a halt value above 0."""
+    return _first(ballot.scores.q_halt > 0, 0, ballot)
+
+
+STOPS: dict[str, Callable[[Ballot], Stops]] = {"stop when unchanged": unchanged, "stop at rest": at_rest, "stop by q": halting}
+"""Rules of ACT: after which step (from 0) each view stops; the last where none of its steps says so. Their votes rank as `composite`."""
+
+
+def _stopped(stop: Callable[[Ballot], Stops], ballot: Ballot) -> list[Grid]:
+    """By `composite`, of what each view says after the step at which it stops."""
+    stops = stop(ballot)
+    return [c.grid for c in Ballot([t.at(stops[part]) for t, part in ballot.parts()]).composite]
 
 
 RULES: dict[str, Rule] = {
@@ -59,11 +74,15 @@ RULES: dict[str, Rule] = {
     "composite": composite_share,
     "experts": experts,
     "all steps": steps_pooled,
-    "stop when agreeing": stop_when_agreeing,
-    "stop by q": stop_by_q,
+    **{name: partial(_stopped, stop) for name, stop in STOPS.items()},
 }
 
 
-def _stopped(ballot: Ballot, stops: Sequence[int]) -> list[Grid]:
-    shown = (ballot.by_step[stop][k] for k, stop in enumerate(stops))
-    return [c.grid for c in vote(p for p in shown if p is not None)]
+def steps_taken(rule: str, ballot: Ballot) -> float:
+    """ACT steps of a view, on average, by which `rule` answers."""
+    return float(STOPS[rule](ballot).mean() + 1) if rule in STOPS else float(ballot.scores.steps)
+
+
+def _first(says: npt.NDArray[np.bool_], begin: int, ballot: Ballot) -> Stops:
+    """For each view the first step of those that `says` (views, steps from `begin`) marks, or the last."""
+    return np.where(says.any(axis=1), says.argmax(axis=1) + begin, ballot.scores.steps - 1) if says.size else np.zeros(len(says), np.intp)

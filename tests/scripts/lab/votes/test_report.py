@@ -86,7 +86,7 @@ def test_scores_by_hand(tmp_path: Path, run: Path, capsys: pytest.CaptureFixture
     assert text.startswith("3 test outputs of 2 tasks in 1 run; compared with 'counts'\n")
     assert "experts gains a#0\n" in text
     (line,) = [x for x in text.splitlines() if x.startswith("experts  ")]
-    assert line.split("[")[0].split() == ["experts", "66.7"] and line.split()[-3:] == ["1", "0", "100.0"]
+    assert line.split("[")[0].split() == ["experts", "66.7"] and line.split()[-4:] == ["1", "0", "100.0", "1.0"]
 
 
 def test_a_rule_that_loses_says_where(tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -154,7 +154,7 @@ def test_the_interval_is_that_of_resampled_tasks() -> None:
     """Against draws of our own: 30 tasks with one to three outputs, solved or not."""
     rng = np.random.default_rng(1)
     outputs, solved = rng.integers(1, 4, 30), rng.random((30, 3)) < 0.4
-    samples = [Sample("run", f"t{t:02d}", k, {}) for t in range(30) for k in range(outputs[t])]
+    samples = [Sample("run", f"t{t:02d}", k, {}, {}) for t in range(30) for k in range(outputs[t])]
     values = np.array([solved[int(s.task[1:]), s.output] for s in samples])
     found = Resampling(samples, 0).mean(values)
     assert found.value == pytest.approx(values.mean())

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lab.votes.ballot import Ballot
-from lab.votes.rules import RULES
+from lab.votes.rules import RULES, STOPS, steps_taken
 
 from hrm_submit.arc.augment import IDENTITY, Augmentation
 from hrm_submit.arc.canvas import encode_inputs
@@ -100,11 +100,21 @@ def test_steps_by_hand() -> None:
     scores = steps(*(cells(*({v[s]: 0.6} for v in shown), q=[h[s] for h in halts]) for s in range(3)))
     assert colours("counts", scores) == [2, 1, 3], "after the last step: 2 2 1 3"
     assert colours("all steps", scores) == [1, 3, 2], "five times 1, four times 3, three times 2"
-    assert colours("stop when agreeing", scores) == [1, 2, 3], "1 after the second step, 2 after the last, 1, 3"
+    assert colours("stop when unchanged", scores) == [1, 2, 3], "1 after the second step, 2 after the last, 1, 3"
     assert colours("stop by q", scores) == [1, 2, 3], "1 after the second, 2 after the last, 1 after the first, 3"
     once = scores.until(1)
-    for rule in ("all steps", "stop when agreeing", "stop by q"):
+    ballot = Ballot([scores])
+    assert STOPS["stop when unchanged"](ballot).tolist() == [1, 2, 1, 1] and steps_taken("stop when unchanged", ballot) == 2.25
+    assert STOPS["stop by q"](ballot).tolist() == [1, 2, 0, 2] and steps_taken("counts", ballot) == 3
+    for rule in ("all steps", *STOPS):
         assert colours(rule, once) == colours("counts", once) == [1, 3], "one step leaves no choice"
+
+
+def test_a_view_is_at_rest_when_its_entropy_hardly_moves() -> None:
+    """A cell that is 1 with .6, .9, .9 and another colour with the rest; the second view never rests, the third does at once."""
+    views = [((0.6, 0.9, 0.9), (0.9, 0.6, 0.9), (0.7, 0.7, 0.9))]
+    scores = steps(*(cells(*({1: p[s], 2: 1 - p[s]} for p in views[0])) for s in range(3)))
+    assert STOPS["stop at rest"](Ballot([scores])).tolist() == [2, 2, 1]
 
 
 @pytest.mark.parametrize("rule", RULES)

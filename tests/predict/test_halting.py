@@ -1,0 +1,89 @@
+"""Views that end when they are at rest: which step that is, who leaves the batch, and that what is said is what the step said."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from hrm_submit.arc.augment import IDENTITY, sample_augmentations
+from hrm_submit.arc.task import Pair, Task, make_grid
+from hrm_submit.config.schema import VoteConfig
+from hrm_submit.model.embedding import TaskEmbedding
+from hrm_submit.model.hrm import InnerCarry
+from hrm_submit.model.weights import build
+from hrm_submit.predict import halting
+from hrm_submit.predict.answer import answer
+from hrm_submit.predict.halting import entropy, first_rest
+from hrm_submit.predict.infer import ViewRequest, score_views
+from tests.predict.test_infer import CFG, Copier
+
+CONFIG = VoteConfig(act_steps=6, batch_size=8, halt="rest")
+DEEP = replace(CFG, halt_max_steps=6)
+
+
+def test_entropy_is_the_mean_of_its_cells() -> None:
+    cells = torch.tensor([[[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]]]).clamp_min(1e-30).log()
+    assert entropy(cells).tolist() == pytest.approx([np.log(2) / 2])
+
+
+def test_the_first_step_that_moves_little_or_the_last() -> None:
+    """Four views of one cell, which is this sure of its colour after each of four steps."""
+    sure = torch.tensor([[0.6, 0.9, 0.9, 0.6], [0.6, 0.9, 0.6, 0.9], [0.7, 0.7, 0.9, 0.9], [0.6, 0.7, 0.8, 0.8]])
+    log_probs = torch.stack((sure, 1 - sure), dim=-1).log()[:, :, None]
+    assert first_rest(log_probs).tolist() == [2, 3, 1, 3]
+    assert first_rest(log_probs[:, :1]).tolist() == [0] * 4, "one step leaves no choice"
+
+
+class Moody(Copier):
+    """Of its views the first is as sure after every step; the others are ever surer, until each has its fill at another step."""
+
+    def forward(
+        self, carry: InnerCarry, tokens: Tensor, rows: Tensor | None, positions: Tensor
+    ) -> tuple[InnerCarry, Tensor, Tensor, Tensor]:
+        carry, logits, halt, go_on = super().forward(carry, tokens, rows, positions)
+        colour = tokens[:, 0].long() - 2  # of the first cell: who it is
+        mood = torch.minimum(carry.z_H[:, 0, 0] + 1, colour.float())
+        carry = InnerCarry(carry.z_H + 1, carry.z_L)
+        return carry, logits * (1 + mood.view(-1, 1, 1)) / 2, halt + mood, go_on
+
+
+def test_who_rests_leaves_the_batch() -> None:
+    model = Moody(DEEP)
+    requests = [ViewRequest(make_grid([[k]]), IDENTITY, 0) for k in range(4)]
+    scores = score_views(model, TaskEmbedding(DEEP, 1), requests, 2, CONFIG)  # type: ignore[arg-type]
+    assert [calls[0] for calls in model.calls] == [4, 4, 2, 1], "0 and 1 rest after the second step, 2 after the third, 3 after the fourth"
+    assert scores.q_halt[:, 0].tolist() == [0, 1, 2, 3], "each says what it said last"
+    assert [int(rows.shape[0]) for rows in model.rows if rows is not None] == [4, 4, 2, 1]
+    assert scores.steps == 1
+
+
+@pytest.mark.parametrize("least", [0.0, 1e-3, 1e9])
+def test_a_view_says_what_the_step_at_which_it_rests_says(least: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(halting, "REST", least)
+    model, embedding = build(DEEP, seed=1)
+    rng = np.random.default_rng(0)
+    requests = [ViewRequest(make_grid(rng.integers(0, 10, (3, 3))), IDENTITY, 0) for _ in range(10)]
+    every = score_views(model, embedding, requests, 3, CONFIG, every_step=True)
+    stops = first_rest(torch.from_numpy(every.log_probs))
+    assert stops.tolist() == [5] * 10 if least == 0 else stops.tolist() == [1] * 10 if least > 1 else len(set(stops.tolist())) > 1
+    said, expected = score_views(model, embedding, requests, 3, CONFIG), every.at(stops.numpy())
+    np.testing.assert_allclose(said.log_probs, expected.log_probs, atol=1e-5)
+    np.testing.assert_allclose(said.q_halt, expected.q_halt, atol=1e-5)
+
+
+def test_steps_that_are_kept_change_no_answer() -> None:
+    rng = np.random.default_rng(4)
+    grids = [make_grid(rng.integers(0, 5, (3, 3))) for _ in range(3)]
+    task = Task("t", (Pair(grids[0], grids[1]),), (grids[2],))
+    views = sample_augmentations(task, 12, rng, colours="permute", dihedral=True)
+
+    def outputs(**more: Any) -> Any:
+        made = answer(*build(DEEP, seed=3), task, views, [0] * len(views), replace(CONFIG, views=8), **more)
+        return [[(c.key, c.votes) for c in candidates] for candidates in made.outputs]
+
+    assert outputs(every_step=True) == outputs()

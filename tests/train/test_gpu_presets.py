@@ -1,0 +1,53 @@
+"""The presets for GPUs: they train, go on and solve, in steps that a CPU can take; and by the plan they fit the cards of the profiles."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+
+from hrm_submit.cli import main
+from hrm_submit.config.layers import load_preset
+from hrm_submit.config.profiles import profiles
+from hrm_submit.model.weights import load_checkpoint
+from hrm_submit.plan.memory import training_bytes
+from tests.train.lab import write_data
+
+GPU_PRESETS = ("gpu-small", "gpu-base")
+SMALL_STEPS = "[train]\nbatch_size = 2\naugmentations = 4\n[ttt]\nbatch_size = 2\naugmentations = 4\n[vote]\nviews = 2\nbatch_size = 2\n"
+
+
+@pytest.mark.parametrize("name", GPU_PRESETS)
+def test_it_trains_goes_on_and_solves(name: str, tmp_path: Path) -> None:
+    data, out = write_data(tmp_path, 2), tmp_path / "out"
+    (tmp_path / "steps.toml").write_text(SMALL_STEPS)
+    preset = ["--preset", f"{name},{tmp_path / 'steps.toml'}", "--devices", "cpu"]
+    train = ["pretrain", *preset, "--data", str(data), "--out", str(out)]
+    assert main([*train, "--segments", "1"]) == 0
+    assert main([*train, "--segments", "2", "--resume"]) == 0
+    final = load_checkpoint(out / "final.safetensors")
+    assert final.config == load_preset(name).model and final.meta.steps == 2
+    submission = tmp_path / "submission.json"
+    solve = ["solve", *preset, "--checkpoint", str(out / "final.safetensors"), "--challenges", str(data), "--output", str(submission)]
+    assert main([*solve, "--segments-per-task", "1"]) == 0
+    assert main(["validate", "--submission", str(submission), "--challenges", str(data)]) == 0
+
+
+@pytest.mark.parametrize(("profile", "name"), [(p, n) for p, n in itertools.product(profiles(), GPU_PRESETS)])
+def test_its_largest_batches_fit_the_cards_that_prefer_it(profile: str, name: str) -> None:
+    card, preset = profiles()[profile], load_preset(f"{name},{profile}")
+    if name not in card.weights.split():
+        assert (profile, name) == ("t4x2", "gpu-base"), "every other card has room for both"
+        return
+    room = 0.9 * card.memory_gib * 2**30
+    for side in (10, 20, 30):
+        train = min(preset.train.batch_size, preset.train.batch_tokens // side**2)
+        for batch in (train, preset.ttt.batch_size):
+            assert training_bytes(preset.model, side * side, batch, element=torch.float16.itemsize, fused_attention=True) < room
+
+
+def test_their_sizes_are_those_that_are_told() -> None:
+    sizes = {name: training_bytes(load_preset(name).model, 1, 0, element=2, fused_attention=True) / 18e6 for name in GPU_PRESETS}
+    assert 5 < sizes["gpu-small"] < 8 and 17 < sizes["gpu-base"] < 22, "million parameters, of 18 bytes in training"
