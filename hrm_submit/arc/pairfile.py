@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
+from collections.abc import Iterable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import numpy.typing as npt
 from hrm_submit.arc.jsonio import FaultError, located
 from hrm_submit.arc.task import MAX_SIDE, N_COLOURS, Pair, Task
 from hrm_submit.core.errors import DataError
+from hrm_submit.core.files import write_atomic
 
 MAX_CELLS = 10_000
 """Sides beyond this are no grid's, and their product could be any number."""
@@ -42,6 +45,18 @@ def load_pair_file(path: str | os.PathLike[str]) -> tuple[dict[str, Task], list[
         raise DataError(f"{os.fspath(path)}: cannot be read: {error.strerror or error}") from None
     except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{os.fspath(path)}: not a usable .npz file: {' '.join(str(error).split())}") from None
+
+
+def write_pair_file(path: str | os.PathLike[str], tasks: Iterable[Task]) -> None:
+    """The demonstrations of `tasks` as such a file, compressed; tests are left out. Raises OSError."""
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for task in tasks:
+        arrays[f"{task.id}/inputs"] = np.concatenate([pair.input.ravel() for pair in task.train])
+        arrays[f"{task.id}/outputs"] = np.concatenate([pair.output.ravel() for pair in task.train])
+        arrays[f"{task.id}/shapes"] = np.array([(*pair.input.shape, *pair.output.shape) for pair in task.train], dtype=np.uint8)
+    buffer = BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    write_atomic(Path(path), buffer.getvalue())
 
 
 def _tasks(path: str | os.PathLike[str], arrays: np.lib.npyio.NpzFile) -> tuple[dict[str, Task], list[str]]:

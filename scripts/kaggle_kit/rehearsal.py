@@ -29,6 +29,9 @@ from kaggle_kit.training import describe_exports, place_previous, place_training
 from kaggle_kit.tree import KaggleTree, build_tree
 from kaggle_kit.wheels import build_wheel
 
+PRETRAIN_PRESET = "gpu-small"
+"""What the pre-training notebook trains."""
+FEW_EXAMPLES = "# What a rehearsal lays over the preset, as its machine has no GPU.\n[train]\nbatch_size = 2\n"
 DEFAULT_DATASET, DEFAULT_TASKS, DEFAULT_SIDE = "arc-agi-1-evaluation", "12", 12
 
 
@@ -125,6 +128,13 @@ def prepare(options: argparse.Namespace, folder: Path, tasks: Mapping[str, Task]
     return tree
 
 
+def _few_examples(folder: Path) -> Path:
+    """A preset with small batches, by which a rehearsal trains more than a segment or two."""
+    path = folder / "few-examples.toml"
+    path.write_text(FEW_EXAMPLES, encoding="utf-8")
+    return path
+
+
 def simulate(options: argparse.Namespace) -> int:
     pretraining = options.notebook == "pretrain"
     limit = parse_duration(options.time_limit or ("2m" if pretraining else "3m"))
@@ -146,7 +156,8 @@ def simulate(options: argparse.Namespace) -> int:
         "network: " + ("cut off (a network namespace of its own)" if isolation() else "NOT CUT: this system allows no network namespace"),
         flush=True,
     )
-    variables = notebook_variables(tree, options.mode, limit, options.seed, options.preset or ("nano" if pretraining else None))
+    preset = options.preset or (f"{PRETRAIN_PRESET},{_few_examples(folder)}" if pretraining else None)
+    variables = notebook_variables(tree, options.mode, limit, options.seed, preset)
     if pretraining:
         outcome = run_notebook(notebook, folder, variables, limit, cwd=tree.working)
         exports, complete = describe_exports(tree.working / "pretrain")

