@@ -37,6 +37,10 @@ class SolveError(UserError):
     """A solve run that cannot start: its input, output or run folder is unusable."""
 
 
+class ClusterError(UserError):
+    """A cluster that cannot be reached, or has nothing to work with."""
+
+
 LONGEST = 300
 """Characters of a message that is told."""
 

@@ -13,8 +13,8 @@ from hrm_submit.config.schema import Preset
 @dataclass(frozen=True)
 class WorkerSpec:
     """How a worker is set up: its number, its device (`"cpu"`, `"cuda:0"`), the weights it starts tasks from, the run's seed, the
-    cells of the largest canvas that it may get, the folder for raw predictions where they are to be kept, and how many workers share
-    its device."""
+    cells of the largest canvas that it may get, the folder for raw predictions where they are to be kept, how many workers share
+    its device, and in a cluster the node that it runs on."""
 
     number: int
     device: str
@@ -24,6 +24,12 @@ class WorkerSpec:
     tokens: int = 900
     raw: Path | None = None
     sharing: int = 1
+    node: str = ""
+
+    @property
+    def place(self) -> str:
+        """The device, with its node where it has one: `"10.0.0.3/cuda:0"`."""
+        return f"{self.node}/{self.device}" if self.node else self.device
 
 
 @dataclass(frozen=True)

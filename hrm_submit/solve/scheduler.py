@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import median
 
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Task
@@ -32,11 +33,18 @@ WAIT = 0.25
 
 @dataclass(frozen=True)
 class Standing:
-    """A worker in the plan: its number, its device, and when it is free (seconds since the run began; the end if nobody knows)."""
+    """A worker in the plan: its number, its device, when it is free (seconds since the run began; the end if nobody knows), and its
+    node in a cluster."""
 
     number: int
     device: str
     free_at: float
+    node: str = ""
+
+    @property
+    def kind(self) -> str:
+        """What is as fast as it: devices of one kind on one node."""
+        return _kind(self.device, self.node)
 
 
 @dataclass
@@ -71,6 +79,7 @@ class _Held:
 
     assignment: Assignment
     device: str
+    kind: str
     seen: _Seen = field(default_factory=_Seen)
 
 
@@ -81,6 +90,7 @@ class Scheduler:
         self._preset, self._end, self._segments = preset, end, segments
         self._work = {t.id: segment_work(preset.model, preset.ttt, canvas_side(t) ** 2) for t in tasks}
         self._tasks = {t.id: t for t in tasks}
+        self._typical = median(self._work.values()) if self._work else 1.0
         self._speeds: dict[str, Speed] = {}
         self.queue = self._ordered(tasks)
         self.results: dict[str, Result] = {}
@@ -105,7 +115,7 @@ class Scheduler:
         else:
             assignment = None
         if assignment is not None:
-            self._held[number] = _Held(assignment, me.device)
+            self._held[number] = _Held(assignment, me.device, me.kind)
         return assignment
 
     def shares(self, standings: Sequence[Standing], now: float) -> dict[str, float]:
@@ -115,7 +125,7 @@ class Scheduler:
         free_at = [max(now, s.free_at) for s in standings]
         if min(free_at) >= self._end:
             return {}
-        slots = pack(self._weights(self.queue, standings[0].device), free_at, self._first_end(len(standings), now))
+        slots = pack(self._weights(self.queue, standings[0].kind), free_at, self._first_end(len(standings), now))
         return {t.id: slot.seconds for t, slot in zip(self.queue, slots, strict=True)}
 
     def progress(self, number: int, progress: Progress) -> None:
@@ -124,7 +134,7 @@ class Scheduler:
         if held is None or held.assignment.task.id != progress.task:
             return
         seen = held.seen
-        speed = self._speeds.setdefault(_kind(held.device), Speed())
+        speed = self._speeds.setdefault(held.kind, Speed())
         speed.observe(self._work[progress.task], progress.seconds - seen.seconds, progress.segments - seen.segments)
         held.seen = _Seen(progress.segments, progress.seconds, progress.demo_exact)
 
@@ -167,9 +177,9 @@ class Scheduler:
         """Whether another training of some task, whose votes disagree, could follow."""
         return self._segments is None and any(self._may_improve(task, result) for task, result in self.results.items())
 
-    def segment_seconds(self, task: str, device: str) -> float:
+    def segment_seconds(self, task: str, device: str, node: str = "") -> float:
         """Predicted seconds of a training segment; 0 before anything was measured."""
-        speed = self._speeds.get(_kind(device))
+        speed = self._speeds.get(_kind(device, node))
         return speed.seconds(self._work[task]) if speed and speed.measured else 0.0
 
     def _ordered(self, tasks: Sequence[Task]) -> list[Task]:
@@ -198,12 +208,20 @@ class Scheduler:
             if now >= self._end:
                 return None
             rest = [task, *(t for t in self.queue if t is not task)]
-            free_at = [now, *(max(now, s.free_at) for s in others)]
-            slots = pack(self._weights(rest, me.device), free_at, self._first_end(len(free_at), now))
-            seconds = _mine(slots, self._end - now)
+            first_end, faster = self._first_end(len(others) + 1, now), self._relative(me.kind)
+            free_at = [_stretched(now, first_end, faster)]
+            free_at += [_stretched(max(now, s.free_at), first_end, self._relative(s.kind)) for s in others]
+            slots = pack(self._weights(rest, me.kind), free_at, first_end)
+            seconds = min(slots[0].seconds / faster, self._end - now)
         self.queue.remove(task)
         self.attempts[task.id] += 1
         return Assignment(task, seconds, self._segments)
+
+    def _relative(self, kind: str) -> float:
+        """How many times as fast workers of `kind` are as the mean of the nodes with such devices; 1 as long as nobody knows."""
+        device = kind.rpartition("/")[2]
+        measured = {k: 1 / s.seconds(self._typical) for k, s in self._speeds.items() if s.measured and k.rpartition("/")[2] == device}
+        return measured[kind] * len(measured) / sum(measured.values()) if kind in measured and len(measured) > 1 else 1.0
 
     def _first_end(self, workers: int, now: float) -> float:
         """When the first pass would end if what was given back stayed unused."""
@@ -242,11 +260,16 @@ class Scheduler:
     def _may_improve(self, task: str, result: Result) -> bool:
         return not result.settled and result.share > 0 and task not in self._spoilt
 
-    def _weights(self, tasks: Sequence[Task], device: str) -> list[float]:
-        speed, budget = self._speeds.get(_kind(device)), self._preset.budget
+    def _weights(self, tasks: Sequence[Task], kind: str) -> list[float]:
+        speed, budget = self._speeds.get(kind), self._preset.budget
         measured = speed is not None and speed.measured
         costs = [speed.seconds(self._work[t.id]) if speed and measured else self._work[t.id] for t in tasks]
         return [weight(cost, len(t.train), budget) for cost, t in zip(costs, tasks, strict=True)]
+
+
+def _stretched(free_at: float, end: float, faster: float) -> float:
+    """When a worker of the mean speed would have to be free to do as much until `end` as one that is `faster` and free at `free_at`."""
+    return free_at if faster == 1.0 else end - (end - free_at) * faster
 
 
 def _mine(slots: Sequence[Slot], most: float) -> float:
@@ -259,5 +282,6 @@ def _agree(candidates: Sequence[Candidate], share: float) -> bool:
     return votes > 0 and candidates[0].votes >= share * votes
 
 
-def _kind(device: str) -> str:
-    return device.split(":", 1)[0]
+def _kind(device: str, node: str) -> str:
+    kind = device.split(":", 1)[0]
+    return f"{node}/{kind}" if node else kind

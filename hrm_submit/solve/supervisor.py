@@ -26,7 +26,7 @@ from hrm_submit.solve.messages import Assignment, Failed, Joined, Ready, WorkerS
 from hrm_submit.solve.placement import on_cpu, worker_specs
 from hrm_submit.solve.progress_bars import ProgressBars
 from hrm_submit.solve.scheduler import Scheduler, Standing
-from hrm_submit.solve.worker_pool import Gone, PooledWorker, WorkerPool
+from hrm_submit.solve.worker_pool import Gone, Member, Pool, WorkerPool
 from hrm_submit.solver.messages import Answer, Progress, Restarted
 
 log = logging.getLogger(__name__)
@@ -68,11 +68,11 @@ class Supervisor:
         run: RunWriter,
         clock: Clock,
         bars: ProgressBars,
-        pool: WorkerPool | None = None,
+        pool: Pool[Any] | None = None,
     ) -> None:
-        """`pool` are the workers' processes; another one than the default plays a run without any."""
+        """`pool` are the workers: by default processes of this machine; those of a cluster, or a play without any."""
         self._preset, self._book, self._run, self._clock, self._bars = preset, book, run, clock, bars
-        self._pool = pool or WorkerPool()
+        self._pool: Pool[Any] = pool or WorkerPool()
         self._specs = specs
         self._false_starts: Counter[str] = Counter()
         self._latest: dict[str, Outputs] = {}
@@ -99,6 +99,8 @@ class Supervisor:
                 self._hand_out()
                 if self._nothing_follows():
                     break
+                for spec in self._pool.newcomers():
+                    self._start(replace(spec, number=self._number()))
                 for member, message in self._pool.listen(min(TICK_SECONDS, self._hard_end - self._clock.elapsed())):
                     self._take(member, message)
                 self._check_hangs()
@@ -112,7 +114,7 @@ class Supervisor:
                 self._run.event(events.TaskFailed(reason, task=task))
             self._save()
 
-    def _busy(self) -> list[PooledWorker]:
+    def _busy(self) -> list[Member]:
         return [m for m in self._pool.members.values() if m.assignment is not None or m.joins]
 
     def _nothing_follows(self) -> bool:
@@ -128,12 +130,12 @@ class Supervisor:
         except OSError as error:
             log.warning("worker %d cannot be started: %s", spec.number, error)
             return
-        self._run.event(events.WorkerStart(spec.device, worker=spec.number))
+        self._run.event(events.WorkerStart(spec.place, worker=spec.number))
 
     def _standings(self, now: float) -> list[Standing]:
-        return [Standing(m.spec.number, m.spec.device, self._free_at(m, now)) for m in self._pool.members.values()]
+        return [Standing(m.spec.number, m.spec.device, self._free_at(m, now), m.spec.node) for m in self._pool.members.values()]
 
-    def _free_at(self, member: PooledWorker, now: float) -> float:
+    def _free_at(self, member: Member, now: float) -> float:
         if member.joins:
             return max(now, member.due)
         if member.assignment is None or member.assignment.seconds is None:
@@ -147,7 +149,7 @@ class Supervisor:
             joint = self._joint.next(member.spec, now)
             if joint is not None:
                 self._run.event(events.TaskStart(joint.seconds, joint.segments, phase="joint", worker=member.spec.number))
-                if not self._pool.join(member, joint, now):
+                if not self._pool.give(member, joint, now):
                     self._lost(member, "worker could not take it")
                 continue
             if len(self._scheduler.queue) in self._plan_at[:1]:
@@ -160,7 +162,7 @@ class Supervisor:
             attempt = None if restart else self._scheduler.attempts[task]
             self._run.event(events.TaskStart(assignment.seconds, assignment.segments, attempt, restart, task=task, worker=number))
             self._bars.started(number, task, assignment.seconds)
-            if not self._pool.assign(member, assignment, now):
+            if not self._pool.give(member, assignment, now):
                 member.assignment = assignment
                 self._lost(member, "worker could not take it")
 
@@ -172,7 +174,7 @@ class Supervisor:
             rounded = {task: round(seconds, 2) for task, seconds in shares.items()}
             self._run.event(events.Plan(shares=rounded, end=round(self._end, 2), given_back=round(self._scheduler.bank, 2)))
 
-    def _take(self, member: PooledWorker, message: Any) -> None:
+    def _take(self, member: Member, message: Any) -> None:
         member.heard, number = self._clock.elapsed(), member.spec.number
         if isinstance(message, Ready):
             member.ready = True
@@ -206,7 +208,7 @@ class Supervisor:
         elif isinstance(message, Gone):
             self._lost(member, "worker died")
 
-    def _answer(self, member: PooledWorker, answer: Answer) -> None:
+    def _answer(self, member: Member, answer: Answer) -> None:
         assignment, number = member.assignment, member.spec.number
         if assignment is None or assignment.task.id != answer.task:
             return
@@ -266,18 +268,18 @@ class Supervisor:
         self._next_number += 1
         return self._next_number - 1
 
-    def _lost(self, member: PooledWorker, reason: str) -> None:
+    def _lost(self, member: Member, reason: str) -> None:
         """A worker is gone or must go: count what it held, and put another in its place."""
         spec, held = member.spec, member.assignment
         code = self._pool.remove(member)
         self._run.event(events.WorkerExit(code, reason, task=held.task.id if held else None, worker=spec.number))
         if held:
             self._failed(held, spec.number, f"{reason} (exit code {code})")
-        device = spec.device
-        self._false_starts[device] = 0 if member.ready else self._false_starts[device] + 1
-        if self._false_starts[device] >= MOST_FALSE_STARTS:
-            log.warning("%s: no worker gets ready, the device is given up", device)
-            if device == "cpu" or self._pool.members:
+        place = spec.place
+        self._false_starts[place] = 0 if member.ready else self._false_starts[place] + 1
+        if self._false_starts[place] >= MOST_FALSE_STARTS:
+            log.warning("%s: no worker gets ready, the device is given up", place)
+            if spec.device == "cpu" or self._pool.members:
                 return
             fixed = self._end == float("inf")
             specs, _ = worker_specs(["cpu"], on_cpu(spec.preset), spec.checkpoint, spec.seed, self._scheduler.queue, fixed)
@@ -297,12 +299,12 @@ class Supervisor:
             if (member.assignment or member.joins or not member.ready) and now - member.heard > self._patience(member):
                 self._lost(member, "worker hangs")
 
-    def _patience(self, member: PooledWorker) -> float:
+    def _patience(self, member: Member) -> float:
         """Seconds of silence after which a worker is taken for hung; starting up may take long whatever the budget."""
         most = self._preset.budget.hang_seconds
         if not member.ready:
             return max(most, STARTING_PATIENCE)
-        segment = self._scheduler.segment_seconds(member.assignment.task.id, member.spec.device) if member.assignment else 0.0
+        segment = self._scheduler.segment_seconds(member.assignment.task.id, member.spec.device, member.spec.node) if member.assignment else 0.0
         return min(most, max(LEAST_PATIENCE, self._budget / 10, 5 * segment))
 
     def _save(self) -> None:

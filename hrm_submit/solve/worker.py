@@ -27,7 +27,7 @@ from hrm_submit.model.weights import load_checkpoint
 from hrm_submit.plan.memory import batch_that_fits
 from hrm_submit.predict.raw import RawVote, save_raw
 from hrm_submit.solve.joint_training import train_together
-from hrm_submit.solve.messages import Failed, Joined, Joint, Ready, WorkerSpec
+from hrm_submit.solve.messages import Assignment, Failed, Joined, Joint, Ready, WorkerSpec
 from hrm_submit.solver.messages import Alive
 from hrm_submit.solver.solver import TaskSolver, with_batch
 
@@ -57,6 +57,29 @@ class Worker:
         """How it runs, for the run folder."""
         preset = self.spec.preset
         return {**self.solver.runtime.describe(), "batch_size": preset.ttt.batch_size, "vote_batch_size": preset.vote.batch_size}
+
+    def serve(self, work: Assignment | Joint) -> Iterator[Any]:
+        """What the work yields, of the signs of life only as many as the supervisor needs, and a fault if it ends with one."""
+        clock, told, pause = Clock(), 0.0, min(SIGN_OF_LIFE_SECONDS, self.spec.preset.budget.hang_seconds / 10)
+        task = "" if isinstance(work, Joint) else work.task.id
+        messages = self.join(work) if isinstance(work, Joint) else self._solve(work)
+        while True:
+            # Only what the work itself raises is its fault: an error of who listens is not.
+            try:
+                message = next(messages, None)
+            except Exception as error:
+                memory = out_of_memory(error)
+                yield Failed(task, one_line(error), "CUDA" in str(error) and not memory, memory)
+                return
+            if message is None:
+                return
+            if isinstance(message, Alive) and clock.elapsed() - told < pause:
+                continue
+            yield message
+            told = clock.elapsed()
+
+    def _solve(self, work: Assignment) -> Iterator[Any]:
+        return self.solver.solve(work.task, seconds=work.seconds, segments=work.segments, restart=work.restart)
 
     def join(self, joint: Joint) -> Iterator[Alive | Joined]:
         """Train on all tasks together; from then on each starts from those weights, and from its own row."""
@@ -100,32 +123,12 @@ def worker_main(connection: Connection, spec: WorkerSpec) -> None:
     try:
         connection.send(Ready(worker.describe()))
         while (work := connection.recv()) is not None:
-            if isinstance(work, Joint):
-                _serve(connection, worker, worker.join(work), "")
-            else:
-                messages = worker.solver.solve(work.task, seconds=work.seconds, segments=work.segments, restart=work.restart)
-                _serve(connection, worker, messages, work.task.id)
+            for message in worker.serve(work):
+                if isinstance(message, RawVote):
+                    worker.keep(message)
+                else:
+                    connection.send(message)
+                if isinstance(message, Failed) and message.fatal:
+                    os._exit(3)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
-
-
-def _serve(connection: Connection, worker: Worker, messages: Iterator[Any], task: str) -> None:
-    """Send what the work yields, of the signs of life only as many as the supervisor needs, and a fault if it ends with one."""
-    clock, told, hang_seconds = Clock(), 0.0, worker.spec.preset.budget.hang_seconds
-    try:
-        for message in messages:
-            if isinstance(message, RawVote):
-                worker.keep(message)
-                continue
-            if isinstance(message, Alive) and clock.elapsed() - told < min(SIGN_OF_LIFE_SECONDS, hang_seconds / 10):
-                continue
-            connection.send(message)
-            told = clock.elapsed()
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        raise
-    except Exception as error:
-        memory = out_of_memory(error)
-        fatal = "CUDA" in str(error) and not memory
-        connection.send(Failed(task, one_line(error), fatal, memory))
-        if fatal:
-            os._exit(3)

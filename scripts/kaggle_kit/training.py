@@ -37,8 +37,7 @@ def place_training_data(folder: Path) -> list[Path]:
         write_solutions(placed[2], solutions)
     if (data_folder() / GENERATED).is_dir():
         placed.append(folder / f"{GENERATED}.npz")
-        tasks = load_corpus(GENERATED).tasks
-        write_pair_file(placed[-1], [replace(t.task, id=t.key) for t in tasks])
+        write_pair_file(placed[-1], [replace(t.task, id=t.key) for t in load_corpus(GENERATED).tasks])
     return placed
 
 

@@ -84,22 +84,20 @@ class FakeCrew:
         self.members[spec.number] = member
         self._schedule(member, self.script.on_start(spec))
 
-    def assign(self, member: PooledWorker, assignment: Assignment, now: float) -> bool:
+    def give(self, member: PooledWorker, work: Assignment | Joint, now: float) -> bool:
         if not self.script.takes(member.spec):
             return False
-        member.assignment, member.heard = assignment, now
-        member.due = now + (assignment.seconds or 0.0)
-        self.assigned.append((now, member.spec.number, assignment))
-        self._schedule(member, self.script.on_task(member.spec, assignment))
+        member.takes(work, now)
+        if isinstance(work, Joint):
+            self.joined.append((now, member.spec.number, work))
+            self._schedule(member, self.script.on_joint(member.spec, work))
+        else:
+            self.assigned.append((now, member.spec.number, work))
+            self._schedule(member, self.script.on_task(member.spec, work))
         return True
 
-    def join(self, member: PooledWorker, joint: Joint, now: float) -> bool:
-        if not self.script.takes(member.spec):
-            return False
-        member.joins, member.heard, member.due = True, now, now + (joint.seconds or 0.0)
-        self.joined.append((now, member.spec.number, joint))
-        self._schedule(member, self.script.on_joint(member.spec, joint))
-        return True
+    def newcomers(self) -> list[WorkerSpec]:
+        return []
 
     def listen(self, seconds: float) -> Iterator[tuple[PooledWorker, Any]]:
         until = self.time.now + max(0.0, seconds)

@@ -61,10 +61,12 @@ class Pretended(WorkerPool):
         self.members[spec.number] = member
         self._say(member, [(self._recording.start_up, Ready({"device": spec.device}))])
 
-    def assign(self, member: PooledWorker, assignment: Assignment, now: float) -> bool:
-        member.assignment, member.heard = assignment, now
-        member.due = now + (assignment.seconds or 0.0)
-        says = self._session(assignment)
+    def give(self, member: PooledWorker, work: Assignment | Joint, now: float) -> bool:
+        member.takes(work, now)
+        if isinstance(work, Joint):
+            self._join(member, work)
+            return True
+        says = self._session(work)
         kind = self._rng.random()
         until = self._rng.random() * says[-1][0]
         chances = np.cumsum([self._faults.die, self._faults.hang, self._faults.fail])
@@ -75,16 +77,14 @@ class Pretended(WorkerPool):
             elif kind < chances[1]:
                 self._hung.add(member.spec.number)
             else:
-                says.append((until, Failed(assignment.task.id, "RuntimeError: drawn")))
+                says.append((until, Failed(work.task.id, "RuntimeError: drawn")))
         self._say(member, says)
         return True
 
-    def join(self, member: PooledWorker, joint: Joint, now: float) -> bool:
-        member.joins, member.heard, member.due = True, now, now + (joint.seconds or 0.0)
+    def _join(self, member: PooledWorker, joint: Joint) -> None:
         work = [segment_work(self._preset.model, self._preset.train, canvas_side(t) ** 2) for t in joint.tasks]
         segment = sum(map(self._recording.segment.seconds, work)) / len(work)
         self._say(member, [(joint.seconds or 0.0, Joined(joint.path, int((joint.seconds or 0.0) / segment), 0.1, 1.0))])
-        return True
 
     def listen(self, seconds: float) -> Iterator[tuple[PooledWorker, Any]]:
         until = self.now + max(0.0, seconds)
@@ -180,7 +180,7 @@ def replay(
     run.describe({"command": "replay", "config": preset.to_dict(), "budget": budget, "seed": seed, "devices": list(workers)})
     run.event(RunStart(budget, len(tasks), [], 0))
     run.event(Plan(list(by_id), len(workers), list(workers)))
-    specs = [WorkerSpec(number, device, preset, None, seed) for number, device in enumerate(workers)]
+    specs = [WorkerSpec(n, place.rpartition("/")[2], preset, None, seed, node=place.rpartition("/")[0]) for n, place in enumerate(workers)]
     bars = ProgressBars(len(tasks))
     try:
         Supervisor(Work(tuple(tasks), budget, None, tuple(tasks), folder), specs, preset, book, run, clock, bars, pool).run()
