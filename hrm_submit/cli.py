@@ -120,6 +120,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     solve.add_argument("--preset", default="", metavar="NAME[,NAME]", help="layered left to right (default: the checkpoint's, else nano)")
     solve.add_argument("--devices", default="auto", metavar="auto|cpu|cuda:0,...")
+    solve.add_argument(
+        "--cluster",
+        default="",
+        metavar="ADDRESS|auto|local",
+        help="work on all machines of a Ray cluster instead (extra: hrm-submit[cluster])",
+    )
+    solve.add_argument("--cores-per-worker", type=int, default=1, metavar="N", help="CPU cores of each worker of a cluster (default: 1)")
     solve.add_argument("--tasks", metavar="ID,ID", help="solve only these; all others are answered by fallback")
     solve.add_argument("--seed", type=_seed, default=0, metavar="N")
     solve.set_defaults(run=commands.solve)

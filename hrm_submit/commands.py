@@ -20,6 +20,10 @@ def solve(args: argparse.Namespace, clock: Clock) -> int:
         raise ConfigError(f"--segments-per-task must be at least 1, not {args.segments_per_task}")
     if not args.output.name:
         raise ConfigError(f"--output {args.output} names no file")
+    if args.cores_per_worker < 1:
+        raise ConfigError(f"--cores-per-worker must be at least 1, not {args.cores_per_worker}")
+    if args.cluster and args.devices != "auto":
+        raise ConfigError("--cluster takes the devices of the cluster: leave --devices out")
     wanted = None if args.tasks is None else tuple(filter(None, (t.strip() for t in args.tasks.split(","))))
     if wanted == ():
         raise ConfigError("--tasks names no task")
@@ -34,6 +38,8 @@ def solve(args: argparse.Namespace, clock: Clock) -> int:
         budget=clock.budget,
         segments=args.segments_per_task,
         devices=args.devices,
+        cluster=args.cluster,
+        cores_per_worker=args.cores_per_worker,
         tasks=wanted,
         seed=args.seed,
     )

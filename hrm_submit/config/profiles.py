@@ -22,6 +22,11 @@ def profiles() -> dict[str, DeviceConfig]:
     return {name: device for name, device in devices.items() if device.card}
 
 
+def known_cards() -> set[str]:
+    """Names of the GPUs that profiles stand for."""
+    return {device.card for device in profiles().values()}
+
+
 def profile_of(cards: Sequence[Card]) -> str:
     """Name of the profile that suits a machine with these GPUs; "" where it has none.
 

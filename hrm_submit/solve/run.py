@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import platform
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,18 @@ from typing import Any
 from hrm_submit.arc.canonical import tasks_with_pairs_of
 from hrm_submit.arc.challenges import read_challenges
 from hrm_submit.arc.entries import digest
-from hrm_submit.config.profiles import profile_of
+from hrm_submit.arc.sizes import canvas_side
+from hrm_submit.arc.task import Task
+from hrm_submit.config.profiles import known_cards, profile_of
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
-from hrm_submit.core.device import cards, list_devices
-from hrm_submit.core.errors import SolveError
+from hrm_submit.core.device import Card, cards, list_devices
+from hrm_submit.core.errors import ClusterError, SolveError
 from hrm_submit.core.events import Plan, RunEnd, RunStart
 from hrm_submit.core.runfolder import RunWriter, read_run, training_warning
 from hrm_submit.predict.raw import RAW
 from hrm_submit.solve.answers import AnswerBook
+from hrm_submit.solve.messages import WorkerSpec
 from hrm_submit.solve.progress_bars import ProgressBars
 from hrm_submit.version import __version__
 
@@ -44,6 +48,9 @@ class SolveRequest:
     devices: str
     tasks: tuple[str, ...] | None
     seed: int
+    cluster: str = ""
+    """A Ray cluster whose machines work, instead of this one's devices: see `cluster.Cluster`."""
+    cores_per_worker: int = 1
     from_the_box: bool = False
     """Start from the package's own checkpoint, where it has one that suits the presets."""
 
@@ -99,8 +106,10 @@ def solve(request: SolveRequest, clock: Clock) -> SolveSummary:
     from hrm_submit.model.packaged import packaged_checkpoint, resolve_preset
     from hrm_submit.model.weights import read_meta
 
-    devices = list_devices(request.devices)
-    if not request.presets and (profile := profile_of(cards(devices))):
+    cluster = _connect(request) if request.cluster else None
+    devices = [] if cluster else list_devices(request.devices)
+    found = [Card(n.card, 0.0, 0.0) for n in cluster.nodes() if n.card in known_cards()] if cluster else cards(devices)
+    if not request.presets and (profile := profile_of(found)):
         log.info("no --preset: the profile %s suits the GPUs found", profile)
         request = replace(request, presets=profile)
     if request.from_the_box:
@@ -117,27 +126,54 @@ def solve(request: SolveRequest, clock: Clock) -> SolveSummary:
     from hrm_submit.solve.supervisor import Supervisor, Work
 
     preset = for_budget(preset, request.budget)
-    specs, preset = worker_specs(devices, preset, request.checkpoint, request.seed, todo, request.segments is not None)
+    pool = None
+    if cluster:
+        specs, pool = _workers_of(cluster, preset, request, todo)
+    else:
+        specs, preset = worker_specs(devices, preset, request.checkpoint, request.seed, todo, request.segments is not None)
     if preset.vote.save_raw:
         specs = [replace(spec, raw=request.run_dir / RAW) for spec in specs]
     described = {**_describe(request, preset, content), "trained_on": known}
     if told := training_warning(described):
         log.warning("%s", told)
-    run.describe({**described, "devices": [s.device for s in specs]})
+    run.describe({**described, "devices": [s.place for s in specs]})
     run.event(RunStart(request.budget, len(tasks), sorted(broken), len(finished)))
-    run.event(Plan([t.id for t in todo], len(specs), [s.device for s in specs]))
+    run.event(Plan([t.id for t in todo], len(specs), [s.place for s in specs]))
     work = Work(todo, request.budget, request.segments, tuple(tasks[i] for i in wanted if i in tasks), request.run_dir)
     bars = ProgressBars(len(wanted), len(wanted) - len(todo), preset.ttt.fit)
     try:
-        Supervisor(work, specs, preset, book, run, clock, bars).run()
+        Supervisor(work, specs, preset, book, run, clock, bars, pool).run()
     finally:
         bars.close()
         fault = book.save()
         run.event(RunEnd(len(book.answered), round(clock.elapsed(), 3), fault))
+        if cluster:
+            cluster.close()
     if fault:
         log.error("the last answers could not be written: %s", fault)
     faults = tuple(b.fault for b in broken.values())
     return SolveSummary(len(order), len(book.answered), len(finished), len(wanted), faults, clock.elapsed())
+
+
+def _connect(request: SolveRequest) -> Any:
+    """The cluster. Raises ClusterError."""
+    from hrm_submit.solve.cluster import Cluster  # Ray, which only this needs
+
+    return Cluster(request.cluster, request.cores_per_worker)
+
+
+def _workers_of(cluster: Any, preset: Preset, request: SolveRequest, todo: Sequence[Task]) -> tuple[list[WorkerSpec], Any]:
+    """What works in a cluster, and the pool that makes it. Raises ClusterError where no machine has room for a worker."""
+    from hrm_submit.solve.cluster import ClusterPool, specs_on
+
+    preset = replace(preset, device=replace(preset.device, threads=request.cores_per_worker))
+    tokens = max((canvas_side(t) for t in todo), default=1) ** 2
+    like = WorkerSpec(0, "cpu", preset, request.checkpoint, request.seed, tokens)
+    nodes = cluster.nodes()
+    specs = specs_on(nodes, like, request.cores_per_worker, preset, max(1, len(todo)))
+    if not specs:
+        raise ClusterError(f"--cluster {request.cluster}: none of its {len(nodes)} nodes has {request.cores_per_worker} CPU cores or a GPU")
+    return specs, ClusterPool(cluster, preset)
 
 
 def _wanted(request: SolveRequest, tasks: Any, broken: Any) -> list[str]:

@@ -304,7 +304,9 @@ class Supervisor:
         most = self._preset.budget.hang_seconds
         if not member.ready:
             return max(most, STARTING_PATIENCE)
-        segment = self._scheduler.segment_seconds(member.assignment.task.id, member.spec.device, member.spec.node) if member.assignment else 0.0
+        segment = (
+            self._scheduler.segment_seconds(member.assignment.task.id, member.spec.device, member.spec.node) if member.assignment else 0.0
+        )
         return min(most, max(LEAST_PATIENCE, self._budget / 10, 5 * segment))
 
     def _save(self) -> None:
