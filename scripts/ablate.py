@@ -42,6 +42,9 @@ Kind "train" trains from random weights for the whole amount, the learning rate 
 embedding row, in views that training used; tasks that were not trained on start from the mean row. Kind "ttt" gives each task its own
 test-time training from the same weights. Intervals are 95 % bootstrap intervals over tasks and seeds.
 
+With --cluster runs go to the machines of a Ray cluster, one core each, and tasks of kind "ttt" by eights. Results in `examples` or `flops`
+do not depend on where they ran, those in `seconds` do: the table names the machines.
+
 Exit 0; 1 where a run failed; 2 for a plan that cannot be run; 130 when interrupted.
 """
 
@@ -62,6 +65,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("plan", type=Path, metavar="PLAN.toml")
     parser.add_argument("--parallel", type=int, default=cpu_count(), metavar="N", help="runs at a time (default: the cores, %(default)s)")
+    parser.add_argument("--cluster", default="", metavar="ADDRESS|auto|local", help="run on all machines of a Ray cluster instead")
     parser.add_argument("--only", metavar="VARIANT,...", help="run these alone")
     parser.add_argument("--runs", type=Path, metavar="D", help="folder for learning curves and the like (default: runs/ablate/PLAN)")
     alone = parser.add_mutually_exclusive_group()

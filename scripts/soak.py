@@ -29,6 +29,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--dataset", default="arc-agi-1-evaluation", metavar="NAME|F")
     parser.add_argument("--preset", default="nano", metavar="NAME[,NAME]", help="what the runs solve with (default: %(default)s)")
     parser.add_argument("--parallel", type=int, default=1, metavar="N", help="trials at a time (default: %(default)s)")
+    parser.add_argument(
+        "--cluster", default="", metavar="ADDRESS|auto|local", help="trials on all machines of a Ray cluster, two cores each"
+    )
     parser.add_argument("--output-dir", type=Path, metavar="DIR", help="keep what the runs leave there (default: nowhere if all is well)")
     return parser.parse_args(argv)
 

@@ -72,8 +72,9 @@ class Actor(Member):
 class Cluster:
     """A connection to a Ray cluster, or one of this machine alone. `cores` are those of a worker on a node without GPUs."""
 
-    def __init__(self, address: str, cores: int = 1) -> None:
-        """`address` is `local`, `auto` (the cluster that this machine is a node of) or `HOST:PORT`. Raises ClusterError."""
+    def __init__(self, address: str, cores: int = 1, modules: Sequence[Path] = ()) -> None:
+        """`address` is `local`, `auto` (the cluster that this machine is a node of) or `HOST:PORT`. `modules` are folders of Python modules
+        that all nodes get. Raises ClusterError."""
         self.cores = cores
         self._names: dict[str, str] = {}
         host, _, port = address.rpartition(":")
@@ -81,7 +82,8 @@ class Cluster:
             _reach(address, host, int(port))
         own: dict[str, Any] = {"num_cpus": cpu_count(), "include_dashboard": False} if address == "local" else {}
         try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
+            environment = {"py_modules": [str(folder) for folder in modules]} if modules else None
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment, **own)
         except (ConnectionError, ValueError, RuntimeError, RayError) as error:
             raise ClusterError(f"--cluster {address}: cannot be reached: {clipped(error, 150)}") from None
 

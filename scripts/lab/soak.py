@@ -85,6 +85,16 @@ def run_trial(seed: int, trial: int, challenges: Path, tasks: Mapping[str, Task]
     return Outcome(", ".join(story), looker.looks, (*faults, *looker.faults))
 
 
+def trial_there(seed: int, trial: int, tasks: Mapping[str, Task], budget: float, presets: str) -> Outcome:
+    """A trial on a node of a cluster, which keeps nothing of it."""
+    from lab.on_cluster import scratch
+
+    with scratch() as place:
+        challenges = Path(place, "challenges.json")
+        write_challenges(challenges, tasks)
+        return run_trial(seed, trial, challenges, tasks, budget, presets, Path(place, "trial"))
+
+
 def wound(run: Run, kills: Sequence[Kill], rng: np.random.Generator, story: list[str]) -> bool:
     """Carry out `kills` and tell of them; True where the supervisor is dead after that."""
     for kill in kills:
@@ -136,11 +146,23 @@ def soak(options: argparse.Namespace) -> int:
         return run_trial(options.seed, trial, challenges, tasks, budget, options.preset, place / f"trial-{trial:02d}")
 
     failed = 0
-    with ThreadPoolExecutor(options.parallel) as pool:
-        for trial, outcome in enumerate(pool.map(one, range(options.trials))):
-            failed += bool(outcome.faults)
-            verdict = "FAILED: " + "; ".join(outcome.faults) if outcome.faults else f"held at {outcome.looks} looks"
-            print(f"trial {trial}: {outcome.story}: {verdict}", flush=True)
+
+    def tell(trial: int, outcome: Outcome) -> None:
+        nonlocal failed
+        failed += bool(outcome.faults)
+        verdict = "FAILED: " + "; ".join(outcome.faults) if outcome.faults else f"held at {outcome.looks} looks"
+        print(f"trial {trial}: {outcome.story}: {verdict}", flush=True)
+
+    if options.cluster:
+        from lab.on_cluster import on_cluster
+
+        pieces = [(options.seed, trial, tasks, budget, options.preset) for trial in range(options.trials)]
+        for trial, result, fault in on_cluster(options.cluster, trial_there, pieces, cores=2):
+            tell(trial, Outcome("its node failed", 0, (fault,)) if fault else result)
+    else:
+        with ThreadPoolExecutor(options.parallel) as pool:
+            for trial, outcome in enumerate(pool.map(one, range(options.trials))):
+                tell(trial, outcome)
     print(f"{options.trials - failed} of {options.trials}")
     if failed or options.output_dir:
         print(f"what the runs left: {place}")

@@ -36,7 +36,7 @@ def ablate(args: argparse.Namespace) -> int:
         tell(f"{plan.path.name}: {len(chosen) - len(missing)} of {len(chosen)} runs are there")
         # Of variants that come to the same, one run serves all.
         todo = [run for n, run in enumerate(missing) if run.key not in {earlier.key for earlier in missing[:n]}]
-        failures = do(todo, args.parallel, args.runs or RUNS / "ablate" / args.plan.stem, results)
+        failures = do(todo, args.parallel, args.runs or RUNS / "ablate" / args.plan.stem, results, args.cluster)
     show(plan, read(results, runs), len(runs), write=not args.show)
     return 1 if failures else 0
 
@@ -51,8 +51,8 @@ def only(runs: Sequence[Run], names: str) -> list[Run]:
     return [run for run in runs if run.variant in wanted]
 
 
-def do(todo: Sequence[Run], parallel: int, folder: Path, results: Path) -> int:
-    """Run what is missing, each result kept as it comes; returns how many failed."""
+def do(todo: Sequence[Run], parallel: int, folder: Path, results: Path, cluster: str = "") -> int:
+    """Run what is missing, each result kept as it comes, here or on the machines of a `cluster`; returns how many failed."""
     ended = failures = 0
 
     def done(run: Run, figures: Figures) -> None:
@@ -68,7 +68,12 @@ def do(todo: Sequence[Run], parallel: int, folder: Path, results: Path) -> int:
         tell(f"[{ended}/{len(todo)}] {run.variant}, seed {run.seed}: failed: {fault}")
 
     try:
-        run_all(todo, parallel, folder, done, failed)
+        if cluster and todo:
+            from lab.ablation.spread import run_on_cluster
+
+            run_on_cluster(todo, cluster, folder, done, failed)
+        else:
+            run_all(todo, parallel, folder, done, failed)
     except KeyboardInterrupt:
         tell("what was finished is kept")
         raise

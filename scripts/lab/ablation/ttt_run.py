@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from hrm_submit.solve.joint_training import train_together
 from hrm_submit.solve.messages import Joint
 from hrm_submit.solver.messages import Outcome
 from hrm_submit.solver.solver import TaskSolver
-from lab.ablation.measure import Marks, mark
+from lab.ablation.measure import mark
 from lab.ablation.runs import Run
 
 
@@ -38,7 +38,6 @@ def ttt_run(run: Run, folder: Path) -> dict[str, Any]:
     solver = TaskSolver(run.preset, runtime, source, run.seed, now)
     solver.warm_up()
     lines: list[dict[str, Any]] = []
-    marks: dict[str, Marks] = {}
     with (folder / "tasks.jsonl").open("w", encoding="utf-8") as file:
         for task_id, task in tasks.items():
             flops = segment_work(run.preset.model, run.preset.ttt, canvas_side(task) ** 2)
@@ -48,15 +47,22 @@ def ttt_run(run: Run, folder: Path) -> dict[str, Any]:
                 done.add(message)
                 if isinstance(message, RawVote):
                     save_raw(folder / RAW, message)
-            marks[task_id] = mark(done.outputs or ((),) * len(task.test), done.views, run.material.measured.solutions[task_id])
-            line = {"task": task_id, "outputs": marks[task_id].outputs, "reason": done.reason, "segments": done.segments}
+            marks = mark(done.outputs or ((),) * len(task.test), done.views, run.material.measured.solutions[task_id])
+            line: dict[str, Any] = {"task": task_id, "outputs": marks.outputs, "views": marks.views}
+            line |= {"reason": done.reason, "segments": done.segments}
             line |= {"exact": done.demo_exact, "seconds": clock.elapsed(), "training_seconds": done.seconds}
             lines.append({**line, "flops": flops * done.segments})
             file.write(json.dumps(lines[-1]) + "\n")
             file.flush()
-    segments, examples = sum(x["segments"] for x in lines), sum(x["segments"] for x in lines) * run.preset.ttt.batch_size
+    return figures_of(lines, run.preset.ttt.batch_size, sum(p.numel() for p in solver.model.parameters()))
+
+
+def figures_of(lines: Sequence[dict[str, Any]], batch_size: int, parameters: int) -> dict[str, Any]:
+    """The row's figures, from the lines of all tasks."""
+    segments = sum(x["segments"] for x in lines)
+    examples = segments * batch_size
     return {
-        "view_exact": sum(m.views for m in marks.values()) / len(marks),
+        "view_exact": sum(x["views"] for x in lines) / len(lines),
         "exact": sum(x["exact"] for x in lines) / len(lines),
         "loss": None,
         "segments": segments / len(lines),
@@ -64,8 +70,9 @@ def ttt_run(run: Run, folder: Path) -> dict[str, Any]:
         "examples_per_second": examples / max(1e-9, sum(x["training_seconds"] for x in lines)),
         "flops": sum(x["flops"] for x in lines),
         "seconds": sum(x["seconds"] for x in lines) / len(lines),
-        "parameters": sum(p.numel() for p in solver.model.parameters()),
-        "results": {task_id: m.outputs for task_id, m in marks.items()},
+        "parameters": parameters,
+        "results": {x["task"]: x["outputs"] for x in lines},
+        "lines": list(lines),
     }
 
 

@@ -1,0 +1,82 @@
+"""Runs of a plan on a cluster: each a piece of work, test-time training a piece for some tasks; the same figures as on one machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hrm_submit.solve.remote import files_of, placed
+from lab.ablation.parallel import Figures, execute, run_folder
+from lab.ablation.runs import Run
+from lab.ablation.tasks import Chosen
+from lab.on_cluster import left_in, on_cluster, put_down, scratch
+
+TASKS_OF_A_PIECE = 8
+"""Of test-time training: enough that the start of a process is little of it."""
+
+
+def run_on_cluster(
+    runs: Sequence[Run], address: str, folder: Path, done: Callable[[Run, Figures], None], failed: Callable[[Run, str], None]
+) -> None:
+    """As `parallel.run_all`, on all machines of a Ray cluster. Raises ClusterError."""
+    pieces = [(number, part) for number, run in enumerate(runs) for part in parts_of(run)]
+    weights = {run.checkpoint: files_of(run.checkpoint) for run in runs if run.checkpoint}
+    waiting = {number: len(parts_of(run)) for number, run in enumerate(runs)}
+    found: dict[int, dict[int, Figures]] = {number: {} for number in waiting}
+    given = [(replace(part, checkpoint=None), weights.get(part.checkpoint) if part.checkpoint else None) for _, part in pieces]
+    for piece, result, fault in on_cluster(address, execute_there, given):
+        number = pieces[piece][0]
+        run = runs[number]
+        if number not in waiting:  # another part of it has failed
+            continue
+        if fault:
+            del waiting[number]
+            failed(run, fault)
+            continue
+        figures, files = result
+        waiting[number] -= 1
+        found[number][piece] = figures
+        several = len(parts_of(run)) > 1
+        put_down(files, run_folder(folder, run) / f"part-{len(found[number])}" if several else run_folder(folder, run))
+        if not waiting[number]:
+            del waiting[number]
+            done(run, joined(run, [found[number][k] for k in sorted(found[number])]))
+
+
+def parts_of(run: Run) -> list[Run]:
+    """A run in parts that do not need each other: some tasks of test-time training each, unless these are trained on together first."""
+    tasks = list(run.material.measured.tasks)
+    if run.kind != "ttt" or run.preset.ttt.joint or len(tasks) <= TASKS_OF_A_PIECE:
+        return [run]
+    chunks = [tasks[k : k + TASKS_OF_A_PIECE] for k in range(0, len(tasks), TASKS_OF_A_PIECE)]
+    measured = run.material.measured
+    return [
+        replace(
+            run,
+            material=replace(
+                run.material,
+                measured=Chosen(measured.name, {i: measured.tasks[i] for i in ids}, {i: measured.solutions[i] for i in ids}),
+            ),
+        )
+        for ids in chunks
+    ]
+
+
+def execute_there(run: Run, weights: dict[str, bytes] | None) -> tuple[Figures, dict[str, bytes]]:
+    """Do a run, or a part of one, on a node; returns its figures and what it left in its folder."""
+    with scratch() as place:
+        figures = execute(replace(run, checkpoint=None if weights is None else placed(weights)), Path(place))
+        return figures, left_in(Path(place))
+
+
+def joined(run: Run, parts: Sequence[Figures]) -> Figures:
+    """The figures of a run from those of its parts, whose tasks are in its order."""
+    if len(parts) == 1:
+        return parts[0]
+    from lab.ablation.ttt_run import figures_of
+
+    lines: list[dict[str, Any]] = [line for part in parts for line in part["lines"]]
+    machines = sorted({part["machine"] for part in parts})
+    return {**figures_of(lines, run.preset.ttt.batch_size, parts[0]["parameters"]), "machine": "; ".join(machines)}
