@@ -52,14 +52,14 @@ class ProgressBars:
         self._logs = ExitStack()
         self._logs.enter_context(logs_above_bars(self._place))
 
-    def started(self, worker: int, task: str, seconds: float | None) -> None:
-        """A worker has been given a task, and `seconds` for it where time is what limits it."""
+    def started(self, worker: int, task: str, seconds: float | None, node: str = "") -> None:
+        """A worker, of a cluster on `node`, has been given a task, and `seconds` for it where time is what limits it."""
         self.ended(worker)
         self._lines[worker] = line = _Line(task, seconds, self._task_bar())
         if line.bar is not None:
             # No percentage of a share that is not counted in seconds.
             line.bar.bar_format = _TASK_LINE if seconds is None else _TASK_BAR
-            line.bar.set_description_str(f"worker {worker} {task}", refresh=False)
+            line.bar.set_description_str(f"{node + ' ' if node else ''}worker {worker} {task}", refresh=False)
             line.bar.reset(total=seconds)
 
     def progress(self, progress: Progress, worker: int | None = None) -> None:

@@ -161,7 +161,7 @@ class Supervisor:
             task, restart = assignment.task.id, assignment.restart or None
             attempt = None if restart else self._scheduler.attempts[task]
             self._run.event(events.TaskStart(assignment.seconds, assignment.segments, attempt, restart, task=task, worker=number))
-            self._bars.started(number, task, assignment.seconds)
+            self._bars.started(number, task, assignment.seconds, member.spec.node)
             if not self._pool.give(member, assignment, now):
                 member.assignment = assignment
                 self._lost(member, "worker could not take it")

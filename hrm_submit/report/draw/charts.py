@@ -78,11 +78,12 @@ def pass_chart(shares: Sequence[float]) -> str:
 
 
 def gantt(timeline: Timeline) -> str:
-    """Workers by time: phases as bars, the share that was planned as a thin line under them, failures as crosses; turns are drawn one
-    after the other, each with its budget."""
+    """Workers by time, those of one node together: phases as bars, the share that was planned as a thin line under them, failures as
+    crosses; turns are drawn one after the other, each with its budget."""
     offsets = [sum(timeline.ends[:turn]) for turn in range(len(timeline.ends))]
     total = sum(timeline.ends) or 1.0
-    workers = sorted({s.worker for s in timeline.stretches})
+    nodes = timeline.nodes
+    workers = sorted({s.worker for s in timeline.stretches}, key=lambda w: (nodes.get(w, ""), w))
     rows = {worker: row for row, worker in enumerate(workers)}
     drawn, axes = figure(GANTT_WIDTH, 70 + 34 * max(1, len(workers)))
     for phase, colour in PHASE_COLOURS.items():
@@ -108,7 +109,9 @@ def gantt(timeline: Timeline) -> str:
             axes.axvline(offset + budget, color=BAD, linewidth=1.2, linestyle="--", label="_" if turn else "time budget")
     last = max(total, *(offset + (budget or 0) for offset, budget in zip(offsets, timeline.budgets, strict=True)))
     _time_axis(axes, total, last)
-    axes.set_yticks(range(len(workers)), [f"worker {w}" for w in workers])
+    axes.set_yticks(range(len(workers)), [f"{nodes[w]}, worker {w}" if w in nodes else f"worker {w}" for w in workers])
+    for row in (k for k in range(1, len(workers)) if nodes.get(workers[k]) != nodes.get(workers[k - 1])):
+        axes.axhline(row - 0.5, color=MUTED, linewidth=0.8)
     axes.set_ylim(max(1, len(workers)) - 0.5, -0.5)
     handles, labels = axes.get_legend_handles_labels()
     if handles:

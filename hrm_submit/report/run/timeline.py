@@ -7,7 +7,7 @@ Notable: a worker tells what it has done, not what it begins, so a stretch gets 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hrm_submit.core.events import Candidates, Event, Progress, RunStart, TaskFailed, TaskStart, WorkerExit, WorkerStart
@@ -72,13 +72,15 @@ class Training:
 @dataclass(frozen=True)
 class Timeline:
     """`ends`: seconds that each turn lasted, as far as its events tell; `budgets`: seconds that it was given, None in fixed-work mode
-    or where that was not recorded; `failures`: events of each task that lost a training."""
+    or where that was not recorded; `failures`: events of each task that lost a training; `nodes`: the machine of each worker of a
+    cluster."""
 
     stretches: tuple[Stretch, ...]
     trainings: tuple[Training, ...]
     failures: Counter[str]
     ends: tuple[float, ...]
     budgets: tuple[float | None, ...]
+    nodes: Mapping[int, str] = field(default_factory=dict)
 
 
 class _Book:
@@ -92,12 +94,16 @@ class _Book:
         self.failures: Counter[str] = Counter()
         self.open: dict[int, Training] = {}
         self.loading: dict[int, float] = {}
+        self.nodes: dict[int, str] = {}
 
     def take(self, event: Event) -> None:
         """One event more, of the same turn as those before."""
         if isinstance(event, WorkerStart) and event.worker is not None:
             if not event.ready:
                 self.loading[event.worker] = event.t
+                node, named, _ = (event.device or "").rpartition("/")
+                if named:
+                    self.nodes[event.worker] = node
             else:
                 self._loaded(event.worker, event.t, "")
         elif isinstance(event, TaskStart) and event.task is not None and event.worker is not None:
@@ -165,4 +171,4 @@ def read_timeline(turns: Sequence[Sequence[Event]]) -> Timeline:
             book.take(event)
         book.close(end)
     budgets = tuple(next((event.budget for event in turn if isinstance(event, RunStart)), None) for turn in turns)
-    return Timeline(tuple(book.stretches), tuple(book.trainings), book.failures, tuple(ends), budgets)
+    return Timeline(tuple(book.stretches), tuple(book.trainings), book.failures, tuple(ends), budgets, book.nodes)

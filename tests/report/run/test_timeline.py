@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hrm_submit.report.draw.charts import gantt
 from hrm_submit.report.run.findings import usage
 from hrm_submit.report.run.load import load_run
 from hrm_submit.report.run.timeline import Timeline, read_timeline
@@ -51,6 +52,19 @@ def test_a_stretch_is_named_by_what_ends_it(lines: Lines) -> None:
     used = usage(timeline)
     assert used.phases == {"loading": 10, "training": 17, "vote": 7, "lost": 0}
     assert used.total == 36 and used.idle == pytest.approx(2)
+
+
+def test_workers_of_a_cluster_stand_with_their_nodes(lines: Lines) -> None:
+    lines.event(0, "run_start", budget=60.0, tasks=1)
+    for number, place in enumerate(("10.0.0.2/cpu", "10.0.0.1/cuda:0", "10.0.0.2/cpu", "cpu")):
+        lines.event(1, "worker_start", worker=number, device=place)
+        lines.event(2 + number, "worker_start", worker=number, ready=True, device="cuda:0", dtype="float32")
+    lines.write()
+    timeline = timeline_of(lines.run)
+    assert timeline.nodes == {0: "10.0.0.2", 1: "10.0.0.1", 2: "10.0.0.2"}
+    drawn = gantt(timeline)
+    places = [drawn.find(f">{label}<") for label in ("worker 3", "10.0.0.1, worker 1", "10.0.0.2, worker 0", "10.0.0.2, worker 2")]
+    assert places == sorted(places) and places[0] > 0
 
 
 def test_a_worker_that_dies_loses_its_task_to_another(lines: Lines) -> None:
