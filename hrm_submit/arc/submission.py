@@ -35,11 +35,18 @@ NO_GRID: Grid = np.zeros((0, 0), dtype=np.uint8)
 
 def to_json(answers: Mapping[str, Sequence[Attempts]]) -> str:
     """The text of a submission file."""
-    content = {
-        task_id: [{key: grid.tolist() for key, grid in zip(ATTEMPT_KEYS, attempts, strict=True)} for attempts in outputs]
-        for task_id, outputs in answers.items()
-    }
+    return joined({task_id: answers_text(outputs) for task_id, outputs in answers.items()})
+
+
+def answers_text(outputs: Sequence[Attempts]) -> str:
+    """The part of a submission file that answers one task."""
+    content = [{key: grid.tolist() for key, grid in zip(ATTEMPT_KEYS, attempts, strict=True)} for attempts in outputs]
     return json.dumps(content, separators=(",", ":"))
+
+
+def joined(parts: Mapping[str, str]) -> str:
+    """The text of a submission file from `answers_text` of each task."""
+    return "{" + ",".join(f"{json.dumps(task_id)}:{text}" for task_id, text in parts.items()) + "}"
 
 
 def load_submission(path: str | os.PathLike[str]) -> dict[str, tuple[Attempts, ...]]:

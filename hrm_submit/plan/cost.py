@@ -95,10 +95,11 @@ class Speed:
         """Predicted seconds of a segment of `work` operations. Raises ValueError where nothing was measured."""
         if not self.measured:
             raise ValueError("no segment was measured yet")
-        overhead, slope = self._fit()
+        overhead, slope = self.fitted()
         return overhead + slope * work
 
-    def _fit(self) -> tuple[float, float]:
+    def fitted(self) -> tuple[float, float]:
+        """The overhead and the seconds of an operation. Something must have been measured."""
         spread = self._n * self._xx - self._x * self._x
         through_zero = (0.0, self._xy / self._xx)
         # Works that hardly differ say nothing of the overhead.

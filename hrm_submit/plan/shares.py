@@ -11,6 +11,11 @@ from dataclasses import dataclass
 
 from hrm_submit.config.schema import BudgetConfig
 
+FINE, COARSE = (24, 1e-6), (10, 2e-3)
+"""Halvings by which the common scale is found, to less than the part of the time by which a task may end late: shares are stretched or
+shrunk to fit in the end. The coarse way is for more than `SEVERAL` tasks."""
+SEVERAL = 256
+
 
 @dataclass(frozen=True)
 class Slot:
@@ -47,12 +52,14 @@ def pack(weights: Sequence[float], free_at: Sequence[float], end: float) -> list
         raise ValueError("no worker has time before the end")
     if not weights:
         return []
+    halvings, tolerance = FINE if len(weights) <= SEVERAL else COARSE
     low, high = 0.0, sum(end - at for at, _ in workers) / sum(weights)
-    best = _list_schedule(weights, workers, end, high)
+    last = end + tolerance * (end - min(at for at, _ in workers))
+    best = _list_schedule(weights, workers, last, high)
     if best is None:
-        for _ in range(40):
+        for _ in range(halvings):
             middle = (low + high) / 2
-            found = _list_schedule(weights, workers, end, middle)
+            found = _list_schedule(weights, workers, last, middle)
             if found is None:
                 high = middle
             else:
@@ -61,15 +68,24 @@ def pack(weights: Sequence[float], free_at: Sequence[float], end: float) -> list
     return _stretched(weights, best, {number: at for at, number in workers}, end)
 
 
-def _list_schedule(weights: Sequence[float], workers: list[tuple[float, int]], end: float, scale: float) -> list[int] | None:
-    """The worker of each task, each given to whoever is free first; None where one would end after `end`."""
+def level(weights: Sequence[float], free_at: Sequence[float], end: float) -> float:
+    """Seconds for a weight of 1 where tasks are so many that none is left over at a worker's end: all time over all weights. Raises
+    ValueError where no worker has time."""
+    capacity = sum(max(0.0, end - at) for at in free_at)
+    if not capacity > 0:
+        raise ValueError("no worker has time before the end")
+    return capacity / sum(weights)
+
+
+def _list_schedule(weights: Sequence[float], workers: list[tuple[float, int]], last: float, scale: float) -> list[int] | None:
+    """The worker of each task, each given to whoever is free first; None where one would end after `last`."""
     free = list(workers)
     heapq.heapify(free)
     chosen = []
     for w in weights:
         at, number = free[0]
         done = at + scale * w
-        if done > end * (1 + 1e-12) + 1e-9:
+        if done > last:
             return None
         heapq.heapreplace(free, (done, number))
         chosen.append(number)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hrm_submit.arc.challenges import BrokenTask
-from hrm_submit.arc.submission import Attempts, to_json
+from hrm_submit.arc.submission import Attempts, answers_text, joined
 from hrm_submit.arc.task import Grid, Task, make_grid, same_grid
 from hrm_submit.core.errors import SolveError
 from hrm_submit.core.files import write_atomic
@@ -29,6 +29,7 @@ class AnswerBook:
             else:
                 self._fallbacks[task_id] = [_for_broken(grid) for grid in broken[task_id].test_inputs]
         self._answers = {task_id: list(attempts) for task_id, attempts in self._fallbacks.items()}
+        self._texts = {task_id: answers_text(attempts) for task_id, attempts in self._answers.items()}
         self._output = output
         self._unsaved = True
         self.answered: set[str] = set()
@@ -45,7 +46,9 @@ class AnswerBook:
             if candidates:
                 self._answers[task][k] = two_attempts(candidates, self._fallbacks[task][k])
                 self.answered.add(task)
-        self._unsaved = True
+        text = answers_text(self._answers[task])
+        self._unsaved |= text != self._texts[task]
+        self._texts[task] = text
 
     def restore(self, record: RunRecord) -> set[str]:
         """Take over the newest predictions of a run folder; returns the tasks whose every output has a final one.
@@ -70,17 +73,22 @@ class AnswerBook:
     def create(self) -> None:
         """Write the file for the first time. Raises SolveError where it cannot be written."""
         try:
-            write_atomic(self._output, to_json(self._answers))
+            write_atomic(self._output, joined(self._texts))
         except OSError as error:
             raise SolveError(f"{self._output}: cannot be written: {error.strerror or error}") from None
         self._unsaved = False
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether the file lacks something."""
+        return self._unsaved
 
     def save(self) -> str | None:
         """Bring the file up to date; where that fails the old file stays, and the fault is returned for the run folder."""
         if not self._unsaved:
             return None
         try:
-            write_atomic(self._output, to_json(self._answers))
+            write_atomic(self._output, joined(self._texts))
         except OSError as error:
             return f"{self._output}: {error.strerror or error}"
         self._unsaved = False

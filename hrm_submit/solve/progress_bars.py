@@ -106,7 +106,8 @@ class ProgressBars:
         """Show the time left, of the run and of each task's share; in a log once a minute."""
         now = clock.elapsed()
         for worker, line in self._lines.items():
-            self._draw(worker, line, now)
+            if line.bar is not None or (line.ends is None and line.seconds is not None):
+                self._draw(worker, line, now)
         left = "" if clock.budget is None else f", {format_duration(max(0.0, clock.remaining()))} left"
         text = f"{self._fit} fit their demonstrations{left}"
         if not self._bar.disable:

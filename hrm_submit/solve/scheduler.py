@@ -1,6 +1,7 @@
 """What is to be done next: every task once, and with the time that is left over those tasks again whose votes disagree.
 
-- First pass: shares by weight (size and demonstrations), planned anew whenever a worker is free, from measured speeds.
+- First pass: shares by weight (size and demonstrations), planned anew whenever a worker is free, from measured speeds; where tasks are
+  many, a plan serves for some of them.
 - Time that tasks give back by stopping early is kept for the second part, not handed to whoever happens to come later.
 - Second part: a task whose votes disagree is trained anew from another seed, twice as long each time, and all its votes count.
 
@@ -9,16 +10,19 @@ Knows no process and no clock: who calls says what time it is and who is free wh
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from statistics import median
+from typing import TypeAlias
 
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Task
 from hrm_submit.config.schema import Preset
 from hrm_submit.plan.cost import Speed, segment_work
-from hrm_submit.plan.shares import Slot, pack, weight
+from hrm_submit.plan.shares import level, pack, weight
 from hrm_submit.predict.vote import Candidate, Outputs, pool
 from hrm_submit.solve.messages import Assignment
 from hrm_submit.solver.messages import Answer, Progress
@@ -27,6 +31,10 @@ MOST_ATTEMPTS = 2
 """Attempts that a task gets when workers fail under it."""
 LEAST_FIRST = 0.1
 """Least part of the time left that the first pass keeps, however much was given back."""
+PLANNED = 64
+"""Of a queue longer than this every such part is given out by one plan, as planning looks at every task."""
+MANY = 16
+"""Tasks a worker from which on a plan only divides all time by all weights."""
 WAIT = 0.25
 """Part of the time left that a lost task waits for another worker than the one that lost it."""
 
@@ -56,12 +64,16 @@ class Result:
     share: float
     demo_exact: float
     restarts: int = 0
+    promise: float = 0.0
+    """How much another training may change: most where half of the votes agree and the demonstrations are fit."""
 
-    @property
-    def promise(self) -> float:
-        """How much another training may change: most where half of the votes agree and the demonstrations are fit."""
+    def __post_init__(self) -> None:
+        self.judge()
+
+    def judge(self) -> None:
+        """Say the promise of what there is."""
         shares = [max(x.votes for x in c) / sum(x.votes for x in c) if c else 0.0 for c in self.outputs]
-        return min((p * (1 - p) for p in shares), default=0.0) * (0.25 + self.demo_exact)
+        self.promise = min((p * (1 - p) for p in shares), default=0.0) * (0.25 + self.demo_exact)
 
 
 @dataclass
@@ -83,6 +95,10 @@ class _Held:
     seen: _Seen = field(default_factory=_Seen)
 
 
+_Open: TypeAlias = tuple[int, float, str]
+"""A task that another training may improve: trainings anew so far, less its promise, id: the least is the next one."""
+
+
 class Scheduler:
     """The tasks of a run. `end` is when the last share ends, in seconds since the run began; in fixed-work mode `segments` is given."""
 
@@ -100,13 +116,16 @@ class Scheduler:
         self._on_cpu: set[str] = set()
         self._restarts: Counter[str] = Counter()
         self._spoilt: set[str] = set()
+        self._scale, self._served = 0.0, 0
+        self._open: list[_Open] = []
+        self._stands: dict[str, _Open] = {}
+        self._stretch, self._stretch_served = 1.0, 0
         self.bank = 0.0
         """Seconds of workers that first attempts gave back."""
 
-    def next(self, number: int, standings: Sequence[Standing], now: float) -> Assignment | None:
-        """What worker `number`, who is free, does next; None where there is nothing for it (now)."""
-        me = next(s for s in standings if s.number == number)
-        others = [s for s in standings if s.number != number]
+    def next(self, me: Standing, others: Callable[[], Sequence[Standing]], now: float) -> Assignment | None:
+        """What the worker `me`, who is free, does next; None where there is nothing for it (now). `others` tells of all workers but it,
+        and is only asked where a plan is made."""
         task = self._eligible(me, others, now)
         if task is not None:
             assignment = self._first(task, me, others, now)
@@ -115,7 +134,7 @@ class Scheduler:
         else:
             assignment = None
         if assignment is not None:
-            self._held[number] = _Held(assignment, me.device, me.kind)
+            self._held[me.number] = _Held(assignment, me.device, me.kind)
         return assignment
 
     def shares(self, standings: Sequence[Standing], now: float) -> dict[str, float]:
@@ -150,6 +169,8 @@ class Scheduler:
             old.outputs = tuple(tuple(pool(both)) for both in zip(old.outputs, answer.outputs, strict=True))
             old.settled = all(_agree(c, self._preset.ttt.agreement) for c in old.outputs)
             old.demo_exact, old.restarts = max(old.demo_exact, held.seen.demo_exact), old.restarts + 1
+            old.judge()
+        self._reopen(answer.task)
         return self.results[answer.task].outputs
 
     def failed(self, number: int, *, memory: bool = False) -> bool:
@@ -170,7 +191,7 @@ class Scheduler:
     @property
     def needs_cpu(self) -> bool:
         """Whether a task waits that no other device has memory for."""
-        return any(t.id in self._on_cpu for t in self.queue)
+        return bool(self._on_cpu) and any(t.id in self._on_cpu for t in self.queue)
 
     @property
     def open(self) -> bool:
@@ -190,32 +211,44 @@ class Scheduler:
         probes = [queue[round(k * (len(queue) - 1) / 3)] for k in (3, 0, 2, 1)]
         return probes + [t for t in queue if t not in probes]
 
-    def _eligible(self, me: Standing, others: Sequence[Standing], now: float) -> Task | None:
+    def _eligible(self, me: Standing, others: Callable[[], Sequence[Standing]], now: float) -> Task | None:
         """On a CPU first what nothing else has memory for; what this worker lost itself only if all others are busy for long."""
-        mine = [t for t in self.queue if me.device == "cpu" or t.id not in self._on_cpu]
-        if me.device == "cpu":
-            mine.sort(key=lambda t: t.id not in self._on_cpu)
-        fresh = [t for t in mine if self._lost_by.get(t.id) != me.number]
+        mine: Iterable[Task] = self.queue
+        if self._on_cpu:
+            theirs = (t for t in self.queue if t.id not in self._on_cpu)
+            mine = chain((t for t in self.queue if t.id in self._on_cpu), theirs) if me.device == "cpu" else theirs
+        lost = None
+        for task in mine:
+            if self._lost_by.get(task.id) != me.number:
+                return task
+            lost = lost or task
         soon = now + WAIT * (self._end - now)
-        if fresh or not mine or any(s.free_at <= soon for s in others):
-            return fresh[0] if fresh else None
-        return mine[0]
+        return None if lost is None or any(s.free_at <= soon for s in others()) else lost
 
-    def _first(self, task: Task, me: Standing, others: Sequence[Standing], now: float) -> Assignment | None:
+    def _first(self, task: Task, me: Standing, others: Callable[[], Sequence[Standing]], now: float) -> Assignment | None:
         if self._segments is not None:
             seconds = None
         else:
             if now >= self._end:
                 return None
-            rest = [task, *(t for t in self.queue if t is not task)]
-            first_end, faster = self._first_end(len(others) + 1, now), self._relative(me.kind)
-            free_at = [_stretched(now, first_end, faster)]
-            free_at += [_stretched(max(now, s.free_at), first_end, self._relative(s.kind)) for s in others]
-            slots = pack(self._weights(rest, me.kind), free_at, first_end)
-            seconds = min(slots[0].seconds / faster, self._end - now)
+            if self._served <= 0:
+                self._plan(task, me, others(), now)
+            self._served -= 1
+            (own,) = self._weights([task], me.kind)
+            seconds = min(own * self._scale / self._relative(me.kind), self._end - now)
         self.queue.remove(task)
         self.attempts[task.id] += 1
         return Assignment(task, seconds, self._segments)
+
+    def _plan(self, task: Task, me: Standing, others: Sequence[Standing], now: float) -> None:
+        """Seconds for a weight of 1, for as many decisions as may go by before the next plan."""
+        rest = [task, *(t for t in self.queue if t is not task)]
+        end, weights = self._first_end(len(others) + 1, now), self._weights(rest, me.kind)
+        free_at = [_stretched(max(now, s.free_at), end, self._relative(s.kind)) for s in others]
+        free_at.insert(0, _stretched(now, end, self._relative(me.kind)))
+        many = len(rest) > max(PLANNED, MANY * len(free_at))
+        self._scale = level(weights, free_at, end) if many else pack(weights, free_at, end)[0].seconds / weights[0]
+        self._served = max(1, max(len(rest), len(free_at)) // PLANNED)
 
     def _relative(self, kind: str) -> float:
         """How many times as fast workers of `kind` are as the mean of the nodes with such devices; 1 as long as nobody knows."""
@@ -228,34 +261,66 @@ class Scheduler:
         # Workers that were lost may have had a part of it: some of what is left always goes to the tasks that had no time yet.
         return max(self._end - self.bank / workers, now + LEAST_FIRST * (self._end - now))
 
-    def _again(self, me: Standing, others: Sequence[Standing], now: float) -> Assignment | None:
+    def _again(self, me: Standing, others: Callable[[], Sequence[Standing]], now: float) -> Assignment | None:
         """Another training of a task whose votes disagree, if there is time for one that is worth it."""
-        least, free_at = self._preset.budget.restart_least, [now, *(max(now, s.free_at) for s in others)]
-        left, capacity = self._end - now, sum(max(0.0, self._end - at) for at in free_at)
+        left = self._end - now
+        if self._stretch_served > 0:
+            self._stretch_served -= 1
+            chosen = self._choose(me, left, 0.0)
+        else:
+            if not self._choose(me, left, 0.0):
+                return None
+            free_at = [now, *(max(now, s.free_at) for s in others())]
+            chosen = self._choose(me, left, sum(max(0.0, self._end - at) for at in free_at), most=2 * len(free_at) + PLANNED)
+            if chosen:
+                wishes = [wish for _, wish in chosen]
+                full = len(chosen) >= 2 * len(free_at) + PLANNED
+                self._stretch = 1.0 if full else pack(wishes, free_at, self._end)[0].seconds / wishes[0]
+                self._stretch_served = max(len(chosen) // 32, len(free_at) // PLANNED)
+        if not chosen:
+            return None
+        task, wish = chosen[0]
+        self._restarts[task.id] += 1
+        self._reopen(task.id)
+        return Assignment(task, min(wish * self._stretch, left), None, self._restarts[task.id])
+
+    def _choose(self, me: Standing, left: float, capacity: float, most: int = 1) -> list[tuple[Task, float]]:
+        """Tasks to be trained anew and the seconds that each should have, in their order: the first one, then what else `capacity` seconds
+        of all workers hold, the same task again where its turn comes."""
         chosen: list[tuple[Task, float]] = []
-        planned = Counter(self._restarts)
-        open_tasks = [
-            (task_id, result)
-            for task_id, result in self.results.items()
-            if self._may_improve(task_id, result) and (task_id not in self._on_cpu or me.device == "cpu")
-        ]
-        while open_tasks:
-            task_id, result = min(open_tasks, key=lambda item: (planned[item[0]], -item[1].promise, item[0]))
-            wish = result.share * 2.0 ** planned[task_id]
-            if not chosen and least * result.share > left:
-                open_tasks.remove((task_id, result))
+        again: list[_Open] = []
+        back: list[_Open] = []
+        while len(chosen) < most and (self._open or again):
+            own = not again or (bool(self._open) and self._open[0] < again[0])
+            planned, promise, task_id = entry = heapq.heappop(self._open if own else again)
+            result = self.results[task_id]
+            if (own and entry != self._entry(task_id)) or not self._may_improve(task_id, result):
+                continue  # it has changed since
+            if self._preset.budget.restart_least * result.share > left:
+                continue  # there will never be time for it again
+            if own:
+                back.append(entry)
+            if task_id in self._on_cpu and me.device != "cpu":
                 continue
+            wish = result.share * 2.0**planned
             if chosen and wish > capacity:
                 break
             chosen.append((self._tasks[task_id], wish))
-            planned[task_id] += 1
             capacity -= wish
-        if not chosen:
-            return None
-        seconds = _mine(pack([wish for _, wish in chosen], free_at, self._end), left)
-        task = chosen[0][0]
-        self._restarts[task.id] += 1
-        return Assignment(task, seconds, None, self._restarts[task.id])
+            heapq.heappush(again, (planned + 1, promise, task_id))
+        for entry in back:
+            heapq.heappush(self._open, entry)
+        return chosen
+
+    def _entry(self, task: str) -> _Open:
+        return self._restarts[task], -self.results[task].promise, task
+
+    def _reopen(self, task: str) -> None:
+        """Note where a task, whose result or trainings have changed, now stands among those to be trained anew."""
+        entry = self._entry(task)
+        if self._segments is None and self._may_improve(task, self.results[task]) and self._stands.get(task) != entry:
+            self._stands[task] = entry
+            heapq.heappush(self._open, entry)
 
     def _may_improve(self, task: str, result: Result) -> bool:
         return not result.settled and result.share > 0 and task not in self._spoilt
@@ -263,18 +328,14 @@ class Scheduler:
     def _weights(self, tasks: Sequence[Task], kind: str) -> list[float]:
         speed, budget = self._speeds.get(kind), self._preset.budget
         measured = speed is not None and speed.measured
-        costs = [speed.seconds(self._work[t.id]) if speed and measured else self._work[t.id] for t in tasks]
+        overhead, slope = speed.fitted() if speed and measured else (0.0, 1.0)
+        costs = [overhead + slope * self._work[t.id] for t in tasks]
         return [weight(cost, len(t.train), budget) for cost, t in zip(costs, tasks, strict=True)]
 
 
 def _stretched(free_at: float, end: float, faster: float) -> float:
     """When a worker of the mean speed would have to be free to do as much until `end` as one that is `faster` and free at `free_at`."""
     return free_at if faster == 1.0 else end - (end - free_at) * faster
-
-
-def _mine(slots: Sequence[Slot], most: float) -> float:
-    """Seconds of the first slot, which the plan gives to who is free now."""
-    return min(slots[0].seconds, most)
 
 
 def _agree(candidates: Sequence[Candidate], share: float) -> bool:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +39,14 @@ MOST_FALSE_STARTS = 2
 TICK_SECONDS = 0.5
 LEAST_PATIENCE = 20.0
 STARTING_PATIENCE = 60.0
+FEW = 16
+"""Workers of whom all are looked at whenever anything happens; of more, only now and then."""
 SLEPT = 10.0
 """Seconds between two looks for hung workers after which it is taken that the supervisor itself did not run."""
 OVERDUE = 0.25
 """Part of its share, and at least five seconds, after which nobody counts on a worker that is late."""
+SAVING = 0.05
+"""Most of the time that goes into the submission file, which is written whole: where that takes long, it is written less often."""
 PLANS = 8
 """Times that the plan is written down while the first pass goes on."""
 
@@ -79,9 +86,14 @@ class Supervisor:
         self._known: dict[str, int] = {}
         self._workers: dict[str, Any] = {}
         self._fault: str | None = None
+        self._save_from = 0.0
+        self._finals: list[tuple[str, Outputs]] = []
+        self._undescribed = False
         self._next_number = len(specs)
-        self._checked = 0.0
+        self._checked = self._looked = self._shown = self._described = 0.0
+        self._freed: set[int] = set()
         self._budget = work.budget or float("inf")
+        self._least_patience = min(preset.budget.hang_seconds, LEAST_PATIENCE)
         self._end = usable_seconds(work.budget, preset.budget) if work.budget is not None else float("inf")
         # Between the end of the last share and the budget's end: half for answers that come late, half for the last write.
         self._hard_end = (self._end + work.budget) / 2 if work.budget is not None else float("inf")
@@ -105,23 +117,29 @@ class Supervisor:
                     self._take(member, message)
                 self._check_hangs()
                 self._save()
-                self._bars.tick(self._clock)
+                self._show()
         finally:
             held = [m.assignment.task.id for m in self._busy() if m.assignment and not m.assignment.restart]
             self._pool.dismiss()
             for task in [*held, *(t.id for t in scheduler.queue)]:
                 reason = "time is up" if self._clock.elapsed() >= self._end else "no worker left"
                 self._run.event(events.TaskFailed(reason, task=task))
-            self._save()
+            self._save(last=True)
 
-    def _busy(self) -> list[Member]:
-        return [m for m in self._pool.members.values() if m.assignment is not None or m.joins]
+    def _show(self) -> None:
+        now = self._clock.elapsed()
+        if now - self._shown >= TICK_SECONDS or len(self._pool.members) <= FEW:
+            self._shown = now
+            self._bars.tick(self._clock)
+
+    def _busy(self) -> Iterator[Member]:
+        return (m for m in self._pool.members.values() if m.assignment is not None or m.joins)
 
     def _nothing_follows(self) -> bool:
         """Whether everybody is idle though work was offered just now, or only starts up for work that nobody has."""
         if all(m.idle for m in self._pool.members.values()):
             return True
-        return not self._scheduler.queue and not self._busy() and not self._scheduler.open
+        return not self._scheduler.queue and not any(True for _ in self._busy()) and not self._scheduler.open
 
     def _start(self, spec: WorkerSpec) -> None:
         spec = self._joint.prepared(spec)
@@ -132,8 +150,11 @@ class Supervisor:
             return
         self._run.event(events.WorkerStart(spec.place, worker=spec.number))
 
-    def _standings(self, now: float) -> list[Standing]:
-        return [Standing(m.spec.number, m.spec.device, self._free_at(m, now), m.spec.node) for m in self._pool.members.values()]
+    def _standing(self, m: Member, now: float) -> Standing:
+        return Standing(m.spec.number, m.spec.device, self._free_at(m, now), m.spec.node)
+
+    def _standings(self, now: float, but: Member | None = None) -> list[Standing]:
+        return [self._standing(m, now) for m in self._pool.members.values() if m is not but]
 
     def _free_at(self, member: Member, now: float) -> float:
         if member.joins:
@@ -144,7 +165,12 @@ class Supervisor:
         return self._end if late > max(5.0, OVERDUE * member.assignment.seconds) else max(now, member.due)
 
     def _hand_out(self) -> None:
-        for member in [m for m in self._pool.members.values() if m.idle]:
+        """Give work to who is free: whom a message has made so, and now and then all, as somebody may have had to wait."""
+        now, members = self._clock.elapsed(), self._pool.members
+        if now - self._looked >= TICK_SECONDS or len(members) <= FEW:
+            self._looked, self._freed = now, set(members)
+        asked, self._freed = self._freed, set()
+        for member in [members[number] for number in sorted(asked) if number in members and members[number].idle]:
             now = self._clock.elapsed()
             joint = self._joint.next(member.spec, now)
             if joint is not None:
@@ -155,7 +181,7 @@ class Supervisor:
             if len(self._scheduler.queue) in self._plan_at[:1]:
                 self._write_plan(now)
             number = member.spec.number
-            assignment = self._scheduler.next(number, self._standings(now), now)
+            assignment = self._scheduler.next(self._standing(member, now), partial(self._standings, now, member), now)
             if assignment is None:
                 continue
             task, restart = assignment.task.id, assignment.restart or None
@@ -175,12 +201,13 @@ class Supervisor:
             self._run.event(events.Plan(shares=rounded, end=round(self._end, 2), given_back=round(self._scheduler.bank, 2)))
 
     def _take(self, member: Member, message: Any) -> None:
+        self._freed.add(member.spec.number)
         member.heard, number = self._clock.elapsed(), member.spec.number
         if isinstance(message, Ready):
             member.ready = True
             self._run.event(events.WorkerStart(worker=number, ready=True, runtime=message.runtime))
             self._workers[str(number)] = message.runtime
-            self._run.describe({"workers": self._workers})
+            self._undescribed = True
         elif isinstance(message, Progress):
             loss = message.loss if math.isfinite(message.loss) else None  # JSON has no NaN
             told = message.segments, loss, message.demo_exact, round(message.seconds, 3)
@@ -239,8 +266,10 @@ class Supervisor:
         self._latest[task] = outputs
         self._book.put(task, outputs)
         if final:
-            self._save()  # before the run folder says so: what is final there is in the file, whenever the run is killed
-        self._record(task, outputs, final)
+            self._finals.append((task, outputs))
+            self._save()
+        else:
+            self._record(task, outputs, final)
 
     def _record(self, task: str, outputs: Outputs, final: bool) -> None:
         for k, candidates in enumerate(outputs):
@@ -290,13 +319,16 @@ class Supervisor:
 
     def _check_hangs(self) -> None:
         now = self._clock.elapsed()
+        if now - self._checked < TICK_SECONDS and len(self._pool.members) > FEW:
+            return
         if now - self._checked > SLEPT:
             # It was this process that stood still, and perhaps the whole machine: what workers said meanwhile comes only now.
             for member in self._pool.members.values():
                 member.heard = min(now, member.heard + now - self._checked)
         self._checked = now
         for member in list(self._pool.members.values()):
-            if (member.assignment or member.joins or not member.ready) and now - member.heard > self._patience(member):
+            silent = now - member.heard
+            if silent > self._least_patience and not member.idle and silent > self._patience(member):
                 self._lost(member, "worker hangs")
 
     def _patience(self, member: Member) -> float:
@@ -309,9 +341,25 @@ class Supervisor:
         )
         return min(most, max(LEAST_PATIENCE, self._budget / 10, 5 * segment))
 
-    def _save(self) -> None:
+    def _save(self, *, last: bool = False) -> None:
+        """Bring the submission file up to date, and only then the run folder: what is final there is in the file, whenever the run is
+        killed."""
+        began = time.monotonic()
+        if self._book.unsaved and began < self._save_from and not last:
+            return
+        wrote = self._book.unsaved
         fault = self._book.save()
+        for task, outputs in self._finals:
+            self._record(task, outputs, final=True)
+        self._finals.clear()
+        now = self._clock.elapsed()
+        if self._undescribed and (last or len(self._workers) <= FEW or now - self._described >= SLEPT):
+            self._run.describe({"workers": self._workers})
+            self._undescribed, self._described = False, now
         self._run.flush()
+        took = time.monotonic() - began
+        if wrote:
+            self._save_from = began + took / SAVING
         if fault and fault != self._fault:  # told once, though it is tried again at every tick
             self._run.event(events.Flush("submission", fault))
         self._fault = fault

@@ -35,7 +35,8 @@ class Hands:
 
     def next(self, now: float, worker: int = 0) -> Assignment | None:
         standings = [Standing(k, device, self.free_at[k]) for k, device in enumerate(self.devices)]
-        given = self.scheduler.next(worker, standings, now)
+        me = standings.pop(worker)
+        given = self.scheduler.next(me, lambda: standings, now)
         if given is not None:
             self.held[worker] = given
             self.free_at[worker] = now + (given.seconds or 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,8 +61,10 @@ def play(
     preset: Preset = PRESET,
     make_crew: Callable[[Time, Script], FakeCrew] = FakeCrew,
     time: Time | None = None,
+    saving: float = math.inf,
 ) -> Played:
-    """Run a supervisor in `folder`, which must be new; fails where the submission is not valid in the end."""
+    """Run a supervisor in `folder`, which must be new; fails where the submission is not valid in the end. `saving` is the share of time
+    that may go into the submission file; the real seconds of writing mean nothing on a clock that jumps."""
     folder.mkdir()
     time = time or Time()
     pool = make_crew(time, script)
@@ -73,7 +76,7 @@ def play(
     specs = [WorkerSpec(k, device, preset, None, 0) for k, device in enumerate(devices)]
     writer = RunWriter(folder / "run", clock.elapsed)
     plan = Work(tuple(todo), budget, segments, tuple(todo), folder / "run")
-    with mock.patch.object(supervisor, "WorkerPool", lambda: pool):
+    with mock.patch.object(supervisor, "WorkerPool", lambda: pool), mock.patch.object(supervisor, "SAVING", saving):
         Supervisor(plan, specs, preset, book, writer, clock, ProgressBars(len(todo))).run()
     book.save()
     submission = json.loads((folder / "submission.json").read_text())

@@ -179,7 +179,9 @@ def test_a_slow_node_gets_more_seconds_for_a_task_and_so_fewer_tasks() -> None:
     shares = {}
     for turn in range(2):
         for number, seconds in ((0, 1.0), (1, 3.0)):
-            given = scheduler.next(number, [standing(0, 10.0 * turn), standing(1, 10.0 * turn)], 10.0 * turn)
+            at = 10.0 * turn
+            other = standing(1 - number, at)
+            given = scheduler.next(standing(number, at), lambda other=other: [other], at)  # type: ignore[misc]
             assert given is not None and given.seconds is not None
             shares[turn, number] = given.seconds
             scheduler.progress(number, Progress(given.task.id, 10, 0.1, 0.5, 10 * seconds))

@@ -6,14 +6,16 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hrm_submit.core.runfolder import RunWriter
+from hrm_submit.core.runfolder import RunWriter, read_run
+from hrm_submit.solve import answers
 from hrm_submit.solve.messages import Assignment, WorkerSpec
 from hrm_submit.solver.messages import Progress
-from tests.solve.fake_pool import Script, Timeline, answer
+from tests.solve.fake_pool import FakeCrew, Script, Timeline, answer
 from tests.solve.stage import SHARES_END
 
 
@@ -113,3 +115,27 @@ def test_what_the_run_folder_calls_final_is_in_the_file_already(play: Any, monke
     monkeypatch.setattr(RunWriter, "prediction", checked)
     play(Script(), tasks=3)
     assert [shown for final, shown in told if final] == [True] * 3
+
+
+def test_a_file_that_takes_long_to_write_is_written_less_often_and_the_run_folder_waits_for_it(
+    play: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Writing may take next to none of the time: after the first write, only the last one is left."""
+    shown: list[int] = []
+    written: list[Path] = []
+
+    class Watched(FakeCrew):
+        def listen(self, seconds: float) -> Any:
+            finals = [p for p in read_run(written[0].parent / "run").predictions if p["final"]]
+            known = json.loads(written[0].read_text())
+            for line in finals:
+                assert known[line["task"]][line["output"]]["attempt_1"] == line["candidates"][0]["grid"], "final, but not in the file"
+            shown.append(len(finals))
+            return super().listen(seconds)
+
+    plain: Any = answers.write_atomic
+    monkeypatch.setattr(answers, "write_atomic", lambda path, data: (written.append(path), plain(path, data)))
+
+    run = play(Script(), tasks=6, make_crew=Watched, saving=1e-12)
+    assert len(written) == 3, "the fallbacks, the first answer, the rest at the end"
+    assert max(shown) <= 1 and len([p for p in run.record.predictions if p["final"]]) == 6

@@ -35,6 +35,10 @@ from lab.budget.recording import Recording
 Timeline = list[tuple[float, Any]]
 
 
+SIGNS_SECONDS = 1.0
+"""Between two signs of life of the pretended workers."""
+
+
 @dataclass(frozen=True)
 class Faults:
     """Chances, for each training of a task, that its worker dies, hangs, or fails at some moment of it."""
@@ -49,7 +53,7 @@ class Pretended(WorkerPool):
 
     def __init__(self, recording: Recording, preset: Preset, faults: Faults, seed: int) -> None:
         self.members: dict[int, PooledWorker] = {}
-        self.now = 0.0
+        self.now = self._signs = 0.0
         self._recording, self._preset, self._faults = recording, preset, faults
         self._rng = np.random.default_rng(seed)
         self._coming: list[tuple[float, int, PooledWorker, Any]] = []
@@ -110,6 +114,9 @@ class Pretended(WorkerPool):
         self.members.clear()
 
     def _signs_of_life(self) -> None:
+        if self.now - self._signs < SIGNS_SECONDS:
+            return
+        self._signs = self.now
         for number, member in self.members.items():
             if number not in self._hung:
                 member.heard = self.now
