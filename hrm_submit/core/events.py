@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any, get_type_hints
 
 VERSION = 1
@@ -30,14 +31,16 @@ class Event:
     @property
     def kind(self) -> str:
         """Its name in the file: `run_start` of a RunStart."""
-        return _kind(type(self))
+        return _kind(type(self))  # type: ignore[arg-type]
 
     def to_json(self) -> dict[str, Any]:
         """The line's object."""
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _HEAD}
-        given = {f.name for f in fields(self) if f.default is not None or getattr(self, f.name) is not None}
-        head = {"v": VERSION, "t": round(self.t, 3), "event": self.kind, "task": self.task, "worker": self.worker}
-        return {**head, **{key: value for key, value in own.items() if key in given}}
+        line = {"v": VERSION, "t": round(self.t, 3), "event": self.kind, "task": self.task, "worker": self.worker}
+        for name, always in _own_fields(type(self)):  # type: ignore[arg-type]
+            value = getattr(self, name)
+            if always or value is not None:
+                line[name] = value
+        return line
 
 
 @dataclass(frozen=True)
@@ -199,6 +202,13 @@ def _list_of(kind: type) -> Callable[[Any], Any]:
     return lambda value: value if isinstance(value, list) and all(type(x) is kind for x in value) else None
 
 
+@cache
+def _own_fields(event: type[Event]) -> list[tuple[str, bool]]:
+    """Fields of this kind alone, and whether each stands in a line even where it is None."""
+    return [(f.name, f.default is not None) for f in fields(event) if f.name not in _HEAD]
+
+
+@cache
 def _kind(event: type[Event]) -> str:
     return re.sub("(?<!^)(?=[A-Z])", "_", event.__name__).lower()
 

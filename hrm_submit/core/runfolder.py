@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from hrm_submit.core.events import VERSION, Event, Flush, parse_event
 from hrm_submit.core.files import write_atomic
 
 T = TypeVar("T")
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class _Lines:
@@ -30,7 +31,7 @@ class _Lines:
         self._lead = "\n" if path.exists() and path.read_bytes()[-1:] not in (b"", b"\n") else ""
 
     def append(self, record: Mapping[str, Any]) -> None:
-        self._pending.append(json.dumps(record, separators=(",", ":")) + "\n")
+        self._pending.append(_encode(record) + "\n")
         self.flush()
 
     def flush(self) -> bool:
@@ -76,7 +77,7 @@ class RunWriter:
 
     def event(self, event: Event) -> None:
         """Append one line to `events.jsonl`, with the time that it is now."""
-        self._events.append(replace(event, t=self._now()).to_json())
+        self._events.append({**event.to_json(), "t": round(self._now(), 3)})
 
     def prediction(self, task: str, output: int, final: bool, candidates: list[dict[str, Any]]) -> None:
         """Append the candidates `[{"grid", "votes", "score", "weight"}, ...]`, best first, of output number `output` of `task`."""
