@@ -17,6 +17,7 @@ from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.config.schema import Preset
 from hrm_submit.model.act import Batch
 from hrm_submit.train.loop import CanvasBatch
+from lab.bench import scale
 from lab.bench.rows import Row
 from lab.bench.timing import medians, seconds
 from lab.bench.work import ARC_1, by_size, our_way, segment, trainer
@@ -33,12 +34,14 @@ LABELS = {"tokens": "tokens, batch 8", "batch": "batch, 100 tokens", "tasks": f"
 
 
 def rows(repeats: int, device: str, preset: Preset) -> list[Row]:
-    """Seconds of a training segment of `preset`, the package's own, against tokens and against the batch, and of `solve` against tasks."""
+    """Seconds of a training segment of `preset`, the package's own, against tokens and against the batch, and of `solve` against tasks; and
+    what the supervisor costs where workers and tasks are many."""
     by_tokens = medians({str(s * s): _segment(preset, s, 8, device) for s in SIDES}, repeats=repeats, device=device)
     by_batch = medians({str(b): _segment(preset, 10, b, device) for b in BATCHES}, repeats=repeats, device=device)
     found = [Row("growth", f"nano's segment, {n} tokens, batch 8", s, "s", more={"tokens": int(n)}) for n, s in by_tokens.items()]
     found += [Row("growth", f"nano's segment, 100 tokens, batch {b}", s, "s", more={"batch": int(b)}) for b, s in by_batch.items()]
-    return found + [Row("growth", f"solve, {n} task{'s' * (n > 1)}", _solve(n, device), "s", more={"tasks": n}) for n in TASKS]
+    found += [Row("growth", f"solve, {n} task{'s' * (n > 1)}", _solve(n, device), "s", more={"tasks": n}) for n in TASKS]
+    return found + scale.rows()
 
 
 def draw(found: Sequence[Row], path: Path) -> None:

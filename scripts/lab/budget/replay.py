@@ -176,10 +176,13 @@ def replay(
     *,
     faults: Faults = Faults(),
     seed: int = 0,
+    pool: Pretended | None = None,
+    supervisor: type[Supervisor] = Supervisor,
 ) -> RunRecord:
-    """Play a run of `tasks` on `workers` (their devices) in `budget` seconds into the run folder `folder`, and read it back."""
+    """Play a run of `tasks` on `workers` (their devices) in `budget` seconds into the run folder `folder`, and read it back. Another `pool`
+    and another `supervisor` are for who watches them."""
     by_id: Mapping[str, Task] = {t.id: t for t in tasks}
-    pool = Pretended(recording, preset, faults, seed)
+    pool = pool or Pretended(recording, preset, faults, seed)
     clock = Clock(budget, source=lambda: pool.now)
     book = AnswerBook(list(by_id), by_id, {}, folder / "submission.json")
     run = RunWriter(folder, clock.elapsed)
@@ -190,7 +193,7 @@ def replay(
     specs = [WorkerSpec(n, place.rpartition("/")[2], preset, None, seed, node=place.rpartition("/")[0]) for n, place in enumerate(workers)]
     bars = ProgressBars(len(tasks))
     try:
-        Supervisor(Work(tuple(tasks), budget, None, tuple(tasks), folder), specs, preset, book, run, clock, bars, pool).run()
+        supervisor(Work(tuple(tasks), budget, None, tuple(tasks), folder), specs, preset, book, run, clock, bars, pool).run()
     finally:
         bars.close()
     run.event(RunEnd(len(book.answered), round(clock.elapsed(), 3), None))
