@@ -10,13 +10,11 @@ Knows no process and no clock: who calls says what time it is and who is free wh
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from statistics import median
-from typing import TypeAlias
 
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Task
@@ -25,6 +23,7 @@ from hrm_submit.plan.cost import Speed, segment_work
 from hrm_submit.plan.shares import level, pack, weight
 from hrm_submit.predict.vote import Candidate, Outputs, pool
 from hrm_submit.solve.messages import Assignment
+from hrm_submit.solve.undecided import Result, Undecided
 from hrm_submit.solver.messages import Answer, Progress
 
 MOST_ATTEMPTS = 2
@@ -56,27 +55,6 @@ class Standing:
 
 
 @dataclass
-class Result:
-    """What a task has so far: pooled candidates, whether its votes agree, its share in the first pass, what it fitted."""
-
-    outputs: Outputs
-    settled: bool
-    share: float
-    demo_exact: float
-    restarts: int = 0
-    promise: float = 0.0
-    """How much another training may change: most where half of the votes agree and the demonstrations are fit."""
-
-    def __post_init__(self) -> None:
-        self.judge()
-
-    def judge(self) -> None:
-        """Say the promise of what there is."""
-        shares = [max(x.votes for x in c) / sum(x.votes for x in c) if c else 0.0 for c in self.outputs]
-        self.promise = min((p * (1 - p) for p in shares), default=0.0) * (0.25 + self.demo_exact)
-
-
-@dataclass
 class _Seen:
     """Of the attempt that runs: segments and training seconds at its last progress, and that progress's exact share."""
 
@@ -95,10 +73,6 @@ class _Held:
     seen: _Seen = field(default_factory=_Seen)
 
 
-_Open: TypeAlias = tuple[int, float, str]
-"""A task that another training may improve: trainings anew so far, less its promise, id: the least is the next one."""
-
-
 class Scheduler:
     """The tasks of a run. `end` is when the last share ends, in seconds since the run began; in fixed-work mode `segments` is given."""
 
@@ -114,11 +88,8 @@ class Scheduler:
         self._held: dict[int, _Held] = {}
         self._lost_by: dict[str, int] = {}
         self._on_cpu: set[str] = set()
-        self._restarts: Counter[str] = Counter()
-        self._spoilt: set[str] = set()
         self._scale, self._served = 0.0, 0
-        self._open: list[_Open] = []
-        self._stands: dict[str, _Open] = {}
+        self._undecided = Undecided(self.results, preset.budget.restart_least)
         self._stretch, self._stretch_served = 1.0, 0
         self.bank = 0.0
         """Seconds of workers that first attempts gave back."""
@@ -170,7 +141,7 @@ class Scheduler:
             old.settled = all(_agree(c, self._preset.ttt.agreement) for c in old.outputs)
             old.demo_exact, old.restarts = max(old.demo_exact, held.seen.demo_exact), old.restarts + 1
             old.judge()
-        self._reopen(answer.task)
+        self._undecided.note(answer.task)
         return self.results[answer.task].outputs
 
     def failed(self, number: int, *, memory: bool = False) -> bool:
@@ -178,7 +149,7 @@ class Scheduler:
         held = self._held.pop(number)
         task = held.assignment.task
         if held.assignment.restart:
-            self._spoilt.add(task.id)  # it has its answer: what fails anew is not tried for ever
+            self._undecided.spoil(task.id)  # it has its answer: what fails anew is not tried for ever
             return False
         self._lost_by[task.id] = number
         if memory and held.device != "cpu":
@@ -196,7 +167,7 @@ class Scheduler:
     @property
     def open(self) -> bool:
         """Whether another training of some task, whose votes disagree, could follow."""
-        return self._segments is None and any(self._may_improve(task, result) for task, result in self.results.items())
+        return self._segments is None and any(map(self._undecided.may_improve, self.results))
 
     def segment_seconds(self, task: str, device: str, node: str = "") -> float:
         """Predicted seconds of a training segment; 0 before anything was measured."""
@@ -263,67 +234,27 @@ class Scheduler:
 
     def _again(self, me: Standing, others: Callable[[], Sequence[Standing]], now: float) -> Assignment | None:
         """Another training of a task whose votes disagree, if there is time for one that is worth it."""
+
+        def takes(task: str) -> bool:
+            return task not in self._on_cpu or me.device == "cpu"
+
         left = self._end - now
+        first = self._undecided.choose(takes, left)
+        if not first:
+            return None
         if self._stretch_served > 0:
             self._stretch_served -= 1
-            chosen = self._choose(me, left, 0.0)
         else:
-            if not self._choose(me, left, 0.0):
-                return None
-            free_at = [now, *(max(now, s.free_at) for s in others())]
-            chosen = self._choose(me, left, sum(max(0.0, self._end - at) for at in free_at), most=2 * len(free_at) + PLANNED)
-            if chosen:
-                wishes = [wish for _, wish in chosen]
-                full = len(chosen) >= 2 * len(free_at) + PLANNED
-                self._stretch = 1.0 if full else pack(wishes, free_at, self._end)[0].seconds / wishes[0]
-                self._stretch_served = max(len(chosen) // 32, len(free_at) // PLANNED)
-        if not chosen:
-            return None
-        task, wish = chosen[0]
-        self._restarts[task.id] += 1
-        self._reopen(task.id)
-        return Assignment(task, min(wish * self._stretch, left), None, self._restarts[task.id])
+            self._plan_again(takes, [now, *(max(now, s.free_at) for s in others())], left)
+        task, wish = first[0]
+        return Assignment(self._tasks[task], min(wish * self._stretch, left), None, self._undecided.begin(task))
 
-    def _choose(self, me: Standing, left: float, capacity: float, most: int = 1) -> list[tuple[Task, float]]:
-        """Tasks to be trained anew and the seconds that each should have, in their order: the first one, then what else `capacity` seconds
-        of all workers hold, the same task again where its turn comes."""
-        chosen: list[tuple[Task, float]] = []
-        again: list[_Open] = []
-        back: list[_Open] = []
-        while len(chosen) < most and (self._open or again):
-            own = not again or (bool(self._open) and self._open[0] < again[0])
-            planned, promise, task_id = entry = heapq.heappop(self._open if own else again)
-            result = self.results[task_id]
-            if (own and entry != self._entry(task_id)) or not self._may_improve(task_id, result):
-                continue  # it has changed since
-            if self._preset.budget.restart_least * result.share > left:
-                continue  # there will never be time for it again
-            if own:
-                back.append(entry)
-            if task_id in self._on_cpu and me.device != "cpu":
-                continue
-            wish = result.share * 2.0**planned
-            if chosen and wish > capacity:
-                break
-            chosen.append((self._tasks[task_id], wish))
-            capacity -= wish
-            heapq.heappush(again, (planned + 1, promise, task_id))
-        for entry in back:
-            heapq.heappush(self._open, entry)
-        return chosen
-
-    def _entry(self, task: str) -> _Open:
-        return self._restarts[task], -self.results[task].promise, task
-
-    def _reopen(self, task: str) -> None:
-        """Note where a task, whose result or trainings have changed, now stands among those to be trained anew."""
-        entry = self._entry(task)
-        if self._segments is None and self._may_improve(task, self.results[task]) and self._stands.get(task) != entry:
-            self._stands[task] = entry
-            heapq.heappush(self._open, entry)
-
-    def _may_improve(self, task: str, result: Result) -> bool:
-        return not result.settled and result.share > 0 and task not in self._spoilt
+    def _plan_again(self, takes: Callable[[str], bool], free_at: Sequence[float], left: float) -> None:
+        """By how much trainings anew are stretched so that all end together, for as many as may be given out before the next plan."""
+        most = 2 * len(free_at) + PLANNED
+        wishes = [wish for _, wish in self._undecided.choose(takes, left, sum(max(0.0, self._end - at) for at in free_at), most)]
+        self._stretch = 1.0 if len(wishes) >= most else pack(wishes, free_at, self._end)[0].seconds / wishes[0]
+        self._stretch_served = max(len(wishes) // 32, len(free_at) // PLANNED)
 
     def _weights(self, tasks: Sequence[Task], kind: str) -> list[float]:
         speed, budget = self._speeds.get(kind), self._preset.budget

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -22,9 +21,9 @@ from hrm_submit.core import events
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.runfolder import RunWriter
 from hrm_submit.plan.shares import usable_seconds
-from hrm_submit.predict.vote import Outputs
 from hrm_submit.solve.answers import AnswerBook
 from hrm_submit.solve.joint_plan import JointPlan
+from hrm_submit.solve.keeper import Keeper
 from hrm_submit.solve.messages import Assignment, Failed, Joined, Ready, WorkerSpec
 from hrm_submit.solve.placement import on_cpu, worker_specs
 from hrm_submit.solve.progress_bars import ProgressBars
@@ -45,8 +44,6 @@ SLEPT = 10.0
 """Seconds between two looks for hung workers after which it is taken that the supervisor itself did not run."""
 OVERDUE = 0.25
 """Part of its share, and at least five seconds, after which nobody counts on a worker that is late."""
-SAVING = 0.05
-"""Most of the time that goes into the submission file, which is written whole: where that takes long, it is written less often."""
 PLANS = 8
 """Times that the plan is written down while the first pass goes on."""
 
@@ -78,19 +75,14 @@ class Supervisor:
         pool: Pool[Any] | None = None,
     ) -> None:
         """`pool` are the workers: by default processes of this machine; those of a cluster, or a play without any."""
-        self._preset, self._book, self._run, self._clock, self._bars = preset, book, run, clock, bars
+        self._preset, self._run, self._clock, self._bars = preset, run, clock, bars
+        self._keeper = Keeper(book, run, clock, preset.vote.keep)
         self._pool: Pool[Any] = pool or WorkerPool()
         self._specs = specs
         self._false_starts: Counter[str] = Counter()
-        self._latest: dict[str, Outputs] = {}
         self._known: dict[str, int] = {}
-        self._workers: dict[str, Any] = {}
-        self._fault: str | None = None
-        self._save_from = 0.0
-        self._finals: list[tuple[str, Outputs]] = []
-        self._undescribed = False
         self._next_number = len(specs)
-        self._checked = self._looked = self._shown = self._described = 0.0
+        self._checked = self._looked = self._shown = 0.0
         self._freed: set[int] = set()
         self._budget = work.budget or float("inf")
         self._least_patience = min(preset.budget.hang_seconds, LEAST_PATIENCE)
@@ -116,7 +108,7 @@ class Supervisor:
                 for member, message in self._pool.listen(min(TICK_SECONDS, self._hard_end - self._clock.elapsed())):
                     self._take(member, message)
                 self._check_hangs()
-                self._save()
+                self._keeper.save()
                 self._show()
         finally:
             held = [m.assignment.task.id for m in self._busy() if m.assignment and not m.assignment.restart]
@@ -124,7 +116,7 @@ class Supervisor:
             for task in [*held, *(t.id for t in scheduler.queue)]:
                 reason = "time is up" if self._clock.elapsed() >= self._end else "no worker left"
                 self._run.event(events.TaskFailed(reason, task=task))
-            self._save(last=True)
+            self._keeper.save(last=True)
 
     def _show(self) -> None:
         now = self._clock.elapsed()
@@ -206,8 +198,7 @@ class Supervisor:
         if isinstance(message, Ready):
             member.ready = True
             self._run.event(events.WorkerStart(worker=number, ready=True, runtime=message.runtime))
-            self._workers[str(number)] = message.runtime
-            self._undescribed = True
+            self._keeper.worker(number, message.runtime)
         elif isinstance(message, Progress):
             loss = message.loss if math.isfinite(message.loss) else None  # JSON has no NaN
             told = message.segments, loss, message.demo_exact, round(message.seconds, 3)
@@ -241,7 +232,7 @@ class Supervisor:
             return
         if not any(answer.outputs) and answer.final and not assignment.restart:
             # A last vote without a single grid keeps the candidates that an earlier one may have had.
-            answer = replace(answer, outputs=self._latest.get(answer.task, answer.outputs))
+            answer = replace(answer, outputs=self._keeper.latest.get(answer.task, answer.outputs))
         votes = [[c.votes for c in candidates[: self._preset.vote.keep]] for candidates in answer.outputs]
         told = answer.segments, votes, answer.views, round(answer.seconds, 4)
         if not answer.final:
@@ -249,31 +240,18 @@ class Supervisor:
             # What a training anew thinks on its way is less than what the one before it knew when it had come further.
             if not assignment.restart and answer.segments >= self._known.get(answer.task, 0):
                 self._known[answer.task] = answer.segments
-                self._keep(answer.task, answer.outputs, final=False)
+                self._keeper.put(answer.task, answer.outputs, final=False)
             return
         member.assignment = None
         seconds = self._clock.elapsed() - (member.due - (assignment.seconds or 0.0))
         outputs = self._scheduler.finished(number, answer, seconds)
-        self._keep(answer.task, outputs, final=True)
+        self._keeper.put(answer.task, outputs, final=True)
         ended = round(seconds, 3), answer.reason, answer.settled, assignment.restart or None
         self._run.event(events.TaskFinal(*told, *ended, task=answer.task, worker=number))
         if assignment.restart:
             self._bars.ended(number)
         else:
             self._bars.final(answer, seconds, number)
-
-    def _keep(self, task: str, outputs: Outputs, *, final: bool) -> None:
-        self._latest[task] = outputs
-        self._book.put(task, outputs)
-        if final:
-            self._finals.append((task, outputs))
-            self._save()
-        else:
-            self._record(task, outputs, final)
-
-    def _record(self, task: str, outputs: Outputs, final: bool) -> None:
-        for k, candidates in enumerate(outputs):
-            self._run.prediction(task, k, final, [c.to_json() for c in candidates[: self._preset.vote.keep]])
 
     def _failed(self, held: Assignment, worker: int, reason: str, *, memory: bool = False) -> None:
         """A task lost its attempt: once more later, elsewhere if possible, or its best answers so far are its answers."""
@@ -303,7 +281,7 @@ class Supervisor:
         code = self._pool.remove(member)
         self._run.event(events.WorkerExit(code, reason, task=held.task.id if held else None, worker=spec.number))
         if held:
-            self._failed(held, spec.number, f"{reason} (exit code {code})")
+            self._failed(held, spec.number, reason if code is None else f"{reason} (exit code {code})")
         place = spec.place
         self._false_starts[place] = 0 if member.ready else self._false_starts[place] + 1
         if self._false_starts[place] >= MOST_FALSE_STARTS:
@@ -340,26 +318,3 @@ class Supervisor:
             self._scheduler.segment_seconds(member.assignment.task.id, member.spec.device, member.spec.node) if member.assignment else 0.0
         )
         return min(most, max(LEAST_PATIENCE, self._budget / 10, 5 * segment))
-
-    def _save(self, *, last: bool = False) -> None:
-        """Bring the submission file up to date, and only then the run folder: what is final there is in the file, whenever the run is
-        killed."""
-        began = time.monotonic()
-        if self._book.unsaved and began < self._save_from and not last:
-            return
-        wrote = self._book.unsaved
-        fault = self._book.save()
-        for task, outputs in self._finals:
-            self._record(task, outputs, final=True)
-        self._finals.clear()
-        now = self._clock.elapsed()
-        if self._undescribed and (last or len(self._workers) <= FEW or now - self._described >= SLEPT):
-            self._run.describe({"workers": self._workers})
-            self._undescribed, self._described = False, now
-        self._run.flush()
-        took = time.monotonic() - began
-        if wrote:
-            self._save_from = began + took / SAVING
-        if fault and fault != self._fault:  # told once, though it is tried again at every tick
-            self._run.event(events.Flush("submission", fault))
-        self._fault = fault

@@ -15,7 +15,7 @@ from hrm_submit.arc.task import Task
 from hrm_submit.config.schema import BudgetConfig, Preset
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.runfolder import RunRecord, RunWriter, read_run
-from hrm_submit.solve import supervisor
+from hrm_submit.solve import keeper, supervisor
 from hrm_submit.solve.answers import AnswerBook
 from hrm_submit.solve.messages import WorkerSpec
 from hrm_submit.solve.progress_bars import ProgressBars
@@ -76,7 +76,7 @@ def play(
     specs = [WorkerSpec(k, device, preset, None, 0) for k, device in enumerate(devices)]
     writer = RunWriter(folder / "run", clock.elapsed)
     plan = Work(tuple(todo), budget, segments, tuple(todo), folder / "run")
-    with mock.patch.object(supervisor, "WorkerPool", lambda: pool), mock.patch.object(supervisor, "SAVING", saving):
+    with mock.patch.object(supervisor, "WorkerPool", lambda: pool), mock.patch.object(keeper, "SAVING", saving):
         Supervisor(plan, specs, preset, book, writer, clock, ProgressBars(len(todo))).run()
     book.save()
     submission = json.loads((folder / "submission.json").read_text())
