@@ -154,6 +154,12 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--from", dest="start_from", type=Path, metavar="F", help="weights to start from, with fresh optimizers")
     train.add_argument("--export-parts", metavar="15MiB", help="write checkpoints as folders of parts of at most this size")
     train.add_argument("--validate", metavar="NAME|F", help="measure pass@2 by votes on this set; it is never trained on")
+    train.add_argument(
+        "--protect",
+        default="arc-agi-1-evaluation,arc-agi-2-evaluation",
+        metavar="NAME|F,...",
+        help="what the weights will be scored on: tasks that share a pair with these sets are left out (default: both evaluation sets)",
+    )
     train.add_argument("--every", default="10m", metavar="10m", help="how often to validate (default: 10m)")
     train.add_argument("--save-every", default="2m", metavar="2m", help="how often to save the state (default: 2m)")
     train.add_argument("--log-every", type=int, default=20, metavar="N", help="segments in a line of metrics.jsonl (default: 20)")

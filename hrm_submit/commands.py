@@ -99,6 +99,7 @@ def pretrain(args: argparse.Namespace, clock: Clock) -> int:
         seed=args.seed,
         command=args.command_line,
         strict=args.strict,
+        protect=tuple(filter(None, (name.strip() for name in args.protect.split(",")))),
     )
     ended = pretrain_as_asked(options, clock)
     if ended:

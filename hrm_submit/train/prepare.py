@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 
 from hrm_submit.arc.training_task import TrainingTask, within
 from hrm_submit.config.layers import load_preset
@@ -32,15 +33,15 @@ def parse_size(text: str) -> int:
     return size
 
 
-def training_tasks(data: str, held: Held | None, *, strict: bool = False) -> list[TrainingTask]:
+def training_tasks(data: str, held: Held | None, *, strict: bool = False, protect: Sequence[str] = PROTECTED) -> list[TrainingTask]:
     """The tasks of the mix `data` without those that share a pair with a protected set.
 
-    Protected are ARC's evaluation sets and `held`; of a set that the mix names with `:demos`, only its test pairs are.
+    Protected are the sets of `protect` and `held`; of a set that the mix names with `:demos`, only its test pairs are.
     Raises DataError for data that cannot be loaded, TrainError where nothing is left.
     """
     corpora = load_corpora(data, strict=strict)
     tasks = [task for corpus in corpora for task in corpus.tasks]
-    names = [*PROTECTED, *([held.name] if held and held.name not in PROTECTED else [])]
+    names = [*dict.fromkeys([*protect, *([held.name] if held else [])])]
     deliberate = {parse_spec(spec)[0] for spec, corpus in zip(data.split(","), corpora, strict=True) if corpus.demos_only}
     kept, dropped = without_leaks(tasks, protected_hashes(names, test_only=[n for n in names if n in deliberate]))
     for task_id, reason in dropped:
@@ -78,10 +79,10 @@ def pretrain_as_asked(options: PretrainOptions, clock: Clock) -> str:
         else:
             torch.cuda.set_device(device)
         held = held_out(options.validate, options.every) if options.validate else None
-        tasks = training_tasks(options.data, held, strict=options.strict)
+        tasks = training_tasks(options.data, held, strict=options.strict, protect=options.protect)
         seen = [kept for task in tasks if (kept := within(task, preset.train.max_side))]
         hashes = sorted({key for task in seen for key in task.hashes})
-        card = {"machine": machine(), "command": options.command, "tasks": len(seen)}
+        card = {"machine": machine(), "command": options.command, "tasks": len(seen), "protected": list(options.protect)}
         meta = CheckpointMeta(data=tuple(options.data.split(",")), hashes=tuple(hashes), preset=options.presets, card=card)
         request = PretrainRequest(**vars(options), sources=tuple(tasks), preset=preset, meta=meta, device=device, held=held)
         ended = pretrain(request, ranks, clock)

@@ -10,6 +10,7 @@ from hrm_submit.arc.task import Solutions, Task
 from hrm_submit.arc.training_task import TrainingTask
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.errors import ConfigError
+from hrm_submit.corpora.leaks import PROTECTED
 from hrm_submit.model.weights import CheckpointMeta
 
 
@@ -49,6 +50,8 @@ class PretrainOptions:
     log_every: int = 20
     strict: bool = False
     """Refuse data with any fault, instead of leaving out what is wrong."""
+    protect: tuple[str, ...] = PROTECTED
+    """Sets, names or files, that share no pair with what is trained on: those that the weights will be scored on."""
     validate: str | None = None
     """A set to measure on, every `every` seconds."""
     every: float = 600.0

@@ -44,6 +44,18 @@ def test_the_two_training_tasks_that_leak_are_left_out_by_content(caplog: pytest
     assert hashes == {pair_hash(p.input, p.output) for t in kept for p in t.pairs}
 
 
+def test_weights_for_a_competition_may_know_what_it_does_not_score() -> None:
+    """Of ARC-AGI-2 training 376 tasks are evaluation tasks of ARC-AGI-1 by id, and as good as all of those by content."""
+    careful = {t.key for t in training_tasks("arc-agi-2-training", None)}
+    for_arc_2 = {t.key for t in training_tasks("arc-agi-2-training", None, protect=["arc-agi-2-evaluation"])}
+    first, _ = load_named("arc-agi-1-evaluation")
+    assert careful < for_arc_2 and not careful & first.keys() and len(for_arc_2 & first.keys()) > 350
+    second, solutions = load_named("arc-agi-2-evaluation")
+    barred = {pair_hash(p.input, p.output) for t in second.values() for p in t.train + solved_pairs(t, solutions[t.id])}
+    kept = training_tasks("arc-agi-2-training", None, protect=["arc-agi-2-evaluation"])
+    assert not barred & {key for task in kept for key in task.hashes}
+
+
 def test_a_renamed_turned_and_recoloured_evaluation_task_does_not_get_in(tmp_path: Path) -> None:
     tasks, _ = load_named("arc-agi-2-evaluation")
     first = next(iter(tasks.values()))
