@@ -19,6 +19,7 @@ from typing import Any
 
 # A head that is gone is noticed within seconds, not a minute: read when Ray is loaded.
 os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 try:
     import ray
     from ray.exceptions import RayError
