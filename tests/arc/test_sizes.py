@@ -95,5 +95,7 @@ def test_the_canvas_holds_every_grid_and_every_prediction(task):
     side = canvas_side(task)
     predicted = [s for grid in task.test for shape in output_shapes(task, grid) for s in shape]
     seen = [s for grid in task.grids() for s in grid.shape]
-    assert side == max(seen + predicted) <= 30
+    assert max(seen + predicted) <= side <= 30
+    if all(output_shapes(task, grid) for grid in task.test):  # else a rule for one axis alone may ask for more
+        assert side == max(seen + predicted)
     assert min([1, *predicted]) == 1

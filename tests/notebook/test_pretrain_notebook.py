@@ -261,7 +261,7 @@ def test_rehearsal_with_the_real_wheel(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(kaggle_kit.machine, "site_packages", lambda _: PACKAGES)
     monkeypatch.setattr(rehearsal, "OFFLINE_WHEELS", tmp_path / "wheels")
     (tmp_path / "tiny.toml").write_text(TINY)
-    words = f"simulate_kaggle.py --notebook pretrain --time-limit 45s --preset {tmp_path}/tiny.toml --output-dir {tmp_path}/out"
+    words = f"simulate_kaggle.py --notebook pretrain --time-limit 38s --preset {tmp_path}/tiny.toml --output-dir {tmp_path}/out"
     monkeypatch.setattr(sys, "argv", words.split())
     status, said = simulate_kaggle.main(), capsys.readouterr()
     assert status == 0 and "starts afresh" in said.out, said.out + said.err

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 
 from hrm_submit.arc.submission import load_submission
+from hrm_submit.arc.task import same_grid
 from hrm_submit.cli import main
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.errors import ClusterError
+from hrm_submit.core.runfolder import read_run
 from hrm_submit.solve.messages import WorkerSpec
 from hrm_submit.solve.remote import RemoteWorker, files_of, placed
 from hrm_submit.solve.scheduler import Scheduler, Standing
@@ -42,10 +44,11 @@ def cluster() -> Iterator[Any]:
     made.shutdown()
 
 
-@pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], bytes]:
+@pytest.fixture
+def local(tmp_path: Path) -> tuple[Path, list[str], bytes]:
     """Tasks, options of fixed work, and the file that local workers make of them."""
-    folder = tmp_path_factory.mktemp("local")
+    folder = tmp_path / "local"
+    folder.mkdir()
     tasks = challenges(folder, TASKS)
     options = ["--preset", tiny(folder, "[device]\nworkers = 2\n"), "--checkpoint", "none", "--segments-per-task", SEGMENTS]
     subprocess.run(command(tasks, folder / "submission.json", *options), check=True, capture_output=True)
@@ -76,21 +79,22 @@ def test_three_nodes_of_which_one_dies_and_another_joins_make_the_file_that_one_
         assert sorted(json.loads((run / "run.json").read_text())["devices"]) == sorted(first.values())
         cluster.remove_node(cluster.extra[0], allow_graceful=False)
         cluster.add_node(**SMALL)
-        late = wait_for(lambda: {n: place for n, place in places(run).items() if n >= 3}, process)
-        assert not set(late.values()) & set(first.values()), "on another node than those of the beginning"
+        # Ray may count the dead node as alive for a moment, in which another worker is tried there.
+        wait_for(lambda: set(places(run).values()) - set(first.values()), process)
         _, err = process.communicate(timeout=120)
     finally:
         process.kill()
     assert process.returncode == 0, err
     assert (tmp_path / "s.json").read_bytes() == expected, "what was lost was done anew, with the same seed"
-    assert [e["reason"] for e in events(run, "worker_exit")] == ["worker died"]
+    assert {e["reason"] for e in events(run, "worker_exit")} == {"worker died"}
     assert len({e["worker"] for e in events(run, "task_final")}) >= 2
 
 
-def test_without_its_head_the_file_is_valid_and_the_run_goes_on_at_home(local: Any, tmp_path: Path) -> None:
-    tasks, options, expected = local
+def test_without_its_head_the_file_is_valid_and_the_run_goes_on_at_home(tmp_path: Path) -> None:
+    n = 8
+    tasks, output, run = challenges(tmp_path, n), tmp_path / "s.json", tmp_path / "s.json.run"
+    options = ["--preset", tiny(tmp_path, "[device]\nworkers = 2\n"), "--checkpoint", "none", "--segments-per-task", "100"]
     made = Cluster(initialize_head=True, head_node_args={**SMALL, "include_dashboard": False})
-    output, run = tmp_path / "s.json", tmp_path / "s.json.run"
     environment = {**os.environ, "RAY_gcs_rpc_server_reconnect_timeout_s": "3"}
     process = subprocess.Popen(
         on_cluster(tasks, output, made.address, options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
@@ -101,13 +105,14 @@ def test_without_its_head_the_file_is_valid_and_the_run_goes_on_at_home(local: A
         process.communicate(timeout=60)
     finally:
         process.kill()
-    assert len(load_submission(output)) == TASKS, "valid, with what was known"
-    finished = {e["task"] for e in events(run, "task_final")}
-    assert 2 <= len(finished) < TASKS
+    shown = load_submission(output)
+    finished, begun = {p["task"] for p in read_run(run).predictions if p["final"]}, len(events(run))
+    assert len(shown) == n and 1 <= len(finished) < n, "valid, with what was known"
     assert subprocess.run(command(tasks, output, *options), capture_output=True).returncode == 0
-    assert output.read_bytes() == expected
-    again = [e["task"] for e in events(run, "task_final")]
-    assert len(again) == TASKS, "what was final is not done twice"
+    again = {e["task"] for e in events(run)[begun:] if e["event"] == "task_start"}
+    assert again == {f"task{k:02d}" for k in range(n)} - finished, "what was final is not done twice"
+    after = load_submission(output)
+    assert all(same_grid(a, b) for t in finished for x, y in zip(shown[t], after[t], strict=True) for a, b in zip(x, y, strict=True))
 
 
 def test_without_ray_one_line_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

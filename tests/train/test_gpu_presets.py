@@ -16,19 +16,22 @@ from hrm_submit.plan.memory import training_bytes
 from tests.train.lab import write_data
 
 GPU_PRESETS = ("gpu-small", "gpu-base")
-SMALL_STEPS = "[train]\nbatch_size = 2\naugmentations = 4\n[ttt]\nbatch_size = 2\naugmentations = 4\n[vote]\nviews = 2\nbatch_size = 2\n"
+SMALL_STEPS = "[train]\nbatch_size = 1\naugmentations = 4\n[ttt]\nbatch_size = 1\naugmentations = 4\n[vote]\nviews = 1\nbatch_size = 2\n"
 
 
 @pytest.mark.parametrize("name", GPU_PRESETS)
 def test_it_trains_goes_on_and_solves(name: str, tmp_path: Path) -> None:
-    data, out = write_data(tmp_path, 2), tmp_path / "out"
+    data, out = write_data(tmp_path, 1), tmp_path / "out"
     (tmp_path / "steps.toml").write_text(SMALL_STEPS)
     preset = ["--preset", f"{name},{tmp_path / 'steps.toml'}", "--devices", "cpu"]
     train = ["pretrain", *preset, "--data", str(data), "--out", str(out)]
+    steps = 1
     assert main([*train, "--segments", "1"]) == 0
-    assert main([*train, "--segments", "2", "--resume"]) == 0
+    if name == "gpu-small":  # the state of the other is 300 MB, and going on does not look at sizes
+        steps = 2
+        assert main([*train, "--segments", "2", "--resume"]) == 0
     final = load_checkpoint(out / "final.safetensors")
-    assert final.config == load_preset(name).model and final.meta.steps == 2
+    assert final.config == load_preset(name).model and final.meta.steps == steps
     submission = tmp_path / "submission.json"
     solve = ["solve", *preset, "--checkpoint", str(out / "final.safetensors"), "--challenges", str(data), "--output", str(submission)]
     assert main([*solve, "--segments-per-task", "1"]) == 0
