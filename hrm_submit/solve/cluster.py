@@ -149,15 +149,14 @@ class ClusterPool:
             if node is None:
                 raise OSError(f"node {spec.node} is gone")
             options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node.id, soft=False)
+        there = spec
         if spec.device != "cpu":
             options |= {"num_cpus": 0, "num_gpus": 1 / spec.sharing}
-            spec_there = replace(spec, device="cuda:0")  # Ray shows an actor its own GPU alone
-        else:
-            spec_there = spec
+            there = replace(spec, device="cuda:0")  # Ray shows an actor its own GPU alone
         try:
             handle = self._remote.options(**options).remote()
             files = None if spec.checkpoint is None else self._ship(spec.checkpoint)
-            stream = handle.begin.options(num_returns="streaming").remote(__version__, pickle.dumps(spec_there), files)
+            stream = handle.begin.options(num_returns="streaming").remote(__version__, pickle.dumps(there), files)
         except RayError as error:
             raise OSError(clipped(error, 150)) from None
         self.members[spec.number] = Actor(spec, handle, stream, heard=now)

@@ -88,7 +88,7 @@ class Scheduler:
         self._held: dict[int, _Held] = {}
         self._lost_by: dict[str, int] = {}
         self._on_cpu: set[str] = set()
-        self._scale, self._served = 0.0, 0
+        self._fit, self._scale, self._served = (0.0, 1.0), 0.0, 0
         self._undecided = Undecided(self.results, preset.budget.restart_least)
         self._stretch, self._stretch_served = 1.0, 0
         self.bank = 0.0
@@ -115,7 +115,7 @@ class Scheduler:
         free_at = [max(now, s.free_at) for s in standings]
         if min(free_at) >= self._end:
             return {}
-        slots = pack(self._weights(self.queue, standings[0].kind), free_at, self._first_end(len(standings), now))
+        slots = pack(self._weights(self.queue, self._fitted(standings[0].kind)), free_at, self._first_end(len(standings), now))
         return {t.id: slot.seconds for t, slot in zip(self.queue, slots, strict=True)}
 
     def progress(self, number: int, progress: Progress) -> None:
@@ -205,7 +205,7 @@ class Scheduler:
             if self._served <= 0:
                 self._plan(task, me, others(), now)
             self._served -= 1
-            (own,) = self._weights([task], me.kind)
+            (own,) = self._weights([task], self._fit)
             seconds = min(own * self._scale / self._relative(me.kind), self._end - now)
         self.queue.remove(task)
         self.attempts[task.id] += 1
@@ -214,7 +214,8 @@ class Scheduler:
     def _plan(self, task: Task, me: Standing, others: Sequence[Standing], now: float) -> None:
         """Seconds for a weight of 1, for as many decisions as may go by before the next plan."""
         rest = [task, *(t for t in self.queue if t is not task)]
-        end, weights = self._first_end(len(others) + 1, now), self._weights(rest, me.kind)
+        self._fit = self._fitted(me.kind)
+        end, weights = self._first_end(len(others) + 1, now), self._weights(rest, self._fit)
         free_at = [_stretched(max(now, s.free_at), end, self._relative(s.kind)) for s in others]
         free_at.insert(0, _stretched(now, end, self._relative(me.kind)))
         many = len(rest) > max(PLANNED, MANY * len(free_at))
@@ -256,12 +257,15 @@ class Scheduler:
         self._stretch = 1.0 if len(wishes) >= most else pack(wishes, free_at, self._end)[0].seconds / wishes[0]
         self._stretch_served = max(len(wishes) // 32, len(free_at) // PLANNED)
 
-    def _weights(self, tasks: Sequence[Task], kind: str) -> list[float]:
-        speed, budget = self._speeds.get(kind), self._preset.budget
-        measured = speed is not None and speed.measured
-        overhead, slope = speed.fitted() if speed and measured else (0.0, 1.0)
-        costs = [overhead + slope * self._work[t.id] for t in tasks]
-        return [weight(cost, len(t.train), budget) for cost, t in zip(costs, tasks, strict=True)]
+    def _fitted(self, kind: str) -> tuple[float, float]:
+        """Overhead and slope of a segment's cost: in seconds, or as long as nothing was measured in operations."""
+        speed = self._speeds.get(kind)
+        return speed.fitted() if speed and speed.measured else (0.0, 1.0)
+
+    def _weights(self, tasks: Sequence[Task], fit: tuple[float, float]) -> list[float]:
+        """What shares are proportional to. A plan and all shares that it serves for are of one `fit`: another one has another unit."""
+        overhead, slope = fit
+        return [weight(overhead + slope * self._work[t.id], len(t.train), self._preset.budget) for t in tasks]
 
 
 def _stretched(free_at: float, end: float, faster: float) -> float:

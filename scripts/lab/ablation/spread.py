@@ -21,9 +21,10 @@ def run_on_cluster(
     runs: Sequence[Run], address: str, folder: Path, done: Callable[[Run, Figures], None], failed: Callable[[Run, str], None]
 ) -> None:
     """As `parallel.run_all`, on all machines of a Ray cluster. Raises ClusterError."""
-    pieces = [(number, part) for number, run in enumerate(runs) for part in parts_of(run)]
+    parts = [parts_of(run) for run in runs]
+    pieces = [(number, part) for number, own in enumerate(parts) for part in own]
     weights = {run.checkpoint: files_of(run.checkpoint) for run in runs if run.checkpoint}
-    waiting = {number: len(parts_of(run)) for number, run in enumerate(runs)}
+    waiting = {number: len(own) for number, own in enumerate(parts)}
     found: dict[int, dict[int, Figures]] = {number: {} for number in waiting}
     given = [(replace(part, checkpoint=None), weights.get(part.checkpoint) if part.checkpoint else None) for _, part in pieces]
     for piece, result, fault in on_cluster(address, execute_there, given):
@@ -38,8 +39,8 @@ def run_on_cluster(
         figures, files = result
         waiting[number] -= 1
         found[number][piece] = figures
-        several = len(parts_of(run)) > 1
-        put_down(files, run_folder(folder, run) / f"part-{len(found[number])}" if several else run_folder(folder, run))
+        place = run_folder(folder, run)
+        put_down(files, place / f"part-{len(found[number])}" if len(parts[number]) > 1 else place)
         if not waiting[number]:
             del waiting[number]
             done(run, joined(run, [found[number][k] for k in sorted(found[number])]))

@@ -225,8 +225,7 @@ def summary(state: Turn, samples: list[Sample], scores: Mapping[str, Any]) -> pd
 def collect(state: Turn, table: pd.DataFrame) -> None:
     """What is to be kept, in few files: notes, reports, and the weights in bfloat16."""
     from hrm_submit.model.weights import load_checkpoint, save_parts
-
-    from .halves import in_bfloat16
+    from lab.gpu.halves import in_bfloat16
 
     back = state.folder / "back"
     shutil.rmtree(back, ignore_errors=True)
