@@ -4,11 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
+# One more than the cores: many tests wait for the processes that they start.
+TEST_PROCESSES := $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else "auto")')
 # The oldest Kaggle client that the kit works with, which its tests run beside the one in the lock.
 OLDEST_CLIENT := kaggle==2.2.4 kagglesdk==0.1.37
 
 .DEFAULT_GOAL := help
-.PHONY: help setup simulate test lint benchmark gpu-check fuzz wheels push push-pretrain status submit lock clean
+.PHONY: help setup simulate test lint benchmark docs docs-check gpu-check fuzz wheels push push-pretrain status submit lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,7 +30,7 @@ simulate: $(READY) ## the Kaggle notebook, offline, on this machine: ARGS='--mod
 
 test: $(READY) ## lint, types, import floors and all tests
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal $(ARGS)
 
 lint: $(READY) ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
@@ -38,6 +40,12 @@ lint: $(READY) ## ruff, mypy, import-linter
 
 benchmark: $(READY) ## every speed that README quotes: ARGS='training rate --json F'
 	$(BIN)/python scripts/benchmark.py $(ARGS)
+
+docs-check: $(READY) ## README and docs/: commands, links, file names, figures: ARGS=--all for what takes minutes
+	$(BIN)/python scripts/docs_check.py $(ARGS)
+
+docs: $(READY) ## docs/ as a site, in build/site
+	$(BIN)/mkdocs build -q --strict $(ARGS)
 
 gpu-check: $(READY) ## what this machine's GPU does with the kit, ten minutes: ARGS='speed solve --json F'
 	$(BIN)/python scripts/gpu_check.py $(ARGS)

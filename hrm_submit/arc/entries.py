@@ -26,6 +26,7 @@ from hrm_submit.arc.jsonio import JsonObject, located, parse_json, read_json, sh
 from hrm_submit.arc.pairfile import load_pair_file
 from hrm_submit.arc.task import Task
 from hrm_submit.core.errors import DataError
+from hrm_submit.core.files import sha256_of
 
 DATA_VARIABLE = "HRM_SUBMIT_DATA"
 """Environment variable that names the folder of downloaded sets; without it that is `data` in the current folder."""
@@ -108,7 +109,7 @@ def digest(source: str | os.PathLike[str], folder: str | os.PathLike[str] | None
         return h.hexdigest()
     path = _place(text, folder)
     if not path.is_dir():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return sha256_of(path)
     for file in _files(path):
         h.update(str(file.relative_to(path)).encode() + b"\0" + file.read_bytes())
     return h.hexdigest()

@@ -1,7 +1,8 @@
-"""Files that are whole or absent: written beside their place, then moved there."""
+"""Files that are whole or absent: written beside their place, then moved there. And what tells one file from another."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from pathlib import Path
@@ -24,3 +25,14 @@ def write_atomic(path: str | os.PathLike[str], data: str | bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file, or of the files of a folder with their names, in order. Raises OSError."""
+    target, total = Path(path), hashlib.sha256()
+    if target.is_dir():
+        for file in sorted(f for f in target.rglob("*") if f.is_file()):
+            total.update(f"{file.relative_to(target)}\0{sha256_of(file)}\n".encode())
+        return total.hexdigest()
+    with target.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -24,6 +24,7 @@ from hrm_submit.core.clock import Clock
 from hrm_submit.core.device import Card, cards, list_devices
 from hrm_submit.core.errors import ClusterError, SolveError
 from hrm_submit.core.events import Plan, RunEnd, RunStart
+from hrm_submit.core.files import sha256_of
 from hrm_submit.core.runfolder import RunWriter, read_run, training_warning
 from hrm_submit.predict.raw import RAW
 from hrm_submit.solve.answers import AnswerBook
@@ -192,6 +193,7 @@ def _describe(request: SolveRequest, preset: Preset, content: str) -> dict[str, 
         "challenges_sha256": content,
         "output": str(request.output),
         "checkpoint": str(request.checkpoint) if request.checkpoint else None,
+        "checkpoint_sha256": sha256_of(request.checkpoint) if request.checkpoint else None,
         "presets": request.presets,
         "config": preset.to_dict(),
         "seed": request.seed,

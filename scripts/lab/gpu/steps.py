@@ -177,7 +177,7 @@ def step_workers(device: str, quick: bool) -> None:
         "wait(sys.argv[1]); print(n * int(sys.argv[3]))"
     )
     seconds, batch = (1.0, 2) if quick else (5.0, 32)
-    for count in (2,) if quick else (1, 2, 4):
+    for count in (1,) if quick else (1, 2, 4):
         pipe = subprocess.PIPE
         command = [sys.executable, "-c", code, device, str(seconds), str(batch)]
         workers = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(count)]
