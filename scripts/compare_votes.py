@@ -32,6 +32,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR")
     parser.add_argument("--solutions", type=Path, required=True, metavar="F")
     parser.add_argument("--rules", metavar="RULE;RULE", help="only these, separated by semicolons: " + "; ".join(RULES))
+    parser.add_argument(
+        "--own", type=Path, action="append", default=[], metavar="F.py", help="also your own rule: docs/extend/voting-rule.md"
+    )
     parser.add_argument("--against", metavar="RULE", default=VoteConfig().rule, help="to compare with (default: %(default)s)")
     parser.add_argument("--views", metavar="N,N", help="also with only so many of each training's views, the most spread first")
     parser.add_argument("--steps", metavar="N,N", help="after so many ACT steps (default: those of the run)")

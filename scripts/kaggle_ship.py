@@ -1,4 +1,4 @@
-"""Ship to Kaggle: `kaggle_ship.py push | status | submit | pin`, every request made by the installed `kaggle` client.
+"""Ship to Kaggle: `kaggle_ship.py push | status | submit | pin | compete`, every request made by the installed `kaggle` client.
 
 Notable:
 - The owner stands in one place, the `id` of kernel-metadata.json. `push --owner YOU` writes it there and fills the copies that the
@@ -19,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kaggle_kit import follow, ship
+from kaggle_kit import compete, follow, ship
 from kaggle_kit.client import RefusedError, ShipError
 from kaggle_kit.package import MAIN, METADATA, PRETRAIN
 
@@ -74,12 +74,16 @@ def build_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("pin", parents=[common], help="keep the image of the newest run, which ended well, for later pushes")
     _pretrain_option(command)
     command.set_defaults(run=follow.pin)
+    command = commands.add_parser("compete", help="write another competition into kernel-metadata.json and the notebook")
+    command.add_argument("competition", metavar="SLUG|F.toml", help="one of scripts/kaggle_kit/competitions/, or a TOML file like these")
+    command.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[1], help=f"the folder of {METADATA}")
+    command.set_defaults(run=compete.compete)
     return parser
 
 
 def carry_out(args: argparse.Namespace) -> int:
     """Run the command; 1 where Kaggle refused. Raises ShipError, OSError."""
-    if importlib.util.find_spec("kaggle") is None:
+    if args.command != "compete" and importlib.util.find_spec("kaggle") is None:
         raise ShipError("the Kaggle client is not installed here: pip install 'hrm-submit[home]'")
     args.root = args.root.resolve()
     try:

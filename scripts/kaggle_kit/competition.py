@@ -45,10 +45,11 @@ KEYS: Mapping[str, type | tuple[type, ...]] = {
 
 
 def load_competition(slug: str = DEFAULT, folder: Path = COMPETITIONS) -> Competition:
-    """Read `folder/SLUG.toml`. Raises ConfigError."""
-    path = folder / f"{slug}.toml"
+    """Read `folder/SLUG.toml`, or the TOML file that `slug` names. Raises ConfigError."""
+    path = Path(slug) if slug.endswith(".toml") else folder / f"{slug}.toml"
     if not path.is_file():
-        raise ConfigError(f"unknown competition {slug!r}; known: {', '.join(sorted(p.stem for p in folder.glob('*.toml')))}")
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.toml")))
+        raise ConfigError(f"unknown competition {slug!r}; known: {known}, or a TOML file")
     values = read_toml(path)
     for name, kind in KEYS.items():
         if name not in values:

@@ -40,7 +40,7 @@ class Kernel:
     def read(root: Path, owner: str | None, folder: Path = MAIN) -> Kernel:
         """Read and check the metadata in `folder`; `owner` replaces the one in the root's. Raises ShipError, one line."""
         file = (folder / METADATA).as_posix()
-        metadata = _read_object(root, file)
+        metadata = read_object(root, file)
         old_owner, slug = _owner_and_slug(metadata.get("id"), file)
         name = Kernel.read(root, owner).owner if folder != MAIN else owner or old_owner
         if name == PLACEHOLDER:
@@ -86,7 +86,7 @@ class Package:
         code = kernel.metadata.get("code_file")
         if not isinstance(code, str) or not (root / folder / code).is_file():
             raise ShipError(f"{file}: code_file: no such file: {code}")
-        metadata = _read_object(root, str(DATASET_METADATA), hint="; make wheels writes it")
+        metadata = read_object(root, str(DATASET_METADATA), hint="; make wheels writes it")
         _, slug = _owner_and_slug(metadata.get("id"), str(DATASET_METADATA))
         dataset = f"{kernel.owner}/{slug}"
         sources = kernel.metadata.get("dataset_sources")
@@ -115,7 +115,8 @@ class Package:
                 write_atomic(path, text)
 
 
-def _read_object(root: Path, name: str, hint: str = "") -> dict[str, Any]:
+def read_object(root: Path, name: str, hint: str = "") -> dict[str, Any]:
+    """The object of a JSON file below `root`. Raises ShipError, one line that ends with `hint` where the file is not there."""
     try:
         content = json.loads((root / name).read_text(encoding="utf-8"))
     except OSError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from hrm_submit.predict.raw import RAW, RawVote, load_raw
 from hrm_submit.predict.scores import ViewScores
 from hrm_submit.report.run.statistics import Interval, draws
 from lab.votes.ballot import Ballot
-from lab.votes.rules import RULES, steps_taken
+from lab.votes.rules import RULES, Rule, steps_taken
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,13 @@ def read_tasks(files: Sequence[Path], skipped: list[str]) -> Iterator[tuple[str,
             )
 
 
-def judge(run: str, trainings: Sequence[RawVote], wanted: Sequence[Grid], settings: Sequence[Setting]) -> Iterator[Sample]:
+def judge(
+    run: str,
+    trainings: Sequence[RawVote],
+    wanted: Sequence[Grid],
+    settings: Sequence[Setting],
+    rules: Mapping[str, Rule] = MappingProxyType(RULES),
+) -> Iterator[Sample]:
     """Samples of one task in one run. Raises DataError where a setting asks for more ACT steps than were saved."""
     task, saved = trainings[0].task, trainings[0].scores.steps
     for k, answer in enumerate(wanted):
@@ -111,7 +118,7 @@ def judge(run: str, trainings: Sequence[RawVote], wanted: Sequence[Grid], settin
                 parts = [_part(t, k, *at) for t in trainings]
                 ballots[at] = Ballot([p for p in parts if len(p)])
             ballot = ballots[at]
-            attempts = [same_grid(g, answer) for g in RULES[setting.rule](ballot)[:2]]
+            attempts = [same_grid(g, answer) for g in rules[setting.rule](ballot)[:2]]
             right[setting] = (attempts[:1] == [True], any(attempts), any(same_grid(g, answer) for g in ballot.grids))
             taken[setting] = steps_taken(setting.rule, ballot)
         yield Sample(run, task, k, right, taken)

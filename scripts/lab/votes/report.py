@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
@@ -17,7 +17,7 @@ from hrm_submit.core.errors import ConfigError, DataError
 from hrm_submit.corpora.sources import answers_of
 from lab.markdown import to_markdown
 from lab.votes.comparison import Row, Sample, Setting, compare, judge, raw_files, read_tasks
-from lab.votes.rules import RULES
+from lab.votes.rules import RULES, Rule, own_rule
 
 MOST_NAMED = 12
 """Outputs that the text names of those that a rule gains or loses; the JSON has them all."""
@@ -27,7 +27,8 @@ MOST_LINES = 30
 
 def report(args: argparse.Namespace) -> int:
     """Compare as the options say, and print the table. Raises UserError."""
-    baseline, settings = choose_settings(args)
+    rules = RULES | {path.stem: own_rule(path) for path in args.own}
+    baseline, settings = choose_settings(args, rules)
     solutions = answers_of(args.solutions)
     skipped: list[str] = []
     samples: list[Sample] = []
@@ -41,7 +42,7 @@ def report(args: argparse.Namespace) -> int:
                 continue
             if max(int(t.output.max()) for t in trainings) >= len(solutions[task]):
                 raise DataError(f"{args.solutions}: {task}: solutions for {len(solutions[task])} outputs, but there are more test inputs")
-            samples += judge(label, trainings, solutions[task], [baseline, *settings])
+            samples += judge(label, trainings, solutions[task], [baseline, *settings], rules)
     for fault in skipped:
         print(f"compare_votes: skipped: {fault}", file=sys.stderr)
     if not samples:
@@ -53,13 +54,13 @@ def report(args: argparse.Namespace) -> int:
     return 0
 
 
-def choose_settings(args: argparse.Namespace) -> tuple[Setting, list[Setting]]:
+def choose_settings(args: argparse.Namespace, known: Mapping[str, Rule]) -> tuple[Setting, list[Setting]]:
     """What is compared with, and what is compared. Raises ConfigError."""
-    rules = [r.strip() for r in args.rules.split(";")] if args.rules else list(RULES)
+    rules = [r.strip() for r in args.rules.split(";")] if args.rules else list(known)
     for option, named in (("--rules", rules), ("--against", [args.against])):
-        unknown = [r for r in named if r not in RULES]
+        unknown = [r for r in named if r not in known]
         if unknown:
-            raise ConfigError(f"{option}: unknown rule {unknown[0]!r}; known: {'; '.join(RULES)}")
+            raise ConfigError(f"{option}: unknown rule {unknown[0]!r}; known: {'; '.join(known)}")
     baseline = Setting(args.against)
     steps = _numbers(args.steps, "--steps") or [None]
     views = [*_numbers(args.views, "--views"), None]

@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -15,8 +17,9 @@ import numpy.typing as npt
 import torch
 
 from hrm_submit.arc.task import Grid
+from hrm_submit.core.errors import ConfigError, clipped
 from hrm_submit.predict.halting import first_rest
-from hrm_submit.predict.vote import vote
+from hrm_submit.predict.vote import pool, vote
 from lab.votes.ballot import Ballot, key_of
 
 Rule: TypeAlias = Callable[[Ballot], list[Grid]]
@@ -76,6 +79,23 @@ RULES: dict[str, Rule] = {
     "all steps": steps_pooled,
     **{name: partial(_stopped, stop) for name, stop in STOPS.items()},
 }
+
+
+def own_rule(path: Path) -> Rule:
+    """The rule of a person's own file: its function `rule` takes the ViewScores of one training and returns candidates, best first; the
+    weights of several trainings add up. Runs the file. Raises ConfigError where it has none."""
+    spec = importlib.util.spec_from_file_location(path.stem, path) if path.is_file() else None
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"--own {path}: no such Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ConfigError(f"--own {path}: {type(error).__name__}: {clipped(error, 200)}") from error
+    own = getattr(module, "rule", None)
+    if not callable(own):
+        raise ConfigError(f"--own {path}: has no function called rule")
+    return lambda ballot: [c.grid for c in pool(own(training) for training in ballot.trainings)]
 
 
 def steps_taken(rule: str, ballot: Ballot) -> float:

@@ -223,3 +223,34 @@ def test_bad_input_is_one_line(tmp_path: Path, run: Path, capsys: pytest.Capture
     assert compare_votes.main(given) == 2
     lines = [x for x in capsys.readouterr().err.splitlines() if "skipped" not in x]
     assert len(lines) == 1 and lines[0].startswith("compare_votes: ") and fault in lines[0]
+
+
+OWN = """
+from hrm_submit.predict.vote import Candidate, vote
+
+def rule(scores):
+    \"\"\"The grid that fewest views gave.\"\"\"
+    found = vote(p for p in scores.predictions() if p is not None)
+    return [Candidate(c.grid, c.votes, c.score, -c.votes) for c in found[::-1]]
+"""
+
+
+def test_a_rule_of_ones_own_is_compared_with_the_others(tmp_path: Path) -> None:
+    saved(tmp_path / "run", "a", shown(1, 1, 1, 2, 2, 3))
+    (tmp_path / "rarest.py").write_text(OWN)
+    words = [str(tmp_path / "run"), "--solutions", str(solutions(tmp_path, a=[3])), "--own", str(tmp_path / "rarest.py")]
+    content = table(tmp_path, *words, "--rules", "counts;rarest")
+    assert scores(row(content, "counts")) == (0.0, 0.0, 1.0) and scores(row(content, "rarest")) == (1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [(None, "no such Python file"), ("x = 1", "no function called rule"), ("1/0", "ZeroDivisionError")]
+)
+def test_a_file_that_holds_no_rule_is_one_line(tmp_path: Path, text: str | None, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    saved(tmp_path / "run", "a", shown(1))
+    if text is not None:
+        (tmp_path / "own.py").write_text(text)
+    words = [str(tmp_path / "run"), "--solutions", str(solutions(tmp_path, a=[1])), "--own", str(tmp_path / "own.py")]
+    assert compare_votes.main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
