@@ -45,7 +45,7 @@ docs-check: $(READY) ## README and docs/: commands, links, file names, figures: 
 	$(BIN)/python scripts/docs_check.py $(ARGS)
 
 docs: $(READY) ## docs/ as a site, in build/site
-	$(BIN)/mkdocs build -q --strict $(ARGS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict $(ARGS)
 
 gpu-check: $(READY) ## what this machine's GPU does with the kit, ten minutes: ARGS='speed solve --json F'
 	$(BIN)/python scripts/gpu_check.py $(ARGS)

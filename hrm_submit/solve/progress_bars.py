@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from hrm_submit.config.schema import TTTConfig
 from hrm_submit.core.clock import Clock, format_duration
 from hrm_submit.core.screen import bar, logs_above_bars, place
+from hrm_submit.predict.vote import Candidate
 from hrm_submit.solver.messages import Answer, Progress
 
 log = logging.getLogger(__name__)
@@ -75,10 +77,9 @@ class ProgressBars:
         exact = self._exact.pop(answer.task, 0.0)
         self._fit += exact >= self._fit_from
         self.ended(self._holder(answer.task, worker))
-        votes = ", ".join(f"{c[0].votes if c else 0} of {sum(x.votes for x in c)} votes" for c in answer.outputs)
         line = (
             f"[{self._done}/{self._tasks}] {answer.task}: {answer.segments} segments in {format_duration(seconds)}, "
-            f"demonstrations {exact:.0%}, {votes} ({answer.reason})"
+            f"{exact:.0%} of demonstrations exact, {', '.join(map(_agreement, answer.outputs))} ({answer.reason})"
         )
         if self._bar.disable:
             log.info(line)
@@ -141,7 +142,7 @@ class ProgressBars:
     def _draw(self, worker: int, line: _Line, now: float) -> None:
         said = [f"worker {worker} {line.task}"]
         if line.report:
-            said += [f"{line.report.segments} segments", f"demonstrations {line.report.demo_exact:.0%}"]
+            said += [f"{line.report.segments} segments", f"{line.report.demo_exact:.0%} exact"]
         if line.seconds is not None:
             line.ends = now + line.seconds if line.ends is None else line.ends
             said.append(f"{format_duration(max(0.0, line.ends - now))} left")
@@ -151,9 +152,18 @@ class ProgressBars:
             line.bar.set_description_str(", ".join(said))
 
     def _at_work(self) -> str:
-        """The tasks in hand, for a line: `; at work on a (63%), b and 2 more`."""
-        named = [f"{x.task} ({x.report.demo_exact:.0%})" if x.report else x.task for x in self._lines.values()]
+        """The tasks in hand, for a line: `; working on a (63% exact), b and 2 more`."""
+        named = [f"{x.task} ({x.report.demo_exact:.0%} exact)" if x.report else x.task for x in self._lines.values()]
         if not named:
             return ""
         more = len(named) - MOST_NAMED
-        return "; at work on " + ", ".join(named[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+        return "; working on " + ", ".join(named[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _agreement(candidates: Sequence[Candidate]) -> str:
+    """How far the views of one test input agree, for a person; the composite may be a grid that no view gave."""
+    if not candidates:
+        return "no view gave a grid"
+    views = sum(c.votes for c in candidates)
+    best = candidates[0].votes
+    return f"{best} of {views} views gave attempt 1" if best else f"attempt 1 is the composite of {views} views"

@@ -61,15 +61,15 @@ def test_a_terminal_shows_all_tasks_and_what_each_worker_is_at(monkeypatch: pyte
     watcher.tick(clock)
     first, second, third = (line for line in terminal() if line)
     assert first.startswith(" 20%|") and "1/5" in first and "0 fit their demonstrations, 1m30s left" in first
-    assert second.startswith(" 25%|") and second.endswith("| worker 0 aaaa, 55 segments, demonstrations 25%, 30.0s left")
-    assert third.startswith(" 50%|") and third.endswith("| worker 3 bbbb, 77 segments, demonstrations 100%, 10.0s left")
+    assert second.startswith(" 25%|") and second.endswith("| worker 0 aaaa, 55 segments, 25% exact, 30.0s left")
+    assert third.startswith(" 50%|") and third.endswith("| worker 3 bbbb, 77 segments, 100% exact, 10.0s left")
 
     time.now = 20.0
     watcher.final(answer("bbbb", 30, 10), 20.0, 3)
     watcher.started(3, "cccc", 80.0)
     watcher.tick(clock)
     said, first, second, third = (line for line in terminal() if line)
-    assert said == "[2/5] bbbb: 120 segments in 20.0s, demonstrations 100%, 30 of 40 votes (share used)"
+    assert said == "[2/5] bbbb: 120 segments in 20.0s, 100% of demonstrations exact, 30 of 40 views gave attempt 1 (share used)"
     assert "2/5" in first and "1 fit their demonstrations, 1m20s left" in first
     assert second.startswith(" 50%|") and "worker 0 aaaa" in second
     assert third.startswith("  0%|") and third.endswith("| worker 3 cccc, 1m20s left"), "nothing of the task before stays"
@@ -91,7 +91,7 @@ def test_fixed_work_has_no_share_to_show(monkeypatch: pytest.MonkeyPatch) -> Non
     watcher.progress(report("aaaa", 9, 0.5))
     watcher.tick(Clock(source=Time()))
     first, second = (line for line in terminal() if line)
-    assert "left" not in first and second == "worker 0 aaaa, 9 segments, demonstrations 50%"
+    assert "left" not in first and second == "worker 0 aaaa, 9 segments, 50% exact"
     watcher.close()
 
 
@@ -116,7 +116,7 @@ def test_words_about_tasks_that_nobody_holds_change_no_line(monkeypatch: pytest.
     watcher.ended(5)
     watcher.tick(Clock(100.0, source=Time()))
     said, first, second = (line for line in terminal() if line)
-    assert said.endswith("demonstrations 100%, 0 of 0 votes (share used)")
+    assert said.endswith("100% of demonstrations exact, no view gave a grid (share used)")
     assert "1/3" in first and second.endswith("| worker 0 aaaa, 10.0s left")
     watcher.close()
 
@@ -136,10 +136,10 @@ def test_a_log_gets_a_line_a_task_and_a_line_a_minute(monkeypatch: pytest.Monkey
         time.now = 361.0
         watcher.tick(clock)
     assert [r.getMessage() for r in caplog.records] == [
-        "0 of 7 tasks done, 0 fit their demonstrations, 15m40s left; at work on t0, t1 (100%), t2, t3 and 2 more",
-        "0 of 7 tasks done, 0 fit their demonstrations, 11m40s left; at work on t0, t1 (100%), t2, t3 and 2 more",
-        "[1/7] t1: 120 segments in 5m02s, demonstrations 100%, 3 of 3 votes (share used)",
-        "1 of 7 tasks done, 1 fit their demonstrations, 10m39s left; at work on t0, t2, t3, t4 and 1 more",
+        "0 of 7 tasks done, 0 fit their demonstrations, 15m40s left; working on t0, t1 (100% exact), t2, t3 and 2 more",
+        "0 of 7 tasks done, 0 fit their demonstrations, 11m40s left; working on t0, t1 (100% exact), t2, t3 and 2 more",
+        "[1/7] t1: 120 segments in 5m02s, 100% of demonstrations exact, 3 of 3 views gave attempt 1 (share used)",
+        "1 of 7 tasks done, 1 fit their demonstrations, 10m39s left; working on t0, t2, t3, t4 and 1 more",
     ]
     watcher.close()
 
@@ -193,7 +193,7 @@ def test_a_notebook_has_a_widget_a_worker_or_one_bar(monkeypatch: pytest.MonkeyP
     everything = Widget.made[0]
     assert everything.n == 1 and everything.postfix.startswith("0 fit their demonstrations, 1m20s left")
     if place == "one line":
-        assert len(Widget.made) == 1 and everything.postfix.endswith("; at work on bbbb")
+        assert len(Widget.made) == 1 and everything.postfix.endswith("; working on bbbb")
     else:
         (line,) = Widget.made[1:]
         assert (line.description, line.total, line.n) == ("worker 1 bbbb, 30.0s left", 30.0, 0.0)
@@ -241,3 +241,12 @@ def test_a_widget_takes_what_the_watcher_gives_it(monkeypatch: pytest.MonkeyPatc
     assert "worker 2 aaaa, 30.0s left" in text
     watcher.close()
     assert line.closed and bar.bar_style == "", "nothing turns red because time ran out"
+
+
+def test_a_composite_that_no_view_gave_is_said_to_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = open_terminal(monkeypatch)
+    watcher = ProgressBars(1)
+    watcher.final(answer("aaaa", 0, 20, 12), 1.0)
+    said = next(line for line in terminal() if line)
+    assert said.endswith("attempt 1 is the composite of 32 views (share used)")
+    watcher.close()

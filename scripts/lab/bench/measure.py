@@ -8,7 +8,9 @@ import platform
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import date
 from importlib.metadata import version
+from typing import Any
 
 import torch
 
@@ -16,6 +18,7 @@ from hrm_submit.config.layers import load_preset
 from hrm_submit.core.allocator import keep_freed_memory
 from hrm_submit.core.device import list_devices, machine, on_threads
 from hrm_submit.core.errors import ConfigError
+from hrm_submit.core.files import sha256_of
 from hrm_submit.model.packaged import packaged_checkpoint, resolve_preset
 from hrm_submit.model.weights import load_checkpoint
 from lab.bench import augmentation, estimate, fitting, growth, inference, processes, training
@@ -55,10 +58,26 @@ def measure(args: argparse.Namespace) -> int:
     else:
         print(table(found).drop(columns="more").to_string(index=False))
     if args.json:
-        args.json.write_text(json.dumps({"about": about, "rows": [asdict(row) for row in found]}, indent=1) + "\n")
+        args.json.write_text(json.dumps(as_record(about, found), indent=1) + "\n", encoding="utf-8")
     if args.plot and "growth" in wanted:
         growth.draw(found, args.plot)
     return 0
+
+
+def as_record(about: dict[str, str], found: list[Row]) -> dict[str, Any]:
+    """The rows as docs/ quotes them, with what they are of: `values` by group and name, `table` as text, growth apart, as it is drawn."""
+    box = packaged_checkpoint("")
+    values: dict[str, dict[str, Any]] = {}
+    for row in found:
+        values.setdefault(row.group, {})[row.name] = {"value": row.value, "ratio": row.ratio}
+    command = " ".join(["python", *sys.argv])
+    return {
+        "about": {"what": "speeds, each against a baseline of the same run", "command": command, "date": date.today().isoformat(), **about},
+        "weights": sha256_of(box) if box else None,
+        "rows": [asdict(row) for row in found],
+        "values": values,
+        "table": table([row for row in found if row.group != "growth"]).to_dict(orient="records"),
+    }
 
 
 def _measures(device: str, args: argparse.Namespace) -> dict[tuple[str, ...], Callable[[], list[Row]]]:

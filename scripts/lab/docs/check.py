@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from lab.docs.figures import faults_of_figures, faults_of_records, packaged, read_records, write_tables
+from lab.docs.figures import faults_of_figures, faults_of_records, packaged, read_ablations, read_records, write_tables
 from lab.docs.page import Page, read_page
 from lab.docs.run import faults_of_runs
 from lab.docs.still import ROOT, faults_of_links, faults_of_marks, faults_of_options
@@ -25,6 +25,7 @@ def check(args: argparse.Namespace) -> int:
     for fault in faults_of_records(records, packaged()):
         print(f"docs/figures/{fault}")
         n += 1
+    records |= read_ablations()
     for path in pages_of(args.pages):
         if args.write:
             write_tables(path, records)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,9 @@ from lab.docs.still import ROOT
 LIMIT, SLOW_LIMIT = 240, 3600
 """Seconds that a block may take."""
 
-APART = {".git", "runs", "build", "dist", ".cache", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"}
+SHARED = {".venv", ".cache", "offline_wheels"}
+"""What is large and not changed: a folder to run in has a link to it, and a copy of everything else, which a page may change."""
+APART = {".git", "runs", "build", "dist", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"}
 """What a folder to run in does not share with the clone."""
 
 
@@ -25,9 +28,7 @@ def faults_of_runs(page: Page, everything: bool) -> Iterator[tuple[int, str]]:
     """Blocks that fail, and shown output that was not printed. Blocks marked as slow run only with `everything`."""
     with TemporaryDirectory(prefix="hrm-docs-") as name:
         folder = Path(name)
-        for entry in ROOT.iterdir():
-            if entry.name not in APART:
-                (folder / entry.name).symlink_to(entry)
+        lay_out(folder)
         said: str | None = None
         for block in page.blocks:
             if block.kind == "file":
@@ -43,6 +44,17 @@ def faults_of_runs(page: Page, everything: bool) -> Iterator[tuple[int, str]]:
                     yield block.line, f"exit status {status}: {' / '.join(said.strip().splitlines()[-3:])}"
             else:
                 said = None
+
+
+def lay_out(folder: Path) -> None:
+    """Make `folder`, which is empty, look like the clone."""
+    for entry in ROOT.iterdir():
+        if entry.name in SHARED:
+            (folder / entry.name).symlink_to(entry)
+        elif entry.is_dir() and entry.name not in APART:
+            shutil.copytree(entry, folder / entry.name)
+        elif entry.is_file():
+            shutil.copy2(entry, folder / entry.name)
 
 
 def run_block(block: Block, folder: Path, limit: float) -> tuple[int | str, str]:

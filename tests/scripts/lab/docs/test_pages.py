@@ -72,7 +72,7 @@ def test_blocks_run_in_order_in_one_folder_that_is_not_the_clone(tmp_path: Path)
     text = "\n".join(
         [
             *("<!-- file: made/mine.txt -->", "```text", "12 tasks", "```"),
-            *("<!-- run -->", "```sh", "cat made/mine.txt; test -f scripts/ablate.py; touch left", "```"),
+            *("<!-- run -->", "```sh", "cat made/mine.txt; test -f scripts/ablate.py; touch left; rm -r notebook", "```"),
             *("<!-- output -->", "```text", "...", "7   tasks", "```"),
             *("<!-- run: 3 = 5 -->", "```python", "from pathlib import Path", "print(Path('left').exists(), 3)", "```"),
             *("<!-- output -->", "```text", "True 5", "```"),
@@ -84,7 +84,7 @@ def test_blocks_run_in_order_in_one_folder_that_is_not_the_clone(tmp_path: Path)
     assert list(run.faults_of_runs(made, everything=False)) == []
     ((line, fault),) = run.faults_of_runs(made, everything=True)
     assert (line, "exit status 1" in fault) == (25, True)
-    assert not (still.ROOT / "left").exists()
+    assert not (still.ROOT / "left").exists() and (still.ROOT / "notebook").is_dir()
 
 
 def test_what_was_not_printed_and_what_takes_too_long_are_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
