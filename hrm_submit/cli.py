@@ -1,6 +1,6 @@
 """The command line: `hrm-submit` = `python -m hrm_submit`. Parses, calls, prints; imports nothing heavy to show its help.
 
-Exit status: 0; 1 where `validate` found faults or `solve` got no answer from the model; 2 for wrong input, with one line on
+Exit status: 0; 1 if `validate` found faults or `solve` got no answer from the model; 2 for wrong input, with one line on
 standard error; 130 for Ctrl-C.
 """
 
@@ -115,9 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     limit = solve.add_mutually_exclusive_group(required=True)
     limit.add_argument("--time-budget", metavar="11h30m", help="end within this time, whatever happens")
     limit.add_argument("--segments-per-task", type=int, metavar="N", help="fixed work: same seed, same file")
-    solve.add_argument(
-        "--run-dir", type=Path, metavar="D", help="run folder; a killed run goes on from its own (default: OUTPUT with .run)"
-    )
+    solve.add_argument("--run-dir", type=Path, metavar="D", help="run folder, from which a killed run resumes (default: OUTPUT with .run)")
     solve.add_argument("--preset", default="", metavar="NAME[,NAME]", help="layered left to right (default: the checkpoint's, else nano)")
     solve.add_argument("--devices", default="auto", metavar="auto|cpu|cuda:0,...")
     solve.add_argument(
@@ -127,18 +125,18 @@ def _parser() -> argparse.ArgumentParser:
         help="work on all machines of a Ray cluster instead (extra: hrm-submit[cluster])",
     )
     solve.add_argument("--cores-per-worker", type=int, default=1, metavar="N", help="CPU cores of each worker of a cluster (default: 1)")
-    solve.add_argument("--tasks", metavar="ID,ID", help="solve only these; all others are answered by fallback")
+    solve.add_argument("--tasks", metavar="ID,ID", help="solve only these; all others get fallback answers")
     solve.add_argument("--seed", type=_seed, default=0, metavar="N")
     solve.set_defaults(run=commands.solve)
 
-    score = kinds.add_parser("score", help="score a submission file: one JSON object")
+    score = kinds.add_parser("score", help="score a submission file: prints one JSON object")
     score.add_argument("--submission", type=Path, required=True, metavar="F")
     score.add_argument(
         "--solutions", type=Path, required=True, metavar="NAME|F", help="a solutions file, or tasks that carry their answers"
     )
     score.set_defaults(run=commands.score)
 
-    validate = kinds.add_parser("validate", help="check a submission file: one line a fault")
+    validate = kinds.add_parser("validate", help="check a submission file: prints one line for each fault")
     validate.add_argument("--submission", type=Path, required=True, metavar="F")
     validate.add_argument("--challenges", type=Path, required=True, metavar="F")
     validate.set_defaults(run=commands.validate)
@@ -147,10 +145,10 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--preset", required=True, metavar="NAME[,NAME]")
     train.add_argument("--data", required=True, metavar="NAME|F[:demos][:weight],...", help="what to train on")
     total = train.add_mutually_exclusive_group(required=True)
-    total.add_argument("--time-budget", metavar="20m", help="in all, earlier turns included")
-    total.add_argument("--segments", type=int, metavar="N", help="in all, earlier turns included")
+    total.add_argument("--time-budget", metavar="20m", help="total, earlier runs included")
+    total.add_argument("--segments", type=int, metavar="N", help="total, earlier runs included")
     train.add_argument("--out", type=Path, required=True, metavar="D", help="state, metrics and checkpoints")
-    train.add_argument("--resume", action="store_true", help="go on from the state in D")
+    train.add_argument("--resume", action="store_true", help="resume from the state in D")
     train.add_argument("--from", dest="start_from", type=Path, metavar="F", help="weights to start from, with fresh optimizers")
     train.add_argument("--export-parts", metavar="15MiB", help="write checkpoints as folders of parts of at most this size")
     train.add_argument("--validate", metavar="NAME|F", help="measure pass@2 by votes on this set; it is never trained on")
@@ -162,57 +160,57 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--every", default="10m", metavar="10m", help="how often to validate (default: 10m)")
     train.add_argument("--save-every", default="2m", metavar="2m", help="how often to save the state (default: 2m)")
-    train.add_argument("--log-every", type=int, default=20, metavar="N", help="segments in a line of metrics.jsonl (default: 20)")
+    train.add_argument("--log-every", type=int, default=20, metavar="N", help="segments for each line of metrics.jsonl (default: 20)")
     train.add_argument("--devices", default="auto", metavar="auto|cpu|cuda:0")
     train.add_argument("--threads", type=int, metavar="N", help="CPU threads of each process (default: all cores, shared by the ranks)")
-    train.add_argument("--strict", action="store_true", help="refuse data with any fault, instead of leaving out what is wrong")
+    train.add_argument("--strict", action="store_true", help="refuse data with any fault instead of skipping what is wrong")
     train.add_argument("--seed", type=_seed, default=0, metavar="N")
     train.set_defaults(run=commands.pretrain)
 
-    convert = kinds.add_parser("import-checkpoint", help="turn a published HRM checkpoint into ours")
+    convert = kinds.add_parser("import-checkpoint", help="convert a published HRM checkpoint")
     convert.add_argument("--weights", type=Path, required=True, metavar="F.pt")
     convert.add_argument("--config", type=Path, required=True, metavar="F", help="its YAML or JSON configuration")
     convert.add_argument("--output", type=Path, required=True, metavar="F.safetensors")
     convert.add_argument("--keep-rows", action="store_true", help="keep the embedding row of every augmented task (gigabytes)")
     convert.set_defaults(run=commands.import_checkpoint)
 
-    conversion = kinds.add_parser("convert", help="turn tasks of any form into Kaggle's challenges and solutions files")
+    conversion = kinds.add_parser("convert", help="convert tasks of any form into Kaggle's challenges and solutions files")
     conversion.add_argument("source", metavar="NAME|F", help="a data set, a folder of tasks at any depth, a file of tasks or of one task")
     conversion.add_argument("--output", type=Path, required=True, metavar="DIR")
     conversion.set_defaults(run=commands.convert)
 
-    merger = kinds.add_parser("merge", help="one submission from those of several solvers")
-    merger.add_argument(
-        "sources", type=Path, nargs="+", metavar="F|D", help="submission files, and run folders, whose candidates are voted on"
-    )
+    merger = kinds.add_parser("merge", help="merge the submissions of several solvers")
+    merger.add_argument("sources", type=Path, nargs="+", metavar="F|D", help="submission files, or run folders, whose votes are pooled")
     merger.add_argument("--output", type=Path, required=True, metavar="F", help="the submission file")
     merger.add_argument("--challenges", type=Path, metavar="NAME|F", help="the tasks to answer (default: those of the first run folder)")
-    merger.add_argument("--weights", type=_weights, metavar="W,W", help="how much each counts (default: all alike)")
-    merger.add_argument("--solutions", type=Path, metavar="NAME|F", help="also say how each scores, and all together")
+    merger.add_argument("--weights", type=_weights, metavar="W,W", help="weight of each source (default: equal)")
+    merger.add_argument("--solutions", type=Path, metavar="NAME|F", help="also print the score of each source and of the merged file")
     merger.set_defaults(run=commands.merge)
 
     report = kinds.add_parser("report", help="look at a run: one HTML file that opens anywhere")
-    report.add_argument("--run-dir", type=Path, required=True, metavar="D", help="the run folder, whole or of a killed run")
+    report.add_argument("--run-dir", type=Path, required=True, metavar="D", help="the run folder of a finished or a killed run")
     report.add_argument("--output", type=Path, required=True, metavar="F.html")
-    report.add_argument("--solutions", type=Path, metavar="F", help="the truth, for scores and wrong cells")
-    report.add_argument("--challenges", type=Path, metavar="F", help="the challenges file, if it is no longer where the run found it")
-    report.add_argument("--compare", type=Path, metavar="D2", help="another run folder: what was gained and lost against it")
+    report.add_argument("--solutions", type=Path, metavar="F", help="the solutions, to show scores and wrong cells")
+    report.add_argument("--challenges", type=Path, metavar="F", help="the challenges file, if it has moved since the run")
+    report.add_argument("--compare", type=Path, metavar="D2", help="another run folder, to show what this run gains and loses")
     report.add_argument("--json", type=Path, metavar="F", help="write all tables as JSON too")
     report.add_argument("--csv", type=Path, metavar="DIR", help="write each table as a CSV file too")
     report.set_defaults(run=commands.report)
 
     shown = kinds.add_parser("show", help="a task or a run as coloured blocks")
     what = shown.add_mutually_exclusive_group(required=True)
-    what.add_argument("--dataset", metavar="NAME|F", help="a data set or a challenges file, of which --task names a task")
-    what.add_argument("--run-dir", type=Path, metavar="D", help="a run folder: its tasks, and the attempts at some (--task: at these)")
+    what.add_argument("--dataset", metavar="NAME|F", help="a data set or a challenges file; --task names the task")
+    what.add_argument("--run-dir", type=Path, metavar="D", help="a run folder: its tasks, and the attempts at those of --task, or at some")
     shown.add_argument("--task", default="", metavar="ID[,ID]")
-    shown.add_argument("--solutions", nargs="?", const="", metavar="F", help="show the answers too (default: from beside the challenges)")
-    shown.add_argument("--html", type=Path, metavar="F", help="write the pictures to a file instead, for a notebook to show")
+    shown.add_argument(
+        "--solutions", nargs="?", const="", metavar="F", help="show the solutions too (default: the file beside the challenges)"
+    )
+    shown.add_argument("--html", type=Path, metavar="F", help="write the pictures into an HTML file instead")
     shown.set_defaults(run=commands.show)
 
     watch = kinds.add_parser("watch", help="follow a run of solve or pretrain from another terminal")
-    watch.add_argument("--run-dir", type=Path, required=True, metavar="D", help="its folder, which need not be there yet")
-    watch.add_argument("--once", action="store_true", help="say how it stands, and end")
+    watch.add_argument("--run-dir", type=Path, required=True, metavar="D", help="the run folder; it need not exist yet")
+    watch.add_argument("--once", action="store_true", help="print the state once and exit")
     watch.add_argument("--every", default="2s", metavar="2s", help="how often to look (default: 2s)")
     watch.set_defaults(run=commands.watch)
     return parser

@@ -4,8 +4,8 @@
     python scripts/ablate.py PLAN.toml --only "base,batch 32 for longer" --parallel 2
     python scripts/ablate.py PLAN.toml --show
 
-Results lie beside the plan: PLAN.csv (a line a run), PLAN.md (the table) and PLAN.svg. What is there already is not done again, unless
-what decides it has changed: preset, tasks, amount, seed, checkpoint. A plan is a TOML file:
+Results lie beside the plan: PLAN.csv (a line a run), PLAN.md (the table) and PLAN.svg. A finished run is not repeated, unless
+its preset, tasks, amount, seed or checkpoint has changed. A plan is a TOML file:
 
     kind = "train"            # or "ttt"
     about = "..."             # a line for the table
@@ -64,13 +64,15 @@ from hrm_submit.core.device import cpu_count
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("plan", type=Path, metavar="PLAN.toml")
-    parser.add_argument("--parallel", type=int, default=cpu_count(), metavar="N", help="runs at a time (default: the cores, %(default)s)")
+    parser.add_argument(
+        "--parallel", type=int, default=cpu_count(), metavar="N", help="runs at a time (default: one for each core, %(default)s)"
+    )
     parser.add_argument("--cluster", default="", metavar="ADDRESS|auto|local", help="run on all machines of a Ray cluster instead")
-    parser.add_argument("--only", metavar="VARIANT,...", help="run these alone")
-    parser.add_argument("--runs", type=Path, metavar="D", help="folder for learning curves and the like (default: runs/ablate/PLAN)")
+    parser.add_argument("--only", metavar="VARIANT,...", help="run only these")
+    parser.add_argument("--runs", type=Path, metavar="D", help="folder for learning curves (default: runs/ablate/PLAN)")
     alone = parser.add_mutually_exclusive_group()
-    alone.add_argument("--show", action="store_true", help="run nothing, print the table of what is there")
-    alone.add_argument("--plot", action="store_true", help="run nothing, write PLAN.md and PLAN.svg anew")
+    alone.add_argument("--show", action="store_true", help="run nothing, print the table of finished runs")
+    alone.add_argument("--plot", action="store_true", help="run nothing, write PLAN.md and PLAN.svg again")
     return parser.parse_args(argv)
 
 

@@ -1,11 +1,11 @@
-"""Every speed that README quotes, each against a baseline measured in the same run.
+"""Measure every speed that docs/speed.md quotes, each against a baseline of the same run.
 
     python scripts/benchmark.py                                      # all rows on this machine
     python scripts/benchmark.py training rate --json figures.json
     python scripts/benchmark.py growth --plot growth.svg
     python scripts/benchmark.py --devices cuda:0 --markdown
 
-A value is a median after a warm-up; what is compared takes turns. "Published way": 900 tokens a pair, a second forward for the
+A value is a median after a warm-up; the things compared are measured in turns. "Published way": 900 tokens a pair, a second forward for the
 continue target, torch's own attention (on a GPU the model compiled whole), in the same number format as the kit's.
 
 rows:
@@ -47,7 +47,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=_positive, metavar="N", help="CPU threads (default: torch's)")
     parser.add_argument("--json", type=Path, metavar="F", help="write all rows, with the machine and versions")
     parser.add_argument("--plot", type=Path, metavar="F.svg", help="draw growth")
-    parser.add_argument("--markdown", action="store_true", help="print the table as README has it")
+    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     return parser.parse_args(argv)
 
 

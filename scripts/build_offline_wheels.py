@@ -26,7 +26,7 @@ def parse_arguments() -> argparse.Namespace:
         help="weights to ship: a file, a folder of shards, or none (default: those that are there, else the competition's)",
     )
     parser.add_argument("--competition", default=DEFAULT, metavar="SLUG", help="whose weights to ship (default: %(default)s)")
-    parser.add_argument("--with-data", action="store_true", help="bring along what the pre-training notebook learns from")
+    parser.add_argument("--with-data", action="store_true", help="add the data that the pre-training notebook needs")
     parser.add_argument("--output", type=Path, default=OFFLINE_WHEELS, metavar="DIR")
     parser.add_argument("--image", type=Path, default=KAGGLE_IMAGE, metavar="TOML", help="versions in Kaggle's image")
     return parser.parse_args()

@@ -1,4 +1,4 @@
-"""Compares this package's HRM number by number with a recording of the published implementation.
+"""Compare this package's HRM number by number with a recording of the published implementation.
 
     python scripts/check_parity.py FIXTURE.npz
 

@@ -1,4 +1,4 @@
-"""Compare rules of voting on the same saved predictions: what each would have scored, and what it gains and loses.
+"""Compare voting rules on the same saved predictions: what each would have scored, what it gains and what it loses.
 
 Predictions are saved by a run whose preset has `save_raw = true` in [vote]; with `act_steps = 16` there too, up to 16 ACT steps can
 be compared, whatever the model was trained for (the run's own answers stay at the steps it was trained for). Several run
@@ -36,11 +36,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--own", type=Path, action="append", default=[], metavar="F.py", help="also your own rule: docs/extend/voting-rule.md"
     )
     parser.add_argument("--against", metavar="RULE", default=VoteConfig().rule, help="to compare with (default: %(default)s)")
-    parser.add_argument("--views", metavar="N,N", help="also with only so many of each training's views, the most spread first")
-    parser.add_argument("--steps", metavar="N,N", help="after so many ACT steps (default: those of the run)")
+    parser.add_argument("--views", metavar="N,N", help="also with fewer views of each training")
+    parser.add_argument("--steps", metavar="N,N", help="after this many ACT steps (default: those of the run)")
     parser.add_argument("--json", type=Path, metavar="F", help="write the table")
     parser.add_argument("--markdown", action="store_true", help="print the table as markdown")
-    parser.add_argument("--pool", action="store_true", help="take the run folders as trainings of one run, whose votes are pooled")
+    parser.add_argument("--pool", action="store_true", help="pool the votes of all run folders, as of one run")
     parser.add_argument("--seed", type=int, default=0, help="of the resampling")
     return parser.parse_args(argv)
 

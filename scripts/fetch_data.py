@@ -9,8 +9,8 @@ commit each. What is verified before anything is used:
 - ConceptARC: the content, file by file. GitHub makes its archives on demand and their bytes may change; so the SHA-256 is that
   of a list of all task files, each with its own SHA-256, as they are in the repository at that commit.
 - RE-ARC: the archive re_arc.zip as a whole, by the id that git gives it at that commit (SHA-1 over its length and content).
-What was unpacked is described in `.fetched.json` beside it and checked again by every later call, which downloads nothing if
-all is in place. A download that broke off goes on where it stopped if the server allows that. Exit 0 if all is there, else 2.
+`.fetched.json` beside it describes what was unpacked; later calls check it again, and download nothing if all is in place.
+A download that broke off resumes if the server allows that. Exit 0 if all is there, else 2.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from hrm_submit.core.errors import DataError
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", default=["conceptarc"], help=f"what to fetch: {', '.join(SOURCES)}")
-    parser.add_argument("--from", dest="archive", type=Path, metavar="FILE", help="an archive downloaded before, instead of the network")
+    parser.add_argument("--from", dest="archive", type=Path, metavar="FILE", help="an archive that was downloaded before")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help=f"where to put it (default: ${DATA_VARIABLE}, else data)")
     return parser.parse_args(argv)
 

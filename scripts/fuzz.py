@@ -1,10 +1,10 @@
-"""Readers against hostile input: thousands of files mutated from real ones; each is used, or refused in one line.
+"""Test readers with hostile input: thousands of files mutated from real ones; each is used, or refused in one line.
 
     python scripts/fuzz.py                                     # all kinds: some minutes
     python scripts/fuzz.py checkpoints --count 200 --seed 7
 
-No traceback, no message on several lines, no file outside the output, no more than five seconds for any. What breaks a rule is kept under
---keep. Exits 1 where something did.
+No traceback, no message of several lines, no file outside the output, at most five seconds for each. Inputs that break a rule are kept
+under --keep. Exits 1 where there are any.
 """
 
 from __future__ import annotations

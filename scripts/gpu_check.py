@@ -1,10 +1,10 @@
-"""What a CUDA machine does with the kit: one table and one JSON file, in about ten minutes; then which preset keys to turn on there.
+"""Check a CUDA machine in about ten minutes: one table, one JSON file, and which preset keys to turn on there.
 
     python scripts/gpu_check.py                                  # all steps on the first GPU
     python scripts/gpu_check.py numbers speed --json figures.json
     python scripts/gpu_check.py solve --challenges arc-agi_evaluation_challenges.json
 
-Each step runs in a process of its own with a time limit, so that one that crashes or hangs costs only itself. Without --challenges the
+Each step runs in a process of its own with a time limit, so a step that crashes or hangs fails alone. Without --challenges the
 tasks are made up. Exits 2 where there is no GPU, 1 where a check failed.
 
 steps:
@@ -32,9 +32,9 @@ from hrm_submit.cli import exit_status
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("steps", nargs="*", metavar="STEP", help="which steps (default: all)")
-    parser.add_argument("--device", default="cuda:0", metavar="cuda:0", help="which GPU; `cpu` tries the steps out without one")
+    parser.add_argument("--device", default="cuda:0", metavar="cuda:0", help="which GPU; `cpu` runs the steps without one")
     parser.add_argument("--challenges", type=Path, metavar="F", help="tasks of `solve` (default: made up)")
-    parser.add_argument("--quick", action="store_true", help="the least of each step, to see that it runs")
+    parser.add_argument("--quick", action="store_true", help="the shortest form of each step, to see that it runs")
     parser.add_argument("--json", type=Path, metavar="F", help="write all figures")
     args = parser.parse_args(argv)
     from lab.gpu.check import check

@@ -1,13 +1,13 @@
-"""Some minutes of one GPU, spent by a plan: pre-train, then solve a sample of both evaluation sets, score, export, report.
+"""Use some minutes of one GPU by a plan: pre-train, then solve a sample of both evaluation sets, score, export, report.
 
     python scripts/gpu_turn.py --minutes 12 --out turn --from exports/undecayed
     python scripts/gpu_turn.py --minutes 6 --out turn --preset tiny.toml --devices cpu --data F --sets F:1 --train-share 0.5
 
-The share of the time for pre-training goes on from the weights of --from, or begins with random ones. The rest is test-time training on a
+Pre-training continues from the weights of --from, or starts from random ones. The rest is test-time training on a
 stratified sample: of the tasks of a set, by size, every N-th. Each set gets its part of the seconds by its number of tasks.
 
-What is to be kept is in OUT/back: `turn.json`, the reports, and the weights in bfloat16, in parts of at most 15 MiB: `undecayed` to go on
-from and `final` to solve with. A turn that was killed goes on in the same folder with what is left of its minutes.
+What is to be kept is in OUT/back: `turn.json`, the reports, and the weights in bfloat16, in parts of at most 15 MiB: `undecayed` to
+continue from and `final` to solve with. A killed turn resumes in the same folder with the minutes that are left.
 
 Exit 0; 1 where no set could be scored; 2 for bad input.
 """
@@ -26,7 +26,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, required=True, metavar="T", help="of the machine, in all")
     parser.add_argument("--out", type=Path, required=True, metavar="D")
-    parser.add_argument("--from", dest="start_from", type=Path, metavar="F", help="weights to go on from (default: random ones)")
+    parser.add_argument("--from", dest="start_from", type=Path, metavar="F", help="weights to continue from (default: random ones)")
     parser.add_argument("--preset", default="gpu-small", metavar="NAME[,NAME]", help="(default: %(default)s)")
     parser.add_argument("--data", default="arc-agi-1-training,conceptarc,re-arc:2", metavar="SPEC,...", help="(default: %(default)s)")
     parser.add_argument(

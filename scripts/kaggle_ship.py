@@ -1,7 +1,7 @@
 """Ship to Kaggle: `kaggle_ship.py push | status | submit | pin | compete`, every request made by the installed `kaggle` client.
 
 Notable:
-- The owner stands in one place, the `id` of kernel-metadata.json. `push --owner YOU` writes it there and fills the copies that the
+- The owner is set once, in the `id` of kernel-metadata.json. `push --owner YOU` writes it there and fills the copies that the
   client insists on (the kernel's own entry of dataset_sources, the `id` of offline_wheels/dataset-metadata.json), after which a plain
   `kaggle kernels push -p .` sends the same request. With `--pretrain` the kernel is that of notebook/pretrain/.
 - `push` creates the dataset or adds a version to it, waits until that version is the current one and ready, and only then pushes the
@@ -53,16 +53,16 @@ def build_parser() -> argparse.ArgumentParser:
     common = OneLineParser(add_help=False)
     common.add_argument("--owner", help=f"your Kaggle user name; without it, the one in {METADATA}")
     common.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[1], help=f"the folder of {METADATA}")
-    common.add_argument("--poll", type=_duration, default=15.0, metavar="15s", help="time between two looks")
+    common.add_argument("--poll", type=_duration, default=15.0, metavar="15s", help="time between two polls")
     common.add_argument("--wait", type=_duration, metavar="30m", help="how long to wait for the dataset (30m) or the run (13h)")
     command = commands.add_parser("push", parents=[common], help="dataset, then notebook")
-    command.add_argument("--kernel-only", action="store_true", help="leave the dataset as it is")
+    command.add_argument("--kernel-only", action="store_true", help="push the notebook alone")
     help_text = "let this version run for so long at most: of a smoke run, not of a version that you will submit"
     command.add_argument("--timeout", type=_duration, metavar="20m", help=help_text)
     _pretrain_option(command)
     command.set_defaults(run=ship.push)
     command = commands.add_parser("status", parents=[common], help=f"follow the run, then fetch its outputs into {follow.OUTPUT}")
-    command.add_argument("--once", action="store_true", help="one look, no waiting")
+    command.add_argument("--once", action="store_true", help="poll once, do not wait")
     command.add_argument("--follow", action="store_true", help="show the run's log while it is written, where the client can")
     _pretrain_option(command)
     command.set_defaults(run=follow.status)
@@ -71,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--file", default="submission.json", help="the output file that is scored")
     command.add_argument("--message", help="the description that Kaggle shows beside the score")
     command.set_defaults(run=ship.submit)
-    command = commands.add_parser("pin", parents=[common], help="keep the image of the newest run, which ended well, for later pushes")
+    command = commands.add_parser("pin", parents=[common], help="pin the image of the newest complete run for later pushes")
     _pretrain_option(command)
     command.set_defaults(run=follow.pin)
     command = commands.add_parser("compete", help="write another competition into kernel-metadata.json and the notebook")

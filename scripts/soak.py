@@ -1,7 +1,7 @@
-"""Kill real runs at random moments, again and again, and see whether they keep what they promise.
+"""Kill real runs at random moments and check that they keep their promises.
 
 Each trial solves a few small tasks on the CPU and loses workers, the supervisor or both to SIGKILL, sometimes after a while of
-SIGSTOP. A killed supervisor's command is given again. At every look, and there are dozens a second, the submission must be
+SIGSTOP. A killed supervisor's command is run again. The submission is read dozens of times a second, and must always be
 complete and valid; a run must end within its budget; a final answer must stay, and its task must not be solved again; no
 process may be left. One line a trial; exit 0 when all held, 1 when not, 2 for bad input.
 
@@ -25,7 +25,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--trials", type=int, default=30, metavar="N")
     parser.add_argument("--seed", type=int, default=0, help="decides who is killed when (default: %(default)s)")
     parser.add_argument("--budget", default="20s", metavar="T", help="time budget of each run (default: %(default)s)")
-    parser.add_argument("--tasks", type=int, default=6, metavar="N", help="so many of the smallest tasks (default: %(default)s)")
+    parser.add_argument("--tasks", type=int, default=6, metavar="N", help="number of tasks, the smallest ones (default: %(default)s)")
     parser.add_argument("--dataset", default="arc-agi-1-evaluation", metavar="NAME|F")
     parser.add_argument("--preset", default="nano", metavar="NAME[,NAME]", help="what the runs solve with (default: %(default)s)")
     parser.add_argument("--parallel", type=int, default=1, metavar="N", help="trials at a time (default: %(default)s)")

@@ -28,7 +28,7 @@ def kernel(function: F, *, fast: bool = False) -> F:
     try:
         chosen = compiled(cache=True)(function)
     except RuntimeError as error:  # numba found no folder that it may write to
-        log.info("compiled code of %s is not kept: %s", function.__name__, error)
+        log.info("compiled code of %s is not cached: %s", function.__name__, error)
         return cast(F, plain)
 
     @functools.wraps(function)
@@ -39,7 +39,7 @@ def kernel(function: F, *, fast: bool = False) -> F:
         try:
             return chosen(*args)
         except Exception as error:  # a damaged entry can raise anything; an error of the function's own comes again below
-            log.info("compiled code of %s is not kept: %s", function.__name__, error)
+            log.info("compiled code of %s is not cached: %s", function.__name__, error)
             chosen = plain
             return plain(*args)
 

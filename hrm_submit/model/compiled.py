@@ -51,7 +51,7 @@ def give_up_compiling(model: HRM, error: BaseException) -> None:
     for block in _blocks(model):
         block._compiled_call_impl = None
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    log.warning("torch.compile failed, going on without it: %s: %s", type(error).__name__, reason)
+    log.warning("torch.compile failed, continuing without it: %s: %s", type(error).__name__, reason)
 
 
 def _guarded(model: HRM, block: Block, compiled: Any) -> Callable[..., Any]:

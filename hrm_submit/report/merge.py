@@ -98,7 +98,7 @@ def _answers(source: Path) -> Answers:
                 if not 0 <= k < MOST_OUTPUTS:
                     raise ValueError(f"no output {k}")
             except (KeyError, TypeError, ValueError, OverflowError) as error:
-                log.warning("%s: a prediction is left aside: %s", source, error)
+                log.warning("%s: a prediction is skipped: %s", source, error)
                 continue
             if candidates:
                 answers.setdefault(task, {})[k] = _normal(candidates)
@@ -107,7 +107,7 @@ def _answers(source: Path) -> Answers:
         return answers
     found, malformed = read_submission(source)
     if malformed:
-        log.warning("%s: %d malformed attempts are left aside, the first is %s", source, len(malformed), malformed[0])
+        log.warning("%s: %d malformed attempts are skipped, the first is %s", source, len(malformed), malformed[0])
     for task, outputs in found.items():
         for k, attempts in enumerate(outputs):
             shares = zip(attempts, (FIRST, 1 - FIRST), strict=True)

@@ -63,7 +63,7 @@ class AnswerBook:
                 if not 0 <= k < len(self._answers[task]):
                     raise ValueError(f"no output {k}")
             except (KeyError, TypeError, ValueError, OverflowError) as error:
-                log.warning("run folder: a prediction is left aside: %s", error)
+                log.warning("run folder: a prediction is skipped: %s", error)
                 continue
             self.put(task, tuple(candidates if i == k else () for i in range(len(self._answers[task]))))
             if line.get("final") is True:

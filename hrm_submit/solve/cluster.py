@@ -253,7 +253,7 @@ class ClusterPool:
         try:
             write_atomic(member.joint, data)
         except OSError as error:
-            log.warning("%s: cannot be written, workers that come later start without it: %s", member.joint, error)
+            log.warning("%s: cannot be written, later workers start without it: %s", member.joint, error)
 
 
 def _cause(error: BaseException) -> str:

@@ -98,7 +98,7 @@ def solve(request: SolveRequest, clock: Clock) -> SolveSummary:
         finished = book.restore(record)
         if finished:
             log.warning(
-                "%s: goes on from an earlier run; %d tasks keep their answers (another --run-dir solves anew)",
+                "%s: resuming an earlier run; %d tasks keep their final answers (another --run-dir solves them again)",
                 request.run_dir,
                 len(finished),
             )

@@ -267,7 +267,7 @@ class Supervisor:
                 first = self._specs[0]
                 self._start(replace(first, number=self._number(), device="cpu", preset=on_cpu(first.preset), sharing=1))
             return
-        log.warning("task %s: %s; its best answer so far stays", task, reason)
+        log.warning("task %s: %s; it keeps its best answer so far", task, reason)
         if not held.restart:
             self._bars.given_up(task)
 
@@ -285,7 +285,7 @@ class Supervisor:
         place = spec.place
         self._false_starts[place] = 0 if member.ready else self._false_starts[place] + 1
         if self._false_starts[place] >= MOST_FALSE_STARTS:
-            log.warning("%s: no worker gets ready, the device is given up", place)
+            log.warning("%s: no worker starts there, the device is no longer used", place)
             if spec.device == "cpu" or self._pool.members:
                 return
             fixed = self._end == float("inf")

@@ -105,12 +105,12 @@ class TaskSolver:
                     give_up_compiling(self.model, error)
                     reason = "the compiler failed"
                 elif self._trainer is not None and not out_of_memory(error):
-                    log.warning("CUDA graphs failed, going on without them: %s", one_line(error))
+                    log.warning("CUDA graphs failed, continuing without them: %s", one_line(error))
                     self._records, self._trainer, self._votes = False, None, None
                     reason = "recording failed"
                 else:
                     raise
-            log.warning("task %s: %s, begun anew: batch %d, rate %.2g", task.id, reason, preset.ttt.batch_size, preset.ttt.lr)
+            log.warning("task %s: %s, training restarts: batch %d, rate %.2g", task.id, reason, preset.ttt.batch_size, preset.ttt.lr)
             yield Restarted(task.id, reason)
             # Not before the error and the frames that it holds are gone.
             self.model.zero_grad(set_to_none=True)

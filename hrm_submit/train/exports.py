@@ -60,7 +60,7 @@ class Exports:
             else:
                 save_checkpoint(self._folder / f"{name}.safetensors", checkpoint)
         except (CheckpointError, OSError) as error:
-            log.warning("%s not exported, what was there stays: %s", name, error)
+            log.warning("%s not exported, the earlier file stays: %s", name, error)
             return False
         return True
 

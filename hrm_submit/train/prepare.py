@@ -71,7 +71,7 @@ def pretrain_as_asked(options: PretrainOptions, clock: Clock) -> str:
     if not ranks.leads:
         logging.getLogger("hrm_submit").setLevel(logging.WARNING)  # once is enough
     elif ranks.world < len(found):
-        log.info("of %s only %d is used; start it under torchrun --nproc-per-node %d to use all", ", ".join(found), ranks.world, len(found))
+        log.info("of %s only %d is used; start under torchrun --nproc-per-node %d to use all", ", ".join(found), ranks.world, len(found))
     try:
         if device == "cpu":
             torch.set_num_threads(options.threads or max(1, cpu_count() // local_world()))

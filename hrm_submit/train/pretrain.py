@@ -221,7 +221,7 @@ class Pretraining:
                 if self.ranks.leads:
                     write_state(self.request.out, state)
             except OSError as error:
-                log.warning("%s: the state could not be saved (%s); the one before stays", self.request.out, error.strerror or error)
+                log.warning("%s: the state could not be saved (%s); the earlier one stays", self.request.out, error.strerror or error)
         self._save_at = self.pace.seconds() + max(self.request.save_every, self.pace.last("save") / MOST_SAVING)
 
     def _restore(self, state: dict[str, Any]) -> None:
@@ -239,9 +239,9 @@ class Pretraining:
         progress, decays = self.pace.progress(self.trainer.segment), request.preset.train.decay_fraction
         if progress >= 1.0 and not ended:
             done = f"{self.trainer.segment} segments in {format_duration(self.pace.before)}"
-            raise TrainError(f"{request.out}: has done {done} already, which count: ask for more than that in all")
+            raise TrainError(f"{request.out}: has done {done} already: ask for more than that in total")
         if self._exported_undecayed and progress < 1.0 - decays:
-            log.warning("the run is longer now: the learning rate, which had begun to fall, rises again")
+            log.warning("the run is longer now: the learning rate had begun to fall and rises again")
             self._exported_undecayed = False
         self._agreed = _Agreed(progress)
         if self._batch_size % self.ranks.world:
@@ -283,5 +283,5 @@ def pretrain(request: PretrainRequest, ranks: Ranks, clock: Clock) -> str:
     except OSError as error:
         raise TrainError(f"{request.out}: cannot be written: {error.strerror or error}") from None
     if not request.resume and (request.out / STATE_FILE).exists():
-        raise TrainError(f"{request.out}: holds a run already; go on with --resume, or choose another folder")
+        raise TrainError(f"{request.out}: holds a run already; continue it with --resume, or choose another folder")
     return Pretraining(request, ranks, clock).run()

@@ -110,7 +110,7 @@ class Ranks:
             yield
         except RuntimeError as error:
             reason = str(error).split("\n", 1)[0]
-            raise TrainError(f"rank {self.rank} of {self.world} lost the others, go on with --resume: {reason}") from None
+            raise TrainError(f"rank {self.rank} of {self.world} lost the others, continue with --resume: {reason}") from None
 
 
 def local_world() -> int:

@@ -98,7 +98,7 @@ def check_identity(source: Path, theirs: Mapping[str, Any], ours: Mapping[str, A
     if theirs["seed"] != ours["seed"]:
         raise TrainError(f"{source}: was trained with seed {theirs['seed']}, not {ours['seed']}")
     if theirs["data"] != ours["data"]:
-        raise TrainError(f"{source}: was trained on other tasks or weights; to go on with new ones, start --from its undecayed export")
+        raise TrainError(f"{source}: was trained on other tasks or weights; to continue with new ones, start --from its undecayed export")
 
 
 def _carry_state(carry: ActCarry, ranks: Ranks) -> dict[str, Tensor]:

@@ -99,8 +99,8 @@ class Client:
             process.wait()
             process.stdout.close()
         if late.is_set():
-            raise RefusedError(f"kaggle {' '.join(words[:2])}: no end after {format_duration(limit)}")
+            raise RefusedError(f"kaggle {' '.join(words[:2])}: not finished after {format_duration(limit)}")
         answer = Answer(code, said.decode(errors="replace"))
         if code and "Authentication required" in answer.text:
-            raise ShipError("Kaggle: no credentials that it accepts; `kaggle auth login`, or set KAGGLE_API_TOKEN")
+            raise ShipError("Kaggle: no credentials that it accepts; run `kaggle auth login`, or set KAGGLE_API_TOKEN")
         return answer

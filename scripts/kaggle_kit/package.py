@@ -1,6 +1,6 @@
 """What goes to Kaggle, read and checked before anything is sent: a kernel-metadata.json and offline_wheels/, with the owner filled in.
 
-The owner's one place is the `id` of kernel-metadata.json in the root. Its copies (the kit's own entries of dataset_sources and
+The owner is set once, in the `id` of kernel-metadata.json in the root. Its copies (the kit's own entries of dataset_sources and
 kernel_sources, the `id` of offline_wheels/dataset-metadata.json and of the pre-training kernel) are always derived from it.
 """
 

@@ -142,7 +142,7 @@ def simulate(options: argparse.Namespace) -> int:
     if not notebook.is_file():
         raise DataError(f"{notebook}: no such notebook")
     if options.previous and not pretraining:
-        raise DataError("--previous: only --notebook pretrain goes on from an earlier run")
+        raise DataError("--previous: only --notebook pretrain continues an earlier run")
     tasks, solutions = choose_tasks(options.dataset, options.tasks, options.max_side)
     folder = (options.output_dir or RUNS / f"{'pretrain' if pretraining else options.mode}-{time.strftime('%Y%m%d-%H%M%S')}").resolve()
     if folder.exists() and any(folder.iterdir()):
@@ -151,7 +151,7 @@ def simulate(options: argparse.Namespace) -> int:
     base_environment()
     tree = prepare(options, folder, tasks)
     does = notebook.name if pretraining else f"{notebook.name}, {options.mode}, {len(tasks)} tasks"
-    print(f"{does}, {format_duration(limit)}; everything it leaves: {folder}")
+    print(f"{does}, {format_duration(limit)}; outputs: {folder}")
     print(
         "network: " + ("cut off (a network namespace of its own)" if isolation() else "NOT CUT: this system allows no network namespace"),
         flush=True,

@@ -92,7 +92,7 @@ def push_kernel(client: Client, package: Package, timeout: float | None = None) 
     # A kernel that reads its own output has none before its first version has ended.
     first = re.search(rf"^.*not valid kernel sources.*: \['{re.escape(package.kernel)}'\]$", text, re.MULTILINE)
     if first:
-        say(f"kernel {package.kernel}: Kaggle has no output of it yet to go on from, so this version starts afresh")
+        say(f"kernel {package.kernel}: Kaggle has no output of it yet to continue from, so this version starts from random weights")
         text = text.replace(first[0], "")
     dropped = re.search(r"^.*not valid (?:dataset|competition|kernel) sources.*$", text, re.MULTILINE)
     pushed = re.search(r"Kernel version (\d+) successfully pushed\.\s+Please check progress at (\S+)", text)

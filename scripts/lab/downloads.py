@@ -120,7 +120,7 @@ def download(name: str, url: str, part: Path) -> None:
         raise DataError(f"{name}: {url}: {' '.join(str(reason).split()) or type(error).__name__}") from None
     arrived = part.stat().st_size
     if missing is not None and arrived != start + missing:
-        raise DataError(f"{name}: {url}: broke off after {arrived} of {start + missing} bytes; call again to go on")
+        raise DataError(f"{name}: {url}: broke off after {arrived} of {start + missing} bytes; run the command again to continue")
 
 
 def install(name: str, source: Source, archive: Path, target: Path) -> int:

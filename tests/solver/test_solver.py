@@ -191,7 +191,7 @@ def test_wherever_the_compiler_fails_the_model_answers(
     said = list(one.solve(recolour("a"), segments=6))
     assert final(iter(said)) == expected
     assert [m.reason for m in said if isinstance(m, Restarted)] == (["the compiler failed"] if kind.startswith("backward") else [])
-    assert "torch.compile failed, going on without it" in caplog.text
+    assert "torch.compile failed, continuing without it" in caplog.text
     caplog.clear()
     assert final(one.solve(recolour("a"), segments=6)) == expected and not caplog.records, "told once"
 
@@ -216,4 +216,4 @@ def test_where_a_recording_fails_the_model_answers(
     said = list(one.solve(recolour("a"), segments=6))
     assert [m.reason for m in said if isinstance(m, Restarted)] == ["recording failed"]
     assert final(iter(said)) == final(solver(preset).solve(recolour("a"), segments=6))
-    assert "CUDA graphs failed, going on without them" in caplog.text
+    assert "CUDA graphs failed, continuing without them" in caplog.text

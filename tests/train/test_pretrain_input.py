@@ -111,7 +111,7 @@ def test_an_output_folder_that_cannot_be(tmp_path: Path, refused: Refused, where
 def test_resuming_something_else(tmp_path: Path, refused: Refused) -> None:
     assert main(["pretrain", *options(tmp_path, "--segments", "3")]) == 0
     again = options(tmp_path, "--segments", "6", "--resume")
-    assert "holds a run already; go on with --resume" in refused(*options(tmp_path, "--segments", "6"))
+    assert "holds a run already; continue it with --resume" in refused(*options(tmp_path, "--segments", "6"))
     assert "[train] lr = 0.003, not 0.5" in refused(*again, "--preset", preset(tmp_path, "[train]\nlr = 0.5\n"))
     assert "[model] L_layers = 1, not 2" in refused(*again, "--preset", preset(tmp_path, "[model]\nL_layers = 2\n"))
     assert "was trained with seed 0, not 1" in refused(*again, "--preset", preset(tmp_path), "--seed", "1")

@@ -80,7 +80,7 @@ def test_the_owner_given_once_is_the_owner_everywhere(yard: Yard) -> None:
 def test_a_first_version_without_an_output_of_its_own_is_pushed_all_the_same(yard: Yard) -> None:
     yard.kaggle.save_kernel = {"invalidKernelSources": ["ada/hrm-submit-pretrain"]}
     done = push(yard, "--owner", "ada", "--kernel-only")
-    assert done.returncode == 0 and "starts afresh" in done.stderr and "version 7 pushed" in done.stderr
+    assert done.returncode == 0 and "starts from random weights" in done.stderr and "version 7 pushed" in done.stderr
 
 
 @pytest.mark.parametrize(
