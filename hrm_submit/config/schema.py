@@ -166,17 +166,23 @@ class TTTConfig(TrainConfig):
     max_segments: int = 1_000_000
     """Most training segments that a task gets, however much time it has."""
     evaluate_every: float = 0.1
-    """Share of a task's time (or segments) between two evaluations: each votes anew and improves the answer on disk."""
+    """Share of a task's time (or segments) between two reports of its loss and exact demonstrations."""
+    first_vote: float = 0.05
+    """Share of a task's time (or segments) before the first vote on the way, which improves the answer on disk."""
+    vote_growth: float = 1.6
+    """Each further vote on the way comes this many times as late as the one before, so that a task may stop early and few are spent on
+    one that does not."""
     patience: int = 4
-    """Stop early when this many evaluations in a row gave the same first attempts, each with at least `agreement` of its
-    output's votes, while at least `fit` of the augmented demonstrations came out exactly right. A fit alone is no reason
-    to stop: training on after it still turns wrong answers into right ones."""
+    """Stop early when this many votes in a row gave the same first attempts, each with at least `agreement` of its output's votes,
+    while at least `fit` of the augmented demonstrations came out exactly right. A fit alone is no reason to stop: training on after
+    it still turns wrong answers into right ones."""
     agreement: float = 0.9
     fit: float = 0.9
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check(self, "evaluate_every", ABOVE_0, 1)
+        _check(self, "evaluate_every first_vote", ABOVE_0, 1)
+        _check(self, "vote_growth", 1.01, 1e9)
         _check(self, "joint", 0, BELOW_1)
         _check(self, "max_segments patience", 1)
 

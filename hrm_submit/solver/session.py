@@ -93,22 +93,26 @@ class TaskSession:
         self._began = self._clock.elapsed()
         agreed: list[tuple[object, ...]] = []
         reports: list[SegmentReport] = []
-        next_look = ttt.evaluate_every
+        next_report, next_vote = ttt.evaluate_every, ttt.first_vote
         reason = "share used"
         for report in self._train():
             done = report.segment
             reports.append(report)
             if self._progress(done) >= 1.0 or done >= ttt.max_segments:
                 break
-            if self._progress(done) < next_look:
+            if self._progress(done) < min(next_report, next_vote):
                 yield Alive(self._task.id)
                 continue
             progress = self._summary(done, reports)
             yield progress
             self._check(progress.loss)
             exact = progress.demo_exact
+            if self._progress(done) >= next_report:
+                next_report = max(next_report, self._progress(done)) + ttt.evaluate_every
+            if self._progress(done) < next_vote:
+                continue
             outputs = yield from self._vote(max(1, self._preset.vote.views // 4))
-            next_look = max(next_look, self._progress(done)) + ttt.evaluate_every
+            next_vote = ttt.vote_growth * max(next_vote, self._progress(done))
             yield self._answer(outputs, done, "on the way", exact)
             agreed = [*agreed, self._settled(outputs) if exact >= ttt.fit else ()][-ttt.patience :]
             if len(agreed) == ttt.patience and agreed[0] and all(a == agreed[0] for a in agreed):

@@ -72,6 +72,7 @@ def test_tables_of_a_preset_give_the_preset_again() -> None:
         ("[ttt]\nbeta1 = 1.0\n", "beta1"),
         ("[train]\nema = 1.5\n", "ema must be at least 0 and at most 1, not 1.5"),
         ("[ttt]\nevaluate_every = 0.0\n", r"\[ttt\] evaluate_every must be above 0 and at most 1, not 0.0"),
+        ("[ttt]\nvote_growth = 1.0\n", r"\[ttt\] vote_growth must be at least 1.01 and at most"),
         ("[ttt]\npatience = 0\n", "patience must be at least 1"),
         ("[vote]\nviews = 0\n", "views must be at least 1"),
         ("[budget]\nreserve = 1.0\n", "reserve must be at least 0 and below 1, not 1.0"),

@@ -125,7 +125,7 @@ def test_signs_of_life_are_sent_as_often_as_needed(
 
 def test_training_gives_a_sign_of_life_at_every_segment(tmp_path: Path) -> None:
     """However rarely a task is evaluated, a supervisor that waits for signs must get them."""
-    rare = tiny_preset(tmp_path, "[budget]\nhang_seconds = 1e-9\n[ttt]\nevaluate_every = 1.0\n")
+    rare = tiny_preset(tmp_path, "[budget]\nhang_seconds = 1e-9\n[ttt]\nevaluate_every = 1.0\nfirst_vote = 1.0\n")
     said = converse(rare, work("a", segments=9))
     assert [type(m) for m in said[1:]] == [Alive] * 8 + [Progress, Alive, Answer], "and before the vote"
 

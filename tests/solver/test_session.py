@@ -84,12 +84,12 @@ def test_the_same_seed_gives_the_same_and_another_another(preset: Preset) -> Non
 
 
 def test_work_is_as_fixed_as_asked(preset: Preset) -> None:
-    patient = replace(preset, ttt=replace(preset.ttt, patience=1000, evaluate_every=0.125))
+    patient = replace(preset, ttt=replace(preset.ttt, patience=1000, evaluate_every=0.125, first_vote=0.125, vote_growth=2.0))
     messages = fixed(patient, recolour("t", 0), 16)
     answers = [m for m in messages if isinstance(m, Answer)]
     assert answers[-1].segments == 16 and answers[-1].reason == "share used"
     assert [a.final for a in answers] == [False] * (len(answers) - 1) + [True]
-    assert [a.segments for a in answers[:-1]] == [2, 4, 6, 8, 10, 12, 14], "an answer at each eighth"
+    assert [a.segments for a in answers[:-1]] == [2, 4, 8], "each answer twice as late as the one before"
     assert [m.segments for m in messages if isinstance(m, Progress)] == [*range(2, 16, 2), 16]
 
 
@@ -116,13 +116,15 @@ def test_agreement_over_several_votes_ends_a_task_early_but_a_fit_alone_does_not
         assert isinstance(final, Answer)
         return final, sum(isinstance(m, Answer) for m in messages)
 
-    demanding = replace(preset, ttt=replace(preset.ttt, fit=0.0, patience=3, evaluate_every=0.125), vote=replace(preset.vote, views=8))
+    demanding = replace(
+        preset, ttt=replace(preset.ttt, fit=0.0, patience=3, first_vote=0.1, vote_growth=1.25), vote=replace(preset.vote, views=8)
+    )
     final, votes = play([[1]])
-    assert (final.reason, votes, final.segments) == ("votes agree", 4, 15), "three votes on the way, then the last one"
+    assert (final.reason, votes, final.segments) == ("votes agree", 4, 7), "after 4, 5 and 7 of 40 segments, then the last one"
     final, votes = play([[1], [1], [2], [2], [1], [1], [1]])
     assert (final.reason, votes) == ("votes agree", 8), "the last three of seven"
     final, votes = play([[1, 2]])
-    assert (final.reason, votes) == ("share used", 8), "views that differ never agree, however often they say the same"
+    assert (final.reason, votes) == ("share used", 11), "views that differ never agree, however often they say the same"
     demanding = replace(demanding, ttt=replace(demanding.ttt, fit=0.999, lr=0.0, muon_lr=0.0, embedding_lr=0.0))
     final, _ = play([[1]])
     assert final.reason == "share used", "demonstrations that are not fit make no agreement"

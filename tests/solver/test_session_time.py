@@ -63,7 +63,7 @@ def timed(preset: Preset, task: Task, share: float, time: Time) -> list[Progress
 @pytest.mark.parametrize(("segment", "view"), [(0.5, 0.01), (0.5, 0.5), (1.0, 1.0), (0.2, 1e-6)])
 def test_a_share_is_used_and_hardly_overrun(monkeypatch: pytest.MonkeyPatch, preset: Preset, segment: float, view: float) -> None:
     time = Time()
-    patient = replace(preset, ttt=replace(preset.ttt, patience=1000, evaluate_every=0.25))
+    patient = replace(preset, ttt=replace(preset.ttt, patience=1000, first_vote=0.25))
     slow = SlowModel(monkeypatch, time, segment, view)
     final = timed(patient, recolour("t", 0), 40.0, time)[-1]
     assert isinstance(final, Answer) and final.final
@@ -124,11 +124,13 @@ def test_time_is_kept_for_the_steps_of_a_vote_that_is_told(monkeypatch: pytest.M
     assert 50.0 < time.now <= 60.0 + 0.5
 
 
-def test_evaluations_are_an_even_distance_apart(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
+def test_votes_come_at_geometric_times(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
     time = Time()
     patient = replace(preset, ttt=replace(preset.ttt, patience=1000))
     slow = SlowModel(monkeypatch, time, 0.25, 0.001)
     timed(patient, recolour("t", 0), 100.0, time)
     starts = [start for start, *_ in slow.votes]
-    assert len(starts) == pytest.approx(10, abs=1)
-    assert all(6 < b - a < 15 for a, b in pairwise(starts))
+    assert len(starts) == 8 and starts[0] == pytest.approx(5, abs=0.6), (
+        "before a vote was measured a tenth of the share stands for the last"
+    )
+    assert all(b / a == pytest.approx(1.6, abs=0.1) for a, b in pairwise(starts[1:-1]))

@@ -28,7 +28,7 @@ from tests.solve.lab import recolour, tiny_preset
 
 @pytest.fixture
 def preset(tmp_path: Path) -> Preset:
-    return tiny_preset(tmp_path, "[ttt]\nevaluate_every = 0.125\npatience = 1000\n")
+    return tiny_preset(tmp_path, "[ttt]\nevaluate_every = 0.125\nfirst_vote = 1.0\npatience = 1000\n")
 
 
 def session(preset: Preset, segments: int = 16, restart: int = 0, seed: int = 0) -> TaskSession:

@@ -135,7 +135,7 @@ class Pretended(WorkerPool):
         last = min(share / 3, 1.5 * (vote.views * view + segment))
         settles = self._settles()
         says: Timeline = []
-        now, trained, segments, next_look, reason = self._recording.set_up, 0.0, 0, ttt.evaluate_every, "share used"
+        now, trained, segments, next_look, reason = self._recording.set_up, 0.0, 0, ttt.first_vote, "share used"
         while True:
             look = next_look * (share - last)
             steps = max(1, int(np.ceil(max(0.0, min(look, share - last) - now) / segment)))
@@ -146,7 +146,7 @@ class Pretended(WorkerPool):
             views = max(1, vote.views // 4)
             now += views * view
             says.append((now, self._answer(task, False, segments, "on the way", False, views, views * view)))
-            next_look = max(next_look, now / (share - last)) + ttt.evaluate_every
+            next_look = ttt.vote_growth * max(next_look, now / (share - last))
             if settles is not None and segments >= settles:
                 reason = "votes agree"
                 break
