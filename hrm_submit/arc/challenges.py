@@ -66,7 +66,7 @@ def read_challenges(path: str | os.PathLike[str]) -> tuple[dict[str, Task], dict
 
 
 def parse_task(task_id: str, value: Any) -> Task:
-    """A task from its JSON object, test outputs left aside. Raises FaultError."""
+    """A task from its JSON object, without its test outputs. Raises FaultError."""
     if isinstance(value, Task) or (isinstance(value, list) and value and is_pair(value[0])):
         raise FaultError("has no test inputs, only pairs to learn from")
     content = parse_object(value, ("train", "test"), "")

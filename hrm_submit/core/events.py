@@ -45,7 +45,7 @@ class Event:
 
 @dataclass(frozen=True)
 class RunStart(Event):
-    """A run begins or goes on: its budget in seconds, how many tasks the file has, which are broken, how many keep their answers."""
+    """A run begins or resumes: its budget in seconds, how many tasks the file has, which are broken, how many keep their answers."""
 
     budget: float | None
     tasks: int | None
@@ -83,7 +83,7 @@ class WorkerStart(Event):
 @dataclass(frozen=True)
 class TaskStart(Event):
     """A worker begins a task (or, in phase "joint", all of them together) for `seconds` or `segments`: `attempt` counts those of a
-    first training, `restart` says which training anew it is."""
+    first training, `restart` numbers the retrainings."""
 
     seconds: float | None
     segments: int | None
@@ -94,7 +94,7 @@ class TaskStart(Event):
 
 @dataclass(frozen=True)
 class Progress(Event):
-    """Training goes on: segments so far and the seconds of them; mean loss (null where it is not finite) and share of exactly right
+    """Training progress: segments so far and the seconds of them; mean loss (null where it is not finite) and share of exactly right
     augmented demonstrations since the last one."""
 
     segments: int | None
@@ -136,7 +136,7 @@ class TaskFailed(Event):
 
 @dataclass(frozen=True)
 class Retry(Event):
-    """A task is begun anew."""
+    """A task is started again."""
 
     reason: str | None
 
@@ -180,7 +180,7 @@ def parse_event(line: Mapping[str, Any]) -> Event:
 
 
 def turns(events: Iterable[Event]) -> list[list[Event]]:
-    """The events by the start of the run that they follow: a killed run that goes on begins its clock anew. Never empty."""
+    """The events by the start of the run that they follow: a killed run that resumes starts its clock again. Never empty."""
     found: list[list[Event]] = [[]]
     for event in events:
         if isinstance(event, RunStart) and found[-1]:

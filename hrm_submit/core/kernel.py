@@ -1,7 +1,7 @@
 """Compiled functions whose disk cache is a convenience and never a reason to fail.
 
 numba keeps compiled code beside the source, else in the user's cache folder; where neither can be written (a package
-installed read-only, no home folder, a full disk, a damaged entry) it raises. Here such a function is compiled anew instead.
+installed read-only, no home folder, a full disk, a damaged entry) it raises. Here such a function is compiled again instead.
 Two rules for users of `kernel`: numba judges a cached function stale by its own source file alone, so the functions that
 it calls must live in that file; and a kernel must give the same result when it is run twice, as the fallback may do.
 """

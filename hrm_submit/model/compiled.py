@@ -33,7 +33,7 @@ def compiling_in_turn() -> Iterator[None]:
 
 def compile_blocks(model: HRM) -> None:
     """Compile the blocks of `model` in place. They are compiled at their first use; where that fails, or any later use does
-    but for want of memory, the reason is logged and all blocks go on uncompiled."""
+    but for want of memory, the reason is logged and all blocks run uncompiled."""
     model.compile_blocks()
     for block in _blocks(model):
         # torch compiles in place through this attribute, and leaves it out of copies of the module.

@@ -72,7 +72,7 @@ class Checkpoint:
 
 
 def snapshot(model: HRM, embedding: TaskEmbedding, meta: CheckpointMeta, *, keep_rows: bool = False) -> Checkpoint:
-    """A checkpoint of `model` and `embedding` as they are; it shares their memory, so save it before training goes on."""
+    """A checkpoint of `model` and `embedding` as they are; it shares their memory, so save it before training continues."""
     rows = embedding.rows if keep_rows else None
     tables = EmbeddingTables(embedding.mean_row(), embedding.dihedral_rows, rows)
     return Checkpoint(model.cfg, model.state_dict(), tables, meta)

@@ -1,6 +1,6 @@
 """Who gets how long: tasks of unequal weight are packed onto workers so that each weight gets the same rate and all end together.
 
-A plan is made anew whenever a worker is free, from what is left by then, so nothing here remembers anything.
+A plan is made again whenever a worker is free, from what is left by then, so nothing here keeps any state.
 """
 
 from __future__ import annotations

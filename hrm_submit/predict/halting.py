@@ -1,7 +1,7 @@
 """When a view may end before its last ACT step: once the entropy of what the model says of its canvas is at rest.
 
 - The rule has nothing that is learnt, so that weights whose halt value was never trained, or is wrong, lose nothing by it. After LoopViT.
-- A view that rests leaves the batch: those that go on are computed without it.
+- A view at rest leaves the batch: the others are computed without it.
 - On recorded steps of a model trained for eight, views ended after 3.7 of 8 steps and as many answers were right; by the halt value after
   5.3. The comparison: `scripts/ablations/halting-rules.md`.
 """

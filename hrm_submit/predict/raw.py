@@ -1,6 +1,6 @@
 """Raw predictions on disk: all that a rule of voting could need, of the last vote of one task's training, in one file.
 
-`TASK.npz` in the folder `raw` of a run folder, or `TASK.restartK.npz` of the K-th training anew; a task id that makes no good file
+`TASK.npz` in the folder `raw` of a run folder, or `TASK.restartK.npz` of the K-th retraining; a task id that makes no good file
 name is replaced by its hash. A compressed numpy archive without pickled objects; n views (of all test outputs), T ACT steps,
 N = side * side canvas cells, row by row:
 

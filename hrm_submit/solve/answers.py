@@ -53,7 +53,7 @@ class AnswerBook:
     def restore(self, record: RunRecord) -> set[str]:
         """Take over the newest predictions of a run folder; returns the tasks whose every output has a final one.
 
-        A prediction that does not fit the challenges (task, output, grid) is left aside.
+        A prediction that does not fit the challenges (task, output, grid) is skipped.
         """
         final: dict[str, set[int]] = {}
         for line in record.predictions:

@@ -62,7 +62,7 @@ class Node:
 
 @dataclass
 class Actor(Member):
-    """A worker on a node; `stream` are the messages of its call that goes on."""
+    """A worker on a node; `stream` are the messages of its running call."""
 
     handle: Any
     stream: Any

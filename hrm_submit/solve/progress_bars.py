@@ -1,4 +1,4 @@
-"""What a person sees of a run while it goes on: bars where they can be drawn, else plain lines that a log keeps.
+"""What a person sees of a running run: bars where they can be drawn, else plain lines that a log keeps.
 
 Notable: a line belongs to the worker that holds a task and passes on to the next one, so there are never more lines than
 workers at once. Seconds come from the clock of `tick`, which is called twice a second; nothing here reads another.

@@ -1,9 +1,9 @@
 """What is to be done next: every task once, and with the time that is left over those tasks again whose votes disagree.
 
-- First pass: shares by weight (size and demonstrations), planned anew whenever a worker is free, from measured speeds; where tasks are
+- First pass: shares by weight (size and demonstrations), planned again whenever a worker is free, from measured speeds; where tasks are
   many, a plan serves for some of them.
-- Time that tasks give back by stopping early is kept for the second part, not handed to whoever happens to come later.
-- Second part: a task whose votes disagree is trained anew from another seed, twice as long each time, and all its votes count.
+- Time that tasks give back by stopping early is kept for the second part, not handed to the tasks that come later.
+- Second part: a task whose votes disagree is retrained from another seed, twice as long each time, and all its votes count.
 
 Knows no process and no clock: who calls says what time it is and who is free when.
 """

@@ -1,7 +1,7 @@
 """The supervisor: hands out tasks, keeps every answer at once in the run folder and the submission file, ends on time.
 
 It never waits for a worker longer than its deadline allows. A worker that dies, hangs or fails costs at most one attempt of
-the task it held, which is tried once more; a device on which no worker gets ready is given up, and the CPU takes over.
+the task it held, which is tried once more; a device on which no worker starts is no longer used, and the run falls back to the CPU.
 """
 
 from __future__ import annotations

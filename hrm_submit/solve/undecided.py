@@ -36,7 +36,7 @@ class Result:
 
 
 class Undecided:
-    """The tasks of `results` whose votes disagree. A training anew gets at least `least` of the task's first share, and twice as long each
+    """The tasks of `results` whose votes disagree. A retraining gets at least `least` of the task's first share, and twice as long each
     time."""
 
     def __init__(self, results: Mapping[str, Result], least: float) -> None:
@@ -54,13 +54,13 @@ class Undecided:
             heapq.heappush(self._open, entry)
 
     def begin(self, task: str) -> int:
-        """A training anew of `task` begins; returns its number, from 1."""
+        """Start a retraining of `task`; returns its number, from 1."""
         self._begun[task] += 1
         self.note(task)
         return self._begun[task]
 
     def spoil(self, task: str) -> None:
-        """What fails anew is not tried for ever."""
+        """Retrain this task no more: a retraining failed."""
         self._spoilt.add(task)
 
     def may_improve(self, task: str) -> bool:
@@ -69,7 +69,7 @@ class Undecided:
         return not result.settled and result.share > 0 and task not in self._spoilt
 
     def choose(self, takes: Callable[[str], bool], left: float, capacity: float = 0.0, most: int = 1) -> list[tuple[str, float]]:
-        """Tasks to be trained anew and the seconds that each should have, in their order: the first one that who asks `takes` and for which
+        """Tasks to retrain and the seconds that each should have, in their order: the first one that who asks `takes` and for which
         `left` seconds are enough, then what else `capacity` seconds of all workers hold, the same task again where its turn comes."""
         chosen: list[tuple[str, float]] = []
         again: list[_Entry] = []

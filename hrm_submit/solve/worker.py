@@ -1,6 +1,6 @@
 """A worker process: one model on one device, one task after the other, every answer sent on at once.
 
-It ends when told to, or when the supervisor is gone. A fault of one task is reported and the worker goes on; memory that
+It ends when told to, or when the supervisor is gone. A fault of one task is reported and the worker continues; memory that
 runs out halves the batch; a broken CUDA context cannot be mended in a process, so the worker then exits to be replaced.
 """
 

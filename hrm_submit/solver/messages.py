@@ -1,4 +1,4 @@
-"""What solving a task tells while it goes on; all of it pickles."""
+"""Messages of a solver at work; all of them pickle."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from hrm_submit.predict.vote import Outputs
 
 @dataclass(frozen=True)
 class Alive:
-    """A sign of life where nothing else is to be said for long: training of the task goes on."""
+    """A sign of life between other messages: training continues."""
 
     task: str
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Training goes on: segments done and the seconds that they took; mean loss and share of exactly right augmented
+    """Training progress: segments done and the seconds that they took; mean loss and share of exactly right augmented
     demonstrations since the last one."""
 
     task: str
@@ -47,7 +47,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Restarted:
-    """The task begins anew with the same model, for `reason`: memory ran out, the compiler failed, or training diverged."""
+    """The task starts again with the same model, for `reason`: memory ran out, the compiler failed, or training diverged."""
 
     task: str
     reason: str

@@ -1,4 +1,4 @@
-"""A model that solves one task after the other, each from the same weights: built, set back, begun anew where training fails."""
+"""A model that solves one task after the other, each from the same weights: built, reset, and restarted where training fails."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ COMPILED_SIDES = (9, 14)
 
 
 class TaskSolver:
-    """The model of `preset` on the device of `runtime`, set back to where tasks start before each: `source`'s weights and mean row (a
+    """The model of `preset` on the device of `runtime`, reset before each task: `source`'s weights and mean row (a
     task that has a row of its own there starts from that), or fresh weights drawn from `seed`.
 
     `now` is the clock that a task's seconds are counted by. Raises CheckpointError where `source` does not fit.
@@ -74,7 +74,7 @@ class TaskSolver:
         """Train on the task's demonstrations for `seconds` or exactly `segments` and vote; yields what the session does, last of all an
         Answer with `final` set. `restart` tells apart the trainings of one task, whose draws differ.
 
-        It begins anew, in the time left, with half the batch where memory runs out, uncompiled where a compiled model fails, unrecorded
+        It restarts, in the time left, with half the batch where memory runs out, uncompiled where a compiled model fails, unrecorded
         where CUDA graphs do, and at a third of the rates where training diverges; where that does not help either, the final Answer has
         no candidates and the votes until then stand.
         """

@@ -1,4 +1,4 @@
-"""What a training run tells while it goes on: `metrics.jsonl`, a bar, widget or plain lines, TensorBoard, a plot at the end."""
+"""What a training run reports: `metrics.jsonl`, a bar, widget or plain lines, TensorBoard, a plot at the end."""
 
 from __future__ import annotations
 

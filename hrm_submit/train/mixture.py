@@ -1,6 +1,6 @@
 """Many tasks as an endless stream of batches, each on the smallest canvas that its tasks (of generated ones, its pairs) need.
 
-Batch number t is a function of the seed and t alone: nothing of the stream has to be saved to go on from any place, every
+Batch number t is a function of the seed and t alone: nothing of the stream has to be saved to resume at any place, every
 rank can cut its share from the same global batch, and a background thread may work ahead.
 """
 

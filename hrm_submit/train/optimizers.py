@@ -120,7 +120,7 @@ class Optimizers:
         self.update(factor, looked_up)
 
     def backward(self, loss: Tensor) -> None:
-        """Back-propagate `loss`, a scalar; nothing else, so that it may be given up and done anew."""
+        """Back-propagate `loss`, a scalar; nothing else, so that it may be abandoned and repeated."""
         self._scaler.scale(loss * self._scale if self._scale != 1.0 else loss).backward()
 
     def update(self, factor: float | Tensor, looked_up: LookedUp | None) -> None:
@@ -149,7 +149,7 @@ class Optimizers:
 
     @torch.no_grad()
     def reset(self) -> None:
-        """Forget all moments, in place: what was recorded goes on with the same memory."""
+        """Forget all moments, in place: recorded graphs keep using the same memory."""
         for optimizer in self._dense:
             for state in optimizer.state.values():
                 for value in state.values():
@@ -157,7 +157,7 @@ class Optimizers:
                         value.zero_()
 
     def state_dict(self) -> dict[str, Any]:
-        """Moments and loss scale, for a run that goes on later."""
+        """Moments and loss scale, for a run that resumes later."""
         return {"dense": [optimizer.state_dict() for optimizer in self._dense], "scaler": self._scaler.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

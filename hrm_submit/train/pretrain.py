@@ -1,4 +1,4 @@
-"""Pre-training from end to end: goes on from where it was, ends on time and decayed, and leaves two checkpoints.
+"""Pre-training from end to end: resumes where it was, ends on time and decayed, and leaves two checkpoints.
 
 Notable: before each segment all ranks agree, in one message, on how far the run is, whether it ends, and what follows the
 segment (a save, a validation), since each of these needs all of them.

@@ -1,4 +1,4 @@
-"""What a pre-training run is asked to do: as options, and with everything at hand that they name."""
+"""What a pre-training run is asked to do: its options, and the data that they name."""
 
 from __future__ import annotations
 

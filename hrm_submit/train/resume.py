@@ -1,8 +1,8 @@
-"""The state of a training run on disk, from which it goes on exactly as if it had never stopped.
+"""The state of a training run on disk, from which it resumes bit-identically.
 
 - Read with torch's restricted unpickler: tensors, numbers and text only.
 - Written for all ranks by the first: what differs between them, the carried sequences, is gathered into the global batch's
-  and shared out again, so that a run may even go on with another number of ranks.
+  and shared out again, so that a run may even resume with another number of ranks.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def restore(trainer: Trainer, state: Mapping[str, Any]) -> None:
 
 
 def identity(tasks: Iterable[TrainingTask], preset: Preset, seed: int) -> dict[str, Any]:
-    """What must be the same for a run to go on as itself: `[model]` and `[train]`, the tasks with their weights, the seed."""
+    """What must be the same for a run to resume: `[model]` and `[train]`, the tasks with their weights, the seed."""
     content = hashlib.sha256()
     for task in tasks:
         content.update(repr((task.id, task.weight, task.hashes)).encode())

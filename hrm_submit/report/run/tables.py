@@ -1,4 +1,4 @@
-"""A run as tables: pandas data frames that the page, `--json` and `--csv` show and that a notebook can go on with.
+"""A run as tables: pandas data frames that the page, `--json` and `--csv` show, and that a notebook can use.
 
     from hrm_submit.report.run.tables import read_tables
     tables = read_tables(Path("submission.json.run"), solutions=Path("arc-agi_evaluation_solutions.json"))

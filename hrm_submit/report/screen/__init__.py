@@ -1,1 +1,1 @@
-"""What is shown in a terminal and in a notebook: tasks, predictions, runs, and a run that goes on."""
+"""What is shown in a terminal and in a notebook: tasks, predictions, runs, and a run in progress."""

@@ -20,7 +20,7 @@ from hrm_submit.report.screen.watch_text import PretrainView, SolveView
 
 
 class Tail:
-    """A growing file of JSON lines, read as it grows. A file that got shorter was begun anew and is read from its start."""
+    """A growing file of JSON lines, read as it grows. A file that got shorter was started again and is read from its start."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._at, self._half = path, 0, b""

@@ -47,7 +47,7 @@ class SolveView:
     _trouble: str = ""
 
     def take(self, line: Mapping[str, Any]) -> None:
-        """One line more, which is left aside where it is no event."""
+        """Take one more line; one that is no event is skipped."""
         try:
             event = parse_event(line)
         except ValueError:
