@@ -84,8 +84,13 @@ def _value(values: Any, path: str) -> float:
 
 
 def rendered(record: Mapping[str, Any]) -> str:
-    """The table of a record, as a page has it between its marks."""
-    return f"\n{to_markdown(pd.DataFrame(record['table']).fillna(''))}\n\n"
+    """The table of a record, as a page has it between its marks, and below it what it is of."""
+    about, weights = record.get("about", {}), record.get("weights")
+    command = about.get("command") or ""
+    said = [f"`{command}`" if command.startswith(("python", "cd ")) else command, about.get("machine"), about.get("date")]
+    said += [f"weights `{weights[:12]}`"] if weights else []
+    below = f"*{', '.join(filter(None, said))}*\n\n" if any(said) else ""
+    return f"\n{to_markdown(pd.DataFrame(record['table']).fillna(''))}\n\n{below}"
 
 
 def write_tables(path: Path, records: Mapping[str, Mapping[str, Any]]) -> bool:
