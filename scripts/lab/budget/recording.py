@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from statistics import median
 
@@ -15,13 +16,16 @@ from hrm_submit.core.errors import SolveError
 from hrm_submit.core.events import Candidates, Progress, TaskFinal, TaskStart, WorkerStart
 from hrm_submit.core.runfolder import RunRecord, read_run
 from hrm_submit.plan.cost import Speed, segment_work, view_work
-from lab.budget.curve import SolvedCurve, fit_curve
+from lab.budget.curve import Outcome, SolvedCurve, fit_curve, resampled
+
+CURVES = 200
+"""Bootstrap samples."""
 
 
 @dataclass
 class Recording:
     """One setting, as one or more runs showed it. Seconds throughout; `settled_after` has the segments of each first attempt after
-    which its votes had agreed, or None where they never did; `outcomes` the segments of each answer and whether it was right."""
+    which its votes had agreed, or None where they never did; `outcomes` what came of each output of a first attempt."""
 
     preset: Preset
     segment: Speed = field(default_factory=Speed)
@@ -29,7 +33,7 @@ class Recording:
     start_ups: list[float] = field(default_factory=list)
     set_ups: list[float] = field(default_factory=list)
     settled_after: list[int | None] = field(default_factory=list)
-    outcomes: list[tuple[int, bool]] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
 
     @property
@@ -42,10 +46,15 @@ class Recording:
         """What a task takes besides its segments and votes."""
         return median(self.set_ups) if self.set_ups else 0.0
 
-    @property
+    @cached_property
     def curve(self) -> SolvedCurve | None:
-        """Share of outputs solved after so many segments; None where no solutions were given."""
-        return fit_curve([s for s, _ in self.outcomes], [right for _, right in self.outcomes]) if self.outcomes else None
+        """The chance of an output after so many segments; None where no solutions were given."""
+        return fit_curve(self.outcomes)
+
+    @cached_property
+    def curves(self) -> list[SolvedCurve]:
+        """The same of bootstrap samples."""
+        return resampled(self.outcomes, CURVES)
 
 
 def record(folders: Sequence[Path], tasks: Mapping[str, Task], solutions: Solutions | None = None) -> list[Recording]:
@@ -67,7 +76,7 @@ def record(folders: Sequence[Path], tasks: Mapping[str, Task], solutions: Soluti
         if len(recording.settled_after) == before or not recording.segment.measured:
             raise SolveError(f"{folder}: recorded no finished task of these challenges")
         if solutions:
-            recording.outcomes += _outcomes(run, solutions)
+            recording.outcomes += _outcomes(run, tasks, solutions)
     return list(found.values())
 
 
@@ -109,17 +118,17 @@ def _read(run: RunRecord, recording: Recording, tasks: Mapping[str, Task]) -> No
             del spent[worker]
 
 
-def _outcomes(run: RunRecord, solutions: Solutions) -> list[tuple[int, bool]]:
-    """Segments and rightness (one of two attempts) of each final answer of a first attempt, an output a time."""
+def _outcomes(run: RunRecord, tasks: Mapping[str, Task], solutions: Solutions) -> list[Outcome]:
+    """What came of each output in the final answer of its task's first attempt."""
     segments = {e.task: e.segments or 0 for e in reversed(run.events) if isinstance(e, TaskFinal) and not e.restart}
     seen: set[tuple[str, int]] = set()
     found = []
     for line in run.predictions:
-        key = (line.get("task", ""), line.get("output", -1))
-        if not line.get("final") or key in seen or key[0] not in segments or key[0] not in solutions:
+        task, output = key = (line.get("task", ""), line.get("output", -1))
+        if not line.get("final") or key in seen or task not in segments or task not in solutions or task not in tasks:
             continue
-        if 0 <= key[1] < len(solutions[key[0]]):
+        if 0 <= output < len(solutions[task]):
             seen.add(key)
-            truth = solutions[key[0]][key[1]]
-            found.append((segments[key[0]], any(same_grid(make_grid(c["grid"]), truth) for c in line["candidates"][:2])))
+            right = any(same_grid(make_grid(c["grid"]), solutions[task][output]) for c in line["candidates"][:2])
+            found.append(Outcome(task, segments[task], canvas_side(tasks[task]) ** 2, right))
     return found

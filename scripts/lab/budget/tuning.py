@@ -28,6 +28,7 @@ from hrm_submit.core.runfolder import RunRecord, read_run, training_warning
 from hrm_submit.corpora.sources import answers_of, load
 from hrm_submit.plan.memory import training_bytes, workers_that_fit
 from hrm_submit.solve.placement import MOST_ON_A_GPU
+from lab.budget.curve import predicted
 from lab.budget.recording import Recording, record
 from lab.budget.replay import Faults, replay
 
@@ -64,7 +65,7 @@ def tune(args: argparse.Namespace) -> int:
         for setting in settings:
             for part in PARTS:
                 played = _play(setting, wanted, workers, part * budget, Path(scratch), args.seed)
-                rows.append({"setting": setting.name, "budget": format_duration(part * budget), **summary(played, setting)})
+                rows.append({"setting": setting.name, "budget": format_duration(part * budget), **summary(played, setting, wanted)})
     return show(pd.DataFrame(rows), settings, args)
 
 
@@ -122,12 +123,16 @@ def staff(setting: Setting, tasks: list[Task], profile: str | None) -> list[str]
     return [f"cuda:{number}" for _ in range(each) for number in range(device.count)]
 
 
-def summary(played: RunRecord, setting: Setting) -> dict[str, Any]:
-    """What a played (or real) run gave its tasks."""
+def summary(played: RunRecord, setting: Setting, tasks: Sequence[Task]) -> dict[str, Any]:
+    """What a played (or real) run gave its `tasks`; `score` is the predicted share of solved outputs, `low` and `high` its interval."""
     finals = [e for e in played.events if isinstance(e, TaskFinal)]
     segments = pd.Series([e.segments for e in finals], dtype=float).groupby([e.task for e in finals]).sum()
     first = [e for e in finals if not e.restart]
     curve = setting.recording.curve
+    score: tuple[float | None, ...] = (None, None, None)
+    if curve and len(segments):
+        outputs = [(float(segments.get(t.id, 0.0)), canvas_side(t) ** 2) for t in tasks for _ in t.test]
+        score = tuple(round(x, 4) for x in predicted(curve, setting.recording.curves, outputs))
     return {
         "tasks": len(first),
         "segments": round(float(segments.mean()), 1) if len(segments) else 0.0,
@@ -135,14 +140,14 @@ def summary(played: RunRecord, setting: Setting) -> dict[str, Any]:
         "settled": sum(bool(e.settled) for e in first),
         "again": len(finals) - len(first),
         "ends": format_duration(played.events[-1].t) if played.events else "",
-        "score": round(float(pd.Series([curve(s) for s in segments]).mean()), 4) if curve and len(segments) else None,
+        **dict(zip(("score", "low", "high"), score, strict=True)),
     }
 
 
 def show(table: pd.DataFrame, settings: list[Setting], args: argparse.Namespace) -> int:
     """Print the table, write what was asked for."""
     if table["score"].isna().all():
-        table = table.drop(columns="score")
+        table = table.drop(columns=["score", "low", "high"])
     print(table.to_string(index=False))
     whole = table[table["budget"] == format_duration(parse_duration(args.time_budget))]
     by = "score" if "score" in table else "segments"
@@ -184,7 +189,7 @@ def show_replay(setting: Setting, tasks: list[Task], workers: list[str], budget:
     played = replay(setting.recording, setting.preset, tasks, workers, budget, args.replay, faults=Faults(die, hang, fail), seed=args.seed)
     exits = sum(isinstance(e, WorkerExit) for e in played.events)
     failed = sum(isinstance(e, TaskFailed) for e in played.events)
-    told = ", ".join(f"{key} {value}" for key, value in summary(played, setting).items() if value is not None)
+    told = ", ".join(f"{key} {value}" for key, value in summary(played, setting, tasks).items() if value is not None)
     print(f"{len(workers)} workers, {format_duration(budget)}: {told}; {exits} workers lost, {failed} attempts lost: {args.replay}")
     return 0
 
@@ -222,7 +227,7 @@ def _number(text: str, where: str) -> float | int:
 def _toml(setting: Setting, best: Any, budget: str) -> str:
     lines = [f"# For {budget}: predicted {best['segments']} segments and {best['votes']} votes a task, ends at {best['ends']}."]
     if best.get("score") is not None:
-        lines.append(f"# Predicted share solved: {best['score']}.")
+        lines.append(f"# Predicted share solved: {best['score']}, 95 % interval {best['low']} to {best['high']}.")
     tables = {"budget": {"size_power": setting.preset.budget.size_power, "pairs_power": setting.preset.budget.pairs_power}}
     tables["vote"] = {"views": setting.preset.vote.views}
     for table, values in setting.changed.items():
