@@ -228,6 +228,17 @@ class BudgetConfig:
     scarce, a second is worth more on a small task; the profiles of GPUs have 0.5. `scripts/tune_budget.py` compares."""
     pairs_power: float = 0.25
     """Shares grow with this power of a task's number of demonstration pairs."""
+    solve_power: float = 0.0
+    """Above 0 time goes where a second solves most, and size_power and pairs_power count for nothing: the chance that a task is solved
+    after n segments is taken for 1 / (1 + (half / n) ** solve_power), where half = solve_half * (cells / 100) ** solve_cells for a canvas
+    of so many cells."""
+    solve_half: float = 300.0
+    solve_cells: float = 1.0
+    least_segments: float = 10.0
+    """Segments that every task gets, where time goes to where a second solves most."""
+    first_pass: float = 1.0
+    """Share of the time in which every task has its first training. In the rest tasks whose votes disagree are trained again from another
+    seed; at 1 only the time that tasks give back by stopping early goes there."""
     restart_least: float = 0.5
     """Freed time goes to tasks whose votes disagree, each trained anew from another seed for at least this part of its first share."""
 
@@ -235,7 +246,10 @@ class BudgetConfig:
         _check(self, "reserve", 0, BELOW_1)
         _check(self, "reserve_min_seconds", 0)
         _check(self, "hang_seconds", ABOVE_0)
-        _check(self, "size_power pairs_power", 0, 2)
+        _check(self, "size_power pairs_power solve_cells", 0, 2)
+        _check(self, "solve_power", 0, 4)
+        _check(self, "first_pass", 0.1, 1)
+        _check(self, "solve_half least_segments", ABOVE_0, 1e9)
         _check(self, "restart_least", ABOVE_0, 10)
 
 

@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from itertools import chain
 from statistics import median
 
-from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Task
 from hrm_submit.config.schema import Preset
-from hrm_submit.plan.cost import Speed, segment_work
-from hrm_submit.plan.shares import level, pack, weight
+from hrm_submit.plan.cost import Speed
+from hrm_submit.plan.gain import Level
+from hrm_submit.plan.shares import level, pack
+from hrm_submit.plan.weights import UNKNOWN, Weights
 from hrm_submit.predict.vote import Candidate, Outputs, pool
 from hrm_submit.solve.messages import Assignment
 from hrm_submit.solve.undecided import Result, Undecided
@@ -78,7 +79,8 @@ class Scheduler:
 
     def __init__(self, tasks: Sequence[Task], preset: Preset, end: float, segments: int | None) -> None:
         self._preset, self._end, self._segments = preset, end, segments
-        self._work = {t.id: segment_work(preset.model, preset.ttt, canvas_side(t) ** 2) for t in tasks}
+        self._weights = Weights(tasks, preset)
+        self._work = self._weights.work
         self._tasks = {t.id: t for t in tasks}
         self._typical = median(self._work.values()) if self._work else 1.0
         self._speeds: dict[str, Speed] = {}
@@ -88,7 +90,9 @@ class Scheduler:
         self._held: dict[int, _Held] = {}
         self._lost_by: dict[str, int] = {}
         self._on_cpu: set[str] = set()
-        self._fit, self._scale, self._served = (0.0, 1.0), 0.0, 0
+        self._fit, self._scale, self._served = UNKNOWN, 0.0, 0
+        self._level: Level | None = None
+        self._began: float | None = None
         self._undecided = Undecided(self.results, preset.budget.restart_least)
         self._stretch, self._stretch_served = 1.0, 0
         self.bank = 0.0
@@ -115,7 +119,8 @@ class Scheduler:
         free_at = [max(now, s.free_at) for s in standings]
         if min(free_at) >= self._end:
             return {}
-        slots = pack(self._weights(self.queue, self._fitted(standings[0].kind)), free_at, self._first_end(len(standings), now))
+        end, fit = self._first_end(len(standings), now), self._fitted(standings[0].kind)
+        slots = pack(self._weights.of(self.queue, fit, self._weights.level(self.queue, fit, free_at, end)), free_at, end)
         return {t.id: slot.seconds for t, slot in zip(self.queue, slots, strict=True)}
 
     def progress(self, number: int, progress: Progress) -> None:
@@ -205,7 +210,7 @@ class Scheduler:
             if self._served <= 0:
                 self._plan(task, me, others(), now)
             self._served -= 1
-            (own,) = self._weights([task], self._fit)
+            (own,) = self._weights.of([task], self._fit, self._level)
             seconds = min(own * self._scale / self._relative(me.kind), self._end - now)
         self.queue.remove(task)
         self.attempts[task.id] += 1
@@ -215,9 +220,11 @@ class Scheduler:
         """Seconds for a weight of 1, for as many decisions as may go by before the next plan."""
         rest = [task, *(t for t in self.queue if t is not task)]
         self._fit = self._fitted(me.kind)
-        end, weights = self._first_end(len(others) + 1, now), self._weights(rest, self._fit)
+        end = self._first_end(len(others) + 1, now)
         free_at = [_stretched(max(now, s.free_at), end, self._relative(s.kind)) for s in others]
         free_at.insert(0, _stretched(now, end, self._relative(me.kind)))
+        self._level = self._weights.level(rest, self._fit, free_at, end)
+        weights = self._weights.of(rest, self._fit, self._level)
         many = len(rest) > max(PLANNED, MANY * len(free_at))
         self._scale = level(weights, free_at, end) if many else pack(weights, free_at, end)[0].seconds / weights[0]
         self._served = max(1, max(len(rest), len(free_at)) // PLANNED)
@@ -229,9 +236,11 @@ class Scheduler:
         return measured[kind] * len(measured) / sum(measured.values()) if kind in measured and len(measured) > 1 else 1.0
 
     def _first_end(self, workers: int, now: float) -> float:
-        """When the first pass would end if what was given back stayed unused."""
+        """When the first pass would end if what was given back stayed unused, and what is kept for retrainings."""
+        self._began = now if self._began is None else self._began
+        end = self._end - (1.0 - self._preset.budget.first_pass) * (self._end - self._began)
         # Workers that were lost may have had a part of it: some of what is left always goes to the tasks that had no time yet.
-        return max(self._end - self.bank / workers, now + LEAST_FIRST * (self._end - now))
+        return max(end - self.bank / workers, now + LEAST_FIRST * (self._end - now))
 
     def _again(self, me: Standing, others: Callable[[], Sequence[Standing]], now: float) -> Assignment | None:
         """Another training of a task whose votes disagree, if there is time for one that is worth it."""
@@ -260,12 +269,7 @@ class Scheduler:
     def _fitted(self, kind: str) -> tuple[float, float]:
         """Overhead and slope of a segment's cost: in seconds, or as long as nothing was measured in operations."""
         speed = self._speeds.get(kind)
-        return speed.fitted() if speed and speed.measured else (0.0, 1.0)
-
-    def _weights(self, tasks: Sequence[Task], fit: tuple[float, float]) -> list[float]:
-        """What shares are proportional to. A plan and all shares that it serves for are of one `fit`: another one has another unit."""
-        overhead, slope = fit
-        return [weight(overhead + slope * self._work[t.id], len(t.train), self._preset.budget) for t in tasks]
+        return speed.fitted() if speed and speed.measured else UNKNOWN
 
 
 def _stretched(free_at: float, end: float, faster: float) -> float:
