@@ -44,6 +44,15 @@ class SolvedCurve:
             return 0.0
         return float(1 / (1 + np.exp(-(self.bias + self.power * np.log(segments) + self.cells * np.log(cells)))))
 
+    def budget(self) -> dict[str, float] | None:
+        """The keys of `[budget]` by which shares follow this curve; None where more training, or fewer cells, would solve less."""
+        if self.power <= 0.05 or self.cells > 0:
+            return None
+        half = float(np.exp(-(self.bias + self.cells * np.log(100.0)) / self.power))
+        if not 1e-3 < half < 1e9:
+            return None
+        return {"solve_power": round(self.power, 3), "solve_half": float(f"{half:.4g}"), "solve_cells": round(-self.cells / self.power, 3)}
+
 
 def fit_curve(outcomes: Sequence[Outcome]) -> SolvedCurve | None:
     """The likeliest curve, given the prior; None without an output that was trained for at all."""

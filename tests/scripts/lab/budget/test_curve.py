@@ -60,3 +60,12 @@ def test_nineteen_of_twenty_runs_are_within_the_interval() -> None:
         assert low <= share <= high
         within += low <= np.mean(rng.random(60) < [TRUTH(*t) for t in tasks]) <= high
     assert within >= 88
+
+
+def test_the_keys_of_a_budget_say_the_same_curve() -> None:
+    keys = TRUTH.budget()
+    assert keys is not None
+    for n, cells in ((50, 100), (400, 900)):
+        half = keys["solve_half"] * (cells / 100) ** keys["solve_cells"]
+        assert 1 / (1 + (half / n) ** keys["solve_power"]) == pytest.approx(TRUTH(n, cells), abs=0.002)
+    assert SolvedCurve(0.0, -0.1, -1.0).budget() is None and SolvedCurve(0.0, 1.0, 0.5).budget() is None
