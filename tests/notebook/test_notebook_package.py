@@ -67,7 +67,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def brief(folder: Path) -> dict[str, str]:
     """What makes the notebook's tasks end early."""
     preset = folder / "brief.toml"
-    preset.write_text("[ttt]\nmax_segments = 5\n[budget]\nrestart_least = 10.0\n")
+    preset.write_text("[ttt]\nmax_segments = 5\n[budget]\nrestart_least = 10.0\n[device]\nworkers = 1\n")
     return {"HRM_PRESET": str(preset)}
 
 

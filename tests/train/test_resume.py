@@ -45,7 +45,7 @@ def assert_same_training(a: Path, b: Path) -> None:
 @pytest.mark.parametrize(("more", "kills"), [("", 1), (DEEP, 2)], ids=["nano", "deep"])
 def test_killed_anywhere_and_resumed_gives_the_same_bits(tmp_path: Path, more: str, kills: int) -> None:
     """The reference runs in this process, the killed ones in their own; the moment of a kill is drawn anew each time."""
-    work = ["--segments", "300", "--log-every", "50"]
+    work = ["--segments", "200", "--log-every", "50"]
     assert main(["pretrain", *options(tmp_path / "whole", *work, preset_text=more)]) == 0
     killed = options(tmp_path / "killed", *work, "--save-every", "0.05s", preset_text=more)
     out, at, resume = tmp_path / "killed" / "out", [], []
@@ -59,10 +59,10 @@ def test_killed_anywhere_and_resumed_gives_the_same_bits(tmp_path: Path, more: s
         assert process.returncode == -signal.SIGKILL, "it had ended before it was killed: too little to do"
         at.append(state(out)["segment"])
         resume = ["--resume"]
-    assert 0 < at[0] < 300 and at == sorted(at)
+    assert 0 < at[0] < 200 and at == sorted(at)
     run(*killed, "--resume")
     assert_same_training(tmp_path / "whole" / "out", out)
-    assert [line["segment"] for line in lines(out) if line["segment"] == 300] == [300]
+    assert [line["segment"] for line in lines(out) if line["segment"] == 200] == [200]
     assert [line["segment"] for line in lines(out)] == sorted({line["segment"] for line in lines(out)}), "no line comes twice"
 
 
