@@ -25,7 +25,7 @@ class Weights:
 
     def __init__(self, tasks: Sequence[Task], preset: Preset) -> None:
         self._budget = preset.budget
-        cells = {t.id: canvas_side(t) ** 2 for t in tasks}
+        cells = {t.id: canvas_side(t, preset.ttt.spare) ** 2 for t in tasks}
         self.work = {t.id: segment_work(preset.model, preset.ttt, cells[t.id]) for t in tasks}
         """Operations of a segment, by task."""
         self._half = {i: self._budget.solve_half * (n / 100.0) ** self._budget.solve_cells for i, n in cells.items()}

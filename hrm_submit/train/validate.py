@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from hrm_submit.arc.augment import Augmentation, sample_augmentations
+from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.submission import Attempts
 from hrm_submit.arc.task import Solutions, Task, make_grid
 from hrm_submit.config.schema import Preset, VoteConfig
@@ -50,19 +51,19 @@ def validate(
         train = preset.train
         views = sample_augmentations(task, preset.vote.views, rng, colours=train.colours, dihedral=train.dihedral)
         # In the published scheme each augmentation has a row of its own; only the plain one is known by number here.
-        outputs = _answer(model, embedding, task, views, [row_of(task_id)] * len(views), preset.vote)
+        outputs = _answer(model, embedding, task, views, [row_of(task_id)] * len(views), preset.vote, canvas_side(task, train.spare))
         answers[task_id] = [two_attempts(candidates, blank) for candidates in outputs]
     done = {task_id: attempts for part in ranks.collect(answers) for task_id, attempts in part.items()}
     return score(done, {task_id: solutions[task_id] for task_id in tasks if task_id in done}) if done else None
 
 
 def _answer(
-    model: HRM, embedding: TaskEmbedding, task: Task, views: Sequence[Augmentation], rows: Sequence[int], config: VoteConfig
+    model: HRM, embedding: TaskEmbedding, task: Task, views: Sequence[Augmentation], rows: Sequence[int], config: VoteConfig, side: int
 ) -> Outputs:
     """`answer`, with smaller batches where memory, most of which training holds, runs out."""
     while True:
         try:
-            return answer(model, embedding, task, views, rows, config).outputs
+            return answer(model, embedding, task, views, rows, config, side=side).outputs
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error) or config.batch_size == 1:
                 raise
