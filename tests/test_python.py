@@ -10,13 +10,10 @@ import nbformat
 import pytest
 
 import hrm_submit
-from hrm_submit.solver.interface import Solver
 from tests.solve.lab import tiny
 
 
-def test_the_five_lines_of_the_docstring(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = Solver.solve
-    monkeypatch.setattr(Solver, "solve", lambda self, task, seconds: whole(self, task, seconds=seconds / 10))  # nothing of it is about time
+def test_the_five_lines_of_the_docstring() -> None:
     done = doctest.testmod(hrm_submit)
     assert done.failed == 0 and done.attempted == 5
 

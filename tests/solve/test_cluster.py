@@ -31,7 +31,7 @@ from ray.cluster_utils import Cluster  # noqa: E402
 from hrm_submit.solve.cluster import Node, specs_on  # noqa: E402
 
 SEGMENTS = "60"
-TASKS = 20
+TASKS = 14
 SMALL: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 
 

@@ -268,7 +268,7 @@ def test_a_full_disk_keeps_the_export_before(
         assert load_checkpoint(path).meta.steps == 40
     else:
         assert load_checkpoint(path).meta == before.meta and same(load_checkpoint(path), before)
-    assert "No space left" in caplog.text and "what was there stays" in caplog.text
+    assert "No space left" in caplog.text and "the earlier file stays" in caplog.text
     assert not list((tmp_path / "out").rglob("*.tmp"))
 
 

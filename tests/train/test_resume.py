@@ -98,7 +98,7 @@ def test_a_full_disk_keeps_the_state_before_and_the_run_goes_on(tmp_path: Path, 
     (tmp_path / "out" / ".state.pt.tmp").symlink_to("/dev/full")
     assert main(["pretrain", *options(tmp_path, "--segments", "6", "--resume")]) == 0
     assert (tmp_path / "out" / "state.pt").read_bytes() == before
-    assert "could not be saved" in caplog.text and "the one before stays" in caplog.text
+    assert "could not be saved" in caplog.text and "the earlier one stays" in caplog.text
     assert load_checkpoint(tmp_path / "out" / "final.safetensors").meta.steps == 6
     assert [p.name for p in (tmp_path / "out").iterdir() if p.name.endswith(".tmp")] == []
 
