@@ -167,5 +167,7 @@ def machine() -> str:
             .split("\n", 1)[0]
             .strip()
         )
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    gpus: list[str] = []
+    with suppress(Exception):  # a driver that is broken names no card, and costs nobody a run
+        gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     return ", ".join([f"{cpu_count()} cores of {name}", *gpus])

@@ -20,12 +20,6 @@ POINTS, WIDEST = 4001, 1e12
 """Of the table: from a segment in `WIDEST` of the half to as many halves."""
 
 
-def chance(segments: Floats, half: Floats, power: float) -> Floats:
-    """The chance of each task after so many `segments`, within 0..1; 0 without one."""
-    with np.errstate(divide="ignore", over="ignore"):
-        return np.asarray(1.0 / (1.0 + (half / segments) ** power), dtype=np.float64)
-
-
 @dataclass(frozen=True)
 class Slopes:
     """For one power: what one more part of the half adds to the chance, by parts of the half, where returns diminish."""

@@ -37,18 +37,18 @@ class Weights:
             return [weight(cost, len(t.train), self._budget) for cost, t in zip(self._costs(tasks, fit), tasks, strict=True)]
         if level is None:
             return [1.0] * len(tasks)  # how long a segment takes is not known yet
-        return [float(s) for s in level.seconds(self._slopes, self._halves(tasks), self._costs(tasks, fit))]
+        return [float(s) for s in level.seconds(self._slopes, self._halves(tasks), np.array(self._costs(tasks, fit)))]
 
     def level(self, tasks: Sequence[Task], fit: Fit, free_at: Sequence[float], end: float) -> Level | None:
         """The worth of a second at which the tasks' shares take all time until `end`; None where they do not depend on it."""
         total = sum(max(0.0, end - at) for at in free_at)
         if self._slopes is None or fit == UNKNOWN or not total > 0:
             return None
-        return water_level(self._slopes, self._halves(tasks), self._costs(tasks, fit), total, self._budget.least_segments)
+        return water_level(self._slopes, self._halves(tasks), np.array(self._costs(tasks, fit)), total, self._budget.least_segments)
 
-    def _costs(self, tasks: Sequence[Task], fit: Fit) -> Floats:
+    def _costs(self, tasks: Sequence[Task], fit: Fit) -> list[float]:
         overhead, slope = fit
-        return np.array([overhead + slope * self.work[t.id] for t in tasks])
+        return [overhead + slope * self.work[t.id] for t in tasks]
 
     def _halves(self, tasks: Sequence[Task]) -> Floats:
         return np.array([self._half[t.id] for t in tasks])

@@ -21,7 +21,7 @@ from hrm_submit.arc.task import Task
 from hrm_submit.config.profiles import known_cards, profile_of
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
-from hrm_submit.core.device import Card, cards, list_devices
+from hrm_submit.core.device import Card, cards, list_devices, machine
 from hrm_submit.core.errors import ClusterError, SolveError
 from hrm_submit.core.events import Plan, RunEnd, RunStart
 from hrm_submit.core.files import sha256_of
@@ -200,6 +200,7 @@ def _describe(request: SolveRequest, preset: Preset, content: str) -> dict[str, 
         "budget": request.budget,
         "segments": request.segments,
         "versions": _versions(),
+        "machine": machine(),
     }
 
 

@@ -27,6 +27,7 @@ from typing import Any
 from tqdm import tqdm
 
 from hrm_submit.core.errors import DataError
+from hrm_submit.core.files import sha256_of
 
 RECEIPT = ".fetched.json"
 CHUNK = 1 << 20
@@ -189,7 +190,7 @@ def is_valid(target: Path, source: Source) -> bool:
 def digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every `.json` file in `folder` and below by its path there, the receipt left out."""
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.json")}
-    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items() if name != RECEIPT}
+    return {name: sha256_of(path) for name, path in files.items() if name != RECEIPT}
 
 
 def listing_digest(files: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ import torch
 
 from hrm_submit.config.runtime import runtime_for
 from hrm_submit.config.schema import DeviceConfig
-from hrm_submit.core.device import cpu_count, free_bytes, has_kernels, list_devices, out_of_memory
+from hrm_submit.core.device import cpu_count, free_bytes, has_kernels, list_devices, machine, out_of_memory
 from hrm_submit.core.errors import ConfigError
 
 # As torch lists them: binaries for some architectures, and an intermediate form that later ones can compile.
@@ -211,3 +211,14 @@ def test_without_the_tool_all_memory_counts(tool: Tool) -> None:
 )
 def test_what_counts_as_memory_that_ran_out(error: Exception, memory: bool) -> None:
     assert out_of_memory(error) == memory
+
+
+def test_a_machine_whose_driver_is_broken_is_named_by_its_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> str:
+        raise RuntimeError("CUDA error: the driver is gone")
+
+    whole = machine()
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("torch.cuda.get_device_name", gone)
+    assert machine() == whole.split(",")[0] and " cores of " in whole

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hrm_submit.plan.gain import Floats, Slopes, chance, water_level
+from hrm_submit.plan.gain import Floats, Slopes, water_level
+
+
+def chance(segments: Floats, half: Floats, power: float) -> Floats:
+    """The law by which a task is solved; 0 without a segment."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(1.0 / (1.0 + (half / segments) ** power))
 
 
 def shares(half: list[float], each: list[float], total: float, least: float, power: float) -> Floats:

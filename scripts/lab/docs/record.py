@@ -9,7 +9,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from hrm_submit.core.device import machine
 from hrm_submit.core.errors import DataError
 from hrm_submit.core.files import write_atomic
 from hrm_submit.report.run.load import RunData, fit_of, load_run
@@ -59,7 +58,7 @@ def record_of(data: RunData, what: str) -> dict[str, Any]:
             {"side": name, "tasks": str(len(chosen)), "fit": str(fit), "test outputs": str(counts["outputs"])}
             | {key: f"{100 * i.value:.1f} % [{100 * i.low:.1f}, {100 * i.high:.1f}]" for key, i in cells.items()}
         )
-    about = {"what": what, "command": _command(run), "machine": machine(), "date": date.today().isoformat()}
+    about = {"what": what, "command": _command(run), "machine": str(run.get("machine") or "not recorded"), "date": date.today().isoformat()}
     versions = dict(run.get("versions", {}))
     return {"about": {**about, "versions": versions}, "weights": run.get("checkpoint_sha256"), "values": values, "table": rows}
 

@@ -21,7 +21,7 @@ def test_a_run_of_three_tasks_of_which_two_are_solved(tmp_path: Path) -> None:
     run.solve("b", [(WRONG, 3), (run.truth["b"][0], 1)], segments=60)
     run.solve("c", [(WRONG, 3)], segments=90, exact=0.2)
     run.end()
-    run.writer.describe({"checkpoint_sha256": "ab"})
+    run.writer.describe({"checkpoint_sha256": "ab", "machine": "2 cores of a test"})
     path = tmp_path / "r.json"
     command = [str(run.directory), "--solutions", str(run.solutions), "--what", "three tasks", "--output", str(path)]
     assert record_figures.main(command) == 0
@@ -33,6 +33,7 @@ def test_a_run_of_three_tasks_of_which_two_are_solved(tmp_path: Path) -> None:
     assert sum(v["tasks"] for name, v in record["values"].items() if name not in ("all", "seconds")) == 3
     assert record["table"][-1]["pass@2"].startswith("66.7 % [") and record["weights"] == "ab"
     assert record["about"]["command"] == "python -m hrm_submit solve --challenges some_challenges.json --time-budget 100s --seed 0"
+    assert record["about"]["machine"] == "2 cores of a test", "of the run, not of whoever writes the record"
     assert list(faults_of_records({"r": record}, {"ab"})) == []
 
 
