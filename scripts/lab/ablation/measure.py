@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from hrm_submit.predict.infer import answer_step
 from hrm_submit.predict.raw import RAW, save_raw
 from hrm_submit.predict.vote import Candidate, two_attempts
 from hrm_submit.train.mixture import Mixture
+from lab.ablation.losses import mean_test_loss
 from lab.ablation.tasks import Material
 
 BLANKS = (make_grid([[0]]), make_grid([[1]]))
@@ -31,6 +32,8 @@ class Marks:
 
     outputs: str
     views: float
+    loss: float | None = None
+    """`losses.mean_test_loss`, where raw predictions are kept."""
 
 
 def mark(candidates: Sequence[Sequence[Candidate]], views: int, outputs: Sequence[Grid]) -> Marks:
@@ -68,9 +71,12 @@ def measure(
             views, table = trained_views(mixture, trained), embedding
             rows = _rows(mixture, trained, len(views))
         vote = answer(model, table, task, views, rows, preset.vote, every_step=keep)
+        outputs, loss = material.measured.solutions[task_id], None
         if keep:
-            save_raw(folder / RAW, vote.raw(task_id, 0, step))
-        found[task_id] = mark(vote.outputs, vote.views, material.measured.solutions[task_id])
+            raw = vote.raw(task_id, 0, step)
+            save_raw(folder / RAW, raw)
+            loss = mean_test_loss(raw, task, outputs)
+        found[task_id] = replace(mark(vote.outputs, vote.views, outputs), loss=loss)
     return found
 
 

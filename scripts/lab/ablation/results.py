@@ -33,10 +33,12 @@ COLUMNS = (
     "parameters",
     "machine",
     "results",
+    "test_losses",
     "key",
 )
 """`view_exact`: share of single views that are right; `exact`: of training grids, in the last tenth; `results`: `task:marks`, a mark for
-each test output, 1 or 2 for the attempt that was right, else 0. Of kind "ttt" `segments` and `seconds` are means of a task."""
+each test output, 1 or 2 for the attempt that was right, else 0; `test_losses`: `task:nats`, as `losses.mean_test_loss` has them, where
+`[vote] save_raw` keeps what that needs. Of kind "ttt" `segments` and `seconds` are means of a task."""
 
 
 def append(path: Path, run: Run, figures: dict[str, Any]) -> dict[str, Any]:
@@ -50,6 +52,7 @@ def append(path: Path, run: Run, figures: dict[str, Any]) -> dict[str, Any]:
         **{name: _short(figures[name]) for name in COLUMNS[4:13]},
         "machine": figures["machine"],
         "results": " ".join(f"{task_id}:{outputs}" for task_id, outputs in figures["results"].items()),
+        "test_losses": " ".join(f"{task_id}:{loss:.5f}" for task_id, loss in figures["test_losses"].items()),
         "key": run.key,
     }
     text = io.StringIO()
@@ -70,7 +73,7 @@ def read(path: Path, runs: Sequence[Run]) -> pd.DataFrame:
     if not path.exists() or not path.stat().st_size:
         return pd.DataFrame(columns=list(COLUMNS))
     try:
-        table = pd.read_csv(path, dtype={"variant": str, "key": str, "results": str}, on_bad_lines="skip")
+        table = pd.read_csv(path, dtype={"variant": str, "key": str, "results": str, "test_losses": str}, on_bad_lines="skip")
     except (ValueError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
     if tuple(table.columns) != COLUMNS:

@@ -14,10 +14,18 @@ from hrm_submit.report.run.statistics import Interval, draws
 Marks = Mapping[str, str]
 """Of one run: task -> a mark for each test output, 1 or 2 for the attempt that was right, else 0."""
 
+Losses = Mapping[str, float]
+"""Of one run: task -> its test loss, in nats a token."""
+
 
 def parse_marks(text: str) -> dict[str, str]:
     """What `results` holds: `task:marks task:marks ...`."""
     return dict(part.rsplit(":", 1) for part in text.split())
+
+
+def parse_losses(text: object) -> dict[str, float]:
+    """What `test_losses` holds, `task:nats task:nats ...`; nothing where it is empty."""
+    return {task: float(loss) for task, loss in (part.rsplit(":", 1) for part in text.split())} if isinstance(text, str) else {}
 
 
 def interval(runs: Sequence[Marks], k: Literal[1, 2], seed: int = 0) -> Interval:
@@ -43,30 +51,48 @@ def difference(runs: Sequence[Marks], others: Sequence[Marks], k: Literal[1, 2],
     return Interval.of((right.sum() / len(right) - against.sum() / len(against)) / outputs.sum(), gained)
 
 
+def loss_difference(runs: Sequence[Losses], others: Sequence[Losses], seed: int = 0) -> Interval | None:
+    """How much higher the mean test loss of `runs` is than that of `others`, in nats, over the tasks that all of them have, drawn as in
+    `difference`. None where there are none."""
+    tasks = sorted(set.intersection(*(set(run) for run in (*runs, *others))))
+    if not tasks:
+        return None
+    mine, against = (np.array([[run[t] for t in tasks] for run in them]) for them in (runs, others))
+    rng = np.random.default_rng(seed)
+    drawn = draws(rng, len(tasks))
+    mean, other = (_drawn_mean(losses, drawn, draws(rng, len(losses))) for losses in (mine, against))
+    return Interval.of(mine.mean() - against.mean(), mean - other)
+
+
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """A line a variant, as text, in the order in which they come; the last column compares pass@2 with that of the first variant."""
+    """A line a variant, as text, in the order in which they come. The last columns compare with the first variant: pass@2, and the test
+    loss where any run has one."""
     lines = []
     first: list[dict[str, str]] = []
+    first_losses: list[dict[str, float]] = []
+    measured = rows["test_losses"].map(lambda text: bool(parse_losses(text))).any()
     for variant, group in rows.groupby("variant", sort=False):
         runs = [parse_marks(text) for text in group["results"]]
-        first = first or runs
+        losses = [parse_losses(text) for text in group["test_losses"]]
+        first, first_losses = first or runs, first_losses or losses
         mean = group[["view_exact", "exact", "examples_per_second", "flops", "segments", "seconds", "parameters"]].astype(float).mean()
-        lines.append(
-            {
-                "variant": variant,
-                "seeds": len(group),
-                "pass@1 %": interval(runs, 1).text(),
-                "pass@2 %": interval(runs, 2).text(),
-                "views %": f"{100 * mean['view_exact']:.1f}",
-                "training grids %": f"{100 * mean['exact']:.1f}",
-                "examples/s": f"{mean['examples_per_second']:.0f}",
-                "FLOPs": f"{mean['flops']:.2e}",
-                "segments": f"{mean['segments']:.0f}",
-                "seconds": f"{mean['seconds']:.0f}" if mean["seconds"] >= 10 else f"{mean['seconds']:.1f}",
-                "parameters": f"{mean['parameters'] / 1e6:.2f}M",
-                "pass@2 against the first": "" if runs is first else difference(runs, first, 2).text("+"),
-            }
-        )
+        line = {
+            "variant": variant,
+            "seeds": len(group),
+            "pass@1 %": interval(runs, 1).text(),
+            "pass@2 %": interval(runs, 2).text(),
+            "views %": f"{100 * mean['view_exact']:.1f}",
+            "training grids %": f"{100 * mean['exact']:.1f}",
+            "examples/s": f"{mean['examples_per_second']:.0f}",
+            "FLOPs": f"{mean['flops']:.2e}",
+            "segments": f"{mean['segments']:.0f}",
+            "seconds": f"{mean['seconds']:.0f}" if mean["seconds"] >= 10 else f"{mean['seconds']:.1f}",
+            "parameters": f"{mean['parameters'] / 1e6:.2f}M",
+            "pass@2 against the first": "" if runs is first else difference(runs, first, 2).text("+"),
+        }
+        if measured:
+            line |= _loss_columns(losses, first_losses)
+        lines.append(line)
     return pd.DataFrame(lines)
 
 
@@ -77,6 +103,22 @@ def _counts(runs: Sequence[Marks], k: int) -> tuple[npt.NDArray[np.float64], npt
         raise ValueError("not of the same tasks")
     right = [[sum(m in "12"[:k] for m in run[t]) for t in tasks] for run in runs]
     return np.array(right, dtype=np.float64), np.array([len(runs[0][t]) for t in tasks], dtype=np.float64)
+
+
+def _loss_columns(losses: Sequence[Losses], first: Sequence[Losses]) -> dict[str, str]:
+    """The mean test loss over seeds and tasks, and how it compares with that of the first variant."""
+    mean = np.mean([np.mean(list(run.values())) for run in losses]) if all(losses) else None
+    against = None if losses is first else loss_difference(losses, first)
+    return {
+        "test loss": "" if mean is None else f"{mean:.3f}",
+        "test loss against the first": "" if against is None else f"{against.value:+.3f} [{against.low:+.3f}, {against.high:+.3f}]",
+    }
+
+
+def _drawn_mean(losses: npt.NDArray[np.float64], tasks: npt.NDArray[np.float64], runs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The mean of `losses` (runs, tasks) in each resample."""
+    mean: npt.NDArray[np.float64] = ((runs @ losses) * tasks).sum(1) / losses.size
+    return mean
 
 
 def _share(

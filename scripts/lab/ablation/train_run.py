@@ -119,6 +119,7 @@ def train_run(run: Run, folder: Path) -> dict[str, Any]:
         "seconds": seconds,
         "parameters": sum(p.numel() for p in model.parameters()),
         "results": {task_id: m.outputs for task_id, m in marks.items()},
+        "test_losses": {task_id: m.loss for task_id, m in marks.items() if m.loss is not None},
     }
 
 

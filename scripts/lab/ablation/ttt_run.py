@@ -22,6 +22,7 @@ from hrm_submit.solve.joint_training import train_together
 from hrm_submit.solve.messages import Joint
 from hrm_submit.solver.messages import Outcome
 from hrm_submit.solver.solver import TaskSolver
+from lab.ablation.losses import mean_test_loss
 from lab.ablation.measure import mark
 from lab.ablation.runs import Run
 
@@ -41,15 +42,16 @@ def ttt_run(run: Run, folder: Path) -> dict[str, Any]:
     with (folder / "tasks.jsonl").open("w", encoding="utf-8") as file:
         for task_id, task in tasks.items():
             flops = segment_work(run.preset.model, run.preset.ttt, canvas_side(task) ** 2)
-            clock, done = Clock(source=now), Outcome()
+            clock, done, loss = Clock(source=now), Outcome(), None
             seconds = each if run.unit == "seconds" else None
             for message in solver.solve(task, seconds=seconds, segments=_segments(run, each, flops)):
                 done.add(message)
                 if isinstance(message, RawVote):
                     save_raw(folder / RAW, message)
+                    loss = mean_test_loss(message, task, run.material.measured.solutions[task_id])
             marks = mark(done.outputs or ((),) * len(task.test), done.views, run.material.measured.solutions[task_id])
             line: dict[str, Any] = {"task": task_id, "outputs": marks.outputs, "views": marks.views}
-            line |= {"reason": done.reason, "segments": done.segments}
+            line |= {"test_loss": loss, "reason": done.reason, "segments": done.segments}
             line |= {"exact": done.demo_exact, "seconds": clock.elapsed(), "training_seconds": done.seconds}
             lines.append({**line, "flops": flops * done.segments})
             file.write(json.dumps(lines[-1]) + "\n")
@@ -72,6 +74,7 @@ def figures_of(lines: Sequence[dict[str, Any]], batch_size: int, parameters: int
         "seconds": sum(x["seconds"] for x in lines) / len(lines),
         "parameters": parameters,
         "results": {x["task"]: x["outputs"] for x in lines},
+        "test_losses": {x["task"]: x["test_loss"] for x in lines if x["test_loss"] is not None},
         "lines": list(lines),
     }
 

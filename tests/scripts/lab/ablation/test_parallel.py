@@ -18,7 +18,7 @@ import psutil
 import pytest
 from lab.ablation.parallel import run_all, run_folder
 from lab.ablation.results import append, read
-from lab.ablation.table import parse_marks
+from lab.ablation.table import parse_losses, parse_marks
 
 from tests.scripts.lab.ablation.lab import ROOT, runs_of, variants, write_plan
 
@@ -56,7 +56,7 @@ def test_a_torn_line_is_done_again_and_a_changed_variant_is_not_mixed_in(tmp_pat
     path = tmp_path / "plan.csv"
     names = ("view_exact", "exact", "loss", "segments", "examples", "examples_per_second", "flops", "seconds", "parameters")
     figures: dict[str, Any] = dict.fromkeys(names, 1.0)
-    figures |= {"machine": "a, small one", "results": {"t:1": "01", "u": "2"}}
+    figures |= {"machine": "a, small one", "results": {"t:1": "01", "u": "2"}, "test_losses": {"t:1": 0.25}}
     for run in runs:
         line = append(path, run, figures)
         assert (line["pass@1"], line["pass@2"]) == (pytest.approx(1 / 3, abs=1e-5), pytest.approx(2 / 3, abs=1e-5))
@@ -66,7 +66,7 @@ def test_a_torn_line_is_done_again_and_a_changed_variant_is_not_mixed_in(tmp_pat
     append(path, runs[1], figures)
     rows = read(path, runs)
     assert list(rows["seed"]) == [0, 1] and parse_marks(rows["results"][1]) == figures["results"]
-    assert rows["machine"][0] == "a, small one"
+    assert rows["machine"][0] == "a, small one" and parse_losses(rows["test_losses"][0]) == {"t:1": 0.25}
     changed = runs_of(tmp_path, tail=variants("a", more="seeds = [0, 1]\ntrain.lr = 0.7"))
     assert read(path, changed).empty
 

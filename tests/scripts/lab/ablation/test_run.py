@@ -109,8 +109,8 @@ def test_a_task_alone_is_solved_in_its_session(tmp_path: Path) -> None:
 
 def test_what_votes_were_made_of_is_kept_on_request(tmp_path: Path) -> None:
     runs = runs_of(tmp_path, "examples = 160", variants("plain") + variants("kept", more="vote.save_raw = true"), kind="ttt")
-    for run in runs:
-        execute(run, run_folder(tmp_path, run))
+    figures = [execute(run, run_folder(tmp_path, run)) for run in runs]
+    assert figures[0]["test_losses"] == {} and list(figures[1]["test_losses"]) == ["task0", "task1", "task2"]
     plain, kept = (run_folder(tmp_path, run) for run in runs)
     assert not (plain / "raw").exists()
     tasks = read_tasks(raw_files(kept), [])
@@ -122,6 +122,7 @@ def test_more_steps_than_a_training_asks_for_are_kept_and_change_none_of_its_fig
     runs = runs_of(tmp_path, "examples = 1600", variants("plain") + variants("kept", more=kept))
     plain, more = (execute(run, run_folder(tmp_path, run)) for run in runs)
     assert plain["results"] == more["results"] and plain["view_exact"] == more["view_exact"] > 0.5
+    assert plain["test_losses"] == {} and all(0 < loss < 0.5 for loss in more["test_losses"].values()), "they are solved"
     assert not (run_folder(tmp_path, runs[0]) / "raw").exists()
     own, third = Setting("counts"), Setting("counts", steps=3)
     found: dict[str, str] = {}

@@ -47,11 +47,12 @@ def test_a_run_is_cut_by_tasks_only_where_these_do_not_need_each_other(tmp_path:
 
 def test_figures_of_parts_are_those_of_the_whole(tmp_path: Path) -> None:
     (run,) = runs_of(tmp_path, kind="ttt")
-    numbers = {"views": 0.5, "segments": 4, "exact": 1.0, "seconds": 2.0, "training_seconds": 1.0, "flops": 10.0}
+    numbers = {"views": 0.5, "test_loss": 0.25, "segments": 4, "exact": 1.0, "seconds": 2.0, "training_seconds": 1.0, "flops": 10.0}
     parts = [
         {"lines": [{"task": "a", "outputs": "1", **numbers}], "parameters": 7, "machine": "x"},
-        {"lines": [{"task": "b", "outputs": "02", **numbers, "segments": 8}], "parameters": 7, "machine": "y"},
+        {"lines": [{"task": "b", "outputs": "02", **numbers, "segments": 8, "test_loss": None}], "parameters": 7, "machine": "y"},
     ]
     whole = joined(run, parts)
     assert whole["results"] == {"a": "1", "b": "02"} and whole["segments"] == 6 and whole["machine"] == "x; y"
+    assert whole["test_losses"] == {"a": 0.25}
     assert whole["examples"] == 12 * run.preset.ttt.batch_size and whole["seconds"] == 2.0 and whole["flops"] == 20.0
