@@ -135,8 +135,6 @@ class Optimizers:
                 # Only the sign counts, so a scaled gradient needs no unscaling; an overflowed one has no sign to trust.
                 looked_up.rows.grad.nan_to_num_(0.0, 0.0, 0.0)
             self._sparse.step(looked_up, self.config.embedding_lr * factor, self.config.embedding_weight_decay)
-        if not only_rows:
-            self._scaler.update()
 
     def _update_weights(self, factor: float | Tensor) -> None:
         grads = [p.grad for p in self._params if p.grad is not None]
@@ -154,6 +152,7 @@ class Optimizers:
                 group["lr"] = rate * factor
             self._scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
+        self._scaler.update()
 
     @torch.no_grad()
     def reset(self) -> None:

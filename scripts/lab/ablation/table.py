@@ -45,10 +45,7 @@ def difference(runs: Sequence[Marks], others: Sequence[Marks], k: Literal[1, 2],
     (right, outputs), (against, same) = _counts(runs, k), _counts(others, k)
     if set(runs[0]) != set(others[0]) or not (outputs == same).all():
         raise ValueError("not of the same tasks")
-    rng = np.random.default_rng(seed)
-    tasks = draws(rng, right.shape[1])
-    gained = _share(right, outputs, tasks, draws(rng, len(right))) - _share(against, outputs, tasks, draws(rng, len(against)))
-    return Interval.of((right.sum() / len(right) - against.sum() / len(against)) / outputs.sum(), gained)
+    return _gap(right, against, outputs, seed)
 
 
 def loss_difference(runs: Sequence[Losses], others: Sequence[Losses], seed: int = 0) -> Interval | None:
@@ -58,10 +55,7 @@ def loss_difference(runs: Sequence[Losses], others: Sequence[Losses], seed: int 
     if not tasks:
         return None
     mine, against = (np.array([[run[t] for t in tasks] for run in them]) for them in (runs, others))
-    rng = np.random.default_rng(seed)
-    drawn = draws(rng, len(tasks))
-    mean, other = (_drawn_mean(losses, drawn, draws(rng, len(losses))) for losses in (mine, against))
-    return Interval.of(mine.mean() - against.mean(), mean - other)
+    return _gap(mine, against, np.ones(len(tasks)), seed)
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
@@ -115,14 +109,16 @@ def _loss_columns(losses: Sequence[Losses], first: Sequence[Losses]) -> dict[str
     }
 
 
-def _drawn_mean(losses: npt.NDArray[np.float64], tasks: npt.NDArray[np.float64], runs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The mean of `losses` (runs, tasks) in each resample."""
-    mean: npt.NDArray[np.float64] = ((runs @ losses) * tasks).sum(1) / losses.size
-    return mean
+def _gap(mine: npt.NDArray[np.float64], against: npt.NDArray[np.float64], outputs: npt.NDArray[np.float64], seed: int) -> Interval:
+    """How much higher the mean of `mine` (runs, tasks), of so many `outputs` (tasks,), is than that of `against` on the same tasks."""
+    rng = np.random.default_rng(seed)
+    tasks = draws(rng, len(outputs))
+    gained = _share(mine, outputs, tasks, draws(rng, len(mine))) - _share(against, outputs, tasks, draws(rng, len(against)))
+    return Interval.of((mine.sum() / len(mine) - against.sum() / len(against)) / outputs.sum(), gained)
 
 
 def _share(
     right: npt.NDArray[np.float64], outputs: npt.NDArray[np.float64], tasks: npt.NDArray[np.float64], runs: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """pass@k of each resample: drawn right outputs over drawn outputs, mean over the drawn runs."""
+    """The mean of each resample: what the drawn tasks have of `right` over their outputs, mean over the drawn runs."""
     return ((runs @ right) * tasks).sum(1) / (len(right) * (tasks @ outputs))
