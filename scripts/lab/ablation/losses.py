@@ -1,4 +1,4 @@
-"""How far the views of a vote are from the right outputs: a figure that tells two variants apart long before pass@2 does."""
+"""How far the views of a vote are from the right outputs: a figure that may tell two variants apart where pass@2 of few tasks cannot."""
 
 from __future__ import annotations
 
