@@ -196,7 +196,7 @@ def _begin(worker: subprocess.Popen[str]) -> subprocess.Popen[str]:
 
 def step_solve(device: str, quick: bool, challenges: str = "") -> None:
     with TemporaryDirectory() as name:
-        folder, seconds = Path(name), 15 if quick else SOLVE_SECONDS
+        folder, seconds = Path(name), 30 if quick else SOLVE_SECONDS
         tasks = Path(challenges) if challenges else folder / "challenges.json"
         if not challenges:
             sides = [3, 5, 8, 10, 12, 14, 16, 18, 20, 22, 25, 29][: 2 if quick else SOLVE_TASKS]
