@@ -2,8 +2,10 @@
 
 numba keeps compiled code beside the source, else in the user's cache folder; where neither can be written (a package
 installed read-only, no home folder, a full disk, a damaged entry) it raises. Here such a function is compiled again instead.
-Two rules for users of `kernel`: numba judges a cached function stale by its own source file alone, so the functions that
-it calls must live in that file; and a kernel must give the same result when it is run twice, as the fallback may do.
+Three rules for users of `kernel`: numba judges a cached function stale by its own source file alone, so the functions that
+it calls must live in that file; a kernel must give the same result when it is run twice, as the fallback may do; and where
+`fast` is given, what it calls must be inlined by force. The process that compiles two kernels runs one copy of a function
+that both call, one that loads them another, and `fast` lets the copies round differently: a run would not resume bit-identically.
 """
 
 from __future__ import annotations

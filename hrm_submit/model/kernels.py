@@ -19,7 +19,7 @@ from numba.extending import overload, register_jitable
 from hrm_submit.core.kernel import kernel
 
 fast_kernel = partial(kernel, fast=True)
-_inline = register_jitable(fastmath=True, error_model="numpy")
+_inline = register_jitable(fastmath=True, error_model="numpy", forceinline=True)
 
 
 def _read(source: Any, target: Any) -> None:
@@ -32,7 +32,7 @@ def _write(source: Any, target: Any) -> None:
     raise TypeError("only for compiled code")
 
 
-@overload(_read, jit_options={"fastmath": True})
+@overload(_read, jit_options={"fastmath": True, "forceinline": True})
 def _read_as(source: Any, target: Any) -> Any:
     def floats(source: Any, target: Any) -> None:
         for i in range(len(target)):
@@ -46,7 +46,7 @@ def _read_as(source: Any, target: Any) -> Any:
     return halves if source.dtype == types.uint16 else floats
 
 
-@overload(_write, jit_options={"fastmath": True})
+@overload(_write, jit_options={"fastmath": True, "forceinline": True})
 def _write_as(source: Any, target: Any) -> Any:
     def floats(source: Any, target: Any) -> None:
         for i in range(len(target)):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -118,3 +122,25 @@ def test_a_model_learns_the_same_by_both(change: dict[str, object]) -> None:
     assert results[0][1].keys() == results[1][1].keys()
     for name, grad in results[0][1].items():
         torch.testing.assert_close(results[1][1][name], grad, rtol=1e-3, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+
+
+DIGESTS = """
+import hashlib
+import numpy as np
+from hrm_submit.model.kernels import swiglu, swiglu_backward
+r = np.random.default_rng(0)
+gate_up, grad, filters = (r.normal(size=shape).astype(np.float32) for shape in ((2, 30, 128), (2, 30, 64), (9, 64)))
+out, grad_gate_up, grad_filters = np.empty_like(grad), np.empty_like(gate_up), np.zeros_like(filters)
+swiglu(gate_up, filters, 5, out)
+swiglu_backward(grad, gate_up, filters, 5, grad_gate_up, grad_filters)
+print(*(hashlib.sha256(array.tobytes()).hexdigest() for array in (out, grad_gate_up, grad_filters)))
+"""
+
+
+def test_kernels_from_the_cache_give_the_bits_of_those_just_compiled(tmp_path: Path) -> None:
+    """Else a run that is resumed goes on with other bits than the process that compiled them would have."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", DIGESTS]
+    compiled, loaded = (subprocess.run(command, env=environment, capture_output=True, text=True, check=True) for _ in "12")
+    assert list(tmp_path.rglob("*.nbc")) and len(loaded.stdout.split()) == 3
+    assert loaded.stdout == compiled.stdout
