@@ -165,9 +165,6 @@ class TTTConfig(TrainConfig):
     joint: float = 0.0
     """Share of the time in which every worker trains on all tasks' demonstrations together, by `[train]`, before each task has its
     own; in fixed work as many segments in all as this part of the tasks' own. 0: no joint training."""
-    row_first: float = 0.0
-    """First share of a task's time (or segments) in which its row alone learns and the weights stay: a segment then costs less, and what
-    the weights know of other tasks is kept for longer."""
     max_segments: int = 1_000_000
     """Most training segments that a task gets, however much time it has."""
     evaluate_every: float = 0.1
@@ -188,7 +185,7 @@ class TTTConfig(TrainConfig):
         super().__post_init__()
         _check(self, "evaluate_every first_vote", ABOVE_0, 1)
         _check(self, "vote_growth", 1.01, 1e9)
-        _check(self, "joint row_first", 0, BELOW_1)
+        _check(self, "joint", 0, BELOW_1)
         _check(self, "max_segments patience", 1)
 
 

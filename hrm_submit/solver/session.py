@@ -149,7 +149,7 @@ class TaskSession:
         batches = task_batches(task.train, self._views, self._rows, self._side, ttt, rng, device)
         trainer = self._trainer or Trainer(self._model, self._embedding, ttt, generator)
         trainer.begin_anew(generator)
-        yield from trainer.run(batches, lambda: self._progress(trainer.segment), ttt.row_first)
+        yield from trainer.run(batches, lambda: self._progress(trainer.segment))
 
     def _progress(self, done: int) -> float:
         """0..1: of the segments in fixed-work mode, else of the seconds that the last vote leaves for training."""

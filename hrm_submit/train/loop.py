@@ -75,40 +75,38 @@ class Trainer:
         self.carries.clear()
         self.optimizers.reset()
 
-    def run(self, batches: Iterator[CanvasBatch], progress: Callable[[], float], row_first: float = 0.0) -> Iterator[SegmentReport]:
+    def run(self, batches: Iterator[CanvasBatch], progress: Callable[[], float]) -> Iterator[SegmentReport]:
         """Train in place, one segment a step, until `batches` ends or the caller stops asking.
 
-        `progress` says how far the run is, 0..1, and so what the learning rate is and how many segments a sequence gets. Until `row_first`
-        of it only the rows of the task embedding learn.
+        `progress` says how far the run is, 0..1, and so what the learning rate is and how many segments a sequence gets.
         """
         for item in batches:
             self.model.train()
             drawn = self.generator.get_state()
             try:
-                now = progress()
-                report = self._segment(item, now, only_rows=now < row_first and self.model.cfg.puzzle_emb_ndim > 0)
+                report = self._segment(item, progress())
             except Exception:
                 # A segment that failed is done again, on every rank with the same draws, however far each had come.
                 self.generator.set_state(drawn)
                 raise
             yield report
 
-    def _segment(self, item: CanvasBatch, progress: float, only_rows: bool) -> SegmentReport:
+    def _segment(self, item: CanvasBatch, progress: float) -> SegmentReport:
         if self._recorded is None:
-            return self._plain(item, progress, only_rows)
+            return self._plain(item, progress)
         self._positions.setdefault(item.positions.shape[0], item.positions)
-        loss, metrics = self._recorded.run(item.batch, rate_factor(self.segment, progress, self.config), only_rows)
+        loss, metrics = self._recorded.run(item.batch, rate_factor(self.segment, progress, self.config))
         self.segment += 1
         return SegmentReport(self.segment, item.batch.inputs.shape[0], loss, metrics)
 
-    def _alike(self, batch: Batch, factor: Tensor, only_rows: bool) -> tuple[Tensor, Metrics]:
+    def _alike(self, batch: Batch, factor: Tensor) -> tuple[Tensor, Metrics]:
         """A segment in which each sequence starts, is trained once and halts."""
         size, length = batch.inputs.shape
         carry = initial_act_carry(self.model, batch)
         carry, output = act_step(self.model, self.embedding, carry, batch, self._positions[length], training=True, max_steps=1)
         loss, metrics = self._loss(output, carry, size)
-        self.optimizers.backward(loss, output.looked_up if only_rows else None)
-        self.optimizers.update(factor, output.looked_up, only_rows=only_rows)
+        self.optimizers.backward(loss)
+        self.optimizers.update(factor, output.looked_up)
         return loss.detach(), metrics
 
     def _loss(self, output: ActOutput, carry: ActCarry, size: int) -> tuple[Tensor, Metrics]:
@@ -117,7 +115,7 @@ class Trainer:
         loss, metrics = segment_loss(output, carry, self.model.cfg.loss_type, dtype)
         return loss / size, metrics
 
-    def _plain(self, item: CanvasBatch, progress: float, only_rows: bool) -> SegmentReport:
+    def _plain(self, item: CanvasBatch, progress: float) -> SegmentReport:
         cfg, size, length = self.model.cfg, item.batch.inputs.shape[0], item.positions.shape[0]
         most = self.config.segments if progress >= self.config.single_segment_fraction else 1
         max_steps = min(most, cfg.halt_max_steps)
@@ -138,8 +136,8 @@ class Trainer:
                 part=(self.ranks.rank, self.ranks.world),
             )
             loss, metrics = self._loss(output, carry, size)
-            self.optimizers.backward(loss, output.looked_up if only_rows else None)
-        self.optimizers.update(rate_factor(self.segment, progress, self.config), output.looked_up, only_rows=only_rows)
+            self.optimizers.backward(loss)
+        self.optimizers.update(rate_factor(self.segment, progress, self.config), output.looked_up)
         if max_steps > 1:  # after a single segment every sequence has halted: nothing is carried
             self.carries[length] = carry
         self.segment += 1

@@ -119,24 +119,12 @@ class Optimizers:
         self.backward(loss)
         self.update(factor, looked_up)
 
-    def backward(self, loss: Tensor, only: LookedUp | None = None) -> None:
-        """Back-propagate `loss`, a scalar, to everything or `only` to looked-up rows; nothing else, so that it may be abandoned and
-        repeated."""
-        scaled = self._scaler.scale(loss * self._scale if self._scale != 1.0 else loss)
-        scaled.backward(inputs=None if only is None else [only.rows])
+    def backward(self, loss: Tensor) -> None:
+        """Back-propagate `loss`, a scalar; nothing else, so that it may be abandoned and repeated."""
+        self._scaler.scale(loss * self._scale if self._scale != 1.0 else loss).backward()
 
-    def update(self, factor: float | Tensor, looked_up: LookedUp | None, *, only_rows: bool = False) -> None:
-        """Join the gradients of all ranks, update all weights at `factor` times the configured rates, clear the gradients; with
-        `only_rows` the weights and their moments stay, and the rows that were looked up are updated."""
-        if not only_rows:
-            self._update_weights(factor)
-        if looked_up is not None and looked_up.rows.grad is not None:
-            if self._scaler.is_enabled() or self._scale != 1.0:
-                # Only the sign counts, so a scaled gradient needs no unscaling; an overflowed one has no sign to trust.
-                looked_up.rows.grad.nan_to_num_(0.0, 0.0, 0.0)
-            self._sparse.step(looked_up, self.config.embedding_lr * factor, self.config.embedding_weight_decay)
-
-    def _update_weights(self, factor: float | Tensor) -> None:
+    def update(self, factor: float | Tensor, looked_up: LookedUp | None) -> None:
+        """Join the gradients of all ranks, update all weights at `factor` times the configured rates, clear the gradients."""
         grads = [p.grad for p in self._params if p.grad is not None]
         self._ranks.average(grads)
         if self._scale != 1.0:
@@ -152,6 +140,11 @@ class Optimizers:
                 group["lr"] = rate * factor
             self._scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
+        if looked_up is not None and looked_up.rows.grad is not None:
+            if self._scaler.is_enabled() or self._scale != 1.0:
+                # Only the sign counts, so a scaled gradient needs no unscaling; an overflowed one has no sign to trust.
+                looked_up.rows.grad.nan_to_num_(0.0, 0.0, 0.0)
+            self._sparse.step(looked_up, self.config.embedding_lr * factor, self.config.embedding_weight_decay)
         self._scaler.update()
 
     @torch.no_grad()

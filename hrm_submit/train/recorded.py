@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields, replace
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,9 +13,8 @@ from hrm_submit.model.act import Batch
 from hrm_submit.model.losses import Metrics
 from hrm_submit.model.recording import Recorder
 
-Segment = Callable[[Batch, Tensor, bool], tuple[Tensor, Metrics]]
-"""A segment of training on a batch at a factor (a scalar tensor) of the rates, of the task's rows alone or of all; returns loss and
-metrics."""
+Segment = Callable[[Batch, Tensor], tuple[Tensor, Metrics]]
+"""A segment of training on a batch at a factor (a scalar tensor) of the rates; returns loss and metrics."""
 
 
 def recordable(model: ModelConfig, config: TrainConfig) -> bool:
@@ -31,17 +29,16 @@ class RecordedSegments:
         self._segment, self._recorder = segment, Recorder(device)
         self._told: tuple[Metrics, list[str]] | None = None
 
-    def run(self, batch: Batch, factor: float, only_rows: bool) -> tuple[Tensor, Metrics]:
+    def run(self, batch: Batch, factor: float) -> tuple[Tensor, Metrics]:
         """One segment on `batch` at `factor` of the rates; loss and metrics are the caller's."""
-        work = partial(self._flat, only_rows)
-        values = self._recorder.run(("segment", only_rows), work, *(getattr(batch, f.name) for f in fields(Batch)), factor)[0].clone()
+        values = self._recorder.run("segment", self._flat, *(getattr(batch, f.name) for f in fields(Batch)), factor)[0].clone()
         assert self._told is not None
         metrics, names = self._told
         return values[0], replace(metrics, **dict(zip(names, values[1:], strict=True)))
 
-    def _flat(self, only_rows: bool, *given: Tensor) -> tuple[Tensor]:
+    def _flat(self, *given: Tensor) -> tuple[Tensor]:
         """Loss and metrics in one tensor, so that one copy keeps them."""
-        loss, metrics = self._segment(Batch(*given[:-1]), given[-1], only_rows)
+        loss, metrics = self._segment(Batch(*given[:-1]), given[-1])
         told = {f.name: getattr(metrics, f.name) for f in fields(Metrics)}
         names = [name for name, value in told.items() if value is not None]
         self._told = metrics, names

@@ -100,15 +100,6 @@ def test_work_is_as_fixed_as_asked(preset: Preset) -> None:
     assert [m.segments for m in messages if isinstance(m, Progress)] == [*range(2, 16, 2), 16]
 
 
-def test_the_row_learns_before_the_weights(preset: Preset) -> None:
-    later = replace(preset, ttt=replace(preset.ttt, row_first=0.5, evaluate_every=1.0, first_vote=1.0))
-    model, embedding = build(later.model, n_rows=n_rows(later), seed=0)
-    start, seen = model.lm_head.detach().clone(), []
-    for _ in TaskSession(model, embedding, recolour("t", 0), later, 0, Clock(None), 8).run():
-        seen.append((bool(embedding.rows.any()), torch.equal(model.lm_head, start)))
-    assert seen[:4] == [(True, True)] * 4 and seen[4:7] == [(True, False)] * 3
-
-
 def test_max_segments_bounds_the_work(preset: Preset) -> None:
     bounded = replace(preset, ttt=replace(preset.ttt, max_segments=7))
     final = fixed(bounded, recolour("t", 0), 1000)[-1]

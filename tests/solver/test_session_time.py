@@ -39,7 +39,7 @@ class SlowModel:
         self.votes: list[tuple[float, int, float]] = []
 
         class SlowTrainer(Trainer):
-            def run(self, batches: Iterator[CanvasBatch], progress: Callable[[], float], row_first: float = 0.0) -> Iterator[SegmentReport]:
+            def run(self, batches: Iterator[CanvasBatch], progress: Callable[[], float]) -> Iterator[SegmentReport]:
                 first = next(super().run(batches, progress))
                 for number in count(1):
                     time.now += segment

@@ -41,7 +41,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, tokens: Sequence[float], halt: Seq
     halts = [0.0] * len(tokens) if halt is None else halt
 
     class Scripted(Trainer):
-        def run(self, batches: Iterator[CanvasBatch], progress: Callable[[], float], row_first: float = 0.0) -> Iterator[SegmentReport]:
+        def run(self, batches: Iterator[CanvasBatch], progress: Callable[[], float]) -> Iterator[SegmentReport]:
             size = 4
             for number in range(2 * len(tokens)):
                 token, extra = torch.tensor(tokens[number // 2]), torch.tensor(halts[number // 2])
@@ -111,7 +111,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch, run: TaskSession) -> tuple[list[Any],
     views: list[list[Any]] = []
 
     class Keeping(Trainer):
-        def run(self, batches: Iterator[CanvasBatch], progress: Callable[[], float], row_first: float = 0.0) -> Iterator[SegmentReport]:
+        def run(self, batches: Iterator[CanvasBatch], progress: Callable[[], float]) -> Iterator[SegmentReport]:
             def kept() -> Iterator[CanvasBatch]:
                 for batch in batches:
                     seen.append(batch)

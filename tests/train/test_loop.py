@@ -113,33 +113,3 @@ def test_it_learns_pairs_by_heart() -> None:
     first, last = reports[0], reports[-1]
     assert last.loss.item() < 0.1 * first.loss.item()
     assert last.metrics.exact_accuracy.item() == last.metrics.count.item() == 9
-
-
-@pytest.mark.parametrize("embedding", ["augmented", "shared"])
-def test_rows_learn_first_as_beside_weights_whose_rates_are_zero(embedding: str) -> None:
-    cfg = replace(CFG, embedding=embedding, halt_max_steps=1, gradient="all", continue_target=False)
-    config = replace(CONFIG, optimizer="muon", lr=3e-3, muon_lr=1e-2, segments=1, weight_decay=0.1)
-    still = replace(config, lr=0.0, muon_lr=0.0, weight_decay=0.0)
-    (model, rows), (other, others) = (build(cfg, n_rows=3, seed=7) for _ in range(2))
-    before = {name: p.clone() for name, p in model.named_parameters()}
-    trainer, against = (Trainer(m, e, c, torch.Generator()) for m, e, c in ((model, rows, config), (other, others, still)))
-    reports = trainer.run(stream(config), lambda: trainer.segment / 8, 0.5)
-    for mine, its in zip(islice(reports, 4), against.run(stream(still), lambda: against.segment / 8), strict=False):
-        assert mine.loss.item() == its.loss.item() and mine.metrics.count.item() == its.metrics.count.item()
-    assert rows.rows.abs().max() > 0 and all(torch.equal(p, before[name]) for name, p in model.named_parameters())
-    for mine, its in zip(rows.buffers(), others.buffers(), strict=True):
-        assert torch.equal(mine, its)
-    moved = rows.rows.clone()
-    next(reports)
-    assert not torch.equal(rows.rows, moved)
-    assert all(
-        p.grad is None and not torch.equal(p, before[name]) for name, p in model.named_parameters() if name.endswith((".down", "lm_head"))
-    )
-
-
-def test_without_rows_the_weights_learn_from_the_start() -> None:
-    cfg = replace(CFG, puzzle_emb_ndim=0, halt_max_steps=1, gradient="all", continue_target=False)
-    model, rows = build(cfg, n_rows=3, seed=7)
-    before = model.lm_head.detach().clone()
-    next(Trainer(model, rows, CONFIG, torch.Generator()).run(stream(), lambda: 0.0, 0.5))
-    assert not torch.equal(model.lm_head, before)

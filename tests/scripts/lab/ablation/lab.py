@@ -79,7 +79,7 @@ class Recorder(Trainer):
 
     seen: list[CanvasBatch]
 
-    def run(self, batches: Iterator[CanvasBatch], progress: Callable[[], float], row_first: float = 0.0) -> Any:
+    def run(self, batches: Iterator[CanvasBatch], progress: Callable[[], float]) -> Any:
         def noted() -> Iterator[CanvasBatch]:
             for item in batches:
                 Recorder.seen.append(item)

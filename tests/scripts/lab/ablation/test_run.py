@@ -61,9 +61,7 @@ def test_a_run_ends_with_its_seconds_of_the_processor(tmp_path: Path, monkeypatc
     (run,) = runs_of(tmp_path, "seconds = 12")
     rates: list[float] = []
     real = Optimizers.update
-    monkeypatch.setattr(
-        Optimizers, "update", lambda self, factor, rows, **more: (rates.append(factor), real(self, factor, rows, **more))[1]
-    )
+    monkeypatch.setattr(Optimizers, "update", lambda self, factor, rows: (rates.append(factor), real(self, factor, rows))[1])
     figures = train_module.train_run(run, folder(tmp_path))
     assert figures["segments"] == len(recorded) == 12 and figures["seconds"] == 12.0
     # Warm-up is 5 segments; from half of the seconds on the rate falls towards 0.05, which it would have after the last.
