@@ -13,6 +13,8 @@ from typing import Any, Literal, TypeAlias
 from hrm_submit.core.errors import ConfigError, clipped
 
 Mixer: TypeAlias = Literal["attention", "axial", "none"]
+"""How cells see each other in a block, besides convolutions."""
+LevelMixer: TypeAlias = Literal["attention", "axial", "axial_global", "none"]
 Kernels: TypeAlias = Literal["torch", "numba"]
 VoteRule: TypeAlias = Literal["counts", "composite"]
 
@@ -68,10 +70,11 @@ class ModelConfig:
     """One learned row per *augmented* task (published), or one per task plus one per dihedral transform."""
     conv_size: int = 0
     """Side of a depthwise convolution over the grid in each block's MLP, an odd number (ConvSwiGLU, arXiv:2512.14693); 0: none."""
-    H_mixer: Mixer = "attention"
+    H_mixer: LevelMixer = "attention"
     """How cells see each other in the blocks of H, besides convolutions: `attention` of all to all, `axial`, where half of the heads
-    see a cell's row and half its column (arXiv:1912.12180), or `none`."""
-    L_mixer: Mixer = "attention"
+    see a cell's row and half its column (arXiv:1912.12180), `axial_global`, which is `axial` in all blocks but the last and `attention`
+    there, or `none`."""
+    L_mixer: LevelMixer = "attention"
 
     def __post_init__(self) -> None:
         _check(self, "hidden_size num_heads H_layers L_layers H_cycles L_cycles vocab_size seq_len halt_max_steps", 1, LARGEST)
@@ -84,7 +87,7 @@ class ModelConfig:
             raise ConfigError("[model] rope needs an even head width (hidden_size / num_heads)")
         if self.pos_encodings == "rope_2d" and (self.hidden_size // self.num_heads) % 4:
             raise ConfigError("[model] rope_2d needs a head width (hidden_size / num_heads) that 4 divides")
-        if "axial" in (self.H_mixer, self.L_mixer) and (self.num_heads % 2 or self.pos_encodings == "rope"):
+        if "axial" in self.slow_mixers + self.fast_mixers and (self.num_heads % 2 or self.pos_encodings == "rope"):
             raise ConfigError("[model] axial needs an even num_heads, and rope_2d or learned positions")
         if self.conv_size and self.conv_size % 2 == 0:
             raise ConfigError(f"[model] conv_size {self.conv_size} is neither 0 nor an odd number")
@@ -99,9 +102,26 @@ class ModelConfig:
         return -(-self.puzzle_emb_ndim // self.hidden_size)
 
     @property
+    def slow_mixers(self) -> tuple[Mixer, ...]:
+        """How cells see each other in each block of H."""
+        return _block_mixers(self.H_mixer, self.H_layers)
+
+    @property
+    def fast_mixers(self) -> tuple[Mixer, ...]:
+        """How cells see each other in each block of L."""
+        return _block_mixers(self.L_mixer, self.L_layers)
+
+    @property
     def whole_cycles(self) -> int:
         """H cycles that are back-propagated through as a whole; 0 under the one-step gradient, which takes a part of the last one."""
         return 0 if self.gradient == "last" else min(self.gradient_cycles or self.H_cycles, self.H_cycles)
+
+
+def _block_mixers(mixer: LevelMixer, layers: int) -> tuple[Mixer, ...]:
+    if mixer != "axial_global":
+        return (mixer,) * layers
+    lines: list[Mixer] = ["axial"] * (layers - 1)
+    return (*lines, "attention")
 
 
 def feed_forward_width(hidden_size: int, expansion: float) -> int:

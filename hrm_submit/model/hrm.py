@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -72,13 +73,14 @@ class HRM(nn.Module):
             self.register_buffer(f"{name}_cos", tables.cos, persistent=False)
             self.register_buffer(f"{name}_sin", tables.sin, persistent=False)
 
-        def level(layers: int, mixer: Mixer) -> Level:
-            blocks = (width, cfg.num_heads, cfg.expansion, cfg.rms_norm_eps, attention, init, cfg.conv_size, mixer, kernels)
-            return Level([Block(*blocks) for _ in range(layers)])
+        def level(mixers: tuple[Mixer, ...]) -> Level:
+            block = partial(Block, width, cfg.num_heads, cfg.expansion, cfg.rms_norm_eps, attention, init, cfg.conv_size)
+            return Level([block(mixer, kernels) for mixer in mixers])
 
-        self.H_level = level(cfg.H_layers, cfg.H_mixer)
+        self.H_level = level(cfg.slow_mixers)
         if not cfg.tied:
-            self.L_level = level(cfg.L_layers, cfg.L_mixer)
+            self.L_level = level(cfg.fast_mixers)
+        self._mixers = tuple(dict.fromkeys(cfg.slow_mixers + cfg.fast_mixers))
         self.H_init: Tensor
         self.L_init: Tensor
         self.register_buffer("H_init", init((width,), 1.0))
@@ -125,8 +127,8 @@ class HRM(nn.Module):
         cfg = self.cfg
         ids = self._position_ids(positions)
         x = self._embed(tokens, task_rows, ids)
-        side = math.isqrt(tokens.shape[1]) if cfg.conv_size or "axial" in (cfg.H_mixer, cfg.L_mixer) else 0
-        h_rotary, l_rotary = (self._rotary(mixer, ids, side) for mixer in (cfg.H_mixer, cfg.L_mixer))
+        side = math.isqrt(tokens.shape[1]) if cfg.conv_size or "axial" in self._mixers else 0
+        rotary = {mixer: self._rotary(mixer, ids, side) for mixer in self._mixers}
         slow, fast = self.levels[0], self.levels[-1]
         h_weights = slow.cast(self.dtype)
         l_weights = h_weights if cfg.tied else fast.cast(self.dtype)
@@ -136,11 +138,11 @@ class HRM(nn.Module):
             last = cycle == cfg.H_cycles - 1
             with torch.set_grad_enabled(learns and cycle >= cfg.H_cycles - cfg.whole_cycles):
                 for _ in range(cfg.L_cycles - last):
-                    z_L = fast(z_L, z_H + x, l_rotary, l_weights, side)
+                    z_L = fast(z_L, z_H + x, rotary, l_weights, side)
                 if not last:
-                    z_H = slow(z_H, z_L, h_rotary, h_weights, side)
-        z_L = fast(z_L, z_H + x, l_rotary, l_weights, side)
-        z_H = slow(z_H, z_L, h_rotary, h_weights, side)
+                    z_H = slow(z_H, z_L, rotary, h_weights, side)
+        z_L = fast(z_L, z_H + x, rotary, l_weights, side)
+        z_H = slow(z_H, z_L, rotary, h_weights, side)
         logits = F.linear(z_H, self.lm_head.to(self.dtype))[:, cfg.puzzle_emb_len :]
         q = F.linear(z_H[:, 0], self.q_weight.to(self.dtype), self.q_bias.to(self.dtype)).float()
         return InnerCarry(z_H.detach(), z_L.detach()), logits, q[:, 0], q[:, 1]
@@ -161,7 +163,7 @@ class HRM(nn.Module):
         return {"rope": tokens, "line": rotary_tables(side, width, cfg.rope_theta)}
 
     def _rotary(self, mixer: Mixer, ids: Tensor, side: int) -> Rotary | None:
-        """What turns the queries and keys of a level's blocks."""
+        """What turns the queries and keys of blocks with this mixer."""
         if mixer == "none" or self.cfg.pos_encodings == "learned":
             return None
         if mixer == "axial":

@@ -18,9 +18,9 @@ _BYTES_PER_PARAMETER = 4 * 4 + 2
 def parameters(model: ModelConfig) -> int:
     """Trainable parameters of the blocks, which are nearly all of the model's."""
     width = model.hidden_size
-    levels = ((model.H_layers, model.H_mixer), (model.L_layers, model.L_mixer))[: 1 if model.tied else 2]
-    layers, mixing = sum(n for n, _ in levels), sum(n for n, mixer in levels if mixer != "none")
-    return 4 * width * width * mixing + layers * 3 * width * feed_forward_width(width, model.expansion)
+    blocks = model.slow_mixers if model.tied else model.slow_mixers + model.fast_mixers
+    mixing = sum(mixer != "none" for mixer in blocks)
+    return 4 * width * width * mixing + len(blocks) * 3 * width * feed_forward_width(width, model.expansion)
 
 
 def training_bytes(model: ModelConfig, tokens: int, batch: int, *, element: int, fused_attention: bool) -> int:
@@ -34,10 +34,12 @@ def training_bytes(model: ModelConfig, tokens: int, batch: int, *, element: int,
     inner = feed_forward_width(width, model.expansion)
     kept = length * (element * (14 * width + (5 + 3 * bool(model.conv_size)) * inner) + 4 * 6 * width)
     tables = 0 if fused_attention else 2 * element * model.num_heads
-    slow, fast = (kept + tables * keys_seen(model, tokens, mixer) for mixer in (model.H_mixer, model.L_mixer))
+    slow, fast = (
+        sum(kept + tables * keys_seen(model, tokens, mixer) for mixer in blocks) for blocks in (model.slow_mixers, model.fast_mixers)
+    )
     cycles, l_updates = (model.whole_cycles, model.L_cycles) if model.whole_cycles else (1, 1)
     logits = length * model.vocab_size * 4 * 6
-    blocks = cycles * (l_updates * model.L_layers * fast + model.H_layers * slow)
+    blocks = cycles * (l_updates * fast + slow)
     return parameters(model) * _BYTES_PER_PARAMETER + batch * (blocks + logits)
 
 

@@ -105,7 +105,14 @@ def test_scores_beyond_what_exp_holds() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{}, {"puzzle_emb_ndim": 0}, {"conv_size": 0}, {"pos_encodings": "learned"}, {"H_mixer": "attention", "L_mixer": "axial"}],
+    [
+        {},
+        {"puzzle_emb_ndim": 0},
+        {"conv_size": 0},
+        {"pos_encodings": "learned"},
+        {"H_mixer": "attention", "L_mixer": "axial"},
+        {"H_mixer": "axial_global"},
+    ],
 )
 def test_a_model_learns_the_same_by_both(change: dict[str, object]) -> None:
     cfg = replace(NANO_2D, **change)  # type: ignore[arg-type]
