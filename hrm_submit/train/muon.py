@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+
+from hrm_submit.train.eager import EagerOptimizer
 
 MOMENTUM = 0.95
 STEPS = 5
@@ -22,7 +23,7 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 EPS = 1e-7
 
 
-class Muon(Optimizer):
+class Muon(EagerOptimizer):
     """Nesterov momentum whose update of a matrix is made nearly orthogonal, computed in `dtype`; decoupled weight decay. Parameters are
     matrices."""
 

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from hrm_submit.config.schema import TrainConfig
 from hrm_submit.model.embedding import LookedUp, TaskEmbedding
 from hrm_submit.model.hrm import HRM
+from hrm_submit.train.eager import AdamW, EagerOptimizer
 from hrm_submit.train.muon import Muon
 from hrm_submit.train.ranks import Ranks
 
@@ -22,7 +23,7 @@ STATIC_SCALE = 1024.0
 """Of the loss where a recorded update computes in float16: gradients of a mean over a batch stay far from either end of its range."""
 
 
-class AdamAtan2(Optimizer):
+class AdamAtan2(EagerOptimizer):
     """Adam with atan2(m, sqrt(v)) for m / (sqrt(v) + eps): bounded, scale free, no epsilon (arXiv:2407.05872). Decoupled weight decay."""
 
     def __init__(self, params: Iterable[Any], lr: float, betas: tuple[float, float], weight_decay: float) -> None:
@@ -108,7 +109,7 @@ class Optimizers:
 
     def _adamw(self, params: list[torch.nn.Parameter], betas: tuple[float, float]) -> Optimizer:
         decay = self.config.weight_decay
-        return torch.optim.AdamW(params, self.config.lr, betas, weight_decay=decay, fused=True, capturable=self._capturable)
+        return AdamW(params, self.config.lr, betas, weight_decay=decay, fused=True, capturable=self._capturable)
 
     def _add(self, optimizer: Optimizer, rate: float) -> None:
         self._dense.append(optimizer)

@@ -16,6 +16,7 @@ from hrm_submit.core.runfolder import read_run
 from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
 from tests.events import told
 from tests.notebook.notebook_lab import lay_out, run
+from tests.shared import made_once
 
 SECONDS = 120.0
 """Of the session; no run needs them all, as each task ends after a few segments."""
@@ -61,7 +62,7 @@ sys.meta_path.insert(0, Finder())
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_wheel(tmp_path_factory.mktemp("wheel"))
+    return next(made_once(tmp_path_factory, "wheel", build_wheel).glob("*.whl"))
 
 
 def brief(folder: Path) -> dict[str, str]:

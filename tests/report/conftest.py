@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.report.lab import Run, real_run
+from tests.report.lab import Run, real_run, run_in
+from tests.shared import made_once
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 QUIET = [
@@ -25,7 +26,7 @@ QUIET = [
 @pytest.fixture(scope="session")
 def solved_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A real run of 42 tasks on the CPU."""
-    return real_run(tmp_path_factory.mktemp("solved"))
+    return run_in(made_once(tmp_path_factory, "solved", real_run))
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,11 @@ class Run:
         return ["report", "--run-dir", str(self.directory), "--solutions", str(self.solutions), *more]
 
 
+def run_in(folder: Path) -> Run:
+    """The files of a run that `real_run` wrote there."""
+    return Run(folder / "run", folder / "challenges.json", folder / "solutions.json", folder / "submission.json")
+
+
 def real_run(folder: Path, n: int = 42) -> Run:
     """`n` recolouring tasks of several sizes, every fifth with two tests, solved on the CPU.
 
@@ -45,7 +50,7 @@ def real_run(folder: Path, n: int = 42) -> Run:
         if k % 3 == 1:
             wanted[0] = spoilt(wanted[0], rng, 1)
         tasks[task.id], truth[task.id] = task, tuple(wanted)
-    run = Run(folder / "run", folder / "challenges.json", folder / "solutions.json", folder / "submission.json")
+    run = run_in(folder)
     write_challenges(run.challenges, tasks)
     write_solutions(run.solutions, truth)
     options = ["--run-dir", str(run.directory), "--segments-per-task", "24", "--preset", tiny(folder)]

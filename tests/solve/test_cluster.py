@@ -73,7 +73,7 @@ def test_three_nodes_of_which_one_dies_and_another_joins_make_the_file_that_one_
         on_cluster(tasks, tmp_path / "s.json", cluster.address, options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
-        wait_for(lambda: len([e for e in events(run, "worker_start") if e.get("ready")]) == 3, process)
+        wait_for(lambda: len([e for e in events(run, "worker_start") if e.get("ready")]) == 3, process, 300)
         first = places(run)
         assert len(set(first.values())) == 3, "each node has a worker"
         assert sorted(json.loads((run / "run.json").read_text())["devices"]) == sorted(first.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import resource
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from hrm_submit.arc.submission import file_faults
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.runfolder import read_run
 from hrm_submit.solve.run import SolveRequest, SolveSummary, solve
+from tests.shared import made_once
 from tests.solve.lab import challenges, command, events, tiny, wait_for
 
 TASKS, SEGMENTS = 4, 30
@@ -57,18 +59,22 @@ def valid(asked: SolveRequest) -> bool:
     return file_faults(asked.output, load_challenges(asked.challenges)) == []
 
 
+def undisturbed(place: Path) -> None:
+    """Write the tasks, and what one worker makes of them."""
+    challenges(place, TASKS)
+    (place / "summary").write_bytes(pickle.dumps(solve(request(place, "reference"), Clock())))
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("runs")
-    challenges(place, TASKS)
-    return place
+    return made_once(tmp_path_factory, "runs", undisturbed)
 
 
 @pytest.fixture(scope="module")
 def reference(folder: Path) -> tuple[SolveRequest, SolveSummary]:
     """One worker, undisturbed."""
-    asked = request(folder, "reference")
-    return asked, solve(asked, Clock())
+    summary: SolveSummary = pickle.loads((folder / "summary").read_bytes())
+    return request(folder, "reference"), summary
 
 
 def losses(asked: SolveRequest) -> dict[tuple[str, int], float]:
