@@ -44,6 +44,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, metavar="F.toml", help="write the best setting as a preset")
     parser.add_argument("--csv", type=Path, metavar="F", help="write the table")
     parser.add_argument("--plot", type=Path, metavar="F.svg", help="draw what more time would give")
+    parser.add_argument(
+        "--reliability", type=Path, metavar="F.svg", help="draw how well what is seen of a task on its way foretells its end, and stop"
+    )
     parser.add_argument("--replay", type=Path, metavar="D", help="simulate one run into this run folder, for `report`")
     parser.add_argument("--faults", default="0,0,0", metavar="DIE,HANG,FAIL", help="chances of each training in --replay")
     parser.add_argument("--seed", type=int, default=0)

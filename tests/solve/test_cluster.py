@@ -31,7 +31,7 @@ from ray.cluster_utils import Cluster  # noqa: E402
 from hrm_submit.solve.cluster import Node, specs_on  # noqa: E402
 
 SEGMENTS = "60"
-TASKS = 14
+TASKS = 10
 SMALL: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 
 
@@ -93,7 +93,7 @@ def test_three_nodes_of_which_one_dies_and_another_joins_make_the_file_that_one_
 def test_without_its_head_the_file_is_valid_and_the_run_goes_on_at_home(tmp_path: Path) -> None:
     n = 8
     tasks, output, run = challenges(tmp_path, n), tmp_path / "s.json", tmp_path / "s.json.run"
-    options = ["--preset", tiny(tmp_path, "[device]\nworkers = 2\n"), "--checkpoint", "none", "--segments-per-task", "100"]
+    options = ["--preset", tiny(tmp_path, "[device]\nworkers = 2\n"), "--checkpoint", "none", "--segments-per-task", "60"]
     made = Cluster(initialize_head=True, head_node_args={**SMALL, "include_dashboard": False})
     environment = {**os.environ, "RAY_gcs_rpc_server_reconnect_timeout_s": "3"}
     process = subprocess.Popen(

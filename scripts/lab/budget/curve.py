@@ -92,12 +92,22 @@ def _arrays(outcomes: Sequence[Outcome]) -> tuple[npt.NDArray[np.float64], npt.N
 
 
 def _fitted(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], times: npt.NDArray[np.float64]) -> SolvedCurve:
-    """The mode of the posterior, each output counted `times`."""
-    beta = PRIOR.copy()
+    return SolvedCurve(*(float(b) for b in newton(x, y, times, PRIOR, PRECISION)))
+
+
+def newton(
+    x: npt.NDArray[np.float64],
+    y: npt.NDArray[np.float64],
+    times: npt.NDArray[np.float64],
+    prior: npt.NDArray[np.float64],
+    precision: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """The mode of the posterior of a logistic regression of `y` (n,) on `x` (n, k), each row counted `times`, under a normal prior."""
+    beta = prior.copy()
     for _ in range(STEPS):
         p = 1 / (1 + np.exp(-np.clip(x @ beta, -30, 30)))
-        gradient = x.T @ (times * (y - p)) - PRECISION * (beta - PRIOR)
-        curvature = (x * (times * p * (1 - p))[:, None]).T @ x + np.diag(PRECISION)
+        gradient = x.T @ (times * (y - p)) - precision * (beta - prior)
+        curvature = (x * (times * p * (1 - p))[:, None]).T @ x + np.diag(precision)
         step = np.linalg.solve(curvature, gradient)
         beta = beta + step * min(1.0, 3.0 / max(1e-12, float(np.abs(step).max())))
-    return SolvedCurve(*(float(b) for b in beta))
+    return beta

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -29,8 +29,10 @@ from hrm_submit.corpora.sources import answers_of, load
 from hrm_submit.plan.memory import training_bytes, workers_that_fit
 from hrm_submit.solve.placement import MOST_ON_A_GPU
 from lab.budget.curve import predicted
+from lab.budget.looks import read_looks
 from lab.budget.recording import Recording, record
 from lab.budget.replay import Faults, replay
+from lab.budget.seen import FEATURES, draw_reliability, fit_chance, held_out, reliability
 
 PARTS = (0.25, 0.5, 1.0)
 """Parts of the budget that the trade-off shows."""
@@ -56,6 +58,8 @@ def tune(args: argparse.Namespace) -> int:
         for told in filter(None, (training_warning(read_run(folder).run) for folder in folders)):
             print(f"tune_budget: {told}", file=sys.stderr)
         recordings = record(folders, known, answers_of(args.solutions) if args.solutions else None)
+        if args.reliability:
+            return show_reliability(folders, known, args)
         settings = vary(recordings, args.vary)
         workers = staff(settings[0], wanted, args.profile)
         _faster(recordings, args.faster)
@@ -180,6 +184,23 @@ def draw(table: pd.DataFrame, by: str, path: Path) -> None:
     axes.set(xlabel="budget (minutes)", ylabel="predicted share solved" if by == "score" else "segments a task", ylim=(0, None))
     axes.legend()
     figure.savefig(path)
+
+
+def show_reliability(folders: Sequence[Path], tasks: Mapping[str, Task], args: argparse.Namespace) -> int:
+    """How well what was seen of a task foretells whether it is solved. Raises ConfigError."""
+    if not args.solutions:
+        raise ConfigError("--reliability needs --solutions of the recorded tasks")
+    looks = read_looks(folders, tasks, answers_of(args.solutions))
+    try:
+        chances = held_out(looks)
+    except ValueError as error:
+        raise ConfigError(f"--reliability: {error}") from None
+    table = reliability(looks, chances)
+    print(table.round(3).to_string(index=False))
+    print("\n" + ", ".join(f"{name} {b:+.2f}" for name, b in zip(FEATURES, fit_chance(looks).beta, strict=True)))
+    draw_reliability(table, args.reliability)
+    print(f"written: {args.reliability}")
+    return 0
 
 
 def show_replay(setting: Setting, tasks: list[Task], workers: list[str], budget: float, args: argparse.Namespace) -> int:
