@@ -51,7 +51,6 @@ def test_steps_write_a_table_and_a_file(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_solve_is_checked_on_made_up_tasks_and_on_a_file(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "SOLVE_TASKS", 1)
-    monkeypatch.setattr(steps, "QUICK_SECONDS", 20)
     steps.step_solve("cpu", True)
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [f["ok"] for f in told] == [True, True, None, True]
