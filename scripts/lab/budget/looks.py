@@ -93,7 +93,7 @@ def _predictions(run: RunRecord) -> dict[tuple[str, int], list[list[Any]]]:
 def _of_task(
     run: str, task: Task, votes: Sequence[_Vote], predictions: Mapping[tuple[str, int], list[list[Any]]], truth: Sequence[Any]
 ) -> list[Look]:
-    found = []
+    found, size = [], canvas_side(task) ** 2
     for output, wanted in enumerate(truth):
         grids = predictions.get((task.id, output), [])
         if not votes or len(grids) != len(votes) or any(output >= len(v.shares) for v in votes):
@@ -102,6 +102,5 @@ def _of_task(
         for k, vote in enumerate(votes):
             kept = k > 0 and bool(grids[k]) and bool(grids[k - 1]) and same_grid(grids[k][0], grids[k - 1][0])
             part = vote.segments / max(1, votes[-1].segments)
-            size = canvas_side(task) ** 2
             found.append(Look(run, task.id, output, size, vote.segments, part, vote.exact, vote.shares[output], kept, right[k], right[-1]))
     return found

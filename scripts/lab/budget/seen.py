@@ -45,8 +45,7 @@ def features(looks: Sequence[Look]) -> Floats:
 
 def fit_chance(looks: Sequence[Look]) -> Chance:
     """The likeliest chance, given the prior. Each task counts the same, however many looks there were."""
-    names, member, counts = np.unique([k.task for k in looks], return_inverse=True, return_counts=True)
-    del names
+    _, member, counts = np.unique([k.task for k in looks], return_inverse=True, return_counts=True)
     solved = np.array([k.solved for k in looks], dtype=np.float64)
     return Chance(newton(features(looks), solved, len(looks) / len(counts) / counts[member], np.zeros(len(FEATURES)), PRECISION))
 

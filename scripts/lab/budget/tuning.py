@@ -57,9 +57,9 @@ def tune(args: argparse.Namespace) -> int:
         folders = args.runs or [measure(_sized(list(known.values()), args.max_side, None), args, Path(scratch))]
         for told in filter(None, (training_warning(read_run(folder).run) for folder in folders)):
             print(f"tune_budget: {told}", file=sys.stderr)
-        recordings = record(folders, known, answers_of(args.solutions) if args.solutions else None)
         if args.reliability:
             return show_reliability(folders, known, args)
+        recordings = record(folders, known, answers_of(args.solutions) if args.solutions else None)
         settings = vary(recordings, args.vary)
         workers = staff(settings[0], wanted, args.profile)
         _faster(recordings, args.faster)

@@ -23,7 +23,7 @@ from lab.gpu import faults
 from lab.gpu.work import Way, batches, made_up, segments, trainer, way
 
 NANO, LARGE = "nano", "hrm-27m"
-SOLVE_SECONDS, QUICK_SECONDS, SOLVE_TASKS, FIXED_SEGMENTS = 120, 30, 12, 20
+SOLVE_SECONDS, SOLVE_TASKS, FIXED_SEGMENTS = 120, 12, 20
 
 
 def tell(what: str, value: float | str, unit: str = "", ok: bool | None = None, **more: Any) -> None:
@@ -196,7 +196,7 @@ def _begin(worker: subprocess.Popen[str]) -> subprocess.Popen[str]:
 
 def step_solve(device: str, quick: bool, challenges: str = "") -> None:
     with TemporaryDirectory() as name:
-        folder, seconds = Path(name), QUICK_SECONDS if quick else SOLVE_SECONDS
+        folder, seconds = Path(name), 30 if quick else SOLVE_SECONDS
         tasks = Path(challenges) if challenges else folder / "challenges.json"
         if not challenges:
             sides = [3, 5, 8, 10, 12, 14, 16, 18, 20, 22, 25, 29][: 2 if quick else SOLVE_TASKS]
