@@ -47,6 +47,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--reliability", type=Path, metavar="F.svg", help="draw how well what is seen of a task on its way foretells its end, and stop"
     )
+    parser.add_argument(
+        "--divisions", action="store_true", help="what other shares of the budget would have solved, the best ones too, and stop"
+    )
     parser.add_argument("--replay", type=Path, metavar="D", help="simulate one run into this run folder, for `report`")
     parser.add_argument("--faults", default="0,0,0", metavar="DIE,HANG,FAIL", help="chances of each training in --replay")
     parser.add_argument("--seed", type=int, default=0)

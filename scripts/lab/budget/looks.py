@@ -16,14 +16,16 @@ from hrm_submit.core.runfolder import RunRecord, read_run
 
 @dataclass(frozen=True)
 class Look:
-    """A vote on one output of a task's first training. `segments` and `part`: those so far, and of all that it had; `exact`: share of the
-    demonstrations that were right since the look before; `share`: of the views those that gave the best grid; `kept`: whether that is the
-    best one of the look before; `right`: whether the answer is one of the best two grids now, `solved`: in the training's last vote."""
+    """A vote on one output of a task's first training. `seconds`: since that began; `segments` and `part`: those so far, and of all that it
+    had; `exact`: share of the demonstrations that were right since the look before; `share`: of the views those that gave the best grid;
+    `kept`: whether that is the best one of the look before; `right`: whether the answer is one of the best two grids now, `solved`: in the
+    training's last vote."""
 
     run: str
     task: str
     output: int
     cells: int
+    seconds: float
     segments: int
     part: float
     exact: float
@@ -49,6 +51,7 @@ def read_looks(folders: Iterable[Path], tasks: Mapping[str, Task], solutions: So
 class _Vote:
     """What a vote's event and the progress before it say."""
 
+    seconds: float
     segments: int
     exact: float
     shares: tuple[float, ...]
@@ -58,18 +61,19 @@ def _votes(run: RunRecord) -> dict[str, list[_Vote]]:
     """The votes of each first training that came to its end, the last one included."""
     held: dict[int | None, list[_Vote]] = {}
     exact: dict[int | None, float] = {}
+    began: dict[int | None, float] = {}
     ended: dict[str, list[_Vote]] = {}
     for event in run.events:
         worker = event.worker
         if isinstance(event, TaskStart):
             held.pop(worker, None)
             if not event.restart and event.phase is None:
-                held[worker], exact[worker] = [], 0.0
+                held[worker], exact[worker], began[worker] = [], 0.0, event.t
         elif isinstance(event, Progress):
             exact[worker] = event.demo_exact or 0.0
         elif isinstance(event, Candidates) and worker in held and event.views:
             shares = tuple(max(votes, default=0) / event.views for votes in event.votes or ())
-            held[worker].append(_Vote(event.segments or 0, exact[worker], shares))
+            held[worker].append(_Vote(event.t - began[worker], event.segments or 0, exact[worker], shares))
             if isinstance(event, TaskFinal) and event.task is not None:
                 ended.setdefault(event.task, held.pop(worker))
         elif isinstance(event, TaskFailed | WorkerExit):
@@ -101,6 +105,6 @@ def _of_task(
         right = [any(same_grid(grid, wanted) for grid in two) for two in grids]
         for k, vote in enumerate(votes):
             kept = k > 0 and bool(grids[k]) and bool(grids[k - 1]) and same_grid(grids[k][0], grids[k - 1][0])
-            part = vote.segments / max(1, votes[-1].segments)
-            found.append(Look(run, task.id, output, size, vote.segments, part, vote.exact, vote.shares[output], kept, right[k], right[-1]))
+            part, share = vote.segments / max(1, votes[-1].segments), vote.shares[output]
+            found.append(Look(run, task.id, output, size, vote.seconds, vote.segments, part, vote.exact, share, kept, right[k], right[-1]))
     return found

@@ -52,7 +52,7 @@ def fit_chance(looks: Sequence[Look]) -> Chance:
 
 def held_out(looks: Sequence[Look]) -> Floats:
     """The chance of each look by the looks of other tasks. Raises ValueError where there are fewer tasks than folds."""
-    folds = np.array([int(hashlib.sha256(k.task.encode()).hexdigest(), 16) % FOLDS for k in looks])
+    folds = np.array([fold_of(k.task) for k in looks])
     if len(set(folds.tolist())) < FOLDS:
         raise ValueError(f"{len({k.task for k in looks})} tasks are too few to be judged in {FOLDS} parts")
     chances = np.zeros(len(looks))
@@ -61,6 +61,11 @@ def held_out(looks: Sequence[Look]) -> Floats:
         others = [k for k, mine in zip(looks, here, strict=True) if not mine]
         chances[here] = fit_chance(others)([k for k, mine in zip(looks, here, strict=True) if mine])
     return chances
+
+
+def fold_of(task: str) -> int:
+    """The fold of all looks of a task, 0 to FOLDS - 1."""
+    return int(hashlib.sha256(task.encode()).hexdigest(), 16) % FOLDS
 
 
 def reliability(looks: Sequence[Look], chances: Floats) -> pd.DataFrame:

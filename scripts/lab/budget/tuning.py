@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -29,10 +29,10 @@ from hrm_submit.corpora.sources import answers_of, load
 from hrm_submit.plan.memory import training_bytes, workers_that_fit
 from hrm_submit.solve.placement import MOST_ON_A_GPU
 from lab.budget.curve import predicted
+from lab.budget.hindsight import show_divisions, show_reliability
 from lab.budget.looks import read_looks
 from lab.budget.recording import Recording, record
 from lab.budget.replay import Faults, replay
-from lab.budget.seen import FEATURES, draw_reliability, fit_chance, held_out, reliability
 
 PARTS = (0.25, 0.5, 1.0)
 """Parts of the budget that the trade-off shows."""
@@ -57,8 +57,13 @@ def tune(args: argparse.Namespace) -> int:
         folders = args.runs or [measure(_sized(list(known.values()), args.max_side, None), args, Path(scratch))]
         for told in filter(None, (training_warning(read_run(folder).run) for folder in folders)):
             print(f"tune_budget: {told}", file=sys.stderr)
-        if args.reliability:
-            return show_reliability(folders, known, args)
+        if args.reliability or args.divisions:
+            if not args.solutions:
+                raise ConfigError(f"--{'reliability' if args.reliability else 'divisions'} needs --solutions of the recorded tasks")
+            looks = read_looks(folders, known, answers_of(args.solutions))
+            if args.reliability:
+                return show_reliability(looks, args.reliability)
+            return show_divisions(looks, budget * len(_recorded_devices(folders[0])))
         recordings = record(folders, known, answers_of(args.solutions) if args.solutions else None)
         settings = vary(recordings, args.vary)
         workers = staff(settings[0], wanted, args.profile)
@@ -121,8 +126,7 @@ def vary(recordings: list[Recording], texts: Sequence[str]) -> list[Setting]:
 def staff(setting: Setting, tasks: list[Task], profile: str | None) -> list[str]:
     """The workers' devices: those that were recorded, or what a profile's machine would have."""
     if profile is None:
-        recorded = read_run(setting.recording.folders[0]).run.get("devices")
-        return [str(d) for d in recorded] if recorded else ["cpu"] * cpu_count()
+        return _recorded_devices(setting.recording.folders[0])
     device = load_preset(profile, setting.preset).device
     if not device.count:
         return ["cpu"] * (device.workers or max(1, cpu_count() // device.threads))
@@ -130,6 +134,11 @@ def staff(setting: Setting, tasks: list[Task], profile: str | None) -> list[str]
     need = training_bytes(setting.preset.model, tokens, setting.preset.ttt.batch_size, element=2, fused_attention=True)
     each = device.workers_per_gpu or workers_that_fit(int(device.memory_gib * 2**30), need, MOST_ON_A_GPU)
     return [f"cuda:{number}" for _ in range(each) for number in range(device.count)]
+
+
+def _recorded_devices(folder: Path) -> list[str]:
+    recorded = read_run(folder).run.get("devices")
+    return [str(d) for d in recorded] if recorded else ["cpu"] * cpu_count()
 
 
 def summary(played: RunRecord, setting: Setting, tasks: Sequence[Task]) -> dict[str, Any]:
@@ -184,23 +193,6 @@ def draw(table: pd.DataFrame, by: str, path: Path) -> None:
     axes.set(xlabel="budget (minutes)", ylabel="predicted share solved" if by == "score" else "segments a task", ylim=(0, None))
     axes.legend()
     figure.savefig(path)
-
-
-def show_reliability(folders: Sequence[Path], tasks: Mapping[str, Task], args: argparse.Namespace) -> int:
-    """How well what was seen of a task foretells whether it is solved. Raises ConfigError."""
-    if not args.solutions:
-        raise ConfigError("--reliability needs --solutions of the recorded tasks")
-    looks = read_looks(folders, tasks, answers_of(args.solutions))
-    try:
-        chances = held_out(looks)
-    except ValueError as error:
-        raise ConfigError(f"--reliability: {error}") from None
-    table = reliability(looks, chances)
-    print(table.round(3).to_string(index=False))
-    print("\n" + ", ".join(f"{name} {b:+.2f}" for name, b in zip(FEATURES, fit_chance(looks).beta, strict=True)))
-    draw_reliability(table, args.reliability)
-    print(f"written: {args.reliability}")
-    return 0
 
 
 def show_replay(setting: Setting, tasks: list[Task], workers: list[str], budget: float, args: argparse.Namespace) -> int:

@@ -82,7 +82,7 @@ def drawn(tasks: int, seed: int = 0) -> list[Look]:
         cells = int(rng.integers(9, 900))
         for part in (0.1, 0.3, 0.6, 1.0):
             exact, share = rng.random(2)
-            looks.append(Look("r", f"t{k}", 0, cells, 100, part, exact, share, bool(rng.random() < 0.5), False, False))
+            looks.append(Look("r", f"t{k}", 0, cells, 9.0, 100, part, exact, share, bool(rng.random() < 0.5), False, False))
     chances = 1 / (1 + np.exp(-features(looks) @ BETA))
     return [replace(look, solved=bool(rng.random() < p)) for look, p in zip(looks, chances, strict=True)]
 
