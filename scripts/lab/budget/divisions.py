@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hrm_submit.plan.gain import Slopes, water_level
+from hrm_submit.report.run.statistics import Interval, draws
 from lab.budget.curve import Outcome, SolvedCurve, fit_curve
 from lab.budget.looks import Look
 from lab.budget.seen import FOLDS, fold_of
@@ -23,8 +24,6 @@ from lab.budget.seen import FOLDS, fold_of
 Floats = npt.NDArray[np.float64]
 BINS = 4000
 """Parts into which the oracle divides the time."""
-SAMPLES = 2000
-"""Of the bootstrap over tasks."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +76,21 @@ def divisions(looks: Sequence[Look], total: float) -> dict[str, dict[str, Floats
 
 def table(found: Mapping[str, Mapping[str, Floats]], outputs: int) -> pd.DataFrame:
     """A line for each division: outputs solved, a mean over runs, and how many more than by equal shares, with its 95 % interval."""
-    rows, rng = [], np.random.default_rng(0)
+    rows = []
     for name, by_run in found.items():
         more = np.mean([by_run[run] - found["equal"][run] for run in by_run], axis=0)
-        drawn = rng.integers(0, len(more), size=(SAMPLES, len(more)))
-        low, high = np.percentile(more[drawn].sum(axis=1), [2.5, 97.5])
+        interval = Interval.of(more.sum(), draws(np.random.default_rng(0), len(more)) @ more)
         solved = float(np.mean([each.sum() for each in by_run.values()]))
-        rows.append({"division": name, "solved": solved, "share": solved / outputs, "more": float(more.sum()), "low": low, "high": high})
+        rows.append(
+            {
+                "division": name,
+                "solved": solved,
+                "share": solved / outputs,
+                "more": interval.value,
+                "low": interval.low,
+                "high": interval.high,
+            }
+        )
     return pd.DataFrame(rows)
 
 

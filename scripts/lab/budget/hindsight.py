@@ -1,6 +1,7 @@
-"""What recorded runs tell once the solutions are known: how well what was seen foretold the end, and what other shares would have done.
+"""What recorded runs tell once solutions are known: how well what was seen foretold the end, what other shares would have done, what
+more time is best spent on.
 
-Each function prints its table and returns the exit status. Both raise ConfigError for recordings that are too few.
+Each function prints its table. The first two return the exit status, and raise ConfigError for recordings that are too few.
 """
 
 from __future__ import annotations
@@ -8,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from hrm_submit.arc.task import Solutions
 from hrm_submit.core.errors import ConfigError
+from lab.budget.buys import worth_buying
 from lab.budget.divisions import divisions, table
 from lab.budget.looks import Look
+from lab.budget.recording import Recording
 from lab.budget.seen import FEATURES, draw_reliability, fit_chance, held_out, reliability
 
 
@@ -38,3 +42,13 @@ def show_divisions(looks: Sequence[Look], total: float) -> int:
     print(f"{outputs} outputs, {total:.0f} seconds of a worker in all; by the last vote within a task's seconds")
     print(table(found, outputs).round(3).to_string(index=False))
     return 0
+
+
+def show_buys(recordings: Sequence[Recording], segments: float, solutions: Solutions) -> None:
+    """What raises pass@2 most, in points, from where the first of `recordings` is."""
+    found = worth_buying(recordings, segments, solutions)
+    print("\nwhat more time buys, in points of pass@2 (time: of what a task has now)")
+    print(found.round(1).to_string(index=False))
+    best = found.sort_values("points", ascending=False, kind="stable").iloc[0]
+    sure = "" if best["low"] > 0 else ", which may be chance"
+    print(f"best buy: {best['buy']}{sure}" if best["points"] > 0 else "best buy: none of these gains anything")

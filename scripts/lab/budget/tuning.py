@@ -29,7 +29,7 @@ from hrm_submit.corpora.sources import answers_of, load
 from hrm_submit.plan.memory import training_bytes, workers_that_fit
 from hrm_submit.solve.placement import MOST_ON_A_GPU
 from lab.budget.curve import predicted
-from lab.budget.hindsight import show_divisions, show_reliability
+from lab.budget.hindsight import show_buys, show_divisions, show_reliability
 from lab.budget.looks import read_looks
 from lab.budget.recording import Recording, record
 from lab.budget.replay import Faults, replay
@@ -75,7 +75,10 @@ def tune(args: argparse.Namespace) -> int:
             for part in PARTS:
                 played = _play(setting, wanted, workers, part * budget, Path(scratch), args.seed)
                 rows.append({"setting": setting.name, "budget": format_duration(part * budget), **summary(played, setting, wanted)})
-    return show(pd.DataFrame(rows), settings, args)
+    show(pd.DataFrame(rows), settings, args)
+    if args.solutions:
+        show_buys(recordings, rows[len(PARTS) - 1]["segments"], answers_of(args.solutions))
+    return 0
 
 
 def measure(tasks: list[Task], args: argparse.Namespace, scratch: Path) -> Path:
@@ -162,7 +165,7 @@ def summary(played: RunRecord, setting: Setting, tasks: Sequence[Task]) -> dict[
     }
 
 
-def show(table: pd.DataFrame, settings: list[Setting], args: argparse.Namespace) -> int:
+def show(table: pd.DataFrame, settings: list[Setting], args: argparse.Namespace) -> None:
     """Print the table, write what was asked for."""
     if table["score"].isna().all():
         table = table.drop(columns=["score", "low", "high"])
@@ -179,7 +182,6 @@ def show(table: pd.DataFrame, settings: list[Setting], args: argparse.Namespace)
         setting = next(s for s in settings if s.name == best["setting"])
         args.output.write_text(_toml(setting, best, args.time_budget), encoding="utf-8")
         print(f"written: {args.output} (solve --preset NAME,{args.output})")
-    return 0
 
 
 def draw(table: pd.DataFrame, by: str, path: Path) -> None:

@@ -58,7 +58,7 @@ def test_nineteen_of_twenty_runs_are_within_the_interval() -> None:
         assert curve is not None
         share, low, high = predicted(curve, resampled(outcomes, 40, seed=k), tasks, seed=k)
         assert low <= share <= high
-        within += low <= np.mean(rng.random(60) < [TRUTH(*t) for t in tasks]) <= high
+        within += bool(low <= np.mean(rng.random(60) < [TRUTH(*t) for t in tasks]) <= high)
     assert within >= 88
 
 
