@@ -1,8 +1,9 @@
 """What other divisions of the time would have solved of the tasks that were recorded, and the most that any division could.
 
-Notable: a task's answer after so many seconds is that of its last vote until then. A training that was given only those seconds would have
-let its rates fall sooner and done a little more, so that all divisions but the recorded one are told somewhat too low, short shares most.
-Shares by worth follow a curve that is fitted to other tasks. The oracle knows all answers: a knapsack, solved by dynamic programming.
+Notable: between two votes on the way what is solved is taken to change evenly with the logarithm of time. A training that was given only
+those seconds would have let its rates fall sooner and done a little more, so that all divisions but the recorded one are told somewhat too
+low, short shares most. Shares by worth follow a curve that is fitted to other tasks. The oracle knows all answers, and at which vote each
+was right: a knapsack, solved by dynamic programming.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from lab.budget.looks import Look
 from lab.budget.seen import FOLDS, fold_of
 
 Floats = npt.NDArray[np.float64]
+LEAST = 1.0
+"""Segments that every task gets in shares by worth."""
 BINS = 4000
 """Parts into which the oracle divides the time."""
 
@@ -37,10 +40,9 @@ class Course:
     right: npt.NDArray[np.int64]
     rate: float
 
-    def solved(self, seconds: float) -> int:
-        """Outputs right at the last vote until then."""
-        k = int(np.searchsorted(self.at, seconds + 1e-9, side="right"))
-        return int(self.right[k - 1]) if k else 0
+    def solved(self, seconds: float) -> float:
+        """Outputs right after so many seconds; none before the first vote."""
+        return float(np.interp(np.log(max(seconds, 1e-9)), np.log(np.maximum(self.at, 1e-9)), self.right, left=0.0))
 
 
 def courses(looks: Sequence[Look]) -> list[Course]:
@@ -121,7 +123,7 @@ def _by_worth(tasks: Sequence[Course], curves: Sequence[SolvedCurve | None], tot
             continue
         half = np.array([keys["solve_half"] * (t.cells / 100.0) ** keys["solve_cells"] for t in tasks])
         slopes = Slopes.of(keys["solve_power"])
-        planned[fold] = water_level(slopes, half, each, total, least=10.0).seconds(slopes, half, each)
+        planned[fold] = water_level(slopes, half, each, total, least=LEAST).seconds(slopes, half, each)
     seconds = np.array([planned[fold_of(t.task)][k] for k, t in enumerate(tasks)])
     return seconds * (total / seconds.sum())
 

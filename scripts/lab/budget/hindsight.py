@@ -39,7 +39,7 @@ def show_divisions(looks: Sequence[Look], total: float) -> int:
     except ValueError as error:
         raise ConfigError(f"--divisions: {error}") from None
     outputs = len({(k.task, k.output) for k in looks})
-    print(f"{outputs} outputs, {total:.0f} seconds of a worker in all; by the last vote within a task's seconds")
+    print(f"{outputs} outputs, {total:.0f} seconds of a worker in all")
     print(table(found, outputs).round(3).to_string(index=False))
     return 0
 
