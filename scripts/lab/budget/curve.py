@@ -45,8 +45,9 @@ class SolvedCurve:
         return float(1 / (1 + np.exp(-(self.bias + self.power * np.log(segments) + self.cells * np.log(cells)))))
 
     def budget(self) -> dict[str, float] | None:
-        """The keys of `[budget]` by which shares follow this curve; None where more training, or fewer cells, would solve less."""
-        if self.power <= 0.05 or self.cells > 0:
+        """The keys of `[budget]` by which shares follow this curve; None where more training, or fewer cells, would solve less, or
+        where the curve is steeper than these keys can say."""
+        if not 0.05 < self.power <= 4.0 or not 0.0 <= -self.cells / self.power <= 20.0:
             return None
         half = float(np.exp(-(self.bias + self.cells * np.log(100.0)) / self.power))
         if not 1e-3 < half < 1e9:
