@@ -62,6 +62,11 @@ class Level:
         return self.scale * _given(slopes, half, each, self.worth, self.least)
 
 
+def halves(cells: Floats, half: float, growth: float) -> Floats:
+    """Segments after which the chance is one half on canvases of `cells` cells (n,): `half` at 100, growing with that power."""
+    return half * (cells / 100.0) ** growth
+
+
 def water_level(slopes: Slopes, half: Floats, each: Floats, total: float, least: float) -> Level:
     """The level at which tasks take `total` seconds in all and the sum of their chances is largest.
 

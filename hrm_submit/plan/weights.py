@@ -10,7 +10,7 @@ from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Task
 from hrm_submit.config.schema import Preset
 from hrm_submit.plan.cost import segment_work
-from hrm_submit.plan.gain import Floats, Level, Slopes, water_level
+from hrm_submit.plan.gain import Floats, Level, Slopes, halves, water_level
 from hrm_submit.plan.shares import weight
 
 Fit = tuple[float, float]
@@ -28,7 +28,8 @@ class Weights:
         cells = {t.id: canvas_side(t, preset.ttt.spare) ** 2 for t in tasks}
         self.work = {t.id: segment_work(preset.model, preset.ttt, cells[t.id]) for t in tasks}
         """Operations of a segment, by task."""
-        self._half = {i: self._budget.solve_half * (n / 100.0) ** self._budget.solve_cells for i, n in cells.items()}
+        half = halves(np.array(list(cells.values()), dtype=np.float64), self._budget.solve_half, self._budget.solve_cells)
+        self._half = dict(zip(cells, half.tolist(), strict=True))
         self._slopes = Slopes.of(self._budget.solve_power) if self._budget.solve_power else None
 
     def of(self, tasks: Sequence[Task], fit: Fit, level: Level | None) -> list[float]:

@@ -9,58 +9,30 @@ its own runs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations
-from pathlib import Path
 from statistics import fmean
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hrm_submit.arc.jsonio import FaultError
-from hrm_submit.arc.task import Grid, Solutions, same_grid
-from hrm_submit.core.events import RunStart
-from hrm_submit.core.runfolder import read_run
+from hrm_submit.arc.task import Solutions
 from hrm_submit.predict.vote import Candidate, pool, ranked
 from hrm_submit.report.run.statistics import Interval, draws
+from lab.budget.answers import Answers, Output, solved
 from lab.budget.curve import SolvedCurve
 from lab.budget.recording import Recording
 
-Output = tuple[str, int]
 DRAWS = 32
 """Draws of half of the views."""
-
-
-@dataclass(frozen=True)
-class Answers:
-    """One run: its seed, its budget in seconds, and the candidates of each output in the last vote of the task's first training."""
-
-    seed: int
-    budget: float
-    candidates: Mapping[Output, tuple[Candidate, ...]]
-
-
-def read_answers(folder: Path) -> Answers:
-    """The first final answers of a run folder. A line that is no answer is left out."""
-    run = read_run(folder)
-    found: dict[Output, tuple[Candidate, ...]] = {}
-    for line in run.predictions:
-        key = (str(line.get("task")), int(line.get("output", -1)))
-        if line.get("final") and key not in found:
-            try:
-                found[key] = tuple(Candidate.from_json(c) for c in line["candidates"])
-            except FaultError:
-                continue
-    budget = next((float(e.budget or 0.0) for e in run.events if isinstance(e, RunStart)), 0.0)
-    return Answers(int(run.run.get("seed") or 0), budget, found)
 
 
 def worth_buying(recordings: Sequence[Recording], segments: float, solutions: Solutions) -> pd.DataFrame:
     """A line for each thing to buy for the first of `recordings`: by how many points of 100 it raises pass@2, the interval, and how often
     the time it takes. `segments`: how many a task is planned to have in the mean. Nothing that was not recorded has a line."""
     first, rows = recordings[0], []
-    runs = [read_answers(folder) for folder in first.folders]
+    runs = first.answers
     if first.curve and segments > 0:
         rows.append(_row("twice the training", 2.0, _longer(first, segments)))
     pairs = [(a, b) for a, b in combinations(runs, 2) if a.seed != b.seed and a.budget == b.budget]
@@ -68,11 +40,10 @@ def worth_buying(recordings: Sequence[Recording], segments: float, solutions: So
         rows.append(_row("a second training, pooled", 2.0, _estimate([_second(a, b, solutions) for a, b in pairs])))
     rows.append(_row("twice the views, at most", 1.0, _estimate([_views(run, solutions) for run in runs])))
     for other in recordings[1:]:
-        theirs = [read_answers(folder) for folder in other.folders]
-        name, changed = f"the preset of {other.folders[0].name}", _instead(runs, theirs, solutions)
+        changed = _instead(runs, other.answers, solutions)
         if changed:
-            times = fmean(r.budget for r in theirs) / max(1e-9, fmean(r.budget for r in runs))
-            rows.append(_row(name, times, _estimate([changed])))
+            times = fmean(r.budget for r in other.answers) / max(1e-9, fmean(r.budget for r in runs))
+            rows.append(_row(f"the preset of {other.folders[0].name}", times, _estimate([changed])))
     return pd.DataFrame(rows)
 
 
@@ -92,26 +63,25 @@ def _longer(recording: Recording, segments: float) -> Interval:
 
 def _second(a: Answers, b: Answers, solutions: Solutions) -> dict[Output, float]:
     """By how much pooling two trainings solves more of each output than one of them."""
-    both = {key for key in a.candidates.keys() & b.candidates.keys() if _known(key, solutions)}
+    here, there = a.known(solutions), b.known(solutions)
     found = {}
-    for key in both:
-        truth, one, two = solutions[key[0]][key[1]], a.candidates[key], b.candidates[key]
-        found[key] = _right(pool([one, two]), truth) - (_right(one, truth) + _right(two, truth)) / 2
+    for key in here.keys() & there.keys():
+        (one, truth), (two, _) = here[key], there[key]
+        found[key] = solved(pool([one, two]), truth) - (solved(one, truth) + solved(two, truth)) / 2
     return found
 
 
 def _views(run: Answers, solutions: Solutions) -> dict[Output, float]:
     """By how much all views solve more of each output than half of them."""
     found = {}
-    for number, key in enumerate(sorted(k for k in run.candidates if _known(k, solutions))):
-        truth, candidates = solutions[key[0]][key[1]], run.candidates[key]
+    for number, (key, (candidates, truth)) in enumerate(sorted(run.known(solutions).items(), key=lambda item: item[0])):
         votes = np.array([c.votes for c in candidates], dtype=np.int64)
         if votes.sum() < 2:
             found[key] = 0.0
             continue
         drawn = np.random.default_rng(number).multivariate_hypergeometric(votes, int(votes.sum()) // 2, size=DRAWS)
-        halves = [_right(_with_votes(candidates, votes, row), truth) for row in drawn]
-        found[key] = _right(candidates, truth) - float(np.mean(halves))
+        halves = [solved(_with_votes(candidates, votes, row), truth) for row in drawn]
+        found[key] = solved(candidates, truth) - float(np.mean(halves))
     return found
 
 
@@ -124,16 +94,15 @@ def _with_votes(candidates: Sequence[Candidate], before: npt.NDArray[np.int64], 
 
 def _instead(runs: Sequence[Answers], theirs: Sequence[Answers], solutions: Solutions) -> dict[Output, float]:
     """By how much `theirs` solve more of each output that both answered."""
-    here, there = _mean_right(runs, solutions), _mean_right(theirs, solutions)
+    here, there = _mean_solved(runs, solutions), _mean_solved(theirs, solutions)
     return {key: there[key] - here[key] for key in here.keys() & there.keys()}
 
 
-def _mean_right(runs: Sequence[Answers], solutions: Solutions) -> dict[Output, float]:
-    found: dict[Output, list[float]] = {}
+def _mean_solved(runs: Sequence[Answers], solutions: Solutions) -> dict[Output, float]:
+    found: dict[Output, list[bool]] = {}
     for run in runs:
-        for key, candidates in run.candidates.items():
-            if _known(key, solutions):
-                found.setdefault(key, []).append(_right(candidates, solutions[key[0]][key[1]]))
+        for key, (candidates, truth) in run.known(solutions).items():
+            found.setdefault(key, []).append(solved(candidates, truth))
     return {key: float(np.mean(each)) for key, each in found.items()}
 
 
@@ -147,11 +116,3 @@ def _estimate(each: Sequence[Mapping[Output, float]]) -> Interval:
     sums, sizes = np.array([sum(v) for v in by_task.values()]), np.array([len(v) for v in by_task.values()])
     drawn = draws(np.random.default_rng(0), len(sums))
     return Interval.of(sums.sum() / sizes.sum(), (drawn @ sums) / (drawn @ sizes))
-
-
-def _known(key: Output, solutions: Solutions) -> bool:
-    return key[0] in solutions and 0 <= key[1] < len(solutions[key[0]])
-
-
-def _right(candidates: Sequence[Candidate], truth: Grid) -> float:
-    return float(any(same_grid(c.grid, truth) for c in candidates[:2]))

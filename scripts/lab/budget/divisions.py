@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hrm_submit.plan.gain import Slopes, water_level
+from hrm_submit.plan.gain import Slopes, halves, water_level
 from hrm_submit.report.run.statistics import Interval, draws
 from lab.budget.curve import Outcome, SolvedCurve, fit_curve
 from lab.budget.looks import Look
-from lab.budget.seen import FOLDS, fold_of
+from lab.budget.seen import FOLDS, fold_of, folds_of
 
 Floats = npt.NDArray[np.float64]
 LEAST = 1.0
@@ -31,14 +31,13 @@ BINS = 4000
 
 @dataclass(frozen=True)
 class Course:
-    """One training of a task: seconds after which there were votes, outputs right at each, segments a second, cells of the canvas."""
+    """One training of a task: seconds after which there were votes, outputs right at each, seconds of a segment, cells of the canvas."""
 
     task: str
     cells: int
-    outputs: int
     at: Floats
     right: npt.NDArray[np.int64]
-    rate: float
+    segment: float
 
     def solved(self, seconds: float) -> float:
         """Outputs right after so many seconds; none before the first vote."""
@@ -57,8 +56,8 @@ def courses(looks: Sequence[Look]) -> list[Course]:
         of_first = [k for k in mine if k.output == outputs[0]]
         right = np.array([[k.right for k in mine if k.output == output] for output in outputs], dtype=np.int64).sum(axis=0)
         last = of_first[-1]
-        rate = last.segments / max(last.seconds, 1e-9)
-        found.append(Course(task, last.cells, len(outputs), np.array([k.seconds for k in of_first]), right, rate))
+        at = np.array([k.seconds for k in of_first])
+        found.append(Course(task, last.cells, at, right, max(last.seconds, 1e-9) / max(1, last.segments)))
     return found
 
 
@@ -83,16 +82,8 @@ def table(found: Mapping[str, Mapping[str, Floats]], outputs: int) -> pd.DataFra
         more = np.mean([by_run[run] - found["equal"][run] for run in by_run], axis=0)
         interval = Interval.of(more.sum(), draws(np.random.default_rng(0), len(more)) @ more)
         solved = float(np.mean([each.sum() for each in by_run.values()]))
-        rows.append(
-            {
-                "division": name,
-                "solved": solved,
-                "share": solved / outputs,
-                "more": interval.value,
-                "low": interval.low,
-                "high": interval.high,
-            }
-        )
+        row = {"division": name, "solved": solved, "share": solved / outputs}
+        rows.append(row | {"more": interval.value, "low": interval.low, "high": interval.high})
     return pd.DataFrame(rows)
 
 
@@ -102,9 +93,7 @@ def _solved(tasks: Sequence[Course], seconds: Floats) -> Floats:
 
 def _curves(looks: Sequence[Look]) -> list[SolvedCurve | None]:
     """For each fold the curve of the looks at all tasks outside it."""
-    folds = np.array([fold_of(k.task) for k in looks])
-    if len(set(folds.tolist())) < FOLDS:
-        raise ValueError(f"{len({k.task for k in looks})} tasks are too few to be judged in {FOLDS} parts")
+    folds = folds_of(looks)
     return [
         fit_curve([Outcome(k.task, k.segments, k.cells, k.right) for k, fold in zip(looks, folds, strict=True) if fold != left_out])
         for left_out in range(FOLDS)
@@ -113,7 +102,7 @@ def _curves(looks: Sequence[Look]) -> list[SolvedCurve | None]:
 
 def _by_worth(tasks: Sequence[Course], curves: Sequence[SolvedCurve | None], total: float) -> Floats:
     """Each task's seconds when all are planned by the curve of its fold."""
-    each = np.array([1.0 / max(t.rate, 1e-9) for t in tasks])
+    each, cells = np.array([t.segment for t in tasks]), np.array([t.cells for t in tasks], dtype=np.float64)
     planned: dict[int, Floats] = {}
     for fold in {fold_of(t.task) for t in tasks}:
         curve = curves[fold]
@@ -121,7 +110,7 @@ def _by_worth(tasks: Sequence[Course], curves: Sequence[SolvedCurve | None], tot
         if keys is None:
             planned[fold] = np.full(len(tasks), total / len(tasks))
             continue
-        half = np.array([keys["solve_half"] * (t.cells / 100.0) ** keys["solve_cells"] for t in tasks])
+        half = halves(cells, keys["solve_half"], keys["solve_cells"])
         slopes = Slopes.of(keys["solve_power"])
         planned[fold] = water_level(slopes, half, each, total, least=LEAST).seconds(slopes, half, each)
     seconds = np.array([planned[fold_of(t.task)][k] for k, t in enumerate(tasks)])

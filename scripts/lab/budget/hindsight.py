@@ -1,7 +1,7 @@
-"""What recorded runs tell once solutions are known: how well what was seen foretold the end, what other shares would have done, what
-more time is best spent on.
+"""What recorded runs tell once solutions are known.
 
-Each function prints its table. The first two return the exit status, and raise ConfigError for recordings that are too few.
+How well what was seen foretold the end, what other shares would have done, and what more time is best spent on. Each function prints its
+table. The first two return the exit status, and raise ConfigError for recordings that are too few.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def show_divisions(looks: Sequence[Look], total: float) -> int:
 def show_buys(recordings: Sequence[Recording], segments: float, solutions: Solutions) -> None:
     """What raises pass@2 most, in points, from where the first of `recordings` is."""
     found = worth_buying(recordings, segments, solutions)
-    print("\nwhat more time buys, in points of pass@2 (time: of what a task has now)")
+    print("\nwhat more time buys, in points of pass@2 (time: of what a task has now, votes aside)")
     print(found.round(1).to_string(index=False))
     best = found.sort_values("points", ascending=False, kind="stable").iloc[0]
     sure = "" if best["low"] > 0 else ", which may be chance"

@@ -9,13 +9,14 @@ from pathlib import Path
 from statistics import median
 
 from hrm_submit.arc.sizes import canvas_side
-from hrm_submit.arc.task import Solutions, Task, make_grid, same_grid
+from hrm_submit.arc.task import Solutions, Task
 from hrm_submit.config.layers import layer
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.errors import SolveError
 from hrm_submit.core.events import Candidates, Progress, TaskFinal, TaskStart, WorkerStart
 from hrm_submit.core.runfolder import RunRecord, read_run
 from hrm_submit.plan.cost import Speed, segment_work, view_work
+from lab.budget.answers import Answers, answers, solved
 from lab.budget.curve import Outcome, SolvedCurve, fit_curve, resampled
 
 CURVES = 200
@@ -35,6 +36,8 @@ class Recording:
     settled_after: list[int | None] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
+    answers: list[Answers] = field(default_factory=list)
+    """Of each of `folders`."""
 
     @property
     def start_up(self) -> float:
@@ -71,12 +74,13 @@ def record(folders: Sequence[Path], tasks: Mapping[str, Task], solutions: Soluti
         preset = layer(Preset(), config, source=str(folder / "run.json"))
         recording = found.setdefault(repr((preset.model, preset.ttt, preset.vote, preset.budget)), Recording(preset))
         recording.folders.append(folder)
+        recording.answers.append(answers(run))
         before = len(recording.settled_after)
         _read(run, recording, tasks)
         if len(recording.settled_after) == before or not recording.segment.measured:
             raise SolveError(f"{folder}: recorded no finished task of these challenges")
         if solutions:
-            recording.outcomes += _outcomes(run, tasks, solutions)
+            recording.outcomes += _outcomes(run, recording.answers[-1], tasks, solutions)
     return list(found.values())
 
 
@@ -118,17 +122,11 @@ def _read(run: RunRecord, recording: Recording, tasks: Mapping[str, Task]) -> No
             del spent[worker]
 
 
-def _outcomes(run: RunRecord, tasks: Mapping[str, Task], solutions: Solutions) -> list[Outcome]:
+def _outcomes(run: RunRecord, given: Answers, tasks: Mapping[str, Task], solutions: Solutions) -> list[Outcome]:
     """What came of each output in the final answer of its task's first attempt."""
     segments = {e.task: e.segments or 0 for e in reversed(run.events) if isinstance(e, TaskFinal) and not e.restart}
-    seen: set[tuple[str, int]] = set()
-    found = []
-    for line in run.predictions:
-        task, output = key = (line.get("task", ""), line.get("output", -1))
-        if not line.get("final") or key in seen or task not in segments or task not in solutions or task not in tasks:
-            continue
-        if 0 <= output < len(solutions[task]):
-            seen.add(key)
-            right = any(same_grid(make_grid(c["grid"]), solutions[task][output]) for c in line["candidates"][:2])
-            found.append(Outcome(task, segments[task], canvas_side(tasks[task]) ** 2, right))
-    return found
+    return [
+        Outcome(task, segments[task], canvas_side(tasks[task]) ** 2, solved(candidates, truth))
+        for (task, _), (candidates, truth) in given.known(solutions).items()
+        if task in segments and task in tasks
+    ]

@@ -52,9 +52,7 @@ def fit_chance(looks: Sequence[Look]) -> Chance:
 
 def held_out(looks: Sequence[Look]) -> Floats:
     """The chance of each look by the looks of other tasks. Raises ValueError where there are fewer tasks than folds."""
-    folds = np.array([fold_of(k.task) for k in looks])
-    if len(set(folds.tolist())) < FOLDS:
-        raise ValueError(f"{len({k.task for k in looks})} tasks are too few to be judged in {FOLDS} parts")
+    folds = folds_of(looks)
     chances = np.zeros(len(looks))
     for fold in range(FOLDS):
         here = folds == fold
@@ -66,6 +64,14 @@ def held_out(looks: Sequence[Look]) -> Floats:
 def fold_of(task: str) -> int:
     """The fold of all looks of a task, 0 to FOLDS - 1."""
     return int(hashlib.sha256(task.encode()).hexdigest(), 16) % FOLDS
+
+
+def folds_of(looks: Sequence[Look]) -> npt.NDArray[np.int64]:
+    """The fold of each look, (n,). Raises ValueError where there are fewer tasks than folds."""
+    folds = np.array([fold_of(k.task) for k in looks], dtype=np.int64)
+    if len(set(folds.tolist())) < FOLDS:
+        raise ValueError(f"{len({k.task for k in looks})} tasks are too few to be judged in {FOLDS} parts")
+    return folds
 
 
 def reliability(looks: Sequence[Look], chances: Floats) -> pd.DataFrame:

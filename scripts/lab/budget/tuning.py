@@ -53,18 +53,18 @@ def tune(args: argparse.Namespace) -> int:
     budget = parse_duration(args.time_budget)
     known = load(args.challenges or args.dataset)
     wanted = _sized(list(known.values()), args.max_side, args.tasks)
+    solutions = answers_of(args.solutions) if args.solutions else None
+    if solutions is None and (args.reliability or args.divisions):
+        raise ConfigError(f"--{'reliability' if args.reliability else 'divisions'} needs --solutions of the recorded tasks")
     with tempfile.TemporaryDirectory(prefix="tune-") as scratch:
         folders = args.runs or [measure(_sized(list(known.values()), args.max_side, None), args, Path(scratch))]
         for told in filter(None, (training_warning(read_run(folder).run) for folder in folders)):
             print(f"tune_budget: {told}", file=sys.stderr)
-        if args.reliability or args.divisions:
-            if not args.solutions:
-                raise ConfigError(f"--{'reliability' if args.reliability else 'divisions'} needs --solutions of the recorded tasks")
-            looks = read_looks(folders, known, answers_of(args.solutions))
-            if args.reliability:
-                return show_reliability(looks, args.reliability)
-            return show_divisions(looks, budget * len(_recorded_devices(folders[0])))
-        recordings = record(folders, known, answers_of(args.solutions) if args.solutions else None)
+        if solutions is not None and args.reliability:
+            return show_reliability(read_looks(folders, known, solutions), args.reliability)
+        if solutions is not None and args.divisions:
+            return show_divisions(read_looks(folders, known, solutions), budget * len(_recorded_devices(folders[0])))
+        recordings = record(folders, known, solutions)
         settings = vary(recordings, args.vary)
         workers = staff(settings[0], wanted, args.profile)
         _faster(recordings, args.faster)
@@ -76,8 +76,8 @@ def tune(args: argparse.Namespace) -> int:
                 played = _play(setting, wanted, workers, part * budget, Path(scratch), args.seed)
                 rows.append({"setting": setting.name, "budget": format_duration(part * budget), **summary(played, setting, wanted)})
     show(pd.DataFrame(rows), settings, args)
-    if args.solutions:
-        show_buys(recordings, rows[len(PARTS) - 1]["segments"], answers_of(args.solutions))
+    if solutions is not None:
+        show_buys(recordings, rows[len(PARTS) - 1]["segments"], solutions)
     return 0
 
 

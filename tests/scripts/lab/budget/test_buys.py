@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import tune_budget
-from lab.budget.buys import read_answers, worth_buying
+from lab.budget.answers import answers
+from lab.budget.buys import worth_buying
 from lab.budget.recording import Recording
 
 from hrm_submit.arc.challenges import write_challenges
 from hrm_submit.config.layers import load_preset
-from hrm_submit.core.runfolder import RunWriter
+from hrm_submit.core.runfolder import RunWriter, read_run
 from hrm_submit.corpora.solutions import write_solutions
 from tests.events import event
 from tests.solve.lab import recolour, recoloured
@@ -47,7 +48,7 @@ def run_folder(path: Path, seed: int, answers: dict[str, list[tuple[int, int]]],
 
 
 def recording(*folders: Path) -> Recording:
-    return Recording(load_preset("nano"), folders=list(folders))
+    return Recording(load_preset("nano"), folders=list(folders), answers=[answers(read_run(folder)) for folder in folders])
 
 
 def lines(*recordings: Recording) -> dict[str, dict[Any, Any]]:
@@ -93,7 +94,7 @@ def test_torn_answers_are_left_out(tmp_path: Path) -> None:
     folder = run_folder(tmp_path / "a", 3, {"t0": [(0, 4)]})
     with (folder / "predictions.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"v": 1, "t": 1, "task": "t1", "output": 0, "final": true, "candidates": [{"grid": [[12]], "votes": 1, "score": 0}]}\n')
-    found = read_answers(folder)
+    found = answers(read_run(folder))
     assert (found.seed, found.budget, set(found.candidates)) == (3, 100.0, {("t0", 0)})
 
 

@@ -33,7 +33,7 @@ def test_the_oracle_solves_as_much_as_the_best_of_all_divisions(seed: int) -> No
     tasks = []
     for k in range(5):
         at = np.sort(rng.choice(np.arange(1, 12), size=3, replace=False)).astype(np.float64)
-        tasks.append(Course(f"t{k}", 100, 2, at, rng.integers(0, 3, size=3), 10.0))
+        tasks.append(Course(f"t{k}", 100, at, rng.integers(0, 3, size=3), 0.1))
     total = float(rng.integers(3, 30))
     options = [[(0.0, 0), *zip(t.at, t.right, strict=True)] for t in tasks]
     best = max(sum(right for _, right in choice) for choice in product(*options) if sum(at for at, _ in choice) <= total)
