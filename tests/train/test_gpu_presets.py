@@ -16,7 +16,7 @@ from hrm_submit.plan.memory import training_bytes
 from tests.train.lab import write_data
 
 GPU_PRESETS = ("gpu-small", "gpu-base")
-SMALL_STEPS = "[train]\nbatch_size = 1\naugmentations = 4\n[ttt]\nbatch_size = 1\naugmentations = 4\n[vote]\nviews = 1\nbatch_size = 2\n"
+SMALL_STEPS = "[train]\nbatch_size = 1\naugmentations = 4\n[ttt]\nbatch_size = 1\naugmentations = 4\n[vote]\nviews = 1\nbatch_size = 2\nact_steps = 2\n"
 
 
 @pytest.mark.parametrize("name", GPU_PRESETS)

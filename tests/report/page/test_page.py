@@ -169,17 +169,17 @@ def test_one_task(tmp_path: Path, solutions: bool) -> None:
         assert "truth" not in "".join(unpacked(path.read_text())) and "✗" not in page.text.replace("✗ wrong 0", "")
 
 
-def test_four_hundred_tasks_stay_small(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = made_up(tmp_path, 400, side=14)
+def test_a_page_of_many_tasks_stays_small(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = made_up(tmp_path, 120, side=14)
     path = tmp_path / "report.html"
     assert main(run.options("--output", str(path))) == 0
-    assert "400 tasks" in capsys.readouterr().out
+    assert "120 tasks" in capsys.readouterr().out
     content = path.read_text()
-    assert content.count('class="card ') == 400
-    assert len(content) < 400 / 240 * 5e6
+    assert content.count('class="card ') == 120
+    assert len(content) < 120 / 240 * 5e6
     state = Counter(re.findall(r'data-state="(\w+)"', content))
     truth = read_tables(run.directory, solutions=run.solutions).tasks["state"].value_counts().to_dict()
-    assert state == truth and state["solved"] > 100
+    assert state == truth and state["solved"] > 30
 
 
 def test_a_killed_run_and_one_that_never_began(tmp_path: Path) -> None:

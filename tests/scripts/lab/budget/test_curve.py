@@ -52,17 +52,17 @@ def test_without_data_there_is_no_curve() -> None:
 
 
 def test_nineteen_of_twenty_runs_are_within_the_interval() -> None:
-    """A hundred recordings, each used to predict another run of the same kind."""
+    """Forty recordings, each used to predict another run of the same kind."""
     rng, within = np.random.default_rng(1), 0
     tasks = [(float(s), int(c)) for s, c in zip(rng.integers(50, 800, 60), rng.integers(25, 400, 60), strict=True)]
-    for k in range(100):
+    for k in range(40):
         outcomes = drawn(160, seed=k)
         curve = fit_curve(outcomes)
         assert curve is not None
         share, low, high = predicted(curve, resampled(outcomes, 40, seed=k), tasks, seed=k)
         assert low <= share <= high
         within += bool(low <= np.mean(rng.random(60) < [TRUTH(*t) for t in tasks]) <= high)
-    assert within >= 88
+    assert within >= 35
 
 
 def test_the_keys_of_a_budget_say_the_same_curve() -> None:
