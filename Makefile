@@ -14,7 +14,7 @@ TEST_PROCESSES := $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinit
 OLDEST_CLIENT := kaggle==2.2.4 kagglesdk==0.1.37
 
 .DEFAULT_GOAL := help
-.PHONY: help setup simulate test lint benchmark docs docs-check gpu-check fuzz wheels push push-pretrain status submit lock clean
+.PHONY: help setup simulate test test-all lint benchmark docs docs-check gpu-check fuzz wheels push push-pretrain status submit lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -33,9 +33,12 @@ setup: $(READY) ## the virtual environment .venv
 simulate: $(READY) ## the Kaggle notebook, offline, on this machine: ARGS='--mode scored --tasks 20'
 	$(BIN)/python scripts/simulate_kaggle.py $(ARGS)
 
-test: $(READY) ## lint, types, import floors and all tests
+test: $(READY) ## lint, types, import floors, tests
 	$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal $(ARGS)
+
+test-all: $(READY) ## the same, with the tests marked slow
+	$(MAKE) --no-print-directory test ARGS='-m "slow or not slow" $(ARGS)'
 
 lint: $(READY) ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

@@ -202,11 +202,15 @@ class TTTConfig(TrainConfig):
     it still turns wrong answers into right ones."""
     agreement: float = 0.9
     fit: float = 0.9
+    pool_exact: float = 0.5
+    """A vote on the way counts with the last one if at least this share of the augmented demonstrations was exact by then; above 1 none
+    does."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check(self, "evaluate_every first_vote", ABOVE_0, 1)
         _check(self, "vote_growth", 1.01, 1e9)
+        _check(self, "pool_exact", 0, 2)
         _check(self, "joint", 0, BELOW_1)
         _check(self, "max_segments patience", 1)
 
@@ -216,7 +220,7 @@ class VoteConfig:
     """Inference and voting: table `[vote]`."""
 
     views: int = 32
-    """Augmented views of each test input in the last vote; evaluations on the way use a quarter."""
+    """Augmented views of each test input in the last vote; those on the way use a quarter."""
     act_steps: int = 16
     """ACT steps at inference (at most halt_max_steps)."""
     halt: Literal["never", "rest"] = "never"
@@ -252,14 +256,6 @@ class BudgetConfig:
     scarce, a second is worth more on a small task; the profiles of GPUs have 0.5. `scripts/tune_budget.py` compares."""
     pairs_power: float = 0.25
     """Shares grow with this power of a task's number of demonstration pairs."""
-    solve_power: float = 0.0
-    """Above 0 time goes where a second solves most, and size_power and pairs_power count for nothing: the chance that a task is solved
-    after n segments is taken for 1 / (1 + (half / n) ** solve_power), where half = solve_half * (cells / 100) ** solve_cells for a canvas
-    of so many cells."""
-    solve_half: float = 300.0
-    solve_cells: float = 1.0
-    least_segments: float = 10.0
-    """Segments that every task gets, where time goes to where a second solves most."""
     first_pass: float = 1.0
     """Share of the time in which every task has its first training. In the rest tasks whose votes disagree are trained again from another
     seed; at 1 only the time that tasks give back by stopping early goes there."""
@@ -271,10 +267,7 @@ class BudgetConfig:
         _check(self, "reserve_min_seconds", 0)
         _check(self, "hang_seconds", ABOVE_0)
         _check(self, "size_power pairs_power", 0, 2)
-        _check(self, "solve_cells", 0, 20)
-        _check(self, "solve_power", 0, 4)
         _check(self, "first_pass", 0.1, 1)
-        _check(self, "solve_half least_segments", ABOVE_0, 1e9)
         _check(self, "restart_least", ABOVE_0, 10)
 
 

@@ -106,7 +106,7 @@ class Progress(Event):
 
 @dataclass(frozen=True)
 class Candidates(Event):
-    """A vote on the way: `votes` of the candidates of each output, by `views` views, which took `vote_seconds`."""
+    """A vote on the way, of `views` views, which took `vote_seconds`; `votes` of each output's candidates, with those before that count."""
 
     segments: int | None
     votes: list[list[int]] | None

@@ -93,6 +93,11 @@ def pool(votes: Iterable[Iterable[Candidate]]) -> list[Candidate]:
     return ranked(pooled)
 
 
+def pooled(before: Outputs, vote: Outputs) -> Outputs:
+    """`pool` of each output of two votes on one task; `before` may be none yet, ()."""
+    return tuple(tuple(pool(both)) for both in zip(before, vote, strict=True)) if before else vote
+
+
 def ranked(candidates: Iterable[Candidate]) -> list[Candidate]:
     """Best first: by weight, votes, score, then shape and cells."""
     return sorted(candidates, key=_rank)

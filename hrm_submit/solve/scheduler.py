@@ -19,10 +19,9 @@ from statistics import median
 from hrm_submit.arc.task import Task
 from hrm_submit.config.schema import Preset
 from hrm_submit.plan.cost import Speed
-from hrm_submit.plan.gain import Level
 from hrm_submit.plan.shares import level, pack
 from hrm_submit.plan.weights import UNKNOWN, Weights
-from hrm_submit.predict.vote import Candidate, Outputs, pool
+from hrm_submit.predict.vote import Outputs, pooled
 from hrm_submit.solve.messages import Assignment
 from hrm_submit.solve.undecided import Result, Undecided
 from hrm_submit.solver.messages import Answer, Progress
@@ -91,7 +90,6 @@ class Scheduler:
         self._lost_by: dict[str, int] = {}
         self._on_cpu: set[str] = set()
         self._fit, self._scale, self._served = UNKNOWN, 0.0, 0
-        self._level: Level | None = None
         self._began: float | None = None
         self._undecided = Undecided(self.results, preset.budget.restart_least)
         self._stretch, self._stretch_served = 1.0, 0
@@ -120,7 +118,7 @@ class Scheduler:
         if min(free_at) >= self._end:
             return {}
         end, fit = self._first_end(len(standings), now), self._fitted(standings[0].kind)
-        slots = pack(self._weights.of(self.queue, fit, self._weights.level(self.queue, fit, free_at, end)), free_at, end)
+        slots = pack(self._weights.of(self.queue, fit), free_at, end)
         return {t.id: slot.seconds for t, slot in zip(self.queue, slots, strict=True)}
 
     def progress(self, number: int, progress: Progress) -> None:
@@ -142,8 +140,9 @@ class Scheduler:
             self.results[answer.task] = Result(answer.outputs, answer.settled, share, held.seen.demo_exact)
             self.bank = max(0.0, self.bank + share - seconds)
         else:
-            old.outputs = tuple(tuple(pool(both)) for both in zip(old.outputs, answer.outputs, strict=True))
-            old.settled = all(_agree(c, self._preset.ttt.agreement) for c in old.outputs)
+            old.outputs = pooled(old.outputs, answer.outputs)
+            # Its votes agree now if the newest do, and on what all of them rank first.
+            old.settled = answer.settled and _first(old.outputs) == _first(answer.outputs)
             old.demo_exact, old.restarts = max(old.demo_exact, held.seen.demo_exact), old.restarts + 1
             old.judge()
         self._undecided.note(answer.task)
@@ -210,7 +209,7 @@ class Scheduler:
             if self._served <= 0:
                 self._plan(task, me, others(), now)
             self._served -= 1
-            (own,) = self._weights.of([task], self._fit, self._level)
+            (own,) = self._weights.of([task], self._fit)
             seconds = min(own * self._scale / self._relative(me.kind), self._end - now)
         self.queue.remove(task)
         self.attempts[task.id] += 1
@@ -223,8 +222,7 @@ class Scheduler:
         end = self._first_end(len(others) + 1, now)
         free_at = [_stretched(max(now, s.free_at), end, self._relative(s.kind)) for s in others]
         free_at.insert(0, _stretched(now, end, self._relative(me.kind)))
-        self._level = self._weights.level(rest, self._fit, free_at, end)
-        weights = self._weights.of(rest, self._fit, self._level)
+        weights = self._weights.of(rest, self._fit)
         many = len(rest) > max(PLANNED, MANY * len(free_at))
         self._scale = level(weights, free_at, end) if many else pack(weights, free_at, end)[0].seconds / weights[0]
         self._served = max(1, max(len(rest), len(free_at)) // PLANNED)
@@ -277,9 +275,8 @@ def _stretched(free_at: float, end: float, faster: float) -> float:
     return free_at if faster == 1.0 else end - (end - free_at) * faster
 
 
-def _agree(candidates: Sequence[Candidate], share: float) -> bool:
-    votes = sum(c.votes for c in candidates)
-    return votes > 0 and candidates[0].votes >= share * votes
+def _first(outputs: Outputs) -> list[object]:
+    return [c.key for candidates in outputs for c in candidates[:1]]
 
 
 def _kind(device: str, node: str) -> str:

@@ -32,7 +32,8 @@ class Progress:
 class Answer:
     """Candidates of each test output, best first; `final` ends the task, for `reason` (`"share used"`, `"votes agree"`, ...).
 
-    `views` views of each test input voted in `seconds`; `settled` where they agree and the demonstrations are fit.
+    `outputs` are what the newest vote and those before it that count say, of `voters` views of each test input; in the newest `views` of
+    them voted, in `seconds`. `settled` where the newest agrees with itself and the demonstrations are fit.
     """
 
     task: str
@@ -43,6 +44,7 @@ class Answer:
     settled: bool = False
     views: int = 0
     seconds: float = 0.0
+    voters: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ Message: TypeAlias = Alive | Progress | Answer | Restarted | RawVote
 
 @dataclass
 class Outcome:
-    """What the messages of one task come to: its last vote, and what was spent on it, trainings that diverged included."""
+    """What the messages of one task come to: its last answer, and what was spent on it, trainings that diverged included."""
 
     outputs: Outputs = ()
     views: int = 0
@@ -72,7 +74,7 @@ class Outcome:
     _before: tuple[int, float] = (0, 0.0)
 
     def add(self, message: Message) -> None:
-        """Take account of the next message. An Answer without candidates leaves the vote before it as it is."""
+        """Take account of the next message. An Answer without candidates leaves the one before it as it is."""
         if isinstance(message, Progress):
             segments, seconds = self._before
             self.segments, self.seconds, self.demo_exact = segments + message.segments, seconds + message.seconds, message.demo_exact
@@ -81,4 +83,4 @@ class Outcome:
         elif isinstance(message, Answer):
             self.reason = message.reason
             if any(message.outputs):
-                self.outputs, self.views, self.settled = message.outputs, message.views, message.settled
+                self.outputs, self.views, self.settled = message.outputs, message.voters, message.settled

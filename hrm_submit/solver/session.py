@@ -1,5 +1,8 @@
 """Test-time training of one task: train, vote, improve the answer on the way, vote for good.
 
+Votes on the way count with the last one if the demonstrations were fit well enough by then: what a model says before it knows them by
+heart is at times what it should have stayed with.
+
 The session is a generator: it yields what the run should know, and its caller sends it on. Time comes from the clock it is
 given, whose budget is the task's share; in fixed-work mode it looks at no clock, so that the same seed gives the same answer.
 """
@@ -24,7 +27,7 @@ from hrm_submit.model.recording import Recorder
 from hrm_submit.predict.answer import answer_in_batches
 from hrm_submit.predict.infer import answer_step
 from hrm_submit.predict.raw import RawVote
-from hrm_submit.predict.vote import Outputs
+from hrm_submit.predict.vote import Outputs, pooled
 from hrm_submit.solver.messages import Alive, Answer, Progress
 from hrm_submit.train.batches import task_batches
 from hrm_submit.train.loop import SegmentReport, Trainer
@@ -79,6 +82,8 @@ class TaskSession:
         self._first_loss: float | None = None
         self._risen = 0
         self._voted = (0, 0.0)
+        self._outputs: Outputs = ()
+        self._voters = 0
         self._answer_step = answer_step(model.cfg, preset.vote)
         # A vote that is kept runs further than those on the way, which its time is reckoned from.
         self._stretch = preset.vote.act_steps / self._answer_step if preset.vote.save_raw else 1.0
@@ -127,6 +132,7 @@ class TaskSession:
             # The share went before any vote: one view is an answer already, and tells how many more there is time for.
             outputs = yield from self._vote(1)
             yield self._answer(outputs, done, "on the way", exact)
+            self._outputs, self._voters = (), 0  # the next vote repeats this one
         outputs = yield from self._vote(self._affordable_views(), keep=self._preset.vote.save_raw)
         yield self._answer(outputs, done, reason, exact, final=True)
 
@@ -202,9 +208,13 @@ class TaskSession:
         return made.outputs
 
     def _answer(self, outputs: Outputs, segments: int, reason: str, exact: float, *, final: bool = False) -> Answer:
+        """The answer by `outputs`, the newest vote, and those before it that count; only the newest says whether the task is settled."""
         views, seconds = self._voted
         settled = exact >= self._preset.ttt.fit and bool(self._settled(outputs))
-        return Answer(self._task.id, outputs, final, segments, reason, settled, views, seconds)
+        together, voters = pooled(self._outputs, outputs), self._voters + views
+        if exact >= self._preset.ttt.pool_exact:
+            self._outputs, self._voters = together, voters
+        return Answer(self._task.id, together, final, segments, reason, settled, views, seconds, voters)
 
     def _settled(self, outputs: Outputs) -> tuple[object, ...]:
         """The first attempt of every output if it holds the required share of votes everywhere; else nothing."""

@@ -19,7 +19,7 @@ class TaskAnswer:
     attempts: tuple[Attempts, ...]
     """Of each test output the two grids to submit: the two best candidates, filled up by guesses that need no model."""
     views: int
-    """Augmented views of each test input that voted."""
+    """Augmented views of each test input that voted, those of votes on the way that count among them."""
     segments: int
     """Training segments that were run."""
     demo_exact: float

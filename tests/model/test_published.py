@@ -191,6 +191,7 @@ import_published(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[1] + ".safe
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="address space is limited through Linux's /proc")
 def test_a_large_table_is_never_held_twice(tmp_path: Path) -> None:
     rows = 1_500_000

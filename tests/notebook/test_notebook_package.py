@@ -102,7 +102,7 @@ def test_scored_rerun_with_a_truncated_checkpoint_goes_on_without_and_merges_wha
     assert "run_end" in {event.kind for event in read_run(result.tree.working / "run").events}
 
 
-@pytest.mark.parametrize("answers", [False, True], ids=["silent", "answers"])
+@pytest.mark.parametrize("answers", [pytest.param(False, id="silent"), pytest.param(True, id="answers", marks=pytest.mark.slow)])
 def test_scored_rerun_with_a_broken_gpu_ends_on_the_cpu(tmp_path: Path, wheel: Path, answers: bool) -> None:
     hook = tmp_path / "hook"
     hook.mkdir()

@@ -255,6 +255,7 @@ decay_fraction = 0.3
 """
 
 
+@pytest.mark.slow
 def test_rehearsal_with_the_real_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(rehearsal, "base_environment", lambda: tmp_path)
     monkeypatch.setattr(kaggle_kit.machine, "base_environment", lambda: tmp_path)

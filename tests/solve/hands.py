@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hrm_submit.arc.task import Task, make_grid
 from hrm_submit.config.schema import BudgetConfig, Preset
-from hrm_submit.predict.vote import Candidate
+from hrm_submit.predict.vote import Candidate, ranked
 from hrm_submit.solve.messages import Assignment
 from hrm_submit.solve.scheduler import Scheduler, Standing
 from hrm_submit.solver.messages import Answer, Progress
@@ -64,5 +64,5 @@ class Hands:
 
 
 def answer_of(assignment: Assignment, votes: Sequence[int], settled: bool) -> Answer:
-    candidates = tuple(Candidate(make_grid([[colour]]), n, -0.5) for colour, n in enumerate(votes))
+    candidates = tuple(ranked(Candidate(make_grid([[colour]]), n, -0.5) for colour, n in enumerate(votes)))
     return Answer(assignment.task.id, tuple(candidates for _ in assignment.task.test), True, 10, "share used", settled)

@@ -64,6 +64,7 @@ def places(run: Path) -> dict[int, str]:
     return {e["worker"]: e["device"] for e in events(run, "worker_start") if not e.get("ready")}
 
 
+@pytest.mark.slow
 def test_three_nodes_of_which_one_dies_and_another_joins_make_the_file_that_one_machine_makes(
     cluster: Any, local: Any, tmp_path: Path
 ) -> None:
@@ -90,6 +91,7 @@ def test_three_nodes_of_which_one_dies_and_another_joins_make_the_file_that_one_
     assert len({e["worker"] for e in events(run, "task_final")}) >= 2
 
 
+@pytest.mark.slow
 def test_without_its_head_the_file_is_valid_and_the_run_goes_on_at_home(tmp_path: Path) -> None:
     n = 8
     tasks, output, run = challenges(tmp_path, n), tmp_path / "s.json", tmp_path / "s.json.run"

@@ -8,7 +8,6 @@ from itertools import permutations
 
 import pytest
 
-from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.config.schema import BudgetConfig, Preset
 from hrm_submit.solve.scheduler import Scheduler, Standing
 from hrm_submit.solver.messages import Progress
@@ -155,14 +154,16 @@ def test_all_votes_of_a_task_count_together() -> None:
     assert [(c.grid.tolist(), c.votes) for c in outputs[0]] == [([[0]], 8), ([[1]], 5), ([[2]], 2)]
 
 
-def test_a_task_whose_pooled_votes_agree_is_not_trained_again() -> None:
-    """Three of five are too few, 103 of 105 are nine tenths."""
+@pytest.mark.parametrize(("newest", "settled", "open_still"), [((100,), True, False), ((100,), False, True), ((0, 1), True, True)])
+def test_a_task_is_settled_once_its_newest_training_is_and_on_what_all_votes_rank_first(
+    newest: tuple[int, ...], settled: bool, open_still: bool
+) -> None:
     hands = Hands(1)
     hands.take(0.0)
-    hands.finish(1.0, votes=(3, 2), seconds=1.0)
+    hands.finish(1.0, votes=(4, 2), seconds=1.0)
     hands.take(1.0)
-    hands.finish(2.0, votes=(100,), seconds=1.0)
-    assert not hands.scheduler.open and hands.next(2.0) is None
+    hands.finish(2.0, votes=newest, settled=settled, seconds=1.0)
+    assert hands.scheduler.open == open_still and (hands.next(2.0) is not None) == open_still
 
 
 def test_a_settled_task_is_never_trained_again() -> None:
@@ -294,24 +295,6 @@ def test_a_plan_that_serves_for_several_tasks_does_not_change_its_unit() -> None
     hands.progress(10, 0.5)
     _, second = hands.take(0.0, 1)
     assert first == pytest.approx(10.0, rel=0.05) and second == pytest.approx(first, rel=0.05), "all tasks are alike"
-
-
-def test_time_goes_where_a_second_solves_most_once_seconds_are_known() -> None:
-    large, small, probe = recolour("a", 0, side=9), recolour("b", 1, side=3), recolour("c", 2, side=9)
-    budget = BudgetConfig(solve_power=1.0, solve_half=100.0, solve_cells=1.0, least_segments=5.0)
-    hands = Hands([large, probe, small], preset=replace(EQUAL, budget=budget), end=330.0)
-    assert hands.take(0.0) == ("a", pytest.approx(110.0)), "equal shares before anything was measured"
-    hands.progress(10, 10.0)
-    hands.finish(110.0, settled=True, seconds=110.0)
-    shares = hands.scheduler.shares([Standing(0, "cpu", 110.0)], 110.0)
-    assert sum(shares.values()) == pytest.approx(220.0)
-    # The chance is n / (n + h). A second more adds h / (n + h)^2 / s, with s seconds a segment: as much on both.
-    worth = []
-    for task in (probe, small):
-        each, half = hands.scheduler.segment_seconds(task.id, "cpu"), float(canvas_side(task) ** 2)
-        worth.append(half / (shares[task.id] / each + half) ** 2 / each)
-    assert worth[0] == pytest.approx(worth[1], rel=0.01) and shares["c"] > 5.0 > 0.0
-    assert hands.take(110.0) == ("c", pytest.approx(shares["c"]))
 
 
 def test_a_part_of_the_time_is_kept_for_retraining() -> None:

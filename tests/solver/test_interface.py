@@ -31,7 +31,7 @@ def test_fixed_work_gives_the_submission_of_the_command(tmp_path: Path) -> None:
         answer = solver.solve(task, segments=12, progress=False)
         for ours, theirs in zip(answer.attempts, expected[task.id], strict=True):
             assert all(same_grid(a, b) for a, b in zip(ours, theirs, strict=True))
-        assert (answer.segments, answer.reason, answer.views) == (12, "share used", 8)
+        assert (answer.segments, answer.reason) == (12, "share used") and 8 <= answer.views <= 16, "four votes on the way of two views each"
 
 
 def test_a_task_is_learnt(tmp_path: Path) -> None:

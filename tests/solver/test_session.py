@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from hrm_submit.predict import answer as answer_module
 from hrm_submit.predict.rank import rank
 from hrm_submit.predict.raw import RawVote
 from hrm_submit.predict.scores import ViewScores
-from hrm_submit.predict.vote import Candidate, vote
+from hrm_submit.predict.vote import Candidate, ranked, vote
 from hrm_submit.solver.messages import Alive, Answer, Progress
 from hrm_submit.solver.session import TaskSession, n_rows, task_seed
 from tests.predict.lab import showing
@@ -137,6 +138,29 @@ def test_agreement_over_several_votes_ends_a_task_early_but_a_fit_alone_does_not
     assert final.reason == "share used", "demonstrations that are not fit make no agreement"
 
 
+@pytest.mark.parametrize("pool_exact", [0.0, 2.0])
+def test_votes_on_the_way_count_with_the_last_where_demonstrations_are_fit(
+    monkeypatch: pytest.MonkeyPatch, preset: Preset, pool_exact: float
+) -> None:
+    colours, asked = iter([[1], [1, 2], [2, 3], [4]]), []
+
+    def predict(model: Any, embedding: Any, requests: Any, side: int, *args: Any, **options: Any) -> ViewScores:
+        says = next(colours)
+        asked.append([says[k % len(says)] for k in range(len(requests))])
+        return showing([make_grid([[c]]) for c in asked[-1]], [r.view for r in requests], side)
+
+    monkeypatch.setattr(answer_module, "score_views", predict)
+    ttt = replace(preset.ttt, fit=0.0, agreement=1.0, patience=9, first_vote=0.125, vote_growth=2.0, pool_exact=pool_exact)
+    messages = fixed(replace(with_vote(preset, views=8, rule="counts"), ttt=ttt), recolour("t", 0), 16)
+    answers = [m for m in messages if isinstance(m, Answer)]
+    assert [len(a) for a in asked] == [2, 2, 2, 8] and len(answers) == 4
+    for n, answer in enumerate(answers, start=1):
+        said = Counter(c for vote in (asked[:n] if pool_exact == 0 else asked[n - 1 : n]) for c in vote)
+        assert {int(c.grid[0, 0]): c.votes for c in answer.outputs[0]} == said
+        assert (answer.views, answer.voters) == (len(asked[n - 1]), said.total())
+    assert [a.settled for a in answers] == [True, False, False, True], "of the newest vote alone"
+
+
 def test_the_random_parts_of_a_task_do_not_touch_each_other() -> None:
     seeds = {task_seed(s, t, p) for s in (0, 1) for t in ("a", "b") for p in ("x", "y")}
     assert len(seeds) == 8 and all(0 <= s < 2**63 for s in seeds)
@@ -181,11 +205,16 @@ def raw_votes(preset: Preset, task: Task, segments: int, restart: int = 0) -> tu
     return [m for m in said if isinstance(m, RawVote)], final
 
 
+def alone(preset: Preset) -> Preset:
+    """With a last vote and none on the way."""
+    return replace(preset, ttt=replace(preset.ttt, first_vote=1.0))
+
+
 def test_what_the_last_vote_was_made_of_is_told_where_asked(preset: Preset) -> None:
     """All of it, and further ACT steps than the model was trained for; but the answer is the same as without."""
     task = recolour("t", 1, outputs=2)
-    none, plain_answer = raw_votes(with_vote(preset, act_steps=3, rule="counts"), task, 8)
-    (raw,), answer = raw_votes(with_vote(preset, act_steps=3, rule="counts", save_raw=True), task, 8)
+    none, plain_answer = raw_votes(with_vote(alone(preset), act_steps=3, rule="counts"), task, 8)
+    (raw,), answer = raw_votes(with_vote(alone(preset), act_steps=3, rule="counts", save_raw=True), task, 8)
     assert none == [] and without_arrays([answer]) == without_arrays([plain_answer])
     assert (raw.task, raw.restart, raw.answer_step) == ("t", 0, 1), "the model was trained for one step"
     assert raw.scores.log_probs.shape == (16, 3, 9, 12) and raw.output.tolist() == [0] * 8 + [1] * 8
@@ -196,18 +225,20 @@ def test_what_the_last_vote_was_made_of_is_told_where_asked(preset: Preset) -> N
     assert anew.restart == 2 and anew.scores.steps == 1
 
 
-def test_every_vote_is_ranked_by_the_rule_of_the_preset(preset: Preset) -> None:
-    task = recolour("t", 1, outputs=2)
+@pytest.mark.parametrize("on_the_way", [False, True])
+def test_every_vote_is_ranked_by_the_rule_of_the_preset(preset: Preset, on_the_way: bool) -> None:
+    task, preset = recolour("t", 1, outputs=2), preset if on_the_way else alone(preset)
     model, embedding = build(preset.model, n_rows=n_rows(preset), seed=0)
     composed = with_vote(preset, rule="composite", save_raw=True)
     said = list(TaskSession(model, embedding, task, composed, 0, Clock(), 8).run())
     (raw,), answers = [m for m in said if isinstance(m, RawVote)], [m for m in said if isinstance(m, Answer)]
-    assert len(answers) > 1 and answers[-1].final
-    for answer in answers:
-        for candidates in answer.outputs:
-            weights = [c.weight for c in candidates]
-            assert weights == sorted(weights, reverse=True)
-            assert sum(weights) == pytest.approx(1.1 * sum(c.votes for c in candidates))
+    assert (len(answers) > 1) == on_the_way and answers[-1].final
+    for candidates in (c for answer in answers for c in answer.outputs):
+        assert [c.key for c in ranked(candidates)] == [c.key for c in candidates]
+    if on_the_way:
+        for candidates in answers[0].outputs:
+            assert sum(c.weight for c in candidates) == pytest.approx(1.1 * sum(c.votes for c in candidates))
+        return
     for k, candidates in enumerate(answers[-1].outputs):
         assert [(c.key, c.weight) for c in rank(raw.of_output(k), "composite")] == [(c.key, c.weight) for c in candidates]
     counted = fixed(with_vote(preset, rule="counts"), task, 8)[-1]

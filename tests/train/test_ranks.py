@@ -62,6 +62,7 @@ def assert_close(one: Path, two: Path) -> None:
             assert torch.equal(b["carries"][length][name], carry[name])
 
 
+@pytest.mark.slow
 def test_out_of_memory_on_one_rank_halves_the_batch_of_all(tmp_path: Path) -> None:
     _, error = run("memory", *options(tmp_path, "--segments", "8", "--log-every", "1"), ranks=2, script=(DRIVER,))
     assert "the batch is now 4" in error

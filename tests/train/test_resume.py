@@ -42,7 +42,7 @@ def assert_same_training(a: Path, b: Path) -> None:
         assert all(torch.equal(left[key], right[key]) for key in left)
 
 
-@pytest.mark.parametrize(("more", "kills"), [("", 1), (DEEP, 2)], ids=["nano", "deep"])
+@pytest.mark.parametrize(("more", "kills"), [pytest.param("", 1, id="nano"), pytest.param(DEEP, 2, id="deep", marks=pytest.mark.slow)])
 def test_killed_anywhere_and_resumed_gives_the_same_bits(tmp_path: Path, more: str, kills: int) -> None:
     """The reference runs in this process, the killed ones in their own; the moment of a kill is drawn anew each time."""
     work = ["--segments", "200", "--log-every", "50"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -44,15 +45,20 @@ class SolvedCurve:
             return 0.0
         return float(1 / (1 + np.exp(-(self.bias + self.power * np.log(segments) + self.cells * np.log(cells)))))
 
-    def budget(self) -> dict[str, float] | None:
-        """The keys of `[budget]` by which shares follow this curve; None where more training, or fewer cells, would solve less, or
-        where the curve is steeper than these keys can say."""
-        if not 0.05 < self.power <= 4.0 or not 0.0 <= -self.cells / self.power <= 20.0:
+    def law(self) -> Law | None:
+        """The same curve in other words; None where more training, or fewer cells, would solve less, or all but so."""
+        if not self.power > 0.05 or self.cells > 0:
             return None
         half = float(np.exp(-(self.bias + self.cells * np.log(100.0)) / self.power))
-        if not 1e-3 < half < 1e9:
-            return None
-        return {"solve_power": round(self.power, 3), "solve_half": float(f"{half:.4g}"), "solve_cells": round(-self.cells / self.power, 3)}
+        return Law(self.power, half, -self.cells / self.power) if 1e-3 < half < 1e9 else None
+
+
+class Law(NamedTuple):
+    """The chance after n segments is 1 / (1 + (h / n) ** `power`), with h = `half` * (cells / 100) ** `growth`."""
+
+    power: float
+    half: float
+    growth: float
 
 
 def fit_curve(outcomes: Sequence[Outcome]) -> SolvedCurve | None:

@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hrm_submit.plan.gain import Slopes, halves, water_level
 from hrm_submit.report.run.statistics import Interval, draws
 from lab.budget.curve import Outcome, SolvedCurve, fit_curve
 from lab.budget.looks import Look
 from lab.budget.seen import FOLDS, fold_of, folds_of
+from lab.budget.worth import Slopes, halves, water_level
 
 Floats = npt.NDArray[np.float64]
 LEAST = 1.0
@@ -106,12 +106,11 @@ def _by_worth(tasks: Sequence[Course], curves: Sequence[SolvedCurve | None], tot
     planned: dict[int, Floats] = {}
     for fold in {fold_of(t.task) for t in tasks}:
         curve = curves[fold]
-        keys = curve.budget() if curve else None
-        if keys is None:
+        law = curve.law() if curve else None
+        if law is None:
             planned[fold] = np.full(len(tasks), total / len(tasks))
             continue
-        half = halves(cells, keys["solve_half"], keys["solve_cells"])
-        slopes = Slopes.of(keys["solve_power"])
+        half, slopes = halves(cells, law.half, law.growth), Slopes.of(law.power)
         planned[fold] = water_level(slopes, half, each, total, least=LEAST).seconds(slopes, half, each)
     seconds = np.array([planned[fold_of(t.task)][k] for k, t in enumerate(tasks)])
     return seconds * (total / seconds.sum())

@@ -17,7 +17,7 @@ from hrm_submit.core.runfolder import RunRecord, read_run
 @dataclass(frozen=True)
 class Look:
     """A vote on one output of a task's first training. `seconds`: since that began; `segments` and `part`: those so far, and of all that it
-    had; `exact`: share of the demonstrations that were right since the look before; `share`: of the views those that gave the best grid;
+    had; `exact`: share of the demonstrations that were right since the look before; `share`: of all votes so far those for the best grid;
     `kept`: whether that is the best one of the look before; `right`: whether the answer is one of the best two grids now, `solved`: in the
     training's last vote."""
 
@@ -72,7 +72,7 @@ def _votes(run: RunRecord) -> dict[str, list[_Vote]]:
         elif isinstance(event, Progress):
             exact[worker] = event.demo_exact or 0.0
         elif isinstance(event, Candidates) and worker in held and event.views:
-            shares = tuple(max(votes, default=0) / event.views for votes in event.votes or ())
+            shares = tuple(max(votes, default=0) / max(1, sum(votes)) for votes in event.votes or ())
             held[worker].append(_Vote(event.t - began[worker], event.segments or 0, exact[worker], shares))
             if isinstance(event, TaskFinal) and event.task is not None:
                 ended.setdefault(event.task, held.pop(worker))

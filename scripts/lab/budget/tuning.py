@@ -99,8 +99,7 @@ def measure(tasks: list[Task], args: argparse.Namespace, scratch: Path) -> Path:
 
 
 def vary(recordings: list[Recording], texts: Sequence[str]) -> list[Setting]:
-    """Every recording under every combination of the values that `texts` name, and where solutions were given also with shares by the worth
-    of a second, as the recording tells it. Raises ConfigError."""
+    """Every recording under every combination of the values that `texts` name. Raises ConfigError."""
     axes = []
     for text in texts:
         key, equals, values = text.partition("=")
@@ -119,10 +118,6 @@ def vary(recordings: list[Recording], texts: Sequence[str]) -> list[Setting]:
                 changed.setdefault(table, {})[name] = value
             label = " ".join(filter(None, [base, *(f"{name}={value}" for _, name, value in choice)])) or "as recorded"
             settings.append(Setting(label, recording, layer(recording.preset, changed, "--vary"), changed))
-            by_worth = recording.curve.budget() if recording.curve else None
-            if by_worth and not changed.get("budget", {}).keys() & {"size_power", "pairs_power", *by_worth}:
-                shares = {**changed, "budget": {**changed.get("budget", {}), **by_worth}}
-                settings.append(Setting(f"{label}, shares by worth", recording, layer(recording.preset, shares, "the curve"), shares))
     return settings
 
 

@@ -118,6 +118,7 @@ def test_tasks_begun_again_are_named(tmp_path: Path) -> None:
     assert soak.repeated(tmp_path, 3, {"t0", "t1"}) == []
 
 
+@pytest.mark.slow
 def test_a_trial_that_kills_worker_and_supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker dies, then the supervisor; the same command goes on, and all holds."""
     tasks = {f"t{k}": recolour(f"t{k}", k) for k in range(4)}

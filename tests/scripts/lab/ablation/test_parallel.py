@@ -25,6 +25,7 @@ from tests.scripts.lab.ablation.lab import ROOT, runs_of, variants, write_plan
 FAILS = "model = { hidden_size = 983040, num_heads = 61440, puzzle_emb_ndim = 16 }"
 
 
+@pytest.mark.slow
 def test_starting_again_does_only_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--runs", str(tmp_path / "records")]
     path = write_plan(tmp_path, tail=variants("a", "b") + variants("too large", more=FAILS))

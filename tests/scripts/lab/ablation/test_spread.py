@@ -15,6 +15,7 @@ from tests.scripts.lab.ablation.lab import runs_of, variants, write_plan
 from tests.scripts.lab.ablation.test_parallel import FAILS
 
 
+@pytest.mark.slow
 def test_fixed_work_comes_to_the_same_wherever_it_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,9 +6,6 @@ import numpy as np
 import pytest
 from lab.budget.curve import Outcome, SolvedCurve, fit_curve, predicted, resampled
 
-from hrm_submit.config.layers import layer
-from hrm_submit.config.schema import Preset
-
 TRUTH = SolvedCurve(-1.0, 0.8, -0.6)
 
 
@@ -65,21 +62,11 @@ def test_nineteen_of_twenty_runs_are_within_the_interval() -> None:
     assert within >= 35
 
 
-def test_the_keys_of_a_budget_say_the_same_curve() -> None:
-    keys = TRUTH.budget()
-    assert keys is not None
+def test_the_law_says_the_same_curve() -> None:
+    law = TRUTH.law()
+    assert law is not None
     for n, cells in ((50, 100), (400, 900)):
-        half = keys["solve_half"] * (cells / 100) ** keys["solve_cells"]
-        assert 1 / (1 + (half / n) ** keys["solve_power"]) == pytest.approx(TRUTH(n, cells), abs=0.002)
-    assert SolvedCurve(0.0, -0.1, -1.0).budget() is None and SolvedCurve(0.0, 1.0, 0.5).budget() is None
-
-
-def test_keys_that_a_curve_gives_are_keys_that_a_preset_takes() -> None:
-    rng, given = np.random.default_rng(5), 0
-    for _ in range(2000):
-        keys = SolvedCurve(rng.normal(0, 5), rng.normal(0.5, 1.5), rng.normal(-1, 3)).budget()
-        if keys is not None:
-            layer(Preset(), {"budget": keys}, "a curve")
-            given += keys["solve_cells"] > 2
-    assert given > 100, "steep ones, as real recordings have them"
-    assert SolvedCurve(8.0, 0.45, -1.6).budget() is not None, "as fitted to a run of 30 minutes"
+        half = law.half * (cells / 100) ** law.growth
+        assert 1 / (1 + (half / n) ** law.power) == pytest.approx(TRUTH(n, cells), abs=1e-9)
+    assert SolvedCurve(0.0, -0.1, -1.0).law() is None and SolvedCurve(0.0, 1.0, 0.5).law() is None
+    assert SolvedCurve(8.0, 0.45, -1.6).law() is not None, "as fitted to a run of 30 minutes"

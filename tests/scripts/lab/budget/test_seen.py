@@ -49,9 +49,9 @@ def test_every_vote_of_every_output_is_a_look(tmp_path: Path) -> None:
     looks = read_looks([tmp_path], {"a": TASK}, {"a": TRUTH})
     of_first, of_second = looks[:3], looks[3:]
     assert [(k.output, k.segments, k.part, k.exact, k.share) for k in of_first] == [
-        (0, 10, 0.25, 0.25, 0.625),
-        (0, 20, 0.5, 0.5, 0.625),
-        (0, 40, 1.0, 1.0, 0.625),
+        (0, 10, 0.25, 0.25, 5 / 7),
+        (0, 20, 0.5, 0.5, 5 / 7),
+        (0, 40, 1.0, 1.0, 5 / 7),
     ]
     assert [(k.right, k.kept) for k in of_first] == [(False, False), (True, True), (True, False)]
     assert [(k.right, k.kept) for k in of_second] == [(True, False), (True, True), (False, False)]

@@ -143,7 +143,7 @@ def test_the_command_compares_settings_and_writes_the_best_as_a_preset(folder: P
     done = tune(*files, "--time-budget", "4m", "--vary", "vote.views=8,64", "--output", str(out), "--csv", str(table), "--plot", str(plot))
     assert done.returncode == 0, done.stderr
     assert "views=8" in done.stdout and "views=64" in done.stdout and "best by predicted score" in done.stdout
-    assert len(table.read_text().splitlines()) == 1 + 4 * 3, "two settings, each also with shares by worth, at three budgets"
+    assert len(table.read_text().splitlines()) == 1 + 2 * 3, "two settings at three budgets"
     assert plot.read_text().lstrip().startswith("<?xml")
     written = tomllib.loads(out.read_text())
     assert written["vote"]["views"] in (8, 64)

@@ -17,6 +17,7 @@ from lab.docs.still import ROOT
 RECORDS = read_records()
 PAGES = pages_of([])
 EXAMPLES = [*sorted((ROOT / "docs" / "extend").glob("*.md")), ROOT / "docs" / "run-folder.md"]
+LONG = {"preset.md", "data-set.md", "voting-rule.md"}
 
 
 def name(path: Path) -> str:
@@ -28,7 +29,7 @@ def test_marks_links_names_options_and_figures(path: Path) -> None:
     assert list(still_faults(read_page(path), RECORDS | read_ablations())) == []
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=name)
+@pytest.mark.parametrize("path", [pytest.param(p, id=name(p), marks=[pytest.mark.slow] * (p.name in LONG)) for p in EXAMPLES])
 def test_its_examples_run(path: Path) -> None:
     page = read_page(path)
     assert any(block.kind == "run" for block in page.blocks)

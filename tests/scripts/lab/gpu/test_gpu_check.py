@@ -36,6 +36,7 @@ def here(name: str, device: str, challenges: Path | None, quick: bool, limit: fl
     return [Figure(name, **json.loads(line)) for line in said.getvalue().splitlines() if line.startswith("{")]
 
 
+@pytest.mark.slow
 def test_steps_write_a_table_and_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check, "run_step", here)
     names = ["machine", "numbers", "speed", "waits", "memory", "workers", "oom"]
@@ -49,6 +50,7 @@ def test_steps_write_a_table_and_a_file(tmp_path: Path, capsys: pytest.CaptureFi
     assert "nano, side 3, float32, math, recorded" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_solve_is_checked_on_made_up_tasks_and_on_a_file(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "SOLVE_TASKS", 1)
     steps.step_solve("cpu", True)

@@ -33,6 +33,7 @@ def options(data: Path, out: Path, *more: str) -> list[str]:
     return given if "--minutes" in more else ["--minutes", "1.1", *given]
 
 
+@pytest.mark.slow
 def test_a_turn_trains_solves_scores_and_leaves_what_is_to_be_kept(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turn, "AFTERWARDS", 4.0)
     out = data.parent / "turn"

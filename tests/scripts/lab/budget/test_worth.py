@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from hrm_submit.plan.gain import Floats, Slopes, water_level
+from lab.budget.worth import Floats, Slopes, water_level
 
 
 def chance(segments: Floats, half: Floats, power: float) -> Floats:

@@ -1,7 +1,7 @@
 """What a second is worth: the chance that a task is solved after so much training, and the division of time that solves most tasks.
 
 Notable: the chance of a task is log-logistic in its training segments, 1 / (1 + (half / n) ** power), with a `half` that grows with the
-cells of its canvas; the numbers stand in `[budget]` and are fitted at home to recorded runs. Time is divided by water-filling: every
+cells of its canvas, as `curve` fits it to recorded runs. Time is divided by water-filling: every
 task gets seconds until one second more is worth the same everywhere (Gibbs' lemma of optimal allocation, where returns diminish).
 All tasks share one power, so one table of the inverse slope serves for all of them.
 """
