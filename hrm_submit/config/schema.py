@@ -256,9 +256,6 @@ class BudgetConfig:
     scarce, a second is worth more on a small task; the profiles of GPUs have 0.5. `scripts/tune_budget.py` compares."""
     pairs_power: float = 0.25
     """Shares grow with this power of a task's number of demonstration pairs."""
-    first_pass: float = 1.0
-    """Share of the time in which every task has its first training. In the rest tasks whose votes disagree are trained again from another
-    seed; at 1 only the time that tasks give back by stopping early goes there."""
     restart_least: float = 0.5
     """Freed time goes to tasks whose votes disagree, each trained anew from another seed for at least this part of its first share."""
 
@@ -267,7 +264,6 @@ class BudgetConfig:
         _check(self, "reserve_min_seconds", 0)
         _check(self, "hang_seconds", ABOVE_0)
         _check(self, "size_power pairs_power", 0, 2)
-        _check(self, "first_pass", 0.1, 1)
         _check(self, "restart_least", ABOVE_0, 10)
 
 

@@ -90,7 +90,6 @@ class Scheduler:
         self._lost_by: dict[str, int] = {}
         self._on_cpu: set[str] = set()
         self._fit, self._scale, self._served = UNKNOWN, 0.0, 0
-        self._began: float | None = None
         self._undecided = Undecided(self.results, preset.budget.restart_least)
         self._stretch, self._stretch_served = 1.0, 0
         self.bank = 0.0
@@ -234,11 +233,9 @@ class Scheduler:
         return measured[kind] * len(measured) / sum(measured.values()) if kind in measured and len(measured) > 1 else 1.0
 
     def _first_end(self, workers: int, now: float) -> float:
-        """When the first pass would end if what was given back stayed unused, and what is kept for retrainings."""
-        self._began = now if self._began is None else self._began
-        end = self._end - (1.0 - self._preset.budget.first_pass) * (self._end - self._began)
+        """When the first pass would end if what was given back stayed unused."""
         # Workers that were lost may have had a part of it: some of what is left always goes to the tasks that had no time yet.
-        return max(end - self.bank / workers, now + LEAST_FIRST * (self._end - now))
+        return max(self._end - self.bank / workers, now + LEAST_FIRST * (self._end - now))
 
     def _again(self, me: Standing, others: Callable[[], Sequence[Standing]], now: float) -> Assignment | None:
         """Another training of a task whose votes disagree, if there is time for one that is worth it."""

@@ -295,13 +295,3 @@ def test_a_plan_that_serves_for_several_tasks_does_not_change_its_unit() -> None
     hands.progress(10, 0.5)
     _, second = hands.take(0.0, 1)
     assert first == pytest.approx(10.0, rel=0.05) and second == pytest.approx(first, rel=0.05), "all tasks are alike"
-
-
-def test_a_part_of_the_time_is_kept_for_retraining() -> None:
-    hands = Hands(2, preset=replace(EQUAL, budget=replace(EQUAL.budget, first_pass=0.4)), end=100.0)
-    assert hands.take(0.0) == ("t0", pytest.approx(20.0))
-    hands.finish(20.0, votes=(2, 2), seconds=20.0)
-    assert hands.take(20.0) == ("t1", pytest.approx(20.0))
-    hands.finish(40.0, settled=True, seconds=20.0)
-    again = hands.next(40.0)
-    assert again is not None and (again.task.id, again.restart) == ("t0", 1) and again.seconds == pytest.approx(20.0)
