@@ -82,6 +82,7 @@ class TaskSession:
         self._first_loss: float | None = None
         self._risen = 0
         self._voted = (0, 0.0)
+        # Of the votes so far that count with those to come.
         self._outputs: Outputs = ()
         self._voters = 0
         self._answer_step = answer_step(model.cfg, preset.vote)
@@ -132,7 +133,6 @@ class TaskSession:
             # The share went before any vote: one view is an answer already, and tells how many more there is time for.
             outputs = yield from self._vote(1)
             yield self._answer(outputs, done, "on the way", exact)
-            self._outputs, self._voters = (), 0  # the next vote repeats this one
         outputs = yield from self._vote(self._affordable_views(), keep=self._preset.vote.save_raw)
         yield self._answer(outputs, done, reason, exact, final=True)
 

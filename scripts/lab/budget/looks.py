@@ -17,7 +17,7 @@ from hrm_submit.core.runfolder import RunRecord, read_run
 @dataclass(frozen=True)
 class Look:
     """A vote on one output of a task's first training. `seconds`: since that began; `segments` and `part`: those so far, and of all that it
-    had; `exact`: share of the demonstrations that were right since the look before; `share`: of all votes so far those for the best grid;
+    had; `exact`: share of the demonstrations that were right since the look before; `share`: of the votes kept those for the best;
     `kept`: whether that is the best one of the look before; `right`: whether the answer is one of the best two grids now, `solved`: in the
     training's last vote."""
 

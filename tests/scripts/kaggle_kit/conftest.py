@@ -13,7 +13,7 @@ from tests.scripts.kaggle_kit.loopback import CLIENTS, REPOSITORY, Loopback
 from tests.scripts.kaggle_kit.yard import CHECKPOINT, WHEEL, Yard
 
 
-@pytest.fixture(params=["installed", pytest.param("oldest", marks=pytest.mark.slow)])
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * (path is not None)) for name, path in CLIENTS.items()])
 def yard(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Yard]:
     client = CLIENTS[request.param]
     if client and not client.is_dir():
