@@ -24,8 +24,11 @@ def build(options: argparse.Namespace) -> int:
     wheel = build_wheel(folder)
     if options.checkpoint is not None:
         place_checkpoint(options.checkpoint, folder)
-    elif not any(folder.glob("*.safetensors")):
-        place_checkpoint(str(ROOT / load_competition(options.competition).checkpoint), folder)
+    else:
+        weights = ROOT / load_competition(options.competition).checkpoint
+        own = {path.name for path in weights.parent.glob("*.safetensors")}
+        if all(path.name in own for path in folder.glob("*.safetensors")):  # weights of one's own stay, those of another competition not
+            place_checkpoint(str(weights), folder)
     if options.with_data:
         place_training_data(folder)
     write_metadata(folder)

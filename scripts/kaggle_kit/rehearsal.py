@@ -10,12 +10,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from hrm_submit.arc.canonical import tasks_with_pairs_of
 from hrm_submit.arc.submission import file_faults, load_submission
 from hrm_submit.arc.task import Solutions, Task
 from hrm_submit.core.clock import format_duration, parse_duration
 from hrm_submit.core.errors import DataError
 from hrm_submit.core.events import TaskFinal
-from hrm_submit.core.runfolder import read_run
+from hrm_submit.core.runfolder import read_run, run_of, training_warning
 from hrm_submit.corpora.scoring import score
 from hrm_submit.corpora.solutions import write_solutions
 from hrm_submit.corpora.sources import load
@@ -51,16 +52,31 @@ def choose_tasks(dataset: str | None, tasks: str | None, max_side: int | None) -
     return {task: known[task] for task in ids}, {task: solutions[task] for task in ids if task in solutions}
 
 
-def shipped_files(checkpoint: str | None, competition: Competition) -> list[Path]:
+def shipped_files(checkpoint: str | None, competition: Competition, tasks: Mapping[str, Task]) -> list[Path]:
     """Files of our dataset: the wheel, built when it is not current, and the weights: those that are named, else those that
-    `make wheels` has put there, else the competition's. Raises UserError."""
+    `make wheels` has put there, else the competition's or what stands in for them. Raises UserError."""
     wheel = build_wheel(OFFLINE_WHEELS)
-    own = OFFLINE_WHEELS if any(OFFLINE_WHEELS.glob("*.safetensors")) else ROOT / competition.checkpoint
-    source = own if checkpoint is None else Path(checkpoint)
+    if checkpoint is not None:
+        source = Path(checkpoint)
+    else:
+        source = OFFLINE_WHEELS if any(OFFLINE_WHEELS.glob("*.safetensors")) else weights_for(ROOT / competition.checkpoint, tasks)
     weights = [] if checkpoint == "none" else [source] if source.is_file() else sorted(source.glob("*.safetensors"))
     if checkpoint != "none" and not weights:
         raise DataError(f"{source}: no checkpoint there")
     return [wheel, *weights]
+
+
+def weights_for(weights: Path, tasks: Mapping[str, Task]) -> Path:
+    """`weights`, or the package's default ones, which is said, where they were trained on some of `tasks`: a score would say nothing.
+    Raises CheckpointError."""
+    from hrm_submit.model.packaged import CHECKPOINTS, DEFAULT_PRESET  # torch, which bad options should not wait for
+    from hrm_submit.model.weights import read_meta
+
+    if not (known := tasks_with_pairs_of(read_meta(weights).hashes, tasks)):
+        return weights
+    stands_in = CHECKPOINTS / f"{DEFAULT_PRESET}.safetensors"
+    print(f"weights: {stands_in.name}, as {weights.name} was trained on {len(known)} of these {len(tasks)} tasks")
+    return stands_in
 
 
 @dataclass
@@ -110,6 +126,8 @@ def result_table(
         rows |= {name: f"{result[name]:.1%}" for name in ("pass@1", "pass@2", "task_pass@2", "mean_task_pass@2", "cell_accuracy")}
         rows["pass@2"] += f"  ({counts['solved_outputs@2']} of {counts['outputs']} test outputs)"
         rows["task_pass@2"] += f"  ({counts['solved_tasks']} of {counts['tasks']} tasks)"
+        if told := training_warning(run_of(submission)):
+            rows["warning"] = told
     rows["tasks answered"] = f"{answered_tasks(tree.working / 'run')} of {len(tasks)}, the rest by fallback"
     rows |= cost(outcome, limit)
     return rows, outcome.status == 0 and not faults
@@ -119,9 +137,9 @@ def prepare(options: argparse.Namespace, folder: Path, tasks: Mapping[str, Task]
     """The inputs of the notebook, below `folder`: for pre-training with data in place of weights. Raises UserError."""
     competition = load_competition(options.competition)
     if options.notebook == "pretrain":
-        shipped = shipped_files("none", competition) + place_training_data(OFFLINE_WHEELS)
+        shipped = shipped_files("none", competition, tasks) + place_training_data(OFFLINE_WHEELS)
     else:
-        shipped = shipped_files(options.checkpoint, competition)
+        shipped = shipped_files(options.checkpoint, competition, tasks)
     tree = build_tree(folder / "kaggle", competition, tasks, shipped, options.layout)
     if options.previous:
         place_previous(options.previous, tree.input, options.layout)

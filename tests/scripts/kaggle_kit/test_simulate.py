@@ -15,12 +15,15 @@ import psutil
 import pytest
 import simulate_kaggle
 from kaggle_kit import rehearsal
-from kaggle_kit.sandbox import isolation, run_limited
+from kaggle_kit.sandbox import Outcome, isolation, run_limited
 
+from hrm_submit.arc.canonical import pair_hash
 from hrm_submit.arc.task import Solutions, make_grid
 from hrm_submit.core.errors import DataError
 from hrm_submit.corpora.named import load_named
+from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
 from tests.notebook.notebook_lab import PACKAGES, SOLVED, TASKS, lay_out, stub_wheel
+from tests.solve.lab import tiny_preset
 
 
 def limited(code: str, limit: float, folder: Path, cut: bool = False) -> tuple[Any, list[str]]:
@@ -61,6 +64,30 @@ def test_choice_of_tasks(tmp_path: Path) -> None:
     assert rehearsal.choose_tasks(str(file), None, None)[1] == {}
     (tmp_path / "my_solutions.json").write_text(json.dumps({"aaaa0001": [[[1]]], "aaaa0002": [[[2]], [[3]]]}))
     assert set(rehearsal.choose_tasks(str(file), "1", None)[1]) == {"aaaa0001"}
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_weights_that_know_the_tasks_are_not_simulated_with(tmp_path: Path, capsys: pytest.CaptureFixture[str], known: bool) -> None:
+    pair = TASKS["aaaa0002"].train[0]
+    hashes = (pair_hash(pair.input, pair.output),) if known else ()
+    weights = tmp_path / "w.safetensors"
+    save_checkpoint(weights, snapshot(*build(tiny_preset(tmp_path).model), CheckpointMeta(hashes=hashes)))
+    chosen = rehearsal.weights_for(weights, TASKS)
+    told = "weights: nano.safetensors, as w.safetensors was trained on 1 of these 2 tasks"
+    assert (chosen.name, capsys.readouterr().out.strip()) == (("nano.safetensors", told) if known else ("w.safetensors", ""))
+
+
+def test_a_score_that_says_nothing_is_told_as_such(tmp_path: Path) -> None:
+    tree = lay_out(tmp_path, [])
+    answers = {name: [{"attempt_1": SOLVED, "attempt_2": SOLVED} for _ in task.test] for name, task in TASKS.items()}
+    (tree.working / "submission.json").write_text(json.dumps(answers))
+    (tree.working / "run").mkdir()
+    run = {"output": "submission.json", "checkpoint": "w.safetensors"}
+    for known in ([], ["aaaa0001"]):
+        (tree.working / "run" / "run.json").write_text(json.dumps(run | {"trained_on": known}))
+        rows, good = rehearsal.result_table(tree, TASKS, {"aaaa0001": (make_grid(SOLVED),)}, Outcome(0, 1.0, 1), 9.0)
+        assert good and rows["pass@2"].startswith("100.0%")
+        assert rows.get("warning", "").startswith("w.safetensors was trained on 1 of these tasks") == bool(known)
 
 
 def test_hard_limit_kills_all_that_was_started(tmp_path: Path) -> None:

@@ -120,6 +120,8 @@ def test_offline_folder_is_flat_named_and_fits_kaggles_image(tmp_path: Path) -> 
     build(folder)
     own = load_competition().checkpoint
     assert [p.read_bytes() for p in folder.glob("*.safetensors")] == [(ROOT / own).read_bytes()], "the competition's"
+    build(folder, "--competition", "arc-prize-2024")
+    assert [p.name for p in folder.glob("*.safetensors")] == [Path(load_competition("arc-prize-2024").checkpoint).name]
 
 
 @pytest.mark.parametrize("slug", sorted(path.stem for path in COMPETITIONS.glob("*.toml")))
