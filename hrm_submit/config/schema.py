@@ -137,8 +137,6 @@ class TrainConfig:
     """`muon`: torch.optim.Muon for the matrices of the blocks, AdamW for the rest."""
     lr: float = 1e-4
     muon_lr: float = 5e-3
-    muon_steps: int = 5
-    """Newton-Schulz iterations of Muon's update: fewer take less time and leave it less orthogonal."""
     beta1: float = 0.9
     beta2: float = 0.95
     weight_decay: float = 0.1
@@ -174,7 +172,7 @@ class TrainConfig:
     batch_size."""
 
     def __post_init__(self) -> None:
-        _check(self, "batch_size segments augmentations max_side muon_steps", 1)
+        _check(self, "batch_size segments augmentations max_side", 1)
         _check(self, "lr muon_lr embedding_lr weight_decay embedding_weight_decay grad_clip warmup_steps batch_tokens spare", 0)
         _check(self, "ema decay_fraction lr_min_ratio single_segment_fraction", 0, 1)
         _check(self, "beta1 beta2", 0, BELOW_1)

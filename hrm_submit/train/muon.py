@@ -24,14 +24,12 @@ EPS = 1e-7
 
 
 class Muon(EagerOptimizer):
-    """Nesterov momentum whose update of a matrix is made nearly orthogonal by `steps` iterations in `dtype`; decoupled weight decay.
-    Parameters are matrices."""
+    """Nesterov momentum whose update of a matrix is made nearly orthogonal, computed in `dtype`; decoupled weight decay. Parameters are
+    matrices."""
 
-    def __init__(
-        self, params: Iterable[Any], lr: float, weight_decay: float, dtype: torch.dtype = torch.bfloat16, steps: int = STEPS
-    ) -> None:
+    def __init__(self, params: Iterable[Any], lr: float, weight_decay: float, dtype: torch.dtype = torch.bfloat16) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
-        self._dtype, self._steps = dtype, steps
+        self._dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -52,15 +50,15 @@ class Muon(EagerOptimizer):
                 by_shape.setdefault((p.shape[0], p.shape[1]), []).append(k)
             for (rows, columns), numbers in by_shape.items():
                 rate = group["lr"] * math.sqrt(max(1, rows / columns))
-                for k, update in zip(numbers, orthogonal([updates[k] for k in numbers], self._dtype, self._steps), strict=True):
+                for k, update in zip(numbers, orthogonal([updates[k] for k in numbers], self._dtype), strict=True):
                     if isinstance(rate, Tensor):
                         params[k].sub_(update.float() * rate)
                     else:
                         params[k].add_(update, alpha=-rate)
 
 
-def orthogonal(matrices: list[Tensor], dtype: torch.dtype = torch.bfloat16, steps: int = STEPS) -> Tensor:
-    """`matrices`, n of one shape, each with its singular values brought near 1 by `steps` Newton-Schulz iterations; (n, rows, columns) of
+def orthogonal(matrices: list[Tensor], dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    """`matrices`, n of one shape, each with its singular values brought near 1 by `STEPS` Newton-Schulz iterations; (n, rows, columns) of
     `dtype`."""
     a, b, c = COEFFICIENTS
     x = torch.stack(matrices).to(dtype)
@@ -70,7 +68,7 @@ def orthogonal(matrices: list[Tensor], dtype: torch.dtype = torch.bfloat16, step
     # Norms one by one: summed over a batch they would differ in the last bit.
     norms = torch.stack([matrix.norm() for matrix in x])
     x = x / norms.clamp(min=EPS)[:, None, None]
-    for _ in range(steps):
+    for _ in range(STEPS):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x

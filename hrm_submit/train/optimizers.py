@@ -98,7 +98,7 @@ class Optimizers:
         elif config.optimizer == "muon":
             # A device that computes the model in bfloat16 has instructions for it; on others float32 is several times faster.
             dtype = torch.bfloat16 if model.dtype == torch.bfloat16 else torch.float32
-            self._add(Muon(matrices, config.muon_lr, config.weight_decay, dtype, config.muon_steps), config.muon_lr)
+            self._add(Muon(matrices, config.muon_lr, config.weight_decay, dtype), config.muon_lr)
             self._add(self._adamw(rest, betas), config.lr)
         else:
             self._add(self._adamw(self._params, betas), config.lr)
