@@ -16,13 +16,16 @@ from tests.train.lab import options, write_data
 
 FOLDER = Path(str(resources.files("hrm_submit"))) / "checkpoints"
 SHIPPED = sorted(FOLDER.glob("*.safetensors"))
+SETS = ("arc-agi-1-evaluation", "arc-agi-2-evaluation")
+MAY_KNOW = {"arc-agi-2.safetensors": {"arc-agi-1-evaluation"}}
+"""Evaluation sets that a checkpoint may know: ARC-AGI-2 training includes most of ARC-AGI-1 evaluation."""
 
 
 @pytest.fixture(scope="module")
 def barred() -> dict[str, str]:
     """Hash of every pair of both evaluation sets, demonstrations and answers, to its task."""
     found = {}
-    for name in ("arc-agi-1-evaluation", "arc-agi-2-evaluation"):
+    for name in SETS:
         tasks, solutions = load_named(name)
         for task in tasks.values():
             for pair in task.train + solved_pairs(task, solutions[task.id]):
@@ -31,10 +34,11 @@ def barred() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
-def test_a_shipped_checkpoint_has_seen_no_evaluation_pair(path: Path, barred: dict[str, str]) -> None:
+def test_a_shipped_checkpoint_has_seen_no_pair_that_it_is_scored_on(path: Path, barred: dict[str, str]) -> None:
     meta = load_checkpoint(path).meta
     assert len(meta.hashes) > 500, "hashes of all its training pairs"
-    assert not {barred[key] for key in meta.hashes if key in barred}
+    known = {barred[key].partition("/")[0] for key in meta.hashes if key in barred}
+    assert known == MAY_KNOW.get(path.name, set()), "and a set that it may know is found, so the test can fail"
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
