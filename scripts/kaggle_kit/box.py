@@ -11,7 +11,7 @@ from pathlib import Path
 from hrm_submit.core.errors import ConfigError
 
 from .competition import load_competition
-from .places import ROOT
+from .places import ROOT, own_weights
 from .training import place_training_data
 from .tree import DATASET
 from .wheels import build_wheel, image_faults
@@ -24,11 +24,8 @@ def build(options: argparse.Namespace) -> int:
     wheel = build_wheel(folder)
     if options.checkpoint is not None:
         place_checkpoint(options.checkpoint, folder)
-    else:
-        weights = ROOT / load_competition(options.competition).checkpoint
-        own = {path.name for path in weights.parent.glob("*.safetensors")}
-        if all(path.name in own for path in folder.glob("*.safetensors")):  # weights of one's own stay, those of another competition not
-            place_checkpoint(str(weights), folder)
+    elif not own_weights(folder):
+        place_checkpoint(str(ROOT / load_competition(options.competition).checkpoint), folder)
     if options.with_data:
         place_training_data(folder)
     write_metadata(folder)

@@ -24,7 +24,7 @@ from hrm_submit.report.screen.watch import Tail
 from kaggle_kit.competition import Competition, load_competition
 from kaggle_kit.environment import base_environment
 from kaggle_kit.machine import notebook_variables, run_notebook
-from kaggle_kit.places import NOTEBOOKS, OFFLINE_WHEELS, ROOT, RUNS
+from kaggle_kit.places import NOTEBOOKS, OFFLINE_WHEELS, ROOT, RUNS, own_weights
 from kaggle_kit.sandbox import Outcome, isolation
 from kaggle_kit.training import describe_exports, place_previous, place_training_data
 from kaggle_kit.tree import KaggleTree, build_tree
@@ -53,13 +53,13 @@ def choose_tasks(dataset: str | None, tasks: str | None, max_side: int | None) -
 
 
 def shipped_files(checkpoint: str | None, competition: Competition, tasks: Mapping[str, Task]) -> list[Path]:
-    """Files of our dataset: the wheel, built when it is not current, and the weights: those that are named, else those that
+    """Files of our dataset: the wheel, built when it is not current, and the weights: those that are named, else one's own that
     `make wheels` has put there, else the competition's or what stands in for them. Raises UserError."""
     wheel = build_wheel(OFFLINE_WHEELS)
     if checkpoint is not None:
         source = Path(checkpoint)
     else:
-        source = OFFLINE_WHEELS if any(OFFLINE_WHEELS.glob("*.safetensors")) else weights_for(ROOT / competition.checkpoint, tasks)
+        source = OFFLINE_WHEELS if own_weights(OFFLINE_WHEELS) else weights_for(ROOT / competition.checkpoint, tasks)
     weights = [] if checkpoint == "none" else [source] if source.is_file() else sorted(source.glob("*.safetensors"))
     if checkpoint != "none" and not weights:
         raise DataError(f"{source}: no checkpoint there")
