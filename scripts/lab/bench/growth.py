@@ -14,14 +14,16 @@ import torch
 from hrm_submit.arc.canvas import position_ids
 from hrm_submit.arc.challenges import write_challenges
 from hrm_submit.arc.sizes import canvas_side
+from hrm_submit.config.layers import load_preset
 from hrm_submit.config.schema import Preset
 from hrm_submit.model.act import Batch
 from hrm_submit.train.loop import CanvasBatch
 from lab.bench import scale
-from lab.bench.rows import Row
+from lab.bench.rows import Row, against
 from lab.bench.timing import medians, seconds
 from lab.bench.work import ARC_1, by_size, our_way, segment, trainer
 
+LINES = "nano-2d"
 SIDES = (5, 10, 15, 20, 25, 30)
 BATCHES = (1, 2, 4, 8, 16, 32)
 TASKS = (1, 2, 4, 8)
@@ -34,11 +36,18 @@ LABELS = {"tokens": "tokens, batch 8", "batch": "batch, 100 tokens", "tasks": f"
 
 
 def rows(repeats: int, device: str, preset: Preset) -> list[Row]:
-    """Seconds of a training segment of `preset`, the package's own, against tokens and against the batch, and of `solve` against tasks; and
-    what the supervisor costs where workers and tasks are many."""
-    by_tokens = medians({str(s * s): _segment(preset, s, 8, device) for s in SIDES}, repeats=repeats, device=device)
+    """Seconds of a training segment of `preset`, the package's own, against tokens, with `nano-2d` beside it, and against the batch, and of
+    `solve` against tasks; and what the supervisor costs where workers and tasks are many."""
+    presets = {"nano": preset, LINES: load_preset(LINES)}
+    segments = {(name, s * s): _segment(chosen, s, 8, device) for s in SIDES for name, chosen in presets.items()}
+    by_tokens = medians(segments, repeats=repeats, device=device)
     by_batch = medians({str(b): _segment(preset, 10, b, device) for b in BATCHES}, repeats=repeats, device=device)
-    found = [Row("growth", f"nano's segment, {n} tokens, batch 8", s, "s", more={"tokens": int(n)}) for n, s in by_tokens.items()]
+    found = []
+    for n in (s * s for s in SIDES):
+        ours, lines = by_tokens["nano", n], by_tokens[LINES, n]
+        found.append(Row("growth", f"nano's segment, {n} tokens, batch 8", ours, "s", more={"tokens": n}))
+        more = {"tokens": n, "preset": LINES}
+        found.append(against("growth", f"{LINES}'s segment, {n} tokens, batch 8", "s", lines, "nano's", ours, faster=False, more=more))
     found += [Row("growth", f"nano's segment, 100 tokens, batch {b}", s, "s", more={"batch": int(b)}) for b, s in by_batch.items()]
     found += [Row("growth", f"solve, {n} task{'s' * (n > 1)}", _solve(n, device), "s", more={"tasks": n}) for n in TASKS]
     return found + scale.rows()
@@ -52,7 +61,11 @@ def draw(found: Sequence[Row], path: Path) -> None:
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     for axes, (key, label) in zip(figure.subplots(1, len(LABELS)), LABELS.items(), strict=True):
         shown = [row for row in found if key in row.more]
-        axes.loglog([row.more[key] for row in shown], [row.value for row in shown], marker="o")
+        for preset in dict.fromkeys(row.more.get("preset", "nano") for row in shown):
+            line = [row for row in shown if row.more.get("preset", "nano") == preset]
+            axes.loglog([row.more[key] for row in line], [row.value for row in line], marker="o", label=preset)
+        if len(axes.lines) > 1:
+            axes.legend()
         axes.set_xticks([row.more[key] for row in shown], [str(row.more[key]) for row in shown])
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_minor_formatter(NullFormatter())

@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from statistics import median
+from typing import TypeVar
 
 import torch
+
+K = TypeVar("K")
 
 CPU_SIZES = (1024, 2048)
 GPU_SIZES = (4096, 8192)
@@ -15,10 +18,10 @@ GPU_WARM = 3
 """Untimed rounds on a GPU, whose kernels are compiled for the first of them and picked in the next."""
 
 
-def medians(calls: Mapping[str, Callable[[], object]], *, repeats: int, device: str = "cpu") -> dict[str, float]:
+def medians(calls: Mapping[K, Callable[[], object]], *, repeats: int, device: str = "cpu") -> dict[K, float]:
     """Median seconds of each call: untimed rounds to warm up, then `repeats` rounds in each of which every call is timed once."""
     warm = 1 if device == "cpu" else GPU_WARM
-    times: dict[str, list[float]] = {name: [] for name in calls}
+    times: dict[K, list[float]] = {name: [] for name in calls}
     for number in range(warm + repeats):
         for name, call in calls.items():
             taken = seconds(call, device)

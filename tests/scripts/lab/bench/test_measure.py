@@ -187,9 +187,12 @@ def test_a_process_of_its_own_trains_a_segment() -> None:
 
 def test_growth_is_drawn(tmp_path: Path) -> None:
     rows = [Row("growth", key, value, "s", more={key: n}) for key in ("tokens", "batch", "tasks") for n, value in ((1, 1.0), (4, 2.0))]
-    draw(rows, tmp_path / "growth.svg")
-    picture = (tmp_path / "growth.svg").read_text()
-    assert picture.lstrip().startswith("<?xml") and picture.count("tokens") and "</svg>" in picture
+    drawn = {}
+    for name, extra in (("one", []), ("two", [Row("growth", "tokens", 0.5, "s", more={"tokens": 4, "preset": "nano-2d"})])):
+        draw(rows + extra, tmp_path / f"{name}.svg")
+        drawn[name] = (tmp_path / f"{name}.svg").read_text()
+        assert drawn[name].lstrip().startswith("<?xml") and drawn[name].count("tokens") and "</svg>" in drawn[name]
+    assert "legend" in drawn["two"] and "legend" not in drawn["one"], "lines of two presets are told apart"
 
 
 def test_without_a_gpu_there_is_no_estimate() -> None:
