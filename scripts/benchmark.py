@@ -16,7 +16,7 @@ rows:
   fitting       seconds of test-time training to fitted demonstrations, and augmentation's share of them
   memory        peak memory of training and inference
   start         seconds to help, imports, and the first training segment
-  growth        seconds against tokens (nano-2d beside nano), batch and tasks; the supervisor's milliseconds a decision against workers and tasks
+  growth        seconds against tokens (nano-2d beside nano), batch and tasks; the supervisor's milliseconds a decision
   estimate      on a GPU: seconds of 240 tasks on four L4 cards
 """
 
