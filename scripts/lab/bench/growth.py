@@ -24,6 +24,7 @@ from lab.bench.timing import medians, seconds
 from lab.bench.work import ARC_1, by_size, our_way, segment, trainer
 
 LINES = "nano-2d"
+"""The preset that is measured beside the package's own: its H sees lines of cells."""
 SIDES = (5, 10, 15, 20, 25, 30)
 BATCHES = (1, 2, 4, 8, 16, 32)
 TASKS = (1, 2, 4, 8)

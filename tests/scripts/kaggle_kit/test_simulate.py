@@ -68,13 +68,20 @@ def test_choice_of_tasks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("known", [True, False])
 def test_weights_that_know_the_tasks_are_not_simulated_with(tmp_path: Path, capsys: pytest.CaptureFixture[str], known: bool) -> None:
-    pair = TASKS["aaaa0002"].train[0]
+    tasks = dict(list(load_named("arc-agi-1-evaluation")[0].items())[:2])
+    pair = next(iter(tasks.values())).train[0]
     hashes = (pair_hash(pair.input, pair.output),) if known else ()
     weights = tmp_path / "w.safetensors"
     save_checkpoint(weights, snapshot(*build(tiny_preset(tmp_path).model), CheckpointMeta(hashes=hashes)))
-    chosen = rehearsal.weights_for(weights, TASKS)
+    chosen = rehearsal.weights_for(weights, tasks)
     told = "weights: nano.safetensors, as w.safetensors was trained on 1 of these 2 tasks"
     assert (chosen.name, capsys.readouterr().out.strip()) == (("nano.safetensors", told) if known else ("w.safetensors", ""))
+
+
+def test_default_weights_do_not_stand_in_where_they_know_the_tasks_too(capsys: pytest.CaptureFixture[str]) -> None:
+    known = dict(list(load_named("arc-agi-1-training")[0].items())[:3])
+    weights = rehearsal.ROOT / "hrm_submit" / "checkpoints" / "arc-agi-2.safetensors"
+    assert rehearsal.weights_for(weights, known) == weights and not capsys.readouterr().out
 
 
 def test_a_score_that_says_nothing_is_told_as_such(tmp_path: Path) -> None:
