@@ -43,13 +43,13 @@ def output_shapes(task: Task, test_input: Grid) -> list[tuple[int, int]]:
     return [(r, c) for _, _, r, c in ranked]
 
 
-def canvas_side(task: Task, spare: int = 0) -> int:
-    """Side (1..30) of the smallest square canvas that holds every grid of `task` and every predicted output, and `spare` more."""
+def canvas_side(task: Task) -> int:
+    """Side (1..30) of the smallest square canvas that holds every grid of `task` and every predicted output."""
     sides = [task.largest_side]
     for test_input in task.test:
         for axis in (0, 1):
             sides += _sides(task, test_input, axis)
-    return min(MAX_SIDE, max(sides) + spare)
+    return min(MAX_SIDE, max(sides))
 
 
 def _sides(task: Task, test_input: Grid, axis: int) -> Iterator[int]:

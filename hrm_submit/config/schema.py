@@ -160,8 +160,6 @@ class TrainConfig:
     """`permute`: all but 0 (published); `permute_input`: also keeps colours that an output has and its own input lacks; `fixed`: none."""
     translate: bool = True
     """Random placement on the canvas where there is room (published)."""
-    spare: int = 0
-    """Rows and columns by which a task's canvas is larger than its largest grid, at most 30 in all: room for `translate`."""
     augmentations: int = 1000
     """Augmented versions of each task, itself among them, that training (and at test time the votes) draw from."""
     max_side: int = 30
@@ -173,7 +171,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _check(self, "batch_size segments augmentations max_side", 1)
-        _check(self, "lr muon_lr embedding_lr weight_decay embedding_weight_decay grad_clip warmup_steps batch_tokens spare", 0)
+        _check(self, "lr muon_lr embedding_lr weight_decay embedding_weight_decay grad_clip warmup_steps batch_tokens", 0)
         _check(self, "ema decay_fraction lr_min_ratio single_segment_fraction", 0, 1)
         _check(self, "beta1 beta2", 0, BELOW_1)
 

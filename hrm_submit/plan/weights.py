@@ -22,7 +22,7 @@ class Weights:
 
     def __init__(self, tasks: Sequence[Task], preset: Preset) -> None:
         self._budget = preset.budget
-        self.work = {t.id: segment_work(preset.model, preset.ttt, canvas_side(t, preset.ttt.spare) ** 2) for t in tasks}
+        self.work = {t.id: segment_work(preset.model, preset.ttt, canvas_side(t) ** 2) for t in tasks}
         """Operations of a segment, by task."""
 
     def of(self, tasks: Sequence[Task], fit: Fit) -> list[float]:

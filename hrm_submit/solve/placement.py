@@ -53,7 +53,7 @@ def worker_specs(
         if not fixed_work and not preset.device.workers and tasks and workers < cores:
             preset = replace(preset, device=replace(preset.device, threads=max(1, cpu_count() // workers)))
         places += ["cpu"] * workers
-    tokens = max((canvas_side(t, preset.ttt.spare) for t in tasks), default=1) ** 2
+    tokens = max((canvas_side(t) for t in tasks), default=1) ** 2
     specs = [
         WorkerSpec(number, device, preset, checkpoint, seed, tokens, sharing=places.count(device)) for number, device in enumerate(places)
     ]
@@ -81,7 +81,7 @@ def _in_turn(places: list[str], gpus: list[str]) -> list[str]:
 def _on_gpu(device: str, preset: Preset, tasks: Sequence[Task], free: Callable[[str], int]) -> int:
     if not tasks:
         return 1
-    sides = [canvas_side(t, preset.ttt.spare) for t in tasks]
+    sides = [canvas_side(t) for t in tasks]
     if segment_work(preset.model, preset.ttt, int(median(sides)) ** 2) > FILLS_A_GPU:
         return 1
     runtime = runtime_for(device, preset.device)

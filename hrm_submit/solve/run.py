@@ -168,7 +168,7 @@ def _workers_of(cluster: Any, preset: Preset, request: SolveRequest, todo: Seque
     from hrm_submit.solve.cluster import ClusterPool, specs_on
 
     preset = replace(preset, device=replace(preset.device, threads=request.cores_per_worker))
-    tokens = max((canvas_side(t, preset.ttt.spare) for t in todo), default=1) ** 2
+    tokens = max((canvas_side(t) for t in todo), default=1) ** 2
     like = WorkerSpec(0, "cpu", preset, request.checkpoint, request.seed, tokens)
     nodes = cluster.nodes()
     specs = specs_on(nodes, like, request.cores_per_worker, preset, max(1, len(todo)))

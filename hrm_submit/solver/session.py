@@ -72,7 +72,7 @@ class TaskSession:
         self._model, self._embedding, self._task, self._preset = model, embedding, task, preset
         self._clock, self._segments, self._trainer, self._recorder = clock, segments, trainer, recorder
         self._seed, self._restart, self._again = seed, restart, f"/{restart}" if restart else ""
-        self._side = canvas_side(task, preset.ttt.spare)
+        self._side = canvas_side(task)
         rng = np.random.default_rng(task_seed(seed, task.id, "augmentations" + self._again))
         ttt = preset.ttt
         self._views = sample_augmentations(task, ttt.augmentations, rng, colours=ttt.colours, dihedral=ttt.dihedral)

@@ -70,7 +70,7 @@ class Mixture:
         self._buckets: list[_Bucket] = []
         by_side: dict[int, _Bucket] = {}
         for number, source in enumerate(self.sources):
-            for side, pairs in _by_canvas(source, config.max_side, config.spare).items():
+            for side, pairs in _by_canvas(source, config.max_side).items():
                 bucket = by_side.setdefault(side, _Bucket(side))
                 share = source.weight * len(pairs) / len(source.pairs)
                 bucket.members.append(_Member(number, len(bucket.pairs), len(pairs), share))
@@ -144,15 +144,15 @@ class Mixture:
         return [s.id for s in self.sources] if self._per_task == 1 else []
 
 
-def _by_canvas(source: TrainingTask, most: int, spare: int) -> dict[int, tuple[Pair, ...]]:
+def _by_canvas(source: TrainingTask, most: int) -> dict[int, tuple[Pair, ...]]:
     """The pairs of `source` by the side of the canvas that they are shown on: that of the whole task. Of a generated one, whose sizes
     differ without end, each pair has its own, rounded up to an even side, at most `most`."""
     if not source.generated:
-        return {canvas_side(source.task, spare): source.pairs}
+        return {canvas_side(source.task): source.pairs}
     found: dict[int, list[Pair]] = {}
     for pair in source.pairs:
         side = max(*pair.input.shape, *pair.output.shape)
-        found.setdefault(min(most, side + side % 2 + spare), []).append(pair)
+        found.setdefault(min(most, side + side % 2), []).append(pair)
     return {side: tuple(found[side]) for side in sorted(found)}
 
 

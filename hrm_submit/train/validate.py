@@ -51,7 +51,7 @@ def validate(
         train = preset.train
         views = sample_augmentations(task, preset.vote.views, rng, colours=train.colours, dihedral=train.dihedral)
         # In the published scheme each augmentation has a row of its own; only the plain one is known by number here.
-        outputs = _answer(model, embedding, task, views, [row_of(task_id)] * len(views), preset.vote, canvas_side(task, train.spare))
+        outputs = _answer(model, embedding, task, views, [row_of(task_id)] * len(views), preset.vote, canvas_side(task))
         answers[task_id] = [two_attempts(candidates, blank) for candidates in outputs]
     done = {task_id: attempts for part in ranks.collect(answers) for task_id, attempts in part.items()}
     return score(done, {task_id: solutions[task_id] for task_id in tasks if task_id in done}) if done else None

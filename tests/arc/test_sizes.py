@@ -99,9 +99,3 @@ def test_the_canvas_holds_every_grid_and_every_prediction(task):
     if all(output_shapes(task, grid) for grid in task.test):  # else a rule for one axis alone may ask for more
         assert side == max(seen + predicted)
     assert min([1, *predicted]) == 1
-
-
-def test_spare_cells_are_added_up_to_the_largest_canvas() -> None:
-    grid = make_grid(np.zeros((9, 4), dtype=np.uint8))
-    task = Task("t", (Pair(grid, grid),), (grid,))
-    assert canvas_side(task) == 9 and canvas_side(task, 2) == 11 and canvas_side(task, 50) == 30

@@ -55,13 +55,6 @@ def test_from_scratch_it_learns_to_copy(preset: Preset) -> None:
     assert final.outputs[0][0].grid.tolist() == task.test[0].tolist()
 
 
-def test_it_learns_on_a_canvas_with_room_to_move(preset: Preset) -> None:
-    task, roomy = recolour("t", 3), replace(preset, ttt=replace(preset.ttt, spare=2, translate=True))
-    final = fixed(roomy, task, 160)[-1]
-    assert isinstance(final, Answer)
-    assert final.outputs[0][0].grid.tolist() == recoloured(task.test[0]).tolist()
-
-
 def test_the_published_embedding_with_several_segments_learns_too(tmp_path: Path) -> None:
     published = tiny_preset(
         tmp_path,

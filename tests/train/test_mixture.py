@@ -211,15 +211,3 @@ def test_an_error_of_the_thread_comes_to_the_caller(monkeypatch: pytest.MonkeyPa
     with pytest.raises(MemoryError, match="no room for batch 2"):
         next(stream)
     assert threading.active_count() == before
-
-
-def test_spare_cells_make_every_canvas_larger_and_move_grids_on_it() -> None:
-    mixture = Mixture(TASKS, SHARED, replace(CONFIG, spare=2, translate=True), seed=0)
-    moved = False
-    for number in range(20):
-        made = mixture.batch(number)
-        side = int(made.batch.inputs.shape[1] ** 0.5)
-        rows = made.batch.ids.tolist()
-        assert all(side == canvas_side(TASKS[row].task) + 2 for row in rows)
-        moved |= bool((made.batch.inputs.reshape(-1, side, side)[:, 0] == 0).all(-1).any())  # a first row of PAD
-    assert moved
