@@ -7,6 +7,7 @@ fits which share is solved after how much training, and predicts scores.
     python scripts/tune_budget.py --time-budget 8m --dataset arc-agi-1-evaluation --max-side 12 --tasks 60
     python scripts/tune_budget.py --runs rehearsal/run --challenges F --solutions S --profile l4x4 --time-budget 11h30m \\
         --vary budget.size_power=0,0.5,1 --vary vote.views=16,32,64 --output tuned.toml
+    python scripts/tune_budget.py --runs rehearsal/run --challenges F --profile l4x4 --time-budget 11h30m --sizes
     python scripts/tune_budget.py --runs rehearsal/run --challenges F --replay played --faults 0.05,0.02,0.05 --time-budget 12h
 
 Exit 0, or 2 for bad input.
@@ -50,6 +51,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--divisions", action="store_true", help="what other shares of the budget would have solved, the best ones too, and stop"
     )
+    parser.add_argument("--sizes", action="store_true", help="which size of model suits the budget, its segments a task, and stop")
     parser.add_argument("--replay", type=Path, metavar="D", help="simulate one run into this run folder, for `report`")
     parser.add_argument("--faults", default="0,0,0", metavar="DIE,HANG,FAIL", help="chances of each training in --replay")
     parser.add_argument("--seed", type=int, default=0)

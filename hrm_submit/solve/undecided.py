@@ -10,6 +10,9 @@ from typing import TypeAlias
 
 from hrm_submit.predict.vote import Outputs
 
+MOST_DOUBLINGS = 32
+"""A share doubled so often is longer than any run; trainings that end early, at their most segments, may be begun more often."""
+
 _Entry: TypeAlias = tuple[int, float, str]
 """Trainings anew so far, less the promise, id: the least is the next one."""
 
@@ -86,7 +89,7 @@ class Undecided:
                 back.append(entry)
             if not takes(task):
                 continue
-            wish = share * 2.0**planned
+            wish = share * 2.0 ** min(planned, MOST_DOUBLINGS)
             if chosen and wish > capacity:
                 break
             chosen.append((task, wish))

@@ -90,6 +90,19 @@ def test_trainings_anew_are_twice_as_long_each_time_and_fill_the_time() -> None:
     assert [seconds for *_, seconds in given] == pytest.approx([81 / 7, 2 * 81 / 7, 4 * 81 / 7])
 
 
+def test_trainings_that_end_early_thousands_of_times_still_get_a_share_that_is_a_number() -> None:
+    """As at a preset's most segments on a device that is fast."""
+    hands = Hands(1)
+    hands.take(0.0)
+    at = 1.0
+    hands.finish(at, votes=(3, 2), seconds=1.0)
+    for _ in range(3000):
+        again = hands.next(at)
+        assert again is not None and 0 < (again.seconds or 0.0) <= 100.0 - at
+        at += 0.01
+        hands.finish(at, votes=(3, 2), seconds=0.01)
+
+
 def first_pass(hands: Hands, votes: dict[str, Sequence[int]], exact: dict[str, float] | None = None, each: float = 1.0) -> float:
     """Every task once, one second each; those in `votes` disagree. Returns the time then."""
     at = 0.0

@@ -138,7 +138,8 @@ class Pretended(WorkerPool):
         now, trained, segments, next_look, reason = self._recording.set_up, 0.0, 0, ttt.first_vote, "share used"
         while True:
             look = next_look * (share - last)
-            steps = max(1, int(np.ceil(max(0.0, min(look, share - last) - now) / segment)))
+            wanted = max(1, int(np.ceil(max(0.0, min(look, share - last) - now) / segment)))
+            steps = min(wanted, ttt.max_segments - segments)
             segments, trained, now = segments + steps, trained + steps * segment, now + steps * segment
             says.append((now, Progress(task.id, segments, 0.1, 1.0, trained)))
             if now >= share - last or segments >= ttt.max_segments:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import product
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,34 +16,21 @@ import pandas as pd
 from hrm_submit.arc.challenges import write_challenges
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Task
-from hrm_submit.config.layers import layer, load_preset
-from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import format_duration, parse_duration
-from hrm_submit.core.device import cpu_count
 from hrm_submit.core.errors import ConfigError, DataError
 from hrm_submit.core.events import TaskFailed, TaskFinal, WorkerExit
 from hrm_submit.core.runfolder import RunRecord, read_run, training_warning
 from hrm_submit.corpora.sources import answers_of, load
-from hrm_submit.plan.memory import training_bytes, workers_that_fit
-from hrm_submit.solve.placement import MOST_ON_A_GPU
 from lab.budget.curve import predicted
 from lab.budget.hindsight import show_buys, show_divisions, show_reliability
 from lab.budget.looks import read_looks
 from lab.budget.recording import Recording, record
 from lab.budget.replay import Faults, replay
+from lab.budget.settings import Setting, play, recorded_devices, staff, vary
+from lab.budget.sizes import show_sizes
 
 PARTS = (0.25, 0.5, 1.0)
 """Parts of the budget that the trade-off shows."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A recording under one choice of what is varied."""
-
-    name: str
-    recording: Recording
-    preset: Preset
-    changed: dict[str, dict[str, Any]]
 
 
 def tune(args: argparse.Namespace) -> int:
@@ -63,17 +48,19 @@ def tune(args: argparse.Namespace) -> int:
         if solutions is not None and args.reliability:
             return show_reliability(read_looks(folders, known, solutions), args.reliability)
         if solutions is not None and args.divisions:
-            return show_divisions(read_looks(folders, known, solutions), budget * len(_recorded_devices(folders[0])))
+            return show_divisions(read_looks(folders, known, solutions), budget * len(recorded_devices(folders[0])))
         recordings = record(folders, known, solutions)
         settings = vary(recordings, args.vary)
         workers = staff(settings[0], wanted, args.profile)
         _faster(recordings, args.faster)
+        if args.sizes:
+            return show_sizes(recordings[0], wanted, args.profile, budget, Path(scratch), args.seed)
         if args.replay:
             return show_replay(settings[0], wanted, workers, budget, args)
         rows = []
         for setting in settings:
             for part in PARTS:
-                played = _play(setting, wanted, workers, part * budget, Path(scratch), args.seed)
+                played = play(setting, wanted, workers, part * budget, Path(scratch), args.seed)
                 rows.append({"setting": setting.name, "budget": format_duration(part * budget), **summary(played, setting, wanted)})
     show(pd.DataFrame(rows), settings, args)
     if solutions is not None:
@@ -96,47 +83,6 @@ def measure(tasks: list[Task], args: argparse.Namespace, scratch: Path) -> Path:
     if done.returncode:
         raise ConfigError(f"the measurement ended with status {done.returncode}: {done.stderr.strip().splitlines()[-1:]}")
     return run
-
-
-def vary(recordings: list[Recording], texts: Sequence[str]) -> list[Setting]:
-    """Every recording under every combination of the values that `texts` name. Raises ConfigError."""
-    axes = []
-    for text in texts:
-        key, equals, values = text.partition("=")
-        table, dot, name = key.partition(".")
-        if not (equals and dot and values) or table not in ("vote", "budget"):
-            raise ConfigError(
-                f"--vary {text}: write it as budget.size_power=0,0.5 or vote.views=16,32; other tables need runs of their own"
-            )
-        axes.append([(table, name, _number(value, text)) for value in values.split(",")])
-    settings = []
-    for recording in recordings:
-        base = recording.folders[0].name if len(recordings) > 1 else ""
-        for choice in product(*axes):
-            changed: dict[str, dict[str, Any]] = {}
-            for table, name, value in choice:
-                changed.setdefault(table, {})[name] = value
-            label = " ".join(filter(None, [base, *(f"{name}={value}" for _, name, value in choice)])) or "as recorded"
-            settings.append(Setting(label, recording, layer(recording.preset, changed, "--vary"), changed))
-    return settings
-
-
-def staff(setting: Setting, tasks: list[Task], profile: str | None) -> list[str]:
-    """The workers' devices: those that were recorded, or what a profile's machine would have."""
-    if profile is None:
-        return _recorded_devices(setting.recording.folders[0])
-    device = load_preset(profile, setting.preset).device
-    if not device.count:
-        return ["cpu"] * (device.workers or max(1, cpu_count() // device.threads))
-    tokens = max(canvas_side(t) for t in tasks) ** 2
-    need = training_bytes(setting.preset.model, tokens, setting.preset.ttt.batch_size, element=2, fused_attention=True)
-    each = device.workers_per_gpu or workers_that_fit(int(device.memory_gib * 2**30), need, MOST_ON_A_GPU)
-    return [f"cuda:{number}" for _ in range(each) for number in range(device.count)]
-
-
-def _recorded_devices(folder: Path) -> list[str]:
-    recorded = read_run(folder).run.get("devices")
-    return [str(d) for d in recorded] if recorded else ["cpu"] * cpu_count()
 
 
 def summary(played: RunRecord, setting: Setting, tasks: Sequence[Task]) -> dict[str, Any]:
@@ -209,13 +155,6 @@ def show_replay(setting: Setting, tasks: list[Task], workers: list[str], budget:
     return 0
 
 
-def _play(setting: Setting, tasks: list[Task], workers: list[str], budget: float, scratch: Path, seed: int) -> RunRecord:
-    folder = scratch / "played"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    return replay(setting.recording, setting.preset, tasks, workers, budget, folder, seed=seed)
-
-
 def _sized(tasks: list[Task], max_side: int, n: int | None) -> list[Task]:
     fitting = [t for t in tasks if canvas_side(t) <= max_side]
     if not fitting:
@@ -230,13 +169,6 @@ def _faster(recordings: list[Recording], factor: float) -> None:
         raise ConfigError(f"--faster {factor}: must be above 0")
     for recording in recordings:
         recording.segment, recording.view = recording.segment.scaled(factor), recording.view.scaled(factor)
-
-
-def _number(text: str, where: str) -> float | int:
-    try:
-        return int(text) if text.strip().lstrip("-").isdigit() else float(text)
-    except ValueError:
-        raise ConfigError(f"--vary {where}: {text!r} is not a number") from None
 
 
 def _toml(setting: Setting, best: Any, budget: str) -> str:

@@ -29,6 +29,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 from lab.budget.recording import Recording, record  # noqa: E402
 from lab.budget.replay import Faults, replay  # noqa: E402
+from lab.budget.sizes import ENOUGH, PRESETS, sizes, suited  # noqa: E402
 
 PRESET = load_preset("nano")
 TASKS = {f"t{k}": recolour(f"t{k}", k, side=3 + k % 3) for k in range(6)}
@@ -159,6 +160,40 @@ def test_the_command_plays_a_run_into_a_folder(folder: Path, tmp_path: Path) -> 
     played = read_run(place)
     assert {e["device"] for e in told(played, "worker_start") if "device" in e} == {"cuda:0", "cuda:1"}
     assert told(played, "task_failed") and len(json.loads((place / "submission.json").read_text())) == 12
+
+
+def test_each_size_gets_the_segments_that_its_work_leaves_time_for(folder: Path, tmp_path: Path) -> None:
+    (found,) = record([folder], TASKS)
+    found.segment = found.segment.scaled(50.0)
+    table = sizes(found, list(TASKS.values()), None, 600.0, tmp_path, 0).set_index("preset")
+    assert list(table.index) == list(PRESETS)
+    assert list(table["parameters"]) == sorted(table["parameters"]) and table["views"].iloc[0] == 32
+    share = 600.0 / len(TASKS)  # one worker
+    for name in PRESETS:
+        preset = load_preset(name)
+        each = [found.segment.seconds(segment_work(preset.model, preset.ttt, side * side)) for side in (3, 4, 5)]
+        most = min(preset.ttt.max_segments, share / min(each))
+        assert 0.3 * share / max(each) <= table.loc[name, "segments"] <= most, "its votes take time too"
+        assert table.loc[name, "slowest tenth"] <= table.loc[name, "segments"]
+
+
+def test_the_widest_model_that_trains_for_long_enough_suits() -> None:
+    def choice(*segments: float) -> str:
+        return str(suited([{"preset": name, "segments": n} for name, n in zip("abc", segments, strict=True)])["preset"])
+
+    assert choice(9 * ENOUGH, 2 * ENOUGH, ENOUGH) == "c"
+    assert choice(9 * ENOUGH, 2 * ENOUGH, ENOUGH - 1) == "b"
+    assert choice(3, 2, 1) == "a"
+
+
+@pytest.mark.parametrize(("faster", "preset"), [("1", "nano-2d"), ("100000", "gpu-base")])
+def test_the_command_names_the_size_that_suits_a_machine(folder: Path, tmp_path: Path, faster: str, preset: str) -> None:
+    write_challenges(tmp_path / "c.json", TASKS)
+    files = ["--runs", str(folder), "--challenges", str(tmp_path / "c.json"), "--profile", "l4x4", "--faster", faster]
+    done = tune(*files, "--time-budget", "10m", "--sizes")
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith(f"suits 10m00s for 6 tasks: {preset}, ") and ("fewer than" in last) == (faster == "1")
 
 
 @pytest.mark.parametrize(
