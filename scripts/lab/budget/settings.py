@@ -69,11 +69,13 @@ def staff(setting: Setting, tasks: list[Task], profile: str | None) -> list[str]
 
 
 def recorded_devices(folder: Path) -> list[str]:
+    """The workers' devices of a run; this machine's cores where it does not say."""
     recorded = read_run(folder).run.get("devices")
     return [str(d) for d in recorded] if recorded else ["cpu"] * cpu_count()
 
 
 def play(setting: Setting, tasks: list[Task], workers: list[str], budget: float, scratch: Path, seed: int) -> RunRecord:
+    """One run of `tasks` in `budget` seconds, read back; `scratch` holds it until the next one."""
     folder = scratch / "played"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()

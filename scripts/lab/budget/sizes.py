@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,15 @@ from lab.budget.settings import Setting, play, staff
 PRESETS = ("nano-2d", "gpu-small", "gpu-base")
 """Of one recipe, narrowest first."""
 ENOUGH = 1000
-"""Segments of a task from which a wider model scores higher than a narrower one in the same time: `scripts/ablations/scaling.md`."""
+"""Segments of a task from which a wider model is taken to pay. An estimate until `scripts/ablations/scaling.toml` has run."""
 
 
 def show_sizes(recording: Recording, tasks: list[Task], profile: str | None, budget: float, scratch: Path, seed: int) -> int:
     """Print what each of PRESETS would get, and name the one that suits `budget` seconds."""
     table = sizes(recording, tasks, profile, budget, scratch, seed)
-    best = suited([{str(k): v for k, v in row.items()} for row in table.to_dict("records")])
+    best = suited(table)
     print(table.to_string(index=False, float_format=lambda x: f"{x:,.1f}"))
-    told = "" if best["segments"] >= ENOUGH else f", fewer than the {ENOUGH:,} from which a wider model pays"
+    told = "" if best["segments"] >= ENOUGH else f", fewer than the {ENOUGH:,} from which a wider model is estimated to pay"
     print(f"\nsuits {format_duration(budget)} for {len(tasks)} tasks: {best['preset']}, {best['segments']:,.0f} segments a task{told}")
     return 0
 
@@ -58,6 +57,8 @@ def sizes(recording: Recording, tasks: list[Task], profile: str | None, budget: 
     return pd.DataFrame(rows)
 
 
-def suited(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Of rows as `sizes` makes them, narrowest first: the widest whose median task gets ENOUGH segments; the narrowest where none does."""
-    return next((row for row in reversed(rows) if row["segments"] >= ENOUGH), rows[0])
+def suited(table: pd.DataFrame) -> pd.Series[Any]:
+    """The row of a table of `sizes`, narrowest first, of the widest preset whose median task gets ENOUGH segments; of the narrowest where
+    none does."""
+    enough = table[table["segments"] >= ENOUGH]
+    return table.iloc[0] if enough.empty else enough.iloc[-1]

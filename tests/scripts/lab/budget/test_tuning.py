@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from hrm_submit.arc.challenges import load_challenges, write_challenges
@@ -179,7 +180,7 @@ def test_each_size_gets_the_segments_that_its_work_leaves_time_for(folder: Path,
 
 def test_the_widest_model_that_trains_for_long_enough_suits() -> None:
     def choice(*segments: float) -> str:
-        return str(suited([{"preset": name, "segments": n} for name, n in zip("abc", segments, strict=True)])["preset"])
+        return str(suited(pd.DataFrame({"preset": list("abc"), "segments": segments}))["preset"])
 
     assert choice(9 * ENOUGH, 2 * ENOUGH, ENOUGH) == "c"
     assert choice(9 * ENOUGH, 2 * ENOUGH, ENOUGH - 1) == "b"
