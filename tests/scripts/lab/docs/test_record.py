@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 import record_figures
 from lab.docs.figures import faults_of_records
+from lab.docs.record import record_of
 
 from hrm_submit.arc.task import make_grid
+from hrm_submit.core.files import sha256_of
+from hrm_submit.model.packaged import CHECKPOINTS
+from hrm_submit.report.run.load import load_run
 from tests.report.run_folder import start_run
 
 WRONG = make_grid([[9]])
@@ -35,6 +39,30 @@ def test_a_run_of_three_tasks_of_which_two_are_solved(tmp_path: Path) -> None:
     assert record["about"]["command"] == "python -m hrm_submit solve --challenges some_challenges.json --time-budget 100s --seed 0"
     assert record["about"]["machine"] == "2 cores of a test", "of the run, not of whoever writes the record"
     assert list(faults_of_records({"r": record}, {"ab"})) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "presets", "told"),
+    [
+        ("nano", "", None),
+        ("nano", "nano", None),
+        ("arc-agi-2", "", "hrm_submit/checkpoints/arc-agi-2.safetensors"),
+        ("mine", "", "mine.safetensors"),
+        ("mine", "gone.toml", "mine.safetensors"),
+    ],
+)
+def test_the_command_names_weights_that_the_presets_do_not_take_by_themselves(
+    tmp_path: Path, name: str, presets: str, told: str | None
+) -> None:
+    path = CHECKPOINTS / f"{name}.safetensors"
+    run = start_run(tmp_path, ["a"])
+    run.solve("a", [(WRONG, 1)])
+    run.end()
+    run.writer.describe(
+        {"checkpoint": f"elsewhere/{path.name}", "checkpoint_sha256": sha256_of(path) if path.exists() else "ab", "presets": presets}
+    )
+    command = record_of(load_run(run.directory, None, run.solutions), "a run")["about"]["command"].split()
+    assert (command[command.index("--checkpoint") + 1] if "--checkpoint" in command else None) == told
 
 
 def test_without_solutions_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
