@@ -62,10 +62,6 @@ class ModelConfig:
     """Train the continue-Q on a bootstrapped target: a second forward of every training segment (published)."""
     gradient: Literal["last", "all"] = "last"
     """Back-propagate through the last inner step only (published one-step gradient) or through all of them."""
-    gradient_cycles: int = 0
-    """With gradient = "all": back-propagate through the last so many of the H cycles only (arXiv:2512.14693); 0: through all."""
-    tied: bool = False
-    """One network plays both levels (TRM, arXiv:2510.04871): H_layers blocks, which L has too; L_layers and L_mixer equal those of H."""
     embedding: Literal["augmented", "shared"] = "augmented"
     """One learned row per *augmented* task (published), or one per task plus one per dihedral transform."""
     conv_size: int = 0
@@ -78,7 +74,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _check(self, "hidden_size num_heads H_layers L_layers H_cycles L_cycles vocab_size seq_len halt_max_steps", 1, LARGEST)
-        _check(self, "puzzle_emb_ndim conv_size gradient_cycles", 0, LARGEST)
+        _check(self, "puzzle_emb_ndim conv_size", 0, LARGEST)
         _check(self, "expansion rope_theta rms_norm_eps", ABOVE_0, 1e9)
         _check(self, "halt_exploration_prob", 0, 1)
         if self.hidden_size % self.num_heads:
@@ -91,10 +87,6 @@ class ModelConfig:
             raise ConfigError("[model] axial needs an even num_heads, and rope_2d or learned positions")
         if self.conv_size and self.conv_size % 2 == 0:
             raise ConfigError(f"[model] conv_size {self.conv_size} is neither 0 nor an odd number")
-        if self.tied and (self.H_layers, self.H_mixer) != (self.L_layers, self.L_mixer):
-            raise ConfigError("[model] tied needs an L_layers equal to H_layers, and an L_mixer equal to H_mixer")
-        if self.gradient_cycles and self.gradient != "all":
-            raise ConfigError('[model] gradient_cycles needs gradient = "all"')
 
     @property
     def puzzle_emb_len(self) -> int:
@@ -110,11 +102,6 @@ class ModelConfig:
     def fast_mixers(self) -> tuple[Mixer, ...]:
         """How cells see each other in each block of L."""
         return _block_mixers(self.L_mixer, self.L_layers)
-
-    @property
-    def whole_cycles(self) -> int:
-        """H cycles that are back-propagated through as a whole; 0 under the one-step gradient, which takes a part of the last one."""
-        return 0 if self.gradient == "last" else min(self.gradient_cycles or self.H_cycles, self.H_cycles)
 
 
 def _block_mixers(mixer: LevelMixer, layers: int) -> tuple[Mixer, ...]:

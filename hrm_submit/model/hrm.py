@@ -1,9 +1,7 @@
 """HRM: a slow (H) and a fast (L) module that update their states in turn, from one carried state to the next.
 
 - One forward is one *segment*: H_cycles x (L_cycles L updates, then one H update), then token logits and the two Q values.
-- Published training back-propagates through the last L and H update only; `gradient="all"` through every one, or those of the last
-  `gradient_cycles` H cycles.
-- With `tied` the two are one network with two states.
+- Published training back-propagates through the last L and H update only; `gradient="all"` through every one.
 - The task embedding fills the first `puzzle_emb_len` tokens; grid tokens follow, with position ids given by the caller, so
   that one set of weights serves canvases of any crop.
 - No branch on the data: a forward traces into one graph.
@@ -78,8 +76,7 @@ class HRM(nn.Module):
             return Level([block(mixer, kernels) for mixer in mixers])
 
         self.H_level = level(cfg.slow_mixers)
-        if not cfg.tied:
-            self.L_level = level(cfg.fast_mixers)
+        self.L_level = level(cfg.fast_mixers)
         self._mixers = tuple(dict.fromkeys(cfg.slow_mixers + cfg.fast_mixers))
         self.H_init: Tensor
         self.L_init: Tensor
@@ -87,9 +84,9 @@ class HRM(nn.Module):
         self.register_buffer("L_init", init((width,), 1.0))
 
     @property
-    def levels(self) -> tuple[Level, ...]:
-        """The networks: that of H and that of L, or the one that plays both."""
-        return (self.H_level,) if self.cfg.tied else (self.H_level, self.L_level)
+    def levels(self) -> tuple[Level, Level]:
+        """The networks of H and of L."""
+        return self.H_level, self.L_level
 
     def initial_carry(self, batch: int, length: int, device: torch.device | str | None = None) -> InnerCarry:
         """The states that every sequence starts from, for `batch` canvases of `length` grid tokens."""
@@ -129,14 +126,12 @@ class HRM(nn.Module):
         x = self._embed(tokens, task_rows, ids)
         side = math.isqrt(tokens.shape[1]) if cfg.conv_size or "axial" in self._mixers else 0
         rotary = {mixer: self._rotary(mixer, ids, side) for mixer in self._mixers}
-        slow, fast = self.levels[0], self.levels[-1]
-        h_weights = slow.cast(self.dtype)
-        l_weights = h_weights if cfg.tied else fast.cast(self.dtype)
+        slow, fast = self.levels
+        h_weights, l_weights = slow.cast(self.dtype), fast.cast(self.dtype)
         z_H, z_L = carry.z_H, carry.z_L
-        learns = torch.is_grad_enabled()
-        for cycle in range(cfg.H_cycles):
-            last = cycle == cfg.H_cycles - 1
-            with torch.set_grad_enabled(learns and cycle >= cfg.H_cycles - cfg.whole_cycles):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and cfg.gradient == "all"):
+            for cycle in range(cfg.H_cycles):
+                last = cycle == cfg.H_cycles - 1
                 for _ in range(cfg.L_cycles - last):
                     z_L = fast(z_L, z_H + x, rotary, l_weights, side)
                 if not last:

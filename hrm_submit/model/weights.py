@@ -33,6 +33,8 @@ from hrm_submit.version import __version__
 
 FORMAT = "hrm-submit checkpoint 1"
 _MODEL, _TABLES = "model.", "embedding."
+_DELETED_OPTIONS = {"gradient_cycles": 0, "tied": False}
+"""Options of a model that are no longer in the package, each with the value that says that a model does without it."""
 
 
 @dataclass(frozen=True)
@@ -239,7 +241,8 @@ def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
 def _parse(file: Path, metadata: Mapping[str, str]) -> tuple[ModelConfig, CheckpointMeta]:
     try:
         values: dict[str, Any] = {key: json.loads(text) for key, text in metadata.items() if key not in ("format", "digest")}
-        config = from_dict(ModelConfig, values["config"], where=f"{file}: config")
+        options = {key: value for key, value in values["config"].items() if (key, value) not in _DELETED_OPTIONS.items()}
+        config = from_dict(ModelConfig, options, where=f"{file}: config")
         meta = CheckpointMeta(
             data=_texts(values, "data"),
             steps=_number(values, "steps", int),

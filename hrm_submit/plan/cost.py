@@ -20,7 +20,7 @@ def segment_work(model: ModelConfig, train: TrainConfig, tokens: int) -> float:
     """
     cycle, last, heads = _cycle_work(model, tokens, model.L_cycles), _cycle_work(model, tokens, 1), _heads_work(model, tokens)
     updates = model.H_cycles * cycle
-    differentiated = model.whole_cycles * cycle or last
+    differentiated = updates if model.gradient == "all" else last
     looks_ahead = model.continue_target and min(train.segments, model.halt_max_steps) > 1
     forward = (updates + heads) * (2 if looks_ahead else 1)
     return float(train.batch_size * (forward + 2 * (differentiated + heads)))

@@ -18,7 +18,7 @@ _BYTES_PER_PARAMETER = 4 * 4 + 2
 def parameters(model: ModelConfig) -> int:
     """Trainable parameters of the blocks, which are nearly all of the model's."""
     width = model.hidden_size
-    blocks = model.slow_mixers if model.tied else model.slow_mixers + model.fast_mixers
+    blocks = model.slow_mixers + model.fast_mixers
     mixing = sum(mixer != "none" for mixer in blocks)
     return 4 * width * width * mixing + len(blocks) * 3 * width * feed_forward_width(width, model.expansion)
 
@@ -37,7 +37,7 @@ def training_bytes(model: ModelConfig, tokens: int, batch: int, *, element: int,
     slow, fast = (
         sum(kept + tables * keys_seen(model, tokens, mixer) for mixer in blocks) for blocks in (model.slow_mixers, model.fast_mixers)
     )
-    cycles, l_updates = (model.whole_cycles, model.L_cycles) if model.whole_cycles else (1, 1)
+    cycles, l_updates = (model.H_cycles, model.L_cycles) if model.gradient == "all" else (1, 1)
     logits = length * model.vocab_size * 4 * 6
     blocks = cycles * (l_updates * fast + slow)
     return parameters(model) * _BYTES_PER_PARAMETER + batch * (blocks + logits)

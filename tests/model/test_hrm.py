@@ -118,37 +118,6 @@ def test_full_gradient_is_that_of_the_whole_recurrence() -> None:
         assert float(weight.grad[i, j]) == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-3, abs=1e-6)
 
 
-@pytest.mark.parametrize("n", [1, 2, 3])
-def test_a_truncated_gradient_is_that_of_the_last_cycles_from_the_state_before_them(n: int) -> None:
-    cfg = replace(TINY, H_cycles=3, gradient="all", gradient_cycles=n)
-    whole, part, before = make(cfg), make(replace(cfg, H_cycles=n, gradient_cycles=0)), make(replace(cfg, H_cycles=max(1, 3 - n)))
-    args, carry = inputs(cfg), whole.initial_carry(2, 16)
-    _, logits, q, _ = whole(carry, *args)
-    (logits.square().sum() + q.sum()).backward()
-    if n < 3:
-        carry = before(carry, *args)[0]
-    _, expected, q, _ = part(carry, *args)
-    (expected.square().sum() + q.sum()).backward()
-    torch.testing.assert_close(logits, expected)
-    for (name, mine), its in zip(whole.named_parameters(), part.parameters(), strict=True):
-        torch.testing.assert_close(mine.grad, its.grad, msg=lambda m, name=name: f"{name}: {m}")  # type: ignore[misc]
-
-
-def test_tied_levels_are_two_equal_ones_whose_gradients_add_up() -> None:
-    cfg = replace(TINY, gradient="all", tied=True)
-    tied, apart = make(cfg), make(replace(cfg, tied=False))
-    own = tied.state_dict()
-    assert not any(name.startswith("L_level") for name in own)
-    apart.load_state_dict({name: own[name.replace("L_level", "H_level")] for name in apart.state_dict()})
-    for model in (tied, apart):
-        _, logits, _, _ = model(model.initial_carry(2, 16), *inputs(cfg))
-        logits.square().sum().backward()
-    mine, its = tied.H_level.blocks[0], (apart.H_level.blocks[0], apart.L_level.blocks[0])
-    for name in ("qkv", "out", "gate_up", "down"):
-        slow, fast = (getattr(block, name).grad for block in its)
-        torch.testing.assert_close(getattr(mine, name).grad, slow + fast)
-
-
 def test_states_carry_information_between_segments() -> None:
     model = make()
     args = inputs()

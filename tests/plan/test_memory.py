@@ -42,7 +42,7 @@ def kept_bytes(model: ModelConfig, side: int, batch: int, dtype: torch.dtype, at
         (replace(SMALL, num_heads=16), 25, 1),  # where attention's square tables are most of it
         (SEVERAL_CYCLES, 10, 4),
         (replace(SEVERAL_CYCLES, gradient="all"), 10, 4),
-        (replace(SEVERAL_CYCLES, H_cycles=4, gradient="all", gradient_cycles=2, L_layers=2, tied=True), 10, 4),
+        (replace(SEVERAL_CYCLES, H_cycles=4, gradient="all", L_layers=2), 10, 4),
         (replace(SEVERAL_CYCLES, continue_target=True), 10, 4),
         (replace(SMALL, H_layers=2, H_mixer="axial_global", L_mixer="none", pos_encodings="rope_2d", gradient="all"), 12, 8),
         (replace(SMALL, hidden_size=256, num_heads=8, H_layers=2, L_layers=2, puzzle_emb_ndim=256), 15, 4),
@@ -58,7 +58,7 @@ def test_the_estimate_is_above_what_is_kept_and_not_far_above(
     assert kept <= estimate(batch) - estimate(0) <= LOOSE * kept
 
 
-@pytest.mark.parametrize("model", [SMALL, SEVERAL_CYCLES, ModelConfig(), ModelConfig(tied=True)])
+@pytest.mark.parametrize("model", [SMALL, SEVERAL_CYCLES, ModelConfig(), ModelConfig(L_mixer="none")])
 def test_parameters_are_those_of_the_blocks(model: ModelConfig) -> None:
     built, _ = build(model, n_rows=1, seed=0)
     assert parameters(model) == sum(p.numel() for level in built.levels for p in level.parameters())
