@@ -176,25 +176,26 @@ def test_each_size_gets_the_segments_that_its_work_leaves_time_for(folder: Path,
         most = min(preset.ttt.max_segments, share / min(each))
         assert 0.3 * share / max(each) <= table.loc[name, "segments"] <= most, "its votes take time too"
         assert table.loc[name, "slowest tenth"] <= table.loc[name, "segments"]
+        assert table.loc[name, "examples"] == table.loc[name, "segments"] * preset.ttt.batch_size
 
 
 def test_the_widest_model_that_trains_for_long_enough_suits() -> None:
-    def choice(*segments: float) -> str:
-        return str(suited(pd.DataFrame({"preset": list("abc"), "segments": segments}))["preset"])
+    def choice(*examples: float) -> str:
+        return str(suited(pd.DataFrame({"preset": list("abc"), "examples": examples}))["preset"])
 
     assert choice(9 * ENOUGH, 2 * ENOUGH, ENOUGH) == "c"
     assert choice(9 * ENOUGH, 2 * ENOUGH, ENOUGH - 1) == "b"
     assert choice(3, 2, 1) == "a"
 
 
-@pytest.mark.parametrize(("faster", "preset"), [("1", "nano-2d"), ("100000", "gpu-base")])
+@pytest.mark.parametrize(("faster", "preset"), [("0.1", "nano-2d"), ("100000", "gpu-base")])
 def test_the_command_names_the_size_that_suits_a_machine(folder: Path, tmp_path: Path, faster: str, preset: str) -> None:
     write_challenges(tmp_path / "c.json", TASKS)
     files = ["--runs", str(folder), "--challenges", str(tmp_path / "c.json"), "--profile", "l4x4", "--faster", faster]
     done = tune(*files, "--time-budget", "10m", "--sizes")
     assert done.returncode == 0, done.stderr
     last = done.stdout.splitlines()[-1]
-    assert last.startswith(f"suits 10m00s for 6 tasks: {preset}, ") and ("fewer than" in last) == (faster == "1")
+    assert last.startswith(f"suits 10m00s for 6 tasks: {preset}, ") and ("fewer than" in last) == (faster == "0.1")
 
 
 @pytest.mark.parametrize(
