@@ -10,7 +10,7 @@ as `29.5 %<!-- = ablations/recipe nano/pass@2 -->`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,12 @@ def read_ablations(folder: Path = ABLATIONS) -> dict[str, dict[str, Any]]:
     return found
 
 
-def packaged(root: Path = ROOT) -> set[str]:
-    """SHA-256 of each checkpoint in the package."""
-    return {sha256_of(path) for path in (root / "hrm_submit" / "checkpoints").glob("*.safetensors")}
+def packaged(root: Path = ROOT) -> dict[str, Path]:
+    """The checkpoints in the package, by their SHA-256."""
+    return {sha256_of(path): path for path in (root / "hrm_submit" / "checkpoints").glob("*.safetensors")}
 
 
-def faults_of_records(records: Mapping[str, Mapping[str, Any]], shipped: set[str]) -> Iterator[str]:
+def faults_of_records(records: Mapping[str, Mapping[str, Any]], shipped: Container[str]) -> Iterator[str]:
     """Records that do not say what they are of, or that are of other weights."""
     for name, record in records.items():
         lacking = [key for key in ("what", "command", "machine", "date") if not record.get("about", {}).get(key)]

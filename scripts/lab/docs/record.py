@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from hrm_submit.core.errors import ConfigError, DataError
-from hrm_submit.core.files import sha256_of, write_atomic
-from hrm_submit.model.packaged import CHECKPOINTS, packaged_checkpoint
+from hrm_submit.core.files import write_atomic
+from hrm_submit.model.packaged import packaged_checkpoint
 from hrm_submit.report.run.load import RunData, fit_of, load_run
 from hrm_submit.report.run.statistics import Scores, scores
 from hrm_submit.report.run.tables import make_tables
 from hrm_submit.report.run.timeline import read_timeline
+from lab.docs.figures import packaged
 
 BANDS = (("at most 12", 12), ("13 to 20", 20), ("above 20", 30))
 """Tasks by the largest side of their grids."""
@@ -74,16 +75,8 @@ def _command(run: Mapping[str, Any]) -> str:
     """The command that made the run, with file names instead of paths."""
     limit = ["--time-budget", f"{run['budget']:g}s"] if run.get("budget") else ["--segments-per-task", str(run.get("segments"))]
     preset = ["--preset", str(run["presets"])] if run.get("presets") else []
-    words = [
-        "solve",
-        "--challenges",
-        Path(str(run.get("challenges"))).name,
-        *limit,
-        *preset,
-        *_weights(run),
-        "--seed",
-        str(run.get("seed")),
-    ]
+    challenges = ["--challenges", Path(str(run.get("challenges"))).name]
+    words = ["solve", *challenges, *limit, *preset, *_weights(run), "--seed", str(run.get("seed"))]
     return " ".join(["python -m hrm_submit", *words])
 
 
@@ -91,9 +84,10 @@ def _weights(run: Mapping[str, Any]) -> list[str]:
     """The option that names the run's weights, where they are not those that its presets take by themselves."""
     if not run.get("checkpoint"):
         return []
-    own = {sha256_of(path): path for path in CHECKPOINTS.glob("*.safetensors")}.get(str(run.get("checkpoint_sha256")))
+    own = packaged().get(str(run.get("checkpoint_sha256")))
     try:
-        if own and own == packaged_checkpoint(str(run.get("presets") or "")):
+        default = packaged_checkpoint(str(run.get("presets") or ""))
+        if own and default and own.name == default.name:
             return []
     except ConfigError:  # a preset of the user's own, whose file is not here
         pass
