@@ -73,16 +73,13 @@ def act_step(
     *,
     training: bool,
     max_steps: int,
-    exploration: float = 0.0,
-    generator: torch.Generator | None = None,
-    part: tuple[int, int] = (0, 1),
+    least: Tensor | None = None,
 ) -> tuple[ActCarry, ActOutput]:
     """One segment of `model`, its halting decision, and in training the target of the continue value.
 
     `positions` (N,) int64 are the position ids of the canvas; all batches given to one carry share its N. `max_steps` is the
-    most segments a sequence gets. With probability `exploration` a training sequence must run at least 2 .. max_steps
-    segments, drawn uniformly (`generator` decides; it may live on the CPU). Gradients are on exactly when `training`. Where this
-    batch is part k of the n equal ones of a larger batch, `part` = (k, n) draws for it what the larger batch would have drawn.
+    most segments a sequence gets, `least` (B,) the fewest of each training sequence (`draw_least`), else 1. Gradients are on exactly
+    when `training`.
     """
     with torch.set_grad_enabled(training):
         data = _take(carry.halted, batch, carry.data)
@@ -95,7 +92,7 @@ def act_step(
         halted, target = is_last, None
         if training and max_steps > 1:
             halted = halted | (q_halt > (q_continue if model.cfg.continue_target else 0.0))
-            halted = halted & (steps >= _min_steps(steps, max_steps, exploration, generator, part))
+            halted = halted if least is None else halted & (steps >= least)
             if model.cfg.continue_target:
                 _, _, next_halt, next_continue = model(inner, data.inputs, rows, positions)
                 target = torch.sigmoid(torch.where(is_last, next_halt, torch.maximum(next_halt, next_continue)))
@@ -111,11 +108,19 @@ def _take(where: Tensor, new: Batch, old: Batch) -> Batch:
     return Batch(**taken)
 
 
-def _min_steps(steps: Tensor, max_steps: int, exploration: float, generator: torch.Generator | None, part: tuple[int, int]) -> Tensor:
-    if exploration <= 0.0:
-        return torch.zeros_like(steps)
-    device = generator.device if generator is not None else steps.device
-    size, (k, n) = steps.shape[0], part
+def draw_least(
+    size: int, max_steps: int, exploration: float, generator: torch.Generator | None, part: tuple[int, int] = (0, 1)
+) -> Tensor | None:
+    """Fewest segments (size,) int64 of each training sequence: 0, or with probability `exploration` one of 2 .. max_steps, drawn
+    uniformly; None where that draws nothing.
+
+    It lies on the device of `generator`, or on the CPU. Where the batch is part k of n equal ones of a larger batch, `part` = (k, n)
+    draws for it what the larger batch would have drawn.
+    """
+    if exploration <= 0.0 or max_steps <= 1:
+        return None
+    device = "cpu" if generator is None else generator.device
+    k, n = part
     explores = torch.rand(size * n, generator=generator, device=device) < exploration
     least = torch.randint(2, max_steps + 1, (size * n,), generator=generator, device=device)
-    return (explores * least)[k * size : (k + 1) * size].to(steps.device)
+    return (explores * least)[k * size : (k + 1) * size]

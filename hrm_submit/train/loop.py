@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hrm_submit.config.schema import TrainConfig
-from hrm_submit.model.act import ActCarry, ActOutput, Batch, act_step, initial_act_carry
+from hrm_submit.model.act import ActCarry, ActOutput, Batch, act_step, draw_least, initial_act_carry
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.losses import Metrics, segment_loss
@@ -47,7 +47,7 @@ class Trainer:
     Deep supervision: a state is carried, detached, from a segment to the next of the same sequence, apart for each canvas
     size. `generator` (CPU) draws the exploration of halting, with the same seed on every rank. `ranks` joins the gradients of
     several processes; where one of them runs out of memory, all raise SharedMemoryError before any weight has changed. `recorded` makes
-    a segment one CUDA graph where all are alike (`recorded.py`).
+    a segment one CUDA graph (`recorded.py`).
     """
 
     def __init__(
@@ -62,10 +62,10 @@ class Trainer:
     ) -> None:
         self.model, self.embedding, self.config, self.generator = model, embedding, config, generator
         self.ranks = ranks or Ranks()
-        recorded = recorded and recordable(model.cfg, config) and self.ranks.world == 1
+        recorded = recorded and recordable(config) and self.ranks.world == 1
         self.optimizers = Optimizers(model, embedding, config, self.ranks, recorded=recorded)
         self._positions: dict[int, Tensor] = {}
-        self._recorded = RecordedSegments(self._alike, model.tokens.device) if recorded else None
+        self._recorded = RecordedSegments(self._train, model.tokens.device) if recorded else None
         self.carries: dict[int, ActCarry] = {}
         self.segment = 0
 
@@ -92,53 +92,41 @@ class Trainer:
             yield report
 
     def _segment(self, item: CanvasBatch, progress: float) -> SegmentReport:
-        if self._recorded is None:
-            return self._plain(item, progress)
-        self._positions.setdefault(item.positions.shape[0], item.positions)
-        loss, metrics = self._recorded.run(item.batch, rate_factor(self.segment, progress, self.config))
+        cfg, size, length = self.model.cfg, item.batch.inputs.shape[0], item.positions.shape[0]
+        self._positions[length] = self._positions.get(length, item.positions)
+        most = self.config.segments if progress >= self.config.single_segment_fraction else 1
+        max_steps = min(most, cfg.halt_max_steps)
+        carry = self.carries.get(length)
+        if carry is None or carry.steps.shape[0] != size:
+            carry = initial_act_carry(self.model, item.batch) if max_steps > 1 else None
+        least = draw_least(size, max_steps, cfg.halt_exploration_prob, self.generator, (self.ranks.rank, self.ranks.world))
+        if least is not None and (device := item.batch.ids.device).type == "cuda":
+            least = least.pin_memory().to(device, non_blocking=True)
+        factor = rate_factor(self.segment, progress, self.config)
+        train = self._train if self._recorded is None else self._recorded.run
+        carry, loss, metrics = train(item.batch, carry, least, max_steps, factor)
+        if max_steps > 1:  # after a single segment every sequence has halted: nothing is carried
+            assert carry is not None
+            self.carries[length] = carry
         self.segment += 1
-        return SegmentReport(self.segment, item.batch.inputs.shape[0], loss, metrics)
+        return SegmentReport(self.segment, size, loss, metrics)
 
-    def _alike(self, batch: Batch, factor: Tensor) -> tuple[Tensor, Metrics]:
-        """A segment in which each sequence starts, is trained once and halts."""
+    def _train(
+        self, batch: Batch, carry: ActCarry | None, least: Tensor | None, max_steps: int, factor: float | Tensor
+    ) -> tuple[ActCarry, Tensor, Metrics]:
+        """One segment and its update, with nothing that waits for the device; the carry after it, loss (a scalar) and metrics."""
         size, length = batch.inputs.shape
-        carry = initial_act_carry(self.model, batch)
-        carry, output = act_step(self.model, self.embedding, carry, batch, self._positions[length], training=True, max_steps=1)
-        loss, metrics = self._loss(output, carry, size)
-        self.optimizers.backward(loss)
+        with self.ranks.together():
+            carry = carry or initial_act_carry(self.model, batch)
+            positions = self._positions[length]
+            carry, output = act_step(self.model, self.embedding, carry, batch, positions, training=True, max_steps=max_steps, least=least)
+            loss, metrics = self._loss(output, carry, size)
+            self.optimizers.backward(loss)
         self.optimizers.update(factor, output.looked_up)
-        return loss.detach(), metrics
+        return carry, loss.detach(), metrics
 
     def _loss(self, output: ActOutput, carry: ActCarry, size: int) -> tuple[Tensor, Metrics]:
         # Published training scores stablemax in float64; at reduced model precision that buys nothing but time.
         dtype = None if self.model.dtype == torch.float32 else torch.float32
         loss, metrics = segment_loss(output, carry, self.model.cfg.loss_type, dtype)
         return loss / size, metrics
-
-    def _plain(self, item: CanvasBatch, progress: float) -> SegmentReport:
-        cfg, size, length = self.model.cfg, item.batch.inputs.shape[0], item.positions.shape[0]
-        most = self.config.segments if progress >= self.config.single_segment_fraction else 1
-        max_steps = min(most, cfg.halt_max_steps)
-        carry = self.carries.get(length)
-        if carry is None or carry.steps.shape[0] != size:
-            carry = initial_act_carry(self.model, item.batch)
-        with self.ranks.together():
-            carry, output = act_step(
-                self.model,
-                self.embedding,
-                carry,
-                item.batch,
-                item.positions,
-                training=True,
-                max_steps=max_steps,
-                exploration=cfg.halt_exploration_prob,
-                generator=self.generator,
-                part=(self.ranks.rank, self.ranks.world),
-            )
-            loss, metrics = self._loss(output, carry, size)
-            self.optimizers.backward(loss)
-        self.optimizers.update(rate_factor(self.segment, progress, self.config), output.looked_up)
-        if max_steps > 1:  # after a single segment every sequence has halted: nothing is carried
-            self.carries[length] = carry
-        self.segment += 1
-        return SegmentReport(self.segment, size, loss.detach(), metrics)

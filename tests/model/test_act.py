@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hrm_submit.config.schema import ModelConfig
-from hrm_submit.model.act import ActCarry, ActOutput, Batch, act_step, initial_act_carry
+from hrm_submit.model.act import ActCarry, ActOutput, Batch, act_step, draw_least, initial_act_carry
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
 
@@ -42,7 +42,8 @@ def steps_until_halted(exploration: float, size: int, q_halt: float = 1.0, seed:
     data = replace(batch(0, size), ids=torch.zeros(size, dtype=torch.int64))
     carry, halted_at = initial_act_carry(model, data), [0] * size
     for segment in range(1, max_steps + 1):
-        carry, _ = run(model, embedding, carry, data, exploration=exploration, generator=generator, max_steps=max_steps)
+        least = draw_least(size, max_steps, exploration, generator)
+        carry, _ = run(model, embedding, carry, data, least=least, max_steps=max_steps)
         for i in range(size):
             if carry.halted[i] and not halted_at[i]:
                 halted_at[i] = segment

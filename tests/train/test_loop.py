@@ -11,7 +11,7 @@ import torch
 from hrm_submit.arc.augment import IDENTITY, Augmentation
 from hrm_submit.arc.task import Pair, make_grid
 from hrm_submit.config.schema import ModelConfig, TrainConfig
-from hrm_submit.model.act import act_step, initial_act_carry
+from hrm_submit.model.act import act_step, draw_least, initial_act_carry
 from hrm_submit.model.losses import segment_loss
 from hrm_submit.model.weights import build
 from hrm_submit.train.batches import task_batches
@@ -56,8 +56,7 @@ def by_hand(segments: int, cfg: ModelConfig, config: TrainConfig) -> tuple[dict[
             item.positions,
             training=True,
             max_steps=most,
-            exploration=cfg.halt_exploration_prob,
-            generator=generator,
+            least=draw_least(len(item.batch.ids), most, cfg.halt_exploration_prob, generator),
         )
         loss, _ = segment_loss(output, carry, cfg.loss_type)
         loss = loss / config.batch_size

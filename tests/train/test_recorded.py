@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain, islice
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,8 +43,8 @@ def batches(n: int) -> Iterator[CanvasBatch]:
     return islice(chain.from_iterable(zip(*streams, strict=True)), n)
 
 
-def trainer(config: TrainConfig = CONFIG, dtype: torch.dtype = torch.float32, *, recorded: bool) -> Trainer:
-    model, embedding = build(CFG, n_rows=3, dtype=dtype, seed=5)
+def trainer(config: TrainConfig = CONFIG, dtype: torch.dtype = torch.float32, cfg: ModelConfig = CFG, *, recorded: bool) -> Trainer:
+    model, embedding = build(cfg, n_rows=3, dtype=dtype, seed=5)
     return Trainer(model, embedding, config, torch.Generator().manual_seed(0), recorded=recorded)
 
 
@@ -65,6 +66,23 @@ def test_it_trains_as_the_plain_loop_does(change: dict[str, object]) -> None:
         torch.testing.assert_close(b.metrics.lm_loss, a.metrics.lm_loss, rtol=1e-4, atol=1e-5, check_dtype=False)
     for p, q in zip(weights(plain), weights(recorded), strict=True):
         torch.testing.assert_close(q, p, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("change", [{}, {"halt_exploration_prob": 0.0}, {"continue_target": True}])
+@pytest.mark.parametrize("single", [0.0, 0.5])
+def test_segments_that_carry_states_on_train_as_the_plain_loop_does(single: float, change: dict[str, Any]) -> None:
+    cfg = replace(CFG, **{"halt_max_steps": 3, "halt_exploration_prob": 0.5, "continue_target": False, **change})
+    config = replace(CONFIG, segments=3, single_segment_fraction=single)
+    plain, recorded = (trainer(config, cfg=cfg, recorded=how) for how in (False, True))
+    told = list(zip(train(plain, 20), train(recorded, 20), strict=True))
+    for a, b in told:
+        torch.testing.assert_close(b.loss, a.loss, rtol=1e-4, atol=1e-5, check_dtype=False)
+        assert (b.metrics.count.item(), b.metrics.steps.item()) == (a.metrics.count.item(), a.metrics.steps.item())
+    assert 0 < sum(a.metrics.count.item() for a, _ in told[10:]) < 40, "some sequences halted, others were carried on"
+    for p, q in zip(weights(plain), weights(recorded), strict=True):
+        torch.testing.assert_close(q, p, rtol=1e-3, atol=1e-4)
+    for length, carry in plain.carries.items():
+        torch.testing.assert_close(recorded.carries[length].inner.z_H, carry.inner.z_H, rtol=1e-3, atol=1e-4)
 
 
 def test_float16_has_a_fixed_scale_and_an_overflow_moves_nothing() -> None:
@@ -95,28 +113,21 @@ def test_a_trainer_that_begins_anew_is_as_a_new_one() -> None:
     assert [r.loss for r in train(recorded)] == first
 
 
-@pytest.mark.parametrize(
-    ("model", "config"),
-    [(replace(CFG, halt_max_steps=4), replace(CONFIG, segments=2)), (CFG, replace(CONFIG, optimizer="adam_atan2"))],
-)
-def test_segments_that_differ_are_not_recorded(model: ModelConfig, config: TrainConfig) -> None:
-    results = []
-    for recorded in (False, True):
-        one, embedding = build(model, n_rows=3, seed=5)
-        trained = Trainer(one, embedding, config, torch.Generator().manual_seed(0), recorded=recorded)
-        results.append([r.loss.item() for r in train(trained)])
+def test_an_optimizer_that_counts_in_python_is_not_recorded() -> None:
+    config = replace(CONFIG, optimizer="adam_atan2")
+    results = [[r.loss.item() for r in train(trainer(config, recorded=recorded))] for recorded in (False, True)]
     assert results[0] == results[1], "the plain loop, to the bit"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_graph_trains_as_the_plain_loop_does() -> None:
-    ends = []
+@pytest.mark.parametrize("segments", [1, 3])
+def test_a_graph_trains_as_the_plain_loop_does(segments: int) -> None:
+    ends, config = [], replace(CONFIG, segments=segments)
     for recorded in (False, True):
-        trained = trainer(recorded=recorded)
-        trained.model.cuda()
-        trained.embedding.cuda()
-        trained = Trainer(trained.model, trained.embedding, CONFIG, torch.Generator(), recorded=recorded)
+        made = trainer(config, cfg=replace(CFG, halt_max_steps=segments), recorded=False)
+        model, embedding = made.model.cuda(), made.embedding.cuda()
+        trained = Trainer(model, embedding, config, torch.Generator().manual_seed(0), recorded=recorded)
         views = [IDENTITY, Augmentation(1), Augmentation(6)]
-        made = task_batches(PAIRS, views, [0, 1, 2], 3, CONFIG, np.random.default_rng(0), "cuda")
-        ends.append([r.loss.item() for r in islice(trained.run(made, lambda: 0.5), 12)])
+        stream = task_batches(PAIRS, views, [0, 1, 2], 3, config, np.random.default_rng(0), "cuda")
+        ends.append([r.loss.item() for r in islice(trained.run(stream, lambda: 0.5), 12)])
     np.testing.assert_allclose(ends[0], ends[1], rtol=1e-3)

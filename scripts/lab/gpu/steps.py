@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from lab.gpu import faults
 from lab.gpu.work import Way, batches, made_up, segments, trainer, way
 
 NANO, LARGE = "nano", "hrm-27m"
+SEVERAL = 4
+"""Segments that a sequence is carried through, beside the one of `nano`."""
 SOLVE_SECONDS, SOLVE_TASKS, FIXED_SEGMENTS = 120, 12, 20
 
 
@@ -54,20 +57,21 @@ def step_machine(device: str, quick: bool) -> None:
 def step_numbers(device: str, quick: bool) -> None:
     """Losses of 20 updates against float32 on the CPU, and the direction of the first gradient."""
     formats = ("float32",) if quick or device == "cpu" else ("float32", "bfloat16", "float16")
-    for name in (NANO,) if quick else (NANO, LARGE):
+    for name, most in ((NANO, 1), (NANO, SEVERAL)) if quick else ((NANO, 1), (NANO, SEVERAL), (LARGE, 1)):
+        label = name if most == 1 else f"{name} up to {most} segments"
         for side in (3,) if quick else (3, 10, 21, 30):
             updates = 20 if name == NANO or side == 3 else 3
-            losses, gradient = _learnt(way(name, "cpu", batch=2), side, updates)
+            losses, gradient = _learnt(way(name, "cpu", batch=2, most=most), side, updates)
             for dtype in formats:
                 for attention in ("sdpa", "math"):
                     for recorded in (False, True) if name == NANO else (False,):
-                        how = way(name, device, batch=2, recorded=recorded)
+                        how = way(name, device, batch=2, recorded=recorded, most=most)
                         how = replace(how, runtime=replace(how.runtime, dtype=dtype, attention=attention))
                         got, turned = _learnt(how, side, updates)
                         off = max(abs(a - b) / max(abs(b), 0.1) for a, b in zip(got, losses, strict=True))
                         along = torch.nn.functional.cosine_similarity(turned, gradient, dim=0).item()
                         fine = (off < 0.01 and along > 0.999) if dtype == "float32" else (off < 0.1 and along > 0.98)
-                        what = f"{name}, side {side}, {dtype}, {attention}{', recorded' if recorded else ''}"
+                        what = f"{label}, side {side}, {dtype}, {attention}{', recorded' if recorded else ''}"
                         tell(what, off, "off", ok=fine, gradient=round(along, 4))
 
 
@@ -86,6 +90,8 @@ def step_speed(device: str, quick: bool) -> None:
     for name, side in ((NANO, 15),) if quick else ((NANO, 15), (LARGE, 30)):
         for batch in (2,) if quick else (8, 32, 96):
             ways = {"eager": way(name, device, batch=batch), "recorded": way(name, device, batch=batch, recorded=True)}
+            if name == NANO:
+                ways[f"recorded, up to {SEVERAL} segments"] = way(name, device, batch=batch, recorded=True, most=SEVERAL)
             if not quick:
                 ways["compiled"] = way(name, device, batch=batch, compiled=True)
                 ways["compiled and recorded"] = way(name, device, batch=batch, compiled=True, recorded=True)
@@ -134,8 +140,9 @@ def _events(call: Callable[[], object], device: str) -> dict[str, int]:
 
 
 def step_waits(device: str, quick: bool) -> None:
-    for recorded in (False, True):
-        call = segments(way(NANO, device, batch=8, recorded=recorded), 10)
+    for recorded, most in itertools.product((False, True), (1, SEVERAL)):
+        what = f"ten segments{', recorded' if recorded else ''}{f', up to {most} a sequence' if most > 1 else ''}"
+        call = segments(way(NANO, device, batch=8, recorded=recorded, most=most), 10)
         for _ in range(5):
             call()
         if device != "cpu":
@@ -143,9 +150,9 @@ def step_waits(device: str, quick: bool) -> None:
         try:
             for _ in range(10):
                 call()
-            tell(f"ten segments{', recorded' if recorded else ''}", "nothing waits", ok=True)
+            tell(what, "nothing waits", ok=True)
         except RuntimeError as error:
-            tell(f"ten segments{', recorded' if recorded else ''}", str(error).splitlines()[0], ok=False)
+            tell(what, str(error).splitlines()[0], ok=False)
         finally:
             if device != "cpu":
                 torch.cuda.set_sync_debug_mode("default")

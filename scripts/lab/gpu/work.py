@@ -41,10 +41,14 @@ class Way:
     whole: bool = False
 
 
-def way(name: str, device: str, *, batch: int, compiled: bool = False, recorded: bool = False) -> Way:
-    """The preset `name` on `device`, in torch's own operations on a CPU too, where they are what a GPU is compared with."""
+def way(name: str, device: str, *, batch: int, compiled: bool = False, recorded: bool = False, most: int = 1) -> Way:
+    """The preset `name` on `device`, in torch's own operations on a CPU too, where they are what a GPU is compared with; its sequences
+    are carried through up to `most` segments, unless the preset has several itself."""
     preset = load_preset(name)
     preset = replace(preset, ttt=replace(preset.ttt, batch_size=batch))
+    if most > 1:
+        model = replace(preset.model, halt_max_steps=most, halt_exploration_prob=0.5)
+        preset = replace(preset, model=model, ttt=replace(preset.ttt, segments=most))
     runtime = runtime_for(device, replace(preset.device, compile=compiled, kernels="torch"))
     return Way(preset, replace(runtime, cuda_graphs=recorded))
 

@@ -28,7 +28,7 @@ from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.config.layers import load_preset
 from hrm_submit.config.schema import ModelConfig, Preset, TTTConfig
-from hrm_submit.model.act import act_step, initial_act_carry
+from hrm_submit.model.act import act_step, draw_least, initial_act_carry
 from hrm_submit.model.losses import segment_loss
 from hrm_submit.model.weights import build
 from hrm_submit.plan.cost import segment_work
@@ -47,6 +47,8 @@ def one_segment(way: Way) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Loss and gradients of a first segment, without the training loop."""
     model, embedding = build(way.preset.model, n_rows=20, attention=way.runtime.attention)  # type: ignore[arg-type]
     item, config = batch_of(TASK, way), way.preset
+    most = min(config.ttt.segments, config.model.halt_max_steps)
+    drawn = torch.Generator().manual_seed(0)
     carry, output = act_step(
         model,
         embedding,
@@ -54,9 +56,8 @@ def one_segment(way: Way) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         item.batch,
         item.positions,
         training=True,
-        max_steps=min(config.ttt.segments, config.model.halt_max_steps),
-        exploration=config.model.halt_exploration_prob,
-        generator=torch.Generator().manual_seed(0),
+        max_steps=most,
+        least=draw_least(config.ttt.batch_size, most, config.model.halt_exploration_prob, drawn),
     )
     loss = segment_loss(output, carry, config.model.loss_type)[0] / config.ttt.batch_size
     loss.backward()  # type: ignore[no-untyped-call]
