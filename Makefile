@@ -64,7 +64,8 @@ fuzz: $(READY) ## readers against thousands of hostile files: ARGS='checkpoints 
 wheels: $(READY) ## offline_wheels/: what the notebook installs from
 	$(BIN)/python scripts/build_offline_wheels.py $(ARGS)
 
-push: wheels ## dataset and notebook to Kaggle: make push OWNER=you
+push: $(READY) ## dataset and notebook to Kaggle: make push OWNER=you, first with ARGS=--dry-run
+	$(BIN)/python scripts/build_offline_wheels.py
 	$(BIN)/python scripts/kaggle_ship.py push $(if $(OWNER),--owner $(OWNER)) $(ARGS)
 
 push-pretrain: $(READY) ## pre-training on Kaggle's GPUs: make push-pretrain OWNER=you, make status ARGS=--pretrain

@@ -57,6 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     common.add_argument("--wait", type=_duration, metavar="30m", help="how long to wait for the dataset (30m) or the run (13h)")
     command = commands.add_parser("push", parents=[common], help="dataset, then notebook")
     command.add_argument("--kernel-only", action="store_true", help="push the notebook alone")
+    command.add_argument("--dry-run", action="store_true", help="check all files and say what would be sent; needs no Kaggle account")
     help_text = "let this version run for so long at most: of a smoke run, not of a version that you will submit"
     command.add_argument("--timeout", type=_duration, metavar="20m", help=help_text)
     _pretrain_option(command)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from hrm_submit.config.profiles import known_cards, profile_of
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.device import Card, cards, list_devices, machine
-from hrm_submit.core.errors import ClusterError, SolveError
+from hrm_submit.core.errors import ClusterError, SolveError, clipped
 from hrm_submit.core.events import Plan, RunEnd, RunStart
 from hrm_submit.core.files import sha256_of
 from hrm_submit.core.runfolder import RunWriter, read_run, training_warning
@@ -91,11 +91,12 @@ def solve(request: SolveRequest, clock: Clock) -> SolveSummary:
     content = digest(request.challenges)
     book = AnswerBook(order, tasks, broken, request.output)
     finished: set[str] = set()
+    earlier: Mapping[str, Any] = {}
     if (request.run_dir / "run.json").is_file():
         record = read_run(request.run_dir)
         if record.run.get("challenges_sha256", content) != content:
             raise SolveError(f"{request.run_dir}: run folder of another challenges file ({record.run.get('challenges')})")
-        finished = book.restore(record)
+        finished, earlier = book.restore(record), record.run
         if finished:
             log.warning(
                 "%s: resuming an earlier run; %d tasks keep their final answers (another --run-dir solves them again)",
@@ -135,6 +136,8 @@ def solve(request: SolveRequest, clock: Clock) -> SolveSummary:
     if preset.vote.save_raw:
         specs = [replace(spec, raw=request.run_dir / RAW) for spec in specs]
     described = {**_describe(request, preset, content), "trained_on": known}
+    if finished and (others := _other_settings(earlier, described)):
+        log.warning("%s: these answers were made with other settings than this run's: %s", request.run_dir, "; ".join(others))
     if told := training_warning(described):
         log.warning("%s", told)
     run.describe({**described, "devices": [s.place for s in specs]})
@@ -202,6 +205,23 @@ def _describe(request: SolveRequest, preset: Preset, content: str) -> dict[str, 
         "versions": _versions(),
         "machine": machine(),
     }
+
+
+def _other_settings(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What an earlier run of the folder answered with and this one does not, by their `run.json`; what one does not say is alike."""
+
+    def differ(a: Mapping[str, Any], b: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
+        return [key for key in keys if key in a and key in b and a[key] != b[key]]
+
+    told = {"checkpoint_sha256": "another checkpoint", "seed": "--seed {}"}
+    others = [told[key].format(earlier[key]) for key in differ(earlier, now, told)]
+    for table in ("ttt", "vote"):
+        config = earlier.get("config")
+        theirs = config.get(table) if isinstance(config, Mapping) else None
+        if isinstance(theirs, Mapping):
+            ours = now["config"][table]
+            others += [f"[{table}] {key} = {clipped(repr(theirs[key]), 40)}" for key in differ(theirs, ours, ours)]
+    return others
 
 
 def _versions() -> dict[str, str]:

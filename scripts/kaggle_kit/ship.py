@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from hrm_submit.core.clock import Clock, format_duration
 from hrm_submit.core.files import write_atomic
 from kaggle_kit.client import Answer, Client, RefusedError, ShipError
-from kaggle_kit.package import MAIN, WHEELS, Kernel, Package, dump
+from kaggle_kit.package import MAIN, METADATA, WHEELS, Kernel, Package, dump
 
 RECORD = Path("build") / "kaggle" / "pushed.json"
 TRANSFER_SECONDS = 4 * 3600.0
@@ -137,10 +137,25 @@ def show_quota(client: Client) -> None:
         pass  # an older client, or another form: nothing depends on it
 
 
+def _say_what_would_be_sent(package: Package, files: Sequence[str], kernel_only: bool) -> None:
+    if not kernel_only:
+        size = sum((package.root / WHEELS / name).stat().st_size for name in files) / 2**20
+        say(f"dataset {package.dataset}: would upload {len(files)} files, {size:.1f} MiB: {', '.join(files)}")
+    kernel = json.loads(package.texts[(package.folder / METADATA).as_posix()])
+    code = (package.folder / kernel["code_file"]).as_posix()
+    sources = [source for key in ("competition_sources", "dataset_sources", "kernel_sources") for source in kernel.get(key) or ()]
+    machine = kernel.get("machine_shape", "a machine of Kaggle's choice")
+    say(f"kernel {package.kernel}: would push {code} to run on {machine} with {', '.join(map(str, sources))}")
+    say("nothing was sent and no file was changed: this was a dry run")
+
+
 def push(args: argparse.Namespace) -> None:
     """`push`: files checked first, then the dataset, then the kernel."""
     package = Package.read(args.root, args.owner, args.folder)
     files = package.check_wheels()
+    if args.dry_run:
+        _say_what_would_be_sent(package, files, args.kernel_only)
+        return
     client = Client(args.root)
     # Asked before anything is written or sent: this command needs credentials and changes nothing.
     answer = client.call("config", "view")

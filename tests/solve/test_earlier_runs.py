@@ -10,7 +10,7 @@ from pathlib import Path
 from hrm_submit.arc.challenges import load_challenges
 from hrm_submit.arc.submission import file_faults, load_submission
 from hrm_submit.report.run.load import load_run
-from tests.solve.lab import command, events, tiny
+from tests.solve.lab import challenges, command, events, tiny
 
 RECORDED = Path(__file__).parent / "data" / "killed-0.1.0"
 """`solve --time-budget 20s --devices cpu --checkpoint none --preset tiny.toml,more.toml` (`keep = 3`) on four tasks of
@@ -38,3 +38,18 @@ def test_a_killed_run_of_the_first_version_goes_on(tmp_path: Path) -> None:
     assert {task: answers[task][0][0].tolist() for task in final} == final
     whole = load_run(run)
     assert len(whole.turns) == 2 and len(whole.answered) == 4 and whole.notes == ()
+
+
+def test_a_run_that_goes_on_with_other_settings_says_which(tmp_path: Path) -> None:
+    file, output = challenges(tmp_path, 2), tmp_path / "submission.json"
+
+    def told(more: str, *options: str) -> list[str]:
+        words = ["--preset", tiny(tmp_path, more), "--checkpoint", "none", "--segments-per-task", "2", *options]
+        done = subprocess.run(command(file, output, *words), check=True, capture_output=True, text=True)
+        return [line for line in done.stderr.splitlines() if "other settings" in line]
+
+    assert told("", "--tasks", "task00") == [], "nothing was there before"
+    assert told("") == [], "the same settings"
+    assert told("[vote]\nviews = 4\n[budget]\nhang_seconds = 99.0\n", "--seed", "3") == [
+        f"{output}.run: these answers were made with other settings than this run's: --seed 0; [vote] views = 8"
+    ]

@@ -80,6 +80,26 @@ def test_kernel_only_leaves_the_dataset_alone(yard: Yard) -> None:
 
 
 @newest_client
+@pytest.mark.parametrize("options", [(), ("--kernel-only",)])
+def test_a_dry_run_says_what_a_push_sends_and_sends_nothing(yard: Yard, options: tuple[str, ...]) -> None:
+    before = {path: path.read_bytes() for path in yard.root.rglob("*") if path.is_file()}
+    done = yard.ship("push", "--owner", "ada", "--dry-run", *options, credentials=False)
+    assert done.returncode == 0, done.stderr
+    assert yard.kaggle.calls == []
+    assert {path: path.read_bytes() for path in yard.root.rglob("*") if path.is_file()} == before
+    *dataset, kernel, last = done.stderr.splitlines()
+    assert "nothing was sent" in last
+
+    assert yard.ship("push", "--owner", "ada", *options).returncode == 0
+    sent = yard.kaggle.body("SaveKernel")
+    assert kernel.startswith(f"kernel {sent['slug']}: would push notebook/submission.ipynb to run on {sent['machineShape']} with ")
+    for source in (*sent["competitionDataSources"], *sent["datasetDataSources"]):
+        assert source in kernel
+    uploads = {method.removeprefix("PUT ") for method in yard.kaggle.methods() if method.startswith("PUT ")}
+    assert {name for line in dataset for name in line.rsplit(": ", 1)[1].split(", ")} == uploads, "those, and none with --kernel-only"
+
+
+@newest_client
 @pytest.mark.parametrize(
     ("fault", "parts"),
     [
@@ -94,6 +114,7 @@ def test_kernel_only_leaves_the_dataset_alone(yard: Yard) -> None:
         ("no notebook", ("kernel-metadata.json", "code_file")),
         ("dataset not a source", ("kernel-metadata.json", "dataset_sources")),
         ("no credentials", ("credentials", "KAGGLE_API_TOKEN")),
+        ("a dry run without a wheel", ("offline_wheels", "no wheel", "make wheels")),
         ("unknown option", ("--loud",)),
     ],
 )
@@ -104,7 +125,8 @@ def test_what_is_wrong_here_is_one_line_and_nothing_is_sent_or_written(yard: Yar
             words = []
         case "bad owner":
             words = ["--owner", "ada/lovelace"]
-        case "no wheel":
+        case "no wheel" | "a dry run without a wheel":
+            words += ["--dry-run"] if "dry" in fault else []
             next((yard.root / "offline_wheels").glob("*.whl")).unlink()
         case "folder among the wheels":
             (yard.root / "offline_wheels" / "extra").mkdir()
