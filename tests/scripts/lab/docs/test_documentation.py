@@ -42,7 +42,7 @@ def test_records_are_of_the_packaged_weights() -> None:
 
 def test_every_page_is_in_the_site() -> None:
     told = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    assert [p for p in PAGES[1:] if f"- {p.relative_to(ROOT / 'docs').as_posix()}\n" not in told] == []
+    assert [p for p in PAGES[1:] if f" {p.relative_to(ROOT / 'docs').as_posix()}\n" not in told] == []
 
 
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
