@@ -93,7 +93,7 @@ class Trainer:
 
     def _segment(self, item: CanvasBatch, progress: float) -> SegmentReport:
         cfg, size, length = self.model.cfg, item.batch.inputs.shape[0], item.positions.shape[0]
-        self._positions[length] = self._positions.get(length, item.positions)
+        self._positions.setdefault(length, item.positions)
         most = self.config.segments if progress >= self.config.single_segment_fraction else 1
         max_steps = min(most, cfg.halt_max_steps)
         carry = self.carries.get(length)
