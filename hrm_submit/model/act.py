@@ -10,6 +10,7 @@ Rules: arXiv:2506.21734, section 2, and its published code; without continue tar
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import torch
@@ -29,6 +30,10 @@ class Batch:
     ids: Tensor
     dihedral: Tensor
 
+    def tensors(self) -> dict[str, Tensor]:
+        """By name, which `Batch(**...)` takes back."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
 
 @dataclass(frozen=True)
 class ActCarry:
@@ -38,6 +43,16 @@ class ActCarry:
     steps: Tensor
     halted: Tensor
     data: Batch
+
+    def tensors(self) -> dict[str, Tensor]:
+        """By name, which `of` takes back: for what saves, moves or records a carry."""
+        return {"z_H": self.inner.z_H, "z_L": self.inner.z_L, "steps": self.steps, "halted": self.halted, **self.data.tensors()}
+
+    @staticmethod
+    def of(tensors: Mapping[str, Tensor]) -> ActCarry:
+        """The carry of these `tensors()`."""
+        data = Batch(**{f.name: tensors[f.name] for f in fields(Batch)})
+        return ActCarry(InnerCarry(tensors["z_H"], tensors["z_L"]), tensors["steps"], tensors["halted"], data)
 
 
 @dataclass(frozen=True)
@@ -101,11 +116,8 @@ def act_step(
 
 
 def _take(where: Tensor, new: Batch, old: Batch) -> Batch:
-    taken = {}
-    for field in fields(Batch):
-        fresh, kept = getattr(new, field.name), getattr(old, field.name)
-        taken[field.name] = torch.where(where.view(-1, *(1,) * (fresh.ndim - 1)), fresh, kept)
-    return Batch(**taken)
+    kept = old.tensors()
+    return Batch(**{name: torch.where(where.view(-1, *(1,) * (t.ndim - 1)), t, kept[name]) for name, t in new.tensors().items()})
 
 
 def draw_least(

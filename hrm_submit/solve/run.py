@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import platform
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -210,17 +210,13 @@ def _describe(request: SolveRequest, preset: Preset, content: str) -> dict[str, 
 def _other_settings(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What an earlier run of the folder answered with and this one does not, by their `run.json`; what one does not say is alike."""
 
-    def differ(a: Mapping[str, Any], b: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
-        return [key for key in keys if key in a and key in b and a[key] != b[key]]
-
     told = {"checkpoint_sha256": "another checkpoint", "seed": "--seed {}"}
-    others = [told[key].format(earlier[key]) for key in differ(earlier, now, told)]
+    others = [text.format(earlier[key]) for key, text in told.items() if key in earlier and earlier[key] != now[key]]
+    config = earlier.get("config")
     for table in ("ttt", "vote"):
-        config = earlier.get("config")
-        theirs = config.get(table) if isinstance(config, Mapping) else None
+        theirs, ours = config.get(table) if isinstance(config, Mapping) else None, now["config"][table]
         if isinstance(theirs, Mapping):
-            ours = now["config"][table]
-            others += [f"[{table}] {key} = {clipped(repr(theirs[key]), 40)}" for key in differ(theirs, ours, ours)]
+            others += [f"[{table}] {key} = {clipped(repr(theirs[key]), 40)}" for key in ours if key in theirs and theirs[key] != ours[key]]
     return others
 
 

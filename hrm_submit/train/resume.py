@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,7 @@ from torch import Tensor
 from hrm_submit.arc.training_task import TrainingTask
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.errors import TrainError
-from hrm_submit.model.act import ActCarry, Batch
-from hrm_submit.model.hrm import InnerCarry
+from hrm_submit.model.act import ActCarry
 from hrm_submit.train.loop import Trainer
 from hrm_submit.train.ranks import Ranks
 
@@ -102,9 +100,7 @@ def check_identity(source: Path, theirs: Mapping[str, Any], ours: Mapping[str, A
 
 
 def _carry_state(carry: ActCarry, ranks: Ranks) -> dict[str, Tensor]:
-    data = {f.name: getattr(carry.data, f.name) for f in fields(Batch)}
-    own = {"z_H": carry.inner.z_H, "z_L": carry.inner.z_L, "steps": carry.steps, "halted": carry.halted, **data}
-    return {name: ranks.gather(tensor) for name, tensor in own.items()}
+    return {name: ranks.gather(tensor) for name, tensor in carry.tensors().items()}
 
 
 def _carry(saved: Mapping[str, Tensor], trainer: Trainer) -> ActCarry | None:
@@ -114,6 +110,5 @@ def _carry(saved: Mapping[str, Tensor], trainer: Trainer) -> ActCarry | None:
         return None
     device, part = trainer.model.tokens.device, trainer.ranks.slice(size)
     own = {name: tensor[part].to(device) for name, tensor in saved.items()}
-    data = Batch(**{f.name: own[f.name] for f in fields(Batch)})
-    inner = InnerCarry(own["z_H"].to(trainer.model.dtype), own["z_L"].to(trainer.model.dtype))
-    return ActCarry(inner, own["steps"], own["halted"], data)
+    states = {name: own[name].to(trainer.model.dtype) for name in ("z_H", "z_L")}
+    return ActCarry.of({**own, **states})
