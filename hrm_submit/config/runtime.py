@@ -37,8 +37,8 @@ def runtime_for(device: str, config: DeviceConfig) -> Runtime:
         dtype = gpu_dtype(device) if device != "cpu" else cpu_dtype()  # type: ignore[assignment]
     attention = config.attention
     if attention == "auto":
-        # Written-out attention is faster than the fused kernel on CPUs at these lengths, backwards above all.
-        attention = "math" if device == "cpu" else "sdpa"
+        # In half precision written-out attention is faster than a CPU's fused kernel, backwards above all; in float32 the fused kernel is.
+        attention = "math" if device == "cpu" and dtype != "float32" else "sdpa"
     suited = device == "cpu" and dtype in ("float32", "bfloat16") and (config.kernels == "numba" or not config.compile)
     kernels: Kernels = "numba" if suited and config.kernels != "torch" else "torch"
     graphs = config.cuda_graphs and device != "cpu"

@@ -108,7 +108,7 @@ def test_number_format_of_a_gpu(gpus: list[tuple[int, int]], capability: tuple[i
 def test_number_format_of_a_cpu(monkeypatch: pytest.MonkeyPatch, cpuinfo: str, dtype: str) -> None:
     monkeypatch.setattr(Path, "read_text", lambda *args, **options: cpuinfo)
     runtime = runtime_for("cpu", DeviceConfig())
-    assert (runtime.dtype, runtime.attention) == (dtype, "math")
+    assert (runtime.dtype, runtime.attention) == (dtype, {"float32": "sdpa", "bfloat16": "math"}[dtype])
 
 
 def test_a_machine_that_does_not_tell_its_flags(monkeypatch: pytest.MonkeyPatch) -> None:
