@@ -48,7 +48,7 @@ def rows(repeats: int, device: str, preset: Preset, checkpoint: Checkpoint, task
     each = medians({"published": segment(trainer(slow), batch_of(chosen[0], slow))}, repeats=repeats, device=device)["published"]
     spent = median(f.seconds for f in found)
     base = each * median(f.segments for f in found)
-    more = {"fit": f"{sum(f.fit for f in found)} of {len(found)}", "within s": most, "segments": [f.segments for f in found]}
+    more = {"fit": f"{sum(f.fit for f in found)} of {len(found)}", "given up at": f"{most:g} s", "segments": [f.segments for f in found]}
     share = sum(f.preparing for f in found) / sum(f.seconds for f in found)
     # The published rule would make as many examples; all else would take as long.
     by_numpy = numpy_seconds(chosen, sum(f.segments for f in found) * preset.ttt.batch_size)

@@ -26,13 +26,21 @@ class Row:
     more: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        ratio = "" if self.ratio is None else f", {self.ratio:.2f} x {self.baseline} ({self.base_value:.4g})"
-        return "; ".join(filter(None, [f"{self.group}: {self.name}: {self.value:.4g} {self.unit}{ratio}", self.remarks]))
+        ratio = "" if self.ratio is None else f", {self.ratio:.2f} x {self.baseline} ({shown(self.base_value)})"
+        return "; ".join(filter(None, [f"{self.group}: {self.name}: {shown(self.value)} {self.unit}{ratio}", self.remarks]))
 
     @property
     def remarks(self) -> str:
         """`more` as text."""
-        return "; ".join(f"{key} {value}" for key, value in self.more.items())
+        return "; ".join(f"{key} {shown(value)}" for key, value in self.more.items())
+
+
+def shown(value: object) -> str:
+    """`value` for a reader: a float with four digits and without an exponent, anything else as it is."""
+    if not isinstance(value, float):
+        return str(value)
+    digits = f"{value:.4g}"
+    return f"{float(digits):,.0f}" if "e+" in digits else digits
 
 
 def against(
@@ -56,8 +64,8 @@ def table(rows: Sequence[Row]) -> pd.DataFrame:
         {
             "row": row.group,
             "what": row.name,
-            "value": f"{row.value:.4g} {row.unit}",
-            "baseline": row.baseline if row.base_value is None else f"{row.base_value:.4g}, {row.baseline}",
+            "value": f"{shown(row.value)} {row.unit}",
+            "baseline": row.baseline if row.base_value is None else f"{shown(row.base_value)}, {row.baseline}",
             "ratio": "" if row.ratio is None else f"{row.ratio:.2f}",
             "more": row.remarks,
         }

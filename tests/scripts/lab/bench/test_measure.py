@@ -16,7 +16,7 @@ from lab.bench.estimate import rows as estimate_rows
 from lab.bench.growth import draw
 from lab.bench.processes import _once
 from lab.bench.published import ACT_STEPS, SIDE, augmented, exact
-from lab.bench.rows import Row, against
+from lab.bench.rows import Row, against, shown
 from lab.bench.timing import medians
 from lab.bench.training import faster_ways
 from lab.bench.work import ARC_1, Way, batch_of, our_way, published_way, sample, segment, solutions, trainer
@@ -165,6 +165,13 @@ def test_an_unknown_preset_is_one_line_before_anything_is_measured(capsys: pytes
     assert benchmark.main(["start", "--presets", "nano,huge", "--devices", "cpu"]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("benchmark: ") and "huge" in last
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(826634.86, "826,600"), (12345.6, "12,350"), (5067.59, "5068"), (0.66666, "0.6667"), (2.0, "2"), (3, "3"), ("a", "a")]
+)
+def test_a_figure_has_four_digits_and_no_exponent(value: object, text: str) -> None:
+    assert shown(value) == text
 
 
 def test_rows_are_written_as_json_and_shown_as_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
