@@ -55,19 +55,20 @@ def rows(repeats: int, device: str, preset: Preset) -> list[Row]:
 
 
 def draw(found: Sequence[Row], path: Path) -> None:
-    """One picture of what `rows` found: `path` ends in .svg, .png or .pdf."""
+    """One picture of the growth among `found`: `path` ends in .svg, .png or .pdf."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter
 
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     for axes, (key, label) in zip(figure.subplots(1, len(LABELS)), LABELS.items(), strict=True):
-        shown = [row for row in found if key in row.more]
+        shown = [row for row in found if row.group == "growth" and key in row.more]
         for preset in dict.fromkeys(row.more.get("preset", "nano") for row in shown):
             line = [row for row in shown if row.more.get("preset", "nano") == preset]
             axes.loglog([row.more[key] for row in line], [row.value for row in line], marker="o", label=preset)
         if len(axes.lines) > 1:
             axes.legend()
-        axes.set_xticks([row.more[key] for row in shown], [str(row.more[key]) for row in shown])
+        axes.set_xticks(sorted({row.more[key] for row in shown}))
+        axes.xaxis.set_major_formatter("{x:g}")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
