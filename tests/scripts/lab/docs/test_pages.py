@@ -87,6 +87,14 @@ def test_blocks_run_in_order_in_one_folder_that_is_not_the_clone(tmp_path: Path)
     assert not (still.ROOT / "left").exists() and (still.ROOT / "notebook").is_dir()
 
 
+def test_a_make_of_a_page_does_not_get_the_variables_of_the_make_around_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("MAKEFLAGS", " -- ARGS=--all"), ("MAKELEVEL", "1"), ("ARGS", "--all")):
+        monkeypatch.setenv(name, value)
+    rule = "printf 'it:\\n\\t@echo \"got <$(ARGS)>\"\\n' > m; make -s -f m it"
+    text = f"<!-- run -->\n```sh\n{rule}\n```\n<!-- output -->\n```text\ngot <>\n```\n"
+    assert list(run.faults_of_runs(page(tmp_path, text), everything=False)) == []
+
+
 def test_what_was_not_printed_and_what_takes_too_long_are_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "LIMIT", 0.5)
     text = "<!-- run -->\n```sh\necho one 1\n```\n<!-- output -->\n```text\ntwo 1\n```\n<!-- run -->\n```sh\nsleep 60\n```\n"
