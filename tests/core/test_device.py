@@ -96,19 +96,19 @@ def test_number_format_of_a_gpu(gpus: list[tuple[int, int]], capability: tuple[i
 
 
 @pytest.mark.parametrize(
-    ("cpuinfo", "dtype"),
+    ("cpuinfo", "dtype", "attention"),
     [
-        ("processor : 0\nflags\t\t: fpu sse avx2\nprocessor : 1\nflags : fpu amx_bf16\n", "float32"),
-        ("processor : 0\nflags\t\t: fpu avx512f avx512_bf16 sse\n", "bfloat16"),
-        ("processor : 0\nflags : fpu amx_tile amx_bf16\nbugs : none\n", "bfloat16"),
-        ("processor : 0\nFeatures : fp asimd\n", "float32"),
-        ("", "float32"),
+        ("processor : 0\nflags\t\t: fpu sse avx2\nprocessor : 1\nflags : fpu amx_bf16\n", "float32", "sdpa"),
+        ("processor : 0\nflags\t\t: fpu avx512f avx512_bf16 sse\n", "bfloat16", "math"),
+        ("processor : 0\nflags : fpu amx_tile amx_bf16\nbugs : none\n", "bfloat16", "math"),
+        ("processor : 0\nFeatures : fp asimd\n", "float32", "sdpa"),
+        ("", "float32", "sdpa"),
     ],
 )
-def test_number_format_of_a_cpu(monkeypatch: pytest.MonkeyPatch, cpuinfo: str, dtype: str) -> None:
+def test_number_format_and_attention_of_a_cpu(monkeypatch: pytest.MonkeyPatch, cpuinfo: str, dtype: str, attention: str) -> None:
     monkeypatch.setattr(Path, "read_text", lambda *args, **options: cpuinfo)
     runtime = runtime_for("cpu", DeviceConfig())
-    assert (runtime.dtype, runtime.attention) == (dtype, {"float32": "sdpa", "bfloat16": "math"}[dtype])
+    assert (runtime.dtype, runtime.attention) == (dtype, attention)
 
 
 def test_a_machine_that_does_not_tell_its_flags(monkeypatch: pytest.MonkeyPatch) -> None:

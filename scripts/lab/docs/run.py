@@ -63,7 +63,7 @@ def run_block(block: Block, folder: Path, limit: float) -> tuple[int | str, str]
     command = [sys.executable, "-"] if block.language == "python" else ["sh", "-e", "-s"]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     # Where make runs this, the variables of its command line would be those of every make that a page calls.
-    inherited = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "ARGS")}
+    inherited = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "ARGS")}
     environment = {**inherited, "PATH": path, "PYTHONPATH": str(folder), "COLUMNS": "200", "MPLBACKEND": "agg"}
     process = subprocess.Popen(
         command,

@@ -17,6 +17,7 @@ import pandas as pd
 
 from hrm_submit.core.device import list_devices, machine
 from hrm_submit.core.errors import ConfigError
+from lab.bench.rows import shown
 
 LIMITS = {
     "machine": 60,
@@ -101,9 +102,9 @@ def table(figures: Sequence[Figure]) -> pd.DataFrame:
         {
             "step": f.step,
             "what": f.what,
-            "value": f.value if isinstance(f.value, str) else f"{f.value:.4g} {f.unit}".rstrip(),
+            "value": f"{shown(f.value)} {f.unit}".rstrip(),
             "": said[f.ok],
-            "more": "; ".join(f"{key} {value}" for key, value in f.more.items()),
+            "more": "; ".join(f"{key} {shown(value)}" for key, value in f.more.items()),
         }
         for f in figures
     ]
