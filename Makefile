@@ -25,7 +25,7 @@ $(READY): pyproject.toml requirements.lock
 	$(INSTALL) -c requirements.lock torch
 	$(INSTALL) -c requirements.lock -e '.[home,test]'
 	$(INSTALL) --no-deps --upgrade --target $(VENV)/kaggle-oldest $(OLDEST_CLIENT)
-	$(BIN)/python -c 'import matplotlib.figure, hrm_submit.solve.worker, hrm_submit.report.build'  # what is imported is compiled now
+	$(BIN)/python -c 'import matplotlib.figure, hrm_submit.run.worker, hrm_submit.report.build'  # what is imported is compiled now
 	@touch $@
 
 setup: $(READY) ## the virtual environment .venv

@@ -13,8 +13,8 @@ from hrm_submit.core.errors import ConfigError
 
 
 def solve(args: argparse.Namespace, clock: Clock) -> int:
-    from hrm_submit.solve.run import SolveRequest
-    from hrm_submit.solve.run import solve as solve_file
+    from hrm_submit.run.solve import SolveRequest
+    from hrm_submit.run.solve import solve as solve_file
 
     if args.segments_per_task is not None and args.segments_per_task < 1:
         raise ConfigError(f"--segments-per-task must be at least 1, not {args.segments_per_task}")
@@ -52,9 +52,9 @@ def solve(args: argparse.Namespace, clock: Clock) -> int:
 
 def score(args: argparse.Namespace, clock: Clock) -> int:
     from hrm_submit.arc.submission import read_submission
-    from hrm_submit.core.runfolder import run_of, training_warning
     from hrm_submit.corpora.scoring import score as score_answers
     from hrm_submit.corpora.sources import answers_of
+    from hrm_submit.record.folder import run_of, training_warning
 
     answers, malformed = read_submission(args.submission)
     print(json.dumps(score_answers(answers, answers_of(args.solutions), len(malformed)), indent=1))

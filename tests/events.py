@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from hrm_submit.core.events import Event, parse_event
-from hrm_submit.core.runfolder import RunRecord
+from hrm_submit.record.events import Event, parse_event
+from hrm_submit.record.folder import RunRecord
 
 
 def event(kind: str, task: str | None = None, worker: int | None = None, **fields: Any) -> Event:

@@ -16,7 +16,7 @@ from hrm_submit.arc.challenges import write_challenges
 from hrm_submit.cli import main
 from hrm_submit.model import packaged
 from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
-from tests.solve.lab import challenges, command, events, recolour, recoloured, tiny, tiny_preset
+from tests.run.lab import challenges, command, events, recolour, recoloured, tiny, tiny_preset
 
 Faults = Callable[..., str]
 
@@ -30,7 +30,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any, **options: Any) -> None:
         raise Started
 
-    monkeypatch.setattr("hrm_submit.solve.supervisor.WorkerPool.start", refuse)
+    monkeypatch.setattr("hrm_submit.run.supervisor.WorkerPool.start", refuse)
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from hrm_submit.cli import main
-from hrm_submit.solve import run as run_module
-from tests.solve.lab import challenges
+from hrm_submit.run import solve as run_module
+from tests.run.lab import challenges
 
 
 def test_no_command_and_an_unknown_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 
 import hrm_submit
-from tests.solve.lab import tiny
+from tests.run.lab import tiny
 
 
 def test_the_five_lines_of_the_docstring() -> None:

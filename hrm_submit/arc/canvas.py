@@ -19,7 +19,7 @@ from hrm_submit.arc.augment import DIHEDRAL, Augmentation, augmentation_arrays
 from hrm_submit.arc.task import MAX_SIDE, N_COLOURS, Grid, Pair, make_grid
 from hrm_submit.config.schema import ModelConfig
 from hrm_submit.core.errors import ConfigError, DataError
-from hrm_submit.core.kernel import kernel
+from hrm_submit.core.numba_cache import kernel
 
 PAD = 0
 EOS = 1

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from functools import cache
 
-from hrm_submit.config.layers import load_preset, preset_names
+from hrm_submit.config.preset_files import load_preset, preset_names
 from hrm_submit.config.schema import DeviceConfig
 from hrm_submit.core.device import Card
 

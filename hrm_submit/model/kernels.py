@@ -16,7 +16,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload, register_jitable
 
-from hrm_submit.core.kernel import kernel
+from hrm_submit.core.numba_cache import kernel
 
 fast_kernel = partial(kernel, fast=True)
 _inline = register_jitable(fastmath=True, error_model="numpy", forceinline=True)

@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from hrm_submit.arc.canvas import check_model
-from hrm_submit.config.layers import load_preset, preset_names, read_presets
+from hrm_submit.config.preset_files import load_preset, preset_names, read_presets
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.errors import ModelConflictError
 from hrm_submit.model.weights import load_checkpoint

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hrm_submit.config.layers import from_dict
+from hrm_submit.config.preset_files import from_dict
 from hrm_submit.config.runtime import Runtime
 from hrm_submit.config.schema import Kernels, ModelConfig
 from hrm_submit.core.errors import CheckpointError, ConfigError, clipped

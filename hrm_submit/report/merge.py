@@ -19,11 +19,11 @@ from hrm_submit.arc.submission import Attempts, read_submission, to_json
 from hrm_submit.arc.task import Solutions, same_grid
 from hrm_submit.core.errors import ConfigError, DataError
 from hrm_submit.core.files import write_atomic
-from hrm_submit.core.runfolder import read_run
 from hrm_submit.corpora.scoring import score, task_results
 from hrm_submit.corpora.sources import answers_of
 from hrm_submit.predict.fallback import BLANK, fallback_attempts
 from hrm_submit.predict.vote import Candidate, pool, two_attempts
+from hrm_submit.record.folder import read_run
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from hrm_submit.config.runtime import runtime_for
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.device import cards, cpu_count, list_devices, on_threads
 from hrm_submit.core.errors import ConfigError
-from hrm_submit.core.screen import bar, logs_above_bars, place
+from hrm_submit.core.terminal import bar, logs_above_bars, place
 from hrm_submit.model.packaged import packaged_checkpoint, resolve_preset
 from hrm_submit.model.weights import load_checkpoint
 from hrm_submit.predict.fallback import fallback_attempts

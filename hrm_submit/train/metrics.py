@@ -13,7 +13,7 @@ import torch
 
 from hrm_submit.core.clock import format_duration
 from hrm_submit.core.files import write_atomic
-from hrm_submit.core.screen import bar, logs_above_bars, place
+from hrm_submit.core.terminal import bar, logs_above_bars, place
 from hrm_submit.train.loop import SegmentReport
 from hrm_submit.train.ranks import Ranks
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from hrm_submit.arc.training_task import TrainingTask, within
-from hrm_submit.config.layers import load_preset
+from hrm_submit.config.preset_files import load_preset
 from hrm_submit.core.allocator import keep_freed_memory
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.device import cpu_count, list_devices, machine

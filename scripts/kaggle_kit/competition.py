@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hrm_submit.config.layers import read_toml
+from hrm_submit.config.preset_files import read_toml
 from hrm_submit.core.errors import ConfigError, clipped
 
 from .places import COMPETITIONS

@@ -15,11 +15,11 @@ from hrm_submit.arc.submission import file_faults, load_submission
 from hrm_submit.arc.task import Solutions, Task
 from hrm_submit.core.clock import format_duration, parse_duration
 from hrm_submit.core.errors import DataError
-from hrm_submit.core.events import TaskFinal
-from hrm_submit.core.runfolder import read_run, run_of, training_warning
 from hrm_submit.corpora.scoring import score
 from hrm_submit.corpora.solutions import write_solutions
 from hrm_submit.corpora.sources import load
+from hrm_submit.record.events import TaskFinal
+from hrm_submit.record.folder import read_run, run_of, training_warning
 from hrm_submit.report.screen.watch import Tail
 from kaggle_kit.competition import Competition, load_competition
 from kaggle_kit.environment import base_environment

@@ -22,7 +22,7 @@ def on_cluster(address: str, work: Callable[..., Any], pieces: Sequence[tuple[An
 
     What pieces share is sent to a node once where it is the same object. Raises ClusterError where there is no such cluster.
     """
-    from hrm_submit.solve.cluster import Cluster
+    from hrm_submit.run.cluster import Cluster
 
     cluster = Cluster(address, modules=[SCRIPTS / "lab", SCRIPTS / "kaggle_kit"])
     import ray

@@ -21,7 +21,7 @@ from hrm_submit.arc.augment import sample_augmentations
 from hrm_submit.arc.canvas import position_ids
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Task
-from hrm_submit.config.layers import load_preset
+from hrm_submit.config.preset_files import load_preset
 from hrm_submit.config.schema import ModelConfig
 from hrm_submit.corpora.named import load_named
 from hrm_submit.model import layers

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hrm_submit.config.layers import load_preset
+from hrm_submit.config.preset_files import load_preset
 from hrm_submit.config.schema import LevelMixer, ModelConfig
 from hrm_submit.model.hrm import HRM, InnerCarry
 

@@ -12,8 +12,8 @@ from kaggle_kit.wheels import build_wheel
 
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.config.schema import ModelConfig
-from hrm_submit.core.runfolder import read_run
 from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
+from hrm_submit.record.folder import read_run
 from tests.events import told
 from tests.notebook.notebook_lab import lay_out, run
 from tests.shared import made_once

@@ -20,7 +20,7 @@ from kaggle_kit.places import NOTEBOOKS
 from kaggle_kit.training import KERNEL, describe_exports, place_previous, place_training_data
 from kaggle_kit.wheels import build_wheel, repack
 
-from hrm_submit.config.layers import preset_names
+from hrm_submit.config.preset_files import preset_names
 from hrm_submit.core.errors import ConfigError, DataError
 from hrm_submit.corpora.named import load_named
 from hrm_submit.corpora.sources import load_corpus

@@ -14,7 +14,7 @@ import numpy as np
 from hrm_submit.arc.challenges import write_challenges
 from hrm_submit.arc.task import Grid, Pair, Task, make_grid
 from hrm_submit.corpora.solutions import write_solutions
-from tests.solve.lab import command, recolour, recoloured, tiny
+from tests.run.lab import command, recolour, recoloured, tiny
 
 
 @dataclass(frozen=True)

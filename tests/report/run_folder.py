@@ -10,11 +10,11 @@ from typing import Any
 
 from hrm_submit.arc.challenges import write_challenges
 from hrm_submit.arc.task import Grid, Task
-from hrm_submit.core.runfolder import RunWriter
 from hrm_submit.corpora.solutions import write_solutions
+from hrm_submit.record.folder import RunWriter
 from tests.events import event
-from tests.solve.fake_pool import Time
-from tests.solve.lab import recolour, recoloured
+from tests.run.fake_pool import Time
+from tests.run.lab import recolour, recoloured
 
 ROUND = 10.0
 """Seconds that a task takes its worker."""

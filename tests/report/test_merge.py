@@ -12,9 +12,9 @@ from hrm_submit.arc.challenges import write_challenges
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.cli import main
 from hrm_submit.core.errors import ConfigError, DataError
-from hrm_submit.core.runfolder import RunWriter
 from hrm_submit.corpora.solutions import write_solutions
 from hrm_submit.predict.vote import Candidate
+from hrm_submit.record.folder import RunWriter
 from hrm_submit.report.merge import MergeRequest, merge
 
 A, B, C, D = ([[k]] for k in (1, 2, 3, 4))

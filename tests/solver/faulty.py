@@ -9,11 +9,11 @@ import pytest
 
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
-from hrm_submit.solve.messages import Assignment
+from hrm_submit.run.protocol import Assignment
 from hrm_submit.solver import solver as solver_module
 from hrm_submit.solver.messages import Alive
 from hrm_submit.solver.session import DivergedError
-from tests.solve.fake_pool import answer
+from tests.run.fake_pool import answer
 
 
 class Faulty:

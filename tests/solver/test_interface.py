@@ -17,7 +17,7 @@ from hrm_submit.core.errors import CheckpointError, ConfigError, DataError
 from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
 from hrm_submit.solver import interface
 from hrm_submit.solver.interface import Solver
-from tests.solve.lab import challenges, command, recolour, recoloured, tiny, tiny_preset
+from tests.run.lab import challenges, command, recolour, recoloured, tiny, tiny_preset
 from tests.terminal import screen
 
 FIXED = {"train": [{"input": [[1, 2]], "output": [[2, 1]]}, {"input": [[3, 4]], "output": [[4, 3]]}], "test": [{"input": [[5, 6]]}]}

@@ -24,7 +24,7 @@ from hrm_submit.predict.vote import Candidate, ranked, vote
 from hrm_submit.solver.messages import Alive, Answer, Progress
 from hrm_submit.solver.session import TaskSession, n_rows, task_seed
 from tests.predict.lab import showing
-from tests.solve.lab import recolour, recoloured, tiny_preset
+from tests.run.lab import recolour, recoloured, tiny_preset
 from tests.solver.sessions import fixed, told, with_vote
 
 

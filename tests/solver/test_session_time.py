@@ -22,8 +22,8 @@ from hrm_submit.solver.messages import Answer, Progress
 from hrm_submit.solver.session import TaskSession, n_rows
 from hrm_submit.train.loop import CanvasBatch, SegmentReport, Trainer
 from tests.predict.lab import showing
-from tests.solve.fake_pool import Time
-from tests.solve.lab import recolour, tiny_preset
+from tests.run.fake_pool import Time
+from tests.run.lab import recolour, tiny_preset
 from tests.solver.sessions import fixed, told, with_vote
 
 

@@ -23,7 +23,7 @@ from hrm_submit.solver.messages import Progress
 from hrm_submit.solver.session import DivergedError, TaskSession, n_rows, task_seed
 from hrm_submit.train.loop import CanvasBatch, SegmentReport, Trainer
 from tests.predict.lab import showing
-from tests.solve.lab import recolour, tiny_preset
+from tests.run.lab import recolour, tiny_preset
 
 
 @pytest.fixture

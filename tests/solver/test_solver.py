@@ -16,8 +16,8 @@ from hrm_submit.model.recording import Recorder
 from hrm_submit.model.weights import Checkpoint, CheckpointMeta, build, load_checkpoint, save_checkpoint, snapshot
 from hrm_submit.solver.messages import Answer, Message, Progress, Restarted
 from hrm_submit.solver.solver import TaskSolver, with_batch, with_rate
-from tests.solve.fake_pool import Time
-from tests.solve.lab import recolour, tiny_preset
+from tests.run.fake_pool import Time
+from tests.run.lab import recolour, tiny_preset
 from tests.solver.faulty import Faulty, stand_in
 
 

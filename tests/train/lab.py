@@ -16,13 +16,13 @@ import torch
 
 from hrm_submit.arc.challenges import write_challenges
 from hrm_submit.arc.task import Task
-from hrm_submit.config.layers import load_preset
+from hrm_submit.config.preset_files import load_preset
 from hrm_submit.core.clock import Clock
 from hrm_submit.corpora.solutions import write_solutions
 from hrm_submit.corpora.sources import load_corpora
 from hrm_submit.model.weights import CheckpointMeta
 from hrm_submit.train.request import PretrainRequest
-from tests.solve.lab import TINY_MODEL, recolour, recoloured
+from tests.run.lab import TINY_MODEL, recolour, recoloured
 
 ROOT = Path(__file__).resolve().parents[2]
 

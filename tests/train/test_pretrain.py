@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from hrm_submit.arc.challenges import load_challenges
-from hrm_submit.config.layers import layer
+from hrm_submit.config.preset_files import layer
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.errors import TrainError
 from hrm_submit.corpora.solutions import load_solutions

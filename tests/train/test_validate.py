@@ -10,7 +10,7 @@ import pytest
 
 from hrm_submit.arc.challenges import load_challenges
 from hrm_submit.arc.task import Solutions, Task, make_grid
-from hrm_submit.config.layers import load_preset
+from hrm_submit.config.preset_files import load_preset
 from hrm_submit.config.schema import Preset
 from hrm_submit.corpora.solutions import load_solutions
 from hrm_submit.predict import answer as answer_module
@@ -18,7 +18,7 @@ from hrm_submit.predict.scores import ViewScores
 from hrm_submit.train.ranks import Ranks
 from hrm_submit.train.validate import validate
 from tests.predict.lab import showing
-from tests.solve.lab import recoloured
+from tests.run.lab import recoloured
 from tests.train.lab import preset, write_data
 
 Known = tuple[dict[str, Task], Solutions, Preset]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hrm_submit.core.clock import format_duration
-from hrm_submit.core.events import RunEnd, RunStart, WorkerStart
+from hrm_submit.record.events import RunEnd, RunStart, WorkerStart
 from hrm_submit.report.draw import charts
 from hrm_submit.report.page.gallery import STATES
 from hrm_submit.report.run.findings import usage

@@ -23,11 +23,11 @@ from hrm_submit.arc.submission import Attempts
 from hrm_submit.arc.task import Grid, Solutions, Task
 from hrm_submit.config.schema import TTTConfig
 from hrm_submit.core.errors import DataError
-from hrm_submit.core.events import Event, Plan, number, turns
-from hrm_submit.core.runfolder import RunRecord, read_run, training_warning
 from hrm_submit.corpora.sources import answers_of
 from hrm_submit.predict.vote import Candidate, two_attempts
-from hrm_submit.solve.answers import AnswerBook
+from hrm_submit.record.events import Event, Plan, number, turns
+from hrm_submit.record.folder import RunRecord, read_run, training_warning
+from hrm_submit.run.answers import AnswerBook
 
 NO_GRID: Grid = np.zeros((0, 0), dtype=np.uint8)
 """Stands for an answer that nobody knows: it equals no grid."""

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hrm_submit.core.events import Candidates, Event, Progress, RunStart, TaskFailed, TaskStart, WorkerExit, WorkerStart
+from hrm_submit.record.events import Candidates, Event, Progress, RunStart, TaskFailed, TaskStart, WorkerExit, WorkerStart
 
 PHASES = ("loading", "training", "vote", "lost")
 """`loading`: from a worker's start until it is ready; `lost`: from the last sign of a training that failed or was cut short."""

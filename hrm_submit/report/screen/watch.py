@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hrm_submit.core.errors import SolveError
-from hrm_submit.core.runfolder import read_description
+from hrm_submit.record.folder import read_description
 from hrm_submit.report.run.load import fit_of
 from hrm_submit.report.screen.picture import printable
 from hrm_submit.report.screen.watch_text import PretrainView, SolveView

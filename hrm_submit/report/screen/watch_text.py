@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hrm_submit.config.schema import TTTConfig
-from hrm_submit.core import events
 from hrm_submit.core.clock import format_duration
-from hrm_submit.core.events import Event, number, parse_event
+from hrm_submit.record import events
+from hrm_submit.record.events import Event, number, parse_event
 
 QUIET = 600.0
 """Seconds without a new line after which a run may have been killed."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from hrm_submit.config.layers import from_dict, read_toml
+from hrm_submit.config.preset_files import from_dict, read_toml
 from hrm_submit.core.errors import ConfigError
 
 Kind = Literal["train", "ttt"]

@@ -12,7 +12,7 @@ from typing import Any
 
 from hrm_submit.arc.canvas import check_model
 from hrm_submit.arc.sizes import canvas_side
-from hrm_submit.config.layers import layer, load_preset
+from hrm_submit.config.preset_files import layer, load_preset
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.device import list_devices
 from hrm_submit.core.errors import ConfigError

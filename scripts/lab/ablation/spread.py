@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hrm_submit.solve.remote import files_of, placed
+from hrm_submit.run.cluster_worker import files_of, placed
 from lab.ablation.parallel import Figures, execute, run_folder
 from lab.ablation.runs import Run
 from lab.ablation.tasks import Chosen

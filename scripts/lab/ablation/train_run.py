@@ -22,7 +22,7 @@ from hrm_submit.model.compiled import compile_blocks
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.weights import CheckpointMeta, build_on, save_checkpoint, snapshot
-from hrm_submit.plan.cost import segment_work
+from hrm_submit.run.cost import segment_work
 from hrm_submit.train.exports import load_start, place_rows
 from hrm_submit.train.loop import CanvasBatch, SegmentReport, Trainer
 from hrm_submit.train.mixture import Mixture, ahead

@@ -16,10 +16,10 @@ from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.config.runtime import Runtime, runtime_for
 from hrm_submit.core.clock import Clock
 from hrm_submit.model.weights import Checkpoint, load_checkpoint
-from hrm_submit.plan.cost import segment_work
 from hrm_submit.predict.raw import RAW, RawVote, save_raw
-from hrm_submit.solve.joint_training import train_together
-from hrm_submit.solve.messages import Joint
+from hrm_submit.run.cost import segment_work
+from hrm_submit.run.joint_training import train_together
+from hrm_submit.run.protocol import Joint
 from hrm_submit.solver.messages import Outcome
 from hrm_submit.solver.solver import TaskSolver
 from lab.ablation.losses import mean_test_loss

@@ -14,7 +14,7 @@ from statistics import mean
 
 import torch
 
-from hrm_submit.config.layers import load_preset
+from hrm_submit.config.preset_files import load_preset
 from hrm_submit.model.weights import CheckpointMeta, snapshot
 from lab.bench.inference import kit_voter
 from lab.bench.rows import Row

@@ -14,7 +14,7 @@ import torch
 from hrm_submit.arc.canvas import position_ids
 from hrm_submit.arc.challenges import write_challenges
 from hrm_submit.arc.sizes import canvas_side
-from hrm_submit.config.layers import load_preset
+from hrm_submit.config.preset_files import load_preset
 from hrm_submit.config.schema import Preset
 from hrm_submit.model.act import Batch
 from hrm_submit.train.loop import CanvasBatch

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from hrm_submit.config.layers import load_preset
+from hrm_submit.config.preset_files import load_preset
 from hrm_submit.core.allocator import keep_freed_memory
 from hrm_submit.core.device import list_devices, machine, on_threads
 from hrm_submit.core.errors import ConfigError

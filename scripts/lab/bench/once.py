@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from hrm_submit.arc.task import Pair, Task, make_grid
-from hrm_submit.config.layers import load_preset
+from hrm_submit.config.preset_files import load_preset
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.allocator import keep_freed_memory
 from hrm_submit.model.packaged import packaged_checkpoint, resolve_preset

@@ -25,7 +25,7 @@ def start_rows(repeats: int, device: str) -> list[Row]:
     _once("start", device)
     bare, torch_alone = taken("-c", "pass"), taken("-c", "import torch")
     helped = taken("-m", "hrm_submit", "--help")
-    imported = taken("-c", "import hrm_submit.solve.worker")
+    imported = taken("-c", "import hrm_submit.run.worker")
     segment = median(_until_segment(device) for _ in range(repeats + 1))
     return [
         against("start", "hrm-submit --help", "s", helped, "an empty interpreter", bare, faster=False),

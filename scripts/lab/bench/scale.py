@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from hrm_submit.arc.task import Pair, Task, make_grid
-from hrm_submit.config.layers import load_preset
-from hrm_submit.plan.cost import segment_work
-from hrm_submit.solve.messages import Assignment, Joint, WorkerSpec
-from hrm_submit.solve.supervisor import Supervisor
-from hrm_submit.solve.worker_pool import PooledWorker
+from hrm_submit.config.preset_files import load_preset
+from hrm_submit.run.cost import segment_work
+from hrm_submit.run.protocol import Assignment, Joint, WorkerSpec
+from hrm_submit.run.supervisor import Supervisor
+from hrm_submit.run.worker_pool import PooledWorker
 from lab.bench.rows import Row
 from lab.budget.recording import Recording
 from lab.budget.replay import Faults, Pretended, replay

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from hrm_submit.arc.sizes import canvas_side
-from hrm_submit.config.layers import load_preset
+from hrm_submit.config.preset_files import load_preset
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.device import on_threads
-from hrm_submit.plan.cost import segment_work
+from hrm_submit.run.cost import segment_work
 from lab.bench.published import SIDE
 from lab.bench.rows import Row, against
 from lab.bench.timing import medians, products

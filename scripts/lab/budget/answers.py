@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from hrm_submit.arc.jsonio import FaultError
 from hrm_submit.arc.task import Grid, Solutions, same_grid
-from hrm_submit.core.events import RunStart
-from hrm_submit.core.runfolder import RunRecord
 from hrm_submit.predict.vote import Candidate
+from hrm_submit.record.events import RunStart
+from hrm_submit.record.folder import RunRecord
 
 Output = tuple[str, int]
 """A task and the number of one of its test outputs."""

@@ -10,8 +10,8 @@ from typing import Any
 
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Solutions, Task, make_grid, same_grid
-from hrm_submit.core.events import Candidates, Progress, TaskFailed, TaskFinal, TaskStart, WorkerExit
-from hrm_submit.core.runfolder import RunRecord, read_run
+from hrm_submit.record.events import Candidates, Progress, TaskFailed, TaskFinal, TaskStart, WorkerExit
+from hrm_submit.record.folder import RunRecord, read_run
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from statistics import median
 
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Solutions, Task
-from hrm_submit.config.layers import layer
+from hrm_submit.config.preset_files import layer
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.errors import SolveError
-from hrm_submit.core.events import Candidates, Progress, TaskFinal, TaskStart, WorkerStart
-from hrm_submit.core.runfolder import RunRecord, read_run
-from hrm_submit.plan.cost import Speed, segment_work, view_work
+from hrm_submit.record.events import Candidates, Progress, TaskFinal, TaskStart, WorkerStart
+from hrm_submit.record.folder import RunRecord, read_run
+from hrm_submit.run.cost import Speed, segment_work, view_work
 from lab.budget.answers import Answers, answers, solved
 from lab.budget.curve import Outcome, SolvedCurve, fit_curve, resampled
 

@@ -19,15 +19,15 @@ from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Task, make_grid
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
-from hrm_submit.core.events import Plan, RunEnd, RunStart
-from hrm_submit.core.runfolder import RunRecord, RunWriter, read_run
-from hrm_submit.plan.cost import segment_work, view_work
 from hrm_submit.predict.vote import Candidate
-from hrm_submit.solve.answers import AnswerBook
-from hrm_submit.solve.messages import Assignment, Failed, Joined, Joint, Ready, WorkerSpec
-from hrm_submit.solve.progress_bars import ProgressBars
-from hrm_submit.solve.supervisor import Supervisor, Work
-from hrm_submit.solve.worker_pool import Gone, PooledWorker, WorkerPool
+from hrm_submit.record.events import Plan, RunEnd, RunStart
+from hrm_submit.record.folder import RunRecord, RunWriter, read_run
+from hrm_submit.run.answers import AnswerBook
+from hrm_submit.run.cost import segment_work, view_work
+from hrm_submit.run.progress_bars import ProgressBars
+from hrm_submit.run.protocol import Assignment, Failed, Joined, Joint, Ready, WorkerSpec
+from hrm_submit.run.supervisor import Supervisor, Work
+from hrm_submit.run.worker_pool import Gone, PooledWorker, WorkerPool
 from hrm_submit.solver.messages import Answer, Progress
 from hrm_submit.solver.session import OVERRUN
 from lab.budget.recording import Recording

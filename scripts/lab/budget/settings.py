@@ -11,13 +11,13 @@ from typing import Any
 
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Task
-from hrm_submit.config.layers import layer, load_preset
+from hrm_submit.config.preset_files import layer, load_preset
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.device import cpu_count
 from hrm_submit.core.errors import ConfigError
-from hrm_submit.core.runfolder import RunRecord, read_run
-from hrm_submit.plan.memory import training_bytes, workers_that_fit
-from hrm_submit.solve.placement import MOST_ON_A_GPU
+from hrm_submit.record.folder import RunRecord, read_run
+from hrm_submit.run.memory import training_bytes, workers_that_fit
+from hrm_submit.run.placement import MOST_ON_A_GPU
 from lab.budget.recording import Recording
 from lab.budget.replay import replay
 

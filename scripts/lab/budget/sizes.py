@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from hrm_submit.arc.task import Task
-from hrm_submit.config.layers import load_preset
+from hrm_submit.config.preset_files import load_preset
 from hrm_submit.core.clock import format_duration
-from hrm_submit.core.events import TaskFinal
-from hrm_submit.plan.memory import parameters
+from hrm_submit.record.events import TaskFinal
+from hrm_submit.run.memory import parameters
 from lab.budget.recording import Recording
 from lab.budget.settings import Setting, play, staff
 

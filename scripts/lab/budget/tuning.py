@@ -18,9 +18,9 @@ from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Task
 from hrm_submit.core.clock import format_duration, parse_duration
 from hrm_submit.core.errors import ConfigError, DataError
-from hrm_submit.core.events import TaskFailed, TaskFinal, WorkerExit
-from hrm_submit.core.runfolder import RunRecord, read_run, training_warning
 from hrm_submit.corpora.sources import answers_of, load
+from hrm_submit.record.events import TaskFailed, TaskFinal, WorkerExit
+from hrm_submit.record.folder import RunRecord, read_run, training_warning
 from lab.budget.curve import predicted
 from lab.budget.hindsight import show_buys, show_divisions, show_reliability
 from lab.budget.looks import read_looks

@@ -44,7 +44,7 @@ def _use_tasks(path: Path, out: Path) -> None:
     from hrm_submit.arc.submission import file_faults
     from hrm_submit.core.errors import UserError
     from hrm_submit.corpora.sources import load_corpus
-    from hrm_submit.solve.answers import AnswerBook
+    from hrm_submit.run.answers import AnswerBook
 
     try:
         tasks, broken = read_challenges(path)
@@ -116,7 +116,7 @@ def _real_presets(folder: Path) -> None:
 
 
 def _use_preset(path: Path, out: Path) -> None:
-    from hrm_submit.config.layers import load_preset
+    from hrm_submit.config.preset_files import load_preset
 
     load_preset(f"nano,{path}")
 
@@ -135,11 +135,11 @@ def _real_run(folder: Path) -> None:
 def _use_run(path: Path, out: Path) -> None:
     from hrm_submit.arc.challenges import read_challenges
     from hrm_submit.core.errors import UserError
-    from hrm_submit.core.runfolder import read_run, training_warning
+    from hrm_submit.record.folder import read_run, training_warning
     from hrm_submit.report.build import ReportRequest, write_report
     from hrm_submit.report.merge import MergeRequest, merge
     from hrm_submit.report.screen.watch import Painter, look_once
-    from hrm_submit.solve.answers import AnswerBook
+    from hrm_submit.run.answers import AnswerBook
 
     tasks, broken = read_challenges(path / "challenges.json")
     book = AnswerBook([*tasks, *broken], tasks, broken, out / "submission.json")

@@ -17,7 +17,7 @@ import torch
 
 from hrm_submit.arc.challenges import write_challenges
 from hrm_submit.core.device import cards, cpu_count, machine
-from hrm_submit.plan.memory import training_bytes
+from hrm_submit.run.memory import training_bytes
 from lab.bench.published import SIDE, exact
 from lab.bench.timing import medians, products, wait
 from lab.gpu import faults

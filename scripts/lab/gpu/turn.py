@@ -21,7 +21,7 @@ from hrm_submit.arc.challenges import write_challenges
 from hrm_submit.arc.jsonio import write_json
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Solutions, Task
-from hrm_submit.config.layers import load_preset
+from hrm_submit.config.preset_files import load_preset
 from hrm_submit.core.device import list_devices, machine
 from hrm_submit.core.errors import CheckpointError, ConfigError, DataError
 from hrm_submit.corpora.solutions import write_solutions

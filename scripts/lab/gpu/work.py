@@ -10,7 +10,7 @@ import torch
 
 from hrm_submit.arc.augment import sample_augmentations
 from hrm_submit.arc.task import Pair, Task, make_grid
-from hrm_submit.config.layers import load_preset
+from hrm_submit.config.preset_files import load_preset
 from hrm_submit.config.runtime import Runtime, runtime_for
 from hrm_submit.config.schema import Preset
 from hrm_submit.model.compiled import compile_blocks

@@ -23,7 +23,7 @@ from hrm_submit.core.errors import DataError
 from hrm_submit.corpora.named import load_named
 from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
 from tests.notebook.notebook_lab import PACKAGES, SOLVED, TASKS, lay_out, stub_wheel
-from tests.solve.lab import tiny_preset
+from tests.run.lab import tiny_preset
 
 
 def limited(code: str, limit: float, folder: Path, cut: bool = False) -> tuple[Any, list[str]]:

@@ -16,9 +16,9 @@ from lab.killing import Kill, Looker, final_answers
 from hrm_submit.arc.challenges import write_challenges
 from hrm_submit.arc.submission import to_json
 from hrm_submit.arc.task import make_grid
-from hrm_submit.core.runfolder import RunWriter
+from hrm_submit.record.folder import RunWriter
 from tests.events import event
-from tests.solve.lab import recolour, tiny
+from tests.run.lab import recolour, tiny
 
 TASKS = {f"t{k}": recolour(f"t{k}", k, outputs=1 + k) for k in range(2)}
 RIGHT = [[1, 2]]

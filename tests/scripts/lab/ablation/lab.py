@@ -13,7 +13,7 @@ from lab.ablation.runs import Run, plan_runs
 from hrm_submit.arc.challenges import write_challenges
 from hrm_submit.corpora.solutions import write_solutions
 from hrm_submit.train.loop import CanvasBatch, Trainer
-from tests.solve.lab import TINY_MODEL, recolour, recoloured
+from tests.run.lab import TINY_MODEL, recolour, recoloured
 
 ROOT = Path(__file__).parents[4]
 MODEL = TINY_MODEL.removeprefix("\n[model]\n").strip().replace("\n", ", ")

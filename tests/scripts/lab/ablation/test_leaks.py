@@ -21,8 +21,8 @@ from hrm_submit.corpora.solutions import write_solutions
 from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
 from hrm_submit.predict import answer as answer_module
 from hrm_submit.train.loop import CanvasBatch
+from tests.run.lab import recolour, recoloured
 from tests.scripts.lab.ablation.lab import folder, runs_of, shown, variants, write_plan, write_tasks
-from tests.solve.lab import recolour, recoloured
 
 
 def relabelled(cells: Sequence[Any]) -> tuple[Any, ...]:

@@ -15,8 +15,8 @@ from hrm_submit.core.errors import ConfigError
 from hrm_submit.corpora.leaks import protected_hashes
 from hrm_submit.corpora.solutions import write_solutions
 from hrm_submit.model.weights import load_checkpoint
+from tests.run.lab import recolour, recoloured
 from tests.scripts.lab.ablation.lab import ROOT, runs_of, variants, write_plan, write_tasks
-from tests.solve.lab import recolour, recoloured
 
 
 @pytest.mark.parametrize(

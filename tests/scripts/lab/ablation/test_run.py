@@ -19,9 +19,9 @@ from lab.votes.comparison import Setting, judge, raw_files, read_tasks
 
 from hrm_submit.arc.task import make_grid
 from hrm_submit.model.weights import load_checkpoint
-from hrm_submit.plan.cost import segment_work
 from hrm_submit.predict import answer as answer_module
 from hrm_submit.predict.vote import Candidate
+from hrm_submit.run.cost import segment_work
 from hrm_submit.train.loop import CanvasBatch
 from hrm_submit.train.optimizers import Optimizers
 from tests.scripts.lab.ablation.lab import folder, runs_of, shown, variants

@@ -26,12 +26,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from hrm_submit.arc.canvas import PackedPairs, encode
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Pair, Task, make_grid
-from hrm_submit.config.layers import load_preset
+from hrm_submit.config.preset_files import load_preset
 from hrm_submit.config.schema import ModelConfig, Preset, TTTConfig
 from hrm_submit.model.act import act_step, draw_least, initial_act_carry
 from hrm_submit.model.losses import segment_loss
 from hrm_submit.model.weights import build
-from hrm_submit.plan.cost import segment_work
+from hrm_submit.run.cost import segment_work
 
 DATA = Path(__file__).parents[3] / "model" / "data"
 TINY = Preset(

@@ -14,11 +14,11 @@ from lab.budget.buys import worth_buying
 from lab.budget.recording import Recording
 
 from hrm_submit.arc.challenges import write_challenges
-from hrm_submit.config.layers import load_preset
-from hrm_submit.core.runfolder import RunWriter, read_run
+from hrm_submit.config.preset_files import load_preset
 from hrm_submit.corpora.solutions import write_solutions
+from hrm_submit.record.folder import RunWriter, read_run
 from tests.events import event
-from tests.solve.lab import recolour, recoloured
+from tests.run.lab import recolour, recoloured
 
 TASKS = {f"t{k}": recolour(f"t{k}", k, side=3) for k in range(8)}
 TRUTH = {name: (recoloured(task.test[0]),) for name, task in TASKS.items()}

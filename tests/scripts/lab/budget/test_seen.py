@@ -12,11 +12,11 @@ from lab.budget.looks import Look, read_looks
 from lab.budget.seen import FEATURES, features, fit_chance, held_out, reliability
 
 from hrm_submit.arc.challenges import write_challenges
-from hrm_submit.config.layers import load_preset
-from hrm_submit.core.runfolder import RunWriter
+from hrm_submit.config.preset_files import load_preset
 from hrm_submit.corpora.solutions import write_solutions
+from hrm_submit.record.folder import RunWriter
 from tests.events import event
-from tests.solve.lab import recolour, recoloured
+from tests.run.lab import recolour, recoloured
 
 TASK = recolour("a", 0, outputs=2)
 TRUTH = tuple(map(recoloured, TASK.test))

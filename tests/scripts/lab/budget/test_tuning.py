@@ -17,13 +17,13 @@ import pytest
 from hrm_submit.arc.challenges import load_challenges, write_challenges
 from hrm_submit.arc.submission import file_faults
 from hrm_submit.arc.task import make_grid
-from hrm_submit.config.layers import load_preset
+from hrm_submit.config.preset_files import load_preset
 from hrm_submit.core.errors import SolveError
-from hrm_submit.core.runfolder import RunWriter, read_run
 from hrm_submit.corpora.solutions import write_solutions
-from hrm_submit.plan.cost import segment_work, view_work
+from hrm_submit.record.folder import RunWriter, read_run
+from hrm_submit.run.cost import segment_work, view_work
 from tests.events import event, told
-from tests.solve.lab import recolour, recoloured
+from tests.run.lab import recolour, recoloured
 
 ROOT = Path(__file__).parents[4]
 sys.path.insert(0, str(ROOT / "scripts"))

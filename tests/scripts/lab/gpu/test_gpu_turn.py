@@ -15,7 +15,7 @@ from hrm_submit.arc.challenges import write_challenges
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.corpora.solutions import write_solutions
 from hrm_submit.model.weights import load_checkpoint
-from tests.solve.lab import recolour, recoloured, tiny
+from tests.run.lab import recolour, recoloured, tiny
 
 
 @pytest.fixture

@@ -1,0 +1,134 @@
+"""A worker process: one model on one device, one task after the other, every answer sent on at once.
+
+It ends when told to, or when the supervisor is gone. A fault of one task is reported and the worker continues; memory that
+runs out halves the batch; a broken CUDA context cannot be mended in a process, so the worker then exits to be replaced.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+
+from hrm_submit.config.runtime import Runtime, runtime_for
+from hrm_submit.core.allocator import keep_freed_memory
+from hrm_submit.core.clock import Clock
+from hrm_submit.core.device import out_of_memory
+from hrm_submit.core.errors import one_line
+from hrm_submit.model.compiled import compiling_in_turn
+from hrm_submit.model.weights import load_checkpoint
+from hrm_submit.predict.raw import RawVote, save_raw
+from hrm_submit.run.joint_training import train_together
+from hrm_submit.run.memory import batch_that_fits
+from hrm_submit.run.protocol import Assignment, Failed, Joined, Joint, Ready, WorkerSpec
+from hrm_submit.solver.messages import Alive
+from hrm_submit.solver.solver import TaskSolver, with_batch
+
+log = logging.getLogger(__name__)
+
+SIGN_OF_LIFE_SECONDS = 2.0
+
+
+class Worker:
+    """A solver of tasks in a process of its own, set up as the supervisor says."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        runtime = runtime_for(spec.device, spec.preset.device)
+        if spec.device == "cpu":
+            torch.set_num_threads(runtime.threads)
+            keep_freed_memory()
+        else:
+            torch.set_num_threads(1)  # one core launches the GPU's work; more threads would take those of other workers
+            torch.cuda.set_device(spec.device)
+        self.spec = spec = _with_room(spec, runtime)
+        source = load_checkpoint(spec.checkpoint, rows=True) if spec.checkpoint else None
+        self.solver = TaskSolver(spec.preset, runtime, source, spec.seed)
+        with compiling_in_turn() if runtime.compile else nullcontext():
+            self.solver.warm_up()
+
+    def describe(self) -> dict[str, Any]:
+        """How it runs, for the run folder."""
+        preset = self.spec.preset
+        return {**self.solver.runtime.describe(), "batch_size": preset.ttt.batch_size, "vote_batch_size": preset.vote.batch_size}
+
+    def serve(self, work: Assignment | Joint) -> Iterator[Any]:
+        """What the work yields, of the signs of life only as many as the supervisor needs, and a fault if it ends with one."""
+        clock, told, pause = Clock(), 0.0, min(SIGN_OF_LIFE_SECONDS, self.spec.preset.budget.hang_seconds / 10)
+        task = "" if isinstance(work, Joint) else work.task.id
+        messages = self.join(work) if isinstance(work, Joint) else self._solve(work)
+        while True:
+            # Only what the work itself raises is its fault: an error of who listens is not.
+            try:
+                message = next(messages, None)
+            except Exception as error:
+                memory = out_of_memory(error)
+                yield Failed(task, one_line(error), "CUDA" in str(error) and not memory, memory)
+                return
+            if message is None:
+                return
+            if isinstance(message, Alive) and clock.elapsed() - told < pause:
+                continue
+            yield message
+            told = clock.elapsed()
+
+    def _solve(self, work: Assignment) -> Iterator[Any]:
+        return self.solver.solve(work.task, seconds=work.seconds, segments=work.segments, restart=work.restart)
+
+    def join(self, joint: Joint) -> Iterator[Alive | Joined]:
+        """Train on all tasks together; from then on each starts from those weights, and from its own row."""
+        solver = self.solver
+        yield from train_together(solver.source, joint, self.spec.preset, solver.runtime, self.spec.seed)
+        solver.start_from(load_checkpoint(joint.path, rows=True))
+
+    def keep(self, raw: RawVote) -> None:
+        """Write down what a last vote was made of, where the run has a folder for it; a disk that refuses costs only this file."""
+        if self.spec.raw is None:
+            return
+        try:
+            save_raw(self.spec.raw, raw)
+        except (OSError, MemoryError) as error:
+            log.warning("task %s: its raw predictions are not kept: %s", raw.task, one_line(error))
+
+
+def _with_room(spec: WorkerSpec, runtime: Runtime) -> WorkerSpec:
+    """`spec` with batches that its part of its GPU's memory holds, by estimate; what is wrong with that, running shows."""
+    if spec.device == "cpu":
+        return spec
+    free, total = torch.cuda.mem_get_info(spec.device)
+    # Workers that start together all see the same memory free.
+    free = min(free, total // spec.sharing)
+    model, batch = spec.preset.model, spec.preset.ttt.batch_size
+    element, fused = (4 if runtime.dtype == "float32" else 2), runtime.attention == "sdpa"
+    fits = batch_that_fits(free, model, spec.tokens, batch, element=element, fused_attention=fused)
+    if fits < batch:
+        log.warning("%s: %.1f GiB are free, the batch is %d instead of %d", spec.device, free / 2**30, fits, batch)
+    return replace(spec, preset=with_batch(spec.preset, batch // fits))
+
+
+def worker_main(connection: Connection, spec: WorkerSpec) -> None:
+    """Entry point of the process: `Ready`, then for each Assignment received its messages, until None or a closed pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the supervisor decides what follows
+    try:
+        worker = Worker(spec)
+    except Exception as error:
+        log.error("worker %d cannot start: %s", spec.number, one_line(error))
+        raise SystemExit(1) from None
+    try:
+        connection.send(Ready(worker.describe()))
+        while (work := connection.recv()) is not None:
+            for message in worker.serve(work):
+                if isinstance(message, RawVote):
+                    worker.keep(message)
+                else:
+                    connection.send(message)
+                if isinstance(message, Failed) and message.fatal:
+                    os._exit(3)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return

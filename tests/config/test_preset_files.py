@@ -1,0 +1,120 @@
+"""Presets: what they layer to, and what they refuse in one line."""
+
+from pathlib import Path
+
+import pytest
+
+from hrm_submit.config.preset_files import layer, load_preset, preset_names
+from hrm_submit.config.schema import Preset
+from hrm_submit.core.errors import ConfigError
+
+
+def write(folder: Path, name: str, text: str) -> str:
+    path = folder / f"{name}.toml"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_of_the_package_loads(name: str) -> None:
+    assert isinstance(load_preset(name), Preset)
+
+
+def test_the_published_sizes() -> None:
+    assert {"nano", "hrm-7m", "hrm-27m"} <= set(preset_names())
+    paper = load_preset("hrm-27m").model
+    assert (paper.hidden_size, paper.num_heads, paper.H_layers, paper.L_layers, paper.H_cycles, paper.L_cycles) == (512, 8, 4, 4, 2, 2)
+    assert (paper.halt_max_steps, paper.gradient, paper.embedding, paper.puzzle_emb_len) == (16, "last", "augmented", 1)
+    small = load_preset("hrm-7m").model
+    assert (small.hidden_size, small.num_heads, small.H_layers, small.L_layers, small.halt_max_steps) == (256, 8, 4, 3, 8)
+
+
+def test_layers_go_left_to_right_and_keep_what_they_do_not_name(tmp_path: Path) -> None:
+    a = write(tmp_path, "a", "[ttt]\nlr = 0.5\nbatch_size = 3\n[vote]\nviews = 7\n")
+    b = write(tmp_path, "b", "[ttt]\nlr = 2\n[device]\ncompile = true\n")
+    preset = load_preset(f"nano,{a}, {b}")
+    assert (preset.ttt.lr, preset.ttt.batch_size, preset.vote.views, preset.device.compile) == (2.0, 3, 7, True)
+    assert isinstance(preset.ttt.lr, float), "a whole number where a fraction may stand becomes one"
+    assert preset.ttt.muon_lr == load_preset("nano").ttt.muon_lr
+    assert preset.model == load_preset("nano").model
+    assert load_preset(f"{b},{a}").ttt.lr == 0.5
+
+
+def test_a_base_lies_below_every_layer(tmp_path: Path) -> None:
+    base = layer(Preset(), {"vote": {"views": 5, "keep": 2}})
+    preset = load_preset(write(tmp_path, "a", "[vote]\nkeep = 4\n"), base)
+    assert (preset.vote.views, preset.vote.keep) == (5, 4)
+
+
+def test_tables_of_a_preset_give_the_preset_again() -> None:
+    preset = load_preset("nano")
+    assert layer(Preset(), preset.to_dict()) == preset
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[modle]\nhidden_size = 3\n", r"no table \[modle\].*\[?model"),
+        ("ttt = 3\n", r"\[ttt\] is not a table"),
+        ("[ttt]\nlearning_rate = 1.0\n", r"\[ttt\] has no key 'learning_rate'"),
+        ("[model]\npuzzle_emb_len = 1\n", "has no key 'puzzle_emb_len'"),
+        ('[ttt]\nlr = "fast"\n', r"\[ttt\] lr = 'fast' should be a number"),
+        ("[ttt]\nlr = true\n", "lr = True should be a number"),
+        ("[ttt]\nlr = nan\n", "lr = nan should be a number"),
+        ("[ttt]\nlr = inf\n", "lr = inf should be a number"),
+        ("[ttt]\nbatch_size = 1.5\n", "batch_size = 1.5 should be a whole number"),
+        ("[ttt]\nbatch_size = true\n", "batch_size = True should be a whole number"),
+        ("[ttt]\ndihedral = 1\n", "dihedral = 1 should be true or false"),
+        ('[ttt]\noptimizer = "sgd"\n', "optimizer = 'sgd' should be one of 'muon', 'adamw', 'adam_atan2'"),
+        ('[device]\ndtype = ["auto"]\n', "should be one of 'auto'"),
+        ("[ttt]\nbatch_size = 0\n", "batch_size must be at least 1"),
+        ("[ttt]\nlr = -1.0\n", "lr must be at least 0, not -1.0"),
+        ("[ttt]\nbeta1 = 1.0\n", "beta1"),
+        ("[train]\nema = 1.5\n", "ema must be at least 0 and at most 1, not 1.5"),
+        ("[ttt]\nevaluate_every = 0.0\n", r"\[ttt\] evaluate_every must be above 0 and at most 1, not 0.0"),
+        ("[ttt]\nvote_growth = 1.0\n", r"\[ttt\] vote_growth must be at least 1.01 and at most"),
+        ("[ttt]\npatience = 0\n", "patience must be at least 1"),
+        ("[vote]\nviews = 0\n", "views must be at least 1"),
+        ("[budget]\nreserve = 1.0\n", "reserve must be at least 0 and below 1, not 1.0"),
+        ("[budget]\nhang_seconds = 0\n", r"\[budget\] hang_seconds must be above 0, not 0"),
+        ("[budget]\nreserve_min_seconds = -1.0\n", "reserve_min_seconds"),
+        ("[device]\nthreads = 0\n", "threads"),
+        ("[device]\nworkers = -1\n", "workers"),
+        ("[model]\nnum_heads = 7\n", "not a multiple of num_heads 7"),
+        ("[model]\nhidden_size = 24\nnum_heads = 8\n", "even head width"),
+        ("[model]\nH_layers = 0\n", "H_layers must be at least 1"),
+        ("[model]\npuzzle_emb_ndim = -1\n", "puzzle_emb_ndim must be at least 0 and at most 1000000, not -1"),
+        ('[model]\nH_mixer = "axial"\n', "axial needs an even num_heads, and rope_2d or learned positions"),
+        ('[model]\nL_mixer = "axial"\npos_encodings = "rope_2d"\nnum_heads = 1\n', "axial needs an even num_heads"),
+        ('[model]\npos_encodings = "rope_2d"\nhidden_size = 24\n', "rope_2d needs a head width"),
+        ('[model]\nL_mixer = "linear"\n', "L_mixer = 'linear' should be one of 'attention', 'axial', 'axial_global', 'none'"),
+        ("[model]\nconv_size = 2\n", "conv_size 2 is neither 0 nor an odd number"),
+        ("[ttt\nlr = 1\n", "not TOML"),
+    ],
+)
+def test_a_fault_is_one_line_that_says_what_and_where(tmp_path: Path, text: str, said: str) -> None:
+    path = write(tmp_path, "mine", text)
+    with pytest.raises(ConfigError, match=said) as caught:
+        load_preset(f"nano,{path}")
+    assert "\n" not in str(caught.value)
+
+
+def test_where_a_file_is_at_fault_its_name_is_said(tmp_path: Path) -> None:
+    path = write(tmp_path, "mine", "[ttt]\nlearning_rate = 1.0\n")
+    with pytest.raises(ConfigError, match=r"mine\.toml"):
+        load_preset(path)
+
+
+def test_unknown_names_list_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"unknown preset 'nanno'; known: .*nano"):
+        load_preset("nanno")
+    with pytest.raises(ConfigError, match="no such preset file"):
+        load_preset(str(tmp_path / "none.toml"))
+    with pytest.raises(ConfigError, match="no such preset file"):
+        load_preset(str(tmp_path) + "/.toml")
+
+
+def test_a_file_that_is_no_text_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "bin.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"bin\.toml.*not TOML"):
+        load_preset(str(tmp_path / "bin.toml"))

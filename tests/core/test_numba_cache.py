@@ -1,0 +1,73 @@
+"""Compiled functions go on without their disk cache. Each case runs in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+MODULE = """
+from hrm_submit.core.numba_cache import kernel
+
+@kernel
+def total(values: list) -> int:
+    s = 0
+    for v in values:
+        s += v
+    return s
+
+if __name__ == "__main__":
+    import numpy as np
+    print(total(np.arange(5)), total(np.arange(4.0)))
+"""
+
+
+@pytest.fixture
+def module(tmp_path):
+    path = tmp_path / "package" / "sums.py"
+    path.parent.mkdir()
+    path.write_text(MODULE)
+    return path
+
+
+def run(module, **environment):
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **environment}
+    env = {key: value for key, value in env.items() if value is not None}
+    done = subprocess.run([sys.executable, str(module)], env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_the_cache_is_used_where_it_can_be(module, tmp_path):
+    cache = tmp_path / "cache"
+    assert run(module, NUMBA_CACHE_DIR=str(cache)) == ["10", "6.0"]
+    entries = sorted(cache.rglob("*.nbc"))
+    assert len(entries) == 2
+    before = [entry.stat().st_mtime_ns for entry in entries]
+    assert run(module, NUMBA_CACHE_DIR=str(cache)) == ["10", "6.0"]
+    assert [entry.stat().st_mtime_ns for entry in entries] == before
+
+
+def test_nowhere_to_write_is_no_error(module, tmp_path):
+    # a file where each cache folder should be stops even a superuser, whom permissions would not
+    (module.parent / "__pycache__").write_text("")
+    blocked = tmp_path / "blocked"
+    blocked.write_text("")
+    places = {"XDG_CACHE_HOME": str(blocked), "HOME": str(blocked), "LOCALAPPDATA": str(blocked), "NUMBA_CACHE_DIR": None}
+    assert run(module, **places) == ["10", "6.0"]
+
+
+@pytest.mark.parametrize("kind", ["*.nbi", "*.nbc"])
+@pytest.mark.parametrize("content", [b"", b"garbage", None])
+def test_a_damaged_entry_is_compiled_anew(module, tmp_path, kind, content):
+    cache = tmp_path / "cache"
+    run(module, NUMBA_CACHE_DIR=str(cache))
+    entries = list(cache.rglob(kind))
+    assert entries
+    for entry in entries:
+        whole = entry.read_bytes()
+        entry.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    assert run(module, NUMBA_CACHE_DIR=str(cache)) == ["10", "6.0"]

@@ -1,0 +1,88 @@
+"""Where progress is shown, found out from what stands for a terminal, a kernel and its widgets."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import tqdm
+
+from hrm_submit.core import screen
+from tests.terminal import screen as seen
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = ModuleType("IPython")
+    fake.get_ipython = lambda: SimpleNamespace(kernel=object(), config={"IPKernelApp": {}})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython", fake)
+
+
+def with_widgets(monkeypatch: pytest.MonkeyPatch, progress: object) -> None:
+    fake = ModuleType("tqdm.notebook")
+    fake.IProgress = progress  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tqdm.notebook", fake)
+    monkeypatch.setattr(tqdm, "notebook", fake, raising=False)
+
+
+def test_a_file_keeps_plain_lines_and_a_terminal_has_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "IPython", raising=False)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
+    assert screen.place() == "plain" and screen.bar("plain", total=3).disable
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert screen.place() == "terminal"
+    bar = screen.bar("terminal", total=3)
+    assert not bar.disable
+    bar.close()
+
+
+def test_ipython_in_a_terminal_is_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = ModuleType("IPython")
+    fake.get_ipython = lambda: SimpleNamespace(config={})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython", fake)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert screen.place() == "terminal"
+
+
+def test_a_notebook_has_widgets_where_they_are_installed(monkeypatch: pytest.MonkeyPatch, kernel: None) -> None:
+    with_widgets(monkeypatch, object())
+    assert screen.place() == "widgets"
+    with_widgets(monkeypatch, None)
+    assert screen.place() == "one line"
+
+
+def test_a_real_kernel_without_widgets_shows_one_bar_and_no_warning() -> None:
+    code = """
+import sys
+sys.modules["ipywidgets"] = None
+from ipykernel.zmqshell import ZMQInteractiveShell
+shell = ZMQInteractiveShell.instance()
+shell.kernel = object()
+from hrm_submit.core.terminal import bar, place
+assert place() == "one line", place()
+with bar(place(), total=2, unit="task") as shown:
+    shown.update()
+"""
+    done = subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "1/2" in done.stderr and "Warning" not in done.stderr and "ipywidgets" not in done.stderr
+
+
+def test_what_is_logged_stays_above_the_bars(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("LINES", "20")
+    handler = logging.StreamHandler(sys.stderr)
+    monkeypatch.setattr(logging.root, "handlers", [handler])
+    bar = screen.bar("terminal", total=2, desc="both", bar_format="{desc} {n_fmt}")
+    with screen.logs_above_bars("terminal"):
+        logging.getLogger("x").warning("a task failed")
+        bar.update()
+        bar.refresh()
+        lines = seen(capsys.readouterr().err)
+    bar.close()
+    assert [line for line in lines if line] == ["a task failed", "both 1"]
+    assert logging.root.handlers == [handler], "afterwards the log is as it was"

@@ -1,0 +1,176 @@
+"""What is written to a run folder is read back, and a full disk or a kill costs as little as it can."""
+
+import json
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from hrm_submit.core.errors import SolveError
+from hrm_submit.record.events import Flush, Progress, RunStart
+from hrm_submit.record.folder import RunWriter, read_run, run_of, training_warning
+from tests.events import event
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """Writes beyond `size` bytes of a file fail, after what fits has been written: as on a disk that fills up."""
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+
+
+def writer(folder: Path) -> RunWriter:
+    ticks = iter(range(1000))
+    return RunWriter(folder, lambda: float(next(ticks)))
+
+
+CANDIDATES = [{"grid": [[1, 2]], "votes": 3, "score": -0.5}]
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    run = writer(tmp_path / "a" / "run")
+    run.describe({"seed": 7})
+    run.event(RunStart(12.5, 3, ["t2"], 0))
+    run.event(Progress(40, None, 0.25, task="t1", worker=3))
+    run.prediction("t1", 0, True, CANDIDATES)
+    record = read_run(tmp_path / "a" / "run")
+    assert record.run == {"v": 1, "seed": 7}
+    assert record.events == [RunStart(12.5, 3, ["t2"], 0, t=0.0), Progress(40, None, 0.25, t=1.0, task="t1", worker=3)]
+    assert record.predictions == [{"v": 1, "t": 2.0, "task": "t1", "output": 0, "final": True, "candidates": CANDIDATES}]
+    assert record.damaged == []
+
+
+def test_what_is_described_later_is_added(tmp_path: Path) -> None:
+    run = writer(tmp_path)
+    run.describe({"seed": 7, "budget": 60.0})
+    run.describe({"workers": {"0": {"dtype": "float32"}}})
+    run.describe({"workers": {"0": {"dtype": "bfloat16"}, "1": {"dtype": "float32"}}})
+    assert read_run(tmp_path).run == {
+        "v": 1,
+        "seed": 7,
+        "budget": 60.0,
+        "workers": {"0": {"dtype": "bfloat16"}, "1": {"dtype": "float32"}},
+    }
+
+
+def test_every_event_is_on_disk_as_soon_as_it_is_told(tmp_path: Path) -> None:
+    run = writer(tmp_path)
+    run.event(event("run_start"))
+    assert len((tmp_path / "events.jsonl").read_text().splitlines()) == 1
+
+
+def test_half_a_last_line_neither_stops_reading_nor_spoils_the_next_line(tmp_path: Path) -> None:
+    writer(tmp_path).event(event("run_start"))
+    with (tmp_path / "events.jsonl").open("ab") as file:
+        file.write(b'{"v":1,"t":3,"eve')
+    assert [e.kind for e in read_run(tmp_path).events] == ["run_start"]
+    writer(tmp_path).event(event("run_end"))
+    record = read_run(tmp_path)
+    assert [e.kind for e in record.events] == ["run_start", "run_end"]
+    assert len(record.damaged) == 2 and record.damaged[1].startswith("events.jsonl:2: ")  # the first: no run.json yet
+
+
+@pytest.mark.parametrize("line", ["nonsense", "[1, 2]", '{"v": 2, "event": "run_end"}', "\x00\x00\x00", "17", '"\udcff"'])
+def test_a_corrupt_line_is_named_and_the_others_are_kept(tmp_path: Path, line: str) -> None:
+    run = writer(tmp_path)
+    run.describe({})
+    run.event(event("run_start"))
+    with (tmp_path / "events.jsonl").open("ab") as file:
+        file.write(line.encode("utf-8", "surrogateescape") + b"\n")
+    writer(tmp_path).event(event("run_end"))
+    record = read_run(tmp_path)
+    assert [e.kind for e in record.events] == ["run_start", "run_end"]
+    (fault,) = record.damaged
+    assert fault.startswith("events.jsonl:2: ")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "null", b"\xff\xfe"])
+def test_a_damaged_description_is_named(tmp_path: Path, content: str | bytes) -> None:
+    writer(tmp_path).event(event("run_start"))
+    (tmp_path / "run.json").write_bytes(content.encode() if isinstance(content, str) else content)
+    record = read_run(tmp_path)
+    assert record.run == {} and len(record.events) == 1
+    assert len(record.damaged) == 1 and record.damaged[0].startswith("run.json: ")
+
+
+def test_lines_that_a_full_disk_refused_are_written_later_whole_and_once(tmp_path: Path) -> None:
+    run = writer(tmp_path)
+    run.event(event("run_start"))
+    room = (tmp_path / "events.jsonl").stat().st_size + 100  # the next line fits, and a part of the one after it
+    with file_size_limit(room):
+        run.event(event("progress", "t1", 0))
+        run.event(event("progress", "t2", 0))
+        run.event(event("progress", "t3", 0))
+        run.prediction("t1", 0, False, CANDIDATES)
+        assert run.flush() is False
+    assert run.flush() is True
+    run.event(event("run_end"))
+    record = read_run(tmp_path)
+    assert [(e.kind, e.task) for e in record.events] == [
+        ("run_start", None),
+        ("progress", "t1"),
+        ("progress", "t2"),
+        ("progress", "t3"),
+        ("run_end", None),
+    ]
+    assert [p["task"] for p in record.predictions] == ["t1"]
+    assert all(fault.startswith("run.json") for fault in record.damaged)
+    assert (tmp_path / "events.jsonl").read_text().count('"t2"') == 1
+
+
+def test_a_folder_that_vanishes_stops_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    run = writer(folder)
+    run.event(event("run_start"))
+    (folder / "events.jsonl").unlink()
+    folder.rmdir()
+    run.describe({"seed": 1})
+    run.prediction("t1", 0, True, CANDIDATES)
+    assert run.flush() is False
+    folder.mkdir()
+    assert run.flush() is True
+    record = read_run(folder)
+    assert [e.kind for e in record.events] == ["flush"] and isinstance(record.events[0], Flush) and record.events[0].failed == "run.json"
+    assert [p["final"] for p in record.predictions] == [True]
+
+
+def test_a_place_that_cannot_be_a_run_folder_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "odd" / "events.jsonl").mkdir(parents=True)
+    for place in (tmp_path / "file", tmp_path / "file" / "below", Path("/dev/null/run"), tmp_path / "odd"):
+        with pytest.raises(SolveError, match="run folder cannot be written") as caught:
+            writer(place)
+        assert str(place) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_reading_where_nothing_is(tmp_path: Path) -> None:
+    with pytest.raises(SolveError, match="no such run folder"):
+        read_run(tmp_path / "none")
+    record = read_run(tmp_path)
+    assert (record.run, record.events, record.predictions) == ({}, [], [])
+
+
+def test_records_are_plain_json_lines(tmp_path: Path) -> None:
+    run = writer(tmp_path)
+    run.event(event("task_failed", "t\n1", reason="line\nbreak"))
+    (line,) = (tmp_path / "events.jsonl").read_text().splitlines()
+    assert json.loads(line)["reason"] == "line\nbreak"
+
+
+def test_weights_that_know_tasks_of_the_run_are_told(tmp_path: Path) -> None:
+    told = training_warning({"trained_on": ["t1", "t2"], "checkpoint": "w.safetensors"})
+    assert told == "w.safetensors was trained on 2 of these tasks, the first is t1: a score of them says nothing"
+    assert training_warning({"trained_on": []}) is None and training_warning({}) is None and training_warning({"trained_on": 5}) is None
+
+
+@pytest.mark.parametrize("folder", ["submission.json.run", "run"])
+def test_the_run_of_a_submission_is_found_in_its_default_folder_and_in_the_notebooks(tmp_path: Path, folder: str) -> None:
+    writer(tmp_path / folder).describe({"output": "/kaggle/working/submission.json"})
+    assert run_of(tmp_path / "submission.json") != {}
+    assert (run_of(tmp_path / "other.json") != {}) is False

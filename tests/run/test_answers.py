@@ -1,0 +1,157 @@
+"""The book of answers: complete from the start, improved by the model, taken over from a run folder."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hrm_submit.arc.challenges import read_challenges
+from hrm_submit.arc.submission import file_faults
+from hrm_submit.arc.task import make_grid
+from hrm_submit.core.errors import SolveError
+from hrm_submit.predict.vote import Candidate
+from hrm_submit.record.folder import RunRecord, RunWriter, read_run
+from hrm_submit.run.answers import AnswerBook
+
+CONTENT: dict[str, Any] = {
+    "good": {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[3]]}, {"input": [[4]]}]},
+    "bad": {"train": [{"input": [[1]], "output": [[11]]}], "test": [{"input": [[3, 3]]}, {"input": "?"}]},
+    "worse": 17,
+}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "challenges.json"
+    path.write_text(json.dumps(CONTENT))
+    return path
+
+
+def book_of(file: Path) -> AnswerBook:
+    tasks, broken = read_challenges(file)
+    return AnswerBook([*tasks, *broken], tasks, broken, file.with_name("submission.json"))
+
+
+def answers(file: Path) -> dict[str, Any]:
+    path = file.with_name("submission.json")
+    tasks, broken = read_challenges(file)
+    assert file_faults(path, {i: len(t.test) for i, t in tasks.items()} | {i: b.n_outputs for i, b in broken.items()}) == []
+    return json.loads(path.read_text())
+
+
+def some(*colours: int) -> tuple[Candidate, ...]:
+    return tuple(Candidate(make_grid([[c]]), 2, -1.0) for c in colours)
+
+
+def both(colour: int, other: int) -> dict[str, list[list[int]]]:
+    return {"attempt_1": [[colour]], "attempt_2": [[other]]}
+
+
+def test_every_task_has_an_answer_before_any_work_broken_ones_too(file: Path) -> None:
+    book_of(file).create()
+    found = answers(file)
+    assert [len(found[k]) for k in ("good", "bad", "worse")] == [2, 2, 1]
+    assert found["bad"][0]["attempt_1"] == [[3, 3]], "of a broken task the test input may still be read"
+    assert all(a["attempt_1"] != a["attempt_2"] for outputs in found.values() for a in outputs)
+
+
+def test_candidates_take_the_place_of_fallbacks_output_by_output(file: Path) -> None:
+    book = book_of(file)
+    book.create()
+    before = answers(file)["good"]
+    book.put("good", (some(7, 8, 9), ()))
+    assert answers(file)["good"] == before, "nothing is written until it is asked for"
+    assert book.save() is None
+    assert answers(file)["good"] == [both(7, 8), before[1]]
+    book.put("good", (some(5), some(6)))
+    book.save()
+    assert [o["attempt_1"] for o in answers(file)["good"]] == [[[5]], [[6]]]
+    assert all(o["attempt_1"] != o["attempt_2"] for o in answers(file)["good"])
+    assert book.answered == {"good"}
+
+
+def test_a_full_disk_leaves_the_old_file_and_the_answer_is_written_later(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    book = book_of(file)
+    book.create()
+    before = answers(file)
+    book.put("good", (some(7), some(8)))
+    with monkeypatch.context() as patch:
+        patch.setattr("hrm_submit.run.answers.write_atomic", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        assert "No space left on device" in str(book.save())
+        assert answers(file) == before
+    assert book.save() is None
+    assert answers(file)["good"][0]["attempt_1"] == [[7]]
+
+
+@pytest.mark.parametrize("place", ["/dev/null/x", "none/submission.json", "."])
+def test_a_place_that_cannot_be_written(file: Path, place: str) -> None:
+    tasks, broken = read_challenges(file)
+    with pytest.raises(SolveError, match="cannot be written") as caught:
+        AnswerBook([*tasks, *broken], tasks, broken, file.parent / place).create()
+    assert "\n" not in str(caught.value)
+    assert sorted(p.name for p in file.parent.iterdir()) == ["challenges.json"]
+
+
+def line(task: str, output: int, final: bool, *colours: int) -> dict[str, Any]:
+    candidates = [{"grid": [[c]], "votes": 2, "score": -1.0} for c in colours]
+    return {"v": 1, "t": 0.0, "task": task, "output": output, "final": final, "candidates": candidates}
+
+
+def restored(file: Path, *lines: Any) -> tuple[set[str], dict[str, Any], set[str]]:
+    book = book_of(file)
+    finished = book.restore(RunRecord({}, [], list(lines)))
+    book.create()
+    return finished, answers(file), book.answered
+
+
+def test_a_task_is_finished_when_all_its_outputs_are(file: Path) -> None:
+    finished, found, answered = restored(file, line("good", 0, True, 7, 8), line("good", 1, False, 6))
+    assert finished == set() and answered == {"good"}
+    assert found["good"][0] == both(7, 8) and found["good"][1]["attempt_1"] == [[6]]
+    finished, found, _ = restored(file, line("good", 0, True, 7, 8), line("good", 1, True, 6, 5))
+    assert finished == {"good"} and found["good"][1] == both(6, 5)
+
+
+def test_the_newest_line_counts(file: Path) -> None:
+    _, found, _ = restored(file, line("good", 0, False, 7, 8), line("good", 0, False, 4, 5))
+    assert found["good"][0] == both(4, 5)
+
+
+def test_a_final_vote_without_candidates_keeps_those_before_it(file: Path) -> None:
+    finished, found, _ = restored(file, line("good", 0, False, 7, 8), line("good", 0, True), line("good", 1, True, 1, 2))
+    assert finished == {"good"} and found["good"][0] == both(7, 8)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        line("other", 0, True, 1),
+        line("good", 2, True, 1),
+        line("good", -1, True, 1),
+        {**line("good", 0, True), "candidates": [{"grid": [[11]], "votes": 1, "score": 0.0}]},
+        {**line("good", 0, True), "candidates": [{"grid": [[1, 2], [3]], "votes": 1, "score": 0.0}]},
+        {**line("good", 0, True), "candidates": [{"grid": [[True]], "votes": 1, "score": 0.0}]},
+        {**line("good", 0, True), "candidates": [{"grid": [], "votes": 1, "score": 0.0}]},
+        {**line("good", 0, True), "candidates": [{"grid": [[]], "votes": 1, "score": 0.0}]},
+        {**line("good", 0, True), "candidates": [{"grid": [[1]] * 31, "votes": 1, "score": 0.0}]},
+        {**line("good", 0, True), "candidates": [{"grid": {"0": 1}, "votes": 1, "score": 0.0}]},
+        {**line("good", 0, True), "candidates": [{"grid": [[1]], "votes": None, "score": 0.0}]},
+        {**line("good", 0, True), "candidates": ["x"]},
+        {**line("good", 0, True), "candidates": 3},
+        {**line("good", 0, True), "output": None},
+        {**line("good", 0, True), "output": 1e400},
+        {"v": 1},
+    ],
+)
+def test_a_prediction_that_does_not_fit_is_left_aside(file: Path, wrong: Any) -> None:
+    finished, found, _ = restored(file, line("good", 0, False, 7, 8), wrong, line("good", 1, True, 1, 2))
+    assert finished == set() and found["good"][0] == both(7, 8)
+
+
+def test_what_a_run_wrote_is_what_is_restored(file: Path, tmp_path: Path) -> None:
+    run = RunWriter(tmp_path / "run", lambda: 0.0)
+    for k in (0, 1):
+        run.prediction("good", k, True, line("good", k, True, 3 + k, 9)["candidates"])
+    finished, found, _ = restored(file, *read_run(tmp_path / "run").predictions)
+    assert finished == {"good"} and found["good"] == [both(3, 9), both(4, 9)]

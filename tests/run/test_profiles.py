@@ -1,0 +1,108 @@
+"""Profiles of machines: what they change of a preset, and which one a run takes by itself."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import hrm_submit
+from hrm_submit.cli import main
+from hrm_submit.config.preset_files import load_preset
+from hrm_submit.config.profiles import profile_of, profiles
+from hrm_submit.core.device import Card
+from hrm_submit.model import packaged
+from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
+from hrm_submit.run import solve as run_module
+from hrm_submit.solver import interface
+from tests.run.lab import challenges
+
+L4, T4 = Card("NVIDIA L4", 8.9, 22.0), Card("Tesla T4", 7.5, 14.6)
+
+
+@pytest.mark.parametrize("profile", ["cpu", "l4x4", "t4x2", "rtx-pro-6000", "h100"])
+def test_a_profile_alone_keeps_the_recipe(profile: str) -> None:
+    """Model, pre-training and all of test-time training and voting but how many at once."""
+    box = packaged.packaged_checkpoint(profile)
+    assert box is not None
+    for checkpoint in (box, None):
+        plain, with_profile = packaged.resolve_preset("", checkpoint), packaged.resolve_preset(profile, checkpoint)
+        ttt = replace(with_profile.ttt, batch_size=plain.ttt.batch_size)
+        vote = replace(with_profile.vote, batch_size=plain.vote.batch_size, views=plain.vote.views)
+        assert replace(with_profile, device=plain.device, budget=plain.budget, ttt=ttt, vote=vote) == plain
+        assert with_profile == packaged.resolve_preset(f"nano,{profile}", checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("cards", "profile"),
+    [
+        ([], ""),
+        ([L4] * 4, "l4x4"),
+        ([L4], "l4x4"),
+        ([T4] * 2, "t4x2"),
+        ([T4], "t4x2"),
+        ([Card("NVIDIA RTX PRO 6000 Blackwell Server Edition", 12.0, 95.0)], "rtx-pro-6000"),
+        ([Card("NVIDIA H100 80GB HBM3", 9.0, 79.1)] * 8, "h100"),
+        ([Card("NVIDIA L40S", 8.9, 44.5)], "h100"),
+        ([Card("NVIDIA A10G", 8.6, 22.0)], "l4x4"),
+        ([Card("NVIDIA H200", 9.0, 139.0)], "rtx-pro-6000"),
+        ([Card("Tesla V100-SXM2-32GB", 7.0, 31.7)], "t4x2"),
+        ([Card("NVIDIA H100 80GB HBM3", 9.0, 79.1), L4], "l4x4"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else f"{len(value)}x{value[0].name}" if value else "none",
+)
+def test_cards_find_their_profile(cards: list[Card], profile: str) -> None:
+    assert profile_of(cards) == profile
+
+
+def test_nothing_that_never_ran_on_a_gpu_is_in_a_profile() -> None:
+    assert set(profiles()) == {"l4x4", "t4x2", "rtx-pro-6000", "h100"}
+    for device in profiles().values():
+        assert not device.compile and device.dtype == device.attention == "auto"
+
+
+def test_a_profile_takes_the_best_weights_that_the_package_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packaged, "CHECKPOINTS", tmp_path)
+
+    def place(name: str) -> Path:
+        preset = load_preset(name)
+        model, embedding = build(preset.model)
+        save_checkpoint(tmp_path / f"{name}.safetensors", snapshot(model, embedding, CheckpointMeta(preset=name)))
+        return tmp_path / f"{name}.safetensors"
+
+    assert packaged.packaged_checkpoint("l4x4") is None
+    nano = place("nano")
+    assert packaged.packaged_checkpoint("l4x4") == packaged.packaged_checkpoint("") == nano
+    assert packaged.packaged_checkpoint("gpu-small") is None, "nano is another model"
+    small = place("gpu-small")
+    assert {packaged.packaged_checkpoint(names) for names in ("l4x4", "t4x2", "gpu-small")} == {small}
+    assert {packaged.packaged_checkpoint(names) for names in ("", "nano,l4x4", "cpu")} == {nano}
+    preset = packaged.resolve_preset("t4x2", small)
+    assert (preset.ttt.max_segments, preset.ttt.batch_size, preset.vote.views) == (2000, 16, 128), "its own recipe, the profile over it"
+
+
+def test_solve_takes_the_profile_of_the_cards_unless_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(run_module, "cards", lambda devices: [T4, T4])
+    tasks = challenges(tmp_path, 1)
+
+    def config(name: str, *options: str) -> tuple[str, int, int]:
+        files = ["--challenges", str(tasks), "--output", str(tmp_path / f"{name}.json"), "--run-dir", str(tmp_path / name)]
+        assert main(["solve", *files, "--devices", "cpu", "--segments-per-task", "1", *options]) == 0
+        run = json.loads((tmp_path / name / "run.json").read_text(encoding="utf-8"))
+        return run["presets"], run["config"]["ttt"]["batch_size"], run["config"]["device"]["count"]
+
+    with caplog.at_level(logging.INFO):
+        assert config("unasked") == ("t4x2", 16, 2)
+    assert "the profile t4x2 suits" in caplog.text
+    assert config("asked", "--preset", "nano") == ("nano", 8, 0)
+
+
+def test_python_takes_the_profile_of_its_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interface, "cards", lambda devices: [L4])
+    assert hrm_submit.Solver(device="cpu").preset.vote.views == 128
+    assert hrm_submit.Solver(device="cpu", preset="nano").preset.vote.views == 32

@@ -1,0 +1,310 @@
+"""What is to be done next and for how long: by hand, one question after the other, without a worker or a clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import permutations
+
+import pytest
+
+from hrm_submit.config.schema import BudgetConfig, Preset
+from hrm_submit.run.scheduler import Scheduler, Standing
+from hrm_submit.solver.messages import Progress
+from tests.run.hands import EQUAL, Hands, answer_of
+from tests.run.lab import recolour
+
+
+def test_equal_shares_of_the_time_that_is_left() -> None:
+    hands = Hands(4)
+    assert hands.take(20.0) == ("t0", 20.0)
+    hands.finish(52.0, seconds=32.0)
+    assert hands.take(52.0) == ("t1", 16.0), "who took too long took it from all that come later"
+
+
+def test_shares_grow_with_size_and_pairs_as_the_preset_says() -> None:
+    many, few = recolour("a", 0), recolour("b", 1)
+    few = replace(few, train=few.train[:1])
+    hands = Hands([many, few], preset=replace(EQUAL, budget=BudgetConfig(size_power=0.0, pairs_power=1.0)))
+    assert hands.take(0.0) == ("a", pytest.approx(80.0)), "four pairs against one"
+    large, small = recolour("a", 0, side=9), recolour("b", 1, side=3)
+    by_size = Hands([large, small], preset=replace(EQUAL, budget=BudgetConfig(size_power=1.0, pairs_power=0.0)))
+    task, seconds = by_size.take(0.0)
+    assert task == "a"
+    # 81 cells against 9, and a token of the task's own each; attention makes the larger one's cells a little dearer still
+    assert 100 * 82 / 92 < seconds < 100 * 82 / 92 * 1.03
+
+
+def test_measured_seconds_of_a_segment_take_the_place_of_operations() -> None:
+    """A device that takes 1 s for a segment of either size, so that what one segment costs is the same for all."""
+    tasks = [recolour(f"t{k}", k, side=side) for k, side in enumerate((9, 6, 4, 3))]
+    hands = Hands(tasks, preset=replace(EQUAL, budget=BudgetConfig(size_power=1.0, pairs_power=0.0)), end=1000.0)
+    _, first = hands.take(0.0)
+    assert first > 500
+    assert hands.scheduler.segment_seconds("t0", "cpu") == 0.0, "nothing is known yet"
+    hands.progress(4, 4.0)
+    hands.progress(10, 10.0)
+    hands.finish(10.0, settled=True, seconds=first)
+    hands.take(10.0)
+    hands.progress(8, 8.0)
+    hands.finish(20.0, settled=True, seconds=1000.0)
+    assert hands.scheduler.segment_seconds("t3", "cpu") == pytest.approx(1.0, rel=1e-3)
+    assert hands.scheduler.segment_seconds("t3", "cuda:0") == 0.0, "another kind of device"
+    assert hands.scheduler.shares([Standing(0, "cpu", 20.0)], 20.0) == pytest.approx({"t2": 490.0, "t3": 490.0}, rel=1e-3)
+
+
+def test_what_a_task_gives_back_is_kept_for_those_that_disagree() -> None:
+    hands = Hands(3, end=90.0)
+    assert hands.take(0.0) == ("t0", 30.0)
+    hands.finish(10.0, settled=True, seconds=10.0)
+    assert hands.scheduler.bank == 20.0
+    assert hands.take(10.0) == ("t1", 30.0), "not 40, as an equal part of what is left would be"
+    hands.finish(40.0, votes=(2, 2), seconds=30.0)
+    assert hands.take(40.0) == ("t2", 30.0)
+    hands.finish(70.0, settled=True, seconds=30.0)
+    again = hands.next(70.0)
+    assert again is not None and (again.task.id, again.seconds, again.restart) == ("t1", 20.0, 1)
+
+
+def test_however_much_was_given_back_later_tasks_get_what_they_would_have_had() -> None:
+    hands = Hands(10)
+    for k in range(10):
+        assert hands.take(float(k)) == (f"t{k}", pytest.approx(10.0))
+        hands.finish(k + 1.0, settled=True, seconds=1.0)
+    assert hands.next(10.0) is None
+
+
+def test_trainings_anew_are_twice_as_long_each_time_and_fill_the_time() -> None:
+    """A share of 10 s, and 81 s left: 10 + 20 + 40 fit, another 80 do not, so the three are stretched to 81 s."""
+    hands = Hands(10)
+    for k in range(10):
+        hands.take(float(k))
+        hands.finish(k + 1.0, settled=k < 9, votes=(3, 2), seconds=1.0 if k < 9 else 10.0)
+    at, given = 19.0, []
+    while (again := hands.next(at)) is not None:
+        given.append((again.task.id, again.restart, again.seconds))
+        at += again.seconds or 0.0
+        hands.finish(at, votes=(3, 2), seconds=again.seconds or 0.0)
+    assert at == pytest.approx(100.0)
+    assert [(task, restart) for task, restart, _ in given] == [("t9", 1), ("t9", 2), ("t9", 3)]
+    assert [seconds for *_, seconds in given] == pytest.approx([81 / 7, 2 * 81 / 7, 4 * 81 / 7])
+
+
+def test_trainings_that_end_early_thousands_of_times_still_get_a_share_that_is_a_number() -> None:
+    """As at a preset's most segments on a device that is fast."""
+    hands = Hands(1)
+    hands.take(0.0)
+    at = 1.0
+    hands.finish(at, votes=(3, 2), seconds=1.0)
+    for _ in range(3000):
+        again = hands.next(at)
+        assert again is not None and 0 < (again.seconds or 0.0) <= 100.0 - at
+        at += 0.01
+        hands.finish(at, votes=(3, 2), seconds=0.01)
+
+
+def first_pass(hands: Hands, votes: dict[str, Sequence[int]], exact: dict[str, float] | None = None, each: float = 1.0) -> float:
+    """Every task once, one second each; those in `votes` disagree. Returns the time then."""
+    at = 0.0
+    for _ in hands.tasks:
+        task, _ = hands.take(at)
+        if exact and task in exact:
+            hands.progress(5, 0.5, exact=exact[task])
+        at += each
+        hands.finish(at, votes=votes.get(task, (9,)), settled=task not in votes, seconds=each)
+    return at
+
+
+def test_first_come_those_that_another_training_may_change_most() -> None:
+    hands = Hands(4)
+    at = first_pass(hands, {"t0": (8, 1), "t1": (5, 4), "t3": (7, 2)})
+    order = []
+    while len(order) < 4:
+        task, _ = hands.take(at)
+        at += 5.0
+        hands.finish(at, votes=(5, 4), seconds=5.0)
+        order.append(task)
+    assert order[:3] == ["t1", "t3", "t0"], "by how evenly the votes are split, each once before any twice"
+
+
+def test_of_equally_split_votes_those_come_first_that_fit_their_demonstrations() -> None:
+    hands = Hands(3)
+    at = first_pass(hands, {"t0": (3, 2), "t1": (3, 2), "t2": (3, 2)}, exact={"t1": 1.0, "t2": 0.5})
+    order = []
+    for _ in range(3):
+        order.append(hands.take(at)[0])
+        at += 1.0
+        hands.finish(at, votes=(3, 2), seconds=1.0)
+    assert order == ["t1", "t2", "t0"]
+
+
+def test_two_workers_train_two_different_tasks_anew() -> None:
+    hands = Hands(2, devices=("cpu", "cpu"))
+    for worker in (0, 1):
+        hands.take(0.0, worker)
+        hands.finish(10.0, worker, votes=(3, 2), seconds=10.0)
+    assert {hands.take(10.0, worker)[0] for worker in (0, 1)} == {"t0", "t1"}
+
+
+@pytest.mark.parametrize(("left", "again"), [(4.9, False), (5.1, True)])
+def test_what_is_too_little_to_train_anew_stays_unused(left: float, again: bool) -> None:
+    """At least half of the first share, which was 10 s."""
+    hands = Hands(10)
+    for k in range(10):
+        hands.take(float(k))
+        hands.finish(k + 1.0, settled=k < 9, votes=(3, 2), seconds=1.0)
+    assert hands.scheduler.results["t9"].share == pytest.approx(10.0)
+    assert (hands.next(100.0 - left) is not None) is again
+
+
+def test_all_votes_of_a_task_count_together() -> None:
+    hands = Hands(1)
+    hands.take(0.0)
+    hands.scheduler.finished(0, answer_of(hands.held[0], (3, 4), False), 10.0)
+    assert hands.scheduler.open
+    hands.next(10.0)
+    outputs = hands.scheduler.finished(0, answer_of(hands.held[0], (5, 1, 2), False), 10.0)
+    assert [(c.grid.tolist(), c.votes) for c in outputs[0]] == [([[0]], 8), ([[1]], 5), ([[2]], 2)]
+
+
+@pytest.mark.parametrize(("newest", "settled", "open_still"), [((100,), True, False), ((100,), False, True), ((0, 1), True, True)])
+def test_a_task_is_settled_once_its_newest_training_is_and_on_what_all_votes_rank_first(
+    newest: tuple[int, ...], settled: bool, open_still: bool
+) -> None:
+    hands = Hands(1)
+    hands.take(0.0)
+    hands.finish(1.0, votes=(4, 2), seconds=1.0)
+    hands.take(1.0)
+    hands.finish(2.0, votes=newest, settled=settled, seconds=1.0)
+    assert hands.scheduler.open == open_still and (hands.next(2.0) is not None) == open_still
+
+
+def test_a_settled_task_is_never_trained_again() -> None:
+    hands = Hands(2)
+    at = first_pass(hands, {"t1": (3, 2)})
+    for _ in range(4):
+        task, _ = hands.take(at)
+        assert task == "t1"
+        at += 1.0
+        hands.finish(at, votes=(3, 2), seconds=1.0)
+
+
+def test_a_training_anew_that_fails_is_not_tried_again_and_keeps_the_answer() -> None:
+    hands = Hands(2)
+    at = first_pass(hands, {"t0": (3, 2), "t1": (6, 5)})
+    before = hands.scheduler.results["t1"].outputs
+    assert hands.take(at)[0] == "t1"
+    assert hands.fail(at + 1) is False
+    assert hands.scheduler.results["t1"].outputs == before
+    assert [hands.take(at + 2 + k)[0] for k in range(3) if hands.held.pop(0, True)] == ["t0"] * 3
+
+
+def test_a_lost_task_waits_for_another_worker_that_is_free_soon() -> None:
+    hands = Hands(2, devices=("cpu", "cpu"))
+    hands.take(0.0, 0)
+    hands.take(0.0, 1)
+    assert hands.fail(80.0, 0) is True
+    hands.free_at[1] = 84.0  # of the 20 s that are left a fifth
+    assert hands.next(80.0, 0) is None
+    hands.finish(84.0, 1, settled=True, seconds=100.0)
+    assert hands.take(84.0, 1) == ("t0", pytest.approx(16.0))
+    assert hands.fail(85.0, 1) is False, "the second attempt was the last"
+    assert hands.next(85.0, 0) is None
+
+
+def test_a_lost_task_goes_back_to_who_lost_it_where_all_others_are_busy_for_long() -> None:
+    hands = Hands(2, devices=("cpu", "cpu"))
+    hands.take(0.0, 0)
+    hands.take(0.0, 1)
+    hands.fail(10.0, 0)
+    assert hands.take(10.0, 0) == ("t0", pytest.approx(90.0))
+    alone = Hands(1)
+    alone.take(0.0)
+    alone.fail(10.0)
+    assert alone.take(10.0) == ("t0", pytest.approx(90.0)), "there is nobody else"
+
+
+def test_what_ran_out_of_gpu_memory_goes_to_a_cpu_only_and_there_first() -> None:
+    hands = Hands(4, devices=("cuda:0", "cuda:1", "cpu"))
+    assert hands.take(0.0, 0)[0] == "t0"
+    assert hands.fail(1.0, 0, memory=True) is True
+    assert hands.scheduler.needs_cpu
+    assert hands.take(1.0, 1)[0] == "t1"
+    assert hands.take(1.0, 2)[0] == "t0" and not hands.scheduler.needs_cpu
+    hands.finish(2.0, 2, votes=(3, 2), seconds=1.0)
+    for at, worker in ((2.0, 0), (3.0, 2)):
+        hands.take(at, worker)
+        hands.finish(at + 1, worker, settled=True, seconds=1.0)
+    assert hands.next(4.0, 0) is None, "nor is it trained anew on a GPU"
+    assert hands.take(4.0, 2)[0] == "t0"
+
+
+def test_while_only_a_cpu_can_do_the_rest_gpus_train_anew() -> None:
+    hands = Hands(2, devices=("cuda:0", "cpu"))
+    assert hands.take(0.0, 0)[0] == "t0"
+    assert hands.take(0.0, 1)[0] == "t1"
+    hands.fail(1.0, 0, memory=True)
+    hands.free_at[1] = 50.0
+    assert hands.next(1.0, 0) is None
+    hands.scheduler.finished(1, answer_of(hands.held.pop(1), (3, 2), False), 2.0)
+    assert hands.take(2.0, 0)[0] == "t1"
+
+
+def test_a_cpu_that_runs_out_of_memory_is_no_reason_to_avoid_gpus() -> None:
+    hands = Hands(1, devices=("cpu", "cuda:0"))
+    hands.take(0.0, 0)
+    hands.fail(90.0, 0, memory=True)
+    assert not hands.scheduler.needs_cpu and hands.take(90.0, 1)[0] == "t0"
+
+
+def test_fixed_work_comes_in_the_same_order_always() -> None:
+    sizes = {"c": 5, "a": 3, "d": 3, "b": 7}
+    tasks = [recolour(name, k, side=side) for k, (name, side) in enumerate(sizes.items())]
+    orders = set()
+    for order in permutations(tasks):
+        for workers in (1, 2):
+            hands = Hands(order, devices=("cpu",) * workers, segments=9, end=float("inf"))
+            given = [hands.next(k, k % workers) for k in range(4)]
+            orders.add(tuple((g.task.id, g.seconds, g.segments, g.restart) for g in given if g))
+    assert orders == {(("b", None, 9, 0), ("c", None, 9, 0), ("a", None, 9, 0), ("d", None, 9, 0))}
+
+
+def test_fixed_work_ends_when_every_task_was_trained_once() -> None:
+    hands = Hands(2, segments=9, end=float("inf"))
+    for k in range(2):
+        hands.take(k)
+        hands.finish(k + 1.0, votes=(1, 1), seconds=1.0)
+    assert hands.next(5.0) is None and not hands.scheduler.open
+    assert hands.scheduler.shares([Standing(0, "cpu", 0.0)], 0.0) == {}
+
+
+def test_with_many_tasks_some_of_every_size_come_first() -> None:
+    """Speeds are learnt from the smallest, the largest and two between them; then the largest come first."""
+    tasks = [recolour(f"s{side:02d}", side, side=side) for side in range(3, 16)]
+    order = [t.id for t in Scheduler(tasks, EQUAL, 100.0, None).queue]
+    assert order[:4] == ["s03", "s15", "s07", "s11"]
+    assert order[4:] == sorted(set(order) - set(order[:4]), reverse=True)
+
+
+def test_after_the_end_nothing_is_begun() -> None:
+    hands = Hands(2)
+    assert hands.next(100.0) is None and hands.next(1e6) is None
+    assert hands.scheduler.shares([Standing(0, "cpu", 0.0)], 100.0) == {}
+
+
+def test_a_report_on_another_task_than_the_one_it_has_teaches_nothing() -> None:
+    hands = Hands(2)
+    hands.scheduler.progress(0, Progress("t0", 5, 1.0, 0.0, 5.0))
+    hands.take(0.0)
+    hands.scheduler.progress(0, Progress("t1", 5, 1.0, 0.0, 5.0))
+    assert hands.scheduler.segment_seconds("t0", "cpu") == 0.0
+
+
+def test_a_plan_that_serves_for_several_tasks_does_not_change_its_unit() -> None:
+    """The first plan counts in operations, as nothing was measured; by the time of the second task seconds are known."""
+    growing = Preset(budget=BudgetConfig(size_power=0.5, pairs_power=0.0))
+    hands = Hands(200, end=1000.0, devices=("cpu", "cpu"), preset=growing)
+    _, first = hands.take(0.0, 0)
+    hands.progress(10, 0.5)
+    _, second = hands.take(0.0, 1)
+    assert first == pytest.approx(10.0, rel=0.05) and second == pytest.approx(first, rel=0.05), "all tasks are alike"

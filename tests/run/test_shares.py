@@ -1,0 +1,160 @@
+"""Shares of a budget: packed by hand, against a brute force, and by playing a whole run through."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hrm_submit.config.schema import BudgetConfig
+from hrm_submit.run.shares import Slot, pack, usable_seconds, weight
+
+END = 100.0
+
+
+@pytest.mark.parametrize(
+    ("budget", "usable"),
+    [(1000.0, 990.0), (100.0, 98.0), (4.0, 2.0), (3.0, 1.5), (41400.0, 40986.0)],
+)
+def test_what_the_reserve_leaves(budget: float, usable: float) -> None:
+    assert usable_seconds(budget, BudgetConfig(reserve=0.01, reserve_min_seconds=2.0)) == pytest.approx(usable)
+
+
+@given(st.floats(0.01, 1e6), st.floats(0.0, 0.99), st.floats(0.0, 1e5))
+def test_at_least_half_of_a_budget_is_used_and_never_more_than_all(budget: float, reserve: float, least: float) -> None:
+    usable = usable_seconds(budget, BudgetConfig(reserve=reserve, reserve_min_seconds=least))
+    assert 0.5 * budget <= usable <= budget
+
+
+@pytest.mark.parametrize(
+    ("cost", "pairs", "size_power", "pairs_power", "expected"),
+    [
+        (16.0, 3, 0.0, 0.0, 1.0),  # equal seconds for all
+        (16.0, 3, 1.0, 0.0, 16.0),  # equal segments for all
+        (16.0, 3, 0.5, 0.0, 4.0),
+        (16.0, 4, 0.5, 0.5, 8.0),
+        (1.0, 9, 0.5, 1.0, 9.0),
+        (16.0, 0, 0.5, 0.5, 4.0),  # a task without demonstrations counts as one with a single pair
+    ],
+)
+def test_weights_by_hand(cost: float, pairs: int, size_power: float, pairs_power: float, expected: float) -> None:
+    assert weight(cost, pairs, BudgetConfig(size_power=size_power, pairs_power=pairs_power)) == pytest.approx(expected)
+
+
+def test_a_task_of_no_cost_still_has_a_weight() -> None:
+    assert weight(0.0, 1, BudgetConfig(size_power=2.0)) > 0
+
+
+def plain(slots: Sequence[Slot]) -> list[tuple[int, float, float]]:
+    return [(s.worker, round(s.start, 6), round(s.seconds, 6)) for s in slots]
+
+
+@pytest.mark.parametrize(
+    ("weights", "free_at", "slots"),
+    [
+        ([1, 1, 2], [0.0], [(0, 0, 25), (0, 25, 25), (0, 50, 50)]),
+        ([1, 1], [20.0], [(0, 20, 40), (0, 60, 40)]),
+        ([3, 2, 1], [0.0, 0.0], [(0, 0, 100), (1, 0, 200 / 3), (1, 200 / 3, 100 / 3)]),
+        # At a scale of 25 worker 1 would be done at 75: what is left is shared out among its own tasks.
+        ([4, 2, 1], [0.0, 0.0], [(0, 0, 100), (1, 0, 200 / 3), (1, 200 / 3, 100 / 3)]),
+        # Whoever is free first takes the next one: at a scale of 50 the third goes to the late worker, and fits there exactly.
+        ([1, 1, 1], [0.0, 50.0], [(0, 0, 50), (0, 50, 50), (1, 50, 50)]),
+        ([1], [0.0, 10.0], [(0, 0, 100)]),
+        ([1, 1, 1], [100.0, 40.0, 130.0], [(1, 40, 20), (1, 60, 20), (1, 80, 20)]),  # two workers have no time left
+        ([], [0.0], []),
+    ],
+)
+def test_packed_by_hand(weights: list[float], free_at: list[float], slots: list[tuple[int, float, float]]) -> None:
+    assert plain(pack(weights, free_at, END)) == plain([Slot(*s) for s in slots])
+
+
+@pytest.mark.parametrize(("weights", "free_at"), [([1.0, 0.0], [0.0]), ([-1.0], [0.0]), ([float("nan")], [0.0])])
+def test_a_weight_that_is_no_weight_is_a_mistake(weights: list[float], free_at: list[float]) -> None:
+    with pytest.raises(ValueError, match="positive"):
+        pack(weights, free_at, END)
+
+
+@pytest.mark.parametrize("free_at", [[], [100.0], [100.0, 250.0]])
+def test_no_worker_with_time_is_a_mistake(free_at: list[float]) -> None:
+    with pytest.raises(ValueError, match="no worker"):
+        pack([1.0], free_at, END)
+
+
+weights_of_tasks = st.lists(st.floats(0.01, 100.0), min_size=1, max_size=30)
+times = st.lists(st.floats(0.0, 150.0), min_size=1, max_size=6).filter(lambda free: min(free) < 99.0)
+
+
+@given(weights_of_tasks, times)
+def test_nobody_ends_late_and_who_has_tasks_ends_exactly_at_the_end(weights: list[float], free_at: list[float]) -> None:
+    slots = pack(weights, free_at, END)
+    assert len(slots) == len(weights)
+    at = dict(enumerate(free_at))
+    for slot in slots:
+        assert slot.seconds > 0
+        assert slot.start == pytest.approx(at[slot.worker]), "each starts where the one before it ends"
+        at[slot.worker] = slot.start + slot.seconds
+        assert at[slot.worker] <= END + 1e-6
+    for worker in {s.worker for s in slots}:
+        assert at[worker] == pytest.approx(END)
+
+
+@given(weights_of_tasks, times)
+def test_shares_of_one_worker_are_in_proportion_to_the_weights(weights: list[float], free_at: list[float]) -> None:
+    slots = pack(weights, free_at, END)
+    for worker in {s.worker for s in slots}:
+        rates = [s.seconds / w for w, s in zip(weights, slots, strict=True) if s.worker == worker]
+        assert rates == pytest.approx([rates[0]] * len(rates))
+
+
+def fits(weights: Sequence[float], free_at: Sequence[float], scale: float) -> bool:
+    """Whether each task, given in turn to whoever is free first, ends in time at `scale`."""
+    at = list(free_at)
+    for w in weights:
+        worker = min((k for k in range(len(at)) if free_at[k] < END), key=lambda k: at[k])
+        at[worker] += scale * w
+        if at[worker] > END * (1 + 1e-9):
+            return False
+    return True
+
+
+def largest_scale(weights: Sequence[float], free_at: Sequence[float]) -> float:
+    """At the largest scale somebody's tasks, some set of them, fill his time exactly: so trying all sets finds it."""
+    sets = [sum(c) for n in range(1, len(weights) + 1) for c in combinations(weights, n)]
+    scales = sorted({(END - at) / total for at in free_at if at < END for total in sets}, reverse=True)
+    return next(s for s in scales if fits(weights, free_at, s))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.sampled_from([0.5, 1.0, 1.7, 2.0, 3.1, 7.0]), min_size=1, max_size=6),
+    st.lists(st.sampled_from([0.0, 3.0, 31.0, 50.0, 77.0, 120.0]), min_size=1, max_size=3).filter(lambda free: min(free) < END),
+)
+def test_no_task_gets_less_than_by_the_largest_common_scale(weights: list[float], free_at: list[float]) -> None:
+    worst = min(slot.seconds / w for w, slot in zip(weights, pack(weights, free_at, END), strict=True))
+    assert worst >= largest_scale(weights, free_at) * (1 - 1e-6)
+
+
+@given(weights_of_tasks, st.integers(1, 6), st.lists(st.floats(0.05, 1.0), min_size=30, max_size=30))
+def test_planned_anew_at_every_task_all_get_time_and_none_ends_late(weights: list[float], workers: int, used: list[float]) -> None:
+    """Each task takes its part `used` of its share; whoever is free first takes the next one."""
+    free = [0.0] * workers
+    for k in range(len(weights)):
+        worker = min(range(workers), key=free.__getitem__)
+        slots = pack(weights[k:], [free[worker], *(max(free[worker], f) for n, f in enumerate(free) if n != worker)], END)
+        assert slots[0].worker == 0, "the first of the queue goes to who is free now"
+        free[worker] += slots[0].seconds * used[k]
+        assert free[worker] <= END + 1e-6
+
+
+@given(st.integers(1, 60), st.integers(1, 9))
+def test_equal_tasks_that_use_their_shares_up_end_together(tasks: int, workers: int) -> None:
+    free = [0.0] * workers
+    for k in range(tasks):
+        worker = min(range(workers), key=free.__getitem__)
+        slots = pack([1.0] * (tasks - k), [free[worker], *(max(free[worker], f) for n, f in enumerate(free) if n != worker)], END)
+        free[worker] += slots[0].seconds
+    busy = min(tasks, workers)
+    assert sorted(free)[-busy:] == pytest.approx([END] * busy)

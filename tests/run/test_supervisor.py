@@ -1,0 +1,224 @@
+"""Who gets how long and when a run ends: the supervisor on a clock that a test moves."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from hrm_submit.config.schema import BudgetConfig, Preset, TTTConfig
+from hrm_submit.run.protocol import Assignment, Failed, Joint, WorkerSpec
+from hrm_submit.solver.messages import Progress
+from tests.run.fake_pool import Script, Timeline, alive, answer, candidate, gone
+from tests.run.lab import recolour
+from tests.run.stage import BUDGET, HARD_END, PRESET, SHARES_END
+
+
+def test_every_task_gets_an_equal_share_and_an_answer(play: Any) -> None:
+    run = play(Script(), tasks=4)
+    assert [seconds for _, seconds in run.shares()] == pytest.approx([(SHARES_END - 1) / 4] * 4)
+    assert [e["task"] for e in run.events("task_final")] == [task for task, _ in run.shares()]
+    assert all(run.first(f"t{k}") == [[2]] for k in range(4))
+    assert run.seconds == pytest.approx(SHARES_END), "with everything answered the run ends at once"
+
+
+@pytest.mark.parametrize(("tasks", "workers"), [(5, 2), (7, 3), (2, 4), (20, 4), (3, 2)])
+def test_workers_end_together(play: Any, tasks: int, workers: int) -> None:
+    run = play(Script(), tasks=tasks, devices=("cpu",) * workers)
+    last = {}
+    for event in run.events("task_final"):
+        last[event["worker"]] = event["t"]
+    assert len(last) == min(tasks, workers)
+    assert list(last.values()) == pytest.approx([SHARES_END] * len(last), abs=0.01)
+    assert len(run.events("task_final")) == tasks
+
+
+def test_larger_tasks_come_first_and_get_more(play: Any) -> None:
+    tasks = [recolour("middle", 2, side=4), recolour("large", 1, side=8), recolour("small", 0, side=2)]
+    growing = replace(PRESET, budget=replace(PRESET.budget, size_power=0.5))
+    shares = play(Script(), tasks=tasks, preset=growing).shares()
+    assert [task for task, _ in shares] == ["large", "middle", "small"]
+    seconds = [s for _, s in shares]
+    assert seconds == sorted(seconds, reverse=True) and seconds[0] > 1.5 * seconds[2]
+    assert sum(seconds) == pytest.approx(SHARES_END - 1)
+
+
+def test_measured_seconds_replace_counted_operations(play: Any) -> None:
+    """On a device where a segment of any task takes a second, all tasks are alike from the second one on."""
+
+    class Launches(Script):
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            assert assignment.seconds is not None
+            told: Timeline = [(5.0, Progress(assignment.task.id, 5, 1.0, 0.0, 5.0)), (6.0, Progress(assignment.task.id, 6, 1.0, 0.0, 6.0))]
+            return [*alive(assignment, assignment.seconds), *told, (assignment.seconds, answer(assignment, 2))]
+
+    tasks = [recolour("a", 0, side=9), recolour("b", 1, side=8), recolour("c", 2, side=4), recolour("d", 3, side=3)]
+    proportional = replace(PRESET, budget=replace(PRESET.budget, size_power=1.0))
+    seconds = [s for _, s in play(Launches(), tasks=tasks, preset=proportional).shares()]
+    assert seconds[0] > 4 * seconds[3], "before anything is measured"
+    assert seconds[2] == pytest.approx(seconds[3]), "two sizes are known by then"
+
+
+class Disagreeing(Script):
+    """A task named in `open` never settles; every other is done after a second. Restarts say colour 3, and still disagree."""
+
+    def __init__(self, *open_tasks: str) -> None:
+        self.open = open_tasks
+
+    def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+        if assignment.task.id not in self.open:
+            return [(1.0, answer(assignment, 2, reason="votes agree"))]
+        assert assignment.seconds is not None
+        final = answer(assignment, 3 if assignment.restart else 2, settled=False)
+        votes = tuple((*output, candidate(7, votes=2)) for output in final.outputs)
+        return [*alive(assignment, assignment.seconds), (assignment.seconds, replace(final, outputs=votes))]
+
+
+def test_time_that_tasks_give_back_goes_to_those_whose_votes_disagree(play: Any) -> None:
+    run = play(Disagreeing("t2"), tasks=5)
+    first = dict(run.shares()[:5])
+    assert list(first.values()) == pytest.approx([97 / 5] * 5), "what was given back is not handed to whoever comes next"
+    again = run.shares()[5:]
+    assert {task for task, _ in again} == {"t2"}
+    assert sum(s for _, s in again) == pytest.approx(97 - 4 * 1.0 - 97 / 5)
+    assert run.seconds == pytest.approx(SHARES_END)
+    starts = run.events("task_start", "t2")
+    assert [e.get("restart") for e in starts] == [None, *range(1, len(starts))]
+
+
+def test_a_run_uses_its_time_while_any_votes_disagree_and_no_longer(play: Any) -> None:
+    busy = play(Disagreeing("t0", "t5", "t6"), tasks=12, devices=("cpu", "cpu"))
+    assert busy.seconds >= 0.93 * BUDGET
+    spent = sum(e["seconds"] for e in busy.events("task_final"))
+    assert spent >= 0.93 * 2 * SHARES_END, "of both workers' time"
+    assert play(Disagreeing(), tasks=12, devices=("cpu", "cpu")).seconds == pytest.approx(1 + 6 * 1.0)
+
+
+def test_answers_of_all_trainings_are_pooled_in_the_file(play: Any) -> None:
+    """Colour 2 has three votes of the first training, colour 3 three of each later one, colour 7 two of every one."""
+    run = play(Disagreeing("t0"), tasks=6)
+    trainings = len(run.events("task_start", "t0"))
+    assert trainings >= 3
+    votes = {c["grid"][0][0]: c["votes"] for c in run.record.predictions[-1]["candidates"]}
+    assert votes == {3: 3 * (trainings - 1), 7: 2 * trainings, 2: 3}
+    assert run.submission["t0"] == [{"attempt_1": [[3]], "attempt_2": [[7]]}]
+
+
+def test_what_a_restart_thinks_on_its_way_does_not_replace_a_final_answer(play: Any) -> None:
+    class Wavering(Disagreeing):
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            said = super().on_task(spec, assignment)
+            if not assignment.restart:
+                return said
+            return [(0.5, answer(assignment, 9, final=False)), (1.0, gone())]
+
+    run = play(Wavering("t0"), tasks=2)
+    assert len(run.events("task_start", "t0")) == 2 and run.first("t0") == [[2]]
+
+
+def test_the_deadline_holds_whatever_workers_do(play: Any) -> None:
+    class Silent(Script):
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            return [(t, Progress(assignment.task.id, 1, 1.0, 0.0)) for t in range(1, 1000)]
+
+    run = play(Silent(), tasks=3, devices=("cpu", "cpu"))
+    assert run.seconds <= BUDGET
+    assert run.pool.dismissed_at == pytest.approx(HARD_END)
+    failed = {e["task"]: e["reason"] for e in run.events("task_failed")}
+    assert failed == {"t0": "time is up", "t1": "time is up", "t2": "time is up"}
+
+
+def test_late_answers_count_until_the_hard_end(play: Any) -> None:
+    class Late(Script):
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            assert assignment.seconds is not None
+            delay = 0.9 if spec.number == 0 else 1.1
+            half = (assignment.seconds / 2, answer(assignment, 1, final=False))
+            return [*alive(assignment, assignment.seconds), half, (assignment.seconds + delay, answer(assignment, 2))]
+
+    run = play(Late(), tasks=2, devices=("cpu", "cpu"))
+    tasks = {number: a.task.id for _, number, a in run.pool.assigned}
+    assert run.first(tasks[0]) == [[2]], "0.9 seconds late: kept"
+    assert run.first(tasks[1]) == [[1]], "1.1 seconds late: too late, and the answer on the way stays"
+    assert [e["task"] for e in run.events("task_failed")] == [tasks[1]]
+
+
+def test_nobody_waits_for_the_share_of_a_worker_that_is_long_overdue(play: Any) -> None:
+    """A worker that goes on past its share: the other one's tasks get what is left for it alone."""
+
+    class Overdue(Script):
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            return alive(assignment, 1000) if spec.number == 1 else super().on_task(spec, assignment)
+
+    run = play(Overdue(), tasks=6, devices=("cpu", "cpu"))
+    ours = [e["t"] for e in run.events("task_final")]
+    assert len(ours) == 5 and max(ours) == pytest.approx(SHARES_END)
+    third = (SHARES_END - 1) / 3
+    given = [a.seconds for _, number, a in run.pool.assigned if number == 0]
+    assert given == pytest.approx([third, third, *[third / 3] * 3]), "from a quarter of its share after its end on"
+    assert run.seconds == pytest.approx(HARD_END)
+
+
+def test_fixed_work_starts_with_the_largest_and_looks_at_no_clock(play: Any) -> None:
+    tasks = [recolour("small", 0, side=2), recolour("large", 1, side=5), recolour("middle", 2, side=3)]
+    run = play(Script(), tasks=tasks, budget=None, segments=7)
+    given = [(a.task.id, a.seconds, a.segments, a.restart) for _, _, a in run.pool.assigned]
+    assert given == [("large", None, 7, 0), ("middle", None, 7, 0), ("small", None, 7, 0)]
+
+
+def test_fixed_work_trains_nothing_anew(play: Any) -> None:
+    class Unsettled(Script):
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            return [(5.0, answer(assignment, 2, settled=False))]
+
+    run = play(Unsettled(), tasks=3, devices=("cpu", "cpu"), budget=None, segments=7)
+    assert len(run.pool.assigned) == 3 and run.seconds == pytest.approx(1 + 2 * 5.0)
+
+
+def test_nothing_to_do_ends_at_once(play: Any) -> None:
+    run = play(Script(), tasks=0)
+    assert run.seconds == 0.0 and not run.pool.started
+
+
+@pytest.fixture
+def together() -> Preset:
+    """A quarter of the time for joint training, of a budget without a reserve to speak of."""
+    return Preset(budget=BudgetConfig(reserve=0.0, reserve_min_seconds=0.5, hang_seconds=60.0), ttt=TTTConfig(joint=0.25))
+
+
+def test_joint_training_comes_first_and_ends_for_all_at_once(play: Any, together: Preset) -> None:
+    class Uneven(Script):
+        def on_start(self, spec: WorkerSpec) -> Timeline:
+            return [(1.0 + 6.0 * spec.number, message) for _, message in super().on_start(spec)]
+
+    run = play(Uneven(), tasks=4, devices=("cpu", "cpu"), preset=together)
+    end = 1.0 + (99.5 - 1.0) / 4
+    assert [(at, number) for at, number, _ in run.pool.joined] == [(1.0, 0), (7.0, 1)]
+    assert [at + joint.seconds for at, _, joint in run.pool.joined] == pytest.approx([end, end])
+    assert all(len(joint.tasks) == 4 for _, _, joint in run.pool.joined)
+    assert all(at >= end - 1e-6 for at, _, _ in run.pool.assigned)
+    assert Counter(e["task"] for e in run.events("task_final")) == {f"t{k}": 1 for k in range(4)}
+    assert run.seconds == pytest.approx(99.5)
+
+
+def test_where_joint_training_fails_tasks_start_from_the_weights_before_it(play: Any, together: Preset) -> None:
+    class Failing(Script):
+        def on_joint(self, spec: WorkerSpec, joint: Joint) -> Timeline:
+            return [(2.0, Failed("", "SolveError: no"))]
+
+    run = play(Failing(), tasks=2, preset=together)
+    assert len(run.pool.joined) == 1 and run.first("t0") == run.first("t1") == [[2]]
+    assert run.events("task_final")[0]["t"] < 60 and run.seconds == pytest.approx(99.5)
+
+
+def test_a_worker_that_comes_after_joint_training_starts_from_its_weights(play: Any, together: Preset) -> None:
+    class Dying(Script):
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            return [(1.0, gone())] if spec.number == 0 else super().on_task(spec, assignment)
+
+    run = play(Dying(), tasks=2, preset=together)
+    first, second = run.pool.started
+    assert first.checkpoint is None and second.checkpoint == run.pool.joined[0][2].path
+    assert len(run.pool.joined) == 1 and run.first("t0") == run.first("t1") == [[2]]

@@ -1,0 +1,118 @@
+"""Devices that are too small, broken or not there: what the others and the CPU take over, on a clock that a test moves."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from hrm_submit.run import placement
+from hrm_submit.run.protocol import Assignment, Failed, WorkerSpec
+from tests.run.fake_pool import FakeCrew, Script, Timeline, answer, gone
+from tests.run.stage import BUDGET, PRESET
+
+
+class SmallGpu(Script):
+    """A GPU that has no memory for t1."""
+
+    def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+        if assignment.task.id == "t1" and spec.device != "cpu":
+            return [(2.0, answer(assignment, 4, final=False)), (3.0, Failed("t1", "OutOfMemoryError", memory=True))]
+        return super().on_task(spec, assignment)
+
+
+def test_what_no_gpu_has_memory_for_goes_to_a_cpu(play: Any) -> None:
+    run = play(SmallGpu(), tasks=4, devices=("cuda:0", "cuda:1"))
+    assert [spec.device for spec in run.pool.started] == ["cuda:0", "cuda:1", "cpu"]
+    device = {spec.number: spec.device for spec in run.pool.started}
+    assert [device[number] for _, number, a in run.pool.assigned if a.task.id == "t1"][1:] == ["cpu"]
+    assert all(run.first(f"t{k}") == [[2]] for k in range(4))
+
+
+def test_where_there_is_a_cpu_worker_already_no_other_is_started(play: Any) -> None:
+    run = play(SmallGpu(), tasks=4, devices=("cuda:0", "cpu"))
+    assert len(run.pool.started) == 2
+    assert run.first("t1") == [[2]]
+
+
+@pytest.mark.parametrize("budget", [BUDGET, None])
+def test_without_a_cpu_worker_that_gets_ready_it_keeps_its_best_answer(play: Any, budget: float | None) -> None:
+    """Fixed work has no deadline that could end a wait."""
+
+    class NoCpu(SmallGpu):
+        def on_start(self, spec: WorkerSpec) -> Timeline:
+            return [(0.5, gone())] if spec.device == "cpu" else super().on_start(spec)
+
+    run = play(NoCpu(), tasks=2, devices=("cuda:0",), budget=budget, segments=None if budget else 5)
+    assert run.first("t0") == [[2]] and run.first("t1") == [[4]]
+    assert [e["reason"] for e in run.events("task_failed", "t1")] == ["OutOfMemoryError", "no worker left"]
+
+
+class NoGpu(Script):
+    """Workers on GPUs end before they are ready."""
+
+    def on_start(self, spec: WorkerSpec) -> Timeline:
+        return [(0.5, gone())] if spec.device.startswith("cuda") else super().on_start(spec)
+
+
+@pytest.mark.parametrize("gpus", [("cuda:0",), ("cuda:0", "cuda:1")])
+def test_devices_on_which_no_worker_gets_ready_are_given_up_for_the_cpu(
+    play: Any, monkeypatch: pytest.MonkeyPatch, gpus: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(placement, "cpu_count", lambda: 2)
+    run = play(NoGpu(), tasks=3, devices=gpus)
+    assert Counter(spec.device for spec in run.pool.started) == {**dict.fromkeys(gpus, 2), "cpu": 2}
+    assert len({spec.number for spec in run.pool.started}) == 2 * len(gpus) + 2
+    assert all(run.first(f"t{k}") == [[2]] for k in range(3))
+    assert not run.events("task_failed"), "no task paid for it"
+
+
+def test_one_broken_device_leaves_its_tasks_to_the_others(play: Any) -> None:
+    class Half(Script):
+        def on_start(self, spec: WorkerSpec) -> Timeline:
+            return [(0.5, gone())] if spec.device == "cuda:1" else super().on_start(spec)
+
+    run = play(Half(), tasks=4, devices=("cuda:0", "cuda:1"))
+    assert all(run.first(f"t{k}") == [[2]] for k in range(4))
+    assert Counter(spec.device for spec in run.pool.started)["cuda:1"] == 2
+
+
+def test_a_broken_device_fault_replaces_the_worker_at_once(play: Any) -> None:
+    class Fatal(Script):
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            fault = Failed(assignment.task.id, "RuntimeError: CUDA error", fatal=True)
+            return [(1.0, fault)] if spec.number == 0 else super().on_task(spec, assignment)
+
+    run = play(Fatal(), tasks=2, devices=("cuda:0",))
+    assert [(s.number, s.device) for s in run.pool.started] == [(0, "cuda:0"), (1, "cuda:0")]
+    assert run.first("t0") == run.first("t1") == [[2]]
+
+
+def test_where_no_worker_ever_gets_ready_the_run_ends_with_its_fallbacks(play: Any) -> None:
+    class Broken(Script):
+        def on_start(self, spec: WorkerSpec) -> Timeline:
+            return [(0.5, gone())]
+
+    run = play(Broken(), tasks=2, devices=("cpu", "cpu"))
+    assert run.seconds < 10
+    assert {e["task"] for e in run.events("task_failed")} == {"t0", "t1"}
+    assert all(e["reason"] == "no worker left" for e in run.events("task_failed"))
+
+
+def test_workers_that_cannot_be_started_at_all(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: FakeCrew, spec: WorkerSpec, now: float) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(FakeCrew, "start", refuse)
+    assert play(Script(), tasks=1).seconds == 0.0
+
+
+@pytest.mark.parametrize("script", [SmallGpu(), NoGpu()])
+def test_a_cpu_that_takes_over_is_told_nothing_that_was_meant_for_the_gpu(play: Any, script: Script) -> None:
+    device = replace(PRESET.device, compile=True, dtype="float16", attention="sdpa")
+    run = play(script, tasks=2, devices=("cuda:0",), preset=replace(PRESET, device=device))
+    (spec,) = [spec for spec in run.pool.started if spec.device == "cpu"][:1]
+    assert (spec.preset.device.compile, spec.preset.device.dtype, spec.preset.device.attention) == (False, "auto", "auto")
+    assert run.first("t1") == [[2]]

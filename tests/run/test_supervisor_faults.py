@@ -1,0 +1,234 @@
+"""What a fault costs: workers that die, hang or fail, on a clock that a test moves."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from hrm_submit.config.schema import BudgetConfig
+from hrm_submit.run.protocol import Assignment, Failed, WorkerSpec
+from hrm_submit.run.worker_pool import PooledWorker
+from hrm_submit.solver.messages import Progress, Restarted
+from tests.run.fake_pool import FakeCrew, Script, Timeline, alive, answer, gone
+from tests.run.stage import BUDGET, PRESET, SHARES_END
+
+
+def test_a_task_that_fails_is_tried_once_more_and_no_oftener(play: Any) -> None:
+    class Failing(Script):
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            if assignment.task.id == "t1":
+                return [(1.0, answer(assignment, 3, final=False)), (2.0, Failed("t1", "ValueError: no"))]
+            return super().on_task(spec, assignment)
+
+    run = play(Failing(), tasks=3)
+    assert Counter(a.task.id for _, _, a in run.pool.assigned) == {"t0": 1, "t1": 2, "t2": 1}
+    assert run.pool.assigned[-1][2].task.id == "t1", "the second attempt waits for the others"
+    assert [e["attempt"] for e in run.events("task_failed", "t1")] == [1, 2]
+    assert len(run.events("retry", "t1")) == 1
+    assert run.first("t1") == [[3]] and run.first("t0") == run.first("t2") == [[2]]
+    assert len(run.pool.started) == 1, "a worker that reports a fault lives on"
+
+
+def test_a_second_attempt_may_succeed(play: Any) -> None:
+    class Once(Script):
+        tries = 0
+
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            self.tries += 1
+            return [(2.0, Failed(assignment.task.id, "no"))] if self.tries == 1 else super().on_task(spec, assignment)
+
+    run = play(Once(), tasks=2)
+    assert run.first("t0") == run.first("t1") == [[2]]
+
+
+def test_the_answer_of_the_attempt_that_came_further_stays(play: Any) -> None:
+    """Both attempts are lost on their way: the first after more segments than the second."""
+
+    class Twice(Script):
+        tries = 0
+
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            self.tries += 1
+            early, late = (replace(answer(assignment, c, final=False), segments=n) for c, n in ((3, 50), (4, 90)))
+            if self.tries == 1:
+                return [(1.0, early), (2.0, late), (3.0, Failed("t0", "no"))]
+            return [(1.0, replace(early, outputs=answer(assignment, 5).outputs)), (2.0, Failed("t0", "no"))]
+
+    assert play(Twice(), tasks=1).first("t0") == [[4]]
+
+
+def test_rather_than_wait_until_the_end_a_worker_tries_again_what_it_lost(play: Any) -> None:
+    """Both workers have a task until the end when one of the two fails: there is nobody else."""
+
+    class Once(Script):
+        tries = 0
+
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            self.tries += assignment.task.id == "t0"
+            if assignment.task.id == "t0" and self.tries == 1:
+                return [(3.0, Failed("t0", "no"))]
+            return super().on_task(spec, assignment)
+
+    run = play(Once(), tasks=2, devices=("cpu", "cpu"))
+    assert run.first("t0") == [[2]]
+    again = run.events("task_start", "t0")[1]
+    assert again["t"] == pytest.approx(4.0) and again["seconds"] == pytest.approx(SHARES_END - 4.0)
+
+
+def test_a_worker_that_dies_costs_one_attempt_of_its_task(play: Any) -> None:
+    class Dying(Script):
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            return [(3.0, gone())] if spec.number == 1 else super().on_task(spec, assignment)
+
+    run = play(Dying(), tasks=4, devices=("cpu", "cpu"))
+    assert [spec.number for spec in run.pool.started] == [0, 1, 2]
+    (lost,) = run.events("worker_exit")
+    assert lost["worker"] == 1
+    starts = Counter(e["task"] for e in run.events("task_start"))
+    assert starts[lost["task"]] == 2 and sum(starts.values()) == 5
+    assert all(run.first(f"t{k}") == [[2]] for k in range(4))
+
+
+def test_a_task_that_kills_every_worker_does_not_take_the_others_along(play: Any) -> None:
+    class Poison(Script):
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            return [(1.0, gone())] if assignment.task.id == "t0" else super().on_task(spec, assignment)
+
+    run = play(Poison(), tasks=5, devices=("cpu", "cpu"))
+    assert Counter(e["task"] for e in run.events("task_start")) == {"t0": 2, "t1": 1, "t2": 1, "t3": 1, "t4": 1}
+    assert all(run.first(f"t{k}") == [[2]] for k in range(1, 5))
+
+
+def test_a_task_that_is_answered_and_then_fails_anew_is_left_alone(play: Any) -> None:
+    class Breaking(Script):
+        """Votes disagree, and every training anew breaks at once."""
+
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            if assignment.restart:
+                return [(0.1, Failed(assignment.task.id, "no"))]
+            return [(2.0, answer(assignment, 2, settled=False))]
+
+    run = play(Breaking(), tasks=3)
+    assert [a.restart for _, _, a in run.pool.assigned] == [0, 0, 0, 1, 1, 1]
+    assert not run.events("retry") and all(run.first(f"t{k}") == [[2]] for k in range(3))
+    assert run.seconds == pytest.approx(1 + 3 * 2.0 + 3 * 0.1), "nothing is left to be done"
+
+
+def test_a_worker_that_dies_while_training_anew_is_replaced_for_the_others(play: Any) -> None:
+    """The one worker dies when all tasks are answered: whose votes disagree are still worth a new one."""
+
+    class Dying(Script):
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            if assignment.restart and spec.number == 0:
+                return [(1.0, gone())]
+            if not assignment.restart:
+                return [(2.0, answer(assignment, 2, settled=False))]
+            assert assignment.seconds is not None
+            return [*alive(assignment, assignment.seconds), (assignment.seconds, answer(assignment, 3, settled=False))]
+
+    run = play(Dying(), tasks=2)
+    assert [spec.number for spec in run.pool.started] == [0, 1]
+    assert run.seconds == pytest.approx(SHARES_END)
+    assert len([a for _, number, a in run.pool.assigned if number == 1]) >= 1
+
+
+def test_a_worker_that_died_unnoticed_is_replaced(play: Any) -> None:
+    class Deaf(Script):
+        def takes(self, spec: WorkerSpec) -> bool:
+            return spec.number != 0
+
+    run = play(Deaf(), tasks=2)
+    assert [spec.number for spec in run.pool.started] == [0, 1]
+    assert run.first("t0") == run.first("t1") == [[2]]
+
+
+@pytest.mark.parametrize(
+    ("budget", "hang_seconds", "segment", "patience"),
+    [
+        (BUDGET, 60.0, None, 20.0),  # never less than twenty seconds, however short the run
+        (BUDGET, 15.0, None, 15.0),  # unless it is told so
+        (400.0, 60.0, None, 40.0),  # a tenth of the budget
+        (4000.0, 60.0, None, 60.0),  # and never more than it is told
+        (BUDGET, 60.0, 6.0, 30.0),  # five segments of the device as it was measured
+    ],
+)
+def test_a_hanging_worker_is_replaced(play: Any, budget: float, hang_seconds: float, segment: float | None, patience: float) -> None:
+    class Hanging(Script):
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            if spec.number:
+                return super().on_task(spec, assignment)
+            measured: Timeline = [(1.0, Progress(assignment.task.id, 2, 1.0, 0.0, 2 * segment))] if segment else []
+            return [*measured, (1.5, answer(assignment, 4, final=False))]
+
+    preset = replace(PRESET, budget=BudgetConfig(reserve=0.02, reserve_min_seconds=2.0, hang_seconds=hang_seconds))
+    run = play(Hanging(), tasks=2, budget=budget, preset=preset)
+    (lost,) = run.events("worker_exit")
+    assert lost["reason"] == "worker hangs"
+    assert 0.0 < lost["t"] - (2.5 + patience) <= 0.5, "so long after its last sign of life, and a tick"
+    assert run.first("t0") == run.first("t1") == [[2]]
+
+
+@pytest.mark.parametrize(("hang_seconds", "patience"), [(70.0, 70.0), (5.0, 60.0)])
+def test_a_worker_that_hangs_before_it_is_ready_is_replaced(play: Any, hang_seconds: float, patience: float) -> None:
+    """Libraries may load slowly on a busy machine, however soon a silence is to be noticed after that."""
+
+    class Stuck(Script):
+        def on_start(self, spec: WorkerSpec) -> Timeline:
+            return [] if spec.number == 0 else super().on_start(spec)
+
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            return [(1.0, answer(assignment, 2))]
+
+    run = play(Stuck(), tasks=1, preset=replace(PRESET, budget=replace(PRESET.budget, hang_seconds=hang_seconds)))
+    assert [spec.number for spec in run.pool.started] == [0, 1]
+    (lost,) = run.events("worker_exit")
+    assert lost["reason"] == "worker hangs" and 0 < lost["t"] - patience <= 0.5
+    assert run.first("t0") == [[2]]
+
+
+def test_signs_of_life_keep_a_slow_worker(play: Any) -> None:
+    class Slow(Script):
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            signs: Timeline = [(float(t), Progress(assignment.task.id, t, 1.0, 0.0)) for t in range(19, 96, 19)]
+            return [*signs, (96.0, answer(assignment, 2))]
+
+    run = play(Slow(), tasks=1)
+    assert len(run.pool.started) == 1 and run.first("t0") == [[2]]
+
+
+def test_a_machine_that_slept_has_no_hung_workers(play: Any) -> None:
+    """The clock goes on by half a minute at once; all workers answer a little later than they would have."""
+
+    class Sleepy(FakeCrew):
+        slept = False
+
+        def listen(self, seconds: float) -> Iterator[tuple[PooledWorker, Any]]:
+            if self.time.now > 10 and not self.slept:
+                self.slept = True
+                self.time.now += 30.0
+                self._coming = [(at + 30.0, *rest) for at, *rest in self._coming]
+                return iter(())
+            return super().listen(seconds)
+
+    run = play(Script(), tasks=4, devices=("cpu", "cpu"), make_crew=Sleepy)
+    assert run.pool.slept and not run.events("worker_exit")
+    assert len(run.events("task_final")) >= 2 and run.seconds <= BUDGET
+
+
+def test_an_idle_worker_is_not_taken_for_hung(play: Any) -> None:
+    run = play(Script(), tasks=1, devices=("cpu", "cpu"))
+    assert len(run.pool.started) == 2 and not run.events("worker_exit")
+
+
+def test_a_training_that_begins_anew_on_its_worker_is_told(play: Any) -> None:
+    class Anew(Script):
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            return [(0.5, Restarted(assignment.task.id, "out of memory")), *super().on_task(spec, assignment)]
+
+    run = play(Anew(), tasks=1)
+    assert [(e["task"], e["reason"]) for e in run.events("retry")] == [("t0", "out of memory")]
+    assert len(run.events("task_start")) == 1 and run.first("t0") == [[2]]

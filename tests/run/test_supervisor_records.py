@@ -1,0 +1,141 @@
+"""What a run leaves: predictions, plans and the submission tell the same, and a full disk delays them but loses nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hrm_submit.record.folder import RunWriter, read_run
+from hrm_submit.run import answers
+from hrm_submit.run.protocol import Assignment, WorkerSpec
+from hrm_submit.solver.messages import Progress
+from tests.run.fake_pool import FakeCrew, Script, Timeline, answer
+from tests.run.stage import SHARES_END
+
+
+def test_predictions_and_submission_tell_the_same(play: Any) -> None:
+    run = play(Script(), tasks=2)
+    for task in ("t0", "t1"):
+        lines = [p for p in run.record.predictions if p["task"] == task]
+        assert [p["final"] for p in lines] == [False, True]
+        assert lines[-1]["candidates"][0]["grid"] == run.first(task)
+
+
+def test_a_last_vote_without_a_grid_keeps_what_was_there(play: Any) -> None:
+    class Lost(Script):
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            empty = replace(answer(assignment, 0), outputs=((),))
+            return [(1.0, answer(assignment, 6, final=False)), (2.0, empty)]
+
+    run = play(Lost(), tasks=1)
+    assert run.first("t0") == [[6]]
+    last = run.record.predictions[-1]
+    assert last["final"] and last["candidates"][0]["grid"] == [[6]]
+
+
+def test_plans_tell_who_would_get_how_long(play: Any) -> None:
+    run = play(Script(), tasks=4)
+    plans = [e for e in run.events("plan") if "shares" in e]
+    assert [sorted(p["shares"]) for p in plans] == [["t0", "t1", "t2", "t3"], ["t1", "t2", "t3"], ["t2", "t3"], ["t3"]]
+    given = dict(run.shares())
+    for plan in plans:
+        assert plan["end"] == SHARES_END
+        assert all(seconds == pytest.approx(given[task], abs=0.01) for task, seconds in plan["shares"].items())
+
+
+def test_a_loss_that_is_no_number_is_written_as_none(play: Any) -> None:
+    class Lost(Script):
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            return [(1.0, Progress(assignment.task.id, 3, float("nan"), 0.0)), *super().on_task(spec, assignment)]
+
+    run = play(Lost(), tasks=1)
+    assert run.events("progress")[0]["loss"] is None and run.record.damaged == []
+
+
+def test_how_each_worker_runs_stands_in_the_description(play: Any) -> None:
+    run = play(Script(), tasks=2, devices=("cuda:0", "cpu"))
+    assert run.record.run["workers"] == {"0": {"device": "cuda:0"}, "1": {"device": "cpu"}}
+
+
+Refuses = Callable[[int], bool]
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[Refuses], list[int]]:
+    """Make a disk refuse the k-th writing of a submission where a rule says so; returns the numbers of those that it refused."""
+    real = os.replace
+
+    def install(refuses: Refuses) -> list[int]:
+        writes, refused = [0], []
+
+        def replace_file(source: Any, target: Any) -> None:
+            if "submission" in str(target):
+                writes[0] += 1
+                if refuses(writes[0]):
+                    refused.append(writes[0])
+                    raise OSError(28, "No space left on device")
+            real(source, target)
+
+        monkeypatch.setattr(os, "replace", replace_file)
+        return refused
+
+    return install
+
+
+def test_a_full_disk_under_the_submission_does_not_stop_the_run(play: Any, disk: Any) -> None:
+    refused = disk(lambda k: 3 <= k < 7)
+    run = play(Script(), tasks=4)
+    assert refused == [3, 4, 5, 6]
+    assert all(run.first(f"t{k}") == [[2]] for k in range(4)), "what was refused is written later"
+    notes = run.events("flush")
+    assert notes and notes[0]["failed"] == "submission" and "No space left" in notes[0]["reason"]
+
+
+def test_a_disk_that_stays_full_is_not_told_at_every_tick(play: Any, disk: Any) -> None:
+    refused = disk(lambda k: k > 1)
+    run = play(Script(), tasks=2)
+    assert len(refused) > 10 and len(run.events("flush")) == 1
+
+
+def test_what_the_run_folder_calls_final_is_in_the_file_already(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill between the two writes must never leave a final answer that the file does not show."""
+    told, write = [], RunWriter.prediction
+
+    def checked(writer: RunWriter, task: str, output: int, final: bool, candidates: list[dict[str, Any]]) -> None:
+        shown = json.loads((writer._directory.parent / "submission.json").read_text())
+        told.append((final, shown[task][output]["attempt_1"] == candidates[0]["grid"]))
+        write(writer, task, output, final, candidates)
+
+    monkeypatch.setattr(RunWriter, "prediction", checked)
+    play(Script(), tasks=3)
+    assert [shown for final, shown in told if final] == [True] * 3
+
+
+def test_a_file_that_takes_long_to_write_is_written_less_often_and_the_run_folder_waits_for_it(
+    play: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Writing may take next to none of the time: after the first write, only the last one is left."""
+    shown: list[int] = []
+    written: list[Path] = []
+
+    class Watched(FakeCrew):
+        def listen(self, seconds: float) -> Any:
+            finals = [p for p in read_run(written[0].parent / "run").predictions if p["final"]]
+            known = json.loads(written[0].read_text())
+            for line in finals:
+                assert known[line["task"]][line["output"]]["attempt_1"] == line["candidates"][0]["grid"], "final, but not in the file"
+            shown.append(len(finals))
+            return super().listen(seconds)
+
+    plain: Any = answers.write_atomic
+    monkeypatch.setattr(answers, "write_atomic", lambda path, data: (written.append(path), plain(path, data)))
+
+    run = play(Script(), tasks=6, make_crew=Watched, saving=1e-12)
+    assert len(written) == 3, "the fallbacks, the first answer, the rest at the end"
+    assert max(shown) <= 1 and len([p for p in run.record.predictions if p["final"]]) == 6

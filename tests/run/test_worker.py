@@ -1,0 +1,168 @@
+"""A worker's side of the conversation, in this process: a pipe filled beforehand, and what comes back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from multiprocessing import Pipe
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hrm_submit.config.runtime import Runtime
+from hrm_submit.config.schema import Preset
+from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
+from hrm_submit.run import worker as worker_module
+from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec
+from hrm_submit.run.worker import worker_main
+from hrm_submit.solver.messages import Alive, Answer, Progress
+from tests.run.lab import converse, recolour, tiny_preset
+from tests.solver.faulty import Faulty, stand_in
+
+
+@pytest.fixture
+def preset(tmp_path: Path) -> Preset:
+    return tiny_preset(tmp_path)
+
+
+def work(task_id: str = "t", segments: int = 6, seed: int = 0) -> Assignment:
+    return Assignment(recolour(task_id, seed), None, segments)
+
+
+def finals(said: list[Any]) -> dict[str, Any]:
+    last = [m for m in said if isinstance(m, Answer) and m.final]
+    return {m.task: [[(c.grid.tolist(), c.votes, c.score) for c in output] for output in m.outputs] for m in last}
+
+
+def test_ready_then_each_task_to_its_final_answer(preset: Preset) -> None:
+    said = converse(preset, work("a"), work("b", seed=1))
+    assert isinstance(said[0], Ready)
+    assert said[0].runtime["device"] == "cpu" and said[0].runtime["dtype"] == "float32"
+    assert (said[0].runtime["batch_size"], said[0].runtime["vote_batch_size"]) == (16, 16)
+    assert [m.task for m in said[1:]] == sorted(m.task for m in said[1:]), "one task after the other"
+    assert set(finals(said)) == {"a", "b"}
+    assert any(isinstance(m, Progress) for m in said) and not any(isinstance(m, Alive) for m in said)
+
+
+def test_a_checkpoint_is_where_tasks_start_from(preset: Preset, tmp_path: Path) -> None:
+    model, embedding = build(preset.model, seed=99)
+    save_checkpoint(tmp_path / "w.safetensors", snapshot(model, embedding, CheckpointMeta()))
+    from_file = converse(preset, work("a"), checkpoint=tmp_path / "w.safetensors")
+    assert finals(from_file)["a"] != finals(converse(preset, work("a")))["a"]
+    losses = [m.loss for m in from_file if isinstance(m, Progress)]
+    assert all(x > 0 for x in losses)
+
+
+def test_without_a_supervisor_it_ends(preset: Preset) -> None:
+    ours, theirs = Pipe()
+    ours.close()
+    worker_main(theirs, WorkerSpec(0, "cpu", preset, None, 0))
+
+
+@pytest.fixture
+def faulty(monkeypatch: pytest.MonkeyPatch) -> type[Faulty]:
+    monkeypatch.setattr(worker_module, "SIGN_OF_LIFE_SECONDS", 1e9)  # however busy the machine is
+    return stand_in(monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "fault", [ValueError("no\nsecond line"), OSError(5, "Input/output error"), RuntimeError("bad kernel"), AssertionError()]
+)
+def test_a_fault_of_one_task_is_told_in_a_line_and_the_worker_goes_on(
+    preset: Preset, faulty: type[Faulty], fault: Exception, capfd: pytest.CaptureFixture[str]
+) -> None:
+    faulty.faults = {"a": fault}
+    _, failed, after = converse(preset, work("a"), work("b"))
+    assert isinstance(failed, Failed) and failed.task == "a" and type(fault).__name__ in failed.fault
+    assert "\n" not in failed.fault and "faulty.py:" in failed.fault
+    assert isinstance(after, Answer) and after.task == "b"
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_memory_that_never_suffices_fails_the_task(preset: Preset, faulty: type[Faulty]) -> None:
+    faulty.most = 0
+    *_, failed = converse(preset, work("a"))
+    assert isinstance(failed, Failed) and failed.fault.startswith("MemoryError") and failed.memory and not failed.fatal
+    assert [size for _, size, _ in faulty.batches] == [16, 8, 4, 2]
+
+
+def test_a_training_anew_is_told_which_one_it_is(preset: Preset, faulty: type[Faulty]) -> None:
+    converse(preset, work("a"), replace(work("a"), restart=2))
+    assert faulty.restarts == [0, 2]
+
+
+def test_a_broken_cuda_context_ends_the_process_after_its_last_words(
+    preset: Preset, faulty: type[Faulty], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ended(BaseException):
+        pass
+
+    def leave(code: int) -> None:
+        raise Ended(code)
+
+    monkeypatch.setattr(worker_module.os, "_exit", leave)
+    faulty.faults = {"a": RuntimeError("CUDA error: an illegal memory access was encountered")}
+    ours, theirs = Pipe()
+    ours.send(work("a"))
+    ours.send(work("b"))
+    with pytest.raises(Ended):
+        worker_main(theirs, WorkerSpec(0, "cpu", preset, None, 0))
+    said = [ours.recv() for _ in range(2)]
+    assert isinstance(said[1], Failed) and "illegal memory access" in said[1].fault
+    assert not ours.poll(), "the next task was not begun"
+
+
+@pytest.mark.parametrize(("hang_seconds", "signs"), [(300.0, 0), (1e-9, 3)])
+def test_signs_of_life_are_sent_as_often_as_needed(
+    preset: Preset, faulty: type[Faulty], tmp_path: Path, hang_seconds: float, signs: int
+) -> None:
+    said = converse(tiny_preset(tmp_path, f"[budget]\nhang_seconds = {hang_seconds}\n"), work("a"))
+    assert sum(isinstance(m, Alive) for m in said) == signs
+
+
+def test_training_gives_a_sign_of_life_at_every_segment(tmp_path: Path) -> None:
+    """However rarely a task is evaluated, a supervisor that waits for signs must get them."""
+    rare = tiny_preset(tmp_path, "[budget]\nhang_seconds = 1e-9\n[ttt]\nevaluate_every = 1.0\nfirst_vote = 1.0\n")
+    said = converse(rare, work("a", segments=9))
+    assert [type(m) for m in said[1:]] == [Alive] * 8 + [Progress, Alive, Answer], "and before the vote"
+
+
+def test_a_worker_that_cannot_start_says_so_in_a_line(preset: Preset, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _, theirs = Pipe()
+    with caplog.at_level(logging.ERROR), pytest.raises(SystemExit) as ended:
+        worker_main(theirs, WorkerSpec(4, "cpu", preset, tmp_path / "gone.safetensors", 0))
+    assert ended.value.code == 1
+    (record,) = caplog.records
+    assert "worker 4" in record.getMessage() and "gone.safetensors" in record.getMessage() and record.exc_info is None
+
+
+def test_a_device_that_cannot_compute_is_found_out_before_it_is_given_a_task(
+    preset: Preset, faulty: type[Faulty], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(self: Faulty) -> Iterator[Any]:
+        raise RuntimeError("CUDA error: no kernel image is available for execution on the device")
+        yield
+
+    monkeypatch.setattr(faulty, "run", refuse)
+    ours, theirs = Pipe()
+    ours.send(work("a"))
+    with pytest.raises(SystemExit):
+        worker_main(theirs, WorkerSpec(0, "cpu", preset, None, 0))
+    assert not ours.poll(), "not even Ready"
+    assert "no kernel image" in caplog.text
+
+
+@pytest.mark.parametrize(("sharing", "free", "most"), [(1, 10, 10), (4, 10, 3), (4, 2, 2)])
+def test_workers_that_start_together_do_not_each_count_on_the_whole_card(
+    preset: Preset, monkeypatch: pytest.MonkeyPatch, sharing: int, free: int, most: int
+) -> None:
+    """Of 12 GiB: `most` are one worker's, however much was free when it looked."""
+    seen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free * 2**30, 12 * 2**30))
+    monkeypatch.setattr(worker_module, "batch_that_fits", lambda free, *args, **options: seen.append(free) or 16)
+    runtime = Runtime("cuda:0", "bfloat16", "sdpa", "torch", False, 1)
+    spec = WorkerSpec(0, "cuda:0", preset, None, 0, sharing=sharing)
+    assert worker_module._with_room(spec, runtime).preset == preset and seen == [most * 2**30]
