@@ -152,7 +152,7 @@ class TrainConfig:
     max_side: int = 30
     """Pre-training leaves out tasks that need a larger canvas than this side; test-time training takes every task."""
     batch_tokens: int = 0
-    """Pre-training and joint training: most cells in a batch, which has fewer examples on large canvases (one a process at least), so
+    """Pre-training: most cells in a batch, which has fewer examples on large canvases (one a process at least), so
     that these cost no more time than their weight says; 0: no limit. Test-time training, whose task has one canvas, takes its
     batch_size."""
 
@@ -167,9 +167,6 @@ class TrainConfig:
 class TTTConfig(TrainConfig):
     """Test-time training of one task: table `[ttt]`."""
 
-    joint: float = 0.0
-    """Share of the time in which every worker trains on all tasks' demonstrations together, by `[train]`, before each task has its
-    own; in fixed work as many segments in all as this part of the tasks' own. 0: no joint training."""
     max_segments: int = 1_000_000
     """Most training segments that a task gets, however much time it has."""
     evaluate_every: float = 0.1
@@ -194,7 +191,6 @@ class TTTConfig(TrainConfig):
         _check(self, "evaluate_every first_vote", ABOVE_0, 1)
         _check(self, "vote_growth", 1.01, 1e9)
         _check(self, "pool_exact", 0, 2)
-        _check(self, "joint", 0, BELOW_1)
         _check(self, "max_segments patience", 1)
 
 

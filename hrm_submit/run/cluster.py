@@ -13,7 +13,7 @@ import pickle
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,9 @@ from hrm_submit.config.schema import Preset
 from hrm_submit.core.allocator import LARGE_PAGES
 from hrm_submit.core.device import cpu_count
 from hrm_submit.core.errors import ClusterError, clipped
-from hrm_submit.core.files import write_atomic
 from hrm_submit.predict.raw import RawVote, save_raw
 from hrm_submit.run.cluster_worker import RemoteWorker, files_of
-from hrm_submit.run.protocol import Assignment, Joint, WorkerSpec
+from hrm_submit.run.protocol import Assignment, WorkerSpec
 from hrm_submit.run.worker_pool import Gone, Member
 from hrm_submit.version import __version__
 
@@ -66,8 +65,6 @@ class Actor(Member):
 
     handle: Any
     stream: Any
-    joint: Path | None = field(default=None, kw_only=True)
-    """Where the weights of its joint training go."""
 
 
 class Cluster:
@@ -161,14 +158,13 @@ class ClusterPool:
             raise OSError(clipped(error, 150)) from None
         self.members[spec.number] = Actor(spec, handle, stream, heard=now)
 
-    def give(self, member: Actor, work: Assignment | Joint, now: float) -> bool:
-        """Hand over a task, or all tasks to train on together."""
+    def give(self, member: Actor, work: Assignment, now: float) -> bool:
+        """Hand over a task."""
         try:
             member.stream = member.handle.work.options(num_returns="streaming").remote(work)
         except RayError:
             return False
         member.takes(work, now)
-        member.joint = work.path if isinstance(work, Joint) else None
         return True
 
     def listen(self, seconds: float) -> Iterator[tuple[Actor, Any]]:
@@ -186,8 +182,6 @@ class ClusterPool:
             message = self._next(member, stream)
             if isinstance(message, RawVote):
                 self._keep(member, message)
-            elif isinstance(message, dict):
-                self._receive(member, message)
             elif message is not None:
                 yield member, message
 
@@ -245,15 +239,6 @@ class ClusterPool:
             save_raw(member.spec.raw, raw)
         except (OSError, MemoryError) as error:
             log.warning("task %s: its raw predictions are not kept: %s", raw.task, error)
-
-    def _receive(self, member: Actor, files: dict[str, bytes]) -> None:
-        """Weights of joint training, one file, which goes into this machine's run folder, from where later workers get theirs."""
-        assert member.joint is not None
-        (data,) = files.values()
-        try:
-            write_atomic(member.joint, data)
-        except OSError as error:
-            log.warning("%s: cannot be written, later workers start without it: %s", member.joint, error)
 
 
 def _cause(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from hrm_submit.core.errors import ClusterError
 from hrm_submit.core.files import write_atomic
-from hrm_submit.run.protocol import Assignment, Failed, Joined, Joint, Ready
+from hrm_submit.run.protocol import Assignment, Failed, Ready
 from hrm_submit.version import __version__
 
 Files = Mapping[str, bytes]
@@ -51,15 +51,9 @@ class RemoteWorker:
         self._worker = Worker(replace(own, checkpoint=None if files is None else placed(files)))
         yield Ready(self._worker.describe())
 
-    def work(self, given: Assignment | Joint) -> Iterator[Any]:
-        """Solve a task, or train on all; the weights of the latter are yielded as Files before its Joined, whose path is the asker's."""
-        joint = isinstance(given, Joint)
-        with tempfile.TemporaryDirectory(prefix="hrm-joint-") as scratch:
-            local = replace(given, path=Path(scratch, given.path.name)) if isinstance(given, Joint) else given
-            for message in self._worker.serve(local):
-                if joint and isinstance(message, Joined):
-                    yield files_of(message.path)
-                    message = replace(message, path=given.path)  # type: ignore[union-attr]
-                yield message
-                if isinstance(message, Failed) and message.fatal:
-                    os._exit(3)
+    def work(self, given: Assignment) -> Iterator[Any]:
+        """Solve a task."""
+        for message in self._worker.serve(given):
+            yield message
+            if isinstance(message, Failed) and message.fatal:
+                os._exit(3)

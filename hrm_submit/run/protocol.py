@@ -46,26 +46,6 @@ class Assignment:
 
 
 @dataclass(frozen=True)
-class Joint:
-    """All `tasks` to be trained on together, for `seconds` or `segments`; the weights go to `path`, and later tasks start from them."""
-
-    tasks: tuple[Task, ...]
-    seconds: float | None
-    segments: int | None
-    path: Path
-
-
-@dataclass(frozen=True)
-class Joined:
-    """Joint training is over: where its weights are, its segments, mean loss and share of exactly right demonstrations at its end."""
-
-    path: Path
-    segments: int
-    loss: float
-    demo_exact: float
-
-
-@dataclass(frozen=True)
 class Ready:
     """The worker has its model; `runtime` says how it runs, for the run folder."""
 

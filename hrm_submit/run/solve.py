@@ -143,7 +143,7 @@ def solve(request: SolveRequest, clock: Clock) -> SolveSummary:
     run.describe({**described, "devices": [s.place for s in specs]})
     run.event(RunStart(request.budget, len(tasks), sorted(broken), len(finished)))
     run.event(Plan([t.id for t in todo], len(specs), [s.place for s in specs]))
-    work = Work(todo, request.budget, request.segments, tuple(tasks[i] for i in wanted if i in tasks), request.run_dir)
+    work = Work(todo, request.budget, request.segments)
     bars = ProgressBars(len(wanted), len(wanted) - len(todo), preset.ttt.fit)
     try:
         Supervisor(work, specs, preset, book, run, clock, bars, pool).run()

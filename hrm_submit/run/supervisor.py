@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from hrm_submit.arc.task import Task
@@ -21,11 +20,10 @@ from hrm_submit.core.clock import Clock
 from hrm_submit.record import events
 from hrm_submit.record.folder import RunWriter
 from hrm_submit.run.answers import AnswerBook
-from hrm_submit.run.joint_plan import JointPlan
 from hrm_submit.run.keeper import Keeper
 from hrm_submit.run.placement import on_cpu, worker_specs
 from hrm_submit.run.progress_bars import ProgressBars
-from hrm_submit.run.protocol import Assignment, Failed, Joined, Ready, WorkerSpec
+from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec
 from hrm_submit.run.scheduler import Scheduler, Standing
 from hrm_submit.run.shares import usable_seconds
 from hrm_submit.run.worker_pool import Gone, Member, Pool, WorkerPool
@@ -50,14 +48,11 @@ PLANS = 8
 
 @dataclass(frozen=True)
 class Work:
-    """What a run has to do: `tasks` in `budget` seconds or in `segments` segments each; before, where the preset asks for joint
-    training, all of `together`, whose weights go to the run folder `folder`."""
+    """What a run has to do: `tasks` in `budget` seconds or in `segments` segments each."""
 
     tasks: tuple[Task, ...]
     budget: float | None
     segments: int | None
-    together: tuple[Task, ...] = ()
-    folder: Path | None = None
 
 
 class Supervisor:
@@ -90,7 +85,6 @@ class Supervisor:
         # Between the end of the last share and the budget's end: half for answers that come late, half for the last write.
         self._hard_end = (self._end + work.budget) / 2 if work.budget is not None else float("inf")
         self._scheduler = Scheduler(work.tasks, preset, self._end, work.segments)
-        self._joint = JointPlan(work.together, work.folder, preset.ttt.joint, self._end, work.segments)
         self._plan_at = [len(work.tasks) - k * len(work.tasks) // PLANS for k in range(PLANS)]
 
     def run(self) -> None:
@@ -125,7 +119,7 @@ class Supervisor:
             self._bars.tick(self._clock)
 
     def _busy(self) -> Iterator[Member]:
-        return (m for m in self._pool.members.values() if m.assignment is not None or m.joins)
+        return (m for m in self._pool.members.values() if m.assignment is not None)
 
     def _nothing_follows(self) -> bool:
         """Whether everybody is idle though work was offered just now, or only starts up for work that nobody has."""
@@ -134,7 +128,6 @@ class Supervisor:
         return not self._scheduler.queue and not any(True for _ in self._busy()) and not self._scheduler.open
 
     def _start(self, spec: WorkerSpec) -> None:
-        spec = self._joint.prepared(spec)
         try:
             self._pool.start(spec, self._clock.elapsed())
         except OSError as error:
@@ -149,8 +142,6 @@ class Supervisor:
         return [self._standing(m, now) for m in self._pool.members.values() if m is not but]
 
     def _free_at(self, member: Member, now: float) -> float:
-        if member.joins:
-            return max(now, member.due)
         if member.assignment is None or member.assignment.seconds is None:
             return now
         late = now - member.due
@@ -164,12 +155,6 @@ class Supervisor:
         asked, self._freed = self._freed, set()
         for member in [members[number] for number in sorted(asked) if number in members and members[number].idle]:
             now = self._clock.elapsed()
-            joint = self._joint.next(member.spec, now)
-            if joint is not None:
-                self._run.event(events.TaskStart(joint.seconds, joint.segments, phase="joint", worker=member.spec.number))
-                if not self._pool.give(member, joint, now):
-                    self._lost(member, "worker could not take it")
-                continue
             if len(self._scheduler.queue) in self._plan_at[:1]:
                 self._write_plan(now)
             number = member.spec.number
@@ -207,19 +192,10 @@ class Supervisor:
             self._bars.progress(message, number)
         elif isinstance(message, Answer):
             self._answer(member, message)
-        elif isinstance(message, Joined):
-            member.joins = False
-            self._joint.done(message.path)
-            self._run.event(events.Progress(message.segments, message.loss, message.demo_exact, phase="joint", worker=number))
         elif isinstance(message, Restarted):
             self._run.event(events.Retry(message.reason, task=message.task, worker=number))
         elif isinstance(message, Failed) and message.fatal:
             self._lost(member, message.fault)
-        elif isinstance(message, Failed) and member.joins:
-            # Without joint training, then: the weights that it would have started from are whole.
-            member.joins = False
-            self._run.event(events.TaskFailed(message.fault, phase="joint", worker=number))
-            log.warning("worker %d: no joint training: %s", number, message.fault)
         elif isinstance(message, Failed) and member.assignment:
             held, member.assignment = member.assignment, None
             self._failed(held, number, message.fault, memory=message.memory)

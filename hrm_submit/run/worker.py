@@ -25,9 +25,8 @@ from hrm_submit.core.errors import one_line
 from hrm_submit.model.compiled import compiling_in_turn
 from hrm_submit.model.weights import load_checkpoint
 from hrm_submit.predict.raw import RawVote, save_raw
-from hrm_submit.run.joint_training import train_together
 from hrm_submit.run.memory import batch_that_fits
-from hrm_submit.run.protocol import Assignment, Failed, Joined, Joint, Ready, WorkerSpec
+from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec
 from hrm_submit.solver.messages import Alive
 from hrm_submit.solver.solver import TaskSolver, with_batch
 
@@ -58,18 +57,17 @@ class Worker:
         preset = self.spec.preset
         return {**self.solver.runtime.describe(), "batch_size": preset.ttt.batch_size, "vote_batch_size": preset.vote.batch_size}
 
-    def serve(self, work: Assignment | Joint) -> Iterator[Any]:
+    def serve(self, work: Assignment) -> Iterator[Any]:
         """What the work yields, of the signs of life only as many as the supervisor needs, and a fault if it ends with one."""
         clock, told, pause = Clock(), 0.0, min(SIGN_OF_LIFE_SECONDS, self.spec.preset.budget.hang_seconds / 10)
-        task = "" if isinstance(work, Joint) else work.task.id
-        messages = self.join(work) if isinstance(work, Joint) else self._solve(work)
+        messages = self.solver.solve(work.task, seconds=work.seconds, segments=work.segments, restart=work.restart)
         while True:
             # Only what the work itself raises is its fault: an error of who listens is not.
             try:
                 message = next(messages, None)
             except Exception as error:
                 memory = out_of_memory(error)
-                yield Failed(task, one_line(error), "CUDA" in str(error) and not memory, memory)
+                yield Failed(work.task.id, one_line(error), "CUDA" in str(error) and not memory, memory)
                 return
             if message is None:
                 return
@@ -77,15 +75,6 @@ class Worker:
                 continue
             yield message
             told = clock.elapsed()
-
-    def _solve(self, work: Assignment) -> Iterator[Any]:
-        return self.solver.solve(work.task, seconds=work.seconds, segments=work.segments, restart=work.restart)
-
-    def join(self, joint: Joint) -> Iterator[Alive | Joined]:
-        """Train on all tasks together; from then on each starts from those weights, and from its own row."""
-        solver = self.solver
-        yield from train_together(solver.source, joint, self.spec.preset, solver.runtime, self.spec.seed)
-        solver.start_from(load_checkpoint(joint.path, rows=True))
 
     def keep(self, raw: RawVote) -> None:
         """Write down what a last vote was made of, where the run has a folder for it; a disk that refuses costs only this file."""

@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol, TypeVar
 
-from hrm_submit.run.protocol import Assignment, Joint, WorkerSpec
+from hrm_submit.run.protocol import Assignment, WorkerSpec
 
 log = logging.getLogger(__name__)
 
@@ -32,20 +32,16 @@ class Member:
     heard: float = field(kw_only=True)
     ready: bool = field(default=False, kw_only=True)
     assignment: Assignment | None = field(default=None, kw_only=True)
-    joins: bool = field(default=False, kw_only=True)
     due: float = field(default=0.0, kw_only=True)
 
     @property
     def idle(self) -> bool:
-        """Ready, without a task and not in joint training."""
-        return self.ready and self.assignment is None and not self.joins
+        """Ready and without a task."""
+        return self.ready and self.assignment is None
 
-    def takes(self, work: Assignment | Joint, now: float) -> None:
+    def takes(self, work: Assignment, now: float) -> None:
         """Note what it was given."""
-        if isinstance(work, Joint):
-            self.joins = True
-        else:
-            self.assignment = work
+        self.assignment = work
         self.heard, self.due = now, now + (work.seconds or 0.0)
 
 
@@ -69,8 +65,8 @@ class Pool(Protocol[M]):
     def start(self, spec: WorkerSpec, now: float) -> None:
         """Start a worker; it is ready when it says so. Raises OSError where that cannot be."""
 
-    def give(self, member: M, work: Assignment | Joint, now: float) -> bool:
-        """Hand over a task, or all tasks to train on together; False where the worker has just died."""
+    def give(self, member: M, work: Assignment, now: float) -> bool:
+        """Hand over a task; False where the worker has just died."""
 
     def listen(self, seconds: float) -> Iterator[tuple[M, Any]]:
         """Messages that arrive within `seconds`, with their senders; `Gone` once for a worker that has ended."""
@@ -101,8 +97,8 @@ class WorkerPool:
         theirs.close()
         self.members[spec.number] = PooledWorker(spec, process, ours, heard=now)
 
-    def give(self, member: PooledWorker, work: Assignment | Joint, now: float) -> bool:
-        """Hand over a task, or all tasks to train on together; False where the worker has just died."""
+    def give(self, member: PooledWorker, work: Assignment, now: float) -> bool:
+        """Hand over a task; False where the worker has just died."""
         try:
             member.connection.send(work)
         except OSError:

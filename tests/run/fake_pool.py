@@ -9,7 +9,7 @@ from typing import Any
 
 from hrm_submit.arc.task import make_grid
 from hrm_submit.predict.vote import Candidate
-from hrm_submit.run.protocol import Assignment, Joined, Joint, Ready, WorkerSpec
+from hrm_submit.run.protocol import Assignment, Ready, WorkerSpec
 from hrm_submit.run.worker_pool import Gone, PooledWorker
 from hrm_submit.solver.messages import Alive, Answer
 
@@ -55,11 +55,6 @@ class Script:
         seconds = FIXED_SECONDS if assignment.seconds is None else assignment.seconds
         return [*alive(assignment, seconds), (0.5 * seconds, answer(assignment, 1, final=False)), (seconds, answer(assignment, 2))]
 
-    def on_joint(self, spec: WorkerSpec, joint: Joint) -> Timeline:
-        seconds = FIXED_SECONDS if joint.seconds is None else joint.seconds
-        signs: Timeline = [(float(t), Alive("")) for t in range(5, int(seconds), 5)]
-        return [*signs, (seconds, Joined(joint.path, 10, 1.0, 0.5))]
-
     def takes(self, spec: WorkerSpec) -> bool:
         """Whether handing over a task works."""
         return True
@@ -73,7 +68,6 @@ class FakeCrew:
         self.members: dict[int, PooledWorker] = {}
         self.started: list[WorkerSpec] = []
         self.assigned: list[tuple[float, int, Assignment]] = []
-        self.joined: list[tuple[float, int, Joint]] = []
         self.dismissed_at: float | None = None
         self._coming: list[tuple[float, int, PooledWorker, Any]] = []
         self._order = count()
@@ -84,16 +78,12 @@ class FakeCrew:
         self.members[spec.number] = member
         self._schedule(member, self.script.on_start(spec))
 
-    def give(self, member: PooledWorker, work: Assignment | Joint, now: float) -> bool:
+    def give(self, member: PooledWorker, work: Assignment, now: float) -> bool:
         if not self.script.takes(member.spec):
             return False
         member.takes(work, now)
-        if isinstance(work, Joint):
-            self.joined.append((now, member.spec.number, work))
-            self._schedule(member, self.script.on_joint(member.spec, work))
-        else:
-            self.assigned.append((now, member.spec.number, work))
-            self._schedule(member, self.script.on_task(member.spec, work))
+        self.assigned.append((now, member.spec.number, work))
+        self._schedule(member, self.script.on_task(member.spec, work))
         return True
 
     def newcomers(self) -> list[WorkerSpec]:

@@ -75,7 +75,7 @@ def play(
     book.create()
     specs = [WorkerSpec(k, device, preset, None, 0) for k, device in enumerate(devices)]
     writer = RunWriter(folder / "run", clock.elapsed)
-    plan = Work(tuple(todo), budget, segments, tuple(todo), folder / "run")
+    plan = Work(tuple(todo), budget, segments)
     with mock.patch.object(supervisor, "WorkerPool", lambda: pool), mock.patch.object(keeper, "SAVING", saving):
         Supervisor(plan, specs, preset, book, writer, clock, ProgressBars(len(todo))).run()
     book.save()

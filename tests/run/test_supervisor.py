@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from hrm_submit.config.schema import BudgetConfig, Preset, TTTConfig
-from hrm_submit.run.protocol import Assignment, Failed, Joint, WorkerSpec
+from hrm_submit.run.protocol import Assignment, WorkerSpec
 from hrm_submit.solver.messages import Progress
 from tests.run.fake_pool import Script, Timeline, alive, answer, candidate, gone
 from tests.run.lab import recolour
@@ -180,45 +178,3 @@ def test_fixed_work_trains_nothing_anew(play: Any) -> None:
 def test_nothing_to_do_ends_at_once(play: Any) -> None:
     run = play(Script(), tasks=0)
     assert run.seconds == 0.0 and not run.pool.started
-
-
-@pytest.fixture
-def together() -> Preset:
-    """A quarter of the time for joint training, of a budget without a reserve to speak of."""
-    return Preset(budget=BudgetConfig(reserve=0.0, reserve_min_seconds=0.5, hang_seconds=60.0), ttt=TTTConfig(joint=0.25))
-
-
-def test_joint_training_comes_first_and_ends_for_all_at_once(play: Any, together: Preset) -> None:
-    class Uneven(Script):
-        def on_start(self, spec: WorkerSpec) -> Timeline:
-            return [(1.0 + 6.0 * spec.number, message) for _, message in super().on_start(spec)]
-
-    run = play(Uneven(), tasks=4, devices=("cpu", "cpu"), preset=together)
-    end = 1.0 + (99.5 - 1.0) / 4
-    assert [(at, number) for at, number, _ in run.pool.joined] == [(1.0, 0), (7.0, 1)]
-    assert [at + joint.seconds for at, _, joint in run.pool.joined] == pytest.approx([end, end])
-    assert all(len(joint.tasks) == 4 for _, _, joint in run.pool.joined)
-    assert all(at >= end - 1e-6 for at, _, _ in run.pool.assigned)
-    assert Counter(e["task"] for e in run.events("task_final")) == {f"t{k}": 1 for k in range(4)}
-    assert run.seconds == pytest.approx(99.5)
-
-
-def test_where_joint_training_fails_tasks_start_from_the_weights_before_it(play: Any, together: Preset) -> None:
-    class Failing(Script):
-        def on_joint(self, spec: WorkerSpec, joint: Joint) -> Timeline:
-            return [(2.0, Failed("", "SolveError: no"))]
-
-    run = play(Failing(), tasks=2, preset=together)
-    assert len(run.pool.joined) == 1 and run.first("t0") == run.first("t1") == [[2]]
-    assert run.events("task_final")[0]["t"] < 60 and run.seconds == pytest.approx(99.5)
-
-
-def test_a_worker_that_comes_after_joint_training_starts_from_its_weights(play: Any, together: Preset) -> None:
-    class Dying(Script):
-        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
-            return [(1.0, gone())] if spec.number == 0 else super().on_task(spec, assignment)
-
-    run = play(Dying(), tasks=2, preset=together)
-    first, second = run.pool.started
-    assert first.checkpoint is None and second.checkpoint == run.pool.joined[0][2].path
-    assert len(run.pool.joined) == 1 and run.first("t0") == run.first("t1") == [[2]]

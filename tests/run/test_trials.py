@@ -25,7 +25,7 @@ from hrm_submit.core.files import write_atomic
 from hrm_submit.predict.vote import Candidate
 from hrm_submit.run import answers, supervisor
 from hrm_submit.run.answers import AnswerBook
-from hrm_submit.run.protocol import Assignment, Failed, Joint, Ready, WorkerSpec
+from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec
 from hrm_submit.run.worker_pool import PooledWorker
 from hrm_submit.solver.messages import Alive, Answer, Progress, Restarted
 from tests.events import told
@@ -176,9 +176,8 @@ class Watched(FakeCrew):
         if not self.fate.disk_is_full(self.time.now):
             assert self.best.differences(json.loads(content)) == []
 
-    def give(self, member: PooledWorker, work: Assignment | Joint, now: float) -> bool:
-        lost = isinstance(work, Assignment) and work.task.id in self.ran_out
-        assert not lost or member.spec.device == "cpu", "no GPU has memory for it"
+    def give(self, member: PooledWorker, work: Assignment, now: float) -> bool:
+        assert work.task.id not in self.ran_out or member.spec.device == "cpu", "no GPU has memory for it"
         return super().give(member, work, now)
 
     def listen(self, seconds: float) -> Iterator[tuple[PooledWorker, Any]]:

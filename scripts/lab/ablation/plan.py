@@ -206,5 +206,5 @@ def _check(plan: Plan) -> None:
         if plan.kind == "train" and not (plan.tasks or (variant.data and plan.evaluate)):
             raise ConfigError(f"{path}: variant {variant.name!r} needs [tasks], or data and an [evaluate] set")
         idle = "ttt" if plan.kind == "train" else "train"
-        if any(idle in tables for tables in variant.changes) and not any("joint" in t.get("ttt", {}) for t in variant.changes):
+        if any(idle in tables for tables in variant.changes):
             raise ConfigError(f"{path}: variant {variant.name!r} changes [{idle}], at which kind {plan.kind!r} does not look")

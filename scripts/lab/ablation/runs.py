@@ -120,15 +120,12 @@ def _check(plan: Plan, preset: Preset, material: Material, where: str) -> None:
         large = [s.key for s in material.sources if s.id in own and canvas_side(s.task) > preset.train.max_side]
         if large:
             raise ConfigError(f"{where}: [train] max_side {preset.train.max_side} leaves out {len(large)} of the tasks, as {large[0]}")
-    elif preset.ttt.joint and plan.unit != "seconds":
-        raise ConfigError(f"{where}: [ttt] joint is measured in seconds only, not in {plan.unit}")
 
 
 def _settings(preset: Preset, kind: Kind) -> dict[str, dict[str, Any]]:
     """What differs from the defaults of the code, so that a setting which the code gains later leaves earlier runs valid."""
-    tables = (*SETTINGS[kind], "train") if preset.ttt.joint and kind == "ttt" else SETTINGS[kind]
     ours, plain = preset.to_dict(), Preset().to_dict()
-    found = {t: {k: v for k, v in ours[t].items() if v != plain[t][k]} for t in tables}
+    found = {t: {k: v for k, v in ours[t].items() if v != plain[t][k]} for t in SETTINGS[kind]}
     return {**found, "device": {k: v for k, v in found["device"].items() if k in DEVICE_KEYS}}
 
 

@@ -47,9 +47,9 @@ def run_on_cluster(
 
 
 def parts_of(run: Run) -> list[Run]:
-    """A run in parts that do not need each other: some tasks of test-time training each, unless these are trained on together first."""
+    """A run in parts that do not need each other: some tasks of test-time training each."""
     tasks = list(run.material.measured.tasks)
-    if run.kind != "ttt" or run.preset.ttt.joint or len(tasks) <= TASKS_OF_A_PIECE:
+    if run.kind != "ttt" or len(tasks) <= TASKS_OF_A_PIECE:
         return [run]
     chunks = [tasks[k : k + TASKS_OF_A_PIECE] for k in range(0, len(tasks), TASKS_OF_A_PIECE)]
     measured = run.material.measured

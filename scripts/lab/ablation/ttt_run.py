@@ -8,18 +8,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hrm_submit.arc.sizes import canvas_side
-from hrm_submit.config.runtime import Runtime, runtime_for
+from hrm_submit.config.runtime import runtime_for
 from hrm_submit.core.clock import Clock
-from hrm_submit.model.weights import Checkpoint, load_checkpoint
+from hrm_submit.model.weights import load_checkpoint
 from hrm_submit.predict.raw import RAW, RawVote, save_raw
 from hrm_submit.run.cost import segment_work
-from hrm_submit.run.joint_training import train_together
-from hrm_submit.run.protocol import Joint
 from hrm_submit.solver.messages import Outcome
 from hrm_submit.solver.solver import TaskSolver
 from lab.ablation.losses import mean_test_loss
@@ -32,9 +29,6 @@ def ttt_run(run: Run, folder: Path) -> dict[str, Any]:
     runtime = runtime_for(run.device, run.preset.device)
     source = load_checkpoint(run.checkpoint, rows=True) if run.checkpoint else None
     each, tasks = run.amount, run.material.measured.tasks
-    if run.preset.ttt.joint:
-        source = _together(run, source, runtime, folder)
-        each *= 1 - run.preset.ttt.joint
     now = clock_of(run)
     solver = TaskSolver(run.preset, runtime, source, run.seed, now)
     solver.warm_up()
@@ -89,13 +83,3 @@ def _segments(run: Run, amount: float, flops: float) -> int | None:
     if run.unit == "seconds":
         return None
     return max(1, round(amount / (flops if run.unit == "flops" else run.preset.ttt.batch_size)))
-
-
-def _together(run: Run, source: Checkpoint | None, runtime: Runtime, folder: Path) -> Checkpoint:
-    """The weights that joint training leaves after its part of all tasks' seconds."""
-    tasks, path = tuple(run.material.measured.tasks.values()), folder / "joint.safetensors"
-    preset = replace(run.preset, train=replace(run.preset.train, max_side=30))
-    joint = Joint(tasks, run.preset.ttt.joint * run.amount * len(tasks), None, path)
-    for _ in train_together(source, joint, preset, runtime, run.seed, clock_of(run)):
-        pass
-    return load_checkpoint(path, rows=True)

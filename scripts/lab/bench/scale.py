@@ -16,7 +16,7 @@ import numpy as np
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.config.preset_files import load_preset
 from hrm_submit.run.cost import segment_work
-from hrm_submit.run.protocol import Assignment, Joint, WorkerSpec
+from hrm_submit.run.protocol import Assignment, WorkerSpec
 from hrm_submit.run.supervisor import Supervisor
 from hrm_submit.run.worker_pool import PooledWorker
 from lab.bench.rows import Row
@@ -57,7 +57,7 @@ class Timed(Pretended):
         super().start(spec, now)
         self.own += time.process_time() - began
 
-    def give(self, member: PooledWorker, work: Assignment | Joint, now: float) -> bool:
+    def give(self, member: PooledWorker, work: Assignment, now: float) -> bool:
         began = time.process_time()
         taken = super().give(member, work, now)
         self.own += time.process_time() - began

@@ -25,7 +25,7 @@ from hrm_submit.record.folder import RunRecord, RunWriter, read_run
 from hrm_submit.run.answers import AnswerBook
 from hrm_submit.run.cost import segment_work, view_work
 from hrm_submit.run.progress_bars import ProgressBars
-from hrm_submit.run.protocol import Assignment, Failed, Joined, Joint, Ready, WorkerSpec
+from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec
 from hrm_submit.run.supervisor import Supervisor, Work
 from hrm_submit.run.worker_pool import Gone, PooledWorker, WorkerPool
 from hrm_submit.solver.messages import Answer, Progress
@@ -65,11 +65,8 @@ class Pretended(WorkerPool):
         self.members[spec.number] = member
         self._say(member, [(self._recording.start_up, Ready({"device": spec.device}))])
 
-    def give(self, member: PooledWorker, work: Assignment | Joint, now: float) -> bool:
+    def give(self, member: PooledWorker, work: Assignment, now: float) -> bool:
         member.takes(work, now)
-        if isinstance(work, Joint):
-            self._join(member, work)
-            return True
         says = self._session(work)
         kind = self._rng.random()
         until = self._rng.random() * says[-1][0]
@@ -84,11 +81,6 @@ class Pretended(WorkerPool):
                 says.append((until, Failed(work.task.id, "RuntimeError: drawn")))
         self._say(member, says)
         return True
-
-    def _join(self, member: PooledWorker, joint: Joint) -> None:
-        work = [segment_work(self._preset.model, self._preset.train, canvas_side(t) ** 2) for t in joint.tasks]
-        segment = sum(map(self._recording.segment.seconds, work)) / len(work)
-        self._say(member, [(joint.seconds or 0.0, Joined(joint.path, int((joint.seconds or 0.0) / segment), 0.1, 1.0))])
 
     def listen(self, seconds: float) -> Iterator[tuple[PooledWorker, Any]]:
         until = self.now + max(0.0, seconds)
@@ -194,7 +186,7 @@ def replay(
     specs = [WorkerSpec(n, place.rpartition("/")[2], preset, None, seed, node=place.rpartition("/")[0]) for n, place in enumerate(workers)]
     bars = ProgressBars(len(tasks))
     try:
-        supervisor(Work(tuple(tasks), budget, None, tuple(tasks), folder), specs, preset, book, run, clock, bars, pool).run()
+        supervisor(Work(tuple(tasks), budget, None), specs, preset, book, run, clock, bars, pool).run()
     finally:
         bars.close()
     run.event(RunEnd(len(book.answered), round(clock.elapsed(), 3), None))

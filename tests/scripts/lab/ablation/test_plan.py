@@ -72,7 +72,6 @@ def test_a_plan_that_cannot_be_run_is_told_in_a_line(
     [
         ('data = "conceptarc"', variants("a"), "learns from each task alone"),
         ("", variants("a", more="train.lr = 1.0"), "does not look"),
-        ("", variants("a", more="ttt.joint = 0.5"), "in seconds only, not in examples"),
     ],
 )
 def test_what_training_at_test_time_cannot_use_is_told(tmp_path: Path, head: str, tail: str, fault: str) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from lab.ablation import train_run as train_module
 from lab.ablation import ttt_run as ttt_module
 from lab.ablation.measure import mark
@@ -18,7 +17,6 @@ from lab.ablation.parallel import execute, run_folder
 from lab.votes.comparison import Setting, judge, raw_files, read_tasks
 
 from hrm_submit.arc.task import make_grid
-from hrm_submit.model.weights import load_checkpoint
 from hrm_submit.predict import answer as answer_module
 from hrm_submit.predict.vote import Candidate
 from hrm_submit.run.cost import segment_work
@@ -142,28 +140,6 @@ def test_each_task_gets_its_seconds_of_the_processor(tmp_path: Path, monkeypatch
     lines = [json.loads(line) for line in (folder(tmp_path) / "tasks.jsonl").read_text().splitlines()]
     assert all(1.6 < line["seconds"] < 2.2 and line["reason"] == "share used" for line in lines), lines
     assert figures["seconds"] == pytest.approx(sum(line["seconds"] for line in lines) / 3)
-
-
-@pytest.mark.parametrize("clock", ["cpu", "wall"])
-def test_joint_training_comes_first_and_takes_its_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: str) -> None:
-    """Three quarters of three tasks' two seconds, by a clock that moves by a hundredth whenever it is read."""
-    now = iter(range(10**9))
-    monkeypatch.setattr(ttt_module.time, "process_time" if clock == "cpu" else "monotonic", lambda: next(now) / 100)
-    more = "ttt = { joint = 0.75 }\ntrain = { batch_size = 8, augmentations = 8 }"
-    (run,) = runs_of(tmp_path, f'seconds = 2\nclock = "{clock}"', variants("joint", more=more), kind="ttt")
-    asked: list[Any] = []
-    real = ttt_module.TaskSolver.solve
-
-    def solve(self: Any, task: Any, **limits: Any) -> Any:
-        asked.append((self, limits))
-        return real(self, task, **limits)
-
-    monkeypatch.setattr(ttt_module.TaskSolver, "solve", solve)
-    execute(run, folder(tmp_path))
-    joint = load_checkpoint(folder(tmp_path) / "joint.safetensors", rows=True)
-    assert joint.meta.seconds == pytest.approx(4.5, abs=0.1) and joint.meta.steps > 20
-    assert [limits["seconds"] for _, limits in asked[1:]] == [pytest.approx(0.5)] * 3, "after the warm-up"
-    assert all(torch.equal(solver._start[0]["tokens"], joint.state["tokens"]) for solver, _ in asked)
 
 
 def test_a_training_that_diverges_begins_anew_slower(tmp_path: Path) -> None:

@@ -40,8 +40,6 @@ def test_a_run_is_cut_by_tasks_only_where_these_do_not_need_each_other(tmp_path:
     (run,) = runs_of(tmp_path, kind="ttt")
     assert [list(part.material.measured.tasks) for part in parts_of(run)] == [["task0", "task1"], ["task2"]]
     assert all(part.material.measured.tasks.keys() == part.material.measured.solutions.keys() for part in parts_of(run))
-    together = replace(run, preset=replace(run.preset, ttt=replace(run.preset.ttt, joint=0.5)))
-    assert parts_of(together) == [together]
     training = replace(run, kind="train")
     assert parts_of(training) == [training]
 

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import tomllib
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,15 +110,6 @@ def test_a_played_run_keeps_what_a_real_one_promises(folder: Path, tmp_path: Pat
     lost = told(played, "task_failed")
     assert final == set(TASKS) or lost
     assert bool(lost) == (faults != Faults())
-
-
-def test_joint_training_is_played_too(folder: Path, tmp_path: Path) -> None:
-    (found,) = record([folder], TASKS)
-    preset = replace(found.preset, ttt=replace(found.preset.ttt, joint=0.3))
-    played = replay(found, preset, list(TASKS.values()), ["cpu", "cpu"], 300.0, tmp_path)
-    starts = told(played, "task_start")
-    assert [e.get("phase") for e in starts[:2]] == ["joint", "joint"] and {e["task"] for e in starts[2:]} == set(TASKS)
-    assert min(e["t"] for e in starts[2:]) == pytest.approx(found.start_up + 0.3 * (296 - found.start_up), abs=1.0)
 
 
 def test_a_played_task_gets_the_segments_that_its_share_has_time_for(folder: Path, tmp_path: Path) -> None:
