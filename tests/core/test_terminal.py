@@ -10,7 +10,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import tqdm
 
-from hrm_submit.core import screen
+from hrm_submit.core import terminal
 from tests.terminal import screen as seen
 
 
@@ -31,10 +31,10 @@ def with_widgets(monkeypatch: pytest.MonkeyPatch, progress: object) -> None:
 def test_a_file_keeps_plain_lines_and_a_terminal_has_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "IPython", raising=False)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
-    assert screen.place() == "plain" and screen.bar("plain", total=3).disable
+    assert terminal.place() == "plain" and terminal.bar("plain", total=3).disable
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    assert screen.place() == "terminal"
-    bar = screen.bar("terminal", total=3)
+    assert terminal.place() == "terminal"
+    bar = terminal.bar("terminal", total=3)
     assert not bar.disable
     bar.close()
 
@@ -44,14 +44,14 @@ def test_ipython_in_a_terminal_is_a_terminal(monkeypatch: pytest.MonkeyPatch) ->
     fake.get_ipython = lambda: SimpleNamespace(config={})  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "IPython", fake)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    assert screen.place() == "terminal"
+    assert terminal.place() == "terminal"
 
 
 def test_a_notebook_has_widgets_where_they_are_installed(monkeypatch: pytest.MonkeyPatch, kernel: None) -> None:
     with_widgets(monkeypatch, object())
-    assert screen.place() == "widgets"
+    assert terminal.place() == "widgets"
     with_widgets(monkeypatch, None)
-    assert screen.place() == "one line"
+    assert terminal.place() == "one line"
 
 
 def test_a_real_kernel_without_widgets_shows_one_bar_and_no_warning() -> None:
@@ -77,8 +77,8 @@ def test_what_is_logged_stays_above_the_bars(monkeypatch: pytest.MonkeyPatch, ca
     monkeypatch.setenv("LINES", "20")
     handler = logging.StreamHandler(sys.stderr)
     monkeypatch.setattr(logging.root, "handlers", [handler])
-    bar = screen.bar("terminal", total=2, desc="both", bar_format="{desc} {n_fmt}")
-    with screen.logs_above_bars("terminal"):
+    bar = terminal.bar("terminal", total=2, desc="both", bar_format="{desc} {n_fmt}")
+    with terminal.logs_above_bars("terminal"):
         logging.getLogger("x").warning("a task failed")
         bar.update()
         bar.refresh()
