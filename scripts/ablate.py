@@ -12,18 +12,15 @@ its preset, tasks, amount, seed or checkpoint has changed. A plan is a TOML file
     seconds = 720             # or flops = 1e15, or examples = 60000: of a run ("train") or of each task ("ttt")
     seeds = [0, 1, 2]
     preset = "nano"           # names as for --preset; a variant may name its own
-    checkpoint = "none"       # or "box", or a file to start from; a variant may name its own
+    checkpoint = "none"       # or "packaged", or a file to start from; a variant may name its own
     clock = "cpu"             # CPU seconds of the run's process: waiting for a core that others use costs nothing; or "wall"
     device = "cpu"            # or "cuda:0", with clock = "wall"
-    data = "conceptarc:0.5"   # kind "train": more to learn from, as for pretrain's --data; a variant may name its own
 
     [tasks]                   # the demonstrations of these are trained on, their test pairs never
     data = "arc-agi-1-training"    # or challenges = "F" and solutions = "F"
     max_side = 10             # drawn: 60 of those with such a canvas; or ids = ["00d62c1b", ...]
     number = 60
     seed = 5
-
-    [evaluate]                # kind "train": measure on these instead, which share no pair with what is trained on; keys as [tasks]
 
     [base.vote]               # changes for all variants, in the tables model, train, ttt, vote, device
     views = 24
@@ -39,11 +36,8 @@ its preset, tasks, amount, seed or checkpoint has changed. A plan is a TOML file
     seeds = [0]
 
 Kind "train" trains from random weights for the whole amount, the learning rate decayed to its end, and votes with each task's own
-embedding row, in views that training used; tasks that were not trained on start from the mean row. Kind "ttt" gives each task its own
-test-time training from the same weights. Intervals are 95 % bootstrap intervals over tasks and seeds.
-
-With --cluster runs go to the machines of a Ray cluster, one core each, and tasks of kind "ttt" by eights. Results in `examples` or `flops`
-do not depend on where they ran, those in `seconds` do: the table names the machines.
+embedding row, in views that training used. Kind "ttt" gives each task its own test-time training from the same weights. Intervals are
+95 % bootstrap intervals over tasks and seeds. Results in `seconds` depend on the machine, which the table names.
 
 Exit 0; 1 where a run failed; 2 for a plan that cannot be run; 130 when interrupted.
 """
@@ -55,7 +49,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab.ablation.command import ablate
+from lab.ablation_command import ablate
 
 from hrm_submit.cli import exit_status
 from hrm_submit.core.device import cpu_count
@@ -67,7 +61,6 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--parallel", type=int, default=cpu_count(), metavar="N", help="runs at a time (default: one for each core, %(default)s)"
     )
-    parser.add_argument("--cluster", default="", metavar="ADDRESS|auto|local", help="run on all machines of a Ray cluster instead")
     parser.add_argument("--only", metavar="VARIANT,...", help="run only these")
     parser.add_argument("--runs", type=Path, metavar="D", help="folder for learning curves (default: runs/ablate/PLAN)")
     alone = parser.add_mutually_exclusive_group()

@@ -1,6 +1,6 @@
 """Compare voting rules on the same saved predictions: what each would have scored, what it gains and what it loses.
 
-Predictions are saved by a run whose preset has `save_raw = true` in [vote]; with `act_steps = 16` there too, up to 16 ACT steps can
+A run saves its predictions if its preset has `save_raw = true` in [vote]; with `act_steps = 16` there too, up to 16 ACT steps can
 be compared, whatever the model was trained for (the run's own answers stay at the steps it was trained for). Several run
 folders, of other seeds, are further samples of the same tasks, or, with --pool, several trainings whose votes count together.
 
@@ -9,8 +9,8 @@ folders, of other seeds, are further samples of the same tasks, or, with --pool,
     python scripts/compare_votes.py run-1 --solutions F --rules "counts;composite" --views 8,16,32 --steps 1,2,4,8,16 --json table.json
 
 pass@k is the mean over test outputs, in per cent, with a 95 % interval by resampling tasks; an output without candidates is wrong, as
-fallbacks are no part of voting. `oracle` is the share with any candidate right. What a row is compared with is the rule of --against,
-or the one that `solve` uses by default, on all views and the run's own steps. Exit 0, or 2 for bad input.
+no fallback is used. `oracle` is the share of outputs that some view shows. A row is compared with the rule of --against,
+by default the one that `solve` uses, on all views and the run's own steps. Exit 0, or 2 for bad input.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab.votes.report import report
-from lab.votes.rules import RULES
+from lab.votes import RULES, compare_votes
 
 from hrm_submit.cli import exit_status
 from hrm_submit.config.schema import VoteConfig
@@ -41,13 +40,13 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="F", help="write the table")
     parser.add_argument("--markdown", action="store_true", help="print the table as markdown")
     parser.add_argument("--pool", action="store_true", help="pool the votes of all run folders, as of one run")
-    parser.add_argument("--seed", type=int, default=0, help="of the resampling")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the resampling")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_arguments(argv)
-    return exit_status("compare_votes", lambda: report(args))
+    return exit_status("compare_votes", lambda: compare_votes(args))
 
 
 if __name__ == "__main__":

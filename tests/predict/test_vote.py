@@ -77,6 +77,16 @@ def test_pooled_by_hand() -> None:
     assert pool([]) == pool([[], []]) == []
 
 
+def test_pooled_weights_add_up_in_any_order_of_pooling() -> None:
+    one, two, three = make_grid([[1]]), make_grid([[2]]), make_grid([[3]])
+    first = [Candidate(one, 3, -1.0, weight=6.0), Candidate(two, 5, -0.5, weight=2.0)]
+    second = [Candidate(three, 2, -2.0, weight=4.5), Candidate(two, 6, -1.5, weight=3.5)]
+    third = [Candidate(two, 8, -0.1, weight=8.0)]
+    assert [(c.grid.tolist(), c.votes, c.weight) for c in pool([first, second])] == [([[1]], 3, 6.0), ([[2]], 11, 5.5), ([[3]], 2, 4.5)]
+    at_once, step_by_step = pool([first, second, third]), pool([pool([first, second]), third])
+    assert [(c.key, c.votes, c.weight) for c in at_once] == [(c.key, c.votes, c.weight) for c in step_by_step]
+
+
 @given(st.lists(st.lists(st.builds(Prediction, few, scores), max_size=8), max_size=4), st.randoms(use_true_random=False))
 def test_pooled_votes_are_one_vote_on_everything(parts: list[list[Prediction]], random: Random) -> None:
     pooled = pool(vote(part) for part in parts)

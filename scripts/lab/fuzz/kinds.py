@@ -167,7 +167,7 @@ def _real_plans(folder: Path) -> None:
 def _use_plan(path: Path, out: Path) -> None:
     from kaggle_kit.competition import load_competition
 
-    from lab.ablation.plan import read_plan
+    from lab.ablation_plan import read_plan
 
     if path.stem.startswith("arc-prize"):
         load_competition(path.stem, path.parent)

@@ -10,7 +10,7 @@ from typing import Any
 import compare_votes
 import numpy as np
 import pytest
-from lab.votes.comparison import Resampling, Sample
+from lab.votes import mean_interval
 
 from hrm_submit.arc.augment import IDENTITY, Augmentation
 from hrm_submit.arc.task import make_grid
@@ -20,6 +20,14 @@ from hrm_submit.predict.scores import ViewScores, join
 from tests.predict.lab import showing
 
 VIEWS = [IDENTITY, Augmentation(1), Augmentation(4), Augmentation(0, (0, 2, 1, 3, 4, 5, 6, 7, 8, 9))]
+RAREST = """
+from hrm_submit.predict.vote import Candidate, vote
+
+def rule(scores):
+    found = vote(p for p in scores.predictions() if p is not None)
+    return [Candidate(c.grid, c.votes, c.score, -c.votes) for c in found[::-1]]
+"""
+"""A rule of one's own: the grid that fewest views gave."""
 
 
 def shown(*colours: int, sure: float = 0.9) -> ViewScores:
@@ -61,44 +69,41 @@ def scores(found: dict[str, Any]) -> tuple[float, float, float]:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """Task a: 1 has three votes, 2 two and 3 one surer than all (which experts believe); task b has two outputs."""
-    folder = tmp_path / "run"
-    surest = join([shown(1, 1, 1, 2, 2, sure=0.1), shown(3, sure=0.999)])
-    saved(folder, "a", surest)
-    saved(folder, "b", shown(4, 4, 5), shown(6, 7, 7))
-    return folder
+    """Task a: 1 has three votes, 2 two and 3 one, which the rule `rarest` puts first; task b has two outputs."""
+    saved(tmp_path / "run", "a", shown(1, 1, 1, 2, 2, 3))
+    saved(tmp_path / "run", "b", shown(4, 4, 4, 4, 5), shown(6, 7, 7))
+    (tmp_path / "rarest.py").write_text(RAREST)
+    return tmp_path / "run"
 
 
-def test_scores_by_hand(tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Answers: a 3, which only experts put first; b 4, then 6, which is the second attempt."""
-    content = table(tmp_path, str(run), "--solutions", str(solutions(tmp_path, a=[3], b=[4, 6], other=[1])), "--against", "counts")
+def test_a_rule_of_ones_own_is_compared_with_the_others(tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Answers: a 3, which only `rarest` finds; b 4, then 6, which is the second attempt of `counts` and the first of `rarest`."""
+    answers = str(solutions(tmp_path, a=[3], b=[4, 6], other=[1]))
+    content = table(tmp_path, str(run), "--solutions", answers, "--against", "counts", "--own", str(tmp_path / "rarest.py"))
     assert (content["tasks"], content["outputs"], content["runs"]) == (2, 3, ["run"])
     assert content["baseline"] == {"rule": "counts", "views": None, "steps": None}
-    counted, by_experts = row(content, "counts"), row(content, "experts")
+    counted, rarest = row(content, "counts"), row(content, "rarest")
     assert scores(counted) == (pytest.approx(1 / 3), pytest.approx(2 / 3), 1.0)
-    assert scores(by_experts) == (pytest.approx(2 / 3), 1.0, 1.0)
+    assert scores(rarest) == (pytest.approx(2 / 3), 1.0, 1.0)
     assert counted["gained"] == counted["lost"] == [] and counted["difference@2"] == {"value": 0.0, "low": 0.0, "high": 0.0}
-    assert by_experts["gained"] == ["a#0"] and by_experts["lost"] == []
-    assert by_experts["difference@2"]["value"] == pytest.approx(1 / 3)
-    assert (by_experts["difference@2"]["low"], by_experts["difference@2"]["high"]) == (0.0, 1.0), "of two tasks both may be drawn as a"
-    assert (by_experts["pass@2"]["low"], by_experts["pass@2"]["high"]) == (1.0, 1.0)
+    assert (rarest["gained"], rarest["lost"]) == (["a#0"], []) and rarest["difference@2"]["value"] == pytest.approx(1 / 3)
+    assert (rarest["difference@2"]["low"], rarest["difference@2"]["high"]) == (0.0, 1.0), "of two tasks both may be drawn as a"
     text = capsys.readouterr().out
-    assert text.startswith("3 test outputs of 2 tasks in 1 run; compared with 'counts'\n")
-    assert "experts gains a#0\n" in text
-    (line,) = [x for x in text.splitlines() if x.startswith("experts  ")]
-    assert line.split("[")[0].split() == ["experts", "66.7"] and line.split()[-4:] == ["1", "0", "100.0", "1.0"]
+    assert text.startswith("3 test outputs of 2 tasks in 1 run; compared with 'counts'\n") and "rarest gains a#0\n" in text
+    (line,) = [x for x in text.splitlines() if x.startswith("rarest  ")]
+    assert line.split("[")[0].split() == ["rarest", "66.7"] and line.split()[-3:] == ["1", "0", "100.0"]
 
 
 def test_a_rule_that_loses_says_where(tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    answers, rules = str(solutions(tmp_path, a=[2], b=[4, 6])), "experts; counts"
-    content = table(tmp_path, str(run), "--solutions", answers, "--rules", rules, "--against", "counts", "--markdown")
-    assert [r["rule"] for r in content["rows"]] == ["experts", "counts"]
-    sure = row(content, "experts")
-    assert (sure["gained"], sure["lost"]) == ([], ["a#0"]) and sure["difference@2"]["value"] == pytest.approx(-1 / 3)
+    answers, own = str(solutions(tmp_path, a=[1], b=[4, 6])), str(tmp_path / "rarest.py")
+    options = ["--rules", "rarest; counts", "--against", "counts", "--markdown"]
+    content = table(tmp_path, str(run), "--solutions", answers, "--own", own, *options)
+    assert [r["rule"] for r in content["rows"]] == ["rarest", "counts"]
+    assert (content["rows"][0]["gained"], content["rows"][0]["lost"]) == ([], ["a#0"])
+    assert content["rows"][0]["difference@2"]["value"] == pytest.approx(-1 / 3)
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].startswith("| rule | pass@1 % | pass@2 % |") and lines[3].startswith("| --- |")
-    assert all(line.count("|") == lines[2].count("|") for line in lines[2:6])
-    assert "- experts loses a#0" in lines
+    assert all(line.count("|") == lines[2].count("|") for line in lines[2:6]) and "- rarest loses a#0" in lines
 
 
 def test_fewer_views_and_steps(tmp_path: Path) -> None:
@@ -114,10 +119,10 @@ def test_fewer_views_and_steps(tmp_path: Path) -> None:
     assert [r["lost"] for r in content["rows"]] == [["a#0"], [], ["a#0"]], "all are compared with the run's own step"
 
 
-def test_trainings_anew_are_pooled(tmp_path: Path) -> None:
+def test_retrains_are_pooled_whatever_their_canvas(tmp_path: Path) -> None:
     run = tmp_path / "run"
     saved(run, "a", shown(1, 1, 1, 2, 2), restart=0)
-    saved(run, "a", shown(2, 2, 3, 3, 3), restart=1)
+    saved(run, "a", showing([make_grid([[c]]) for c in (2, 2, 3, 3, 3)], [*VIEWS, IDENTITY], 5), restart=1)
     content = table(tmp_path, str(run), "--solutions", str(solutions(tmp_path, a=[2])), "--rules", "counts", "--views", "3")
     assert content["outputs"] == 1
     assert scores(row(content, "counts")) == (1.0, 1.0, 1.0), "four votes of ten"
@@ -137,26 +142,25 @@ def test_run_folders_can_be_pooled_as_trainings_of_one_run(tmp_path: Path) -> No
 
 
 def test_seeds_are_samples_of_the_same_tasks(tmp_path: Path, run: Path) -> None:
-    """Twice the same run: the same shares, and intervals that are no narrower."""
-    answers = "--solutions", str(solutions(tmp_path, a=[3], b=[4, 6])), "--against", "counts"
-    other = tmp_path / "again"
-    (other / RAW).mkdir(parents=True)
+    """Twice the same run: the same shares and intervals."""
+    options = "--solutions", str(solutions(tmp_path, a=[3], b=[4, 6])), "--against", "counts", "--own", str(tmp_path / "rarest.py")
+    (tmp_path / "again" / RAW).mkdir(parents=True)
     for path in (run / RAW).iterdir():
-        (other / RAW / path.name).write_bytes(path.read_bytes())
-    once, twice = table(tmp_path, str(run), *answers), table(tmp_path, str(run), str(other), *answers)
+        (tmp_path / "again" / RAW / path.name).write_bytes(path.read_bytes())
+    once, twice = table(tmp_path, str(run), *options), table(tmp_path, str(run), str(tmp_path / "again"), *options)
     assert (twice["outputs"], twice["tasks"], twice["runs"]) == (6, 2, ["again", "run"])
     for a, b in zip(once["rows"], twice["rows"], strict=True):
         assert {k: a[k] for k in ("pass@1", "pass@2", "oracle")} == {k: b[k] for k in ("pass@1", "pass@2", "oracle")}
-    assert row(twice, "experts")["gained"] == ["run:a#0", "again:a#0"]
+    assert row(twice, "rarest")["gained"] == ["run:a#0", "again:a#0"]
 
 
 def test_the_interval_is_that_of_resampled_tasks() -> None:
     """Against draws of our own: 30 tasks with one to three outputs, solved or not."""
     rng = np.random.default_rng(1)
-    outputs, solved = rng.integers(1, 4, 30), rng.random((30, 3)) < 0.4
-    samples = [Sample("run", f"t{t:02d}", k, {}, {}) for t in range(30) for k in range(outputs[t])]
-    values = np.array([solved[int(s.task[1:]), s.output] for s in samples])
-    found = Resampling(samples, 0).mean(values)
+    outputs, solved = rng.integers(1, 4, 30), (rng.random((30, 3)) < 0.4).astype(float)
+    tasks = [f"t{t:02d}" for t in range(30) for _ in range(outputs[t])]
+    values = np.concatenate([solved[t, : outputs[t]] for t in range(30)])
+    found = mean_interval(tasks, values, 0)
     assert found.value == pytest.approx(values.mean())
     means = []
     for _ in range(4000):
@@ -164,8 +168,7 @@ def test_the_interval_is_that_of_resampled_tasks() -> None:
         means.append(sum(solved[t, : outputs[t]].sum() for t in drawn) / sum(outputs[t] for t in drawn))
     low, high = np.percentile(means, [2.5, 97.5])
     assert (found.low, found.high) == (pytest.approx(low, abs=0.02), pytest.approx(high, abs=0.02))
-    assert Resampling(samples, 0).mean(values) == found, "the same seed draws the same"
-    assert Resampling(samples, 1).mean(values) != found
+    assert mean_interval(tasks, values, 0) == found != mean_interval(tasks, values, 1)
 
 
 def test_damaged_files_are_named_and_skipped(tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -179,19 +182,9 @@ def test_damaged_files_are_named_and_skipped(tmp_path: Path, run: Path, capsys: 
     assert any("skipped: unknown: " in line and "has no solution" in line for line in told)
 
 
-def test_a_training_on_another_canvas_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = tmp_path / "run"
-    saved(run, "a", shown(1, 1))
-    saved(run, "a", showing([make_grid([[2]])] * 3, VIEWS[:3], 5), restart=1)
-    content = table(tmp_path, str(run), "--solutions", str(solutions(tmp_path, a=[1])), "--rules", "counts")
-    assert scores(content["rows"][0]) == (1.0, 1.0, 1.0)
-    assert "restart 1 does not go with the others" in capsys.readouterr().err
-
-
 def test_a_view_that_shows_nothing_is_wrong_but_counts(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    saved(run, "a", showing([None, None], VIEWS[:2], 3))
-    content = table(tmp_path, str(run), "--solutions", str(solutions(tmp_path, a=[1])))
+    saved(tmp_path / "run", "a", showing([None, None], VIEWS[:2], 3))
+    content = table(tmp_path, str(tmp_path / "run"), "--solutions", str(solutions(tmp_path, a=[1])))
     assert {scores(r) for r in content["rows"]} == {(0.0, 0.0, 0.0)}
 
 
@@ -201,56 +194,30 @@ def test_a_view_that_shows_nothing_is_wrong_but_counts(tmp_path: Path) -> None:
         (["{empty}"], "has no raw predictions: solve with the preset key save_raw = true in [vote]"),
         (["{missing}"], "no such run folder"),
         (["{run}", "{run}"], "the same run folder twice"),
-        (["{run}", "--against", "guess"], "--against: unknown rule 'guess'; known: counts; composite; "),
-        (["{run}", "--rules", "counts;guess"], "unknown rule 'guess'; known: counts; composite; "),
+        (["{run}", "--against", "guess"], "--against: unknown rule 'guess'; known: counts; composite"),
+        (["{run}", "--rules", "counts;guess"], "--rules: unknown rule 'guess'; known: counts; composite"),
         (["{run}", "--views", "8,0"], "--views '8,0': not whole numbers above 0"),
         (["{run}", "--steps", "two"], "--steps 'two': not whole numbers above 0"),
         (["{run}", "--steps", "2"], "1 ACT steps were saved, not 2: [vote] act_steps"),
         (["{run}", "--solutions", "{short}"], "b: solutions for 1 outputs, but there are more test inputs"),
         (["{run}", "--solutions", "{other}"], "nothing to compare"),
         (["{run}", "--solutions", "{missing}"], "missing"),
+        (["{run}", "--own", "{missing}.py"], "no such Python file"),
+        (["{run}", "--own", "{run}/../empty.py"], "no function called rule"),
+        (["{run}", "--own", "{run}/../fails.py"], "ZeroDivisionError"),
     ],
 )
 def test_bad_input_is_one_line(tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], fault: str) -> None:
-    places = {"run": str(run), "missing": str(tmp_path / "missing"), "empty": str(tmp_path / "empty")}
+    paths = {"run": str(run), "missing": str(tmp_path / "missing"), "empty": str(tmp_path / "empty")}
     (tmp_path / "empty").mkdir()
+    (tmp_path / "empty.py").write_text("x = 1")
+    (tmp_path / "fails.py").write_text("1/0")
     for name, answers in (("good", {"a": [3], "b": [4, 6]}), ("short", {"a": [3], "b": [4]}), ("other", {"c": [1]})):
         (tmp_path / name).mkdir()
-        places[name] = str(solutions(tmp_path / name, **answers))
-    given = [a.format(**places) for a in arguments]
+        paths[name] = str(solutions(tmp_path / name, **answers))
+    given = [a.format(**paths) for a in arguments]
     if "--solutions" not in given:
-        given += ["--solutions", places["good"]]
+        given += ["--solutions", paths["good"]]
     assert compare_votes.main(given) == 2
     lines = [x for x in capsys.readouterr().err.splitlines() if "skipped" not in x]
     assert len(lines) == 1 and lines[0].startswith("compare_votes: ") and fault in lines[0]
-
-
-OWN = """
-from hrm_submit.predict.vote import Candidate, vote
-
-def rule(scores):
-    \"\"\"The grid that fewest views gave.\"\"\"
-    found = vote(p for p in scores.predictions() if p is not None)
-    return [Candidate(c.grid, c.votes, c.score, -c.votes) for c in found[::-1]]
-"""
-
-
-def test_a_rule_of_ones_own_is_compared_with_the_others(tmp_path: Path) -> None:
-    saved(tmp_path / "run", "a", shown(1, 1, 1, 2, 2, 3))
-    (tmp_path / "rarest.py").write_text(OWN)
-    words = [str(tmp_path / "run"), "--solutions", str(solutions(tmp_path, a=[3])), "--own", str(tmp_path / "rarest.py")]
-    content = table(tmp_path, *words, "--rules", "counts;rarest")
-    assert scores(row(content, "counts")) == (0.0, 0.0, 1.0) and scores(row(content, "rarest")) == (1.0, 1.0, 1.0)
-
-
-@pytest.mark.parametrize(
-    ("text", "said"), [(None, "no such Python file"), ("x = 1", "no function called rule"), ("1/0", "ZeroDivisionError")]
-)
-def test_a_file_that_holds_no_rule_is_one_line(tmp_path: Path, text: str | None, said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    saved(tmp_path / "run", "a", shown(1))
-    if text is not None:
-        (tmp_path / "own.py").write_text(text)
-    words = [str(tmp_path / "run"), "--solutions", str(solutions(tmp_path, a=[1])), "--own", str(tmp_path / "own.py")]
-    assert compare_votes.main(words) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert said in line

@@ -1,4 +1,4 @@
-"""What a plan file says: one set of tasks, one amount, and the variants that share both. Loads nothing but the file itself."""
+"""Read a plan file: one set of tasks, one amount, and the variants that share both. Loads nothing but the file itself."""
 
 from __future__ import annotations
 
@@ -40,12 +40,11 @@ class TaskChoice:
 
 @dataclass(frozen=True)
 class Variant:
-    """One line of the table. `changes` are tables of a preset to lay over `preset`; `data` is a mix as `pretrain --data` takes it."""
+    """One line of the table; `changes` are tables of a preset to lay over `preset`."""
 
     name: str
     preset: str
     checkpoint: str
-    data: str
     amount_factor: float
     seeds: tuple[int, ...]
     changes: tuple[Mapping[str, Any], ...]
@@ -62,8 +61,7 @@ class Plan:
     amount: float
     clock: ClockName
     device: str
-    tasks: TaskChoice | None
-    evaluate: TaskChoice | None
+    tasks: TaskChoice
     variants: tuple[Variant, ...]
 
 
@@ -73,7 +71,6 @@ class _PlanTable:
     about: str = ""
     preset: str = "nano"
     checkpoint: str = "none"
-    data: str = ""
     seconds: float = 0.0
     flops: float = 0.0
     examples: float = 0.0
@@ -81,7 +78,6 @@ class _PlanTable:
     clock: ClockName = "cpu"
     device: str = "cpu"
     tasks: dict = field(default_factory=dict)
-    evaluate: dict = field(default_factory=dict)
     base: dict = field(default_factory=dict)
     variant: list = field(default_factory=list)
 
@@ -92,7 +88,6 @@ class _VariantTable:
     like: str = ""
     preset: str = ""
     checkpoint: str = ""
-    data: str = ""
     amount_factor: float = 1.0
     seeds: list = field(default_factory=list)
     model: dict = field(default_factory=dict)
@@ -103,7 +98,7 @@ class _VariantTable:
 
 
 def read_plan(path: Path) -> Plan:
-    """The plan in a TOML file. Raises ConfigError, one line, for whatever it should not say."""
+    """Read and check a plan. Raises ConfigError, one line, for whatever it should not say."""
     content = read_toml(path)
     if "kind" not in content:
         raise ConfigError(f'{path}: should say kind = "train" or "ttt"')
@@ -116,23 +111,13 @@ def read_plan(path: Path) -> Plan:
         raise ConfigError(f"{path}: {given[0]} must be above 0")
     if table.device != "cpu" and table.clock == "cpu":
         raise ConfigError(f'{path}: on {table.device} say clock = "wall": CPU seconds tell nothing of it')
+    if not table.tasks:
+        raise ConfigError(f"{path}: needs [tasks]")
     unknown = [name for name in table.base if name not in TABLES]
     if unknown:
         raise ConfigError(f"{path}: [base] has no table {unknown[0]!r}; known: {', '.join(TABLES)}")
-    plan = Plan(
-        path=path,
-        kind=table.kind,
-        about=table.about,
-        unit=given[0],
-        amount=amount,
-        clock=table.clock,
-        device=table.device,
-        tasks=_choice(table.tasks, f"{path}: [tasks]") if table.tasks else None,
-        evaluate=_choice(table.evaluate, f"{path}: [evaluate]") if table.evaluate else None,
-        variants=_variants(table, path),
-    )
-    _check(plan)
-    return plan
+    tasks, variants = _choice(table.tasks, f"{path}: [tasks]"), _variants(table, path)
+    return Plan(path, table.kind, table.about, given[0], amount, table.clock, table.device, tasks, variants)
 
 
 def _choice(values: Mapping[str, Any], where: str) -> TaskChoice:
@@ -154,7 +139,6 @@ def _variants(plan: _PlanTable, path: Path) -> tuple[Variant, ...]:
     if not plan.variant:
         raise ConfigError(f"{path}: has no [[variant]]")
     merged: dict[str, dict[str, Any]] = {}
-    variants = []
     for number, values in enumerate(plan.variant, 1):
         if not isinstance(values, dict):
             raise ConfigError(f"{path}: variant {number} is not a table")
@@ -166,45 +150,27 @@ def _variants(plan: _PlanTable, path: Path) -> tuple[Variant, ...]:
             raise ConfigError(f"{path}: variant {name!r}: a name has no comma, by which --only separates them")
         if table.like and table.like not in merged:
             raise ConfigError(f"{path}: variant {name!r} is like {table.like!r}, which is no variant before it")
-        merged[name] = own = _over(merged.get(table.like, {}), values)
-        seeds = own.get("seeds") or plan.seeds or [0]
-        if not all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in seeds) or len(set(seeds)) < len(seeds):
-            raise ConfigError(f"{path}: variant {name!r}: seeds should be different whole numbers from 0")
-        if own.get("amount_factor", 1.0) <= 0:
-            raise ConfigError(f"{path}: variant {name!r}: amount_factor must be above 0")
-        variants.append(
-            Variant(
-                name=name,
-                preset=own.get("preset") or plan.preset,
-                checkpoint=own.get("checkpoint") or plan.checkpoint,
-                data=own.get("data") or plan.data,
-                amount_factor=float(own.get("amount_factor", 1.0)),
-                seeds=tuple(seeds),
-                changes=(plan.base, {t: own[t] for t in TABLES if t in own}),
-            )
-        )
-    return tuple(variants)
+        merged[name] = _over(merged.get(table.like, {}), values)
+    return tuple(_variant(plan, own, f"{path}: variant {name!r}") for name, own in merged.items())
+
+
+def _variant(plan: _PlanTable, own: Mapping[str, Any], where: str) -> Variant:
+    seeds = own.get("seeds") or plan.seeds or [0]
+    if not all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in seeds) or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"{where}: seeds should be different whole numbers from 0")
+    factor = float(own.get("amount_factor", 1.0))
+    if factor <= 0:
+        raise ConfigError(f"{where}: amount_factor must be above 0")
+    changes = (plan.base, {t: own[t] for t in TABLES if t in own})
+    idle = "ttt" if plan.kind == "train" else "train"
+    if any(idle in tables for tables in changes):
+        raise ConfigError(f"{where} changes [{idle}], which kind {plan.kind!r} does not read")
+    return Variant(own["name"], own.get("preset") or plan.preset, own.get("checkpoint") or plan.checkpoint, factor, tuple(seeds), changes)
 
 
 def _over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `values` laid over it, tables key by key."""
+    """Lay `values` over `base`, tables key by key."""
     merged = dict(base)
     for key, value in values.items():
         merged[key] = {**cast(dict, merged.get(key, {})), **value} if isinstance(value, dict) else value
     return merged
-
-
-def _check(plan: Plan) -> None:
-    """What the kinds ask for. Raises ConfigError."""
-    path = plan.path
-    if plan.kind == "ttt":
-        if not plan.tasks:
-            raise ConfigError(f"{path}: [tasks] says what to solve")
-        if plan.evaluate or any(v.data for v in plan.variants):
-            raise ConfigError(f"{path}: [evaluate] and data are for training; test-time training learns from each task alone")
-    for variant in plan.variants:
-        if plan.kind == "train" and not (plan.tasks or (variant.data and plan.evaluate)):
-            raise ConfigError(f"{path}: variant {variant.name!r} needs [tasks], or data and an [evaluate] set")
-        idle = "ttt" if plan.kind == "train" else "train"
-        if any(idle in tables for tables in variant.changes):
-            raise ConfigError(f"{path}: variant {variant.name!r} changes [{idle}], at which kind {plan.kind!r} does not look")

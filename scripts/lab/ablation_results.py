@@ -1,0 +1,178 @@
+"""The results of a plan: one line of CSV a finished run, and the table and picture made of them.
+
+Notable: a line is appended in one write, and its key comes last, so that a line which a kill has torn matches no run. Lines of variants
+that have changed since stay and are not read.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hrm_submit.core.errors import DataError
+from hrm_submit.report.run.statistics import Interval, draws
+from lab.ablation_runs import Run
+
+FIGURES = ("view_exact", "exact", "loss", "segments", "examples", "examples_per_second", "flops", "seconds", "parameters")
+COLUMNS = ("variant", "seed", "pass@1", "pass@2", *FIGURES, "machine", "results", "test_losses", "key")
+"""`view_exact`: share of single views that are right; `exact`: of training grids, in the last tenth; `results`: `task:marks`, a mark for
+each test output, 1 or 2 for the attempt that was right, else 0; `test_losses`: `task:nats`, where `[vote] save_raw` keeps what that
+needs. Of kind "ttt" `segments` and `seconds` are means of a task."""
+
+Floats = npt.NDArray[np.float64]
+
+
+def append(path: Path, run: Run, figures: dict[str, Any]) -> dict[str, Any]:
+    """Add a finished run; returns its line."""
+    marks = "".join(figures["results"].values())
+    line = {
+        "variant": run.variant,
+        "seed": run.seed,
+        "pass@1": round(marks.count("1") / len(marks), 5),
+        "pass@2": round(1 - marks.count("0") / len(marks), 5),
+        **{name: float(f"{x:.6g}") if isinstance(x := figures[name], float) else x for name in FIGURES},
+        "machine": figures["machine"],
+        "results": " ".join(f"{task_id}:{outputs}" for task_id, outputs in figures["results"].items()),
+        "test_losses": " ".join(f"{task_id}:{loss:.5f}" for task_id, loss in figures["test_losses"].items()),
+        "key": run.key,
+    }
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    old = path.read_text(encoding="utf-8") if path.exists() else ""
+    if not old:
+        writer.writeheader()
+    elif not old.endswith("\n"):
+        text.write("\n")
+    writer.writerow(line)
+    with path.open("ab", buffering=0) as file:
+        file.write(text.getvalue().encode())
+    return line
+
+
+def read(path: Path, runs: Sequence[Run]) -> pd.DataFrame:
+    """Read the lines of those `runs` that are done, in their order; of one run done twice the last. Raises DataError."""
+    if not path.exists() or not path.stat().st_size:
+        return pd.DataFrame(columns=list(COLUMNS))
+    try:
+        table = pd.read_csv(path, dtype={"variant": str, "key": str, "results": str, "test_losses": str}, on_bad_lines="skip")
+    except (ValueError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
+    if tuple(table.columns) != COLUMNS:
+        raise DataError(f"{path}: has other columns than results should have; move it away")
+    last = table.drop_duplicates("key", keep="last").set_index("key", drop=False)
+    # Two variants may come to the same: one run then serves both, each under its own name.
+    found = [last.loc[run.key].to_dict() | {"variant": run.variant, "seed": run.seed} for run in runs if run.key in last.index]
+    return pd.DataFrame(found, columns=list(COLUMNS))
+
+
+class VariantRuns:
+    """The runs of one variant, which differ in their seed, as arrays over the same tasks."""
+
+    def __init__(self, rows: pd.DataFrame) -> None:
+        marks = [_pairs(text) for text in rows["results"]]
+        self.tasks = sorted(marks[0])
+        if any(sorted(run) != self.tasks or any(len(run[t]) != len(marks[0][t]) for t in self.tasks) for run in marks):
+            raise ValueError("not of the same tasks")
+        self.outputs: Floats = np.array([len(marks[0][t]) for t in self.tasks], dtype=np.float64)
+        self._right = {k: np.array([[sum(m in "12"[:k] for m in run[t]) for t in self.tasks] for run in marks], float) for k in (1, 2)}
+        self.losses = [{task: float(loss) for task, loss in _pairs(text).items()} for text in rows["test_losses"]]
+
+    def passed(self, k: int, seed: int = 0) -> Interval:
+        """pass@k: right outputs of all outputs, mean over the runs. The percentile bootstrap draws whole tasks, as the outputs of one
+        task are solved or missed together, and runs."""
+        right, rng = self._right[k], np.random.default_rng(seed)
+        drawn = _means(right, self.outputs, draws(rng, right.shape[1]), draws(rng, len(right)))
+        return Interval.of(right.sum() / len(right) / self.outputs.sum(), drawn)
+
+    def gain(self, other: VariantRuns, k: int, seed: int = 0) -> Interval:
+        """How much higher pass@k is than that of `other` on the same tasks, drawn for both together. ValueError for other tasks."""
+        if self.tasks != other.tasks or not (self.outputs == other.outputs).all():
+            raise ValueError("not of the same tasks")
+        return _gap(self._right[k], other._right[k], self.outputs, seed)
+
+    def loss_gain(self, other: VariantRuns, seed: int = 0) -> Interval | None:
+        """How much higher the mean test loss is than that of `other`, in nats, over the tasks that all runs have; None without any."""
+        tasks = sorted(set.intersection(*(set(run) for run in (*self.losses, *other.losses))))
+        if not tasks:
+            return None
+        mine, theirs = (np.array([[run[t] for t in tasks] for run in runs.losses]) for runs in (self, other))
+        return _gap(mine, theirs, np.ones(len(tasks)), seed)
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """Make a line a variant, as text, in the order in which they come. The last columns compare with the first variant: pass@2, and the
+    test loss where any run has one."""
+    groups = {str(variant): VariantRuns(group) for variant, group in rows.groupby("variant", sort=False)}
+    first = next(iter(groups.values()))
+    measured = any(run for runs in groups.values() for run in runs.losses)
+    lines = []
+    for variant, runs in groups.items():
+        mean = rows[rows["variant"] == variant][list(FIGURES)].astype(float).mean()
+        line = {
+            "variant": variant,
+            "seeds": len(runs.losses),
+            "pass@1 %": runs.passed(1).text(),
+            "pass@2 %": runs.passed(2).text(),
+            "views %": f"{100 * mean['view_exact']:.1f}",
+            "training grids %": f"{100 * mean['exact']:.1f}",
+            "examples/s": f"{mean['examples_per_second']:.0f}",
+            "FLOPs": f"{mean['flops']:.2e}",
+            "segments": f"{mean['segments']:.0f}",
+            "seconds": f"{mean['seconds']:.0f}" if mean["seconds"] >= 10 else f"{mean['seconds']:.1f}",
+            "parameters": f"{mean['parameters'] / 1e6:.2f}M",
+            "pass@2 against the first": "" if runs is first else runs.gain(first, 2).text("+"),
+        }
+        if measured:
+            gap = None if runs is first else runs.loss_gain(first)
+            line["test loss"] = f"{np.mean([np.mean(list(run.values())) for run in runs.losses]):.3f}" if all(runs.losses) else ""
+            line["test loss against the first"] = f"{gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]" if gap else ""
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def draw(rows: pd.DataFrame, title: str, path: Path) -> None:
+    """Draw pass@1 and pass@2 of every variant, a dot for the mean and a line for its 95 % interval; the file's kind is that of its name."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    groups = [(str(variant), VariantRuns(group)) for variant, group in rows.groupby("variant", sort=False)]
+    with matplotlib.rc_context({"svg.hashsalt": "ablation"}):  # the same table gives the same file
+        figure = Figure(figsize=(7, 1.2 + 0.45 * len(groups)), layout="constrained")
+        axes = figure.add_subplot()
+        for k, colour, shift in ((2, "tab:blue", -0.12), (1, "tab:orange", 0.12)):
+            for n, (_, runs) in enumerate(groups):
+                found = runs.passed(k)
+                spread = [[100 * (found.value - found.low)], [100 * (found.high - found.value)]]
+                label = f"pass@{k}" if n == 0 else None
+                axes.errorbar([100 * found.value], [n + shift], xerr=spread, fmt="o", color=colour, capsize=3, label=label)
+        axes.set_yticks(range(len(groups)), [name for name, _ in groups])
+        axes.invert_yaxis()
+        axes.set(xlabel="test outputs right, %", title=title, xlim=(0, None))
+        axes.grid(axis="x", alpha=0.3)
+        axes.legend(loc="lower right")
+        figure.savefig(path, metadata={"Date": None})
+
+
+def _pairs(text: object) -> dict[str, str]:
+    """Parse `task:value task:value ...`; empty where there is no text."""
+    return dict(part.rsplit(":", 1) for part in text.split()) if isinstance(text, str) else {}
+
+
+def _gap(mine: Floats, theirs: Floats, outputs: Floats, seed: int) -> Interval:
+    """How much higher the mean of `mine` (runs, tasks), of so many `outputs` (tasks,), is than that of `theirs` on the same tasks."""
+    rng = np.random.default_rng(seed)
+    tasks = draws(rng, len(outputs))
+    gained = _means(mine, outputs, tasks, draws(rng, len(mine))) - _means(theirs, outputs, tasks, draws(rng, len(theirs)))
+    return Interval.of((mine.sum() / len(mine) - theirs.sum() / len(theirs)) / outputs.sum(), gained)
+
+
+def _means(right: Floats, outputs: Floats, tasks: Floats, runs: Floats) -> Floats:
+    """The mean of each resample: what the drawn tasks have of `right` over their outputs, mean over the drawn runs."""
+    return ((runs @ right) * tasks).sum(1) / (len(right) * (tasks @ outputs))

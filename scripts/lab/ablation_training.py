@@ -1,0 +1,277 @@
+"""One run of a plan: training from random weights ("train") or test-time training of every task ("ttt"), then its votes.
+
+Notable: the loops are the package's own. Added is the account of what was spent, in the plan's unit and by the plan's clock.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from hrm_submit.arc.augment import Augmentation, augmentation_arrays
+from hrm_submit.arc.canvas import PAD, PackedPairs, encode
+from hrm_submit.arc.sizes import canvas_side
+from hrm_submit.arc.task import Grid, Pair, Task, make_grid, same_grid
+from hrm_submit.config.runtime import Runtime, runtime_for
+from hrm_submit.core.clock import Clock
+from hrm_submit.core.device import machine
+from hrm_submit.corpora.scoring import task_results
+from hrm_submit.model.compiled import compile_blocks
+from hrm_submit.model.embedding import TaskEmbedding
+from hrm_submit.model.hrm import HRM
+from hrm_submit.model.weights import CheckpointMeta, build_on, load_checkpoint, save_checkpoint, snapshot
+from hrm_submit.predict.answer import answer
+from hrm_submit.predict.infer import answer_step
+from hrm_submit.predict.raw import RAW, RawVote, save_raw
+from hrm_submit.predict.vote import Candidate, two_attempts
+from hrm_submit.run.cost import segment_work
+from hrm_submit.solver.messages import Outcome
+from hrm_submit.solver.solver import TaskSolver
+from hrm_submit.train.exports import load_start, place_rows
+from hrm_submit.train.loop import CanvasBatch, SegmentReport, Trainer
+from hrm_submit.train.mixture import Mixture, ahead
+from hrm_submit.train.ranks import Ranks
+from lab.ablation_runs import Run
+
+SLICES = 20
+"""Points of a learning curve; the exactness that is reported is of the last two, the last tenth of the run."""
+LEAST = -12.0
+"""Smallest log-probability that a test loss counts: one cell taken for impossible would outweigh all others."""
+BLANKS = (make_grid([[0]]), make_grid([[1]]))
+"""Stand for an attempt that no view gave."""
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Result of one task: for each test output `1` (first attempt right), `2` (second) or `0`; the share of views that were right;
+    `mean_test_loss` where raw predictions are kept."""
+
+    outputs: str
+    views: float
+    loss: float | None = None
+
+
+def execute(run: Run, folder: Path) -> dict[str, Any]:
+    """Do `run` in this process, on one thread; returns its figures and leaves them and its records in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "run.json").write_text(json.dumps(run.describe(), indent=1), encoding="utf-8")
+    torch.set_num_threads(1)
+    figures = {**(train_run if run.kind == "train" else ttt_run)(run, folder), "machine": machine()}
+    (folder / "result.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    return figures
+
+
+def clock_of(run: Run) -> Callable[[], float]:
+    """The function that counts the run's seconds."""
+    return time.process_time if run.clock == "cpu" else time.monotonic
+
+
+class Account:
+    """What a run has spent, and how far through its amount that is; seconds count from its opening."""
+
+    def __init__(self, run: Run) -> None:
+        self._clock, self._run = Clock(source=clock_of(run)), run
+        self.segments = self.examples = 0
+        self.flops = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent by now."""
+        return self._clock.elapsed()
+
+    def count(self, batches: Iterable[CanvasBatch]) -> Iterator[CanvasBatch]:
+        """Pass `batches` on; each is counted when its segment is done, which is when the next one is asked for or `progress` reads."""
+        preset = self._run.preset
+        for item in batches:
+            size = item.batch.inputs.shape[0]
+            self._next = size, segment_work(preset.model, replace(preset.train, batch_size=size), item.positions.shape[0])
+            yield item
+
+    def add(self) -> None:
+        """Count the segment of the last batch."""
+        self.segments += 1
+        self.examples += self._next[0]
+        self.flops += self._next[1]
+
+    def progress(self) -> float:
+        """0..1 of the amount, or a little more when it is used up."""
+        return float(getattr(self, self._run.unit)) / self._run.amount
+
+
+class Curve:
+    """Loss and exact-grid accuracy by slices of a run, written to a file of JSON lines."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._reports = path, list[SegmentReport]()
+        self._slices: list[tuple[float, float, float, int]] = []
+        path.write_text("", encoding="utf-8")
+
+    def add(self, report: SegmentReport, account: Account) -> None:
+        """Note a segment. Reading the tensors waits for the device, so that is done once a slice."""
+        self._reports.append(report)
+        if account.progress() < (len(self._slices) + 1) / SLICES:
+            return
+        figures = [(r.loss, r.metrics.exact_accuracy, r.metrics.count) for r in self._reports]
+        loss, exact, count = (sum(float(x) for x in column) for column in zip(*figures, strict=True))
+        self._slices.append((loss, exact, count, len(figures)))
+        self._reports = []
+        line = {"progress": account.progress(), "seconds": account.seconds, "examples": account.examples, "flops": account.flops}
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({**line, "loss": loss / len(figures), "exact": exact / max(1.0, count)}) + "\n")
+
+    def end(self) -> tuple[float, float]:
+        """Mean loss and exact share over the last tenth, or over the last slice where slices are longer than that."""
+        loss, exact, count, n = (sum(column) for column in zip(*self._slices[-2:], strict=True))
+        return loss / n, exact / max(1.0, count)
+
+
+def train_run(run: Run, folder: Path) -> dict[str, Any]:
+    """Train and measure; returns the row's figures. The learning curve and the weights go into `folder`."""
+    preset, train = run.preset, run.preset.train
+    runtime = runtime_for(run.device, preset.device)
+    mixture = Mixture(run.chosen.sources(), preset.model, train, run.seed)
+    start = load_start(run.checkpoint, preset.model) if run.checkpoint else None
+    model, embedding = build_on(runtime, start or preset.model, n_rows=mixture.n_rows, seed=run.seed)
+    if start:
+        place_rows(embedding, start, mixture.row_ids)
+    if runtime.compile:
+        compile_blocks(model)
+    _warm_up(run, mixture, runtime)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(train.ema)) if train.ema else None
+    trainer = Trainer(model, embedding, train, torch.Generator().manual_seed(run.seed))
+    account, curve = Account(run), Curve(folder / "curve.jsonl")
+    batches = ahead(mixture, 0, Ranks(), train.batch_size, run.device)
+    try:
+        for report in trainer.run(account.count(batches), account.progress):
+            account.add()
+            if average is not None:
+                average.update_parameters(model)
+            curve.add(report, account)
+            if account.progress() >= 1.0:
+                break
+    finally:
+        batches.close()  # type: ignore[attr-defined]
+    seconds, (loss, exact) = account.seconds, curve.end()
+    voting: HRM = model if average is None else average.module  # type: ignore[assignment]
+    save_checkpoint(folder / "weights.safetensors", snapshot(voting, embedding, CheckpointMeta(), keep_rows=embedding.scheme == "shared"))
+    marks = measure(run, voting, embedding, mixture, folder)
+    return {
+        "view_exact": sum(m.views for m in marks.values()) / len(marks),
+        "exact": exact,
+        "loss": loss,
+        "segments": account.segments,
+        "examples": account.examples,
+        "examples_per_second": account.examples / max(1e-9, seconds),
+        "flops": account.flops,
+        "seconds": seconds,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "results": {task_id: m.outputs for task_id, m in marks.items()},
+        "test_losses": {task_id: m.loss for task_id, m in marks.items() if m.loss is not None},
+    }
+
+
+def _warm_up(run: Run, mixture: Mixture, runtime: Runtime) -> None:
+    """Train a throw-away model for one segment, so that libraries which load at first use cost no run its seconds."""
+    model, embedding = build_on(runtime, run.preset.model, n_rows=mixture.n_rows)
+    batches = iter([mixture.batch(0, batch_size=1)])
+    for _ in Trainer(model, embedding, run.preset.train, torch.Generator().manual_seed(0)).run(batches, lambda: 0.0):
+        pass
+
+
+def measure(run: Run, model: HRM, embedding: TaskEmbedding, mixture: Mixture, folder: Path) -> dict[str, Marks]:
+    """Mark every task by `[vote] views` of the views that training used, each under its own row of `embedding`.
+
+    With `[vote] save_raw` the raw predictions, of all `act_steps`, go into `folder`.
+    """
+    found, config = {}, run.preset.vote
+    for number, (task_id, task) in enumerate(run.chosen.tasks.items()):
+        turns, tables = mixture.views_of(number)
+        views = [Augmentation(int(turn), tuple(colours.tolist())) for turn, colours in zip(turns, tables, strict=True)]
+        first = mixture.row_of(mixture.sources[number].id)
+        assert first is not None
+        rows = [first] * len(views) if mixture.row_ids else list(range(first, first + len(views)))
+        vote = answer(model, embedding, task, views, rows, config, every_step=config.save_raw)
+        outputs, loss = run.chosen.solutions[task_id], None
+        if config.save_raw:
+            raw = vote.raw(task_id, 0, answer_step(model.cfg, config))
+            save_raw(folder / RAW, raw)
+            loss = mean_test_loss(raw, task, outputs)
+        found[task_id] = replace(mark(vote.outputs, vote.views, outputs), loss=loss)
+    return found
+
+
+def mark(candidates: Sequence[Sequence[Candidate]], views: int, outputs: Sequence[Grid]) -> Marks:
+    """Mark the ranked `candidates` of each test output, made by `views` views each."""
+    results = task_results([two_attempts(c, BLANKS) for c in candidates], outputs)
+    right = sum(c.votes for found, truth in zip(candidates, outputs, strict=True) for c in found if same_grid(c.grid, truth))
+    return Marks("".join("1" if r.first else "2" if r.second else "0" for r in results), right / max(1, views * len(outputs)))
+
+
+def mean_test_loss(vote: RawVote, task: Task, outputs: Sequence[Grid]) -> float | None:
+    """Mean negative log-probability of the right outputs at the answer's step, in nats a token: over the tokens that show the output
+    (colours and the EOS that end them), then over the views of an output, then over the outputs.
+
+    An output that does not fit the run's canvas is left out; None where none does, or no view is of a test input.
+    """
+    side, losses = vote.scores.side, []
+    for number, (test_input, output) in enumerate(zip(task.test, outputs, strict=True)):
+        of_output = vote.of_output(number)
+        if not len(of_output) or max(output.shape) > side:
+            continue
+        transforms, colours, offsets = augmentation_arrays(of_output.views)
+        packed = PackedPairs.from_pairs([Pair(test_input, output)])
+        _, labels = encode(packed, np.zeros(len(of_output), dtype=np.int64), transforms, colours, offsets, side)
+        step = np.asarray(of_output.log_probs[:, vote.answer_step - 1], dtype=np.float64)
+        right = np.take_along_axis(step, labels[:, :, None].astype(np.int64), axis=2)[:, :, 0].clip(min=LEAST)
+        shown = labels != PAD
+        losses.append(float(-((right * shown).sum(1) / shown.sum(1)).mean()))
+    return sum(losses) / len(losses) if losses else None
+
+
+def ttt_run(run: Run, folder: Path) -> dict[str, Any]:
+    """Solve every task with the package's solver and mark its answers; returns the row's figures. A line a task goes into `folder`."""
+    source = load_checkpoint(run.checkpoint, rows=True) if run.checkpoint else None
+    now, ttt = clock_of(run), run.preset.ttt
+    solver = TaskSolver(run.preset, runtime_for(run.device, run.preset.device), source, run.seed, now)
+    solver.warm_up()
+    lines: list[dict[str, Any]] = []
+    with (folder / "tasks.jsonl").open("w", encoding="utf-8") as file:
+        for task_id, task in run.chosen.tasks.items():
+            flops, outputs = segment_work(run.preset.model, ttt, canvas_side(task) ** 2), run.chosen.solutions[task_id]
+            segments = None if run.unit == "seconds" else max(1, round(run.amount / (flops if run.unit == "flops" else ttt.batch_size)))
+            clock, done, loss = Clock(source=now), Outcome(), None
+            for message in solver.solve(task, seconds=run.amount if segments is None else None, segments=segments):
+                done.add(message)
+                if isinstance(message, RawVote):
+                    save_raw(folder / RAW, message)
+                    loss = mean_test_loss(message, task, outputs)
+            marks = mark(done.outputs or ((),) * len(task.test), done.views, outputs)
+            line: dict[str, Any] = {"task": task_id, "outputs": marks.outputs, "views": marks.views}
+            line |= {"test_loss": loss, "reason": done.reason, "segments": done.segments}
+            line |= {"exact": done.demo_exact, "seconds": clock.elapsed(), "training_seconds": done.seconds}
+            lines.append({**line, "flops": flops * done.segments})
+            file.write(json.dumps(lines[-1]) + "\n")
+            file.flush()
+    examples = sum(x["segments"] for x in lines) * ttt.batch_size
+    mean = {name: sum(x[name] for x in lines) / len(lines) for name in ("views", "exact", "segments", "seconds")}
+    return {
+        "view_exact": mean["views"],
+        "exact": mean["exact"],
+        "loss": None,
+        "segments": mean["segments"],
+        "examples": examples,
+        "examples_per_second": examples / max(1e-9, sum(x["training_seconds"] for x in lines)),
+        "flops": sum(x["flops"] for x in lines),
+        "seconds": mean["seconds"],
+        "parameters": sum(p.numel() for p in solver.model.parameters()),
+        "results": {x["task"]: x["outputs"] for x in lines},
+        "test_losses": {x["task"]: x["test_loss"] for x in lines if x["test_loss"] is not None},
+    }

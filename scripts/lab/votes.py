@@ -1,0 +1,250 @@
+"""Compare voting rules on the same saved predictions: what each would have scored, how sure that is, what it gains and loses.
+
+Notable: a sample is one test output in one run. Runs of other seeds are further samples of the same tasks, and intervals resample whole
+tasks. The trainings of a task are pooled as a run pools them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from tqdm import tqdm
+
+from hrm_submit.arc.jsonio import write_json
+from hrm_submit.arc.task import Grid, same_grid
+from hrm_submit.core.errors import ConfigError, DataError, clipped
+from hrm_submit.corpora.sources import answers_of
+from hrm_submit.predict.rank import RULES as PACKAGE_RULES
+from hrm_submit.predict.rank import Rule
+from hrm_submit.predict.raw import RAW, RawVote, load_raw
+from hrm_submit.predict.scores import ViewScores
+from hrm_submit.predict.vote import pool
+from hrm_submit.report.run.statistics import Interval, draws
+from lab.markdown import to_markdown
+
+RULES: dict[str, Rule] = {str(name): rule for name, rule in PACKAGE_RULES.items()}
+MOST_NAMED = 12
+"""The text names so many of the outputs that a rule gains or loses; the JSON has them all."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A rule on the first `views` views of each training (None: all) after ACT step `steps` (None: the run's own)."""
+
+    rule: str
+    views: int | None = None
+    steps: int | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One test output in one run; `right` says for each setting whether the first attempt, one of two attempts, and any view is right."""
+
+    run: str
+    task: str
+    output: int
+    right: tuple[tuple[bool, bool, bool], ...]
+
+
+def compare_votes(args: argparse.Namespace) -> int:
+    """Compare the rules as the options say and print the table. Raises UserError."""
+    rules = RULES | {path.stem: own_rule(path) for path in args.own}
+    settings = choose_settings(args, rules)
+    solutions = answers_of(args.solutions)
+    runs = dict(zip(_labels(args.runs), map(raw_files, args.runs), strict=True))
+    if args.pool:
+        runs = {"pooled": [file for files in runs.values() for file in files]}
+    samples: list[Sample] = []
+    skipped: list[str] = []
+    for label, files in runs.items():
+        for task, trainings in tqdm(read_tasks(files, skipped), desc=label, unit="task", disable=None, leave=False):
+            if task not in solutions:
+                skipped.append(f"{task}: {args.solutions} has no solution")
+                continue
+            if max(int(t.output.max()) for t in trainings) >= len(solutions[task]):
+                raise DataError(f"{args.solutions}: {task}: solutions for {len(solutions[task])} outputs, but there are more test inputs")
+            samples += judge(label, trainings, solutions[task], settings, rules)
+    for fault in skipped:
+        print(f"compare_votes: skipped: {fault}", file=sys.stderr)
+    if not samples:
+        raise DataError("nothing to compare")
+    rows = table(samples, settings, args.seed)
+    names, tasks = sorted({s.run for s in samples}), len({s.task for s in samples})
+    if args.json:
+        found = {"runs": names, "tasks": tasks, "outputs": len(samples), "skipped": skipped, "baseline": asdict(settings[0])}
+        write_json(args.json, {**found, "rows": rows})
+    counted = f"{len(names)} run{'s' if len(names) > 1 else ''}"
+    print(f"{len(samples)} test outputs of {tasks} tasks in {counted}; compared with {settings[0].rule!r}\n")
+    show(rows, args.markdown)
+    return 0
+
+
+def choose_settings(args: argparse.Namespace, known: Mapping[str, Rule]) -> list[Setting]:
+    """The baseline, then the settings to compare with it. Raises ConfigError."""
+    rules = [r.strip() for r in args.rules.split(";")] if args.rules else list(known)
+    for option, named in (("--rules", rules), ("--against", [args.against])):
+        unknown = [r for r in named if r not in known]
+        if unknown:
+            raise ConfigError(f"{option}: unknown rule {unknown[0]!r}; known: {'; '.join(known)}")
+    steps = _numbers(args.steps, "--steps") or [None]
+    views = [*_numbers(args.views, "--views"), None]
+    return [Setting(args.against), *(Setting(rule, n, s) for s, n, rule in product(steps, views, rules))]
+
+
+def own_rule(path: Path) -> Rule:
+    """Load the function `rule` of the user's Python file, which it runs. Raises ConfigError where there is none."""
+    spec = importlib.util.spec_from_file_location(path.stem, path) if path.is_file() else None
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"--own {path}: no such Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ConfigError(f"--own {path}: {type(error).__name__}: {clipped(error, 200)}") from error
+    own: Rule | None = getattr(module, "rule", None)
+    if not callable(own):
+        raise ConfigError(f"--own {path}: has no function called rule")
+    return own
+
+
+def raw_files(run: Path) -> list[Path]:
+    """List the raw predictions of a run folder. Raises DataError where there are none."""
+    if not run.is_dir():
+        raise DataError(f"{run}: no such run folder")
+    files = sorted((run / RAW).glob("*.npz"))
+    if not files:
+        raise DataError(f"{run}: has no raw predictions: solve with the preset key save_raw = true in [vote]")
+    return files
+
+
+def read_tasks(files: Sequence[Path], skipped: list[str]) -> Iterator[tuple[str, list[RawVote]]]:
+    """Read the votes of each task's trainings, task by task; damaged files are named in `skipped`."""
+    by_task: dict[str, list[Path]] = {}
+    for path in files:
+        by_task.setdefault(path.name.split(".", 1)[0], []).append(path)
+    for paths in by_task.values():
+        votes: list[RawVote] = []
+        for path in paths:
+            try:
+                votes.append(load_raw(path))
+            except DataError as error:
+                skipped.append(str(error))
+        if votes:
+            yield votes[0].task, votes
+
+
+def judge(
+    run: str, trainings: Sequence[RawVote], solution: Sequence[Grid], settings: Sequence[Setting], rules: Mapping[str, Rule] = RULES
+) -> Iterator[Sample]:
+    """Judge every setting on each test output of one task. Raises DataError where a setting asks for more ACT steps than were saved."""
+    task, saved = trainings[0].task, min(t.scores.steps for t in trainings)
+    most = max(setting.steps or 1 for setting in settings)
+    if most > saved:
+        raise DataError(f"{run}: {task}: {saved} ACT steps were saved, not {most}: [vote] act_steps says how many")
+    for number, truth in enumerate(solution):
+        right = []
+        for setting in settings:
+            views = [part for part in (_views(training, number, setting) for training in trainings) if len(part)]
+            attempts = [same_grid(c.grid, truth) for c in pool(rules[setting.rule](part) for part in views)[:2]]
+            given = any(same_grid(p.grid, truth) for part in views for p in part.predictions() if p is not None)
+            right.append((attempts[:1] == [True], any(attempts), given))
+        yield Sample(run, task, number, tuple(right))
+
+
+def _views(training: RawVote, output: int, setting: Setting) -> ViewScores:
+    scores = training.of_output(output).until(setting.steps or training.answer_step)
+    return scores if setting.views is None else scores.only(slice(0, setting.views))
+
+
+def table(samples: Sequence[Sample], settings: Sequence[Setting], seed: int) -> list[dict[str, Any]]:
+    """Score every setting but the first, the baseline: shares within 0..1 with their intervals, and the outputs gained and lost."""
+    several = len({s.run for s in samples}) > 1
+    names = [f"{s.run}:{s.task}#{s.output}" if several else f"{s.task}#{s.output}" for s in samples]
+    tasks = [s.task for s in samples]
+    right = np.array([s.right for s in samples], dtype=np.float64)  # (samples, settings, 3)
+    base = right[:, 0, 1]
+    rows = []
+    for column, setting in enumerate(settings[1:], 1):
+        first, second, given = right[:, column].T
+        rows.append(
+            {
+                **asdict(setting),
+                "pass@1": asdict(mean_interval(tasks, first, seed)),
+                "pass@2": asdict(mean_interval(tasks, second, seed)),
+                "difference@2": asdict(mean_interval(tasks, second - base, seed)),
+                "oracle": float(given.mean()),
+                "gained": [name for name, change in zip(names, second - base, strict=True) if change > 0],
+                "lost": [name for name, change in zip(names, second - base, strict=True) if change < 0],
+            }
+        )
+    return rows
+
+
+def mean_interval(tasks: Sequence[str], values: npt.NDArray[np.float64], seed: int) -> Interval:
+    """The mean of one value a sample, with its bootstrap interval over whole tasks; one seed gives the same draws of the same tasks."""
+    _, number = np.unique(tasks, return_inverse=True)
+    sums, sizes = np.bincount(number, weights=values), np.bincount(number)
+    drawn = draws(np.random.default_rng(seed), len(sums))
+    return Interval.of(values.mean(), (drawn @ sums) / (drawn @ sizes))
+
+
+def show(rows: Sequence[Mapping[str, Any]], markdown: bool) -> None:
+    """Print the table, and under it which outputs each setting gains and loses."""
+    cells = pd.DataFrame([_cells(row) for row in rows])
+    for column, default in (("views", "all"), ("steps", "run's")):
+        if (cells[column] == default).all():
+            cells = cells.drop(columns=column)
+    width = cells["rule"].str.len().max()
+    print(to_markdown(cells) if markdown else cells.assign(rule=cells["rule"].str.ljust(width)).to_string(index=False))
+    changed = [(row, side, row[side]) for row in rows for side in ("gained", "lost") if row[side]]
+    if changed:
+        print()
+    for row, side, names in changed:
+        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        limits = [f"{row[what]} {what}" for what in ("views", "steps") if row[what]]
+        where = f" ({', '.join(limits)})" if limits else ""
+        verb = "gains" if side == "gained" else "loses"
+        print(f"{'- ' if markdown else ''}{row['rule']}{where} {verb} {', '.join(names[:MOST_NAMED])}{more}")
+
+
+def _cells(row: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "rule": row["rule"],
+        "views": str(row["views"] or "all"),
+        "steps": str(row["steps"] or "run's"),
+        "pass@1 %": Interval(**row["pass@1"]).text(),
+        "pass@2 %": Interval(**row["pass@2"]).text(),
+        "difference": Interval(**row["difference@2"]).text("+"),
+        "gained": str(len(row["gained"])),
+        "lost": str(len(row["lost"])),
+        "oracle %": f"{100 * row['oracle']:.1f}",
+    }
+
+
+def _labels(runs: Sequence[Path]) -> list[str]:
+    """Name each run by its folder's name, or by its path where two names are equal. Raises ConfigError for a folder given twice."""
+    names = [run.resolve().name for run in runs]
+    labels = names if len(set(names)) == len(names) else [str(run) for run in runs]
+    if len(set(labels)) < len(labels):
+        raise ConfigError(f"{next(x for x in labels if labels.count(x) > 1)}: the same run folder twice")
+    return labels
+
+
+def _numbers(text: str | None, option: str) -> list[int | None]:
+    try:
+        numbers = [int(part) for part in text.split(",")] if text else []
+    except ValueError:
+        numbers = [0]
+    if any(n < 1 for n in numbers):
+        raise ConfigError(f"{option} {text!r}: not whole numbers above 0, separated by commas")
+    return list(numbers)

@@ -1,1 +1,0 @@
-"""Rules of voting, compared on the same saved predictions."""
