@@ -16,13 +16,11 @@ from hrm_submit.corpora.named import load_named
 from hrm_submit.corpora.solutions import solved_pairs
 from hrm_submit.corpora.sources import load_source
 
-PROTECTED = ("arc-agi-1-evaluation", "arc-agi-2-evaluation")
-
 _ORIGIN = "arc-agi-1-training"
 
 
 def protected_hashes(
-    names: Sequence[str] = PROTECTED, *, test_only: Collection[str] = (), folder: str | os.PathLike[str] | None = None
+    names: Sequence[str], *, test_only: Collection[str] = (), folder: str | os.PathLike[str] | None = None
 ) -> frozenset[str]:
     """Canonical hashes of every pair, demonstrations and solved tests, of the sets `names` (names or files, no options).
 

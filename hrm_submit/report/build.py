@@ -9,25 +9,13 @@ from typing import Any
 
 from hrm_submit.core.errors import ConfigError, DataError
 from hrm_submit.core.files import write_atomic
+from hrm_submit.report.options import ReportOptions
 from hrm_submit.report.page.page import page
 from hrm_submit.report.run.compare import Comparison, compare
 from hrm_submit.report.run.load import RunData, load_run
 from hrm_submit.report.run.statistics import Scores, scores
 from hrm_submit.report.run.tables import Tables, make_tables, read_tables
 from hrm_submit.report.run.timeline import read_timeline
-
-
-@dataclass(frozen=True)
-class ReportRequest:
-    """What `report` is asked: see the options of the command."""
-
-    run_dir: Path
-    output: Path
-    solutions: Path | None = None
-    challenges: Path | None = None
-    compare: Path | None = None
-    json: Path | None = None
-    csv: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -44,27 +32,27 @@ class ReportSummary:
         return f"{self.output}: {self.tasks} {'task' if self.tasks == 1 else 'tasks'}, {self.bytes / 1e6:.1f} MB"
 
 
-def write_report(request: ReportRequest) -> ReportSummary:
+def write_report(options: ReportOptions) -> ReportSummary:
     """Write the page, and the tables where they are asked for. Raises UserError, before anything is written if it can."""
-    if request.compare is not None and request.solutions is None:
+    if options.compare is not None and options.solutions is None:
         raise ConfigError("--compare needs --solutions, to know which run solved what")
-    data = load_run(request.run_dir, request.challenges, request.solutions)
+    data = load_run(options.run_dir, options.challenges, options.solutions)
     timeline = read_timeline(data.turns)
     tables = make_tables(data, timeline)
     found = run_scores(data)
     comparison = None
-    if request.compare is not None:
-        other = read_tables(request.compare, solutions=request.solutions, challenges=request.challenges)
-        comparison = compare(tables, other, str(request.compare))
+    if options.compare is not None:
+        other = read_tables(options.compare, solutions=options.solutions, challenges=options.challenges)
+        comparison = compare(tables, other, str(options.compare))
     text = page(data, tables, timeline, found, comparison).encode("utf-8", "replace")
-    _write(request.output, text)
-    if request.json is not None:
-        _write(request.json, json.dumps(_as_json(data, tables, found, comparison), indent=1).encode("utf-8", "replace") + b"\n")
-    if request.csv is not None:
-        _make(request.csv)
+    _write(options.output, text)
+    if options.json is not None:
+        _write(options.json, json.dumps(_as_json(data, tables, found, comparison), indent=1).encode("utf-8", "replace") + b"\n")
+    if options.csv is not None:
+        _make(options.csv)
         for name, frame in tables.named():
-            _write(request.csv / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n").encode("utf-8", "replace"))
-    return ReportSummary(request.output, len(tables.tasks), len(text), data.notes)
+            _write(options.csv / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n").encode("utf-8", "replace"))
+    return ReportSummary(options.output, len(tables.tasks), len(text), data.notes)
 
 
 def run_scores(data: RunData) -> list[tuple[str, Scores]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -24,6 +24,7 @@ from hrm_submit.corpora.sources import answers_of
 from hrm_submit.predict.fallback import BLANK, fallback_attempts
 from hrm_submit.predict.vote import Candidate, pool, two_attempts
 from hrm_submit.record.folder import read_run
+from hrm_submit.report.options import MergeOptions
 
 log = logging.getLogger(__name__)
 
@@ -36,29 +37,18 @@ Answers: TypeAlias = dict[str, dict[int, tuple[Candidate, ...]]]
 """Candidates by task and test output, each output's weights 1 in all."""
 
 
-@dataclass(frozen=True)
-class MergeRequest:
-    """What `merge` is asked. `weights` has one number a source; `challenges` default to those of the first run folder."""
-
-    sources: tuple[Path, ...]
-    output: Path
-    weights: tuple[float, ...] | None = None
-    challenges: Path | None = None
-    solutions: Path | None = None
-
-
-def merge(request: MergeRequest) -> list[str]:
+def merge(options: MergeOptions) -> list[str]:
     """Write the merged submission, which is complete and valid whatever lacks in each source; returns lines for a person.
 
     Raises DataError, ConfigError or SolveError for what cannot be read or written.
     """
-    names = _names(request.sources)
-    weights = request.weights or (1.0,) * len(names)
+    names = _names(options.sources)
+    weights = options.weights or (1.0,) * len(names)
     if len(weights) != len(names):
         raise ConfigError(f"--weights: {len(weights)} weights for {len(names)} sources")
-    truth = answers_of(request.solutions) if request.solutions else None
-    given = {name: _answers(source) for name, source in zip(names, request.sources, strict=True)}
-    fallbacks = _wanted(request, given.values())
+    truth = answers_of(options.solutions) if options.solutions else None
+    given = {name: _answers(source) for name, source in zip(names, options.sources, strict=True)}
+    fallbacks = _wanted(options, given.values())
     told = Counter[str]()
     merged: dict[str, tuple[Attempts, ...]] = {}
     for task, spare in fallbacks.items():
@@ -70,11 +60,11 @@ def merge(request: MergeRequest) -> list[str]:
             told[_origin(attempts[-1], votes)] += 1
         merged[task] = tuple(attempts)
     try:
-        write_atomic(request.output, to_json(merged))
+        write_atomic(options.output, to_json(merged))
     except OSError as error:
-        raise DataError(f"{request.output}: cannot be written: {error.strerror or error}") from None
+        raise DataError(f"{options.output}: cannot be written: {error.strerror or error}") from None
     origins = ", ".join(f"{n} from {origin}" for origin, n in told.most_common())
-    lines = [f"{request.output}: {len(merged)} tasks, {sum(told.values())} test outputs; first attempts: {origins}"]
+    lines = [f"{options.output}: {len(merged)} tasks, {sum(told.values())} test outputs; first attempts: {origins}"]
     if truth is not None:
         lines += _scores(given, merged, fallbacks, truth)
     return lines
@@ -126,10 +116,10 @@ def _scaled(candidates: Sequence[Candidate], weight: float) -> list[Candidate]:
     return [replace(c, weight=weight * c.weight) for c in candidates]
 
 
-def _wanted(request: MergeRequest, given: Iterable[Answers]) -> dict[str, list[Attempts]]:
+def _wanted(options: MergeOptions, given: Iterable[Answers]) -> dict[str, list[Attempts]]:
     """Every task and output to answer, each with two attempts that need no solver."""
-    challenges = request.challenges
-    for source in request.sources if challenges is None else ():
+    challenges = options.challenges
+    for source in options.sources if challenges is None else ():
         named = read_run(source).run.get("challenges") if source.is_dir() else None
         if isinstance(named, str) and Path(named).exists():
             challenges = Path(named)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
 
 from hrm_submit.arc.training_task import TrainingTask, within
@@ -11,26 +10,16 @@ from hrm_submit.config.preset_files import load_preset
 from hrm_submit.core.allocator import keep_freed_memory
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.device import cpu_count, list_devices, machine
-from hrm_submit.core.errors import ConfigError, TrainError
-from hrm_submit.corpora.leaks import PROTECTED, protected_hashes, without_leaks
+from hrm_submit.core.errors import TrainError
+from hrm_submit.corpora.leaks import protected_hashes, without_leaks
 from hrm_submit.corpora.sources import Corpus, load_corpora, load_source, parse_spec
 from hrm_submit.model.weights import CheckpointMeta
+from hrm_submit.train.options import PROTECTED, PretrainOptions
 from hrm_submit.train.pretrain import pretrain
 from hrm_submit.train.ranks import join_ranks, leave_ranks, local_world, rank_device
-from hrm_submit.train.request import Held, PretrainOptions, PretrainRequest
+from hrm_submit.train.request import Held, PretrainRequest
 
 log = logging.getLogger(__name__)
-
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(KiB|MiB|GiB)?", re.IGNORECASE)
-
-
-def parse_size(text: str) -> int:
-    """Bytes of `"15MiB"`, `"500KiB"` or `"1GiB"`. Raises ConfigError."""
-    match = _SIZE.fullmatch(text.strip())
-    size = int(float(match[1]) * {"": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}[(match[2] or "").lower()]) if match else 0
-    if size < 1:
-        raise ConfigError(f"not a size: {text!r}; write it as 15MiB")
-    return size
 
 
 def training_tasks(data: str, held: Held | None, *, strict: bool = False, protect: Sequence[str] = PROTECTED) -> list[TrainingTask]:
@@ -82,7 +71,7 @@ def pretrain_as_asked(options: PretrainOptions, clock: Clock) -> str:
         tasks = training_tasks(options.data, held, strict=options.strict, protect=options.protect)
         seen = [kept for task in tasks if (kept := within(task, preset.train.max_side))]
         hashes = sorted({key for task in seen for key in task.hashes})
-        card = {"machine": machine(), "command": options.command, "tasks": len(seen), "protected": list(options.protect)}
+        card = {"machine": machine(), "command": options.command_line, "tasks": len(seen), "protected": list(options.protect)}
         meta = CheckpointMeta(data=tuple(options.data.split(",")), hashes=tuple(hashes), preset=options.presets, card=card)
         request = PretrainRequest(**vars(options), sources=tuple(tasks), preset=preset, meta=meta, device=device, held=held)
         ended = pretrain(request, ranks, clock)

@@ -13,10 +13,11 @@ from hrm_submit.arc.pairfile import load_pair_file
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.core.errors import DataError
-from hrm_submit.corpora.leaks import PROTECTED, protected_hashes, without_leaks
+from hrm_submit.corpora.leaks import protected_hashes, without_leaks
 from hrm_submit.corpora.named import load_named
 from hrm_submit.corpora.solutions import write_solutions
 from hrm_submit.corpora.sources import load, load_corpora, load_corpus, parse_spec
+from hrm_submit.train.options import PROTECTED
 
 PAIR = Pair(make_grid([[1, 2]]), make_grid([[3]]))
 TEST, ANSWER = make_grid([[4, 0, 4]]), make_grid([[5, 5, 5, 5]])
@@ -234,7 +235,7 @@ def test_files_that_are_no_npz(tmp_path):
 
 @pytest.fixture(scope="module")
 def barred():
-    return protected_hashes()
+    return protected_hashes(PROTECTED)
 
 
 def test_what_leaks_from_arc_training_into_evaluation_is_found_by_content(barred):
@@ -287,7 +288,7 @@ def test_a_generated_task_goes_with_the_task_that_it_imitates(tmp_path, barred):
 
 def test_faults_of_protected_sets(tmp_path):
     with pytest.raises(DataError, match="conceptarc: is not among the protected sets: arc-agi-1-evaluation"):
-        protected_hashes(test_only=("conceptarc",))
+        protected_hashes(PROTECTED, test_only=("conceptarc",))
     path = str(challenges_file(tmp_path))
     with pytest.raises(DataError, match="has no solutions, so nothing tells its test pairs"):
         protected_hashes((path,), test_only=(path,))

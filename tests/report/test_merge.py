@@ -15,7 +15,8 @@ from hrm_submit.core.errors import ConfigError, DataError
 from hrm_submit.corpora.solutions import write_solutions
 from hrm_submit.predict.vote import Candidate
 from hrm_submit.record.folder import RunWriter
-from hrm_submit.report.merge import MergeRequest, merge
+from hrm_submit.report.merge import merge
+from hrm_submit.report.options import MergeOptions
 
 A, B, C, D = ([[k]] for k in (1, 2, 3, 4))
 PAIRS = (Pair(make_grid([[7]]), make_grid([[8]])),)
@@ -39,7 +40,7 @@ def run_folder(folder: Path, name: str, challenges: Path | None = None, **weight
 
 
 def merged(folder: Path, *sources: Path, **options: Any) -> tuple[dict[str, list[Any]], list[str]]:
-    lines = merge(MergeRequest(sources, folder / "merged.json", **options))
+    lines = merge(MergeOptions(sources=sources, output=folder / "merged.json", **options))
     answers = json.loads((folder / "merged.json").read_text())
     return {task: [outputs[0]["attempt_1"], outputs[0]["attempt_2"]] for task, outputs in answers.items()}, lines
 

@@ -20,7 +20,8 @@ from hrm_submit.arc.challenges import load_challenges
 from hrm_submit.arc.submission import file_faults
 from hrm_submit.core.clock import Clock
 from hrm_submit.record.folder import read_run
-from hrm_submit.run.solve import SolveRequest, SolveSummary, solve
+from hrm_submit.run.options import RANDOM_WEIGHTS, SolveOptions
+from hrm_submit.run.solve import SolveSummary, solve
 from tests.run.lab import challenges, command, events, tiny, wait_for
 from tests.shared import made_once
 
@@ -29,7 +30,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="fi
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kills processes as POSIX does")
 
 
-def request(folder: Path, name: str, seed: int = 0, more: str = "", **changes: Any) -> SolveRequest:
+def request(folder: Path, name: str, seed: int = 0, more: str = "", **changes: Any) -> SolveOptions:
     """Fixed work on the tasks of `folder`, into its subfolder `name`."""
     place = folder / name
     place.mkdir(exist_ok=True)
@@ -37,25 +38,23 @@ def request(folder: Path, name: str, seed: int = 0, more: str = "", **changes: A
         "challenges": folder / "challenges.json",
         "output": place / "submission.json",
         "run_dir": place / "run",
-        "checkpoint": None,
+        "checkpoint": RANDOM_WEIGHTS,
         "presets": tiny(place, more),
-        "budget": None,
         "segments": SEGMENTS,
         "devices": "cpu",
-        "tasks": None,
         "seed": seed,
     }
-    return SolveRequest(**(values | changes))
+    return SolveOptions(**(values | changes))
 
 
-def words(asked: SolveRequest) -> list[str]:
+def words(asked: SolveOptions) -> list[str]:
     """The same request as a command line."""
     options = ["--run-dir", str(asked.run_dir), "--preset", asked.presets, "--seed", str(asked.seed)]
     limit = ["--segments-per-task", str(asked.segments)] if asked.segments else ["--time-budget", f"{asked.budget}s"]
     return command(asked.challenges, asked.output, *options, *limit)
 
 
-def valid(asked: SolveRequest) -> bool:
+def valid(asked: SolveOptions) -> bool:
     return file_faults(asked.output, load_challenges(asked.challenges)) == []
 
 
@@ -71,17 +70,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def reference(folder: Path) -> tuple[SolveRequest, SolveSummary]:
+def reference(folder: Path) -> tuple[SolveOptions, SolveSummary]:
     """One worker, undisturbed."""
     summary: SolveSummary = pickle.loads((folder / "summary").read_bytes())
     return request(folder, "reference"), summary
 
 
-def losses(asked: SolveRequest) -> dict[tuple[str, int], float]:
+def losses(asked: SolveOptions) -> dict[tuple[str, int], float]:
     return {(e["task"], e["segments"]): e["loss"] for e in events(asked.run_dir, "progress")}
 
 
-def test_a_run_answers_every_task_and_tells_of_it(reference: tuple[SolveRequest, SolveSummary]) -> None:
+def test_a_run_answers_every_task_and_tells_of_it(reference: tuple[SolveOptions, SolveSummary]) -> None:
     asked, summary = reference
     assert (summary.tasks, summary.answered, summary.resumed, summary.faults) == (TASKS, TASKS, 0, ())
     assert valid(asked)
@@ -98,7 +97,7 @@ def test_a_run_answers_every_task_and_tells_of_it(reference: tuple[SolveRequest,
             assert line["candidates"][0]["grid"] == submission[line["task"]][line["output"]]["attempt_1"]
 
 
-def test_two_workers_give_the_same_file_as_one(folder: Path, reference: tuple[SolveRequest, SolveSummary]) -> None:
+def test_two_workers_give_the_same_file_as_one(folder: Path, reference: tuple[SolveOptions, SolveSummary]) -> None:
     asked = request(folder, "two", more="[device]\nworkers = 2\n")
     solve(asked, Clock())
     assert len({e["worker"] for e in events(asked.run_dir, "task_start")}) == 2
@@ -121,7 +120,7 @@ def children(pid: int) -> list[int]:
 
 
 @needs_proc
-def test_a_killed_run_goes_on_where_it_was(folder: Path, reference: tuple[SolveRequest, SolveSummary]) -> None:
+def test_a_killed_run_goes_on_where_it_was(folder: Path, reference: tuple[SolveOptions, SolveSummary]) -> None:
     asked = request(folder, "killed")
     process = subprocess.Popen(words(asked), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: final(asked), process)
@@ -145,14 +144,14 @@ def test_a_killed_run_goes_on_where_it_was(folder: Path, reference: tuple[SolveR
     assert events(asked.run_dir, "task_start") == starts, "nothing is left to do"
 
 
-def final(asked: SolveRequest) -> set[str]:
+def final(asked: SolveOptions) -> set[str]:
     """Tasks whose final answer is in the run folder. That waits for the submission file, so that `task_final` may come before it."""
     return {p["task"] for p in read_run(asked.run_dir).predictions if p["final"]} if asked.run_dir.is_dir() else set()
 
 
 @needs_proc
 def test_a_killed_and_a_frozen_worker_cost_an_attempt_each_and_no_answer(
-    folder: Path, reference: tuple[SolveRequest, SolveSummary]
+    folder: Path, reference: tuple[SolveOptions, SolveSummary]
 ) -> None:
     """Of two workers one gets SIGKILL, which is noticed at once, the other SIGSTOP, which is noticed by its silence."""
     asked = request(folder, "worker", more="[device]\nworkers = 2\n[budget]\nhang_seconds = 5.0\n")
@@ -181,7 +180,7 @@ def test_a_killed_and_a_frozen_worker_cost_an_attempt_each_and_no_answer(
 class Looker(threading.Thread):
     """Looks at a submission file again and again until its run ends, and keeps the faults that it finds."""
 
-    def __init__(self, asked: SolveRequest, process: subprocess.Popen[str]) -> None:
+    def __init__(self, asked: SolveOptions, process: subprocess.Popen[str]) -> None:
         super().__init__()
         self.looks, self.faults = 0, []
         self._asked, self._process, self._tasks = asked, process, load_challenges(asked.challenges)
@@ -211,7 +210,7 @@ def test_a_time_budget_is_kept_with_every_task_answered_and_the_file_valid_at_ev
     assert out.startswith("16 of 16 tasks answered by the model")
 
 
-def test_a_full_disk_costs_no_answer_that_fits(folder: Path, reference: tuple[SolveRequest, SolveSummary]) -> None:
+def test_a_full_disk_costs_no_answer_that_fits(folder: Path, reference: tuple[SolveOptions, SolveSummary]) -> None:
     """The run's files may grow to some hundred bytes only: its events overflow, its submission does not.
 
     One task of the file is asked for, with another seed: the others keep their fallback, and nothing is as it was.

@@ -15,7 +15,8 @@ from hrm_submit.core.errors import ConfigError, TrainError
 from hrm_submit.corpora.named import load_named
 from hrm_submit.corpora.solutions import solved_pairs, write_solutions
 from hrm_submit.model.weights import load_checkpoint
-from hrm_submit.train.prepare import held_out, parse_size, training_tasks
+from hrm_submit.train.options import parse_size
+from hrm_submit.train.prepare import held_out, training_tasks
 from tests.train.lab import options, write_data
 
 

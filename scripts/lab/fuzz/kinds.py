@@ -73,7 +73,8 @@ def _use_answers(path: Path, out: Path) -> None:
     from hrm_submit.corpora.scoring import score
     from hrm_submit.corpora.sources import answers_of
     from hrm_submit.predict.fallback import BLANK
-    from hrm_submit.report.merge import MergeRequest, merge
+    from hrm_submit.report.merge import merge
+    from hrm_submit.report.options import MergeOptions
 
     if path.name == "submission.json":
         for fault in file_faults(path, {"x": 1}):
@@ -82,7 +83,7 @@ def _use_answers(path: Path, out: Path) -> None:
         assert not any("\n" in line for line in malformed)
         truth = {name: tuple(first for first, _ in given if first.size) for name, given in answers.items()}
         score(answers, {name: outputs for name, outputs in truth.items() if outputs} or {"x": (BLANK,)}, len(malformed))
-        merge(MergeRequest((path,), out / "merged.json"))
+        merge(MergeOptions(sources=(path,), output=out / "merged.json"))
     else:
         answers_of(path)
 
@@ -136,8 +137,9 @@ def _use_run(path: Path, out: Path) -> None:
     from hrm_submit.arc.challenges import read_challenges
     from hrm_submit.core.errors import UserError
     from hrm_submit.record.folder import read_run, training_warning
-    from hrm_submit.report.build import ReportRequest, write_report
-    from hrm_submit.report.merge import MergeRequest, merge
+    from hrm_submit.report.build import write_report
+    from hrm_submit.report.merge import merge
+    from hrm_submit.report.options import MergeOptions, ReportOptions
     from hrm_submit.report.screen.watch import Painter, look_once
     from hrm_submit.run.answers import AnswerBook
 
@@ -149,8 +151,8 @@ def _use_run(path: Path, out: Path) -> None:
     book.create()
     Painter(80).paint(look_once(path))
     for use in (
-        lambda: write_report(ReportRequest(path, out / "report.html", challenges=path / "challenges.json")),
-        lambda: merge(MergeRequest((path,), out / "merged.json", challenges=path / "challenges.json")),
+        lambda: write_report(ReportOptions(run_dir=path, output=out / "report.html", challenges=path / "challenges.json")),
+        lambda: merge(MergeOptions(sources=(path,), output=out / "merged.json", challenges=path / "challenges.json")),
     ):
         try:
             use()

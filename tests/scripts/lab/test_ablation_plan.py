@@ -15,6 +15,7 @@ from hrm_submit.core.errors import ConfigError
 from hrm_submit.corpora.leaks import protected_hashes
 from hrm_submit.corpora.solutions import write_solutions
 from hrm_submit.model.weights import CheckpointMeta, build, load_checkpoint, save_checkpoint, snapshot
+from hrm_submit.train.options import PROTECTED
 from tests.run.lab import recolour, recoloured
 from tests.scripts.lab.ablation_lab import ROOT, runs_of, variants, write_plan, write_tasks
 
@@ -169,7 +170,7 @@ def test_weights_that_were_trained_on_an_answer_are_refused(tmp_path: Path) -> N
 def test_options_are_chosen_on_tasks_that_no_checkpoint_and_no_evaluation_set_knows(name: str) -> None:
     run = plan_runs(read_plan(ROOT / "scripts" / "ablations" / f"{name}.toml"))[0]
     assert run.checkpoint
-    known = protected_hashes() | set(load_checkpoint(run.checkpoint).meta.hashes)
+    known = protected_hashes(PROTECTED) | set(load_checkpoint(run.checkpoint).meta.hashes)
     demonstrations = {pair_hash(p.input, p.output) for task in run.chosen.tasks.values() for p in task.train}
     assert not known & (demonstrations | run.chosen.test_hashes())
 

@@ -1,0 +1,63 @@
+"""The options of `pretrain`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from hrm_submit.core.clock import parse_duration
+from hrm_submit.core.errors import ConfigError
+from hrm_submit.core.options import option, seed
+
+PROTECTED = ("arc-agi-1-evaluation", "arc-agi-2-evaluation")
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(KiB|MiB|GiB)?", re.IGNORECASE)
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `"15MiB"`, `"500KiB"` or `"1GiB"`. Raises ConfigError."""
+    match = _SIZE.fullmatch(text.strip())
+    size = int(float(match[1]) * {"": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}[(match[2] or "").lower()]) if match else 0
+    if size < 1:
+        raise ConfigError(f"not a size: {text!r}; write it as 15MiB")
+    return size
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainOptions:
+    """What `pretrain` does. Times are in seconds; exactly one of `budget` and `segments` is given, and both count earlier runs.
+
+    `data` is the mix as `corpora.sources.load_corpora` reads it, `command_line` goes onto the checkpoint's card. Raises ConfigError for a
+    number that must be at least 1.
+    """
+
+    presets: str = option("NAME[,NAME]", name="--preset")
+    data: str = option("NAME|F[:demos][:weight],...", "what to train on")
+    budget: float | None = option(
+        "20m", "total, earlier runs included", name="--time-budget", parse=parse_duration, one_of="total", default=None
+    )
+    segments: int | None = option("N", "total, earlier runs included", one_of="total", default=None)
+    out: Path = option("D", "state, metrics and checkpoints")
+    resume: bool = option(help="resume from the state in D", default=False)
+    start_from: Path | None = option("F", "weights to start from, with fresh optimizers", name="--from", default=None)
+    export_parts: int | None = option("15MiB", "write checkpoints as folders of parts of at most this size", parse=parse_size, default=None)
+    validate: str | None = option("NAME|F", "measure pass@2 by votes on this set; it is never trained on", default=None)
+    protect: tuple[str, ...] = option(
+        "NAME|F,...",
+        "what the weights will be scored on: tasks that share a pair with these sets are left out (default: both evaluation sets)",
+        default=PROTECTED,
+    )
+    every: float = option("10m", "how often to validate (default: 10m)", parse=parse_duration, default=600.0)
+    save_every: float = option("2m", "how often to save the state (default: 2m)", parse=parse_duration, default=120.0)
+    log_every: int = option("N", "segments for each line of metrics.jsonl (default: 20)", default=20)
+    devices: str = option("auto|cpu|cuda:0", default="auto")
+    threads: int | None = option("N", "CPU threads of each process (default: all cores, shared by the ranks)", default=None)
+    strict: bool = option(help="refuse data with any fault instead of skipping what is wrong", default=False)
+    seed: int = option("N", parse=seed, default=0)
+    command_line: str = ""
+
+    def __post_init__(self) -> None:
+        for flag, value in (("segments", self.segments), ("threads", self.threads), ("log-every", self.log_every)):
+            if value is not None and value < 1:
+                raise ConfigError(f"--{flag} must be at least 1, not {value}")
