@@ -10,7 +10,7 @@ from hrm_submit.record.folder import RunRecord
 
 def event(kind: str, task: str | None = None, worker: int | None = None, **fields: Any) -> Event:
     """The event that the line of these fields is read as."""
-    return parse_event({"t": 0.0, "event": kind, "task": task, "worker": worker, **fields})
+    return parse_event({"t": 0.0, "event": kind, "task": task, "worker": worker} | fields)
 
 
 def told(record: RunRecord, kind: str | None = None) -> list[dict[str, Any]]:

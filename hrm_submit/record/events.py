@@ -1,36 +1,35 @@
 """The events of a run, one class a kind: what `events.jsonl` (version 1) holds, a line an event.
 
-    {"v":1,"t":seconds since the start,"event":KIND,"task":id or null,"worker":number or null, and the fields of its class}
+    {"v":1,"t":seconds since the attempt began,"event":KIND,"task":id or null,"worker":number or null, and the fields of its class}
 
-Notable: a field with a default is left out of the line where it is None, the others are written as null. Reading takes each field
-as its type says, and None where the file has something else, so that one odd field costs no event.
+Notable: a field with a default is left out of the line where it is None, the others are written as null. Reading takes None where a
+field has another type, so that one odd field costs no event.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, get_type_hints
 
 VERSION = 1
 MOST = 1e15
-"""No figure of a run is as large as this; what JSON may hold beyond it would only break arithmetic."""
+"""No figure of a run is as large; JSON may hold more, which would only break arithmetic."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """What every event has; a line of a kind that this version does not know is read as this class itself."""
+    """What every event has; a line of an unknown kind is read as this class. The writer fills in `t`."""
 
     t: float = 0.0
-    """Seconds since the run started; whoever writes the event fills it in."""
     task: str | None = None
     worker: int | None = None
 
     @property
     def kind(self) -> str:
-        """Its name in the file: `run_start` of a RunStart."""
+        """Name in the file: `run_start` of a RunStart."""
         return _kind(type(self))  # type: ignore[arg-type]
 
     def to_json(self) -> dict[str, Any]:
@@ -45,7 +44,7 @@ class Event:
 
 @dataclass(frozen=True)
 class RunStart(Event):
-    """A run begins or resumes: its budget in seconds, how many tasks the file has, which are broken, how many keep their answers."""
+    """A run begins or resumes: budget in seconds, tasks of the file, ids of the broken ones, tasks that keep their final answers."""
 
     budget: float | None
     tasks: int | None
@@ -55,7 +54,7 @@ class RunStart(Event):
 
 @dataclass(frozen=True)
 class Plan(Event):
-    """What is to be done by whom (`todo`, `workers`, `devices`), or the shares in seconds by what is known now, until `end`."""
+    """The work (`todo`, `workers`, `devices`), or the planned seconds of each task (`shares`) until `end`."""
 
     todo: list[str] | None = None
     workers: int | None = None
@@ -67,8 +66,7 @@ class Plan(Event):
 
 @dataclass(frozen=True)
 class WorkerStart(Event):
-    """A worker's process was started on `device` or, where `ready`, has its model and runs as `runtime` says, whose keys stand beside
-    the others in the line."""
+    """A worker's process starts on `device` or, where `ready`, has its model; `runtime` adds its keys to the line."""
 
     device: str | None = None
     ready: bool | None = None
@@ -82,8 +80,8 @@ class WorkerStart(Event):
 
 @dataclass(frozen=True)
 class TaskStart(Event):
-    """A worker begins a task (or, in phase "joint", all of them together) for `seconds` or `segments`: `attempt` counts those of a
-    first training, `restart` numbers the retrainings."""
+    """A worker begins a task (or, in phase "joint", all of them) for `seconds` or `segments`. `attempt` counts the tries of a first
+    training, `restart` numbers the retrains."""
 
     seconds: float | None
     segments: int | None
@@ -94,8 +92,8 @@ class TaskStart(Event):
 
 @dataclass(frozen=True)
 class Progress(Event):
-    """Training progress: segments so far and the seconds of them; mean loss (null where it is not finite) and share of exactly right
-    augmented demonstrations since the last one."""
+    """Training goes on: segments so far and their seconds; mean loss (null where not finite) and share of exact augmented
+    demonstrations since the last progress."""
 
     segments: int | None
     loss: float | None
@@ -106,7 +104,7 @@ class Progress(Event):
 
 @dataclass(frozen=True)
 class Candidates(Event):
-    """A vote on the way, of `views` views, which took `vote_seconds`; `votes` of each output's candidates, with those before that count."""
+    """A mid-run vote of `views` views in `vote_seconds`; `votes` of each output's candidates, earlier votes that count included."""
 
     segments: int | None
     votes: list[list[int]] | None
@@ -116,7 +114,7 @@ class Candidates(Event):
 
 @dataclass(frozen=True)
 class TaskFinal(Candidates):
-    """The last vote of a training, which took `seconds` in all and ended for `reason`."""
+    """The last vote of a training, which took `seconds` and ended for `reason`."""
 
     seconds: float | None
     reason: str | None
@@ -126,7 +124,7 @@ class TaskFinal(Candidates):
 
 @dataclass(frozen=True)
 class TaskFailed(Event):
-    """A training is lost, or a task ends without one."""
+    """A training failed, or a task ends without one."""
 
     reason: str | None
     attempt: int | None = None
@@ -159,7 +157,7 @@ class Flush(Event):
 
 @dataclass(frozen=True)
 class RunEnd(Event):
-    """The run is over: tasks that a model answered, and why the last answers are not on disk, if they are not."""
+    """The run is over: tasks that the model answered; why the last answers are not on disk, if they are not."""
 
     answered: int | None
     seconds: float | None
@@ -167,7 +165,7 @@ class RunEnd(Event):
 
 
 def parse_event(line: Mapping[str, Any]) -> Event:
-    """The event of a line's object. Raises ValueError where it lacks a time or a kind, or has a task or worker that is none."""
+    """Read a line's object. Raises ValueError where time or kind is missing, or task or worker is none."""
     t, name, task, worker = number(line.get("t")), line.get("event"), line.get("task"), line.get("worker")
     if t is None or not isinstance(name, str) or not isinstance(task, str | None) or not (worker is None or type(worker) is int):
         raise ValueError("it lacks a time, an event, a task or a worker")
@@ -179,18 +177,8 @@ def parse_event(line: Mapping[str, Any]) -> Event:
     return kind(t=t, task=task, worker=worker, **given)
 
 
-def turns(events: Iterable[Event]) -> list[list[Event]]:
-    """The events by the start of the run that they follow: a killed run that resumes starts its clock again. Never empty."""
-    found: list[list[Event]] = [[]]
-    for event in events:
-        if isinstance(event, RunStart) and found[-1]:
-            found.append([])
-        found[-1].append(event)
-    return found
-
-
 def number(value: Any) -> float | None:
-    """A finite number that can be seconds or a count, else None."""
+    """Return a finite number below MOST, else None."""
     return float(value) if type(value) in (int, float) and abs(value) < MOST else None
 
 
@@ -204,7 +192,7 @@ def _list_of(kind: type) -> Callable[[Any], Any]:
 
 @cache
 def _own_fields(event: type[Event]) -> list[tuple[str, bool]]:
-    """Fields of this kind alone, and whether each stands in a line even where it is None."""
+    """Names of this kind's own fields, and whether each is written even where it is None."""
     return [(f.name, f.default is not None) for f in fields(event) if f.name not in _HEAD]
 
 

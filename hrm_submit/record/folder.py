@@ -1,33 +1,38 @@
 """The run folder, version 1: `run.json`, and two append-only files of JSON lines, `events.jsonl` and `predictions.jsonl`.
 
 Writing never stops a run: a line that cannot be written (disk full) waits in memory and is tried again with the next one.
-Reading never stops at a damaged line, the last one of a killed run among them: it is skipped and named.
+Reading never stops at a damaged line, such as the last one of a killed run: it is skipped and named.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from hrm_submit.core.errors import SolveError
 from hrm_submit.core.files import write_atomic
-from hrm_submit.record.events import VERSION, Event, Flush, parse_event
+from hrm_submit.predict.vote import Candidate
+from hrm_submit.record.events import VERSION, Event, Flush, RunStart, parse_event
+from hrm_submit.record.predictions import Prediction, parse_prediction
+from hrm_submit.record.state import RunState
 
 T = TypeVar("T")
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
-class _Lines:
-    """Appends JSON lines; what fails to be written is kept and tried again."""
+class _Appender:
+    """Appends JSON lines; keeps what cannot be written and tries it again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._pending: list[str] = []
-        # A killed run may have left half a line: it must not swallow the first new one.
+        # A killed run may have left half a line, which must not swallow the first new one.
         self._lead = "\n" if path.exists() and path.read_bytes()[-1:] not in (b"", b"\n") else ""
 
     def append(self, record: Mapping[str, Any]) -> None:
@@ -42,7 +47,7 @@ class _Lines:
         try:
             with self._path.open("ab", buffering=0) as file:
                 before = file.seek(0, os.SEEK_END)
-                if file.write(data) != len(data):  # a disk that is about to be full takes a part, which must not stay
+                if file.write(data) != len(data):  # a disk that is nearly full takes a part, which must not stay
                     file.truncate(before)
                     return False
         except OSError:
@@ -53,13 +58,17 @@ class _Lines:
 
 
 class RunWriter:
-    """Appends to the run folder `directory`, which it creates. Raises SolveError where that is impossible."""
+    """Appends to the run folder `directory`, which it creates. Raises SolveError where that is impossible.
+
+    `now`: seconds since the run began. Predictions get the number of the attempt: of the `run_start` events in the folder.
+    """
 
     def __init__(self, directory: Path, now: Callable[[], float]) -> None:
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            self._events, self._predictions = _Lines(directory / "events.jsonl"), _Lines(directory / "predictions.jsonl")
+            self._events, self._predictions = _Appender(directory / "events.jsonl"), _Appender(directory / "predictions.jsonl")
             (directory / "events.jsonl").touch()
+            self._attempt = (directory / "events.jsonl").read_bytes().count(b'"event":"run_start"')
         except OSError as error:
             raise SolveError(f"{directory}: run folder cannot be written: {error.strerror or error}") from None
         self._directory = directory
@@ -67,8 +76,7 @@ class RunWriter:
         self._described: dict[str, Any] = {}
 
     def describe(self, run: Mapping[str, Any]) -> None:
-        """Write `run.json`: config, seed, versions, devices, budget; a later call adds to it. A disk that refuses costs only this
-        file."""
+        """Write `run.json` (config, seed, versions, devices, budget); a later call adds to it. A full disk costs only this file."""
         self._described = {**self._described, **run}
         try:
             write_atomic(self._directory / "run.json", json.dumps({"v": VERSION, **self._described}, indent=1) + "\n")
@@ -76,28 +84,79 @@ class RunWriter:
             self.event(Flush("run.json", str(error)))
 
     def event(self, event: Event) -> None:
-        """Append one line to `events.jsonl`, with the time that it is now."""
+        """Append one line to `events.jsonl`, with the current time."""
+        self._attempt += isinstance(event, RunStart)
         self._events.append({**event.to_json(), "t": round(self._now(), 3)})
 
-    def prediction(self, task: str, output: int, final: bool, candidates: list[dict[str, Any]]) -> None:
-        """Append the candidates `[{"grid", "votes", "score", "weight"}, ...]`, best first, of output number `output` of `task`."""
-        self._predictions.append(
-            {"v": VERSION, "t": round(self._now(), 3), "task": task, "output": output, "final": final, "candidates": candidates}
-        )
+    def prediction(self, task: str, output: int, final: bool, candidates: Iterable[Candidate]) -> None:
+        """Append the candidates of output number `output` of `task`, best first, to `predictions.jsonl`."""
+        self._predictions.append(Prediction(self._now(), task, output, final, max(1, self._attempt), tuple(candidates)).to_json())
 
     def flush(self) -> bool:
         """Try again to write what waits; True when nothing does."""
         return all([self._events.flush(), self._predictions.flush()])
 
 
+class LineReader(Generic[T]):
+    """Reads a file of JSON lines as it grows; a file that got shorter was started again and is read from its start.
+
+    `parse` makes a value of a line's object or raises ValueError. Lines that are none are named in `damaged` (`file:line: fault`).
+    """
+
+    def __init__(self, path: Path, parse: Callable[[dict[str, Any]], T]) -> None:
+        self.damaged: list[str] = []
+        self._path, self._parse = path, parse
+        self._at, self._number, self._half = 0, 0, b""
+
+    def read(self, *, whole: bool = False) -> list[T]:
+        """Read what was appended since the last call; a last line without its end waits, unless the file is `whole`."""
+        try:
+            with self._path.open("rb") as file:
+                if file.seek(0, os.SEEK_END) < self._at:
+                    self._at, self._number, self._half = 0, 0, b""
+                file.seek(self._at)
+                new = file.read()
+        except OSError:
+            return []
+        self._at += len(new)
+        *lines, self._half = (self._half + new).split(b"\n")
+        values = []
+        for line in [*lines, self._half] if whole else lines:
+            self._number += 1
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+                if not isinstance(record, dict):
+                    raise ValueError("not an object")
+                values.append(self._parse(record))
+            except (ValueError, RecursionError) as error:
+                self.damaged.append(f"{self._path.name}:{self._number}: {error}")
+        return values
+
+    def age(self) -> float:
+        """Seconds since the file last grew; 0 where there is none."""
+        try:
+            return max(0.0, time.time() - self._path.stat().st_mtime)
+        except OSError:
+            return 0.0
+
+
 @dataclass(frozen=True)
 class RunRecord:
-    """A run folder as read: damaged lines are left out and named in `damaged` (`file:line: fault`)."""
+    """A run folder as read. `damaged` names lines that are left out (`file:line: fault`)."""
 
     run: dict[str, Any]
     events: list[Event]
-    predictions: list[dict[str, Any]]
+    predictions: list[Prediction]
     damaged: list[str] = field(default_factory=list)
+
+    @cached_property
+    def state(self) -> RunState:
+        """The state at the end of the run, or where it was killed."""
+        state = RunState(self.events)
+        state.close()
+        return state
 
 
 def read_run(directory: Path) -> RunRecord:
@@ -106,12 +165,19 @@ def read_run(directory: Path) -> RunRecord:
         raise SolveError(f"{directory}: no such run folder")
     damaged: list[str] = []
     run = read_description(directory, damaged)
-    events = _read_lines(directory / "events.jsonl", parse_event, damaged)
-    return RunRecord(run, events, _read_lines(directory / "predictions.jsonl", dict[str, Any], damaged), damaged)
+    events, predictions = event_reader(directory), LineReader(directory / "predictions.jsonl", _of_version_1(parse_prediction))
+    record = RunRecord(run, events.read(whole=True), predictions.read(whole=True))
+    numbered = _numbered(record.predictions, [attempt.end for attempt in record.state.attempts])
+    return RunRecord(run, record.events, numbered, [*damaged, *events.damaged, *predictions.damaged])
+
+
+def event_reader(directory: Path) -> LineReader[Event]:
+    """A reader of the events of a run folder, which may still grow."""
+    return LineReader(directory / "events.jsonl", _of_version_1(parse_event))
 
 
 def read_description(directory: Path, damaged: list[str]) -> dict[str, Any]:
-    """`run.json`; empty where it cannot be read, which is then added to `damaged`."""
+    """Read `run.json`; where that fails return nothing and add the fault to `damaged`."""
     try:
         content = json.loads((directory / "run.json").read_text(encoding="utf-8"))
         if isinstance(content, dict):
@@ -123,8 +189,7 @@ def read_description(directory: Path, damaged: list[str]) -> dict[str, Any]:
 
 
 def training_warning(run: Mapping[str, Any]) -> str | None:
-    """One line where the weights of the run that `run` (`run.json`) describes had been trained on some of its tasks, whose score says
-    nothing; else None."""
+    """Warn where the weights were trained on some of the tasks that `run` (`run.json`) names, so that a score says nothing; else None."""
     known = run.get("trained_on")
     if not isinstance(known, list) or not known:
         return None
@@ -132,7 +197,7 @@ def training_warning(run: Mapping[str, Any]) -> str | None:
 
 
 def run_of(submission: Path) -> dict[str, Any]:
-    """`run.json` of the run that wrote `submission`, from its default folder or the notebook's; empty where there is none."""
+    """Read `run.json` of the run that wrote `submission`, in its default folder or the notebook's; empty where there is none."""
     for folder in (Path(f"{submission}.run"), submission.parent / "run"):
         described = read_description(folder, [])
         if described and (folder.name != "run" or Path(str(described.get("output", ""))).name == submission.name):
@@ -140,18 +205,27 @@ def run_of(submission: Path) -> dict[str, Any]:
     return {}
 
 
-def _read_lines(path: Path, parse: Callable[[dict[str, Any]], T], damaged: list[str]) -> list[T]:
-    if not path.is_file():
-        return []
-    records = []
-    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-            if not isinstance(record, dict) or record.get("v") != VERSION:
-                raise ValueError(f"not a record of version {VERSION}")
-            records.append(parse(record))
-        except (ValueError, RecursionError) as error:
-            damaged.append(f"{path.name}:{number}: {error}")
-    return records
+def _of_version_1(parse: Callable[[dict[str, Any]], T]) -> Callable[[dict[str, Any]], T]:
+    def checked(line: dict[str, Any]) -> T:
+        if line.get("v") != VERSION:
+            raise ValueError(f"not a record of version {VERSION}")
+        return parse(line)
+
+    return checked
+
+
+def _numbered(predictions: Sequence[Prediction], ends: Sequence[float]) -> list[Prediction]:
+    """Give each prediction the number of an attempt that there is.
+
+    Earlier versions did not number them: there a new attempt begins where time runs backwards or beyond an attempt's end.
+    """
+    found, attempt, before = [], 1, 0.0
+    for p in predictions:
+        if p.attempt:
+            attempt = min(p.attempt, len(ends))
+        else:
+            while attempt < len(ends) and (p.t < before or p.t > ends[attempt - 1]):
+                attempt, before = attempt + 1, 0.0
+        before = p.t
+        found.append(p if p.attempt == attempt else replace(p, attempt=attempt))
+    return found

@@ -21,17 +21,16 @@ from hrm_submit.core.errors import ConfigError, DataError
 from hrm_submit.core.files import write_atomic
 from hrm_submit.corpora.scoring import score, task_results
 from hrm_submit.corpora.sources import answers_of
-from hrm_submit.predict.fallback import BLANK, fallback_attempts
+from hrm_submit.predict.fallback import BLANK
 from hrm_submit.predict.vote import Candidate, pool, two_attempts
 from hrm_submit.record.folder import read_run
+from hrm_submit.record.predictions import fallback_answers
 from hrm_submit.report.options import MergeOptions
 
 log = logging.getLogger(__name__)
 
 FIRST = 2 / 3
 """Of a submission's weight, for its first attempt."""
-MOST_OUTPUTS = 10_000
-"""Of a task: an output beyond is no real one."""
 
 Answers: TypeAlias = dict[str, dict[int, tuple[Candidate, ...]]]
 """Candidates by task and test output, each output's weights 1 in all."""
@@ -81,17 +80,12 @@ def _answers(source: Path) -> Answers:
     """The candidates of a run folder or of a submission file. Raises DataError, SolveError."""
     answers: Answers = {}
     if source.is_dir():
-        for line in read_run(source).predictions:
-            try:
-                candidates = tuple(map(Candidate.from_json, line["candidates"]))
-                task, k = str(line["task"]), int(line["output"])
-                if not 0 <= k < MOST_OUTPUTS:
-                    raise ValueError(f"no output {k}")
-            except (KeyError, TypeError, ValueError, OverflowError) as error:
-                log.warning("%s: a prediction is skipped: %s", source, error)
-                continue
-            if candidates:
-                answers.setdefault(task, {})[k] = _normal(candidates)
+        record = read_run(source)
+        for fault in record.damaged:
+            log.warning("%s: left out: %s", source, fault)
+        for p in record.predictions:
+            if p.candidates:
+                answers.setdefault(p.task, {})[p.output] = _normal(p.candidates)
         if not answers:
             raise DataError(f"{source}: holds no answers")
         return answers
@@ -126,8 +120,7 @@ def _wanted(options: MergeOptions, given: Iterable[Answers]) -> dict[str, list[A
             break
     if challenges is not None:
         tasks, broken = read_challenges(challenges)
-        blanks = {name: [(grid if grid is not None else BLANK, BLANK) for grid in b.test_inputs] for name, b in broken.items()}
-        return {name: fallback_attempts(task) for name, task in tasks.items()} | blanks
+        return fallback_answers(tasks, broken)
     sizes: dict[str, int] = {}
     for answers in given:
         for task, outputs in answers.items():

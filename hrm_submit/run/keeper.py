@@ -72,4 +72,4 @@ class Keeper:
 
     def _record(self, task: str, outputs: Outputs, *, final: bool) -> None:
         for k, candidates in enumerate(outputs):
-            self._run.prediction(task, k, final, [c.to_json() for c in candidates[: self._most]])
+            self._run.prediction(task, k, final, candidates[: self._most])

@@ -65,12 +65,12 @@ def solve(options: SolveOptions, clock: Clock) -> SolveSummary:
         raise SolveError(f"{options.output}: cannot be both the challenges and the submission file")
     if not tasks:
         if not options.output.exists():  # a valid file, all the same; one that is there may hold better answers
-            AnswerBook([*broken], tasks, broken, options.output).create()
+            AnswerBook(tasks, broken, options.output).create()
         raise SolveError(f"{options.challenges}: has no task that can be used: {next(iter(broken.values())).fault}")
     order = [*tasks, *broken]
     wanted = _wanted(options, tasks, broken)
     content = digest(options.challenges)
-    book = AnswerBook(order, tasks, broken, options.output)
+    book = AnswerBook(tasks, broken, options.output)
     finished: set[str] = set()
     earlier: Mapping[str, Any] = {}
     if (options.run_dir / "run.json").is_file():

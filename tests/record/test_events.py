@@ -26,7 +26,6 @@ from hrm_submit.record.events import (
     WorkerExit,
     WorkerStart,
     parse_event,
-    turns,
 )
 
 LINES = [
@@ -132,11 +131,3 @@ def test_a_line_that_is_no_event_is_refused(line: dict[str, Any]) -> None:
 )
 def test_whatever_a_field_holds_it_is_read(found: dict[str, Any], kind: str) -> None:
     assert parse_event({"t": 1, "event": kind, **found}).kind == kind
-
-
-def test_turns_begin_where_the_run_was_started() -> None:
-    one, other = RunStart(1.0, 1, [], 0), RunStart(2.0, 1, [], 1)
-    step = Progress(1, None, 0.0)
-    assert turns([]) == [[]]
-    assert turns([one, step, other]) == [[one, step], [other]]
-    assert turns([step, other]) == [[step], [other]], "the line of the first start was lost"

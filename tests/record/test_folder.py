@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from hrm_submit.arc.task import make_grid
 from hrm_submit.core.errors import SolveError
+from hrm_submit.predict.vote import Candidate
 from hrm_submit.record.events import Flush, Progress, RunStart
 from hrm_submit.record.folder import RunWriter, read_run, run_of, training_warning
 from tests.events import event
@@ -30,7 +32,7 @@ def writer(folder: Path) -> RunWriter:
     return RunWriter(folder, lambda: float(next(ticks)))
 
 
-CANDIDATES = [{"grid": [[1, 2]], "votes": 3, "score": -0.5}]
+CANDIDATES = [Candidate(make_grid([[1, 2]]), 3, -0.5, 3.25)]
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -42,7 +44,11 @@ def test_round_trip(tmp_path: Path) -> None:
     record = read_run(tmp_path / "a" / "run")
     assert record.run == {"v": 1, "seed": 7}
     assert record.events == [RunStart(12.5, 3, ["t2"], 0, t=0.0), Progress(40, None, 0.25, t=1.0, task="t1", worker=3)]
-    assert record.predictions == [{"v": 1, "t": 2.0, "task": "t1", "output": 0, "final": True, "candidates": CANDIDATES}]
+    (line,) = (tmp_path / "a" / "run" / "predictions.jsonl").read_text().splitlines()
+    candidates = '[{"grid":[[1,2]],"votes":3,"score":-0.5,"weight":3.25}]'
+    assert line == f'{{"v":1,"t":2.0,"attempt":1,"task":"t1","output":0,"final":true,"candidates":{candidates}}}'
+    (read,) = record.predictions
+    assert read.to_json() == json.loads(line)
     assert record.damaged == []
 
 
@@ -119,7 +125,7 @@ def test_lines_that_a_full_disk_refused_are_written_later_whole_and_once(tmp_pat
         ("progress", "t3"),
         ("run_end", None),
     ]
-    assert [p["task"] for p in record.predictions] == ["t1"]
+    assert [p.task for p in record.predictions] == ["t1"]
     assert all(fault.startswith("run.json") for fault in record.damaged)
     assert (tmp_path / "events.jsonl").read_text().count('"t2"') == 1
 
@@ -137,7 +143,7 @@ def test_a_folder_that_vanishes_stops_nothing(tmp_path: Path) -> None:
     assert run.flush() is True
     record = read_run(folder)
     assert [e.kind for e in record.events] == ["flush"] and isinstance(record.events[0], Flush) and record.events[0].failed == "run.json"
-    assert [p["final"] for p in record.predictions] == [True]
+    assert [p.final for p in record.predictions] == [True]
 
 
 def test_a_place_that_cannot_be_a_run_folder_is_one_line(tmp_path: Path) -> None:
@@ -174,3 +180,24 @@ def test_the_run_of_a_submission_is_found_in_its_default_folder_and_in_the_noteb
     writer(tmp_path / folder).describe({"output": "/kaggle/working/submission.json"})
     assert run_of(tmp_path / "submission.json") != {}
     assert (run_of(tmp_path / "other.json") != {}) is False
+
+
+def test_predictions_have_the_number_of_the_attempt_that_made_them(tmp_path: Path) -> None:
+    for _ in range(2):
+        run = writer(tmp_path)
+        run.event(event("run_start"))
+        run.prediction("t1", 0, False, CANDIDATES)
+    assert [p.attempt for p in read_run(tmp_path).predictions] == [1, 2]
+    path = tmp_path / "predictions.jsonl"
+    path.write_text(path.read_text().replace('"attempt":1', '"attempt":7'))
+    assert [p.attempt for p in read_run(tmp_path).predictions] == [2, 2], "there are only two"
+
+
+def test_an_attempt_that_is_not_numbered_begins_where_time_runs_backwards(tmp_path: Path) -> None:
+    times = {"events": [0, 30, 0, 25], "predictions": [10, 28, 24, 25]}
+    kinds = ["run_start", "flush", "run_start", "flush"]
+    lines = [{"v": 1, "t": t, "event": kind} for t, kind in zip(times["events"], kinds, strict=True)]
+    told = [{"v": 1, "t": t, "task": "a", "output": 0, "final": False, "candidates": []} for t in times["predictions"]]
+    for name, content in (("events", lines), ("predictions", told)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in content))
+    assert [p.attempt for p in read_run(tmp_path).predictions] == [1, 1, 2, 2]

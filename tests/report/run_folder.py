@@ -11,6 +11,7 @@ from typing import Any
 from hrm_submit.arc.challenges import write_challenges
 from hrm_submit.arc.task import Grid, Task
 from hrm_submit.corpora.solutions import write_solutions
+from hrm_submit.predict.vote import Candidate
 from hrm_submit.record.folder import RunWriter
 from tests.events import event
 from tests.run.fake_pool import Time
@@ -41,7 +42,7 @@ class WrittenRun:
         self.writer.event(event("progress", task, worker, segments=segments, loss=0.25, demo_exact=exact))
         self.time.now += ROUND / 2
         for k in range(len(self.tasks[task].test)):
-            self.writer.prediction(task, k, True, candidates)
+            self.writer.prediction(task, k, True, map(Candidate.from_json, candidates))
         self.writer.event(event("task_final", task, worker, segments=segments, votes=counted, seconds=ROUND, reason="share used"))
 
     def end(self) -> None:

@@ -34,7 +34,7 @@ def run_folder(folder: Path, name: str, challenges: Path | None = None, **weight
     writer.describe({"challenges": str(challenges)} if challenges else {})
     for task, given in weights.items():
         candidates = [Candidate(make_grid([[k]]), 1, -0.1, w) for k, w in given.items()]
-        writer.prediction(task, 0, True, [c.to_json() for c in candidates])
+        writer.prediction(task, 0, True, candidates)
     writer.flush()
     return folder / name
 

@@ -71,7 +71,7 @@ def play(
     clock = Clock(budget, source=time)
     todo = [recolour(f"t{k}", k) for k in range(tasks)] if isinstance(tasks, int) else tasks
     by_id = {t.id: t for t in todo}
-    book = AnswerBook(list(by_id), by_id, {}, folder / "submission.json")
+    book = AnswerBook(by_id, {}, folder / "submission.json")
     book.create()
     specs = [WorkerSpec(k, device, preset, None, 0) for k, device in enumerate(devices)]
     writer = RunWriter(folder / "run", clock.elapsed)

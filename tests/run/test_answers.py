@@ -11,7 +11,7 @@ from hrm_submit.arc.submission import file_faults
 from hrm_submit.arc.task import make_grid
 from hrm_submit.core.errors import SolveError
 from hrm_submit.predict.vote import Candidate
-from hrm_submit.record.folder import RunRecord, RunWriter, read_run
+from hrm_submit.record.folder import read_run
 from hrm_submit.run.answers import AnswerBook
 
 CONTENT: dict[str, Any] = {
@@ -30,7 +30,7 @@ def file(tmp_path: Path) -> Path:
 
 def book_of(file: Path) -> AnswerBook:
     tasks, broken = read_challenges(file)
-    return AnswerBook([*tasks, *broken], tasks, broken, file.with_name("submission.json"))
+    return AnswerBook(tasks, broken, file.with_name("submission.json"))
 
 
 def answers(file: Path) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def test_a_full_disk_leaves_the_old_file_and_the_answer_is_written_later(file: P
 def test_a_place_that_cannot_be_written(file: Path, place: str) -> None:
     tasks, broken = read_challenges(file)
     with pytest.raises(SolveError, match="cannot be written") as caught:
-        AnswerBook([*tasks, *broken], tasks, broken, file.parent / place).create()
+        AnswerBook(tasks, broken, file.parent / place).create()
     assert "\n" not in str(caught.value)
     assert sorted(p.name for p in file.parent.iterdir()) == ["challenges.json"]
 
@@ -100,7 +100,10 @@ def line(task: str, output: int, final: bool, *colours: int) -> dict[str, Any]:
 
 def restored(file: Path, *lines: Any) -> tuple[set[str], dict[str, Any], set[str]]:
     book = book_of(file)
-    finished = book.restore(RunRecord({}, [], list(lines)))
+    run = file.with_name("run")
+    run.mkdir(exist_ok=True)
+    (run / "predictions.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    finished = book.restore(read_run(run))
     book.create()
     return finished, answers(file), book.answered
 
@@ -147,11 +150,3 @@ def test_a_final_vote_without_candidates_keeps_those_before_it(file: Path) -> No
 def test_a_prediction_that_does_not_fit_is_left_aside(file: Path, wrong: Any) -> None:
     finished, found, _ = restored(file, line("good", 0, False, 7, 8), wrong, line("good", 1, True, 1, 2))
     assert finished == set() and found["good"][0] == both(7, 8)
-
-
-def test_what_a_run_wrote_is_what_is_restored(file: Path, tmp_path: Path) -> None:
-    run = RunWriter(tmp_path / "run", lambda: 0.0)
-    for k in (0, 1):
-        run.prediction("good", k, True, line("good", k, True, 3 + k, 9)["candidates"])
-    finished, found, _ = restored(file, *read_run(tmp_path / "run").predictions)
-    assert finished == {"good"} and found["good"] == [both(3, 9), both(4, 9)]

@@ -108,7 +108,7 @@ def test_without_its_head_the_file_is_valid_and_the_run_goes_on_at_home(tmp_path
     finally:
         process.kill()
     shown = load_submission(output)
-    finished, begun = {p["task"] for p in read_run(run).predictions if p["final"]}, len(events(run))
+    finished, begun = {p.task for p in read_run(run).predictions if p.final}, len(events(run))
     assert len(shown) == n and 1 <= len(finished) < n, "valid, with what was known"
     assert subprocess.run(command(tasks, output, *options), capture_output=True).returncode == 0
     again = {e["task"] for e in events(run)[begun:] if e["event"] == "task_start"}

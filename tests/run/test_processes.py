@@ -93,8 +93,8 @@ def test_a_run_answers_every_task_and_tells_of_it(reference: tuple[SolveOptions,
     assert kinds.count("task_start") == kinds.count("task_final") == TASKS
     submission = json.loads(asked.output.read_text())
     for line in record.predictions:
-        if line["final"]:
-            assert line["candidates"][0]["grid"] == submission[line["task"]][line["output"]]["attempt_1"]
+        if line.final:
+            assert line.candidates[0].grid.tolist() == submission[line.task][line.output]["attempt_1"]
 
 
 def test_two_workers_give_the_same_file_as_one(folder: Path, reference: tuple[SolveOptions, SolveSummary]) -> None:
@@ -146,7 +146,7 @@ def test_a_killed_run_goes_on_where_it_was(folder: Path, reference: tuple[SolveO
 
 def final(asked: SolveOptions) -> set[str]:
     """Tasks whose final answer is in the run folder. That waits for the submission file, so that `task_final` may come before it."""
-    return {p["task"] for p in read_run(asked.run_dir).predictions if p["final"]} if asked.run_dir.is_dir() else set()
+    return {p.task for p in read_run(asked.run_dir).predictions if p.final} if asked.run_dir.is_dir() else set()
 
 
 @needs_proc

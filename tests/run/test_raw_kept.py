@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from hrm_submit.arc.task import make_grid
 from hrm_submit.cli import main
 from hrm_submit.predict.rank import rank
 from hrm_submit.predict.raw import load_raw
@@ -54,9 +53,9 @@ def test_a_run_keeps_what_its_answers_were_made_of(tmp_path: Path, rule: str) ->
     assert main(["solve", "--challenges", str(challenges(tmp_path, 1, outputs=2)), "--output", str(tmp_path / "s.json"), *options]) == 0
     raw = load_raw(run / "raw" / "task00.npz")
     assert (raw.scores.steps, raw.answer_step, sorted(set(raw.output.tolist()))) == (2, 1, [0, 1])
-    final = {p["output"]: p["candidates"] for p in read_run(run).predictions if p["final"]}
+    final = {p.output: p.candidates for p in read_run(run).predictions if p.final}
     for k in (0, 1):
         again = rank(raw.of_output(k).until(1), rule)  # type: ignore[arg-type]
-        told = [(make_grid(c["grid"]), c["votes"]) for c in final[k]]
+        told = [(c.grid, c.votes) for c in final[k]]
         assert {c.key: c.votes for c in again} == {(grid.shape, grid.tobytes()): votes for grid, votes in told}
-        assert again[0].grid.tolist() == final[k][0]["grid"]
+        assert again[0].grid.tolist() == final[k][0].grid.tolist()

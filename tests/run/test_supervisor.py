@@ -99,7 +99,7 @@ def test_answers_of_all_trainings_are_pooled_in_the_file(play: Any) -> None:
     run = play(Disagreeing("t0"), tasks=6)
     trainings = len(run.events("task_start", "t0"))
     assert trainings >= 3
-    votes = {c["grid"][0][0]: c["votes"] for c in run.record.predictions[-1]["candidates"]}
+    votes = {c.grid[0][0]: c.votes for c in run.record.predictions[-1].candidates}
     assert votes == {3: 3 * (trainings - 1), 7: 2 * trainings, 2: 3}
     assert run.submission["t0"] == [{"attempt_1": [[3]], "attempt_2": [[7]]}]
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hrm_submit.predict.vote import Candidate
 from hrm_submit.record.folder import RunWriter, read_run
 from hrm_submit.run import answers
 from hrm_submit.run.protocol import Assignment, WorkerSpec
@@ -22,9 +23,9 @@ from tests.run.stage import SHARES_END
 def test_predictions_and_submission_tell_the_same(play: Any) -> None:
     run = play(Script(), tasks=2)
     for task in ("t0", "t1"):
-        lines = [p for p in run.record.predictions if p["task"] == task]
-        assert [p["final"] for p in lines] == [False, True]
-        assert lines[-1]["candidates"][0]["grid"] == run.first(task)
+        lines = [p for p in run.record.predictions if p.task == task]
+        assert [p.final for p in lines] == [False, True]
+        assert lines[-1].candidates[0].grid.tolist() == run.first(task)
 
 
 def test_a_last_vote_without_a_grid_keeps_what_was_there(play: Any) -> None:
@@ -36,7 +37,7 @@ def test_a_last_vote_without_a_grid_keeps_what_was_there(play: Any) -> None:
     run = play(Lost(), tasks=1)
     assert run.first("t0") == [[6]]
     last = run.record.predictions[-1]
-    assert last["final"] and last["candidates"][0]["grid"] == [[6]]
+    assert last.final and last.candidates[0].grid.tolist() == [[6]]
 
 
 def test_plans_tell_who_would_get_how_long(play: Any) -> None:
@@ -107,9 +108,9 @@ def test_what_the_run_folder_calls_final_is_in_the_file_already(play: Any, monke
     """A kill between the two writes must never leave a final answer that the file does not show."""
     told, write = [], RunWriter.prediction
 
-    def checked(writer: RunWriter, task: str, output: int, final: bool, candidates: list[dict[str, Any]]) -> None:
+    def checked(writer: RunWriter, task: str, output: int, final: bool, candidates: Sequence[Candidate]) -> None:
         shown = json.loads((writer._directory.parent / "submission.json").read_text())
-        told.append((final, shown[task][output]["attempt_1"] == candidates[0]["grid"]))
+        told.append((final, shown[task][output]["attempt_1"] == candidates[0].grid.tolist()))
         write(writer, task, output, final, candidates)
 
     monkeypatch.setattr(RunWriter, "prediction", checked)
@@ -126,10 +127,10 @@ def test_a_file_that_takes_long_to_write_is_written_less_often_and_the_run_folde
 
     class Watched(FakeCrew):
         def listen(self, seconds: float) -> Any:
-            finals = [p for p in read_run(written[0].parent / "run").predictions if p["final"]]
+            finals = [p for p in read_run(written[0].parent / "run").predictions if p.final]
             known = json.loads(written[0].read_text())
             for line in finals:
-                assert known[line["task"]][line["output"]]["attempt_1"] == line["candidates"][0]["grid"], "final, but not in the file"
+                assert known[line.task][line.output]["attempt_1"] == line.candidates[0].grid.tolist(), "final, but not in the file"
             shown.append(len(finals))
             return super().listen(seconds)
 
@@ -138,4 +139,4 @@ def test_a_file_that_takes_long_to_write_is_written_less_often_and_the_run_folde
 
     run = play(Script(), tasks=6, make_crew=Watched, saving=1e-12)
     assert len(written) == 3, "the fallbacks, the first answer, the rest at the end"
-    assert max(shown) <= 1 and len([p for p in run.record.predictions if p["final"]]) == 6
+    assert max(shown) <= 1 and len([p for p in run.record.predictions if p.final]) == 6

@@ -229,7 +229,7 @@ def check(run: Played, pool: Watched, fate: Fate) -> None:
     assert pool.dismissed_at == run.seconds and not pool.members, "a worker is left behind"
     if not fate.disk_is_full(run.seconds):
         assert pool.best.differences(run.submission) == []
-    book = AnswerBook(list(pool.expected), pool.expected, {}, pool.path)
+    book = AnswerBook(pool.expected, {}, pool.path)
     book.restore(run.record)
     book.create()
     assert pool.best.differences(json.loads(pool.path.read_text())) == [], "whoever goes on from the run folder has it all"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,17 @@ import numpy as np
 
 from hrm_submit.arc.challenges import BrokenTask, read_challenges
 from hrm_submit.arc.entries import digest, source_names
-from hrm_submit.arc.jsonio import FaultError, located
+from hrm_submit.arc.jsonio import located
 from hrm_submit.arc.submission import Attempts
 from hrm_submit.arc.task import Grid, Solutions, Task
 from hrm_submit.config.schema import TTTConfig
 from hrm_submit.core.errors import DataError
 from hrm_submit.corpora.sources import answers_of
-from hrm_submit.predict.vote import Candidate, two_attempts
-from hrm_submit.record.events import Event, Plan, number, turns
-from hrm_submit.record.folder import RunRecord, read_run, training_warning
-from hrm_submit.run.answers import AnswerBook
+from hrm_submit.predict.vote import Candidate
+from hrm_submit.record.events import Event, Plan
+from hrm_submit.record.folder import read_run, training_warning
+from hrm_submit.record.predictions import Prediction, answers_from, fallback_answers
+from hrm_submit.report.run.timeline import turns
 
 NO_GRID: Grid = np.zeros((0, 0), dtype=np.uint8)
 """Stands for an answer that nobody knows: it equals no grid."""
@@ -104,15 +105,16 @@ def _load(directory: Path, challenges: Path | None, solutions: Path | None) -> R
     notes = [*filter(None, [training_warning(record.run)]), *record.damaged]
     tasks, broken = _challenges(record.run, challenges, notes)
     each_turn = turns(record.events)
-    ends = [max((e.t for e in turn), default=0.0) for turn in each_turn]
-    snapshots, newest = _predictions(record.predictions, ends, notes)
-    candidates = {key: _candidates(line) for key, line in newest.items()}
+    snapshots = tuple(_snapshot(p) for p in record.predictions if p.candidates)
+    candidates = {(p.task, p.output): p.candidates for p in record.predictions if p.candidates}
     wanted = _wanted(record.events, (task for task, _ in candidates))
     order = (*tasks, *broken) or tuple(wanted)
-    if tasks or broken:
-        answers, answered = _answers(tasks, broken, replace(record, predictions=[dict(line) for line in newest.values()]))
-    else:
-        answers, answered = _answers_of_candidates(order, candidates)
+    sizes: dict[str, int] = {}
+    for name, k in candidates:
+        sizes[name] = max(sizes.get(name, 0), k + 1)
+    unknown = {name: [(NO_GRID, NO_GRID)] * sizes.get(name, 0) for name in order}
+    found = answers_from(fallback_answers(tasks, broken) or unknown, record.predictions)
+    answers, answered = {name: tuple(attempts) for name, attempts in found.attempts.items()}, frozenset(found.answered)
     truth = _solutions(solutions, answers, tasks) if solutions is not None else None
     scope = tuple(t for t in order if t in wanted) if wanted else order
     if set(scope) | set(broken) == set(order):
@@ -122,6 +124,11 @@ def _load(directory: Path, challenges: Path | None, solutions: Path | None) -> R
     return RunData(
         directory, record.run, each_turn, snapshots, candidates, order, scope, tasks, faults, answers, answered, truth, tuple(notes)
     )
+
+
+def _snapshot(p: Prediction) -> Snapshot:
+    best = p.candidates[0]
+    return Snapshot(p.attempt - 1, p.t, p.task, p.output, p.final, best.grid, best.votes, sum(c.votes for c in p.candidates))
 
 
 @contextmanager
@@ -154,48 +161,6 @@ def _challenges(run: Mapping[str, Any], explicit: Path | None, notes: list[str])
     return found
 
 
-def _predictions(
-    lines: Iterable[Mapping[str, Any]], ends: Sequence[float], notes: list[str]
-) -> tuple[tuple[Snapshot, ...], dict[tuple[str, int], Mapping[str, Any]]]:
-    """Every prediction's best candidate, and the newest line of each (task, output) whose candidates can all be used."""
-    snapshots: list[Snapshot] = []
-    of_output: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
-    turn, before = 0, 0.0
-    for line in lines:
-        t, task, output, listed = number(line.get("t")), line.get("task"), line.get("output"), line.get("candidates")
-        if t is None or not isinstance(task, str) or type(output) is not int or output < 0 or not isinstance(listed, list):
-            notes.append(f"predictions.jsonl: a record is left out: it lacks a time, a task, an output or candidates: {_short(line)}")
-            continue
-        # Predictions do not say to which turn they belong; time that runs backwards or beyond a turn's end does.
-        while turn < len(ends) - 1 and (t < before or t > ends[turn]):
-            turn, before = turn + 1, 0.0
-        before = t
-        if not listed:
-            continue
-        try:
-            best, votes_of = Candidate.from_json(listed[0]), sum(int(c["votes"]) for c in listed)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            notes.append(f"predictions.jsonl: a prediction of task {task!r} is left out: {error}")
-            continue
-        snapshots.append(Snapshot(turn, t, task, output, line.get("final") is True, best.grid, best.votes, votes_of))
-        of_output.setdefault((task, output), []).append(line)
-    newest = {}
-    for key, found in of_output.items():
-        for line in reversed(found):
-            try:
-                _candidates(line)
-            except (TypeError, FaultError) as error:
-                notes.append(f"predictions.jsonl: a prediction of task {key[0]!r} is left out: {error}")
-                continue
-            newest[key] = line
-            break
-    return tuple(snapshots), newest
-
-
-def _candidates(line: Mapping[str, Any]) -> tuple[Candidate, ...]:
-    return tuple(map(Candidate.from_json, line["candidates"]))
-
-
 def _wanted(events: Iterable[Event], predicted: Iterable[str]) -> dict[str, None]:
     """Ids of the tasks that the run had to do or did something for."""
     wanted: dict[str, None] = {}
@@ -207,29 +172,6 @@ def _wanted(events: Iterable[Event], predicted: Iterable[str]) -> dict[str, None
     return {**wanted, **dict.fromkeys(predicted)}
 
 
-def _answers(
-    tasks: Mapping[str, Task], broken: Mapping[str, BrokenTask], record: RunRecord
-) -> tuple[Mapping[str, tuple[Attempts, ...]], frozenset[str]]:
-    """The submission that `solve` makes of this folder, by its own code.
-
-    `record` needs only the newest prediction of each output, as that is what a submission shows.
-    """
-    book = AnswerBook([*tasks, *broken], tasks, broken, Path("unwritten"))
-    book.restore(record)
-    return book.answers, frozenset(book.answered)
-
-
-def _answers_of_candidates(
-    order: tuple[str, ...], candidates: Mapping[tuple[str, int], tuple[Candidate, ...]]
-) -> tuple[Mapping[str, tuple[Attempts, ...]], frozenset[str]]:
-    """Attempts as far as they are known without the challenges, from which a fallback would come."""
-    answers = {}
-    for task in order:
-        outputs = 1 + max((k for t, k in candidates if t == task), default=-1)
-        answers[task] = tuple(two_attempts(candidates.get((task, k), ()), (NO_GRID, NO_GRID)) for k in range(outputs))
-    return answers, frozenset(task for (task, _), found in candidates.items() if found)
-
-
 def _solutions(path: Path, answers: Mapping[str, tuple[Attempts, ...]], tasks: Mapping[str, Task]) -> Solutions:
     solutions = answers_of(path)
     if not solutions.keys() & answers.keys():
@@ -239,8 +181,3 @@ def _solutions(path: Path, answers: Mapping[str, tuple[Attempts, ...]], tasks: M
             fault = f"{len(solutions[task_id])} solutions for {len(task.test)} test inputs"
             raise DataError(located(path, task_id, fault))
     return solutions
-
-
-def _short(line: Mapping[str, Any]) -> str:
-    text = repr({k: v for k, v in line.items() if k != "candidates"})
-    return text if len(text) <= 120 else text[:117] + "..."

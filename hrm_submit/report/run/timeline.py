@@ -7,7 +7,7 @@ Notable: a worker tells what it has done, not what it begins, so a stretch gets 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hrm_submit.record.events import Candidates, Event, Progress, RunStart, TaskFailed, TaskStart, WorkerExit, WorkerStart
@@ -81,6 +81,16 @@ class Timeline:
     ends: tuple[float, ...]
     budgets: tuple[float | None, ...]
     nodes: Mapping[int, str] = field(default_factory=dict)
+
+
+def turns(events: Iterable[Event]) -> list[list[Event]]:
+    """The events by the start of the run that they follow: a killed run that resumes starts its clock again. Never empty."""
+    found: list[list[Event]] = [[]]
+    for event in events:
+        if isinstance(event, RunStart) and found[-1]:
+            found.append([])
+        found[-1].append(event)
+    return found
 
 
 class _Book:

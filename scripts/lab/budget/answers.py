@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hrm_submit.arc.jsonio import FaultError
 from hrm_submit.arc.task import Grid, Solutions, same_grid
 from hrm_submit.predict.vote import Candidate
 from hrm_submit.record.events import RunStart
@@ -35,13 +34,9 @@ class Answers:
 def answers(run: RunRecord) -> Answers:
     """The first final answers of a run. A line that is no answer is left out."""
     found: dict[Output, tuple[Candidate, ...]] = {}
-    for line in run.predictions:
-        key = (str(line.get("task")), int(line.get("output", -1)))
-        if line.get("final") and key not in found:
-            try:
-                found[key] = tuple(Candidate.from_json(c) for c in line["candidates"])
-            except FaultError:
-                continue
+    for p in run.predictions:
+        if p.final:
+            found.setdefault((p.task, p.output), p.candidates)
     budget = next((float(e.budget or 0.0) for e in run.events if isinstance(e, RunStart)), 0.0)
     return Answers(int(run.run.get("seed") or 0), budget, found)
 

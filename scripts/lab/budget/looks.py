@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hrm_submit.arc.sizes import canvas_side
-from hrm_submit.arc.task import Solutions, Task, make_grid, same_grid
+from hrm_submit.arc.task import Solutions, Task, same_grid
 from hrm_submit.record.events import Candidates, Progress, TaskFailed, TaskFinal, TaskStart, WorkerExit
 from hrm_submit.record.folder import RunRecord, read_run
 
@@ -86,10 +86,10 @@ def _predictions(run: RunRecord) -> dict[tuple[str, int], list[list[Any]]]:
     found: dict[tuple[str, int], list[list[Any]]] = defaultdict(list)
     closed: set[tuple[str, int]] = set()
     for line in run.predictions:
-        key = (line["task"], line["output"])
+        key = (line.task, line.output)
         if key not in closed:
-            found[key].append([make_grid(c["grid"]) for c in line["candidates"][:2]])
-            if line["final"]:
+            found[key].append([c.grid for c in line.candidates[:2]])
+            if line.final:
                 closed.add(key)
     return found
 

@@ -177,7 +177,7 @@ def replay(
     by_id: Mapping[str, Task] = {t.id: t for t in tasks}
     pool = pool or Pretended(recording, preset, faults, seed)
     clock = Clock(budget, source=lambda: pool.now)
-    book = AnswerBook(list(by_id), by_id, {}, folder / "submission.json")
+    book = AnswerBook(by_id, {}, folder / "submission.json")
     run = RunWriter(folder, clock.elapsed)
     book.create()
     run.describe({"command": "replay", "config": preset.to_dict(), "budget": budget, "seed": seed, "devices": list(workers)})

@@ -48,7 +48,7 @@ def _use_tasks(path: Path, out: Path) -> None:
 
     try:
         tasks, broken = read_challenges(path)
-        AnswerBook([*tasks, *broken], tasks, broken, out / "submission.json").create()
+        AnswerBook(tasks, broken, out / "submission.json").create()
         expected = {name: len(task.test) for name, task in tasks.items()} | {name: b.n_outputs for name, b in broken.items()}
         faults = file_faults(out / "submission.json", expected)
         assert not faults, f"the fallback file is not valid: {faults[0]}"
@@ -144,7 +144,7 @@ def _use_run(path: Path, out: Path) -> None:
     from hrm_submit.run.answers import AnswerBook
 
     tasks, broken = read_challenges(path / "challenges.json")
-    book = AnswerBook([*tasks, *broken], tasks, broken, out / "submission.json")
+    book = AnswerBook(tasks, broken, out / "submission.json")
     record = read_run(path)
     training_warning(record.run)
     book.restore(record)

@@ -195,9 +195,9 @@ def test_damaged_lines_are_skipped_and_named(hand: Run) -> None:
     notes = "\n".join(data.notes)
     assert "events.jsonl:4:" in notes and f"events.jsonl:{n + 5}:" in notes and f"events.jsonl:{n + 6}:" in notes
     assert notes.count("it lacks a time, an event, a task or a worker") == 3
-    assert notes.count("predictions.jsonl: a prediction of task 'second' is left out") == 4
-    assert notes.count("predictions.jsonl: a prediction of task 'half' is left out") == 1
-    assert notes.count("predictions.jsonl: a record is left out") == 1
+    assert notes.count(": a prediction of task 'second': ") == 4
+    assert notes.count(": a prediction of task 'half': ") == 1
+    assert notes.count("task 'second': no output -1") == 1
     assert "predictions.jsonl:11:" in notes
     damaged = read_tables(hand.directory, solutions=hand.solutions)
     pd.testing.assert_frame_equal(damaged.outputs, whole.outputs)

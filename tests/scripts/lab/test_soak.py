@@ -16,6 +16,7 @@ from lab.killing import Kill, Looker, final_answers
 from hrm_submit.arc.challenges import write_challenges
 from hrm_submit.arc.submission import to_json
 from hrm_submit.arc.task import make_grid
+from hrm_submit.predict.vote import Candidate
 from hrm_submit.record.folder import RunWriter
 from tests.events import event
 from tests.run.lab import recolour, tiny
@@ -98,7 +99,7 @@ def test_final_answers_are_read_from_the_run_folder(tmp_path: Path) -> None:
     writer = RunWriter(tmp_path, lambda: 0.0)
 
     def says(task: str, output: int, final: bool, *colours: int) -> None:
-        writer.prediction(task, output, final, [{"grid": [[c]], "votes": 1, "score": 0.0} for c in colours])
+        writer.prediction(task, output, final, [Candidate(make_grid([[c]]), 1, 0.0) for c in colours])
 
     says("t0", 0, True, 4)
     says("t1", 0, True, 7)

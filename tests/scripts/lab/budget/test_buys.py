@@ -14,8 +14,10 @@ from lab.budget.buys import worth_buying
 from lab.budget.recording import Recording
 
 from hrm_submit.arc.challenges import write_challenges
+from hrm_submit.arc.task import make_grid
 from hrm_submit.config.preset_files import load_preset
 from hrm_submit.corpora.solutions import write_solutions
+from hrm_submit.predict.vote import Candidate
 from hrm_submit.record.folder import RunWriter, read_run
 from tests.events import event
 from tests.run.lab import recolour, recoloured
@@ -43,7 +45,7 @@ def run_folder(path: Path, seed: int, answers: dict[str, list[tuple[int, int]]],
         run.event(event("progress", name, 0, segments=100, loss=1.0, demo_exact=1.0, seconds=5.0))
         last = {"segments": 100, "votes": [votes], "views": sum(votes), "vote_seconds": 0.1, "seconds": 6.0, "settled": False}
         run.event(event("task_final", name, 0, reason="share used", **last))
-        run.prediction(name, 0, True, [{"grid": grid(name, k), "votes": n, "score": -0.1 * k, "weight": float(n)} for k, n in found])
+        run.prediction(name, 0, True, [Candidate(make_grid(grid(name, k)), n, -0.1 * k) for k, n in found])
     return path
 
 

@@ -14,6 +14,7 @@ from lab.budget.seen import FEATURES, features, fit_chance, held_out, reliabilit
 from hrm_submit.arc.challenges import write_challenges
 from hrm_submit.config.preset_files import load_preset
 from hrm_submit.corpora.solutions import write_solutions
+from hrm_submit.predict.vote import Candidate
 from hrm_submit.record.folder import RunWriter
 from tests.events import event
 from tests.run.lab import recolour, recoloured
@@ -34,7 +35,7 @@ def vote(run: RunWriter, segments: int, exact: float, grids: tuple[list[list[lis
         else event("candidates", "a", 0, **votes)
     )
     for output, two in enumerate(grids):
-        run.prediction("a", output, final, [{"grid": g, "votes": 5, "score": -0.1} for g in two])
+        run.prediction("a", output, final, map(Candidate.from_json, [{"grid": g, "votes": 5, "score": -0.1} for g in two]))
 
 
 def test_every_vote_of_every_output_is_a_look(tmp_path: Path) -> None:
@@ -122,7 +123,7 @@ def test_the_command_draws_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         run.event(event("progress", i, 0, segments=10, loss=1.0, demo_exact=k / 40, seconds=5.0))
         final = {"segments": 10, "votes": [[8]], "views": 8, "vote_seconds": 0.1, "seconds": 5.1, "settled": False}
         run.event(event("task_final", i, 0, reason="share used", **final))
-        run.prediction(i, 0, True, [{"grid": truth[i][0].tolist() if k > 20 else WRONG, "votes": 8, "score": -0.1}])
+        run.prediction(i, 0, True, [Candidate.from_json({"grid": truth[i][0].tolist() if k > 20 else WRONG, "votes": 8, "score": -0.1})])
     write_challenges(tmp_path / "c.json", tasks)
     write_solutions(tmp_path / "s.json", truth)
     files = ["--runs", str(tmp_path / "run"), "--challenges", str(tmp_path / "c.json"), "--time-budget", "1m"]

@@ -19,6 +19,7 @@ from hrm_submit.arc.task import make_grid
 from hrm_submit.config.preset_files import load_preset
 from hrm_submit.core.errors import SolveError
 from hrm_submit.corpora.solutions import write_solutions
+from hrm_submit.predict.vote import Candidate
 from hrm_submit.record.folder import RunWriter, read_run
 from hrm_submit.run.cost import segment_work, view_work
 from tests.events import event, told
@@ -62,7 +63,7 @@ def folder(tmp_path: Path) -> Path:
         final = {"segments": 100, "votes": [[32]], "views": 32, "vote_seconds": 32 * view, "seconds": took, "settled": bool(number % 2)}
         run.event(event("task_final", task_id, 0, reason=reason, **final))
         truth = recoloured(task.test[0]).tolist()
-        run.prediction(task_id, 0, True, [{"grid": truth if number < 2 else [[0]], "votes": 32, "score": -0.1}])
+        run.prediction(task_id, 0, True, [Candidate.from_json({"grid": truth if number < 2 else [[0]], "votes": 32, "score": -0.1})])
     return tmp_path / "run"
 
 
@@ -216,6 +217,6 @@ def test_a_candidate_that_is_second_counts_as_solved(folder: Path) -> None:
     lines = (folder / "predictions.jsonl").read_text().splitlines()
     (folder / "predictions.jsonl").write_text("\n".join(line for line in lines if '"t5"' not in line) + "\n")
     wrong = make_grid([[0]]).tolist()
-    run.prediction("t5", 0, True, [{"grid": g, "votes": 1, "score": -1.0} for g in (wrong, truth, wrong)])
+    run.prediction("t5", 0, True, [Candidate(make_grid(g), 1, -1.0) for g in (wrong, truth, wrong)])
     (found,) = record([folder], TASKS, solutions())
     assert sum(o.solved for o in found.outcomes) == 3

@@ -1,0 +1,96 @@
+"""The predictions of a run, a line of `predictions.jsonl` each, and the answers that they give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hrm_submit.arc.challenges import BrokenTask
+from hrm_submit.arc.submission import Attempts
+from hrm_submit.arc.task import Grid, Task, make_grid, same_grid
+from hrm_submit.predict.fallback import BLANK, fallback_attempts
+from hrm_submit.predict.vote import Candidate, two_attempts
+from hrm_submit.record.events import VERSION, number
+
+MOST_OUTPUTS = 10_000
+"""No task has more test outputs; a larger number in a file would only cost memory."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The candidates of one test output after one vote, best first; none where no view gave a grid.
+
+    `t`: seconds since the attempt began. `attempt`: number of the run's start, from 1, that `t` counts from (0 in a file that does
+    not say). `final`: from the last vote of a training.
+    """
+
+    t: float
+    task: str
+    output: int
+    final: bool
+    attempt: int
+    candidates: tuple[Candidate, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The line's object."""
+        line = {"v": VERSION, "t": round(self.t, 3), "attempt": self.attempt, "task": self.task, "output": self.output}
+        return {**line, "final": self.final, "candidates": [c.to_json() for c in self.candidates]}
+
+
+def parse_prediction(line: Mapping[str, Any]) -> Prediction:
+    """Read a line's object. Raises ValueError where a field is missing or a candidate is none."""
+    t, task, output, attempt = number(line.get("t")), line.get("task"), line.get("output"), line.get("attempt", 0)
+    candidates = line.get("candidates")
+    if t is None or not isinstance(task, str) or type(output) is not int or not isinstance(candidates, list):
+        raise ValueError("a prediction lacks a time, a task, an output or candidates")
+    if not 0 <= output < MOST_OUTPUTS:
+        raise ValueError(f"task {task!r}: no output {output}")
+    if type(attempt) is not int or attempt < 0:
+        raise ValueError(f"task {task!r}: no attempt {attempt!r}")
+    try:
+        return Prediction(t, task, output, line.get("final") is True, attempt, tuple(map(Candidate.from_json, candidates)))
+    except ValueError as error:
+        raise ValueError(f"a prediction of task {task!r}: {error}") from None
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Two attempts at each test output, by task; which tasks have one from the model, and which have a final one for every output."""
+
+    attempts: dict[str, list[Attempts]]
+    answered: set[str]
+    final: set[str]
+
+
+def fallback_answers(tasks: Mapping[str, Task], broken: Mapping[str, BrokenTask]) -> dict[str, list[Attempts]]:
+    """Make two attempts at each test output without a model: first of all `tasks`, then of the `broken` ones."""
+    return {name: fallback_attempts(task) for name, task in tasks.items()} | {
+        name: [_for_broken(grid) for grid in task.test_inputs] for name, task in broken.items()
+    }
+
+
+def answers_from(fallbacks: Mapping[str, Sequence[Attempts]], predictions: Iterable[Prediction]) -> Answers:
+    """Answer with the newest predictions, with `fallbacks` where there are none; predictions of other tasks or outputs are ignored.
+
+    A final prediction without candidates keeps the answer before it.
+    """
+    newest: dict[tuple[str, int], tuple[Candidate, ...]] = {}
+    final: dict[str, set[int]] = {}
+    for p in predictions:
+        if p.output >= len(fallbacks.get(p.task, ())):
+            continue
+        if p.candidates:
+            newest[p.task, p.output] = p.candidates
+        if p.final:
+            final.setdefault(p.task, set()).add(p.output)
+    attempts = {task: list(spare) for task, spare in fallbacks.items()}
+    for (task, k), candidates in newest.items():
+        attempts[task][k] = two_attempts(candidates, fallbacks[task][k])
+    finished = {task for task, outputs in final.items() if len(outputs) == len(fallbacks[task])}
+    return Answers(attempts, {task for task, _ in newest}, finished)
+
+
+def _for_broken(test_input: Grid | None) -> Attempts:
+    first, second = BLANK if test_input is None else test_input, make_grid([[1]])
+    return first, BLANK if same_grid(first, second) else second

@@ -1,0 +1,295 @@
+"""The state of a run, folded from its events: of each task, each training and each worker.
+
+Notable: a worker reports what it has done, not what it begins, so a stretch of time gets its phase from the event that ends it:
+`progress` ends training, `candidates` and `task_final` end a vote, a failure ends what is lost. A run that resumes starts its clock
+again: each start is an attempt, with a number from 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from hrm_submit.record.events import (
+    Candidates,
+    Event,
+    Flush,
+    Plan,
+    Progress,
+    Retry,
+    RunEnd,
+    RunStart,
+    TaskFailed,
+    TaskFinal,
+    TaskStart,
+    WorkerExit,
+    WorkerStart,
+)
+
+PHASES = ("loading", "training", "vote", "lost")
+"""`loading`: from a worker's start until it is ready; `lost`: from the last report of a training that failed or was cut short."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """One worker in one phase from `start` to `end`, in seconds of `attempt`.
+
+    `training` numbers the trainings of the task (0 where the phase has no task); `planned`: seconds that the whole training was to
+    take, None in fixed-work mode.
+    """
+
+    attempt: int
+    worker: int
+    task: str | None
+    training: int
+    phase: str
+    start: float
+    end: float
+    planned: float | None
+    detail: str = ""
+
+
+@dataclass
+class Training:
+    """One worker's training of one task, in seconds of `attempt`. `number`: of the task's trainings, from 1; `retrain`: of its
+    retrains, 0 for a first training."""
+
+    attempt: int
+    task: str
+    worker: int
+    number: int
+    start: float
+    planned: float | None
+    retrain: int
+    end: float
+    segments: int = 0
+    outcome: str = "cut short"
+    points: list[Progress] = field(default_factory=list)
+    votes: list[Candidates] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """Time until its last event."""
+        return max(0.0, self.end - self.start)
+
+    @property
+    def last(self) -> Progress | None:
+        """The newest progress."""
+        return self.points[-1] if self.points else None
+
+
+@dataclass
+class TaskState:
+    """What a run did for one task, in all attempts."""
+
+    trainings: list[Training] = field(default_factory=list)
+    failures: int = 0
+    final: bool = False
+    given_up: bool = False
+    """Its last training failed, and no other one was begun."""
+
+    @property
+    def seconds(self) -> float:
+        """Of all its trainings."""
+        return sum(t.seconds for t in self.trainings)
+
+    @property
+    def planned(self) -> float | None:
+        """Seconds that its trainings were to take; None where none was planned in seconds."""
+        known = [t.planned for t in self.trainings if t.planned is not None]
+        return sum(known) if known else None
+
+    @property
+    def segments(self) -> int:
+        """Of all its trainings."""
+        return sum(t.segments for t in self.trainings)
+
+    @property
+    def last(self) -> Progress | None:
+        """The newest progress of any training."""
+        return next((t.last for t in reversed(self.trainings) if t.last), None)
+
+
+@dataclass
+class Worker:
+    """A worker as its events tell of it; `since`: seconds of the attempt."""
+
+    place: str = ""
+    phase: str = "waiting"
+    since: float = 0.0
+    training: Training | None = None
+
+
+@dataclass
+class Attempt:
+    """One start of the run: its budget (None in fixed-work mode), the time of its last event, tasks to do, and how far it got.
+
+    `finals`: share of exact demonstrations when each task got its first final vote.
+    """
+
+    budget: float | None = None
+    tasks: int = 0
+    resumed: int = 0
+    end: float = 0.0
+    ended: bool = False
+    retries: int = 0
+    finals: dict[str, float | None] = field(default_factory=dict)
+
+
+class RunState:
+    """A run as far as its events were taken; never without an attempt."""
+
+    def __init__(self, events: Iterable[Event] = ()) -> None:
+        self.attempts = [Attempt()]
+        self.tasks: dict[str, TaskState] = {}
+        """Every task that the run was to do or did something for, in the order of their first mention."""
+        self.workers: dict[int, Worker] = {}
+        """Those of the current attempt that have not ended."""
+        self.trainings: list[Training] = []
+        self.stretches: list[Stretch] = []
+        self.nodes: dict[int, str] = {}
+        """The machine of each worker of a cluster."""
+        self.runtime: dict[str, object] = {}
+        """How the newest worker runs: device, dtype and so on."""
+        self.trouble = ""
+        """The newest failure."""
+        self._untouched = True
+        for event in events:
+            self.take(event)
+
+    @property
+    def attempt(self) -> Attempt:
+        """The current attempt."""
+        return self.attempts[-1]
+
+    @property
+    def given_up(self) -> set[str]:
+        """Tasks that keep what they have: a task whose retrain fails has its answer from before."""
+        return {name for name, task in self.tasks.items() if task.given_up} - self.attempt.finals.keys()
+
+    def take(self, event: Event) -> None:
+        """Add one event."""
+        if isinstance(event, RunStart) and not self._untouched:
+            self.close()
+            self.attempts.append(Attempt())
+            self.trouble = ""
+            for state in self.tasks.values():
+                state.given_up = False
+        self._untouched = False
+        self.attempt.end = max(self.attempt.end, event.t)
+        if event.task is not None:
+            self.tasks.setdefault(event.task, TaskState())
+        match event:
+            case RunStart():
+                self.attempt.budget, self.attempt.tasks, self.attempt.resumed = event.budget, event.tasks or 0, event.resumed or 0
+            case Plan(todo=list(todo)):
+                self.tasks.update({name: TaskState() for name in todo if name not in self.tasks})
+                self.attempt.tasks = self.attempt.resumed + len(todo)
+            case WorkerStart(worker=int(number)):
+                self._start_worker(event, number)
+            case TaskStart(task=str(task), worker=int(number)):
+                self._start_training(event, task, number)
+            case Progress() | Candidates() | TaskFailed() | WorkerExit():
+                self._step(event)
+            case Retry(task=str(task)):
+                self.attempt.retries += 1
+                self.tasks[task].given_up = False
+            case Flush():
+                self.trouble = f"{event.failed} cannot be written: {event.reason}"
+            case RunEnd():
+                self.attempt.ended = True
+                self.close()
+
+    def close(self) -> None:
+        """End the attempt: what its workers had not finished was cut short."""
+        for number, worker in self.workers.items():
+            self._leave(number, worker, self.attempt.end, "the run ended")
+        self.workers.clear()
+
+    def _start_worker(self, event: WorkerStart, number: int) -> None:
+        worker = self.workers.setdefault(number, Worker())
+        if event.ready:
+            self.runtime = event.runtime or {}
+            self._leave(number, worker, event.t, "")
+        else:
+            node, named, _ = (event.device or "").rpartition("/")
+            if named:
+                self.nodes[number] = node
+            worker.place = event.device or worker.place
+        worker.phase, worker.since = "waiting" if event.ready else "starting", event.t
+
+    def _start_training(self, event: TaskStart, task: str, number: int) -> None:
+        worker, state = self.workers.setdefault(number, Worker()), self.tasks[task]
+        self._leave(number, worker, event.t, "no end was recorded")
+        training = Training(
+            attempt=len(self.attempts),
+            task=task,
+            worker=number,
+            number=len(state.trainings) + 1,
+            start=event.t,
+            planned=event.seconds,
+            retrain=event.restart or 0,
+            end=event.t,
+        )
+        state.given_up = False
+        state.trainings.append(training)
+        self.trainings.append(training)
+        worker.training, worker.phase, worker.since = training, "training", event.t
+
+    def _step(self, event: Progress | Candidates | TaskFailed | WorkerExit) -> None:
+        """Take an event that ends a stretch."""
+        if isinstance(event, TaskFailed) and event.task is not None:
+            state = self.tasks[event.task]
+            state.failures, state.given_up, self.trouble = state.failures + 1, True, f"{event.task}: {event.reason}"
+        if event.worker is None:  # the end of the run takes tasks from whoever has them
+            number = next((n for n, w in self.workers.items() if w.training and w.training.task == event.task), -1)
+        else:
+            number = event.worker
+        worker = self.workers.get(number)
+        training = worker.training if worker else None
+        if training is not None and event.task != training.task and not isinstance(event, WorkerExit):
+            training = None
+        if isinstance(event, TaskFinal) and event.task is not None:
+            self.tasks[event.task].final = True
+            self.attempt.finals.setdefault(event.task, training.last.demo_exact if training and training.last else None)
+        if worker is None:
+            return
+        if isinstance(event, WorkerExit):
+            self._leave(number, worker, event.t, event.reason or "", event.reason or event.kind)
+            del self.workers[number]
+        elif training is None:
+            return
+        elif isinstance(event, TaskFailed):
+            self._leave(number, worker, event.t, event.reason or "", event.reason or event.kind)
+        else:
+            self._report(worker, training, event)
+
+    def _report(self, worker: Worker, training: Training, event: Progress | Candidates) -> None:
+        """Take progress or a vote. A vote follows each progress."""
+        training.segments = training.segments if event.segments is None else event.segments
+        if isinstance(event, Progress):
+            training.points.append(replace(event, segments=training.segments))
+            self._stretch(training, "training", event.t)
+            worker.phase = "voting"
+            return
+        training.votes.append(event)
+        reason = (event.reason or "") if isinstance(event, TaskFinal) else ""
+        self._stretch(training, "vote", event.t, reason)
+        worker.phase = "training"
+        if isinstance(event, TaskFinal):
+            training.outcome = reason or event.kind
+            worker.training, worker.phase, worker.since = None, "waiting", event.t
+
+    def _leave(self, number: int, worker: Worker, t: float, detail: str, outcome: str = "") -> None:
+        """End what a worker is at: it gets ready, or its training is lost."""
+        if worker.phase == "starting":
+            self.stretches.append(Stretch(len(self.attempts), number, None, 0, "loading", worker.since, t, None, detail))
+        if worker.training:
+            worker.training.outcome = outcome or worker.training.outcome
+            self._stretch(worker.training, "lost", t, detail)
+        worker.training, worker.phase, worker.since = None, "waiting", t
+
+    def _stretch(self, training: Training, phase: str, end: float, detail: str = "") -> None:
+        t = training
+        self.stretches.append(Stretch(t.attempt, t.worker, t.task, t.number, phase, t.end, max(end, t.end), t.planned, detail))
+        training.end = max(end, training.end)
