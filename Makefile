@@ -14,7 +14,7 @@ TEST_PROCESSES := $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinit
 OLDEST_CLIENT := kaggle==2.2.4 kagglesdk==0.1.37
 
 .DEFAULT_GOAL := help
-.PHONY: help setup simulate test test-all lint benchmark docs docs-check gpu-check fuzz wheels push push-pretrain status submit lock clean
+.PHONY: help setup simulate test test-all lint benchmark docs docs-check gpu-check fuzz soak wheels push push-pretrain status submit lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -46,11 +46,11 @@ lint: $(READY) ## ruff, mypy, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-benchmark: $(READY) ## every speed that README quotes: ARGS='training rate --json F'
+benchmark: $(READY) ## every speed that docs/speed.md quotes: ARGS='training start --json F'
 	$(BIN)/python scripts/benchmark.py $(ARGS)
 
-docs-check: $(READY) ## README and docs/: commands, links, file names, figures: ARGS=--all for what takes minutes
-	$(BIN)/python scripts/docs_check.py $(ARGS)
+docs-check: $(READY) ## README and docs/: figures, links, the site, every code block: ARGS='-k budget'
+	$(BIN)/python -m pytest -m '' tests/test_docs.py $(ARGS)
 
 docs: $(READY) ## docs/ as a site, in build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict $(ARGS)
@@ -58,8 +58,11 @@ docs: $(READY) ## docs/ as a site, in build/site
 gpu-check: $(READY) ## what this machine's GPU does with the kit, ten minutes: ARGS='speed solve --json F'
 	$(BIN)/python scripts/gpu_check.py $(ARGS)
 
-fuzz: $(READY) ## readers against thousands of hostile files: ARGS='checkpoints --count 200'
-	$(BIN)/python scripts/fuzz.py $(ARGS)
+fuzz: $(READY) ## readers against thousands of damaged files: ARGS='-k checkpoint'
+	$(BIN)/python -m pytest --hypothesis-profile many tests/test_hostile.py $(ARGS)
+
+soak: $(READY) ## runs that are killed at random moments: ARGS='--trials 30'
+	$(BIN)/python -m pytest -m slow tests/run/test_kills.py $(ARGS)
 
 wheels: $(READY) ## offline_wheels/: what the notebook installs from
 	$(BIN)/python scripts/build_offline_wheels.py $(ARGS)

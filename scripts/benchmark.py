@@ -1,23 +1,19 @@
 """Measure every speed that docs/speed.md quotes, each against a baseline of the same run.
 
     python scripts/benchmark.py                                      # all rows on this machine
-    python scripts/benchmark.py training rate --json figures.json
-    python scripts/benchmark.py growth --plot growth.svg
+    python scripts/benchmark.py training start --json figures.json
     python scripts/benchmark.py --devices cuda:0 --markdown
 
-A value is a median after a warm-up; the things compared are measured in turns. "Published way": 900 tokens a pair, a second forward for the
-continue target, torch's own attention (on a GPU the model compiled whole), in the same number format as the kit's.
+A value is a median after a warm-up; what is compared takes turns. "Published way": 900 tokens a pair, a second forward for the
+continue target, torch's own attention (on a GPU the model compiled whole), in the number format of the kit.
 
 rows:
   augmentation  examples/s of augmentation and tokens, against the published rule in numpy
-  training      examples/s of a training segment on evaluation demonstrations, against the published way and against 900 tokens
-  rate          what share of the measured matrix-product rate that is
-  inference     test grids/s with votes, against 16 steps of 900 tokens; how many answers are equal, and what they score
-  fitting       seconds of test-time training to fitted demonstrations, and augmentation's share of them
-  memory        peak memory of training and inference
+  training      examples/s of a training segment on canvases of side 10, 20, 30, against the published way
+  inference     test grids/s with votes, against 16 steps of 900 tokens
+  memory        peak memory of training and inference, against the published way
   start         seconds to help, imports, and the first training segment
-  growth        seconds against tokens (nano-2d beside nano), batch and tasks; the supervisor's milliseconds a decision
-  estimate      on a GPU: seconds of 240 tasks on four L4 cards
+  kernels       milliseconds of the CPU's compiled axial attention, against torch's operations
 """
 
 from __future__ import annotations
@@ -31,31 +27,24 @@ from pathlib import Path
 from hrm_submit.cli import exit_status
 from hrm_submit.core.allocator import large_pages_for_children
 
-PRESETS = "hrm-27m,hrm-7m,nano"
+PRESETS = "hrm-27m,hrm-7m,nano,nano-2d"
 
 
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="*", metavar="ROW", help="which rows (default: all)")
     parser.add_argument("--devices", default="auto", metavar="auto|cpu|cuda:0", help="the first of them is measured")
     parser.add_argument("--repeats", type=_positive, default=3, metavar="N", help="timed rounds of each row (default: %(default)s)")
+    parser.add_argument("--tasks", type=_positive, default=3, metavar="N", help="tasks, spread over the sizes (default: %(default)s)")
     parser.add_argument(
-        "--tasks", type=_positive, default=3, metavar="N", help="tasks of each set, spread over the sizes (default: %(default)s)"
+        "--presets", default="hrm-27m,hrm-7m,nano,nano-2d", metavar="P,P", help="of training and memory (default: %(default)s)"
     )
-    parser.add_argument("--presets", default=PRESETS, metavar="P,P", help="of training, rate, memory and estimate (default: %(default)s)")
-    parser.add_argument("--most", type=_positive, default=60, metavar="S", help="seconds at which fitting gives up (default: %(default)s)")
-    parser.add_argument("--threads", type=_positive, metavar="N", help="CPU threads (default: torch's)")
     parser.add_argument("--json", type=Path, metavar="F", help="write all rows, with the machine and versions")
-    parser.add_argument("--plot", type=Path, metavar="F.svg", help="draw growth")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
-    return parser.parse_args(argv)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    args = parse_arguments(argv)
+    args = parser.parse_args(argv)
     # Threads that spin while they wait take the cores from others; must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from lab.bench.measure import measure
+    from lab.benchmark import measure
 
     return exit_status("benchmark", lambda: measure(args))
 

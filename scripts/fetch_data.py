@@ -10,7 +10,7 @@ commit each. What is verified before anything is used:
   of a list of all task files, each with its own SHA-256, as they are in the repository at that commit.
 - RE-ARC: the archive re_arc.zip as a whole, by the id that git gives it at that commit (SHA-1 over its length and content).
 `.fetched.json` beside it describes what was unpacked; later calls check it again, and download nothing if all is in place.
-A download that broke off resumes if the server allows that. Exit 0 if all is there, else 2.
+A download that broke off starts again. Exit 0 if all is there, else 2.
 """
 
 from __future__ import annotations

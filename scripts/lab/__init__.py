@@ -1,1 +1,1 @@
-"""Measuring: ablations, benchmark rows, rules of voting, the budget and its replay, and runs that are killed. Run at home only."""
+"""Measure: ablations, the benchmark, voting rules, the budget. Runs at home only."""

@@ -1,0 +1,340 @@
+"""Rows of the benchmark, each against a baseline of the same run, and the table of them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import date
+from functools import partial
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+import torch
+
+from hrm_submit.arc.augment import augmentation_arrays, sample_augmentations
+from hrm_submit.arc.canvas import PackedPairs, encode, sample_offsets
+from hrm_submit.arc.sizes import canvas_side
+from hrm_submit.arc.task import Task
+from hrm_submit.config.preset_files import load_preset
+from hrm_submit.core.allocator import keep_freed_memory
+from hrm_submit.core.device import cpu_count, list_devices, machine, on_threads
+from hrm_submit.core.errors import ConfigError
+from hrm_submit.core.files import sha256_of
+from hrm_submit.corpora.named import load_named
+from hrm_submit.model import fused, layers
+from hrm_submit.model.packaged import packaged_checkpoint, resolve_preset
+from hrm_submit.model.weights import build_on, load_checkpoint
+from hrm_submit.predict.answer import answer
+from lab.markdown import to_markdown
+from lab.published import ACT_STEPS, SIDE, SMALL, Way, augmented, kit_way, published_way, segment
+
+SIDES = (10, 20, SIDE)
+MIDDLE_SIDE = 16
+"""Canvas of the middle task of ARC-AGI-1 evaluation."""
+AUGMENTED = 768
+"""Examples of a batch in the augmentation rows, as published."""
+CPU_VIEWS = 8
+"""Views of a vote on a CPU, where the published way takes seconds a view."""
+SCRIPTS = Path(__file__).resolve().parents[1]
+
+K = TypeVar("K")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A value in `unit`, and that of its baseline in the same unit; `less` says that smaller is better."""
+
+    group: str
+    what: str
+    value: float
+    unit: str
+    baseline: str
+    base_value: float
+    less: bool = False
+
+    @property
+    def ratio(self) -> float:
+        """Value against baseline, above 1 where the value is better."""
+        return self.base_value / self.value if self.less else self.value / self.base_value
+
+    def cells(self) -> dict[str, str]:
+        """The row as text, by column."""
+        value, baseline = f"{shown(self.value)} {self.unit}", f"{shown(self.base_value)}, {self.baseline}"
+        return {"row": self.group, "what": self.what, "value": value, "baseline": baseline, "ratio": f"{self.ratio:.2f}"}
+
+
+def measure(args: argparse.Namespace) -> int:
+    """Measure the rows asked for, print each when it is done, and write them. Raises UserError."""
+    if unknown := sorted(set(args.rows) - set(GROUPS)):
+        raise ConfigError(f"no row {', '.join(unknown)}; known: {', '.join(GROUPS)}")
+    if args.json and not args.json.parent.is_dir():
+        raise ConfigError(f"{args.json}: no such folder")
+    args.presets = [name for name in args.presets.split(",") if name]
+    for name in args.presets:
+        load_preset(name)
+    device = list_devices(args.devices)[0]
+    if device == "cpu":
+        keep_freed_memory()
+    about = {"machine": machine(), "device": device, "python": platform.python_version()}
+    about |= {name: version(name) for name in ("hrm-submit", "torch", "numpy", "numba")}
+    print(", ".join(f"{key} {value}" for key, value in about.items()), file=sys.stderr)
+    found: list[Row] = []
+    for name in [group for group in GROUPS if group in args.rows or not args.rows]:
+        for row in GROUPS[name](device, args):
+            found.append(row)
+            print("  ".join(row.cells().values()), file=sys.stderr, flush=True)
+    table = pd.DataFrame([row.cells() for row in found])
+    print(to_markdown(table) if args.markdown else table.to_string(index=False))
+    if args.json:
+        args.json.write_text(json.dumps(as_record(about, found), indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def as_record(about: Mapping[str, str], found: Sequence[Row]) -> dict[str, Any]:
+    """Return the rows as docs/ quotes them: `values` by group and name, and the `table` as text."""
+    values: dict[str, dict[str, Any]] = {}
+    for row in found:
+        values.setdefault(row.group, {})[row.what] = {"value": row.value, "ratio": row.ratio}
+    checkpoint, command = packaged_checkpoint(""), " ".join(["python", *sys.argv])
+    return {
+        "about": {"what": "speeds, each against a baseline of the same run", "command": command, "date": date.today().isoformat(), **about},
+        "weights": sha256_of(checkpoint) if checkpoint else None,
+        "values": values,
+        "table": [row.cells() for row in found],
+    }
+
+
+def shown(value: object) -> str:
+    """Format a float with four digits and no exponent; anything else as it is."""
+    if not isinstance(value, float):
+        return str(value)
+    digits = f"{value:.4g}"
+    return f"{float(digits):,.0f}" if "e+" in digits else digits
+
+
+def medians(calls: Mapping[K, Callable[[], object]], *, repeats: int, device: str = "cpu") -> dict[K, float]:
+    """Return the median seconds of each call, after untimed rounds.
+
+    The calls take turns, so that a machine that slows down slows down all of them.
+    """
+    warm = 1 if device == "cpu" else 3  # a GPU's kernels are compiled in the first round and chosen in the next
+    times: dict[K, list[float]] = {name: [] for name in calls}
+    for number in range(warm + repeats):
+        for name, call in calls.items():
+            taken = seconds(call, device)
+            if number >= warm:
+                times[name].append(taken)
+    return {name: median(found) for name, found in times.items()}
+
+
+def seconds(call: Callable[[], object], device: str = "cpu") -> float:
+    """Return the seconds of one call, with all work that it left to a GPU."""
+    wait(device)
+    before = time.perf_counter()
+    call()
+    wait(device)
+    return time.perf_counter() - before
+
+
+def wait(device: str) -> None:
+    """Wait until a GPU has done all its work."""
+    if device != "cpu":
+        torch.cuda.synchronize(device)
+
+
+def sample(n: int) -> list[Task]:
+    """Return `n` tasks of ARC-AGI-1 evaluation, spread evenly over the canvas sizes."""
+    tasks = sorted(load_named("arc-agi-1-evaluation")[0].values(), key=lambda t: (canvas_side(t), t.id))
+    return [tasks[int((k + 0.5) * len(tasks) / n)] for k in range(n)]
+
+
+def threads(way: Way) -> int:
+    """Return the CPU threads to measure `way` on."""
+    return 1 if way.preset.model.hidden_size <= SMALL else torch.get_num_threads()
+
+
+def augmentation(device: str, args: argparse.Namespace) -> Iterator[Row]:
+    """Examples a second of augmentation and tokens, on one thread and on all cores, against the published rule in numpy."""
+    rng, cores = np.random.default_rng(0), cpu_count()
+    tasks = sample(6 * args.tasks)
+    pairs, batches = [pair for task in tasks for pair in task.train], []
+    for task in tasks:
+        packed, views = PackedPairs.from_pairs(task.train), sample_augmentations(task, 200, rng)
+        turns, colours, _ = augmentation_arrays([views[k] for k in rng.integers(0, len(views), AUGMENTED)])
+        batches.append((packed, rng.integers(0, len(packed), AUGMENTED), turns, colours, canvas_side(task)))
+
+    def encoded(first: int, step: int, full: bool) -> None:
+        drawn = np.random.default_rng(first)
+        for packed, index, turns, colours, own in batches[first::step]:
+            side = SIDE if full else own
+            encode(packed, index, turns, colours, sample_offsets(packed, index, turns, side, drawn), side)
+
+    with ThreadPoolExecutor(cores) as pool:
+        took = medians(
+            {
+                "numpy": lambda: [augmented(pair, rng) for pair in pairs for _ in range(20)],
+                "30x30 canvas, one thread": lambda: encoded(0, 1, True),
+                f"30x30 canvas, {cores} threads": lambda: list(pool.map(lambda k: encoded(k, cores, True), range(cores))),
+                f"own canvas, {cores} threads": lambda: list(pool.map(lambda k: encoded(k, cores, False), range(cores))),
+            },
+            repeats=args.repeats,
+        )
+    base = 20 * len(pairs) / took.pop("numpy")
+    for name, spent in took.items():
+        yield Row("augmentation", name, AUGMENTED * len(tasks) / spent, "examples/s", "published rule in numpy", base)
+
+
+def training(device: str, args: argparse.Namespace) -> Iterator[Row]:
+    """Examples a second of a segment on three canvases, against the published way's 900 tokens; on a GPU compiled too."""
+    for name in args.presets:
+        kit = kit_way(name, device)
+        ways = {"": kit} if device == "cpu" else {"": kit, ", compiled": replace(kit, runtime=replace(kit.runtime, compile=True))}
+        with on_threads(threads(kit)):
+            calls = {f"{name}, {side * side} tokens{how}": segment(way, side) for side in SIDES for how, way in ways.items()}
+            took = medians({"": segment(published_way(kit), SIDE), **calls}, repeats=args.repeats, device=device)
+        base, size = took.pop(""), kit.preset.ttt.batch_size
+        for what, spent in took.items():
+            yield Row("training", what, size / spent, "examples/s", "published way", size / base)
+
+
+def inference(device: str, args: argparse.Namespace) -> Iterator[Row]:
+    """Test grids a second of votes on each task's own canvas, against 16 steps of 900 tokens."""
+    tasks = sample(args.tasks)
+    with on_threads(1):
+        kit, published = (_voter(device, way) for way in ("kit", "published"))
+        took = medians({task.id: partial(kit, task) for task in tasks}, repeats=args.repeats, device=device)
+        # On 900 tokens every test grid costs the same.
+        base = 1 / median(seconds(partial(published, task), device) / len(task.test) for task in tasks)
+    rate = sum(len(task.test) for task in tasks) / sum(took.values())
+    yield Row("inference", "nano, 8 views, own canvas, 1 step", rate, "test grids/s", f"{ACT_STEPS} steps, 900 tokens", base)
+
+
+def _voter(device: str, way: str) -> Callable[[Task], object]:
+    """Return a call that votes on a task with the packaged weights, as the kit does or as published."""
+    checkpoint = packaged_checkpoint("")
+    assert checkpoint is not None, "the package carries a checkpoint"
+    kit, weights = kit_way(resolve_preset("", checkpoint), device), load_checkpoint(checkpoint)
+    config, side, runtime = replace(kit.preset.vote, views=CPU_VIEWS), None, kit.runtime
+    if way == "published":  # the model is made to take all 16 steps
+        weights = replace(weights, config=replace(weights.config, halt_max_steps=ACT_STEPS))
+        config, side, runtime = replace(config, act_steps=ACT_STEPS), SIDE, published_way(kit).runtime
+    model, embedding = build_on(runtime, weights)
+    if way == "published" and device != "cpu":
+        model.compile(dynamic=False)
+
+    def vote(task: Task) -> object:
+        views = sample_augmentations(task, CPU_VIEWS, np.random.default_rng(0), colours=kit.preset.ttt.colours)
+        return answer(model, embedding, task, views, [0] * len(views), config, side=side)
+
+    return vote
+
+
+def memory(device: str, args: argparse.Namespace) -> Iterator[Row]:
+    """Peak MiB that two segments, or a vote, on a canvas of side 16 add to a process, against the published way."""
+    for name in [*args.presets, ""]:
+        found = []
+        for way in ("kit", "published"):
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
+                found.append(max(1.0, fresh.submit(added_mib, name, way, device).result()))
+        yield Row("memory", f"{name}, training" if name else "nano, inference", found[0], "MiB", "published way", found[1], less=True)
+
+
+def added_mib(name: str, way: str, device: str) -> float:
+    """Return the peak MiB that training the preset `name`, or a vote where it is empty, adds to this process."""
+    if name:
+        chosen = kit_way(name, device) if way == "kit" else published_way(kit_way(name, device))
+        train = partial(segment, chosen, MIDDLE_SIDE if way == "kit" else SIDE)
+        return _added(lambda: [call() for call in [train()] for _ in range(2)], device)
+    (task,) = sample(1)
+    return _added(lambda: _voter(device, way)(task), device)
+
+
+def _added(work: Callable[[], object], device: str) -> float:
+    if device != "cpu":
+        torch.cuda.init()  # resetting the peak fails in a process that has not touched the GPU
+        torch.cuda.reset_peak_memory_stats(device)
+        work()
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    # Forgets the peak of the imports (proc(5)); where that is not possible they hide what is below it.
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    before = _peak_mib()
+    work()
+    return _peak_mib() - before
+
+
+def _peak_mib() -> float:
+    with suppress(OSError, IndexError):
+        return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def start(device: str, args: argparse.Namespace) -> Iterator[Row]:
+    """Seconds of a process that shows help, imports, or trains a first segment; caches are warm."""
+    first = f"from lab.published import kit_way, segment; segment(kit_way('nano', {device!r}), 10)().item()"
+    codes = {
+        "bare": ["-c", "pass"],
+        "torch": ["-c", "import torch"],
+        "hrm-submit --help": ["-m", "hrm_submit", "--help"],
+        "importing all that a worker needs": ["-c", "import hrm_submit.run.worker"],
+        "nano's first segment": ["-c", first],
+    }
+    path = os.pathsep.join([str(SCRIPTS), str(SCRIPTS.parent), os.environ.get("PYTHONPATH", "")])
+
+    def run(*words: str) -> None:
+        subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": path})
+
+    took = medians({name: partial(run, *words) for name, words in codes.items()}, repeats=args.repeats)
+    bare, torch_alone = took.pop("bare"), took.pop("torch")
+    for name, spent in took.items():
+        base = ("an empty interpreter", bare) if name.endswith("--help") else ("importing torch", torch_alone)
+        yield Row("start", name, spent, "s", *base, less=True)
+
+
+def kernels(device: str, args: argparse.Namespace) -> Iterator[Row]:
+    """Milliseconds of axial attention, forward and backward, compiled for one CPU thread against torch's operations."""
+    way = kit_way("nano-2d", "cpu")
+    size, heads, width = way.preset.ttt.batch_size, way.preset.model.num_heads, way.preset.model.hidden_size
+    calls: dict[tuple[int, str], Callable[[], object]] = {}
+    for side in SIDES if device == "cpu" else ():
+        qkv = torch.randn(size, side * side, 3, heads, width // heads).to(getattr(torch, way.runtime.dtype)).requires_grad_()
+        rotary = layers.rotary_tables(side, width // heads, way.preset.model.rope_theta)
+        plain = partial(layers.attend_lines, rotary=rotary, side=side, kind=way.runtime.attention)
+        compiled = partial(fused.attend_lines, cos=rotary.cos, sin=rotary.sin, side=side)
+        calls[side, "torch"] = partial(_there_and_back, plain, qkv, (2, 0, 3, 1, 4))
+        calls[side, "kit"] = partial(_there_and_back, compiled, qkv, (0, 1, 2, 3, 4))
+    with on_threads(1):
+        took = medians(calls, repeats=10 * args.repeats)
+    for side in sorted({side for side, _ in took}):
+        spent, base = (1000 * took[side, how] for how in ("kit", "torch"))
+        yield Row("kernels", f"axial attention, {side * side} tokens, {way.runtime.dtype}", spent, "ms", "torch", base, less=True)
+
+
+def _there_and_back(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, axes: tuple[int, ...]) -> None:
+    x.grad = None
+    function(x.permute(axes)).sum().backward()
+
+
+GROUPS: Mapping[str, Callable[[str, argparse.Namespace], Iterator[Row]]] = {
+    "augmentation": augmentation,
+    "training": training,
+    "inference": inference,
+    "memory": memory,
+    "start": start,
+    "kernels": kernels,
+}

@@ -1,0 +1,162 @@
+"""README and docs/: figures are the recorded ones, links lead somewhere, the site builds, and the code blocks run.
+
+A mark, an HTML comment on the line before a code block, says what becomes of it. The blocks of a page run in order, in one folder that
+looks like a clone. Every block of `sh`, `python` and `toml` needs one:
+
+    <!-- run: 8m = 15s, 400 = 2 -->     run, with these texts replaced; its exit status must be 0
+    <!-- fails: 2 -->                   run, and must exit with this status
+    <!-- not run: needs a GPU -->       only its options are checked
+    <!-- file: mine.toml -->            written to this file, for the blocks after it
+    <!-- output -->                     what the block before it prints: each line must be among the printed ones, numbers apart
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import docs_check
+import pytest
+from docs_check import ROOT
+from sybil import Document, Example, Region, Sybil
+from sybil.parsers.abstract.lexers import BlockLexer
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+QUICK = {"augmentation.md", "run-folder.md"}
+BLOCK = BlockLexer(
+    re.compile(r"^ *<!-- (?P<kind>[a-z ]+?)(?:: (?P<detail>.*?))? -->\n(?P<prefix> *)```(?P<language>\w+)\n", re.MULTILINE), "{prefix}```"
+)
+UNMARKED = re.compile(r"(?m)^(?! *<!-- .* -->$).*\n *```(?:sh|python|toml)$")
+SHARED = {".venv", ".cache", "offline_wheels"}
+APART = {".git", "runs", "build", "dist", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"}
+
+
+def blocks(document: Document) -> Iterator[Region]:
+    """Find the marked code blocks."""
+    for found in BLOCK(document):
+        yield Region(found.start, found.end, found.lexemes, evaluate)
+
+
+def evaluate(example: Example) -> None:
+    """Do with a block what its mark says."""
+    block, folder = example.parsed, example.namespace["folder"]
+    kind, detail, text = block["kind"], block["detail"] or "", str(block["source"])
+    if kind == "file":
+        (folder / detail).parent.mkdir(parents=True, exist_ok=True)
+        (folder / detail).write_text(text, encoding="utf-8")
+    elif kind == "output":
+        said = example.namespace.get("said")  # None after a block that is not run
+        printed = {shape(line) for line in (text if said is None else said).splitlines()}
+        assert [line for line in text.splitlines() if line.strip() not in ("", "...") and shape(line) not in printed] == []
+    elif kind in ("run", "fails"):
+        for change in filter(None, detail.split(", ") if kind == "run" else ()):
+            before, _, after = change.partition(" = ")
+            assert before in text, f"{before!r}, which its mark replaces, is not in it"
+            text = text.replace(before, after)
+        status, said = run_block(block["language"], text, folder)
+        assert status == (int(detail) if kind == "fails" else 0), said
+        example.namespace["said"] = said
+    else:
+        assert kind == "not run", f"a mark says {kind!r}"
+        example.namespace["said"] = None
+
+
+def shape(line: str) -> str:
+    """Return a line without its numbers and the width of its gaps."""
+    return " ".join(re.sub(r"[-+]?\d[\d,.]*", "#", line).split())
+
+
+def run_block(language: str, text: str, folder: Path) -> tuple[int, str]:
+    """Run a block in `folder`; exit status and everything that it printed."""
+    command = [sys.executable, "-"] if language == "python" else ["sh", "-e", "-s"]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    # Variables of a make that runs this would reach every make that a page calls.
+    inherited = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "ARGS")}
+    environment = {**inherited, "PATH": path, "PYTHONPATH": str(folder), "COLUMNS": "200", "MPLBACKEND": "agg"}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    done = subprocess.run(command, cwd=folder, env=environment, input=text, timeout=500, check=False, **pipes)
+    return done.returncode, done.stdout
+
+
+def examples(page: Path, folder: Path) -> Iterator[Example]:
+    """Return the marked blocks of a page, to be evaluated in a copy of the clone at `folder`."""
+    folder.mkdir()
+    for entry in ROOT.iterdir():
+        if entry.name in SHARED:
+            (folder / entry.name).symlink_to(entry)
+        elif entry.name not in APART:
+            shutil.copytree(entry, folder / entry.name) if entry.is_dir() else shutil.copy2(entry, folder / entry.name)
+    document = Sybil([blocks]).parse(page)
+    document.namespace["folder"] = folder
+    return iter(document.examples())
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", [pytest.param(p, id=name(p), marks=[pytest.mark.slow] * (p.name not in QUICK)) for p in PAGES])
+def test_the_blocks_of_a_page_run(page: Path, tmp_path: Path) -> None:
+    for example in examples(page, tmp_path / "clone"):
+        example.evaluate()
+
+
+def test_a_block_that_fails_or_prints_something_else_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    good = "<!-- run: 3 = 5 -->\n```python\nprint('is', 3)\n```\n\n<!-- output -->\n```text\nis   7\n```\n"
+    good += "\n<!-- fails: 3 -->\n```sh\nexit 3\n```\n"
+    page.write_text(good + "\n<!-- output -->\n```text\ntwo\n```\n\n<!-- run -->\n```sh\nfalse\n```\n")
+    *fine, output, failing = examples(page, tmp_path / "clone")
+    for example in fine:
+        example.evaluate()
+    for example in (output, failing):
+        with pytest.raises(AssertionError):
+            example.evaluate()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_block_is_marked_and_commands_that_are_not_run_have_their_options(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert UNMARKED.findall(text) == []
+    for block in (example.parsed for example in Sybil([blocks]).parse(page).examples()):
+        if (block["kind"], block["language"]) == ("not run", "sh"):
+            for line in re.sub(r"\\\n|#.*", " ", str(block["source"])).splitlines():
+                assert unknown(line.split()) == []
+
+
+def unknown(line: list[str]) -> list[str]:
+    """Return the options of a command line, and the targets of make, that do not exist."""
+    if line[:1] == ["make"]:
+        targets = set(re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8")))
+        return [word for word in line[1:2] if word not in targets]
+    for start, length in ((["hrm-submit"], 2), (["python", "-m", "hrm_submit"], 4), (["python"], 2)):
+        if line[: len(start)] == start and (length > 2 or start != ["python"] or line[1].startswith("scripts/")):
+            command = ["-m", "hrm_submit", line[length - 1]] if start != ["python"] else [line[1]]
+            return [word for word in line[length:] if word.startswith("--") and word not in shown_help(*command)]
+    return []
+
+
+@functools.cache
+def shown_help(*command: str) -> set[str]:
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'scripts'}", "COLUMNS": "200"}
+    done = subprocess.run([sys.executable, *command, "--help"], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    return set(re.findall(r"--[\w-]+", done.stdout))
+
+
+def test_links_names_and_figures_are_right(capsys: pytest.CaptureFixture[str]) -> None:
+    assert docs_check.main([]) == 0, capsys.readouterr().out
+
+
+def test_the_site_is_built_without_a_warning_and_has_every_page(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "-q", "--strict", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"})
+    assert done.returncode == 0, done.stderr
+    listed = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert [p for p in PAGES[1:] if f" {p.relative_to(ROOT / 'docs').as_posix()}\n" not in listed] == []

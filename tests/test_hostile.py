@@ -1,0 +1,204 @@
+"""Readers against damaged files: each is used, or refused in one line; nothing else is raised, and memory stays bounded.
+
+`make fuzz` runs the same tests with 100 times as many examples.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import resource
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from kaggle_kit.competition import load_competition
+from lab.ablation_plan import read_plan
+
+from hrm_submit.arc.challenges import read_challenges
+from hrm_submit.arc.entries import read_source
+from hrm_submit.arc.pairfile import write_pair_file
+from hrm_submit.arc.submission import file_faults, to_json
+from hrm_submit.cli import main
+from hrm_submit.config.preset_files import load_preset
+from hrm_submit.config.schema import ModelConfig
+from hrm_submit.core.errors import UserError
+from hrm_submit.corpora.solutions import write_solutions
+from hrm_submit.corpora.sources import load, load_corpus
+from hrm_submit.model.packaged import resolve_preset
+from hrm_submit.model.weights import CheckpointMeta, build, load_checkpoint, save_checkpoint, snapshot
+from hrm_submit.run.answers import AnswerBook
+from tests.hostile import damaged, damaged_json, damaged_lines, damaged_safetensors
+
+ROOT = Path(__file__).parents[1]
+KILLED = Path(__file__).parent / "run" / "data" / "killed-0.1.0"
+MEMORY = 3 * 2**30
+"""Bytes of address space that a reader may take beyond what is in use."""
+# A tenth of the profile's examples: 10, or 1,000 with `--hypothesis-profile many`.
+examples = settings(
+    max_examples=settings().max_examples // 10,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+@pytest.fixture(autouse=True)
+def bounded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Bound the address space, and let the command line raise what is no UserError."""
+    monkeypatch.setenv("HRM_SUBMIT_DEBUG", "1")
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    if sys.platform == "linux":
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def ends_well(*words: object) -> None:
+    """Run a command: it succeeds, or says in its last line why not."""
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as said:
+        status = main([str(word) for word in words])
+    assert status in (0, 1) or (status == 2 and said.getvalue().splitlines()[-1].startswith("hrm-submit: ")), said.getvalue()
+
+
+def refused_or_used(use: Callable[[], object]) -> bool:
+    """Say whether `use` returns; a UserError of several lines fails, as any other error does."""
+    try:
+        use()
+        return True
+    except UserError as error:
+        assert "\n" not in str(error).strip()
+        return False
+
+
+@functools.cache
+def tasks() -> dict[str, Any]:
+    """Return three tasks as their files have them."""
+    return {entry.id: entry.value for entry in read_source("arc-agi-1-training").entries[:3]}
+
+
+def task_files() -> dict[str, st.SearchStrategy[bytes]]:
+    first, listed = next(iter(tasks().values())), [{"id": name, **value} for name, value in tasks().items()]
+    whole = {"x_challenges.json": tasks(), "one.json": first, "pairs.json": first["train"], "list.json": listed}
+    lines = "\n".join(map(json.dumps, listed)).encode()
+    return {name: damaged_json(json.dumps(value).encode()) for name, value in whole.items()} | {"lines.jsonl": damaged_lines(lines)}
+
+
+@pytest.mark.parametrize("name", ["x_challenges.json", "one.json", "pairs.json", "list.json", "lines.jsonl"])
+@examples
+@given(data=st.data())
+def test_tasks(name: str, data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path, output = Path(folder, name), Path(folder, "submission.json")
+        path.write_bytes(data.draw(task_files()[name]))
+
+        def answered() -> None:
+            read, broken = read_challenges(path)
+            AnswerBook([*read, *broken], read, broken, output).create()
+            expected = {task: len(t.test) for task, t in read.items()} | {task: b.n_outputs for task, b in broken.items()}
+            assert file_faults(output, expected) == [], "fallback answers make a valid file"
+
+        refused_or_used(answered)
+        refused_or_used(lambda: load_corpus(str(path)))
+        ends_well("convert", path, "--output", Path(folder, "converted"))
+
+
+@functools.cache
+def answer_files() -> dict[str, bytes]:
+    known = dict(list(load("arc-agi-1-training", solutions=True)[1].items())[:4])
+    with tempfile.TemporaryDirectory() as folder:
+        write_solutions(Path(folder, "s.json"), known)
+        solutions = Path(folder, "s.json").read_bytes()
+    return {"solutions": solutions, "submission": to_json({name: [(g, g) for g in grids] for name, grids in known.items()}).encode()}
+
+
+@pytest.mark.parametrize("name", ["solutions", "submission"])
+@examples
+@given(data=st.data())
+def test_answers(name: str, data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for each, real in answer_files().items():
+            Path(folder, f"{each}.json").write_bytes(data.draw(damaged_json(real)) if each == name else real)
+        submission, solutions = Path(folder, "submission.json"), Path(folder, "solutions.json")
+        ends_well("score", "--submission", submission, "--solutions", solutions)
+        ends_well("validate", "--submission", submission, "--challenges", "arc-agi-1-training")
+        ends_well("merge", submission, "--output", Path(folder, "merged.json"))
+
+
+@functools.cache
+def checkpoint(more: tuple[tuple[str, Any], ...]) -> bytes:
+    sizes: dict[str, Any] = {"hidden_size": 16, "num_heads": 2, "puzzle_emb_ndim": 16, "H_layers": 1, "L_layers": 1}
+    model, embedding = build(ModelConfig(**sizes | dict(more)))
+    meta = CheckpointMeta(data=("x",), steps=5, seconds=2.0, hashes=("0a",), preset="nano", card={"note": {"a": [1, 2.5]}})
+    with tempfile.TemporaryDirectory() as folder:
+        save_checkpoint(Path(folder, "a.safetensors"), snapshot(model, embedding, meta))
+        return Path(folder, "a.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("more", [(), (("embedding", "shared"), ("conv_size", 3))])
+@examples
+@given(data=st.data())
+def test_checkpoints(more: tuple[tuple[str, Any], ...], data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "a.safetensors")
+        path.write_bytes(data.draw(damaged_safetensors(checkpoint(more))))
+        refused_or_used(lambda: build(load_checkpoint(path, rows=True)))
+        refused_or_used(lambda: resolve_preset("", path))
+
+
+@examples
+@given(data=st.data())
+def test_presets(data: st.DataObject) -> None:
+    files = sorted((ROOT / "hrm_submit" / "config" / "presets").glob("*.toml"))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "mine.toml")
+        path.write_bytes(data.draw(damaged_lines(data.draw(st.sampled_from(files)).read_bytes())))
+        refused_or_used(lambda: load_preset(f"nano,{path}"))
+
+
+@pytest.mark.parametrize("name", ["run.json", "events.jsonl", "predictions.jsonl"])
+@examples
+@given(data=st.data())
+def test_run_folders(name: str, data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        run, challenges = shutil.copytree(KILLED / "run", Path(folder, "run")), KILLED / "challenges.json"
+        real = (KILLED / "run" / name).read_bytes()
+        (run / name).write_bytes(data.draw((damaged_json if name == "run.json" else damaged_lines)(real)))
+        ends_well("watch", "--run-dir", run, "--once")
+        ends_well("merge", run, "--output", Path(folder, "merged.json"), "--challenges", challenges)
+        ends_well("report", "--run-dir", run, "--challenges", challenges, "--output", Path(folder, "report.html"))
+
+
+@functools.cache
+def pair_file() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        write_pair_file(Path(folder, "pairs.npz"), list(load("arc-agi-1-training").values())[:2])
+        return Path(folder, "pairs.npz").read_bytes()
+
+
+@examples
+@given(data=st.data())
+def test_pair_files(data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "pairs.npz")
+        path.write_bytes(data.draw(damaged(pair_file())))
+        refused_or_used(lambda: load_corpus(str(path)))
+
+
+@pytest.mark.parametrize("kind", ["ablations", "competitions"])
+@examples
+@given(data=st.data())
+def test_plans_and_competitions(kind: str, data: st.DataObject) -> None:
+    real = ROOT / "scripts" / ("ablations" if kind == "ablations" else "kaggle_kit/competitions")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "mine.toml")
+        path.write_bytes(data.draw(damaged_lines(data.draw(st.sampled_from(sorted(real.glob("*.toml")))).read_bytes())))
+        refused_or_used(lambda: read_plan(path) if kind == "ablations" else load_competition(path.stem, path.parent))
