@@ -11,7 +11,6 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from hrm_submit.arc.task import Task
@@ -158,7 +157,7 @@ class Supervisor:
             if len(self._scheduler.queue) in self._plan_at[:1]:
                 self._write_plan(now)
             number = member.spec.number
-            assignment = self._scheduler.next(self._standing(member, now), partial(self._standings, now, member), now)
+            assignment = self._scheduler.next(self._standing(member, now), self._standings(now, member), now)
             if assignment is None:
                 continue
             task, restart = assignment.task.id, assignment.restart or None

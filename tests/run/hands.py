@@ -36,7 +36,7 @@ class Hands:
     def next(self, now: float, worker: int = 0) -> Assignment | None:
         standings = [Standing(k, device, self.free_at[k]) for k, device in enumerate(self.devices)]
         me = standings.pop(worker)
-        given = self.scheduler.next(me, lambda: standings, now)
+        given = self.scheduler.next(me, standings, now)
         if given is not None:
             self.held[worker] = given
             self.free_at[worker] = now + (given.seconds or 0.0)

@@ -188,7 +188,7 @@ def test_a_slow_node_gets_more_seconds_for_a_task_and_so_fewer_tasks() -> None:
         for number, seconds in ((0, 1.0), (1, 3.0)):
             at = 10.0 * turn
             other = standing(1 - number, at)
-            given = scheduler.next(standing(number, at), lambda other=other: [other], at)  # type: ignore[misc]
+            given = scheduler.next(standing(number, at), [other], at)
             assert given is not None and given.seconds is not None
             shares[turn, number] = given.seconds
             scheduler.progress(number, Progress(given.task.id, 10, 0.1, 0.5, 10 * seconds))

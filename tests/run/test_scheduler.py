@@ -8,7 +8,7 @@ from itertools import permutations
 
 import pytest
 
-from hrm_submit.config.schema import BudgetConfig, Preset
+from hrm_submit.config.schema import BudgetConfig
 from hrm_submit.run.scheduler import Scheduler, Standing
 from hrm_submit.solver.messages import Progress
 from tests.run.hands import EQUAL, Hands, answer_of
@@ -298,13 +298,3 @@ def test_a_report_on_another_task_than_the_one_it_has_teaches_nothing() -> None:
     hands.take(0.0)
     hands.scheduler.progress(0, Progress("t1", 5, 1.0, 0.0, 5.0))
     assert hands.scheduler.segment_seconds("t0", "cpu") == 0.0
-
-
-def test_a_plan_that_serves_for_several_tasks_does_not_change_its_unit() -> None:
-    """The first plan counts in operations, as nothing was measured; by the time of the second task seconds are known."""
-    growing = Preset(budget=BudgetConfig(size_power=0.5, pairs_power=0.0))
-    hands = Hands(200, end=1000.0, devices=("cpu", "cpu"), preset=growing)
-    _, first = hands.take(0.0, 0)
-    hands.progress(10, 0.5)
-    _, second = hands.take(0.0, 1)
-    assert first == pytest.approx(10.0, rel=0.05) and second == pytest.approx(first, rel=0.05), "all tasks are alike"
