@@ -2,12 +2,11 @@
 
 It simulates the whole run in seconds, with the real planner and a fake clock. Step times come from run folders of earlier runs (`--runs`, a
 rehearsal on Kaggle for example), or else from a short measurement on this machine. With `--solutions` of the recorded tasks it also
-fits which share is solved after how much training, and predicts scores.
+fits which share is solved after how much training, and predicts scores up to twice the recorded training.
 
     python scripts/tune_budget.py --time-budget 8m --dataset arc-agi-1-evaluation --max-side 12 --tasks 60
     python scripts/tune_budget.py --runs rehearsal/run --challenges F --solutions S --profile l4x4 --time-budget 11h30m \\
         --vary budget.size_power=0,0.5,1 --vary vote.views=16,32,64 --output tuned.toml
-    python scripts/tune_budget.py --runs rehearsal/run --challenges F --profile l4x4 --time-budget 11h30m --sizes
     python scripts/tune_budget.py --runs rehearsal/run --challenges F --replay played --faults 0.05,0.02,0.05 --time-budget 12h
 
 Exit 0, or 2 for bad input.
@@ -17,13 +16,43 @@ from __future__ import annotations
 
 import argparse
 import logging
+import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
+from typing import Any
 
-from lab.budget.tuning import tune
+import pandas as pd
+from lab.budget_recording import Recording, record
+from lab.budget_replay import Faults, planned_devices, replay
 
+from hrm_submit.arc.challenges import write_challenges
+from hrm_submit.arc.sizes import canvas_side
+from hrm_submit.arc.task import Task
 from hrm_submit.cli import exit_status
+from hrm_submit.config.preset_files import layer
+from hrm_submit.config.schema import Preset
+from hrm_submit.core.clock import format_duration, parse_duration
+from hrm_submit.core.errors import ConfigError, DataError
+from hrm_submit.corpora.sources import answers_of, load
+from hrm_submit.record.events import TaskFailed, TaskFinal, WorkerExit
+from hrm_submit.record.folder import RunRecord, read_run, training_warning
+
+PARTS = (0.25, 0.5, 1.0)
+"""Parts of the budget that the table shows."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A recording under one choice of the values of --vary."""
+
+    name: str
+    recording: Recording
+    preset: Preset
+    changed: dict[str, dict[str, Any]]
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -44,14 +73,6 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--vary", action="append", default=[], metavar="TABLE.KEY=V,V", help="settings to compare; may be repeated")
     parser.add_argument("--output", type=Path, metavar="F.toml", help="write the best setting as a preset")
     parser.add_argument("--csv", type=Path, metavar="F", help="write the table")
-    parser.add_argument("--plot", type=Path, metavar="F.svg", help="draw what more time would give")
-    parser.add_argument(
-        "--reliability", type=Path, metavar="F.svg", help="draw how well what is seen of a task on its way foretells its end, and stop"
-    )
-    parser.add_argument(
-        "--divisions", action="store_true", help="what other shares of the budget would have solved, the best ones too, and stop"
-    )
-    parser.add_argument("--sizes", action="store_true", help="which size of model suits the budget, its segments a task, and stop")
     parser.add_argument("--replay", type=Path, metavar="D", help="simulate one run into this run folder, for `report`")
     parser.add_argument("--faults", default="0,0,0", metavar="DIE,HANG,FAIL", help="chances of each training in --replay")
     parser.add_argument("--seed", type=int, default=0)
@@ -62,6 +83,157 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_arguments(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     return exit_status("tune_budget", lambda: tune(args))
+
+
+def tune(args: argparse.Namespace) -> int:
+    """Plan as the options say. Raises UserError."""
+    budget = parse_duration(args.time_budget)
+    known = load(args.challenges or args.dataset)
+    tasks = tasks_to_plan(list(known.values()), args.max_side, args.tasks)
+    solutions = answers_of(args.solutions) if args.solutions else None
+    with tempfile.TemporaryDirectory(prefix="tune-") as scratch:
+        folders = args.runs or [measure(tasks_to_plan(list(known.values()), args.max_side, None), args, Path(scratch))]
+        for warning in filter(None, (training_warning(read_run(folder).run) for folder in folders)):
+            print(f"tune_budget: {warning}", file=sys.stderr)
+        recordings = record(folders, known, solutions)
+        settings = vary(recordings, args.vary)
+        devices = planned_devices(recordings[0], settings[0].preset, tasks, args.profile)
+        if args.faster <= 0:
+            raise ConfigError(f"--faster {args.faster}: must be above 0")
+        for recording in recordings:
+            recording.segment, recording.view = recording.segment.scaled(args.faster), recording.view.scaled(args.faster)
+        if args.replay:
+            return replay_into_folder(settings[0], tasks, devices, budget, args)
+        rows = []
+        for number, (setting, part) in enumerate(product(settings, PARTS)):
+            folder = Path(scratch) / f"played-{number}"
+            folder.mkdir()
+            played = replay(setting.recording, setting.preset, tasks, devices, part * budget, folder, seed=args.seed)
+            rows.append({"setting": setting.name, "budget": format_duration(part * budget), **summary(played, setting.recording, tasks)})
+    show(pd.DataFrame(rows), settings, args)
+    return 0
+
+
+def tasks_to_plan(tasks: list[Task], max_side: int, n: int | None) -> list[Task]:
+    """Take the tasks that fit, repeated under other ids until there are `n`. Raises DataError where none fits."""
+    fitting = [t for t in tasks if canvas_side(t) <= max_side]
+    if not fitting:
+        raise DataError(f"no task fits a canvas of side {max_side}")
+    if n is None or n <= len(fitting):
+        return fitting[:n]
+    return [replace(fitting[k % len(fitting)], id=f"{fitting[k % len(fitting)].id}-{k // len(fitting)}") for k in range(n)]
+
+
+def measure(tasks: list[Task], args: argparse.Namespace, scratch: Path) -> Path:
+    """Solve six tasks from the smallest to the largest for a short time; returns the run folder."""
+    ordered = sorted(tasks, key=lambda t: (canvas_side(t), t.id))
+    chosen = {task.id: task for task in (ordered[round(k * (len(ordered) - 1) / 5)] for k in range(6))}
+    challenges, run = scratch / "measured.json", scratch / "measured"
+    write_challenges(challenges, chosen)
+    options = ["--preset", args.preset] if args.preset else []
+    options += ["--checkpoint", args.checkpoint] if args.checkpoint else []
+    files = ["--challenges", challenges, "--output", scratch / "submission.json", "--run-dir", run]
+    print(f"measuring {args.measure} of {len(chosen)} tasks on this machine ...", file=sys.stderr)
+    command = [sys.executable, "-m", "hrm_submit", "solve", *map(str, files), "--time-budget", args.measure, *options]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise ConfigError(f"the measurement ended with status {done.returncode}: {done.stderr.strip().splitlines()[-1:]}")
+    return run
+
+
+def vary(recordings: list[Recording], texts: Sequence[str]) -> list[Setting]:
+    """Make every recording under every combination of the values that `texts` name. Raises ConfigError."""
+    axes = []
+    for text in texts:
+        key, _, values = text.partition("=")
+        table, _, name = key.partition(".")
+        if not (name and values) or table not in ("vote", "budget"):
+            raise ConfigError(
+                f"--vary {text}: write it as budget.size_power=0,0.5 or vote.views=16,32; other tables need runs of their own"
+            )
+        axes.append([(table, name, _number(value, text)) for value in values.split(",")])
+    settings = []
+    for recording, choice in product(recordings, product(*axes)):
+        base = recording.folders[0].name if len(recordings) > 1 else ""
+        changed: dict[str, dict[str, Any]] = {}
+        for table, name, value in choice:
+            changed.setdefault(table, {})[name] = value
+        label = " ".join(filter(None, [base, *(f"{name}={value}" for _, name, value in choice)])) or "as recorded"
+        settings.append(Setting(label, recording, layer(recording.preset, changed, "--vary"), changed))
+    return settings
+
+
+def _number(text: str, where: str) -> float | int:
+    try:
+        return int(text) if text.strip().lstrip("-").isdigit() else float(text)
+    except ValueError:
+        raise ConfigError(f"--vary {where}: {text!r} is not a number") from None
+
+
+def summary(played: RunRecord, recording: Recording, tasks: Sequence[Task]) -> dict[str, Any]:
+    """Sum up what a simulated run gave its `tasks`; `score` is the predicted share of solved outputs, `low` and `high` its interval."""
+    finals = [e for e in played.events if isinstance(e, TaskFinal)]
+    segments = pd.Series([e.segments for e in finals], dtype=float).groupby([e.task for e in finals]).sum()
+    first = [e for e in finals if not e.restart]
+    score = recording.score(tasks, segments.to_dict())
+    return {
+        "tasks": len(first),
+        "segments": round(float(segments.mean()), 1) if finals else 0.0,
+        "votes": round(float(pd.Series([e.views for e in first]).mean()), 1) if first else 0.0,
+        "settled": sum(bool(e.settled) for e in first),
+        "again": len(finals) - len(first),
+        "ends": format_duration(played.events[-1].t) if played.events else "",
+        **dict(zip(("score", "low", "high"), (round(x, 4) for x in score) if score else (None, None, None), strict=True)),
+    }
+
+
+def show(table: pd.DataFrame, settings: list[Setting], args: argparse.Namespace) -> None:
+    """Print the table, write what was asked for."""
+    farthest = min(setting.recording.farthest for setting in settings)
+    if farthest and table["score"].isna().any():
+        print(f"no score is predicted beyond twice the recorded training, {farthest:.0f} segments a task: record a longer run\n")
+    if table["score"].isna().all():
+        table = table.drop(columns=["score", "low", "high"])
+    print(table.to_string(index=False, na_rep=""))
+    whole = table.groupby("setting", sort=False).last().reset_index()
+    by = "score" if "score" in table and whole["score"].notna().any() else "segments"
+    best = whole.sort_values(by, ascending=False, kind="stable").iloc[0]
+    print(f"\nbest by {'predicted score' if by == 'score' else 'segments a task (no scores)'}: {best['setting']}")
+    if args.csv:
+        table.to_csv(args.csv, index=False)
+    if args.output:
+        args.output.write_text(_toml(next(s for s in settings if s.name == best["setting"]), best, args.time_budget), encoding="utf-8")
+        print(f"written: {args.output} (solve --preset NAME,{args.output})")
+
+
+def _toml(setting: Setting, best: Any, budget: str) -> str:
+    lines = [f"# For {budget}: predicted {best['segments']} segments and {best['votes']} votes a task, ends at {best['ends']}."]
+    if best.get("score") is not None and best["score"] == best["score"]:
+        lines.append(f"# Predicted share solved: {best['score']}, 95 % interval {best['low']} to {best['high']}.")
+    plan = setting.preset
+    tables: dict[str, dict[str, Any]] = {"budget": {"size_power": plan.budget.size_power, "pairs_power": plan.budget.pairs_power}}
+    tables["vote"] = {"views": plan.vote.views}
+    for table, values in setting.changed.items():
+        tables[table] = {**tables[table], **values}
+    for table, values in tables.items():
+        lines += ["", f"[{table}]", *(f"{key} = {value}" for key, value in values.items())]
+    return "\n".join(lines) + "\n"
+
+
+def replay_into_folder(setting: Setting, tasks: list[Task], devices: list[str], budget: float, args: argparse.Namespace) -> int:
+    """Simulate one run with faults into the folder of --replay and say how it went."""
+    try:
+        die, hang, fail = (float(x) for x in args.faults.split(","))
+    except ValueError:
+        raise ConfigError(f"--faults {args.faults}: three chances, as 0.05,0.02,0.05") from None
+    if args.replay.exists() and any(args.replay.iterdir()):
+        raise ConfigError(f"{args.replay}: is not empty")
+    args.replay.mkdir(parents=True, exist_ok=True)
+    played = replay(setting.recording, setting.preset, tasks, devices, budget, args.replay, Faults(die, hang, fail), args.seed)
+    exits, failed = (sum(isinstance(e, kind) for e in played.events) for kind in (WorkerExit, TaskFailed))
+    told = ", ".join(f"{key} {value}" for key, value in summary(played, setting.recording, tasks).items() if value is not None)
+    print(f"{len(devices)} workers, {format_duration(budget)}: {told}; {exits} workers lost, {failed} trainings lost: {args.replay}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -151,7 +151,7 @@ def describe(plan: Plan, rows: pd.DataFrame, total: int) -> str:
     tasks = len(str(rows["results"].iloc[0]).split())
     each = {"seconds": f"{format_duration(plan.amount)} ({plan.clock} time)", "flops": f"{plan.amount:.3g} FLOPs"}
     amount = each.get(plan.unit, f"{plan.amount:,.0f} examples") + (" a task" if plan.kind == "ttt" else " a run")
-    if any(variant.amount_factor != 1 for variant in plan.variants):
+    if any(variant.amount_factor != 1 for variant in plan.variants()):
         amount += ", times the factor of a variant that has one"
     missing = f" {total - len(rows)} of {total} runs are missing." if len(rows) < total else ""
     machines = "; ".join(sorted(set(rows["machine"])))

@@ -40,50 +40,8 @@ class TaskChoice:
 
 @dataclass(frozen=True)
 class Variant:
-    """One line of the table; `changes` are tables of a preset to lay over `preset`."""
+    """One line of the table: a checkpoint to start from, and tables of a preset to lay over `preset`."""
 
-    name: str
-    preset: str
-    checkpoint: str
-    amount_factor: float
-    seeds: tuple[int, ...]
-    changes: tuple[Mapping[str, Any], ...]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A plan file, checked as far as that needs no data: `amount` is in `unit`, `clock` says which seconds count."""
-
-    path: Path
-    kind: Kind
-    about: str
-    unit: Unit
-    amount: float
-    clock: ClockName
-    device: str
-    tasks: TaskChoice
-    variants: tuple[Variant, ...]
-
-
-@dataclass(frozen=True)
-class _PlanTable:
-    kind: Kind = "train"
-    about: str = ""
-    preset: str = "nano"
-    checkpoint: str = "none"
-    seconds: float = 0.0
-    flops: float = 0.0
-    examples: float = 0.0
-    seeds: list = field(default_factory=list)
-    clock: ClockName = "cpu"
-    device: str = "cpu"
-    tasks: dict = field(default_factory=dict)
-    base: dict = field(default_factory=dict)
-    variant: list = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _VariantTable:
     name: str = ""
     like: str = ""
     preset: str = ""
@@ -97,30 +55,95 @@ class _VariantTable:
     device: dict = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """A plan file. Of `seconds`, `flops` and `examples` the one above 0 says how much a run gets; `clock` says which seconds count."""
+
+    kind: Kind = "train"
+    about: str = ""
+    preset: str = "nano"
+    checkpoint: str = "none"
+    seconds: float = 0.0
+    flops: float = 0.0
+    examples: float = 0.0
+    seeds: list = field(default_factory=lambda: [0])
+    clock: ClockName = "cpu"
+    device: str = "cpu"
+    tasks: dict = field(default_factory=dict)
+    base: dict = field(default_factory=dict)
+    variant: list = field(default_factory=list)
+    path: Path = Path()
+
+    @property
+    def unit(self) -> Unit:
+        """The unit of `amount`."""
+        return next(unit for unit in UNITS if getattr(self, unit))
+
+    @property
+    def amount(self) -> float:
+        """How much a run gets, or each of its tasks where `kind` is "ttt"."""
+        return float(getattr(self, self.unit))
+
+    @property
+    def chosen(self) -> TaskChoice:
+        """The choice of tasks."""
+        return from_dict(TaskChoice, self.tasks)
+
+    def variants(self) -> list[Variant]:
+        """Lay each variant over the one it is like and over the plan's own keys. Raises ConfigError."""
+        merged: dict[str, dict[str, Any]] = {}
+        found = []
+        for number, values in enumerate(self.variant, 1):
+            if not isinstance(values, dict):
+                raise ConfigError(f"{self.path}: variant {number} is not a table")
+            name, like = values.get("name"), values.get("like")
+            where = f"{self.path}: variant {name or number!r}"
+            if not name or name in merged:
+                raise ConfigError(f"{self.path}: variant {number} needs a name of its own" + (f", not again {name!r}" if name else ""))
+            if like and like not in merged:
+                raise ConfigError(f"{where} is like {like!r}, which is no variant before it")
+            merged[name] = _over(merged[like] if like else {}, values)
+            plain = Variant(preset=self.preset, checkpoint=self.checkpoint, seeds=self.seeds)
+            found.append(from_dict(Variant, merged[name], plain, where))
+            self._check(found[-1], where)
+        return found
+
+    def _check(self, variant: Variant, where: str) -> None:
+        if "," in variant.name:
+            raise ConfigError(f"{where}: a name has no comma, by which --only separates them")
+        seeds = variant.seeds
+        if not all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in seeds) or len(set(seeds)) < len(seeds):
+            raise ConfigError(f"{where}: seeds should be different whole numbers from 0")
+        if variant.amount_factor <= 0:
+            raise ConfigError(f"{where}: amount_factor must be above 0")
+        idle = "ttt" if self.kind == "train" else "train"
+        if idle in self.base or getattr(variant, idle):
+            raise ConfigError(f"{where} changes [{idle}], which kind {self.kind!r} does not read")
+
+
 def read_plan(path: Path) -> Plan:
     """Read and check a plan. Raises ConfigError, one line, for whatever it should not say."""
     content = read_toml(path)
     if "kind" not in content:
         raise ConfigError(f'{path}: should say kind = "train" or "ttt"')
-    table = from_dict(_PlanTable, content, where=str(path))
+    plan = from_dict(Plan, content, Plan(path=path), str(path))
     given = [unit for unit in UNITS if unit in content]
     if len(given) != 1:
         raise ConfigError(f"{path}: exactly one of {', '.join(UNITS)} says how much a run gets, not {' and '.join(given) or 'none'}")
-    amount = float(content[given[0]])
-    if amount <= 0:
+    if content[given[0]] <= 0:
         raise ConfigError(f"{path}: {given[0]} must be above 0")
-    if table.device != "cpu" and table.clock == "cpu":
-        raise ConfigError(f'{path}: on {table.device} say clock = "wall": CPU seconds tell nothing of it')
-    if not table.tasks:
-        raise ConfigError(f"{path}: needs [tasks]")
-    unknown = [name for name in table.base if name not in TABLES]
+    if plan.device != "cpu" and plan.clock == "cpu":
+        raise ConfigError(f'{path}: on {plan.device} say clock = "wall": CPU seconds tell nothing of it')
+    unknown = [name for name in plan.base if name not in TABLES]
     if unknown:
         raise ConfigError(f"{path}: [base] has no table {unknown[0]!r}; known: {', '.join(TABLES)}")
-    tasks, variants = _choice(table.tasks, f"{path}: [tasks]"), _variants(table, path)
-    return Plan(path, table.kind, table.about, given[0], amount, table.clock, table.device, tasks, variants)
+    if not plan.tasks or not plan.variants():
+        raise ConfigError(f"{path}: needs {'[[variant]]' if plan.tasks else '[tasks]'}")
+    _check_choice(plan.tasks, f"{path}: [tasks]")
+    return plan
 
 
-def _choice(values: Mapping[str, Any], where: str) -> TaskChoice:
+def _check_choice(values: Mapping[str, Any], where: str) -> None:
     choice = from_dict(TaskChoice, values, where=where)
     if bool(choice.data) == bool(choice.challenges):
         raise ConfigError(f"{where} should name either data or challenges")
@@ -132,40 +155,6 @@ def _choice(values: Mapping[str, Any], where: str) -> TaskChoice:
         raise ConfigError(f"{where} either lists ids or draws by max_side, number and seed")
     if choice.max_side < 1 or choice.number < 0 or choice.seed < 0:
         raise ConfigError(f"{where} max_side must be at least 1, number and seed not negative")
-    return choice
-
-
-def _variants(plan: _PlanTable, path: Path) -> tuple[Variant, ...]:
-    if not plan.variant:
-        raise ConfigError(f"{path}: has no [[variant]]")
-    merged: dict[str, dict[str, Any]] = {}
-    for number, values in enumerate(plan.variant, 1):
-        if not isinstance(values, dict):
-            raise ConfigError(f"{path}: variant {number} is not a table")
-        table = from_dict(_VariantTable, values, where=f"{path}: variant {values.get('name', number)!r}")
-        name = table.name
-        if not name or name in merged:
-            raise ConfigError(f"{path}: variant {number} needs a name of its own" + (f", not again {name!r}" if name else ""))
-        if "," in name:
-            raise ConfigError(f"{path}: variant {name!r}: a name has no comma, by which --only separates them")
-        if table.like and table.like not in merged:
-            raise ConfigError(f"{path}: variant {name!r} is like {table.like!r}, which is no variant before it")
-        merged[name] = _over(merged.get(table.like, {}), values)
-    return tuple(_variant(plan, own, f"{path}: variant {name!r}") for name, own in merged.items())
-
-
-def _variant(plan: _PlanTable, own: Mapping[str, Any], where: str) -> Variant:
-    seeds = own.get("seeds") or plan.seeds or [0]
-    if not all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in seeds) or len(set(seeds)) < len(seeds):
-        raise ConfigError(f"{where}: seeds should be different whole numbers from 0")
-    factor = float(own.get("amount_factor", 1.0))
-    if factor <= 0:
-        raise ConfigError(f"{where}: amount_factor must be above 0")
-    changes = (plan.base, {t: own[t] for t in TABLES if t in own})
-    idle = "ttt" if plan.kind == "train" else "train"
-    if any(idle in tables for tables in changes):
-        raise ConfigError(f"{where} changes [{idle}], which kind {plan.kind!r} does not read")
-    return Variant(own["name"], own.get("preset") or plan.preset, own.get("checkpoint") or plan.checkpoint, factor, tuple(seeds), changes)
 
 
 def _over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from hrm_submit.core.device import list_devices
 from hrm_submit.core.errors import ConfigError, DataError
 from hrm_submit.corpora.solutions import solved_pairs
 from hrm_submit.corpora.sources import answers_of, load_source
-from lab.ablation_plan import ClockName, Kind, Plan, TaskChoice, Unit, Variant
+from lab.ablation_plan import TABLES, ClockName, Kind, Plan, TaskChoice, Unit, Variant
 
 SETTINGS: Mapping[str, tuple[str, ...]] = {"train": ("model", "train", "vote", "device"), "ttt": ("model", "ttt", "vote", "device")}
 """Tables of a preset that decide a run of each kind."""
@@ -88,13 +88,13 @@ class Run:
 def plan_runs(plan: Plan) -> list[Run]:
     """List every run of `plan`, in its order. Raises UserError for what cannot be run, before any is."""
     list_devices(plan.device)
-    chosen = choose(plan.tasks, f"{plan.path}: [tasks]")
+    chosen = choose(plan.chosen, f"{plan.path}: [tasks]")
     digest = chosen.digest(plan.kind)
     runs: list[Run] = []
-    for variant in plan.variants:
+    for variant in plan.variants():
         where = f"{plan.path}: variant {variant.name!r}"
         checkpoint = _checkpoint(variant, where)
-        preset = _preset(variant, checkpoint, chosen, where)
+        preset = _preset(plan, variant, checkpoint, chosen, where)
         if plan.kind == "train":
             _check_sides(preset, chosen, where)
         amount = plan.amount * variant.amount_factor
@@ -150,10 +150,10 @@ def _checkpoint(variant: Variant, where: str) -> Path | None:
     return path
 
 
-def _preset(variant: Variant, checkpoint: Path | None, chosen: ChosenTasks, where: str) -> Preset:
+def _preset(plan: Plan, variant: Variant, checkpoint: Path | None, chosen: ChosenTasks, where: str) -> Preset:
     """Layer the preset of a variant. Raises ConfigError where its checkpoint was trained on an answer."""
     preset = load_preset(variant.preset)
-    for tables in variant.changes:
+    for tables in (plan.base, {name: getattr(variant, name) for name in TABLES}):
         preset = layer(preset, tables, source=where)
     check_model(preset.model, where)
     if checkpoint:

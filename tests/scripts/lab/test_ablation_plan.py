@@ -110,7 +110,7 @@ def test_tasks_are_drawn_by_seed_from_those_that_fit(tmp_path: Path) -> None:
 
     def drawn(seed: int) -> list[str]:
         (tmp_path / "plan.toml").write_text(text.replace("[tasks]", f"[tasks]\nmax_side = 4\nnumber = 4\nseed = {seed}"))
-        found = choose(read_plan(tmp_path / "plan.toml").tasks, "")
+        found = choose(read_plan(tmp_path / "plan.toml").chosen, "")
         assert list(found.solutions) == list(found.tasks)
         return list(found.tasks)
 

@@ -1,1 +1,0 @@
-"""What runs recorded, and whole runs replayed from it."""

@@ -1,0 +1,185 @@
+"""Read run folders: seconds of segments and votes, early ends, and which share of outputs was solved after how much training.
+
+Notable: the share is a logistic regression on the logarithms of segments and cells, so that the odds grow with a power of the training; by
+Newton's method, with a weak prior on both powers, as runs of one budget tell little about longer ones. Scores are predicted up to twice the
+recorded training and no further.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean, median
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from hrm_submit.arc.sizes import canvas_side
+from hrm_submit.arc.task import Solutions, Task, same_grid
+from hrm_submit.config.preset_files import layer
+from hrm_submit.config.schema import Preset
+from hrm_submit.core.errors import SolveError
+from hrm_submit.record.events import TaskFinal
+from hrm_submit.record.folder import RunRecord, read_run
+from hrm_submit.run.cost import Speed, segment_work, view_work
+
+FARTHEST = 2.0
+"""Scores are predicted for at most so many times the recorded training."""
+DRAWS = 200
+"""Curves drawn for an interval."""
+PRIOR = np.array([0.0, 0.5, -0.5])
+"""Mean of bias and powers: twice the training makes the odds 1.4 times as large, and twice the cells 0.7 times."""
+PRECISION = np.array([1e-3, 4.0, 4.0])
+"""Of the normal prior: a standard deviation of a half for each power, and of 30 for the bias."""
+STEPS = 30
+
+Floats = npt.NDArray[np.float64]
+
+
+class Outcome(NamedTuple):
+    """One output of a task of `cells` canvas cells after `segments` segments of training, and whether it was solved."""
+
+    task: str
+    segments: int
+    cells: int
+    solved: bool
+
+
+@dataclass(frozen=True)
+class SolvedCurve:
+    """The chance of an output, 1 / (1 + exp(-`beta` @ (1, log segments, log cells))), and the covariance of `beta` given the record."""
+
+    beta: Floats
+    covariance: Floats
+
+    def chances(self, segments: npt.ArrayLike, cells: npt.ArrayLike, beta: Floats | None = None) -> Floats:
+        """Chances (n,) after `segments` (n,) on canvases of `cells` (n,), within 0..1; 0 without a segment."""
+        trained = np.asarray(segments, dtype=np.float64)
+        x = np.stack([np.ones(len(trained)), np.log(np.maximum(trained, 1e-300)), np.log(np.asarray(cells, dtype=np.float64))], axis=1)
+        return np.where(trained > 0, _logistic(x @ (self.beta if beta is None else beta)), 0.0)
+
+    def predict(self, segments: npt.ArrayLike, cells: npt.ArrayLike, seed: int = 0) -> tuple[float, float, float]:
+        """Predict the share of outputs solved and a 95 % interval of what a run would show: of the curve's doubt and of chance."""
+        rng = np.random.default_rng(seed)
+        betas = rng.multivariate_normal(self.beta, self.covariance, size=DRAWS)
+        shown = [float((rng.random(np.shape(segments)) < self.chances(segments, cells, beta)).mean()) for beta in betas]
+        low, high = np.percentile(shown, [2.5, 97.5])
+        return float(self.chances(segments, cells).mean()), float(low), float(high)
+
+
+def fit_curve(outcomes: Sequence[Outcome]) -> SolvedCurve | None:
+    """Fit the likeliest curve, given the prior; None without an output that was trained for at all."""
+    trained = [o for o in outcomes if o.segments > 0]
+    if not trained:
+        return None
+    x = np.array([[1.0, np.log(o.segments), np.log(o.cells)] for o in trained])
+    y = np.array([o.solved for o in trained], dtype=np.float64)
+    beta, curvature = PRIOR, np.diag(PRECISION)
+    for _ in range(STEPS):
+        p = _logistic(x @ beta)
+        curvature = (x * (p * (1 - p))[:, None]).T @ x + np.diag(PRECISION)
+        step = np.linalg.solve(curvature, x.T @ (y - p) - PRECISION * (beta - PRIOR))
+        beta = beta + step * min(1.0, 3.0 / max(1e-12, float(np.abs(step).max())))
+    return SolvedCurve(beta, np.linalg.inv(curvature))
+
+
+def _logistic(x: Floats) -> Floats:
+    return 1 / (1 + np.exp(-np.clip(x, -30, 30)))
+
+
+@dataclass
+class Recording:
+    """One setting as one or more runs showed it, in seconds. `settled_after`: segments after which the votes of each first training had
+    agreed, None where they never did; `outcomes`: what came of each output of a first training."""
+
+    preset: Preset
+    segment: Speed = field(default_factory=Speed)
+    view: Speed = field(default_factory=Speed)
+    start_ups: list[float] = field(default_factory=list)
+    set_ups: list[float] = field(default_factory=list)
+    settled_after: list[int | None] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
+
+    @property
+    def start_up(self) -> float:
+        """Seconds from a worker's start until it is ready."""
+        return median(self.start_ups or [0.0])
+
+    @property
+    def set_up(self) -> float:
+        """Seconds of a task besides its segments and votes."""
+        return median(self.set_ups or [0.0])
+
+    @property
+    def farthest(self) -> float:
+        """Most mean segments a task for which `score` predicts."""
+        return FARTHEST * fmean({o.task: o.segments for o in self.outcomes}.values()) if self.outcomes else 0.0
+
+    def score(self, tasks: Sequence[Task], segments: Mapping[str, float]) -> tuple[float, float, float] | None:
+        """Predict the share solved of the outputs of `tasks`, each trained for its `segments`, with its interval; None without solutions
+        and beyond `farthest`."""
+        curve, outputs = fit_curve(self.outcomes), [t for t in tasks for _ in t.test]
+        if curve is None or fmean(segments.get(t.id, 0.0) for t in tasks) > self.farthest:
+            return None
+        return curve.predict([segments.get(t.id, 0.0) for t in outputs], [canvas_side(t) ** 2 for t in outputs])
+
+
+def record(folders: Sequence[Path], tasks: Mapping[str, Task], solutions: Solutions | None = None) -> list[Recording]:
+    """Read the recordings of `folders`, runs of `tasks`; runs of one configuration make one recording.
+
+    Raises SolveError for a folder that recorded no training of any of these tasks.
+    """
+    found: dict[str, Recording] = {}
+    for folder in folders:
+        run = read_run(folder)
+        config = run.run.get("config")
+        if not isinstance(config, dict):
+            raise SolveError(f"{folder}: run.json holds no configuration")
+        preset = layer(Preset(), config, source=str(folder / "run.json"))
+        recording = found.setdefault(repr((preset.model, preset.ttt, preset.vote, preset.budget)), Recording(preset))
+        recording.folders.append(folder)
+        segments = _learn(run, recording, tasks)
+        if not segments or not recording.segment.measured:
+            raise SolveError(f"{folder}: recorded no finished task of these challenges")
+        recording.outcomes += _outcomes(run, segments, tasks, solutions or {})
+    return list(found.values())
+
+
+def _learn(run: RunRecord, recording: Recording, tasks: Mapping[str, Task]) -> dict[str, int]:
+    """Add what the run's trainings took; returns the segments of each task's first training."""
+    model, ttt, steps = recording.preset.model, recording.preset.ttt, recording.preset.vote.act_steps
+    recording.start_ups += [s.end - s.start for s in run.state.stretches if s.phase == "loading" and not s.detail]
+    segments: dict[str, int] = {}
+    for training in run.state.trainings:
+        task = tasks.get(training.task)
+        if task is None:
+            continue
+        cells, done, trained, voted = canvas_side(task) ** 2, 0, 0.0, 0.0
+        for point in training.points:
+            if point.seconds is not None and point.segments is not None:
+                recording.segment.observe(segment_work(model, ttt, cells), point.seconds - trained, point.segments - done)
+                done, trained = point.segments, point.seconds
+        for vote in training.votes:
+            if vote.views and vote.vote_seconds is not None:
+                recording.view.observe(view_work(model, cells, steps), vote.vote_seconds, vote.views * len(task.test))
+                voted += vote.vote_seconds
+        final = training.votes[-1] if training.votes else None
+        if isinstance(final, TaskFinal):
+            recording.set_ups.append(max(0.0, (final.seconds or 0.0) - trained - voted))
+            if not training.retrain:
+                recording.settled_after.append(training.segments if final.reason == "votes agree" else None)
+                segments.setdefault(task.id, training.segments)
+    return segments
+
+
+def _outcomes(run: RunRecord, segments: Mapping[str, int], tasks: Mapping[str, Task], solutions: Solutions) -> list[Outcome]:
+    """Judge the first final answer to each output whose solution is known."""
+    found: dict[tuple[str, int], Outcome] = {}
+    for p in run.predictions:
+        if p.final and p.task in segments and p.output < len(solutions.get(p.task, ())):
+            solved = any(same_grid(c.grid, solutions[p.task][p.output]) for c in p.candidates[:2])
+            found.setdefault((p.task, p.output), Outcome(p.task, segments[p.task], canvas_side(tasks[p.task]) ** 2, solved))
+    return list(found.values())

@@ -1,0 +1,222 @@
+"""Planning ahead: what run folders tell, runs that are only simulated, and the command that does both."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tune_budget
+from lab.budget_recording import Outcome, Recording, SolvedCurve, fit_curve, record
+from lab.budget_replay import Faults, replay
+
+from hrm_submit.arc.challenges import load_challenges, write_challenges
+from hrm_submit.arc.submission import file_faults
+from hrm_submit.arc.task import make_grid
+from hrm_submit.config.preset_files import load_preset
+from hrm_submit.core.errors import SolveError
+from hrm_submit.corpora.solutions import write_solutions
+from hrm_submit.predict.vote import Candidate
+from hrm_submit.record.folder import RunWriter, read_run
+from hrm_submit.run.cost import segment_work, view_work
+from tests.events import event, told
+from tests.run.lab import recolour, recoloured
+
+TRUTH = SolvedCurve(np.array([-1.0, 0.8, -0.6]), np.zeros((3, 3)))
+PRESET = load_preset("nano")
+TASKS = {f"t{k}": recolour(f"t{k}", k, side=3 + k % 3) for k in range(6)}
+SOLUTIONS: dict[str, Any] = {task_id: (recoloured(task.test[0]),) for task_id, task in TASKS.items()}
+SEGMENT, VIEW, OVERHEAD = 1e9, 2e9, 0.01
+"""Operations a second, in segments and in views, and seconds that a segment takes besides, of the device that is recorded."""
+
+
+def drawn(n: int, seed: int = 0) -> list[Outcome]:
+    rng = np.random.default_rng(seed)
+    segments, cells = rng.integers(10, 1500, n), rng.integers(9, 900, n)
+    solved = rng.random(n) < TRUTH.chances(segments, cells)
+    return [Outcome(f"t{k // 2}", int(segments[k]), int(cells[k]), bool(solved[k])) for k in range(n)]
+
+
+def test_chances_by_hand() -> None:
+    curve = SolvedCurve(np.array([0.0, 1.0, -1.0]), np.zeros((3, 3)))
+    assert curve.chances([0, 100, 300, 100], [100, 100, 100, 300]) == pytest.approx([0.0, 0.5, 0.75, 0.25])
+
+
+def test_a_known_curve_is_found_again() -> None:
+    found = fit_curve(drawn(20000))
+    assert found is not None
+    points = [50, 200, 1000], [100, 400, 25]
+    assert found.chances(*points) == pytest.approx(TRUTH.chances(*points), abs=0.02)
+
+
+@pytest.mark.parametrize(("solved", "share"), [(True, 1.0), (False, 0.0)])
+def test_all_or_none(solved: bool, share: float) -> None:
+    found = fit_curve([Outcome(f"t{k}", s, 100, solved) for k, s in enumerate([100, 200] * 20)])
+    assert found is not None and found.chances([150], [100]) == pytest.approx([share], abs=0.01)
+
+
+def test_runs_of_one_budget_leave_the_prior_of_what_more_time_gives() -> None:
+    found = fit_curve([Outcome(f"t{k}", 100, 100, k % 2 == 0) for k in range(40)])
+    assert found is not None and found.chances([100], [100]) == pytest.approx([0.5], abs=0.01)
+    assert found.beta[1:] == pytest.approx([0.5, -0.5], abs=0.01)
+    assert fit_curve([]) is None and fit_curve([Outcome("t", 0, 9, True)]) is None, "without data there is no curve"
+
+
+def test_nineteen_of_twenty_runs_are_within_the_interval() -> None:
+    """Forty recordings, each used to predict another run of the same kind."""
+    rng, within = np.random.default_rng(1), 0
+    segments, cells = rng.integers(50, 800, 60), rng.integers(25, 400, 60)
+    for k in range(40):
+        curve = fit_curve(drawn(160, seed=k))
+        assert curve is not None
+        share, low, high = curve.predict(segments, cells, seed=k)
+        assert low <= share <= high
+        within += bool(low <= np.mean(rng.random(60) < TRUTH.chances(segments, cells)) <= high)
+    assert within >= 35
+
+
+def segment_seconds(task: str) -> float:
+    side = max(g.shape[0] for g in TASKS[task].grids())
+    return OVERHEAD + segment_work(PRESET.model, PRESET.ttt, side * side) / SEGMENT
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A run folder written by hand: six tasks one after the other on one worker, each for 100 segments and two votes."""
+    now = [0.0]
+    run = RunWriter(tmp_path / "run", lambda: now[0])
+    run.describe({"config": PRESET.to_dict(), "devices": ["cpu"]})
+    run.event(event("run_start", budget=300.0, tasks=6, broken=[], resumed=0))
+    run.event(event("worker_start", worker=0, device="cpu"))
+    now[0] = 3.0
+    run.event(event("worker_start", worker=0, ready=True))
+    for number, (task_id, task) in enumerate(TASKS.items()):
+        side = max(g.shape[0] for g in task.grids())
+        view = view_work(PRESET.model, side * side, PRESET.vote.act_steps) / VIEW
+        run.event(event("task_start", task_id, 0, seconds=50.0))
+        run.event(event("progress", task_id, 0, segments=40, loss=1.0, demo_exact=0.5, seconds=40 * segment_seconds(task_id)))
+        run.event(event("candidates", task_id, 0, segments=40, votes=[[8]], views=8, vote_seconds=8 * view))
+        run.event(event("progress", task_id, 0, segments=100, loss=0.5, demo_exact=1.0, seconds=100 * segment_seconds(task_id)))
+        took = 0.25 + 100 * segment_seconds(task_id) + 40 * view
+        now[0] += took
+        reason = "votes agree" if number % 2 else "share used"
+        final = {"segments": 100, "votes": [[32]], "views": 32, "vote_seconds": 32 * view, "seconds": took, "settled": bool(number % 2)}
+        run.event(event("task_final", task_id, 0, reason=reason, **final))
+        # The second candidate of t1 is right, the first of t0, and none of the others.
+        grids = [SOLUTIONS[task_id][0], make_grid([[0]]), make_grid([[1]])][:: -1 if number else 1]
+        run.prediction(task_id, 0, True, [Candidate(g, 12 - k, -0.1) for k, g in enumerate(grids[1:] if number == 1 else grids)])
+    return tmp_path / "run"
+
+
+def test_a_recording_gives_back_what_the_folder_was_written_from(folder: Path) -> None:
+    (found,) = record([folder], TASKS, SOLUTIONS)
+    for task_id in TASKS:
+        side = max(g.shape[0] for g in TASKS[task_id].grids())
+        work = segment_work(PRESET.model, PRESET.ttt, side * side)
+        assert found.segment.seconds(work) == pytest.approx(segment_seconds(task_id), rel=1e-6)
+        assert found.segment.scaled(4.0).seconds(work) == pytest.approx(segment_seconds(task_id) / 4)
+    work = view_work(PRESET.model, 25, PRESET.vote.act_steps)
+    assert found.view.seconds(work) == pytest.approx(work / VIEW, rel=1e-6)
+    assert (found.start_up, found.set_up) == (pytest.approx(3.0), pytest.approx(0.25, abs=0.01))
+    assert sorted(found.settled_after, key=str) == [100, 100, 100, None, None, None]
+    assert [(o.task, o.segments, o.solved) for o in found.outcomes] == [(f"t{k}", 100, k < 2) for k in range(6)]
+    assert [o.cells for o in found.outcomes] == [max(g.shape[0] for g in TASKS[o.task].grids()) ** 2 for o in found.outcomes]
+
+
+def test_recordings_of_one_configuration_belong_together_and_others_are_refused(folder: Path) -> None:
+    (found,) = record([folder, folder], TASKS)
+    assert isinstance(found, Recording) and len(found.folders) == 2 and len(found.settled_after) == 12
+    with pytest.raises(SolveError, match="recorded no finished task"):
+        record([folder], {"other": TASKS["t0"]})
+
+
+def test_scores_are_predicted_up_to_twice_the_recorded_training(folder: Path) -> None:
+    (found,) = record([folder], TASKS, SOLUTIONS)
+    tasks = list(TASKS.values())
+    score = found.score(tasks, dict.fromkeys(TASKS, 100.0))
+    assert score is not None and score[0] == pytest.approx(1 / 3, abs=0.02) and score[1] <= score[0] <= score[2]
+    assert found.score(tasks, dict.fromkeys(TASKS, 199.0)) and not found.score(tasks, dict.fromkeys(TASKS, 201.0))
+    (without,) = record([folder], TASKS)
+    assert without.score(tasks, dict.fromkeys(TASKS, 100.0)) is None
+
+
+@pytest.mark.parametrize("faults", [Faults(), Faults(0.1, 0.1, 0.1)])
+def test_a_simulated_run_keeps_what_a_real_one_promises(folder: Path, tmp_path: Path, faults: Faults) -> None:
+    (found,) = record([folder], TASKS)
+    target = tmp_path / "played"
+    target.mkdir()
+    played = replay(found, found.preset, list(TASKS.values()), ["cpu", "cpu"], 300.0, target, faults, seed=1)
+    assert (0.5 if faults.die else 0.93) * 300 <= played.events[-1].t <= 300 and played.events[-1].kind == "run_end"
+    write_challenges(tmp_path / "c.json", TASKS)
+    assert not file_faults(target / "submission.json", load_challenges(tmp_path / "c.json"))
+    final = {e["task"] for e in told(played, "task_final")}
+    lost = told(played, "task_failed")
+    assert final == set(TASKS) or lost
+    assert bool(lost) == (faults != Faults())
+
+
+def test_a_simulated_task_gets_the_segments_that_its_share_has_time_for(folder: Path, tmp_path: Path) -> None:
+    (found,) = record([folder], TASKS)
+    found.settled_after = [None]
+    played = replay(found, found.preset, [TASKS["t0"]], ["cpu"], 103.0, tmp_path)
+    (start,) = told(played, "task_start")
+    (final,) = told(played, "task_final")
+    trained = start["seconds"] - found.set_up - 9 * 8 * 1e-3
+    assert final["segments"] == pytest.approx(trained / segment_seconds("t0"), rel=0.03)
+
+
+@pytest.fixture
+def files(folder: Path, tmp_path: Path) -> list[str]:
+    write_challenges(tmp_path / "c.json", TASKS)
+    write_solutions(tmp_path / "s.json", SOLUTIONS)
+    return ["--runs", str(folder), "--challenges", str(tmp_path / "c.json")]
+
+
+def test_the_command_compares_settings_and_writes_the_best_as_a_preset(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, table = tmp_path / "best.toml", tmp_path / "t.csv"
+    options = ["--solutions", str(tmp_path / "s.json"), "--vary", "vote.views=8,64", "--output", str(out), "--csv", str(table)]
+    assert tune_budget.main([*files, "--time-budget", "40s", *options]) == 0
+    said = capsys.readouterr().out
+    assert "views=8" in said and "views=64" in said and "best by predicted score" in said and "no score" not in said
+    assert len(table.read_text().splitlines()) == 1 + 2 * 3, "two settings at three budgets"
+    written = tomllib.loads(out.read_text())
+    assert written["vote"]["views"] in (8, 64)
+    assert load_preset(f"nano,{out}").vote.views == written["vote"]["views"]
+
+
+def test_the_command_says_where_its_record_ends(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tune_budget.main([*files, "--time-budget", "4m", "--solutions", str(tmp_path / "s.json"), "--faster", "50"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("no score is predicted beyond twice the recorded training, 200 segments a task")
+    assert "best by segments a task (no scores): as recorded" in said
+
+
+def test_the_command_simulates_a_run_into_a_folder(files: list[str], tmp_path: Path) -> None:
+    options = ["--tasks", "12", "--profile", "t4x2", "--faster", "5", "--replay", str(tmp_path / "played"), "--faults", "0.2,0,0.2"]
+    assert tune_budget.main([*files, "--time-budget", "30m", *options]) == 0
+    played = read_run(tmp_path / "played")
+    assert {e["device"] for e in told(played, "worker_start") if "device" in e} == {"cuda:0", "cuda:1"}
+    assert told(played, "task_failed") and len(json.loads((tmp_path / "played" / "submission.json").read_text())) == 12
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        (["--vary", "ttt.lr=1"], "other tables need runs of their own"),
+        (["--vary", "vote.views=x"], "is not a number"),
+        (["--profile", "nonsense"], "nonsense"),
+        (["--faster", "0"], "must be above 0"),
+        (["--max-side", "1"], "no task fits"),
+        (["--replay", ".", "--faults", "1"], "three chances"),
+        (["--replay", "."], "is not empty"),
+    ],
+)
+def test_bad_input_is_one_line(files: list[str], capsys: pytest.CaptureFixture[str], options: list[str], fault: str) -> None:
+    assert tune_budget.main([*files, "--time-budget", "1m", *options]) == 2
+    said = capsys.readouterr().err
+    assert fault in said and len(said.strip().splitlines()) == 1
