@@ -175,7 +175,7 @@ def summary(played: RunRecord, recording: Recording, tasks: Sequence[Task]) -> d
     finals = [e for e in played.events if isinstance(e, TaskFinal)]
     segments = pd.Series([e.segments for e in finals], dtype=float).groupby([e.task for e in finals]).sum()
     first = [e for e in finals if not e.restart]
-    score = recording.score(tasks, segments.to_dict())
+    score = recording.score(tasks, {str(task): n for task, n in segments.items()})
     return {
         "tasks": len(first),
         "segments": round(float(segments.mean()), 1) if finals else 0.0,
