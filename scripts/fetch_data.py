@@ -22,7 +22,7 @@ from pathlib import Path
 
 from lab.downloads import SOURCES, Source, fetch
 
-from hrm_submit.arc.entries import DATA_VARIABLE, data_folder
+from hrm_submit.arc.reader import DATA_VARIABLE, data_folder
 from hrm_submit.cli import exit_status
 from hrm_submit.core.errors import DataError
 

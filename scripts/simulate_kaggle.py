@@ -15,7 +15,7 @@ from pathlib import Path
 from kaggle_kit.competition import DEFAULT
 from kaggle_kit.rehearsal import DEFAULT_DATASET, DEFAULT_SIDE, DEFAULT_TASKS, simulate
 
-from hrm_submit.arc.entries import source_names
+from hrm_submit.arc.reader import source_names
 from hrm_submit.cli import exit_status
 
 

@@ -12,7 +12,7 @@ import resource
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,14 @@ from kaggle_kit.competition import load_competition
 from lab.ablation_plan import read_plan
 
 from hrm_submit.arc.challenges import read_challenges
-from hrm_submit.arc.entries import read_source
 from hrm_submit.arc.pairfile import write_pair_file
 from hrm_submit.arc.submission import file_faults, to_json
+from hrm_submit.arc.task import Pair
 from hrm_submit.cli import main
 from hrm_submit.config.preset_files import load_preset
 from hrm_submit.config.schema import ModelConfig
 from hrm_submit.core.errors import UserError
-from hrm_submit.corpora.solutions import write_solutions
+from hrm_submit.corpora.solutions import solved_pairs, write_solutions
 from hrm_submit.corpora.sources import load, load_corpus
 from hrm_submit.model.packaged import resolve_preset
 from hrm_submit.model.weights import CheckpointMeta, build, load_checkpoint, save_checkpoint, snapshot
@@ -83,7 +83,13 @@ def refused_or_used(use: Callable[[], object]) -> bool:
 @functools.cache
 def tasks() -> dict[str, Any]:
     """Return three tasks as their files have them."""
-    return {entry.id: entry.value for entry in read_source("arc-agi-1-training").entries[:3]}
+    loaded, answers = load("arc-agi-1-training", solutions=True)
+
+    def pairs(several: Iterable[Pair]) -> list[dict[str, Any]]:
+        return [{"input": pair.input.tolist(), "output": pair.output.tolist()} for pair in several]
+
+    few = list(loaded.values())[:3]
+    return {task.id: {"train": pairs(task.train), "test": pairs(solved_pairs(task, answers[task.id]))} for task in few}
 
 
 def task_files() -> dict[str, st.SearchStrategy[bytes]]:

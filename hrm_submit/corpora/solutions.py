@@ -1,4 +1,4 @@
-"""Kaggle's solutions file, `{id: [output of each test input, ...]}`, and single tasks that carry their answers.
+"""Kaggle's solutions file, `{id: [output of each test input, ...]}`, and tasks that carry their answers.
 
 Notable: with `sources` this is all that can read an answer. Solving imports neither.
 """
@@ -6,18 +6,35 @@ Notable: with `sources` this is all that can read an answer. Solving imports nei
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hrm_submit.arc.challenges import parse_task
-from hrm_submit.arc.jsonio import FaultError, parse_grid, parse_list, parse_tasks, write_json
+from hrm_submit.arc.entries import PAIR_KEYS, Entry, FaultList, is_pair, read_task
+from hrm_submit.arc.jsonio import FaultError, located, parse_grid, read_by_task, shown, write_json
 from hrm_submit.arc.task import Grid, Pair, Solutions, Task
 from hrm_submit.core.errors import DataError
 
+NO_MORE = ("id", "task_id", "name", "test", *PAIR_KEYS)
+"""Keys of a task that hold no further pairs."""
+
 
 def load_solutions(path: str | os.PathLike[str]) -> dict[str, tuple[Grid, ...]]:
-    """All solutions of a file, in its order. Raises DataError at the first fault, naming file, task and place."""
-    return parse_tasks(path, "solutions", _outputs)
+    """Load all solutions of a file, in its order. Raises DataError at the first fault, naming file, task and place."""
+    content, solutions = read_by_task(path, "solutions"), {}
+    for task_id, value in content.items():
+        try:
+            if task_id in content.duplicates:
+                raise FaultError("appears twice")
+            if not isinstance(value, list):
+                raise FaultError(f"solutions: should be a list, not {shown(value)}")
+            if not value:
+                raise FaultError("has no outputs")
+            solutions[task_id] = tuple(parse_grid(output, f"output {k}") for k, output in enumerate(value))
+        except FaultError as fault:
+            raise DataError(located(path, task_id, fault)) from None
+    return solutions
 
 
 def write_solutions(path: str | os.PathLike[str], solutions: Solutions) -> None:
@@ -26,33 +43,30 @@ def write_solutions(path: str | os.PathLike[str], solutions: Solutions) -> None:
 
 
 def sibling_solutions(challenges: str | os.PathLike[str]) -> Path | None:
-    """The solutions file that lies beside a challenges file and is named like it; None if there is none."""
+    """Find the solutions file beside a challenges file, named like it; None if there is none."""
     path = Path(challenges)
     sibling = path.with_name(path.name.replace("challenges", "solutions"))
     return sibling if sibling != path and sibling.is_file() else None
 
 
 def solved_pairs(task: Task, outputs: tuple[Grid, ...]) -> tuple[Pair, ...]:
-    """The test inputs of `task` with their answers. Raises DataError unless there is one output a test input."""
+    """Pair the test inputs of `task` with their answers. Raises DataError unless there is one output a test input."""
     if len(outputs) != len(task.test):
         raise DataError(f"task {task.id}: {len(task.test)} test inputs, but solutions for {len(outputs)}")
     return tuple(Pair(given, wanted) for given, wanted in zip(task.test, outputs, strict=True))
 
 
-def parse_solved_task(task_id: str, value: Any) -> tuple[Task, tuple[Grid, ...]]:
-    """A task and the outputs of its tests, from an object whose `test` entries may have them: all or none. Raises FaultError."""
-    task = parse_task(task_id, value)
-    tests = value["test"]
-    with_output = [k for k, test in enumerate(tests) if "output" in test]
-    if not with_output:
-        return task, ()
-    if len(with_output) < len(tests):
-        raise FaultError(f'test {min(set(range(len(tests))) - set(with_output))}: has no "output", as test {with_output[0]} has')
-    return task, tuple(parse_grid(test["output"], f"test {k} output") for k, test in enumerate(tests))
+def read_solved_task(task_id: str, value: Any, file: Path, *, answers: bool = True, more: bool = False) -> Entry:
+    """Read a task with the known outputs of its tests if `answers`, and with the pairs that it has under other keys if `more`.
 
-
-def _outputs(value: Any) -> tuple[Grid, ...]:
-    outputs = parse_list(value, "solutions")
-    if not outputs:
-        raise FaultError("has no outputs")
-    return tuple(parse_grid(output, f"output {k}") for k, output in enumerate(outputs))
+    An output that is missing, empty or null is not known.
+    """
+    entry, faults = read_task(task_id, value, file), FaultList(file, task_id)
+    if not isinstance(value, Mapping):
+        return entry
+    tests = value["test"] if answers and isinstance(value.get("test"), list) else []
+    known = [test.get("output") if isinstance(test, Mapping) else None for test in tests]
+    outputs = tuple(faults.parsed(parse_grid, output, f"test {k} output") if output else None for k, output in enumerate(known))
+    others = {key: items for key, items in value.items() if more and key not in NO_MORE and isinstance(items, list) and items}
+    extra = {key: faults.pairs(items, f"{key} pair") if all(map(is_pair, items[:3])) else () for key, items in others.items()}
+    return replace(entry, outputs=outputs, more=extra, faults=(*entry.faults, *faults))

@@ -1,6 +1,6 @@
 """Tasks by name or path, with answers: for Python (`load`) and for the command line; `--data` adds options: `NAME|F[:demos][:weight],...`.
 
-What a name or path may be says `arc/entries.py`. Notable: a training task is a plain `Task` whose demonstrations are all the pairs to
+`arc/reader.py` says what a name or path may be. Notable: a training task is a plain `Task` whose demonstrations are all the pairs to
 learn from, solved tests among them, so that augmentation and canvas see exactly what is trained on.
 """
 
@@ -9,20 +9,21 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, overload
 
-from hrm_submit.arc.challenges import parse_task
-from hrm_submit.arc.entries import Entry, Source, holds_tasks, read_source, source_names
-from hrm_submit.arc.jsonio import FaultError, located, read_json
-from hrm_submit.arc.task import Grid, Solutions, Task
+from hrm_submit.arc.entries import Entry, Fault, read_task
+from hrm_submit.arc.jsonio import located
+from hrm_submit.arc.reader import Source, holds_tasks, read_source, source_names
+from hrm_submit.arc.task import Grid, Pair, Solutions, Task
 from hrm_submit.arc.training_task import TrainingTask
 from hrm_submit.core.errors import DataError
-from hrm_submit.corpora.learnable import LeftOut, learnable
-from hrm_submit.corpora.solutions import load_solutions, parse_solved_task, sibling_solutions
+from hrm_submit.corpora.solutions import load_solutions, read_solved_task, sibling_solutions
 
 log = logging.getLogger(__name__)
 
@@ -57,31 +58,27 @@ def load(source: str | os.PathLike[str], solutions: bool = False) -> dict[str, T
 
 
 def load_corpora(specs: str, folder: str | os.PathLike[str] | None = None, *, strict: bool = False) -> tuple[Corpus, ...]:
-    """Every corpus of a mix `SPEC,SPEC,...`; two that are called alike get names from more of their paths. Raises DataError as
-    `load_corpus` does, and where one is in the mix twice."""
+    """Load every corpus of a mix `SPEC,SPEC,...`; those of equal names get names from more of their paths.
+
+    Raises DataError as `load_corpus` does, and where one is in the mix twice.
+    """
     given = specs.split(",")
     corpora = [load_corpus(spec, folder, strict=strict) for spec in given]
-    places = [Path(parse_spec(spec)[0]).resolve() for spec in given]
     for name, times in Counter(corpus.name for corpus in corpora).items():
-        alike = [k for k, corpus in enumerate(corpora) if corpus.name == name] if times > 1 else []
-        for k in alike:
-            corpora[k] = corpora[k].renamed(_apart(places[k], [places[other] for other in alike if other != k], given[k], name))
+        if times > 1:
+            alike = [k for k, corpus in enumerate(corpora) if corpus.name == name]
+            sources = [parse_spec(given[k])[0] for k in alike]
+            parts = [Path(source).resolve().with_suffix("").parts for source in sources]
+            if len(set(parts)) < times or set(sources) & set(source_names()):
+                raise DataError(f"{given[alike[-1]]}: data called {name!r} is in the mix twice")
+            n = next(n for n in range(2, max(map(len, parts)) + 1) if len({path[-n:] for path in parts}) == times)
+            for k, path in zip(alike, parts, strict=True):
+                corpora[k] = corpora[k].renamed("/".join(path[-n:]))
     return tuple(corpora)
 
 
-def _apart(place: Path, others: list[Path], spec: str, name: str) -> str:
-    """As many of the last parts of `place` as tell it from the `others`."""
-    if place in others or spec in source_names():
-        raise DataError(f"{spec}: data called {name!r} is in the mix twice")
-    parts = place.with_suffix("").parts
-    for n in range(2, len(parts) + 1):
-        if all(other.with_suffix("").parts[-n:] != parts[-n:] for other in others):
-            return "/".join(parts[-n:])
-    raise DataError(f"{spec}: data called {name!r} is in the mix twice")
-
-
 def load_corpus(spec: str, folder: str | os.PathLike[str] | None = None, *, strict: bool = False) -> Corpus:
-    """The tasks of `NAME|F[:demos][:weight]`; `folder` as for `data_folder`.
+    """Load the tasks of `NAME|F[:demos][:weight]`; `folder` as for `data_folder`.
 
     `:demos` leaves test outputs out; so does a set that has none, which is logged. `:0.5` draws each of its tasks half as
     often as one of weight 1. Pairs, tasks and files that cannot be used are left out, counted and logged; with `strict` the first of them
@@ -89,25 +86,24 @@ def load_corpus(spec: str, folder: str | os.PathLike[str] | None = None, *, stri
     command that fetches it), a source that cannot be read, and where nothing is left.
     """
     text, demos_only, weight = parse_spec(spec)
-    source, left, used = read_source(text, answers=True, folder=folder), LeftOut(strict), dict[str, int]()
-    for stranger in source.strangers:
-        left.add("file" if ": task " not in stranger else "pair", stranger)
-    known = {} if demos_only else _beside(source)
-    training, unsolved = [], 0
+    source = read_source(text, folder, partial(read_solved_task, answers=not demos_only, more=True))
+    known, faults, training = {} if demos_only else _beside(source), list(source.faults), list[TrainingTask]()
     for entry in source.entries:
-        found = learnable(entry, known.get(entry.id), left, used, demos_only=demos_only)
-        if found is not None:
-            task = Task(f"{source.name}/{entry.id}", found.pairs, found.unsolved)
-            training.append(TrainingTask(task, source.name, entry.id, weight, generated=found.generated))
-            unsolved += bool(found.unsolved)
-    for line in left.lines():
+        pairs, unsolved, left = _learnable(entry, known.get(entry.id))
+        faults += left
+        if pairs:
+            task = Task(f"{source.name}/{entry.id}", pairs, unsolved)
+            training.append(TrainingTask(task, source.name, entry.id, weight, generated=entry.generated))
+    if faults and (strict or not training):
+        raise DataError(faults[0].line)
+    for line in left_out(faults):
         log.warning("%s: %s", text, line)
-    for key, pairs in used.items():
-        log.info("%s: %s", text, f"{pairs} pairs under {key!r} are used too" if pairs else f"what is under {key!r} is ignored")
-    if not training:
-        raise DataError(left.first() or f"{text}: has no tasks")
-    if unsolved and not demos_only:
-        some = "it has no" if unsolved == len(training) else f"{unsolved} of its {len(training)} tasks have no"
+    for key in dict.fromkeys(key for entry in source.entries for key in entry.more):
+        n = sum(len(entry.more.get(key, ())) for entry in source.entries)
+        log.info("%s: %s", text, f"{n} pairs under {key!r} are used too" if n else f"what is under {key!r} is ignored")
+    without = sum(bool(task.task.test) for task in training)
+    if without and not demos_only:
+        some = "it has no" if without == len(training) else f"{without} of its {len(training)} tasks have no"
         log.warning("%s: %s solutions, so only demonstrations are used there", text, some)
     return Corpus(source.name, tuple(training), demos_only, weight)
 
@@ -138,39 +134,43 @@ def parse_spec(spec: str) -> tuple[str, bool, float]:
 def load_source(
     source: str, folder: str | os.PathLike[str] | None = None, *, solved: bool = True
 ) -> tuple[str, dict[str, Task], Solutions]:
-    """Short name, tasks by id, and the solutions that are known, of a name or path without options.
+    """Load the short name, the tasks by id and the known solutions of a name or path without options.
 
-    Tasks that cannot be used are left out with a warning. A task of pairs alone has no tests. Unless `solved`, no answer is read. Raises
+    Tasks with a fault are left out with a warning. A task of pairs alone has no tests. Unless `solved`, no answer is read. Raises
     DataError where nothing is left, and where solutions do not fit their tasks.
     """
-    read = read_source(source, answers=solved, folder=folder)
-    left, tasks = LeftOut(), dict[str, Task]()
+    found = read_source(source, folder, read_solved_task if solved else read_task)
+    faults, tasks = list(found.faults), dict[str, Task]()
     solutions: dict[str, tuple[Grid, ...]] = {}
-    for stranger in read.strangers:
-        left.add("file", stranger)
-    for entry in read.entries:
+    for entry in found.entries:
+        outputs = tuple(grid for grid in entry.outputs if grid is not None)
         try:
-            tasks[entry.id], outputs = _with_outputs(entry)
-            if outputs:
-                solutions[entry.id] = outputs
-        except FaultError as fault:
-            left.add("task", located(entry.file, entry.id, fault))
+            task = Task(entry.id, entry.train, ()) if entry.generated and entry.train else entry.task()
+            if outputs and len(outputs) < len(task.test):
+                gap, known = entry.outputs.index(None), next(k for k, grid in enumerate(entry.outputs) if grid is not None)
+                raise DataError(located(entry.file, entry.id, f'test {gap}: has no "output", as test {known} has'))
+        except DataError as error:
+            faults.append(Fault("task", str(error)))
+            continue
+        tasks[entry.id] = task
+        if outputs:
+            solutions[entry.id] = outputs
     if not tasks:
-        raise DataError(left.first() or f"{source}: has no tasks")
-    for line in left.lines():
+        raise DataError(faults[0].line)
+    for line in left_out(faults):
         log.warning("%s: %s", source, line)
-    for task_id, beside in (_beside(read) if solved else {}).items():
+    for task_id, beside in (_beside(found) if solved else {}).items():
         if task_id in tasks and len(beside) != len(tasks[task_id].test):
             wrong = f"has {len(beside)} outputs for {len(tasks[task_id].test)} test inputs"
-            raise DataError(located((read.path and sibling_solutions(read.path)) or source, task_id, wrong))
+            raise DataError(located((found.path and sibling_solutions(found.path)) or source, task_id, wrong))
         solutions[task_id] = beside
-    return read.name, tasks, solutions
+    return found.name, tasks, solutions
 
 
 def answers_of(source: str | os.PathLike[str]) -> Solutions:
-    """The known outputs by task id: of a solutions file, or of tasks that carry their answers or have them beside. Raises DataError."""
+    """Load the known outputs by task id from a solutions file, or from tasks that carry them or have them beside. Raises DataError."""
     path = Path(source)
-    if path.is_file() and path.suffix == ".json" and not holds_tasks(read_json(path)):
+    if path.is_file() and path.suffix == ".json" and not holds_tasks(path):
         return load_solutions(path)
     solutions = load_source(os.fspath(source))[2]
     if not solutions:
@@ -178,26 +178,42 @@ def answers_of(source: str | os.PathLike[str]) -> Solutions:
     return solutions
 
 
-def _with_outputs(entry: Entry) -> tuple[Task, tuple[Grid, ...]]:
-    """The task of an entry, and the outputs of its tests where it has them. Raises FaultError."""
-    if entry.twice:
-        raise FaultError("appears twice")
-    if isinstance(entry.value, Task):
-        return entry.value, ()
-    if isinstance(entry.value, list):
-        left = LeftOut(strict=True)
-        try:
-            found = learnable(entry, None, left, {}, demos_only=True)
-        except DataError as error:
-            raise FaultError(str(error).split(": ", 2)[-1]) from None
-        return Task(entry.id, found.pairs if found else (), ()), ()
-    if isinstance(entry.value, Mapping) and not any(isinstance(t, Mapping) and "output" in t for t in entry.value.get("test") or ()):
-        return parse_task(entry.id, entry.value), ()
-    return parse_solved_task(entry.id, entry.value)
+def left_out(faults: Iterable[Fault]) -> list[str]:
+    """Summarize faults for a person: one line a reason, with their number and the first."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for fault in faults:
+        reason = re.sub(r"\d+", "N", fault.line.rsplit(": ", 1)[-1].split(", the first")[0])
+        groups.setdefault((fault.kind, reason), []).append(fault.line)
+    return [
+        f"{len(lines)} {kind}{'s' if len(lines) > 1 else ''} left out: {reason}; the first is {lines[0]}"
+        for (kind, reason), lines in groups.items()
+    ]
+
+
+def _learnable(entry: Entry, beside: Sequence[Grid] | None) -> tuple[tuple[Pair, ...], tuple[Grid, ...], list[Fault]]:
+    """Return the pairs to learn from (none of a broken task), the test inputs without known outputs, and what is left out.
+
+    Outputs `beside`, from a file of their own, replace those of the entry.
+    """
+    faults = list(entry.faults)
+    if any(fault.kind == "task" for fault in faults):
+        return (), (), faults
+    outputs: Sequence[Grid | None] = entry.outputs or [None] * len(entry.test)
+    if beside is not None and len(beside) == len(entry.test):
+        outputs = beside
+    elif beside is not None:
+        wrong = f"has {len(beside)} outputs for {len(entry.test)} test inputs"
+        faults.append(Fault("task", located(entry.file, entry.id, wrong)))
+    tests = [(given, wanted) for given, wanted in zip(entry.test, outputs, strict=True) if given is not None]
+    solved = [Pair(given, wanted) for given, wanted in tests if wanted is not None]
+    pairs = (*entry.train, *(pair for extra in entry.more.values() for pair in extra), *solved)
+    if not pairs:
+        faults.append(Fault("task", located(entry.file, entry.id, "has no pair to learn from")))
+    return pairs, tuple(given for given, wanted in tests if wanted is None), faults
 
 
 def _beside(source: Source) -> dict[str, tuple[Grid, ...]]:
-    """Solutions in the file beside a challenges file."""
+    """Load the solutions in the file beside a challenges file."""
     sibling = sibling_solutions(source.path) if source.path is not None and source.path.is_file() else None
     return load_solutions(sibling) if sibling else {}
 

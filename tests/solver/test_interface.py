@@ -70,7 +70,7 @@ def test_one_limit_is_needed(tmp_path: Path, limits: dict[str, Any]) -> None:
 
 def test_what_is_no_task_is_refused_in_one_line(tmp_path: Path) -> None:
     solver = Solver("none", tiny(tmp_path), "cpu")
-    with pytest.raises(DataError, match=r'^task handwritten: has no "test"$'):
+    with pytest.raises(DataError, match=r"^task handwritten: has no test inputs$"):
         solver.solve({"train": FIXED["train"]}, segments=1)
     with pytest.raises(DataError, match="row 0, column 1 is 12, not a whole number"):
         solver.solve({**FIXED, "test": [{"input": [[1, 12]]}]}, segments=1)

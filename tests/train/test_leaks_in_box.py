@@ -9,8 +9,8 @@ import pytest
 
 from hrm_submit.arc.canonical import pair_hash
 from hrm_submit.cli import main
-from hrm_submit.corpora.named import load_named
 from hrm_submit.corpora.solutions import solved_pairs
+from hrm_submit.corpora.sources import load
 from hrm_submit.model.weights import build, load_checkpoint
 from tests.train.lab import options, write_data
 
@@ -26,7 +26,7 @@ def barred() -> dict[str, str]:
     """Hash of every pair of both evaluation sets, demonstrations and answers, to its task."""
     found = {}
     for name in SETS:
-        tasks, solutions = load_named(name)
+        tasks, solutions = load(name, solutions=True)
         for task in tasks.values():
             for pair in task.train + solved_pairs(task, solutions[task.id]):
                 found[pair_hash(pair.input, pair.output)] = f"{name}/{task.id}"

@@ -12,8 +12,8 @@ from hrm_submit.arc.challenges import write_challenges
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.cli import main
 from hrm_submit.core.errors import ConfigError, TrainError
-from hrm_submit.corpora.named import load_named
 from hrm_submit.corpora.solutions import solved_pairs, write_solutions
+from hrm_submit.corpora.sources import load
 from hrm_submit.model.weights import load_checkpoint
 from hrm_submit.train.options import parse_size
 from hrm_submit.train.prepare import held_out, training_tasks
@@ -38,7 +38,7 @@ def test_the_two_training_tasks_that_leak_are_left_out_by_content(caplog: pytest
         kept = training_tasks("arc-agi-1-training", None)
     assert {"40853293", "caa06a1f"} <= {text.split("/")[1].split()[0] for text in caplog.text.splitlines() if "left out: " in text}
     assert len(kept) == 398
-    tasks, solutions = load_named("arc-agi-1-evaluation")
+    tasks, solutions = load("arc-agi-1-evaluation", solutions=True)
     barred = {pair_hash(p.input, p.output) for t in tasks.values() for p in t.train + solved_pairs(t, solutions[t.id])}
     hashes = {key for task in kept for key in task.hashes}
     assert len(barred) > 1500 and len(hashes) > 1000 and not barred & hashes
@@ -49,16 +49,16 @@ def test_weights_for_a_competition_may_know_what_it_does_not_score() -> None:
     """Of ARC-AGI-2 training 376 tasks are evaluation tasks of ARC-AGI-1 by id, and as good as all of those by content."""
     careful = {t.key for t in training_tasks("arc-agi-2-training", None)}
     for_arc_2 = {t.key for t in training_tasks("arc-agi-2-training", None, protect=["arc-agi-2-evaluation"])}
-    first, _ = load_named("arc-agi-1-evaluation")
+    first, _ = load("arc-agi-1-evaluation", solutions=True)
     assert careful < for_arc_2 and not careful & first.keys() and len(for_arc_2 & first.keys()) > 350
-    second, solutions = load_named("arc-agi-2-evaluation")
+    second, solutions = load("arc-agi-2-evaluation", solutions=True)
     barred = {pair_hash(p.input, p.output) for t in second.values() for p in t.train + solved_pairs(t, solutions[t.id])}
     kept = training_tasks("arc-agi-2-training", None, protect=["arc-agi-2-evaluation"])
     assert not barred & {key for task in kept for key in task.hashes}
 
 
 def test_a_renamed_turned_and_recoloured_evaluation_task_does_not_get_in(tmp_path: Path) -> None:
-    tasks, _ = load_named("arc-agi-2-evaluation")
+    tasks, _ = load("arc-agi-2-evaluation", solutions=True)
     first = next(iter(tasks.values()))
     table = [3, 4, 5, 6, 7, 8, 9, 0, 1, 2]
     turn = lambda grid: [[table[int(c)] for c in row] for row in grid.T]  # noqa: E731

@@ -20,7 +20,7 @@ from kaggle_kit.sandbox import Outcome, isolation, run_limited
 from hrm_submit.arc.canonical import pair_hash
 from hrm_submit.arc.task import Solutions, make_grid
 from hrm_submit.core.errors import DataError
-from hrm_submit.corpora.named import load_named
+from hrm_submit.corpora.sources import load
 from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
 from tests.notebook.notebook_lab import PACKAGES, SOLVED, TASKS, lay_out, stub_wheel
 from tests.run.lab import tiny_preset
@@ -47,7 +47,7 @@ def test_tree_is_laid_out_as_kaggle_mounts_it(tmp_path: Path, layout: Any) -> No
 
 
 def test_choice_of_tasks(tmp_path: Path) -> None:
-    known, _ = load_named("arc-agi-1-evaluation")
+    known, _ = load("arc-agi-1-evaluation", solutions=True)
     tasks, chosen = rehearsal.choose_tasks(None, None, None)
     assert len(tasks) == 12 and set(chosen) == set(tasks) and max(task.largest_side for task in tasks.values()) <= 12
     assert list(rehearsal.choose_tasks("arc-agi-1-evaluation", "5", None)[0]) == sorted(known)[:5]
@@ -68,7 +68,7 @@ def test_choice_of_tasks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("known", [True, False])
 def test_weights_that_know_the_tasks_are_not_simulated_with(tmp_path: Path, capsys: pytest.CaptureFixture[str], known: bool) -> None:
-    tasks = dict(list(load_named("arc-agi-1-evaluation")[0].items())[:2])
+    tasks = dict(list(load("arc-agi-1-evaluation", solutions=True)[0].items())[:2])
     pair = next(iter(tasks.values())).train[0]
     hashes = (pair_hash(pair.input, pair.output),) if known else ()
     weights = tmp_path / "w.safetensors"
@@ -79,7 +79,7 @@ def test_weights_that_know_the_tasks_are_not_simulated_with(tmp_path: Path, caps
 
 
 def test_default_weights_do_not_stand_in_where_they_know_the_tasks_too(capsys: pytest.CaptureFixture[str]) -> None:
-    known = dict(list(load_named("arc-agi-1-training")[0].items())[:3])
+    known = dict(list(load("arc-agi-1-training", solutions=True)[0].items())[:3])
     weights = rehearsal.ROOT / "hrm_submit" / "checkpoints" / "arc-agi-2.safetensors"
     assert rehearsal.weights_for(weights, known) == weights and not capsys.readouterr().out
 

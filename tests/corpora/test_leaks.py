@@ -1,0 +1,75 @@
+"""The leak guard: training tasks that share a pair with a set to be scored on are found by content."""
+
+import pytest
+
+from hrm_submit.arc.canonical import pair_hash
+from hrm_submit.arc.challenges import write_challenges
+from hrm_submit.arc.pairfile import write_pair_file
+from hrm_submit.arc.task import Pair, Task, make_grid
+from hrm_submit.core.errors import DataError
+from hrm_submit.corpora.leaks import protected_hashes, without_leaks
+from hrm_submit.corpora.sources import load, load_corpora, load_corpus
+from hrm_submit.train.options import PROTECTED
+
+PAIR = Pair(make_grid([[1, 2]]), make_grid([[3]]))
+TEST = make_grid([[4, 0, 4]])
+
+
+@pytest.fixture(scope="module")
+def barred():
+    return protected_hashes(PROTECTED)
+
+
+def test_what_leaks_from_arc_training_into_evaluation_is_found_by_content(barred):
+    (corpus,) = load_corpora("arc-agi-1-training")
+    kept, dropped = without_leaks(corpus.tasks, barred)
+    assert [task_id for task_id, _ in dropped] == ["arc-agi-1-training/40853293", "arc-agi-1-training/caa06a1f"]
+    assert len(kept) == 398
+    # independently of the guard: no pair that is kept is a pair of an evaluation set
+    for name in PROTECTED:
+        tasks, solutions = load(name, solutions=True)
+        every = [pair for key, task in tasks.items() for pair in (*task.train, *map(Pair, task.test, solutions[key]))]
+        assert {pair_hash(pair.input, pair.output) for pair in every}.isdisjoint(key for task in kept for key in task.hashes)
+        assert {pair_hash(pair.input, pair.output) for pair in every} <= barred
+
+
+def test_an_evaluation_set_is_dropped_whole_unless_its_demonstrations_are_meant(barred):
+    (evaluation,) = load_corpora("arc-agi-2-evaluation:demos")
+    assert without_leaks(evaluation.tasks, barred)[0] == []
+    meant = protected_hashes(("arc-agi-2-evaluation",), test_only=("arc-agi-2-evaluation",))
+    kept, dropped = without_leaks(evaluation.tasks, meant)
+    assert (len(kept), dropped) == (120, [])
+    (with_answers,) = load_corpora("arc-agi-2-evaluation")
+    assert without_leaks(with_answers.tasks, meant)[0] == []
+
+
+def test_a_turned_and_recoloured_pair_is_a_leak(tmp_path):
+    write_challenges(tmp_path / "test_challenges.json", {"a": Task("a", (PAIR,), (TEST,))})
+    barred = protected_hashes((str(tmp_path / "test_challenges.json"),))
+    assert barred == {pair_hash(PAIR.input, PAIR.output)}
+    other = Pair(make_grid([[1, 1], [2, 2]]), make_grid([[1]]))
+    turned = Pair(make_grid([[7], [0]]), make_grid([[6]]))
+    tasks = {"leak": Task("leak", (other, turned), (TEST,)), "fine": Task("fine", (other,), (TEST,))}
+    write_challenges(tmp_path / "train_challenges.json", tasks)
+    kept, dropped = without_leaks(load_corpus(f"{tmp_path / 'train_challenges.json'}:demos").tasks, barred)
+    assert [task.key for task in kept] == ["fine"]
+    assert dropped == [("train/leak", "shares 1 of its 2 pairs with a protected set, the first is pair 1")]
+
+
+def test_a_generated_task_goes_with_the_task_that_it_imitates(tmp_path, barred):
+    pairs = tuple(Pair(make_grid([[1, 1, 2, 8, 9]]), make_grid([[k]])) for k in range(2))
+    write_pair_file(tmp_path / "made.npz", [Task(key, pairs, ()) for key in ("40853293", "007bbfb7", "unheard of")])
+    tasks = load_corpus(str(tmp_path / "made.npz")).tasks
+    kept, dropped = without_leaks(tasks, barred)
+    assert [task.key for task in kept] == ["007bbfb7", "unheard of"]
+    assert dropped == [("made/40853293", "generated after arc-agi-1-training task 40853293, which has a pair of a protected set")]
+    assert without_leaks(tasks, ())[1] == []
+
+
+def test_faults_of_protected_sets(tmp_path):
+    with pytest.raises(DataError, match="conceptarc: is not among the protected sets: arc-agi-1-evaluation"):
+        protected_hashes(PROTECTED, test_only=("conceptarc",))
+    path = tmp_path / "my_challenges.json"
+    write_challenges(path, {"a": Task("a", (PAIR,), (TEST,))})
+    with pytest.raises(DataError, match="has no solutions, so nothing tells its test pairs"):
+        protected_hashes((str(path),), test_only=(str(path),))
