@@ -6,13 +6,11 @@ import argparse
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
@@ -25,6 +23,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from hrm_submit.arc.augment import augmentation_arrays, sample_augmentations
 from hrm_submit.arc.canvas import PackedPairs, encode, sample_offsets
@@ -41,7 +40,7 @@ from hrm_submit.model.packaged import packaged_checkpoint, resolve_preset
 from hrm_submit.model.weights import build_on, load_checkpoint
 from hrm_submit.predict.answer import answer
 from lab.markdown import to_markdown
-from lab.published import ACT_STEPS, SIDE, SMALL, Way, augmented, kit_way, published_way, segment
+from lab.published import ACT_STEPS, SIDE, SMALL, augmented, kit_way, published_way, segment
 
 SIDES = (10, 20, SIDE)
 MIDDLE_SIDE = 16
@@ -50,6 +49,7 @@ AUGMENTED = 768
 """Examples of a batch in the augmentation rows, as published."""
 CPU_VIEWS = 8
 """Views of a vote on a CPU, where the published way takes seconds a view."""
+CLEAR = Path("/proc/self/clear_refs")
 SCRIPTS = Path(__file__).resolve().parents[1]
 
 K = TypeVar("K")
@@ -163,11 +163,6 @@ def sample(n: int) -> list[Task]:
     return [tasks[int((k + 0.5) * len(tasks) / n)] for k in range(n)]
 
 
-def threads(way: Way) -> int:
-    """Return the CPU threads to measure `way` on."""
-    return 1 if way.preset.model.hidden_size <= SMALL else torch.get_num_threads()
-
-
 def augmentation(device: str, args: argparse.Namespace) -> Iterator[Row]:
     """Examples a second of augmentation and tokens, on one thread and on all cores, against the published rule in numpy."""
     rng, cores = np.random.default_rng(0), cpu_count()
@@ -204,7 +199,7 @@ def training(device: str, args: argparse.Namespace) -> Iterator[Row]:
     for name in args.presets:
         kit = kit_way(name, device)
         ways = {"": kit} if device == "cpu" else {"": kit, ", compiled": replace(kit, runtime=replace(kit.runtime, compile=True))}
-        with on_threads(threads(kit)):
+        with on_threads(1 if kit.preset.model.hidden_size <= SMALL else torch.get_num_threads()):
             calls = {f"{name}, {side * side} tokens{how}": segment(way, side) for side in SIDES for how, way in ways.items()}
             took = medians({"": segment(published_way(kit), SIDE), **calls}, repeats=args.repeats, device=device)
         base, size = took.pop(""), kit.preset.ttt.batch_size
@@ -246,6 +241,8 @@ def _voter(device: str, way: str) -> Callable[[Task], object]:
 
 def memory(device: str, args: argparse.Namespace) -> Iterator[Row]:
     """Peak MiB that two segments, or a vote, on a canvas of side 16 add to a process, against the published way."""
+    if device == "cpu" and not CLEAR.exists():
+        return  # only Linux tells the peak of a part of a process
     for name in [*args.presets, ""]:
         found = []
         for way in ("kit", "published"):
@@ -270,18 +267,14 @@ def _added(work: Callable[[], object], device: str) -> float:
         torch.cuda.reset_peak_memory_stats(device)
         work()
         return torch.cuda.max_memory_allocated(device) / 2**20
-    # Forgets the peak of the imports (proc(5)); where that is not possible they hide what is below it.
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
+    CLEAR.write_text("5")  # forgets the peak of the imports (proc(5))
     before = _peak_mib()
     work()
     return _peak_mib() - before
 
 
 def _peak_mib() -> float:
-    with suppress(OSError, IndexError):
-        return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 2**10
 
 
 def start(device: str, args: argparse.Namespace) -> Iterator[Row]:
@@ -307,17 +300,15 @@ def start(device: str, args: argparse.Namespace) -> Iterator[Row]:
 
 
 def kernels(device: str, args: argparse.Namespace) -> Iterator[Row]:
-    """Milliseconds of axial attention, forward and backward, compiled for one CPU thread against torch's operations."""
+    """Milliseconds of `nano-2d`'s axial attention, forward and backward, by the compiled kernel against torch's operations."""
     way = kit_way("nano-2d", "cpu")
-    size, heads, width = way.preset.ttt.batch_size, way.preset.model.num_heads, way.preset.model.hidden_size
+    model, size, dtype = way.preset.model, way.preset.ttt.batch_size, getattr(torch, way.runtime.dtype)
     calls: dict[tuple[int, str], Callable[[], object]] = {}
     for side in SIDES if device == "cpu" else ():
-        qkv = torch.randn(size, side * side, 3, heads, width // heads).to(getattr(torch, way.runtime.dtype)).requires_grad_()
-        rotary = layers.rotary_tables(side, width // heads, way.preset.model.rope_theta)
-        plain = partial(layers.attend_lines, rotary=rotary, side=side, kind=way.runtime.attention)
-        compiled = partial(fused.attend_lines, cos=rotary.cos, sin=rotary.sin, side=side)
-        calls[side, "torch"] = partial(_there_and_back, plain, qkv, (2, 0, 3, 1, 4))
-        calls[side, "kit"] = partial(_there_and_back, compiled, qkv, (0, 1, 2, 3, 4))
+        shape = (size, side * side + model.puzzle_emb_len, 3, model.num_heads, model.hidden_size // model.num_heads)
+        qkv, rotary = torch.randn(shape).to(dtype).requires_grad_(), layers.rotary_tables(side, shape[-1], model.rope_theta)
+        for how in ("kit", "torch"):
+            calls[side, how] = partial(_attend_lines, how, qkv, rotary, side, way.runtime.attention)
     with on_threads(1):
         took = medians(calls, repeats=10 * args.repeats)
     for side in sorted({side for side, _ in took}):
@@ -325,9 +316,14 @@ def kernels(device: str, args: argparse.Namespace) -> Iterator[Row]:
         yield Row("kernels", f"axial attention, {side * side} tokens, {way.runtime.dtype}", spent, "ms", "torch", base, less=True)
 
 
-def _there_and_back(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, axes: tuple[int, ...]) -> None:
-    x.grad = None
-    function(x.permute(axes)).sum().backward()
+def _attend_lines(how: str, qkv: Tensor, rotary: layers.Rotary, side: int, kind: layers.AttentionKind) -> None:
+    """Attend as a block does, with the heads joined at the end, and backward."""
+    if how == "kit":
+        mixed = fused.attend_lines(qkv, *rotary, side)
+    else:
+        mixed = layers.attend_lines(qkv.permute(2, 0, 3, 1, 4), rotary, side, kind).transpose(1, 2)
+    joined = mixed.reshape(*qkv.shape[:2], -1)
+    joined.backward(torch.ones_like(joined))
 
 
 GROUPS: Mapping[str, Callable[[str, argparse.Namespace], Iterator[Row]]] = {

@@ -6,6 +6,7 @@ import json
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -76,88 +77,58 @@ class Fixture:
             raise CheckpointError(f"{self.path}: has no array {key!r}")
         return self.arrays[key]
 
-    def count(self, prefix: str) -> int:
-        """How many of prefix0, prefix1, ... there are."""
-        number = 0
-        while any(key.startswith(f"{prefix}{number}/") for key in self.arrays):
-            number += 1
-        return number
+    def numbered(self, prefix: str) -> list[str]:
+        """Return prefix0, prefix1, ... as far as they are recorded."""
+        names = (f"{prefix}{k}" for k in count())
+        return list(takewhile(lambda name: any(key.startswith(f"{name}/") for key in self.arrays), names))
 
     def batch(self, prefix: str) -> Batch:
-        """The sequences offered at `prefix`."""
-        inputs = torch.from_numpy(self[f"{prefix}/inputs"])
-        named = self.cfg.puzzle_emb_ndim > 0
-        ids = torch.from_numpy(self[f"{prefix}/puzzle_identifiers"]).long() if named else torch.zeros(len(inputs), dtype=torch.int64)
-        return Batch(
-            inputs=inputs,
-            labels=torch.from_numpy(self[f"{prefix}/labels"]),
-            ids=ids,
-            dihedral=torch.zeros_like(ids),
-        )
-
-    def step(self, carry: ActCarry, batch: Batch, training: bool) -> tuple[ActCarry, ActOutput]:
-        """One segment without exploration."""
-        return act_step(self.model, self.embedding, carry, batch, self.positions, training=training, max_steps=self.cfg.halt_max_steps)
+        """Return the sequences offered at `prefix`."""
+        inputs, labels = (torch.from_numpy(self[f"{prefix}/{name}"]) for name in ("inputs", "labels"))
+        ids = torch.zeros(len(inputs), dtype=torch.int64)
+        if self.cfg.puzzle_emb_ndim:
+            ids = torch.from_numpy(self[f"{prefix}/puzzle_identifiers"]).long()
+        return Batch(inputs=inputs, labels=labels, ids=ids, dihedral=torch.zeros_like(ids))
 
 
 def compare(path: Path, attention: str = "sdpa") -> Iterator[Row]:
-    """Every group that the fixture at `path` records, evaluation first. Raises CheckpointError for a file of another form."""
+    """Compare every group that the fixture at `path` records, evaluation first. Raises CheckpointError for a file of another form."""
     fixture = Fixture(path, attention)
-    if not fixture.count("eval/step") and not fixture.count("train/seg"):
+    model, cfg = fixture.model, fixture.cfg
+    evaluated, trained = fixture.numbered("eval/step"), fixture.numbered("train/seg")
+    if not evaluated and not trained:
         raise CheckpointError(f"{path}: records neither eval/step0 nor train/seg0")
-    yield from _evaluation(fixture)
-    yield from _training(fixture)
+    for steps, training in ((evaluated, False), (trained, True)):
+        carry: ActCarry | None = None
+        for prefix in steps:
+            batch = fixture.batch(prefix if training else "eval")
+            carry = carry or initial_act_carry(model, batch)
+            # Without exploration of halting, as it was recorded.
+            carry, output = act_step(
+                model, fixture.embedding, carry, batch, fixture.positions, training=training, max_steps=cfg.halt_max_steps
+            )
+            loss, metrics = segment_loss(output, carry, cfg.loss_type)
+            ours = {
+                "logits": output.logits,
+                "q_halt_logits": output.q_halt,
+                "q_continue_logits": output.q_continue,
+                "target_q_continue": output.target_q_continue,
+                "loss": loss,
+                "halted": carry.halted,
+                "steps": carry.steps,
+            }
+            yield from _values(fixture, prefix, ours | {f"metric/{name}": value for name, value in vars(metrics).items()})
+            if training:
+                model.zero_grad(set_to_none=True)
+                (loss / len(batch.inputs)).backward()
+                yield from _gradients(fixture, f"{prefix}/grad/", output)
 
 
-def _evaluation(fixture: Fixture) -> Iterator[Row]:
-    if not fixture.count("eval/step"):
-        return
-    batch = fixture.batch("eval")
-    carry = initial_act_carry(fixture.model, batch)
-    for number in range(fixture.count("eval/step")):
-        carry, output = fixture.step(carry, batch, training=False)
-        loss, _ = segment_loss(output, carry, fixture.cfg.loss_type)
-        ours = {
-            "logits": output.logits,
-            "q_halt_logits": output.q_halt,
-            "q_continue_logits": output.q_continue,
-            "loss": loss,
-            "halted": carry.halted,
-        }
-        yield from _values(fixture, f"eval/step{number}", ours)
-
-
-def _training(fixture: Fixture) -> Iterator[Row]:
-    carry: ActCarry | None = None
-    for number in range(fixture.count("train/seg")):
-        prefix = f"train/seg{number}"
-        batch = fixture.batch(prefix)
-        carry, output = fixture.step(carry or initial_act_carry(fixture.model, batch), batch, training=True)
-        loss, metrics = segment_loss(output, carry, fixture.cfg.loss_type)
-        fixture.model.zero_grad(set_to_none=True)
-        (loss / len(batch.inputs)).backward()
-        ours = {
-            "logits": output.logits,
-            "q_halt_logits": output.q_halt,
-            "q_continue_logits": output.q_continue,
-            "target_q_continue": output.target_q_continue,
-            "loss": loss,
-            "halted": carry.halted,
-            "steps": carry.steps,
-        }
-        ours |= {f"metric/{name}": value for name, value in vars(metrics).items()}
-        yield from _values(fixture, prefix, {name: value for name, value in ours.items() if value is not None})
-        yield from _gradients(fixture, f"{prefix}/grad/", output)
-
-
-def _values(fixture: Fixture, prefix: str, ours: dict[str, torch.Tensor]) -> Iterator[Row]:
+def _values(fixture: Fixture, prefix: str, ours: dict[str, torch.Tensor | None]) -> Iterator[Row]:
     offered = {"inputs", "labels", "puzzle_identifiers"}
-    recorded = [key.removeprefix(f"{prefix}/") for key in fixture.arrays if key.startswith(f"{prefix}/")]
-    for name in recorded:
-        if name in offered or name.startswith("grad/"):
-            continue
-        error = _largest(fixture[f"{prefix}/{name}"], ours.get(name))
-        yield Row(f"{prefix}/{name}", "max abs diff ", error, ABSOLUTE)
+    for name in [key.removeprefix(f"{prefix}/") for key in fixture.arrays if key.startswith(f"{prefix}/")]:
+        if name not in offered and not name.startswith("grad/"):
+            yield Row(f"{prefix}/{name}", "max abs diff ", _largest(fixture[f"{prefix}/{name}"], ours.get(name)), ABSOLUTE)
 
 
 def _gradients(fixture: Fixture, prefix: str, output: ActOutput) -> Iterator[Row]:
