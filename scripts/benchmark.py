@@ -2,7 +2,7 @@
 
     python scripts/benchmark.py                                      # all rows on this machine
     python scripts/benchmark.py training start --json figures.json
-    python scripts/benchmark.py --devices cuda:0 --markdown
+    python scripts/benchmark.py --devices cuda:0
 
 A value is a median after a warm-up; what is compared takes turns. "Published way": 900 tokens a pair, a second forward for the
 continue target, torch's own attention (on a GPU the model compiled whole), in the number format of the kit.
@@ -40,7 +40,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--presets", default="hrm-27m,hrm-7m,nano,nano-2d", metavar="P,P", help="of training and memory (default: %(default)s)"
     )
     parser.add_argument("--json", type=Path, metavar="F", help="write all rows, with the machine and versions")
-    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     args = parser.parse_args(argv)
     # Threads that spin while they wait take the cores from others; must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -4,13 +4,10 @@
     python scripts/fetch_data.py conceptarc re-arc  # RE-ARC too: 1000 pairs for each of 400 tasks, larger
     python scripts/fetch_data.py re-arc --from re_arc.zip
 
-Afterwards `--data conceptarc` and `--data re-arc` find them there. Both come from their authors' public repositories at one
-commit each. What is verified before anything is used:
-- ConceptARC: the content, file by file. GitHub makes its archives on demand and their bytes may change; so the SHA-256 is that
-  of a list of all task files, each with its own SHA-256, as they are in the repository at that commit.
-- RE-ARC: the archive re_arc.zip as a whole, by the id that git gives it at that commit (SHA-1 over its length and content).
-`.fetched.json` beside it describes what was unpacked; later calls check it again, and download nothing if all is in place.
-A download that broke off starts again. Exit 0 if all is there, else 2.
+Afterwards `--data conceptarc` and `--data re-arc` find them there. Both come from their authors' public repositories at one commit
+each, and are verified before anything is used: ConceptARC by the SHA-256 of all task files (GitHub makes its archives on demand, and
+their bytes may change), RE-ARC by the id that git gives its archive at that commit. `.fetched.json` beside the tasks describes them;
+later calls check it, and download nothing if all is in place. Exit 0 if all is there, else 2.
 """
 
 from __future__ import annotations
@@ -27,29 +24,24 @@ from hrm_submit.cli import exit_status
 from hrm_submit.core.errors import DataError
 
 
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+def main(argv: Sequence[str] | None = None, sources: Mapping[str, Source] = SOURCES) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", default=["conceptarc"], help=f"what to fetch: {', '.join(SOURCES)}")
     parser.add_argument("--from", dest="archive", type=Path, metavar="FILE", help="an archive that was downloaded before")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help=f"where to put it (default: ${DATA_VARIABLE}, else data)")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
 
+    def run() -> int:
+        unknown = [name for name in args.names if name not in sources]
+        if unknown:
+            raise DataError(f"unknown data {unknown[0]!r}; known: {', '.join(sources)}")
+        if args.archive and len(args.names) != 1:
+            raise DataError("--from takes the archive of one NAME")
+        for name in args.names:
+            print(fetch(name, sources[name], data_folder(args.data_dir), args.archive))
+        return 0
 
-def run(args: argparse.Namespace, sources: Mapping[str, Source]) -> int:
-    """Fetch what is named. Raises DataError, OSError."""
-    unknown = [name for name in args.names if name not in sources]
-    if unknown:
-        raise DataError(f"unknown data {unknown[0]!r}; known: {', '.join(sources)}")
-    if args.archive and len(args.names) != 1:
-        raise DataError("--from takes the archive of one NAME")
-    for name in args.names:
-        print(fetch(name, sources[name], data_folder(args.data_dir), args.archive))
-    return 0
-
-
-def main(argv: Sequence[str] | None = None, sources: Mapping[str, Source] = SOURCES) -> int:
-    args = parse_arguments(argv)
-    return exit_status("fetch_data", lambda: run(args, sources), OSError)
+    return exit_status("fetch_data", run, OSError)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ Each step runs in a process of its own with a time limit, so that a step that cr
 the tasks are made up. Exits 2 where there is no GPU, 1 where a step failed.
 
 steps:
-  machine   card, driver, cores; matrix-product and copy rates
+  machine   card, memory, cores
   numbers   losses of ten updates against float32 on the CPU
   speed     examples/s at batch 8, 32, 96: plain, compiled, the published way
   memory    peak memory of a segment against what the plan reckons with

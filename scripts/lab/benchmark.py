@@ -8,7 +8,6 @@ import os
 import platform
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,8 +38,7 @@ from hrm_submit.model import fused, layers
 from hrm_submit.model.packaged import packaged_checkpoint, resolve_preset
 from hrm_submit.model.weights import build_on, load_checkpoint
 from hrm_submit.predict.answer import answer
-from lab.markdown import to_markdown
-from lab.published import ACT_STEPS, SIDE, SMALL, augmented, kit_way, published_way, segment
+from lab.published import ACT_STEPS, SIDE, SMALL, augmented, kit_way, medians, published_way, seconds, segment
 
 SIDES = (10, 20, SIDE)
 MIDDLE_SIDE = 16
@@ -52,12 +50,10 @@ CPU_VIEWS = 8
 CLEAR = Path("/proc/self/clear_refs")
 SCRIPTS = Path(__file__).resolve().parents[1]
 
-K = TypeVar("K")
-
 
 @dataclass(frozen=True)
 class Row:
-    """A value in `unit`, and that of its baseline in the same unit; `less` says that smaller is better."""
+    """A value in `unit`, and that of its baseline in the same unit."""
 
     group: str
     what: str
@@ -65,12 +61,11 @@ class Row:
     unit: str
     baseline: str
     base_value: float
-    less: bool = False
 
     @property
     def ratio(self) -> float:
         """Value against baseline, above 1 where the value is better."""
-        return self.base_value / self.value if self.less else self.value / self.base_value
+        return self.base_value / self.value if self.unit in ("s", "ms", "MiB") else self.value / self.base_value
 
     def cells(self) -> dict[str, str]:
         """The row as text, by column."""
@@ -98,23 +93,20 @@ def measure(args: argparse.Namespace) -> int:
         for row in GROUPS[name](device, args):
             found.append(row)
             print("  ".join(row.cells().values()), file=sys.stderr, flush=True)
-    table = pd.DataFrame([row.cells() for row in found])
-    print(to_markdown(table) if args.markdown else table.to_string(index=False))
+    print(pd.DataFrame([row.cells() for row in found]).to_string(index=False))
     if args.json:
         args.json.write_text(json.dumps(as_record(about, found), indent=1) + "\n", encoding="utf-8")
     return 0
 
 
 def as_record(about: Mapping[str, str], found: Sequence[Row]) -> dict[str, Any]:
-    """Return the rows as docs/ quotes them: `values` by group and name, and the `table` as text."""
-    values: dict[str, dict[str, Any]] = {}
-    for row in found:
-        values.setdefault(row.group, {})[row.what] = {"value": row.value, "ratio": row.ratio}
+    """Return the rows as a record that docs/ quotes (`scripts/docs_check.py`)."""
     checkpoint, command = packaged_checkpoint(""), " ".join(["python", *sys.argv])
+    what = "speeds, each against a baseline of the same run"
     return {
-        "about": {"what": "speeds, each against a baseline of the same run", "command": command, "date": date.today().isoformat(), **about},
+        "about": {"what": what, "command": command, "date": date.today().isoformat(), **about},
         "weights": sha256_of(checkpoint) if checkpoint else None,
-        "values": values,
+        "values": {group: {r.what: {"value": r.value, "ratio": r.ratio} for r in found if r.group == group} for group in GROUPS},
         "table": [row.cells() for row in found],
     }
 
@@ -125,36 +117,6 @@ def shown(value: object) -> str:
         return str(value)
     digits = f"{value:.4g}"
     return f"{float(digits):,.0f}" if "e+" in digits else digits
-
-
-def medians(calls: Mapping[K, Callable[[], object]], *, repeats: int, device: str = "cpu") -> dict[K, float]:
-    """Return the median seconds of each call, after untimed rounds.
-
-    The calls take turns, so that a machine that slows down slows down all of them.
-    """
-    warm = 1 if device == "cpu" else 3  # a GPU's kernels are compiled in the first round and chosen in the next
-    times: dict[K, list[float]] = {name: [] for name in calls}
-    for number in range(warm + repeats):
-        for name, call in calls.items():
-            taken = seconds(call, device)
-            if number >= warm:
-                times[name].append(taken)
-    return {name: median(found) for name, found in times.items()}
-
-
-def seconds(call: Callable[[], object], device: str = "cpu") -> float:
-    """Return the seconds of one call, with all work that it left to a GPU."""
-    wait(device)
-    before = time.perf_counter()
-    call()
-    wait(device)
-    return time.perf_counter() - before
-
-
-def wait(device: str) -> None:
-    """Wait until a GPU has done all its work."""
-    if device != "cpu":
-        torch.cuda.synchronize(device)
 
 
 def sample(n: int) -> list[Task]:
@@ -248,7 +210,7 @@ def memory(device: str, args: argparse.Namespace) -> Iterator[Row]:
         for way in ("kit", "published"):
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
                 found.append(max(1.0, fresh.submit(added_mib, name, way, device).result()))
-        yield Row("memory", f"{name}, training" if name else "nano, inference", found[0], "MiB", "published way", found[1], less=True)
+        yield Row("memory", f"{name}, training" if name else "nano, inference", found[0], "MiB", "published way", found[1])
 
 
 def added_mib(name: str, way: str, device: str) -> float:
@@ -296,7 +258,7 @@ def start(device: str, args: argparse.Namespace) -> Iterator[Row]:
     bare, torch_alone = took.pop("bare"), took.pop("torch")
     for name, spent in took.items():
         base = ("an empty interpreter", bare) if name.endswith("--help") else ("importing torch", torch_alone)
-        yield Row("start", name, spent, "s", *base, less=True)
+        yield Row("start", name, spent, "s", *base)
 
 
 def kernels(device: str, args: argparse.Namespace) -> Iterator[Row]:
@@ -313,7 +275,7 @@ def kernels(device: str, args: argparse.Namespace) -> Iterator[Row]:
         took = medians(calls, repeats=10 * args.repeats)
     for side in sorted({side for side, _ in took}):
         spent, base = (1000 * took[side, how] for how in ("kit", "torch"))
-        yield Row("kernels", f"axial attention, {side * side} tokens, {way.runtime.dtype}", spent, "ms", "torch", base, less=True)
+        yield Row("kernels", f"axial attention, {side * side} tokens, {way.runtime.dtype}", spent, "ms", "torch", base)
 
 
 def _attend_lines(how: str, qkv: Tensor, rotary: layers.Rotary, side: int, kind: layers.AttentionKind) -> None:

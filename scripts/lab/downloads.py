@@ -71,10 +71,9 @@ def fetch(name: str, source: Source, folder: Path, archive: Path | None = None) 
         fresh = Path(scratch, "fresh")
         try:
             count = unpack(place, fresh, source)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-            raise DataError(f"{name}: {archive or source.url}: not a whole .zip archive: {error}") from None
-        except DataError as error:
-            raise DataError(f"{name}: {archive or source.url}: {error}") from None
+        except (DataError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+            fault = error if isinstance(error, DataError) else f"not a whole .zip archive: {error}"
+            raise DataError(f"{name}: {archive or source.url}: {fault}") from None
         if target.exists():
             target.rename(Path(scratch, "old"))
         fresh.rename(target)

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,8 +27,8 @@ from hrm_submit.core.errors import ConfigError
 from hrm_submit.run.memory import training_bytes
 from hrm_submit.solver.messages import Answer, Restarted
 from hrm_submit.solver.solver import TaskSolver
-from lab.benchmark import shown, wait
-from lab.published import SIDE, Way, kit_way, published_way, segment
+from lab.benchmark import shown
+from lab.published import SIDE, Way, kit_way, published_way, segment, wait
 
 SCRIPTS = Path(__file__).resolve().parents[1]
 LIMITS = {"machine": 60, "numbers": 60, "speed": 240, "memory": 60, "oom": 60, "solve": 240, "killed": 120}
@@ -124,16 +123,10 @@ def tell(what: str, value: float | str, unit: str = "", ok: bool | None = None, 
 
 
 def step_machine(options: Options) -> None:
-    """The card, its cores, and the rate of matrix products and copies."""
+    """The card, its memory and the cores."""
     tell("machine", machine(), cores=cpu_count(), torch=torch.__version__, cuda=torch.version.cuda)
     for card in cards([options.device]):
         tell("card", card.name, capability=card.capability, memory=f"{card.memory_gib:.1f} GiB")
-    side = 256 if options.quick else 8192
-    for dtype in (torch.float32, torch.float16, torch.bfloat16):
-        a, b = (torch.randn(side, side, device=options.device).to(dtype) for _ in range(2))
-        rate = _rate(partial(torch.matmul, a, b), options)
-        tell(f"matrix products, {dtype}".replace("torch.", ""), 2e-12 * side**3 * rate, "TFLOP/s")
-    tell("copies", 2e-9 * a.nbytes * _rate(a.clone, options), "GB/s")
 
 
 def _rate(call: Callable[[], object], options: Options) -> float:
@@ -284,12 +277,8 @@ def _valid(folder: Path, out: str) -> bool:
     return subprocess.run([sys.executable, "-m", "hrm_submit", "validate", *files], stdout=subprocess.DEVNULL).returncode == 0
 
 
-def main(name: str, options: Options) -> None:
-    """Run the step `name` in this process."""
-    if options.device != "cpu":
-        torch.cuda.set_device(options.device)
-    globals()[f"step_{name}"](options)
-
-
 if __name__ == "__main__":
-    main(sys.argv[1], Options(**json.loads(sys.argv[2])))
+    told = Options(**json.loads(sys.argv[2]))
+    if told.device != "cpu":
+        torch.cuda.set_device(told.device)
+    globals()[f"step_{sys.argv[1]}"](told)

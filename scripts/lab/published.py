@@ -1,10 +1,12 @@
-"""Baselines: published HRM's augmentation in plain numpy and its way of training, beside the kit's way."""
+"""Published HRM's augmentation in plain numpy and its way of training, the kit's way beside it, and calls that are timed in turns."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from statistics import median
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +33,7 @@ GPU_BATCH = 96
 """The published batch of 768, divided among its 8 GPUs."""
 
 Tokens = npt.NDArray[np.uint8]
+K = TypeVar("K")
 
 
 def augmented(pair: Pair, rng: np.random.Generator) -> tuple[Tokens, Tokens]:
@@ -92,21 +95,46 @@ def published_way(kit: Way) -> Way:
     return Way(replace(kit.preset, model=model, ttt=ttt), runtime, whole=runtime.device != "cpu")
 
 
-def trainer(way: Way) -> Trainer:
-    """Build a fresh model in training, seed 0."""
+def segment(way: Way, side: int) -> Callable[[], Tensor]:
+    """Return a call that trains a fresh model for one segment on random tokens of a canvas and returns its loss, a tensor."""
+    size, device, drawn = way.preset.ttt.batch_size, way.runtime.device, torch.Generator().manual_seed(0)
+    inputs, labels = (torch.randint(0, 12, (size, side * side), generator=drawn).to(device) for _ in range(2))
+    rows = torch.zeros(size, dtype=torch.long, device=device)
+    batch = CanvasBatch(Batch(inputs, labels, rows, rows), torch.from_numpy(position_ids(side)).to(device))
     model, embedding = build_on(way.runtime, way.preset.model)
     if way.whole:
         model.compile(dynamic=False)
     elif way.runtime.compile:
         compile_blocks(model)
-    return Trainer(model, embedding, way.preset.ttt, torch.Generator().manual_seed(0))
-
-
-def segment(way: Way, side: int) -> Callable[[], Tensor]:
-    """Return a call that trains one segment on random tokens of a `side` x `side` canvas; its result is the loss, on the device."""
-    size, device, drawn = way.preset.ttt.batch_size, way.runtime.device, torch.Generator().manual_seed(0)
-    inputs, labels = (torch.randint(0, 12, (size, side * side), generator=drawn).to(device) for _ in range(2))
-    rows = torch.zeros(size, dtype=torch.long, device=device)
-    batch = CanvasBatch(Batch(inputs, labels, rows, rows), torch.from_numpy(position_ids(side)).to(device))
-    trained = trainer(way)
+    trained = Trainer(model, embedding, way.preset.ttt, torch.Generator().manual_seed(0))
     return lambda: next(trained.run(iter([batch]), lambda: 0.5)).loss
+
+
+def medians(calls: Mapping[K, Callable[[], object]], *, repeats: int, device: str = "cpu") -> dict[K, float]:
+    """Return the median seconds of each call, after untimed rounds.
+
+    The calls take turns, so that a machine that slows down slows down all of them.
+    """
+    warm = 1 if device == "cpu" else 3  # a GPU's kernels are compiled in the first round and chosen in the next
+    times: dict[K, list[float]] = {name: [] for name in calls}
+    for number in range(warm + repeats):
+        for name, call in calls.items():
+            taken = seconds(call, device)
+            if number >= warm:
+                times[name].append(taken)
+    return {name: median(found) for name, found in times.items()}
+
+
+def seconds(call: Callable[[], object], device: str = "cpu") -> float:
+    """Return the seconds of one call, with all work that it left to a GPU."""
+    wait(device)
+    before = time.perf_counter()
+    call()
+    wait(device)
+    return time.perf_counter() - before
+
+
+def wait(device: str) -> None:
+    """Wait until a GPU has done all its work."""
+    if device != "cpu":
+        torch.cuda.synchronize(device)

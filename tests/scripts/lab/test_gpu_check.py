@@ -28,7 +28,7 @@ def test_wrong_input_is_one_line(arguments: list[str], capsys: pytest.CaptureFix
 def here(name: str, options: Options, limit: float) -> list[Figure]:
     """Run a step in this process, which has everything imported already."""
     with redirect_stdout(StringIO()) as said:
-        gpu_check.main(name, options)
+        getattr(gpu_check, f"step_{name}")(options)
     return [Figure(name, **json.loads(line)) for line in said.getvalue().splitlines()]
 
 
