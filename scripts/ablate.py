@@ -17,7 +17,7 @@ its preset, tasks, amount, seed or checkpoint has changed. A plan is a TOML file
     device = "cpu"            # or "cuda:0", with clock = "wall"
 
     [tasks]                   # the demonstrations of these are trained on, their test pairs never
-    data = "arc-agi-1-training"    # or challenges = "F" and solutions = "F"
+    data = "arc-agi-1-training"    # or a file whose solutions are in it or beside it
     max_side = 10             # drawn: 60 of those with such a canvas; or ids = ["00d62c1b", ...]
     number = 60
     seed = 5

@@ -15,12 +15,13 @@ Exit 0, or 2 for bad input.
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -41,18 +42,10 @@ from hrm_submit.corpora.sources import answers_of, load
 from hrm_submit.record.events import TaskFailed, TaskFinal, WorkerExit
 from hrm_submit.record.folder import RunRecord, read_run, training_warning
 
+VARIED = ("vote", "budget")
+"""Tables that --vary may change and --output writes."""
 PARTS = (0.25, 0.5, 1.0)
 """Parts of the budget that the table shows."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A recording under one choice of the values of --vary."""
-
-    name: str
-    recording: Recording
-    preset: Preset
-    changed: dict[str, dict[str, Any]]
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -97,19 +90,19 @@ def tune(args: argparse.Namespace) -> int:
             print(f"tune_budget: {warning}", file=sys.stderr)
         recordings = record(folders, known, solutions)
         settings = vary(recordings, args.vary)
-        devices = planned_devices(recordings[0], settings[0].preset, tasks, args.profile)
+        first, preset = next(iter(settings.values()))
+        devices = planned_devices(first, preset, tasks, args.profile)
         if args.faster <= 0:
             raise ConfigError(f"--faster {args.faster}: must be above 0")
         for recording in recordings:
             recording.segment, recording.view = recording.segment.scaled(args.faster), recording.view.scaled(args.faster)
         if args.replay:
-            return replay_into_folder(settings[0], tasks, devices, budget, args)
+            return replay_into_folder(first, preset, tasks, devices, budget, args)
         rows = []
-        for number, (setting, part) in enumerate(product(settings, PARTS)):
-            folder = Path(scratch) / f"played-{number}"
-            folder.mkdir()
-            played = replay(setting.recording, setting.preset, tasks, devices, part * budget, folder, seed=args.seed)
-            rows.append({"setting": setting.name, "budget": format_duration(part * budget), **summary(played, setting.recording, tasks)})
+        for (name, (recording, preset)), part in product(settings.items(), PARTS):
+            folder = Path(tempfile.mkdtemp(dir=scratch))
+            played = replay(recording, preset, tasks, devices, part * budget, folder, seed=args.seed)
+            rows.append({"setting": name, "budget": format_duration(part * budget), **summary(played, recording, tasks)})
     show(pd.DataFrame(rows), settings, args)
     return 0
 
@@ -141,33 +134,28 @@ def measure(tasks: list[Task], args: argparse.Namespace, scratch: Path) -> Path:
     return run
 
 
-def vary(recordings: list[Recording], texts: Sequence[str]) -> list[Setting]:
-    """Make every recording under every combination of the values that `texts` name. Raises ConfigError."""
+def vary(recordings: list[Recording], texts: Sequence[str]) -> dict[str, tuple[Recording, Preset]]:
+    """Name every recording under every combination of the values that `texts` list. Raises ConfigError."""
     axes = []
     for text in texts:
         key, _, values = text.partition("=")
         table, _, name = key.partition(".")
-        if not (name and values) or table not in ("vote", "budget"):
+        if not (name and values) or table not in VARIED:
             raise ConfigError(
                 f"--vary {text}: write it as budget.size_power=0,0.5 or vote.views=16,32; other tables need runs of their own"
             )
-        axes.append([(table, name, _number(value, text)) for value in values.split(",")])
-    settings = []
+        try:
+            axes.append([{table: {name: json.loads(value)}} for value in values.split(",")])
+        except ValueError:
+            raise ConfigError(f"--vary {text}: a value is not a number") from None
+    settings = {}
     for recording, choice in product(recordings, product(*axes)):
-        base = recording.folders[0].name if len(recordings) > 1 else ""
-        changed: dict[str, dict[str, Any]] = {}
-        for table, name, value in choice:
-            changed.setdefault(table, {})[name] = value
-        label = " ".join(filter(None, [base, *(f"{name}={value}" for _, name, value in choice)])) or "as recorded"
-        settings.append(Setting(label, recording, layer(recording.preset, changed, "--vary"), changed))
+        preset, label = recording.preset, [recording.folders[0].name] if len(recordings) > 1 else []
+        for change in choice:
+            preset = layer(preset, change, "--vary")
+            label += [f"{name}={value}" for values in change.values() for name, value in values.items()]
+        settings[" ".join(label) or "as recorded"] = recording, preset
     return settings
-
-
-def _number(text: str, where: str) -> float | int:
-    try:
-        return int(text) if text.strip().lstrip("-").isdigit() else float(text)
-    except ValueError:
-        raise ConfigError(f"--vary {where}: {text!r} is not a number") from None
 
 
 def summary(played: RunRecord, recording: Recording, tasks: Sequence[Task]) -> dict[str, Any]:
@@ -187,9 +175,9 @@ def summary(played: RunRecord, recording: Recording, tasks: Sequence[Task]) -> d
     }
 
 
-def show(table: pd.DataFrame, settings: list[Setting], args: argparse.Namespace) -> None:
+def show(table: pd.DataFrame, settings: Mapping[str, tuple[Recording, Preset]], args: argparse.Namespace) -> None:
     """Print the table, write what was asked for."""
-    farthest = min(setting.recording.farthest for setting in settings)
+    farthest = min(recording.farthest for recording, _ in settings.values())
     if farthest and table["score"].isna().any():
         print(f"no score is predicted beyond twice the recorded training, {farthest:.0f} segments a task: record a longer run\n")
     if table["score"].isna().all():
@@ -202,25 +190,18 @@ def show(table: pd.DataFrame, settings: list[Setting], args: argparse.Namespace)
     if args.csv:
         table.to_csv(args.csv, index=False)
     if args.output:
-        args.output.write_text(_toml(next(s for s in settings if s.name == best["setting"]), best, args.time_budget), encoding="utf-8")
+        told = f"# For {args.time_budget}: {best['segments']} segments and {best['votes']} votes a task, ends at {best['ends']}.\n"
+        if by == "score":
+            told += f"# Predicted share solved: {best['score']}, 95 % interval {best['low']} to {best['high']}.\n"
+        tables = {name: values for name, values in settings[best["setting"]][1].to_dict().items() if name in VARIED}
+        lines = [f"\n[{name}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items()) for name, values in tables.items()]
+        args.output.write_text(told + "".join(lines), encoding="utf-8")
         print(f"written: {args.output} (solve --preset NAME,{args.output})")
 
 
-def _toml(setting: Setting, best: Any, budget: str) -> str:
-    lines = [f"# For {budget}: predicted {best['segments']} segments and {best['votes']} votes a task, ends at {best['ends']}."]
-    if best.get("score") is not None and best["score"] == best["score"]:
-        lines.append(f"# Predicted share solved: {best['score']}, 95 % interval {best['low']} to {best['high']}.")
-    plan = setting.preset
-    tables: dict[str, dict[str, Any]] = {"budget": {"size_power": plan.budget.size_power, "pairs_power": plan.budget.pairs_power}}
-    tables["vote"] = {"views": plan.vote.views}
-    for table, values in setting.changed.items():
-        tables[table] = {**tables[table], **values}
-    for table, values in tables.items():
-        lines += ["", f"[{table}]", *(f"{key} = {value}" for key, value in values.items())]
-    return "\n".join(lines) + "\n"
-
-
-def replay_into_folder(setting: Setting, tasks: list[Task], devices: list[str], budget: float, args: argparse.Namespace) -> int:
+def replay_into_folder(
+    recording: Recording, preset: Preset, tasks: list[Task], devices: list[str], budget: float, args: argparse.Namespace
+) -> int:
     """Simulate one run with faults into the folder of --replay and say how it went."""
     try:
         die, hang, fail = (float(x) for x in args.faults.split(","))
@@ -229,9 +210,9 @@ def replay_into_folder(setting: Setting, tasks: list[Task], devices: list[str], 
     if args.replay.exists() and any(args.replay.iterdir()):
         raise ConfigError(f"{args.replay}: is not empty")
     args.replay.mkdir(parents=True, exist_ok=True)
-    played = replay(setting.recording, setting.preset, tasks, devices, budget, args.replay, Faults(die, hang, fail), args.seed)
+    played = replay(recording, preset, tasks, devices, budget, args.replay, Faults(die, hang, fail), args.seed)
     exits, failed = (sum(isinstance(e, kind) for e in played.events) for kind in (WorkerExit, TaskFailed))
-    told = ", ".join(f"{key} {value}" for key, value in summary(played, setting.recording, tasks).items() if value is not None)
+    told = ", ".join(f"{key} {value}" for key, value in summary(played, recording, tasks).items() if value is not None)
     print(f"{len(devices)} workers, {format_duration(budget)}: {told}; {exits} workers lost, {failed} trainings lost: {args.replay}")
     return 0
 

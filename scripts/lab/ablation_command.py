@@ -9,7 +9,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -38,12 +38,24 @@ def ablate(args: argparse.Namespace) -> int:
     chosen = only(runs, args.only) if args.only else runs
     failures = 0
     if not (args.show or args.plot):
-        done = set(read(results, runs)["key"])
-        missing = [run for run in chosen if run.key not in done]
+        known = set(read(results, runs)["key"])
+        missing = [run for run in chosen if run.key not in known]
         tell(f"{plan.path.name}: {len(chosen) - len(missing)} of {len(chosen)} runs are done")
         # One run serves all variants that come to the same.
         todo = list({run.key: run for run in reversed(missing)}.values())[::-1]
-        failures = run_missing(todo, args.parallel, args.runs or RUNS / "ablate" / args.plan.stem, results)
+        try:
+            for number, (run, figures, fault) in enumerate(run_all(todo, args.parallel, args.runs or RUNS / "ablate" / args.plan.stem), 1):
+                told = f"failed: {fault}"
+                if figures is None:
+                    failures += 1
+                else:
+                    line = append(results, run, figures)
+                    took = format_duration(line["seconds"]) + (" a task" if plan.kind == "ttt" else "")
+                    told = f"pass@1 {line['pass@1']:.1%}, pass@2 {line['pass@2']:.1%}, {took}"
+                tell(f"[{number}/{len(todo)}] {run.variant}, seed {run.seed}: {told}")
+        except KeyboardInterrupt:
+            tell("finished runs are kept")
+            raise
     show(plan, read(results, runs), len(runs), write=not args.show)
     return 1 if failures else 0
 
@@ -58,34 +70,10 @@ def only(runs: Sequence[Run], names: str) -> list[Run]:
     return [run for run in runs if run.variant in variants]
 
 
-def run_missing(todo: Sequence[Run], parallel: int, folder: Path, results: Path) -> int:
-    """Do the runs `todo`, each result appended as it comes; returns how many failed."""
-    ended = failures = 0
-
-    def done(run: Run, figures: Figures | None, fault: str) -> None:
-        nonlocal ended, failures
-        ended += 1
-        told = f"[{ended}/{len(todo)}] {run.variant}, seed {run.seed}:"
-        if figures is None:
-            failures += 1
-            tell(f"{told} failed: {fault}")
-            return
-        line = append(results, run, figures)
-        took = format_duration(line["seconds"]) + (" a task" if run.kind == "ttt" else "")
-        tell(f"{told} pass@1 {line['pass@1']:.1%}, pass@2 {line['pass@2']:.1%}, {took}")
-
-    try:
-        run_all(todo, parallel, folder, done)
-    except KeyboardInterrupt:
-        tell("finished runs are kept")
-        raise
-    return failures
-
-
-def run_all(runs: Sequence[Run], parallel: int, folder: Path, done: Callable[[Run, Figures | None, str], None]) -> None:
+def run_all(runs: Sequence[Run], parallel: int, folder: Path) -> Iterator[tuple[Run, Figures | None, str]]:
     """Do all `runs`, `parallel` at a time, in the order given, each with a folder of its own below `folder`.
 
-    `done` gets the figures of each run that ends, or None and the fault in one line. Whatever ends this ends every process that it started.
+    Yields each run as it ends, with its figures, or None and the fault in one line. Ends every process it started, whatever ends it.
     """
     with ThreadPoolExecutor(parallel) as threads:
         try:
@@ -95,7 +83,7 @@ def run_all(runs: Sequence[Run], parallel: int, folder: Path, done: Callable[[Ru
                     figures, fault = future.result(), ""
                 except Exception as error:
                     figures, fault = None, "its process died" if isinstance(error, BrokenProcessPool) else one_line(error)
-                done(futures[future], figures, fault)
+                yield futures[future], figures, fault
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
             for process in multiprocessing.active_children():

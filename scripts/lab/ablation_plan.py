@@ -21,21 +21,14 @@ TABLES = ("model", "train", "ttt", "vote", "device")
 
 @dataclass(frozen=True)
 class TaskChoice:
-    """Tasks of the set `data`, or of the file `challenges` with its `solutions` (found beside it if not named): those of `ids`, or
-    `number` (0: all) drawn by `seed` from those whose canvas has at most `max_side` cells a side."""
+    """Tasks of `data`, a set or a file with its solutions: those of `ids`, or `number` (0: all) drawn by `seed` from those whose canvas
+    has at most `max_side` cells a side."""
 
     data: str = ""
-    challenges: str = ""
-    solutions: str = ""
     max_side: int = 30
     number: int = 0
     seed: int = 0
     ids: list = field(default_factory=list)
-
-    @property
-    def source(self) -> str:
-        """The set's name or the file."""
-        return self.data or self.challenges
 
 
 @dataclass(frozen=True)
@@ -85,9 +78,17 @@ class Plan:
         return float(getattr(self, self.unit))
 
     @property
-    def chosen(self) -> TaskChoice:
-        """The choice of tasks."""
-        return from_dict(TaskChoice, self.tasks)
+    def choice(self) -> TaskChoice:
+        """The choice of tasks. Raises ConfigError."""
+        where = f"{self.path}: [tasks]"
+        choice = from_dict(TaskChoice, self.tasks, where=where)
+        if not choice.data:
+            raise ConfigError(f"{where} should name data: a set or a file")
+        if choice.ids and len(self.tasks) > 2:
+            raise ConfigError(f"{where} either lists ids or draws by max_side, number and seed")
+        if choice.max_side < 1 or choice.number < 0 or choice.seed < 0:
+            raise ConfigError(f"{where} max_side must be at least 1, number and seed not negative")
+        return choice
 
     def variants(self) -> list[Variant]:
         """Lay each variant over the one it is like and over the plan's own keys. Raises ConfigError."""
@@ -137,24 +138,9 @@ def read_plan(path: Path) -> Plan:
     unknown = [name for name in plan.base if name not in TABLES]
     if unknown:
         raise ConfigError(f"{path}: [base] has no table {unknown[0]!r}; known: {', '.join(TABLES)}")
-    if not plan.tasks or not plan.variants():
-        raise ConfigError(f"{path}: needs {'[[variant]]' if plan.tasks else '[tasks]'}")
-    _check_choice(plan.tasks, f"{path}: [tasks]")
+    if not plan.choice or not plan.variants():
+        raise ConfigError(f"{path}: has no [[variant]]")
     return plan
-
-
-def _check_choice(values: Mapping[str, Any], where: str) -> None:
-    choice = from_dict(TaskChoice, values, where=where)
-    if bool(choice.data) == bool(choice.challenges):
-        raise ConfigError(f"{where} should name either data or challenges")
-    if choice.solutions and not choice.challenges:
-        raise ConfigError(f"{where} solutions go with challenges, a named set has its own")
-    if not all(isinstance(task_id, str) for task_id in choice.ids):
-        raise ConfigError(f"{where} ids should be strings")
-    if choice.ids and any(key in values for key in ("max_side", "number", "seed")):
-        raise ConfigError(f"{where} either lists ids or draws by max_side, number and seed")
-    if choice.max_side < 1 or choice.number < 0 or choice.seed < 0:
-        raise ConfigError(f"{where} max_side must be at least 1, number and seed not negative")
 
 
 def _over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

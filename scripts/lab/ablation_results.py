@@ -73,68 +73,76 @@ def read(path: Path, runs: Sequence[Run]) -> pd.DataFrame:
 
 
 class VariantRuns:
-    """The runs of one variant, which differ in their seed, as arrays over the same tasks."""
+    """The runs of one variant, which differ in their seed, as arrays over the same tasks. ValueError where their tasks differ."""
 
     def __init__(self, rows: pd.DataFrame) -> None:
         marks = [_pairs(text) for text in rows["results"]]
-        self.tasks = sorted(marks[0])
-        if any(sorted(run) != self.tasks or any(len(run[t]) != len(marks[0][t]) for t in self.tasks) for run in marks):
+        self.outputs = {task: len(text) for task, text in sorted(marks[0].items())}
+        if any({task: len(text) for task, text in run.items()} != self.outputs for run in marks):
             raise ValueError("not of the same tasks")
-        self.outputs: Floats = np.array([len(marks[0][t]) for t in self.tasks], dtype=np.float64)
-        self._right = {k: np.array([[sum(m in "12"[:k] for m in run[t]) for t in self.tasks] for run in marks], float) for k in (1, 2)}
+        self._right = {k: np.array([[sum(m in "12"[:k] for m in run[t]) for t in self.outputs] for run in marks], float) for k in (1, 2)}
         self.losses = [{task: float(loss) for task, loss in _pairs(text).items()} for text in rows["test_losses"]]
 
-    def passed(self, k: int, seed: int = 0) -> Interval:
-        """pass@k: right outputs of all outputs, mean over the runs. The percentile bootstrap draws whole tasks, as the outputs of one
-        task are solved or missed together, and runs."""
-        right, rng = self._right[k], np.random.default_rng(seed)
-        drawn = _means(right, self.outputs, draws(rng, right.shape[1]), draws(rng, len(right)))
-        return Interval.of(right.sum() / len(right) / self.outputs.sum(), drawn)
-
-    def gain(self, other: VariantRuns, k: int, seed: int = 0) -> Interval:
-        """How much higher pass@k is than that of `other` on the same tasks, drawn for both together. ValueError for other tasks."""
-        if self.tasks != other.tasks or not (self.outputs == other.outputs).all():
+    def passed(self, k: int, other: VariantRuns | None = None) -> Interval:
+        """pass@k, right outputs of all outputs, mean over the runs; or how much higher it is than that of `other` on the same tasks."""
+        if other is not None and self.outputs != other.outputs:
             raise ValueError("not of the same tasks")
-        return _gap(self._right[k], other._right[k], self.outputs, seed)
+        return bootstrap(self._right[k], [*self.outputs.values()], None if other is None else other._right[k])
 
-    def loss_gain(self, other: VariantRuns, seed: int = 0) -> Interval | None:
+    def loss_gain(self, other: VariantRuns) -> Interval | None:
         """How much higher the mean test loss is than that of `other`, in nats, over the tasks that all runs have; None without any."""
         tasks = sorted(set.intersection(*(set(run) for run in (*self.losses, *other.losses))))
-        if not tasks:
-            return None
         mine, theirs = (np.array([[run[t] for t in tasks] for run in runs.losses]) for runs in (self, other))
-        return _gap(mine, theirs, np.ones(len(tasks)), seed)
+        return bootstrap(mine, [1] * len(tasks), theirs) if tasks else None
+
+
+def bootstrap(mine: Floats, outputs: Sequence[int], theirs: Floats | None = None, seed: int = 0) -> Interval:
+    """The mean of `mine` (runs, tasks) over `outputs` (tasks,), or how much higher it is than that of `theirs`, with its interval.
+
+    Whole tasks are drawn, as the outputs of one task are solved or missed together, the same for both; and runs, separately.
+    """
+    rng, sizes = np.random.default_rng(seed), np.array(outputs, dtype=np.float64)
+    tasks = draws(rng, len(sizes))
+
+    def means(values: Floats) -> Floats:
+        """The mean, then that of each resample."""
+        resampled = ((draws(rng, len(values)) @ values) * tasks).sum(1) / (len(values) * (tasks @ sizes))
+        return np.append(values.sum() / len(values) / sizes.sum(), resampled)
+
+    found = means(mine) if theirs is None else means(mine) - means(theirs)
+    return Interval.of(found[0], found[1:])
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """Make a line a variant, as text, in the order in which they come. The last columns compare with the first variant: pass@2, and the
     test loss where any run has one."""
     groups = {str(variant): VariantRuns(group) for variant, group in rows.groupby("variant", sort=False)}
+    means = rows.astype(dict.fromkeys(FIGURES, float)).groupby("variant")[list(FIGURES)].mean()
     first = next(iter(groups.values()))
-    measured = any(run for runs in groups.values() for run in runs.losses)
     lines = []
     for variant, runs in groups.items():
-        mean = rows[rows["variant"] == variant][list(FIGURES)].astype(float).mean()
-        line = {
-            "variant": variant,
-            "seeds": len(runs.losses),
-            "pass@1 %": runs.passed(1).text(),
-            "pass@2 %": runs.passed(2).text(),
-            "views %": f"{100 * mean['view_exact']:.1f}",
-            "training grids %": f"{100 * mean['exact']:.1f}",
-            "examples/s": f"{mean['examples_per_second']:.0f}",
-            "FLOPs": f"{mean['flops']:.2e}",
-            "segments": f"{mean['segments']:.0f}",
-            "seconds": f"{mean['seconds']:.0f}" if mean["seconds"] >= 10 else f"{mean['seconds']:.1f}",
-            "parameters": f"{mean['parameters'] / 1e6:.2f}M",
-            "pass@2 against the first": "" if runs is first else runs.gain(first, 2).text("+"),
-        }
-        if measured:
-            gap = None if runs is first else runs.loss_gain(first)
-            line["test loss"] = f"{np.mean([np.mean(list(run.values())) for run in runs.losses]):.3f}" if all(runs.losses) else ""
-            line["test loss against the first"] = f"{gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]" if gap else ""
-        lines.append(line)
-    return pd.DataFrame(lines)
+        mean = means.loc[variant]
+        gap = None if runs is first else runs.loss_gain(first)
+        lines.append(
+            {
+                "variant": variant,
+                "seeds": len(runs.losses),
+                "pass@1 %": runs.passed(1).text(),
+                "pass@2 %": runs.passed(2).text(),
+                "views %": f"{100 * mean['view_exact']:.1f}",
+                "training grids %": f"{100 * mean['exact']:.1f}",
+                "examples/s": f"{mean['examples_per_second']:.0f}",
+                "FLOPs": f"{mean['flops']:.2e}",
+                "segments": f"{mean['segments']:.0f}",
+                "seconds": f"{mean['seconds']:.0f}" if mean["seconds"] >= 10 else f"{mean['seconds']:.1f}",
+                "parameters": f"{mean['parameters'] / 1e6:.2f}M",
+                "pass@2 against the first": "" if runs is first else runs.passed(2, first).text("+"),
+                "test loss": f"{np.mean([np.mean(list(run.values())) for run in runs.losses]):.3f}" if all(runs.losses) else "",
+                "test loss against the first": f"{gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]" if gap else "",
+            }
+        )
+    table = pd.DataFrame(lines)
+    return table if any(table["test loss"]) else table.iloc[:, :-2]
 
 
 def draw(rows: pd.DataFrame, title: str, path: Path) -> None:
@@ -163,16 +171,3 @@ def draw(rows: pd.DataFrame, title: str, path: Path) -> None:
 def _pairs(text: object) -> dict[str, str]:
     """Parse `task:value task:value ...`; empty where there is no text."""
     return dict(part.rsplit(":", 1) for part in text.split()) if isinstance(text, str) else {}
-
-
-def _gap(mine: Floats, theirs: Floats, outputs: Floats, seed: int) -> Interval:
-    """How much higher the mean of `mine` (runs, tasks), of so many `outputs` (tasks,), is than that of `theirs` on the same tasks."""
-    rng = np.random.default_rng(seed)
-    tasks = draws(rng, len(outputs))
-    gained = _means(mine, outputs, tasks, draws(rng, len(mine))) - _means(theirs, outputs, tasks, draws(rng, len(theirs)))
-    return Interval.of((mine.sum() / len(mine) - theirs.sum() / len(theirs)) / outputs.sum(), gained)
-
-
-def _means(right: Floats, outputs: Floats, tasks: Floats, runs: Floats) -> Floats:
-    """The mean of each resample: what the drawn tasks have of `right` over their outputs, mean over the drawn runs."""
-    return ((runs @ right) * tasks).sum(1) / (len(right) * (tasks @ outputs))

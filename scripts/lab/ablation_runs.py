@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -14,7 +13,6 @@ import numpy as np
 
 from hrm_submit.arc.canonical import pair_hash
 from hrm_submit.arc.canvas import check_model
-from hrm_submit.arc.challenges import load_challenges
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Grid, Solutions, Task
 from hrm_submit.arc.training_task import TrainingTask
@@ -23,8 +21,8 @@ from hrm_submit.config.schema import Preset
 from hrm_submit.core.device import list_devices
 from hrm_submit.core.errors import ConfigError, DataError
 from hrm_submit.corpora.solutions import solved_pairs
-from hrm_submit.corpora.sources import answers_of, load_source
-from lab.ablation_plan import TABLES, ClockName, Kind, Plan, TaskChoice, Unit, Variant
+from hrm_submit.corpora.sources import load_source
+from lab.ablation_plan import TABLES, Kind, Plan, TaskChoice, Variant
 
 SETTINGS: Mapping[str, tuple[str, ...]] = {"train": ("model", "train", "vote", "device"), "ttt": ("model", "ttt", "vote", "device")}
 """Tables of a preset that decide a run of each kind."""
@@ -64,39 +62,36 @@ class ChosenTasks:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One training and measurement. `amount` is in `unit`, of each task where `kind` is "ttt". `key` stands for everything else here."""
+    """One training and measurement, with `amount` in the plan's unit, of each task where its kind is "ttt". `key` stands for all that
+    decides the result."""
 
+    plan: Plan
     variant: str
     seed: int
-    kind: Kind
     preset: Preset
-    unit: Unit
     amount: float
-    clock: ClockName
-    device: str
     checkpoint: Path | None
     chosen: ChosenTasks
     key: str
 
     def describe(self) -> dict[str, Any]:
         """The run for run.json."""
-        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("preset", "chosen", "checkpoint")}
-        tables = {t: values for t, values in self.preset.to_dict().items() if t in SETTINGS[self.kind]}
-        return {**plain, "checkpoint": str(self.checkpoint or "none"), "tasks": list(self.chosen.tasks), "preset": tables}
+        plan, tables = self.plan, self.preset.to_dict()
+        plain = {"variant": self.variant, "seed": self.seed, "kind": plan.kind, "unit": plan.unit, "amount": self.amount}
+        plain |= {"clock": plan.clock, "device": plan.device, "key": self.key, "checkpoint": str(self.checkpoint or "none")}
+        return {**plain, "tasks": list(self.chosen.tasks), "preset": {name: tables[name] for name in SETTINGS[plan.kind]}}
 
 
 def plan_runs(plan: Plan) -> list[Run]:
     """List every run of `plan`, in its order. Raises UserError for what cannot be run, before any is."""
     list_devices(plan.device)
-    chosen = choose(plan.chosen, f"{plan.path}: [tasks]")
+    chosen = choose(plan.choice, f"{plan.path}: [tasks]")
     digest = chosen.digest(plan.kind)
     runs: list[Run] = []
     for variant in plan.variants():
         where = f"{plan.path}: variant {variant.name!r}"
         checkpoint = _checkpoint(variant, where)
         preset = _preset(plan, variant, checkpoint, chosen, where)
-        if plan.kind == "train":
-            _check_sides(preset, chosen, where)
         amount = plan.amount * variant.amount_factor
         decides = {
             "kind": plan.kind,
@@ -109,29 +104,25 @@ def plan_runs(plan: Plan) -> list[Run]:
         }
         for seed in variant.seeds:
             key = hashlib.sha256(json.dumps({**decides, "seed": seed}, sort_keys=True).encode()).hexdigest()[:12]
-            runs.append(Run(variant.name, seed, plan.kind, preset, plan.unit, amount, plan.clock, plan.device, checkpoint, chosen, key))
+            runs.append(Run(plan, variant.name, seed, preset, amount, checkpoint, chosen, key))
     return runs
 
 
 def choose(choice: TaskChoice, where: str) -> ChosenTasks:
     """Take the tasks of `choice` that have solutions, by id. Raises DataError as loading does, ConfigError where too few are left."""
-    if choice.solutions:
-        name, tasks = Path(choice.challenges).stem, load_challenges(choice.challenges)
-        solutions: Solutions = answers_of(choice.solutions)
-    else:
-        name, tasks, solutions = load_source(choice.source)
+    name, tasks, solutions = load_source(choice.data)
     known = {task_id: tasks[task_id] for task_id in sorted(tasks) if solutions.get(task_id)}
     if not known:
-        raise DataError(f"{choice.source}: has no solutions to measure by")
+        raise DataError(f"{choice.data}: has no solutions to measure by")
     if choice.ids:
         missing = [task_id for task_id in choice.ids if task_id not in known]
         if missing:
-            raise ConfigError(f"{where}: {choice.source} has no task {missing[0]} with a solution")
+            raise ConfigError(f"{where}: {choice.data} has no task {missing[0]} with a solution")
         ids = [task_id for task_id in known if task_id in set(choice.ids)]
     else:
         fitting = [task_id for task_id, task in known.items() if canvas_side(task) <= choice.max_side]
         if len(fitting) < max(1, choice.number):
-            raise ConfigError(f"{where}: {choice.source} has {len(fitting)} tasks of side {choice.max_side} or less")
+            raise ConfigError(f"{where}: {choice.data} has {len(fitting)} tasks of side {choice.max_side} or less")
         drawn = np.random.default_rng(choice.seed).permutation(len(fitting))[: choice.number or None]
         ids = [fitting[k] for k in sorted(drawn)]
     return ChosenTasks(name, {task_id: known[task_id] for task_id in ids}, {task_id: solutions[task_id] for task_id in ids})
@@ -151,11 +142,14 @@ def _checkpoint(variant: Variant, where: str) -> Path | None:
 
 
 def _preset(plan: Plan, variant: Variant, checkpoint: Path | None, chosen: ChosenTasks, where: str) -> Preset:
-    """Layer the preset of a variant. Raises ConfigError where its checkpoint was trained on an answer."""
+    """Layer the preset of a variant. Raises ConfigError where it leaves out a task or its checkpoint was trained on an answer."""
     preset = load_preset(variant.preset)
     for tables in (plan.base, {name: getattr(variant, name) for name in TABLES}):
         preset = layer(preset, tables, source=where)
     check_model(preset.model, where)
+    large = [task_id for task_id, task in chosen.tasks.items() if canvas_side(task) > preset.train.max_side]
+    if large and plan.kind == "train":
+        raise ConfigError(f"{where}: [train] max_side {preset.train.max_side} leaves out {len(large)} of the tasks, as {large[0]}")
     if checkpoint:
         # Reading weights needs torch, which a plan without a checkpoint does without.
         from hrm_submit.train.exports import load_start
@@ -164,12 +158,6 @@ def _preset(plan: Plan, variant: Variant, checkpoint: Path | None, chosen: Chose
         if shared:
             raise ConfigError(f"{where}: {checkpoint}: was trained on {shared} of the test pairs that it would be measured on")
     return preset
-
-
-def _check_sides(preset: Preset, chosen: ChosenTasks, where: str) -> None:
-    large = [task_id for task_id, task in chosen.tasks.items() if canvas_side(task) > preset.train.max_side]
-    if large:
-        raise ConfigError(f"{where}: [train] max_side {preset.train.max_side} leaves out {len(large)} of the tasks, as {large[0]}")
 
 
 def _settings(preset: Preset, kind: Kind) -> dict[str, dict[str, Any]]:

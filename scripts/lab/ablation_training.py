@@ -64,14 +64,14 @@ def execute(run: Run, folder: Path) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "run.json").write_text(json.dumps(run.describe(), indent=1), encoding="utf-8")
     torch.set_num_threads(1)
-    figures = {**(train_run if run.kind == "train" else ttt_run)(run, folder), "machine": machine()}
+    figures = {**(train_run if run.plan.kind == "train" else ttt_run)(run, folder), "machine": machine()}
     (folder / "result.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
     return figures
 
 
 def clock_of(run: Run) -> Callable[[], float]:
     """The function that counts the run's seconds."""
-    return time.process_time if run.clock == "cpu" else time.monotonic
+    return time.process_time if run.plan.clock == "cpu" else time.monotonic
 
 
 class Account:
@@ -103,7 +103,7 @@ class Account:
 
     def progress(self) -> float:
         """0..1 of the amount, or a little more when it is used up."""
-        return float(getattr(self, self._run.unit)) / self._run.amount
+        return float(getattr(self, self._run.plan.unit)) / self._run.amount
 
 
 class Curve:
@@ -136,7 +136,7 @@ class Curve:
 def train_run(run: Run, folder: Path) -> dict[str, Any]:
     """Train and measure; returns the row's figures. The learning curve and the weights go into `folder`."""
     preset, train = run.preset, run.preset.train
-    runtime = runtime_for(run.device, preset.device)
+    runtime = runtime_for(run.plan.device, preset.device)
     mixture = Mixture(run.chosen.sources(), preset.model, train, run.seed)
     start = load_start(run.checkpoint, preset.model) if run.checkpoint else None
     model, embedding = build_on(runtime, start or preset.model, n_rows=mixture.n_rows, seed=run.seed)
@@ -148,7 +148,7 @@ def train_run(run: Run, folder: Path) -> dict[str, Any]:
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(train.ema)) if train.ema else None
     trainer = Trainer(model, embedding, train, torch.Generator().manual_seed(run.seed))
     account, curve = Account(run), Curve(folder / "curve.jsonl")
-    batches = ahead(mixture, 0, Ranks(), train.batch_size, run.device)
+    batches = ahead(mixture, 0, Ranks(), train.batch_size, run.plan.device)
     try:
         for report in trainer.run(account.count(batches), account.progress):
             account.add()
@@ -240,13 +240,14 @@ def ttt_run(run: Run, folder: Path) -> dict[str, Any]:
     """Solve every task with the package's solver and mark its answers; returns the row's figures. A line a task goes into `folder`."""
     source = load_checkpoint(run.checkpoint, rows=True) if run.checkpoint else None
     now, ttt = clock_of(run), run.preset.ttt
-    solver = TaskSolver(run.preset, runtime_for(run.device, run.preset.device), source, run.seed, now)
+    solver = TaskSolver(run.preset, runtime_for(run.plan.device, run.preset.device), source, run.seed, now)
     solver.warm_up()
     lines: list[dict[str, Any]] = []
     with (folder / "tasks.jsonl").open("w", encoding="utf-8") as file:
         for task_id, task in run.chosen.tasks.items():
             flops, outputs = segment_work(run.preset.model, ttt, canvas_side(task) ** 2), run.chosen.solutions[task_id]
-            segments = None if run.unit == "seconds" else max(1, round(run.amount / (flops if run.unit == "flops" else ttt.batch_size)))
+            each = {"seconds": None, "flops": flops, "examples": ttt.batch_size}[run.plan.unit]
+            segments = max(1, round(run.amount / each)) if each else None
             clock, done, loss = Clock(source=now), Outcome(), None
             for message in solver.solve(task, seconds=run.amount if segments is None else None, segments=segments):
                 done.add(message)

@@ -37,6 +37,8 @@ from hrm_submit.solver.session import OVERRUN
 from lab.budget_recording import Recording
 
 Timeline = list[tuple[float, Any]]
+MID_RUN = "on the way"
+"""The reason that a mid-run vote gives."""
 
 
 @dataclass(frozen=True)
@@ -178,20 +180,20 @@ class PretendedPool(WorkerPool):
                 break
             views = max(1, vote.views // 4)
             now += views * view
-            messages.append((now, _answer(task, False, segments, "on the way", views, views * view)))
+            messages.append((now, _answer(task, segments, MID_RUN, views, views * view)))
             next_vote = ttt.vote_growth * max(next_vote, now / end)
             if settles is not None and segments >= settles:
                 reason = "votes agree"
                 break
         views = max(1, min(vote.views, int(((1 + OVERRUN) * share - now) / view))) if view > 0 else vote.views
         now += views * view
-        messages.append((now, _answer(task, True, segments, reason, views, views * view)))
+        messages.append((now, _answer(task, segments, reason, views, views * view)))
         return messages
 
 
-def _answer(task: Task, final: bool, segments: int, reason: str, views: int, seconds: float) -> Answer:
+def _answer(task: Task, segments: int, reason: str, views: int, seconds: float) -> Answer:
     """An answer whose votes agree if that is the `reason` for the end, and else are split between two grids."""
     settled = reason == "votes agree"
     split = [views] if settled or views < 2 else [views - views // 2, views // 2]
-    candidates = tuple(Candidate(make_grid([[k]]), n, -0.1) for k, n in enumerate(split))
-    return Answer(task.id, tuple(candidates for _ in task.test), final, segments, reason, settled, views, seconds)
+    outputs = (tuple(Candidate(make_grid([[k]]), n, -0.1) for k, n in enumerate(split)),) * len(task.test)
+    return Answer(task.id, outputs, reason != MID_RUN, segments, reason, settled, views, seconds)

@@ -61,13 +61,11 @@ def compare_votes(args: argparse.Namespace) -> int:
     rules = RULES | {path.stem: own_rule(path) for path in args.own}
     settings = choose_settings(args, rules)
     solutions = answers_of(args.solutions)
-    runs = dict(zip(_labels(args.runs), map(raw_files, args.runs), strict=True))
-    if args.pool:
-        runs = {"pooled": [file for files in runs.values() for file in files]}
+    runs = {"pooled": list(args.runs)} if args.pool else {label: [run] for label, run in _labelled(args.runs).items()}
     samples: list[Sample] = []
     skipped: list[str] = []
-    for label, files in runs.items():
-        for task, trainings in tqdm(read_tasks(files, skipped), desc=label, unit="task", disable=None, leave=False):
+    for label, folders in runs.items():
+        for task, trainings in tqdm(read_tasks(folders, skipped), desc=label, unit="task", disable=None, leave=False):
             if task not in solutions:
                 skipped.append(f"{task}: {args.solutions} has no solution")
                 continue
@@ -117,21 +115,18 @@ def own_rule(path: Path) -> Rule:
     return own
 
 
-def raw_files(run: Path) -> list[Path]:
-    """List the raw predictions of a run folder. Raises DataError where there are none."""
-    if not run.is_dir():
-        raise DataError(f"{run}: no such run folder")
-    files = sorted((run / RAW).glob("*.npz"))
-    if not files:
-        raise DataError(f"{run}: has no raw predictions: solve with the preset key save_raw = true in [vote]")
-    return files
-
-
-def read_tasks(files: Sequence[Path], skipped: list[str]) -> Iterator[tuple[str, list[RawVote]]]:
-    """Read the votes of each task's trainings, task by task; damaged files are named in `skipped`."""
+def read_tasks(runs: Sequence[Path], skipped: list[str]) -> Iterator[tuple[str, list[RawVote]]]:
+    """Read the votes of each task's trainings, task by task; damaged files are named in `skipped`. Raises DataError for a run folder
+    without any."""
     by_task: dict[str, list[Path]] = {}
-    for path in files:
-        by_task.setdefault(path.name.split(".", 1)[0], []).append(path)
+    for run in runs:
+        if not run.is_dir():
+            raise DataError(f"{run}: no such run folder")
+        files = sorted((run / RAW).glob("*.npz"))
+        if not files:
+            raise DataError(f"{run}: has no raw predictions: solve with the preset key save_raw = true in [vote]")
+        for path in files:
+            by_task.setdefault(path.name.split(".", 1)[0], []).append(path)
     for paths in by_task.values():
         votes: list[RawVote] = []
         for path in paths:
@@ -200,44 +195,37 @@ def mean_interval(tasks: Sequence[str], values: npt.NDArray[np.float64], seed: i
 
 def show(rows: Sequence[Mapping[str, Any]], markdown: bool) -> None:
     """Print the table, and under it which outputs each setting gains and loses."""
-    cells = pd.DataFrame([_cells(row) for row in rows])
-    for column, default in (("views", "all"), ("steps", "run's")):
-        if (cells[column] == default).all():
-            cells = cells.drop(columns=column)
-    width = cells["rule"].str.len().max()
-    print(to_markdown(cells) if markdown else cells.assign(rule=cells["rule"].str.ljust(width)).to_string(index=False))
-    changed = [(row, side, row[side]) for row in rows for side in ("gained", "lost") if row[side]]
-    if changed:
-        print()
-    for row, side, names in changed:
-        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-        limits = [f"{row[what]} {what}" for what in ("views", "steps") if row[what]]
-        where = f" ({', '.join(limits)})" if limits else ""
-        verb = "gains" if side == "gained" else "loses"
-        print(f"{'- ' if markdown else ''}{row['rule']}{where} {verb} {', '.join(names[:MOST_NAMED])}{more}")
+    width = max(len(row["rule"]) for row in rows)
+    cells = pd.DataFrame(
+        {
+            "rule": row["rule"] if markdown else row["rule"].ljust(width),
+            "views": str(row["views"] or "all"),
+            "steps": str(row["steps"] or "run's"),
+            "pass@1 %": Interval(**row["pass@1"]).text(),
+            "pass@2 %": Interval(**row["pass@2"]).text(),
+            "difference": Interval(**row["difference@2"]).text("+"),
+            "gained": str(len(row["gained"])),
+            "lost": str(len(row["lost"])),
+            "oracle %": f"{100 * row['oracle']:.1f}",
+        }
+        for row in rows
+    )
+    cells = cells.drop(columns=[name for name in ("views", "steps") if cells[name].isin(["all", "run's"]).all()])
+    print(to_markdown(cells) if markdown else cells.to_string(index=False), end="\n\n")
+    for row in rows:
+        limits = "".join(f", {row[what]} {what}" for what in ("views", "steps") if row[what])
+        for verb, names in (("gains", row["gained"]), ("loses", row["lost"])):
+            if names:
+                more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+                print(f"{'- ' if markdown else ''}{row['rule']}{limits} {verb} {', '.join(names[:MOST_NAMED])}{more}")
 
 
-def _cells(row: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        "rule": row["rule"],
-        "views": str(row["views"] or "all"),
-        "steps": str(row["steps"] or "run's"),
-        "pass@1 %": Interval(**row["pass@1"]).text(),
-        "pass@2 %": Interval(**row["pass@2"]).text(),
-        "difference": Interval(**row["difference@2"]).text("+"),
-        "gained": str(len(row["gained"])),
-        "lost": str(len(row["lost"])),
-        "oracle %": f"{100 * row['oracle']:.1f}",
-    }
-
-
-def _labels(runs: Sequence[Path]) -> list[str]:
+def _labelled(runs: Sequence[Path]) -> dict[str, Path]:
     """Name each run by its folder's name, or by its path where two names are equal. Raises ConfigError for a folder given twice."""
-    names = [run.resolve().name for run in runs]
-    labels = names if len(set(names)) == len(names) else [str(run) for run in runs]
-    if len(set(labels)) < len(labels):
-        raise ConfigError(f"{next(x for x in labels if labels.count(x) > 1)}: the same run folder twice")
-    return labels
+    if len(set(runs)) < len(runs):
+        raise ConfigError(f"{next(run for run in runs if runs.count(run) > 1)}: the same run folder twice")
+    labelled = {run.resolve().name: run for run in runs}
+    return labelled if len(labelled) == len(runs) else {str(run): run for run in runs}
 
 
 def _numbers(text: str | None, option: str) -> list[int | None]:

@@ -42,7 +42,7 @@ def write_plan(folder: Path, head: str = "examples = 320", tail: str = '[[varian
     if not challenges.exists():
         write_tasks(folder)
     base = BASE.format(model=MODEL, table=kind, rates=RATES, rules=RULES)
-    path.write_text(f'kind = "{kind}"\nseeds = [0]\n{head}\n[tasks]\nchallenges = "{challenges}"\n{base}\n{tail}')
+    path.write_text(f'kind = "{kind}"\nseeds = [0]\n{head}\n[tasks]\ndata = "{challenges}"\n{base}\n{tail}')
     return path
 
 

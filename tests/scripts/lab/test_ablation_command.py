@@ -11,7 +11,6 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import ablate
 import psutil
@@ -50,7 +49,6 @@ def test_starting_again_does_only_what_is_missing(tmp_path: Path, capsys: pytest
 
 def test_a_process_that_dies_costs_its_run_alone(tmp_path: Path) -> None:
     first, second = runs_of(tmp_path, "seconds = 1000", tail=variants("a", more="seeds = [0, 1]"))
-    ended: list[Any] = []
 
     def kill() -> None:
         while not (run_folder(tmp_path, first) / "run.json").exists():
@@ -59,8 +57,8 @@ def test_a_process_that_dies_costs_its_run_alone(tmp_path: Path) -> None:
 
     killer = threading.Thread(target=kill)
     killer.start()
-    short = replace(second, unit="examples", amount=32.0)
-    run_all([first, short], 1, tmp_path, lambda run, figures, fault: ended.append((run.seed, bool(figures), fault)))
+    short = replace(second, plan=replace(second.plan, seconds=0.0, examples=32.0), amount=32.0)
+    ended = [(run.seed, bool(figures), fault) for run, figures, fault in run_all([first, short], 1, tmp_path)]
     killer.join()
     assert ended == [(0, False, "its process died"), (1, True, "")]
 

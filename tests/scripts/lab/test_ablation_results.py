@@ -53,10 +53,10 @@ def test_differences_are_of_the_same_draw_of_tasks() -> None:
     def gain(tasks: Sequence[str], i: int, j: int) -> float:
         return (passed(RUNS[i], tasks, 2) + passed(RUNS[j], tasks, 2)) / 2 - passed(OTHERS[0], tasks, 2)
 
-    check(variant(RUNS).gain(variant(OTHERS), 2), 4 / 7 - 2 / 7, gain)
-    assert variant(OTHERS).gain(variant(OTHERS), 2).text("+") == "+0.0 [+0.0, +0.0]"
+    check(variant(RUNS).passed(2, variant(OTHERS)), 4 / 7 - 2 / 7, gain)
+    assert variant(OTHERS).passed(2, variant(OTHERS)).text("+") == "+0.0 [+0.0, +0.0]"
     with pytest.raises(ValueError, match="same tasks"):
-        variant(RUNS).gain(variant([{"a": "1"}]), 2)
+        variant(RUNS).passed(2, variant([{"a": "1"}]))
 
 
 def test_losses_are_compared_on_the_same_draw_of_tasks() -> None:

@@ -15,7 +15,7 @@ import pytest
 from lab import ablation_training
 from lab.ablation_command import run_folder
 from lab.ablation_training import LEAST, execute, mark, mean_test_loss, train_run
-from lab.votes import Setting, judge, raw_files, read_tasks
+from lab.votes import Setting, judge, read_tasks
 
 from hrm_submit.arc.augment import Augmentation
 from hrm_submit.arc.task import Grid, Pair, Task, make_grid
@@ -142,7 +142,7 @@ def test_a_task_alone_is_solved_in_its_session(tmp_path: Path) -> None:
     assert [line["segments"] for line in lines] == [80] * 3 and figures["segments"] == 80 and figures["examples"] == 3 * 1280
     assert figures["exact"] == sum(line["exact"] for line in lines) / 3 > 0.8
     assert json.loads((tmp_path / "run.json").read_text())["key"] == run.key
-    tasks = [(task, len(trainings)) for task, trainings in read_tasks(raw_files(tmp_path), [])]
+    tasks = [(task, len(trainings)) for task, trainings in read_tasks([tmp_path], [])]
     assert sorted(tasks) == [("task0", 1), ("task1", 1), ("task2", 1)] and list(figures["test_losses"]) == ["task0", "task1", "task2"]
 
 
@@ -154,7 +154,7 @@ def test_more_steps_than_a_training_asks_for_are_kept_and_change_none_of_its_fig
     assert plain["test_losses"] == {} and all(0 < loss < 0.5 for loss in more["test_losses"].values()), "they are solved"
     assert not (run_folder(tmp_path, runs[0]) / "raw").exists()
     found: dict[str, str] = {}
-    for task, trainings in read_tasks(raw_files(run_folder(tmp_path, runs[1])), []):
+    for task, trainings in read_tasks([run_folder(tmp_path, runs[1])], []):
         assert [t.scores.steps for t in trainings] == [3] and trainings[0].scores.log_probs.dtype == np.float16
         for sample in judge("kept", trainings, runs[1].chosen.solutions[task], [Setting("counts"), Setting("counts", steps=3)]):
             found[task] = found.get(task, "") + ("1" if sample.right[0][0] else "2" if sample.right[0][1] else "0")
