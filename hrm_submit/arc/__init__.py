@@ -1,1 +1,1 @@
-"""Tasks, data sets, augmentation, the token canvas, scoring and the submission format. numpy and numba only, no torch."""
+"""Tasks and grids: the reader, augmentation, the token canvas, the submission file. No answers, no torch."""

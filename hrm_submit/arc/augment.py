@@ -8,7 +8,7 @@ The placement (`offset`) moves tokens on the canvas, not cells of a grid: `hrm_s
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Literal, TypeAlias
@@ -21,15 +21,14 @@ from hrm_submit.arc.task import MAX_SIDE, N_COLOURS, Grid, Task, make_grid
 ColourRule: TypeAlias = Literal["permute", "permute_input", "fixed"]
 
 DIHEDRAL = np.array([(0, 0, 0), (1, 0, 1), (0, 1, 1), (1, 1, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0), (1, 1, 1)], dtype=np.bool_)
-"""The eight transforms, by their published numbers: whether rows and columns change places after the order of rows, and that of
-columns, was turned round. 0 identity, 1-3 quarter turns anticlockwise, 4 left-right mirror, 5 top-bottom mirror, 6 transpose,
-7 mirror about the other diagonal."""
+"""The eight transforms, by their published numbers: whether to transpose, after reversing the rows, and the columns. 0 identity,
+1-3 quarter turns anticlockwise, 4 left-right mirror, 5 top-bottom mirror, 6 transpose, 7 mirror about the other diagonal."""
 N_DIHEDRAL = len(DIHEDRAL)
 SAME_COLOURS: tuple[int, ...] = tuple(range(N_COLOURS))
 
 
 def dihedral(grid: npt.NDArray[np.uint8], transform: int) -> npt.NDArray[np.uint8]:
-    """A view of `grid` under one of the transforms `DIHEDRAL`. Raises ValueError for a number outside 0..7."""
+    """Return a view of `grid` under one of the transforms `DIHEDRAL`. Raises ValueError for a number outside 0..7."""
     if not 0 <= transform < N_DIHEDRAL:
         raise ValueError(f"dihedral transform {transform} is not within 0..7")
     turned, up, left = DIHEDRAL[transform]
@@ -38,9 +37,7 @@ def dihedral(grid: npt.NDArray[np.uint8], transform: int) -> npt.NDArray[np.uint
 
 
 def inverse_dihedral(transform: int) -> int:
-    """The transform that undoes `transform`; all but the quarter turns undo themselves."""
-    if not 0 <= transform < N_DIHEDRAL:
-        raise ValueError(f"dihedral transform {transform} is not within 0..7")
+    """Return the transform that undoes `transform`; all but the quarter turns undo themselves."""
     return {1: 3, 3: 1}.get(transform, transform)
 
 
@@ -65,11 +62,11 @@ class Augmentation:
             raise ValueError(f"offset {self.offset} is negative")
 
     def apply(self, grid: Grid) -> Grid:
-        """`grid` transformed, then recoloured."""
+        """Transform `grid`, then recolour it."""
         return make_grid(np.array(self.colours, dtype=np.uint8)[dihedral(grid, self.dihedral)])
 
     def invert(self, grid: Grid) -> Grid:
-        """The grid that `apply` turns into `grid`."""
+        """Undo `apply`."""
         old = np.argsort(self.colours).astype(np.uint8)
         return make_grid(dihedral(old[grid], inverse_dihedral(self.dihedral)))
 
@@ -80,7 +77,7 @@ IDENTITY = Augmentation()
 def augmentation_arrays(
     augmentations: Sequence[Augmentation],
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Dihedral ids (B,), colour tables (B, 10) and offsets (B, 2) of B augmentations, as `canvas.encode` takes them."""
+    """Return dihedral ids (B,), colour tables (B, 10) and offsets (B, 2) of B augmentations, as `canvas.encode` takes them."""
     n = len(augmentations)
     transforms = np.fromiter((a.dihedral for a in augmentations), dtype=np.uint8, count=n)
     colours = np.array([a.colours for a in augmentations], dtype=np.uint8).reshape(n, N_COLOURS)
@@ -89,7 +86,7 @@ def augmentation_arrays(
 
 
 def movable_colours(task: Task, rule: ColourRule) -> tuple[int, ...]:
-    """Colours that a permutation may move.
+    """Return the colours that a permutation may move.
 
     `permute`: 1..9 (published); `permute_input`: the same without the colours that some demonstration's output has and its own
     input lacks: moved, one input would have several outputs, which nothing can fit; `fixed`: none. Raises ValueError for
@@ -101,22 +98,21 @@ def movable_colours(task: Task, rule: ColourRule) -> tuple[int, ...]:
         return tuple(range(1, N_COLOURS))
     if rule != "permute_input":
         raise ValueError(f"unknown colour rule {rule!r}")
-    unforeseen = {c for pair in task.train for c in _colours_of([pair.output]) - _colours_of([pair.input])}
-    return tuple(c for c in range(1, N_COLOURS) if c not in unforeseen)
+    only_in_output = {c for pair in task.train for c in _colours_of([pair.output]) - _colours_of([pair.input])}
+    return tuple(c for c in range(1, N_COLOURS) if c not in only_in_output)
 
 
 def sample_augmentations(
     task: Task, n: int, rng: np.random.Generator, *, colours: ColourRule = "permute", dihedral: bool = True
 ) -> list[Augmentation]:
-    """Up to `n` augmentations of `task`, the identity first, no two of which give the same augmented task.
+    """Sample up to `n` augmentations of `task`, the identity first, no two of which give the same augmented task.
 
-    Two augmented tasks are the same if they have the same pairs and the same test inputs, whatever the order. Where few
-    different ones exist all are found, by listing; else a bounded number is drawn, so that of a task with many symmetries
-    some that exist may be missed.
+    Two augmented tasks are the same if they have the same pairs and the same test inputs, in any order. Where few different ones
+    exist all are listed; else a bounded number is drawn, which may miss some of a task with many symmetries.
     """
     contents = _ContentHash(task)
     movable = np.array(movable_colours(task, colours), dtype=np.int64)
-    used = np.intersect1d(movable, sorted(_colours_of(list(task.grids()))))
+    used = np.intersect1d(movable, sorted(_colours_of(task.grids())))
     n_transforms = N_DIHEDRAL if dihedral else 1
     found = [IDENTITY]
     seen = {int(contents.of(np.zeros(1, dtype=np.int64), np.arange(N_COLOURS)[None])[0])}
@@ -145,14 +141,14 @@ def sample_augmentations(
     return found[:n]
 
 
-def _colours_of(grids: Sequence[Grid]) -> set[int]:
-    return {int(c) for grid in grids for c in np.flatnonzero(np.bincount(grid.ravel(), minlength=N_COLOURS))}
+def _colours_of(grids: Iterable[Grid]) -> set[int]:
+    return {int(c) for grid in grids for c in np.unique(grid)}
 
 
 def _every(
     n_transforms: int, movable: npt.NDArray[np.int64], used: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Each transform with each way to recolour the used colours, the unused movable ones filling what is left in order."""
+    """List each transform with each way to recolour the used colours; unused movable colours fill the rest in order."""
     unused = [int(c) for c in movable if c not in used]
     tables = []
     for images in permutations(movable.tolist(), len(used)):
@@ -168,20 +164,20 @@ class _ContentHash:
 
     def __init__(self, task: Task) -> None:
         keys = np.random.default_rng(20250626).integers(0, 2**64, size=MAX_SIDE * MAX_SIDE + N_COLOURS, dtype=np.uint64)
-        self._places = keys[: MAX_SIDE * MAX_SIDE].reshape(MAX_SIDE, MAX_SIDE)
+        self._cells = keys[: MAX_SIDE * MAX_SIDE].reshape(MAX_SIDE, MAX_SIDE)
         self._colours = keys[MAX_SIDE * MAX_SIDE :]
         self._n_pairs = len(task.train)
         grids = list(task.grids())
-        # sums[d, g, c]: the keys of the places that colour c takes in grid g under transform d; 0 is a colour as any other,
+        # sums[d, g, c]: the keys of the cells that colour c takes in grid g under transform d; 0 is a colour as any other,
         # so that these tell grids of different shapes apart too
         self._sums = np.zeros((N_DIHEDRAL, len(grids), N_COLOURS), dtype=np.uint64)
         for d in range(N_DIHEDRAL):
             for g, grid in enumerate(grids):
                 turned = dihedral(grid, d)
-                np.add.at(self._sums[d, g], turned.ravel(), self._places[: turned.shape[0], : turned.shape[1]].ravel())
+                np.add.at(self._sums[d, g], turned.ravel(), self._cells[: turned.shape[0], : turned.shape[1]].ravel())
 
     def of(self, transforms: npt.NDArray[np.int64], tables: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
-        """Hashes (B,) under transforms (B,) and colour tables (B, 10)."""
+        """Hash the task under transforms (B,) and colour tables (B, 10)."""
         grids = np.empty((len(tables), self._sums.shape[1]), dtype=np.uint64)
         for d in range(N_DIHEDRAL):
             here = transforms == d

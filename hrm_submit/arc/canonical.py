@@ -18,7 +18,7 @@ from hrm_submit.arc.task import N_COLOURS, Task
 
 
 def canonical_form(given: npt.NDArray[np.uint8], wanted: npt.NDArray[np.uint8]) -> bytes:
-    """Least bytes over the 8 dihedral transforms and all colour permutations, both done to input and output alike.
+    """Return the least bytes over the 8 dihedral transforms and all colour permutations, both done to input and output alike.
 
     The bytes are the input's rows and columns, the output's rows and columns, the input's cells and the output's cells,
     row by row; so the form tells everything of the pair but its orientation and its colours.
@@ -27,12 +27,12 @@ def canonical_form(given: npt.NDArray[np.uint8], wanted: npt.NDArray[np.uint8]) 
 
 
 def pair_hash(given: npt.NDArray[np.uint8], wanted: npt.NDArray[np.uint8]) -> str:
-    """SHA-256 of the canonical form of a pair of input (R, C) and output (R', C'), 64 hexadecimal digits."""
+    """Hash (SHA-256) the canonical form of a pair of input (R, C) and output (R', C'), 64 hexadecimal digits."""
     return hashlib.sha256(canonical_form(given, wanted)).hexdigest()
 
 
 def tasks_with_pairs_of(hashes: Collection[str], tasks: Mapping[str, Task]) -> list[str]:
-    """Ids of the tasks of which a demonstration is one of the pairs that `hashes` (of `pair_hash`) names."""
+    """List the ids of tasks that have a demonstration whose `pair_hash` is among `hashes`."""
     known = frozenset(hashes)
     return [name for name, task in tasks.items() if any(pair_hash(pair.input, pair.output) in known for pair in task.train)]
 

@@ -40,7 +40,7 @@ def check_model(model: ModelConfig, source: str) -> None:
 
 
 def position_ids(side: int) -> npt.NDArray[np.int64]:
-    """Position ids (side * side,) of the tokens of a canvas of `side`: row * 30 + column."""
+    """Return the position ids (side * side,) of a canvas of `side`: row * 30 + column."""
     _check_side(side)
     rows, columns = np.divmod(np.arange(side * side), side)
     return rows * FULL_SIDE + columns
@@ -48,7 +48,7 @@ def position_ids(side: int) -> npt.NDArray[np.int64]:
 
 @dataclass(frozen=True, eq=False)
 class PackedPairs:
-    """Grids of n pairs end to end, as compiled code reads them."""
+    """Grids of n pairs end to end, for compiled code."""
 
     cells: npt.NDArray[np.uint8]
     """All cells, (total,)."""
@@ -79,7 +79,7 @@ def encode(
     offsets: npt.NDArray[np.integer],
     side: int,
 ) -> tuple[Tokens, Tokens]:
-    """Inputs and labels, each (B, side * side), of B augmented examples.
+    """Encode inputs and labels, each (B, side * side), of B augmented examples.
 
     Example b is pair `index[b]` (B,), under transform `dihedral[b]` (B,), recoloured by `colours[b]` (B, 10; new =
     colours[old]), its input and its output both with the top left cell at (row, column) `offsets[b]` (B, 2). The row below
@@ -96,28 +96,30 @@ def encode(
     places = np.ascontiguousarray(offsets, dtype=np.int64)
     if turns.shape != (b,) or tables.shape != (b, N_COLOURS) or places.shape != (b, 2):
         raise ValueError(f"dihedral {turns.shape}, colours {tables.shape}, offsets {places.shape} do not go with index ({b},)")
-    bad, fault = _first_fault(packed.shapes, at, turns, tables, places, side)
-    if fault == _MISFIT:
+    # compiled code checks no bounds itself
+    below = min(array.min(initial=0) for array in (at, turns, places)) < 0
+    if below or (at >= len(packed)).any() or (turns > 7).any() or (tables >= N_COLOURS).any():
+        raise ValueError("index, dihedral, colours or offset is out of range")
+    misfits = (places + _extents(packed, at, turns) > side).any(axis=1)
+    if misfits.any():
+        bad = int(misfits.argmax())
         raise DataError(
             f"pair {at[bad]}: a grid does not fit a canvas of side {side} at row {places[bad, 0]}, column {places[bad, 1]}"
             f" (shapes {packed.shapes[at[bad], :2].tolist()}, {packed.shapes[at[bad], 2:].tolist()}, transform {turns[bad]})"
         )
-    if fault:
-        raise ValueError(f"example {bad}: index, dihedral, colours or offset is out of range")
-    inputs = np.empty((b, side * side), dtype=np.uint8)
-    labels = np.empty((b, side * side), dtype=np.uint8)
-    _fill(packed.cells, packed.starts, packed.shapes, at, turns, tables, places, side, inputs, labels)
-    return inputs, labels
+    tokens = np.empty((2, b, side * side), dtype=np.uint8)
+    _fill(packed.cells, packed.starts, packed.shapes, at, turns, tables, places, side, tokens)
+    return tokens[0], tokens[1]
 
 
 def encode_inputs(grids: Sequence[Grid], augmentations: Sequence[Augmentation], side: int) -> Tokens:
-    """Tokens (B, side * side) of `grids[b]` under `augmentations[b]`. Raises as `encode` does."""
+    """Encode `grids[b]` under `augmentations[b]` as tokens (B, side * side). Raises as `encode` does."""
     transforms, colours, offsets = augmentation_arrays(augmentations)
     return encode(PackedPairs.from_inputs(grids), np.arange(len(grids)), transforms, colours, offsets, side)[0]
 
 
 def decode(tokens: npt.NDArray[np.integer], offsets: npt.NDArray[np.integer], side: int) -> list[Grid | None]:
-    """The grid that each row of `tokens` (B, side * side) shows with its top left cell at `offsets[b]` (B, 2).
+    """Decode the grid that each row of `tokens` (B, side * side) shows with its top left cell at `offsets[b]` (B, 2).
 
     It is the largest rectangle of colours anchored there, ended by PAD, EOS or the canvas; of two as large the taller.
     None where the first cell holds no colour. Colours are as the model sees them: undo the augmentation with `invert`.
@@ -142,24 +144,17 @@ def decode(tokens: npt.NDArray[np.integer], offsets: npt.NDArray[np.integer], si
 def sample_offsets(
     packed: PackedPairs, index: npt.NDArray[np.integer], dihedral: npt.NDArray[np.integer], side: int, rng: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    """Placements (B, 2), each uniform over those at which input and output of the pair both fit (the published rule).
+    """Sample placements (B, 2), each uniform over those at which input and output of the pair both fit (the published rule).
 
     Raises DataError if a pair does not fit a canvas of `side` at all.
     """
-    shapes = packed.shapes[index]
-    extent = np.maximum(shapes[:, :2], shapes[:, 2:])
-    sideways = DIHEDRAL[dihedral, 0]
-    extent[sideways] = extent[sideways, ::-1]
+    extent = _extents(packed, index, dihedral)
     room = side - extent
     if room.size and room.min() < 0:
         bad = int(np.flatnonzero((room < 0).any(axis=1))[0])
         raise DataError(f"pair {index[bad]}: {extent[bad].tolist()} cells do not fit a canvas of side {side}")
     placed: Ints = rng.integers(0, room + 1)
     return placed
-
-
-_MISFIT = 2
-_RANGE = 1
 
 
 def _check_side(side: int) -> None:
@@ -181,40 +176,20 @@ def _pack(grids: Sequence[tuple[Grid, Grid | None]]) -> PackedPairs:
     return PackedPairs(cells, starts, shapes)
 
 
-@kernel
-def _first_fault(shapes: Ints, index: Ints, dihedral: Ints, colours: Bytes, offsets: Ints, side: int) -> tuple[int, int]:
-    """(b, fault) of the first example that cannot be drawn; (-1, 0) if all can. Compiled code checks no bounds itself."""
-    for b in range(index.shape[0]):
-        i, d = index[b], dihedral[b]
-        if i < 0 or i >= shapes.shape[0] or d < 0 or d > 7 or offsets[b, 0] < 0 or offsets[b, 1] < 0:
-            return b, _RANGE
-        for c in range(10):
-            if colours[b, c] > 9:
-                return b, _RANGE
-        turned = DIHEDRAL[d, 0]
-        for first in (0, 2):
-            rows, columns = shapes[i, first], shapes[i, first + 1]
-            if turned:
-                rows, columns = columns, rows
-            if offsets[b, 0] + rows > side or offsets[b, 1] + columns > side:
-                return b, _MISFIT
-    return -1, 0
+def _extents(packed: PackedPairs, index: npt.NDArray[np.integer], dihedral: npt.NDArray[np.integer]) -> Ints:
+    """Rows and columns (B, 2) that input and output of each example take together."""
+    shapes = packed.shapes[index]
+    extent = np.maximum(shapes[:, :2], shapes[:, 2:])
+    turned = DIHEDRAL[dihedral, 0]
+    extent[turned] = extent[turned, ::-1]
+    return extent
 
 
 @kernel
 def _fill(
-    cells: Bytes,
-    starts: Ints,
-    shapes: Ints,
-    index: Ints,
-    dihedral: Ints,
-    colours: Bytes,
-    offsets: Ints,
-    side: int,
-    inputs: Bytes,
-    labels: Bytes,
+    cells: Bytes, starts: Ints, shapes: Ints, index: Ints, dihedral: Ints, colours: Bytes, offsets: Ints, side: int, tokens: Bytes
 ) -> None:
-    """Draw every example. A transform is read as a start and two strides over the packed cells, so nothing is copied twice."""
+    """Draw every example; a transform is a start and two strides over the packed cells."""
     table = np.empty(10, dtype=np.uint8)
     for b in range(index.shape[0]):
         i, d = index[b], dihedral[b]
@@ -223,7 +198,7 @@ def _fill(
         top, left = offsets[b, 0], offsets[b, 1]
         turned, up, back = DIHEDRAL[d, 0], DIHEDRAL[d, 1], DIHEDRAL[d, 2]
         for k in range(2):
-            canvas = inputs[b] if k == 0 else labels[b]
+            canvas = tokens[k, b]
             canvas[:] = PAD
             h, w = shapes[i, 2 * k], shapes[i, 2 * k + 1]
             start = starts[i, k]
@@ -248,7 +223,7 @@ def _fill(
 
 @kernel
 def _anchored_shapes(canvas: Bytes, offsets: Ints, side: int, shapes: Ints) -> None:
-    """Rows and columns of the largest rectangle of colours anchored at each offset; 0, 0 where there is none."""
+    """Find rows and columns of the largest rectangle of colours anchored at each offset; 0, 0 where there is none."""
     for b in range(canvas.shape[0]):
         top, left = offsets[b, 0], offsets[b, 1]
         best, narrowest = 0, side - left

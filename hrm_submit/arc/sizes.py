@@ -1,111 +1,90 @@
 """How large the outputs of a task's test inputs may be, from its demonstrations alone.
 
-Notable: a canvas that is too small makes a task unsolvable, one that is too large costs only time; so for the canvas every
-rule that fits all demonstrations counts and the largest prediction wins. Rules on counts (so many rows as the input has
-colours) are asked only where no rule on sides fits: with few demonstrations they fit too often by chance.
+Notable: a canvas that is too small makes a task unsolvable, one that is too large costs only time; so the canvas holds the largest
+prediction of all rules that fit every demonstration. Rules on counts (as many rows as the input has colours) are tried only where no
+rule on sides fits: with few demonstrations they often fit by chance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 
 import numpy as np
 
 from hrm_submit.arc.task import MAX_SIDE, Grid, Task
 
-Quantity = Callable[[Grid, int], int]
-"""What a rule measures of an input; the second argument is the axis (0 rows, 1 columns) of the output that it predicts."""
+MOST_DEMONSTRATIONS = 32
+"""Rules are fitted to this many at most, which bounds the time."""
 
-_COUNTS: tuple[Quantity, ...] = (
+_COUNTS: tuple[Callable[[Grid, int], int], ...] = (
+    lambda grid, axis: grid.shape[1 - axis],
     lambda grid, axis: len(np.unique(grid)),
     lambda grid, axis: len(np.unique(grid[grid > 0])),
     lambda grid, axis: int(np.count_nonzero(grid)),
     lambda grid, axis: int(np.count_nonzero(grid == 0)),
 )
-
-
-MOST_DEMONSTRATIONS = 32
-"""Rules are fitted to so many, which tell as much as hundreds and cost a bounded time."""
+"""What a rule measures of an input, apart from its side along the axis (0 rows, 1 columns) of the output."""
 
 
 def output_shapes(task: Task, test_input: Grid) -> list[tuple[int, int]]:
-    """Every (rows, columns), clipped to 30, that the rules which fit all demonstrations give for the output of `test_input`.
+    """Predict (rows, columns), clipped to 30, for the output of `test_input` by each rule that fits all demonstrations.
 
-    Rows and columns are judged apart. A rule makes an output side from the input's side: a rational multiple of it, the
-    same always, a constant more or less, its square. Where none fits: a multiple or a linear function of the input's other
-    side, of its number of colours (with or without 0) or of its coloured or empty cells. Most trusted first; empty if no
-    rule fits.
+    Rows and columns are predicted apart. A rule makes an output side from the input's side: a rational multiple of it, a constant,
+    a constant more or less, its square. Where none fits: a multiple or a linear function of the input's other side, of its number of
+    colours (with or without 0) or of its coloured or empty cells. Most trusted first; empty if no rule fits.
     """
-    rows, columns = (list(_sides(task, test_input, axis)) for axis in (0, 1))
+    rows, columns = (_sides(task, test_input, axis) for axis in (0, 1))
     ranked = sorted((i + j, i, r, c) for i, r in enumerate(rows) for j, c in enumerate(columns))
     return [(r, c) for _, _, r, c in ranked]
 
 
 def canvas_side(task: Task) -> int:
-    """Side (1..30) of the smallest square canvas that holds every grid of `task` and every predicted output."""
-    sides = [task.largest_side]
-    for test_input in task.test:
-        for axis in (0, 1):
-            sides += _sides(task, test_input, axis)
-    return min(MAX_SIDE, max(sides))
+    """Return the side (1..30) of the smallest square canvas that holds every grid of `task` and every predicted output."""
+    predicted = [side for test_input in task.test for axis in (0, 1) for side in _sides(task, test_input, axis)]
+    return min(MAX_SIDE, max(task.largest_side, *predicted, 1))
 
 
-def _sides(task: Task, test_input: Grid, axis: int) -> Iterator[int]:
-    """Predicted output sides along `axis`, best first, each once."""
-    if not task.train:
-        return
-    if len(task.train) > MOST_DEMONSTRATIONS:
-        task = replace(task, train=task.train[:MOST_DEMONSTRATIONS])
-    wanted = [pair.output.shape[axis] for pair in task.train]
-    given: list[int] = []
-    for predictions in (_from_side(task, test_input, axis, wanted), _from_counts(task, test_input, axis, wanted)):
-        for side in predictions:
-            if side.denominator == 1 and side >= 1:
-                given.append(min(int(side), MAX_SIDE))
-        if given:
-            break
-    yield from dict.fromkeys(given)
+def _sides(task: Task, test_input: Grid, axis: int) -> list[int]:
+    """Predict output sides along `axis`, best first, each once."""
+    train = task.train[:MOST_DEMONSTRATIONS]
+    if not train:
+        return []
+    inputs = [*(pair.input for pair in train), test_input]
+    wanted = [pair.output.shape[axis] for pair in train]
+    sides = _whole(_from_side([grid.shape[axis] for grid in inputs], wanted))
+    if not sides:
+        lines = (_line([count(grid, axis) for grid in inputs], wanted) for count in _COUNTS)
+        sides = _whole(side for side in lines if side is not None)
+    return list(dict.fromkeys(sides))
 
 
-def _from_side(task: Task, test_input: Grid, axis: int, wanted: list[int]) -> Iterator[Fraction]:
-    """Predictions from the input's side along the same axis."""
-    seen = [pair.input.shape[axis] for pair in task.train]
-    test = test_input.shape[axis]
-    if _all_same([Fraction(o, i) for i, o in zip(seen, wanted, strict=True)]):
+def _from_side(given: list[int], wanted: list[int]) -> Iterator[Fraction]:
+    """Predict by the rules on sides; the last of `given` is the test input's side."""
+    *seen, test = given
+    if len({Fraction(o, i) for i, o in zip(seen, wanted, strict=True)}) == 1:
         yield Fraction(test * wanted[0], seen[0])
-    if _all_same(wanted):
+    if len(set(wanted)) == 1:
         yield Fraction(wanted[0])
-    if _all_same([o - i for i, o in zip(seen, wanted, strict=True)]):
+    if len({o - i for i, o in zip(seen, wanted, strict=True)}) == 1:
         yield Fraction(test + wanted[0] - seen[0])
     if all(o == i * i for i, o in zip(seen, wanted, strict=True)):
         yield Fraction(test * test)
 
 
-def _from_counts(task: Task, test_input: Grid, axis: int, wanted: list[int]) -> Iterator[Fraction]:
-    """Predictions from the input's other side and from what can be counted in it."""
-    for quantity in (lambda grid, axis: grid.shape[1 - axis], *_COUNTS):
-        seen = [quantity(pair.input, axis) for pair in task.train]
-        test = quantity(test_input, axis)
-        line = _line(seen, wanted)
-        if line is not None:
-            yield line[0] * test + line[1]
-
-
-def _line(seen: list[int], wanted: list[int]) -> tuple[Fraction, Fraction] | None:
-    """(slope, constant) of the line through all points; None if there is none, or if it goes past 0 with only two places
-    to hold it, as any two do."""
+def _line(given: list[int], wanted: list[int]) -> Fraction | None:
+    """Predict by the line through all points; None if there is none, or if two points alone hold one that misses 0, as any two do."""
+    *seen, test = given
     points = sorted(set(zip(seen, wanted, strict=True)))
-    if len(points) < 2 or points[0][0] == points[-1][0]:
-        return None
     (i0, o0), (i1, o1) = points[0], points[-1]
+    if i0 == i1:
+        return None
     slope = Fraction(o1 - o0, i1 - i0)
     constant = o0 - slope * i0
     if (constant and len(points) < 3) or any(slope * i + constant != o for i, o in points):
         return None
-    return slope, constant
+    return slope * test + constant
 
 
-def _all_same(values: list[int] | list[Fraction]) -> bool:
-    return all(value == values[0] for value in values)
+def _whole(predictions: Iterable[Fraction]) -> list[int]:
+    return [min(int(side), MAX_SIDE) for side in predictions if side.denominator == 1 and side >= 1]

@@ -40,7 +40,7 @@ class Task:
         return f"<Task {self.id}: {len(self.train)} demonstration pairs, {len(self.test)} to solve>"
 
     def grids(self) -> Iterator[Grid]:
-        """Every grid: the demonstrations' inputs and outputs, then the test inputs."""
+        """Iterate over every grid: the demonstrations' inputs and outputs, then the test inputs."""
         for pair in self.train:
             yield pair.input
             yield pair.output
@@ -48,7 +48,7 @@ class Task:
 
     @property
     def largest_side(self) -> int:
-        """Largest number of rows or columns of any grid of the task."""
+        """The largest number of rows or columns of any grid of the task."""
         return max(max(int(rows), int(columns)) for rows, columns in (grid.shape for grid in self.grids()))
 
 
@@ -57,12 +57,12 @@ Solutions: TypeAlias = Mapping[str, tuple[Grid, ...]]
 
 
 def make_grid(cells: Sequence[Sequence[int]] | npt.NDArray[np.integer]) -> Grid:
-    """A read-only, contiguous copy of `cells` (rows, columns), which must already be a valid grid."""
+    """Make a read-only, contiguous copy of `cells` (rows, columns), which must already be a valid grid."""
     grid = np.array(cells, dtype=np.uint8, order="C")
     grid.setflags(write=False)
     return grid
 
 
 def same_grid(a: npt.NDArray[np.integer], b: npt.NDArray[np.integer]) -> bool:
-    """Whether two grids have the same shape and the same cells."""
+    """Tell whether two grids have the same shape and the same cells."""
     return a.shape == b.shape and bool((a == b).all())

@@ -1,4 +1,4 @@
-"""A task to learn from, whatever set it is of; reads nothing."""
+"""A task to learn from, of any set."""
 
 from __future__ import annotations
 
@@ -12,11 +12,7 @@ from hrm_submit.arc.task import Pair, Task
 
 @dataclass(frozen=True, eq=False)
 class TrainingTask:
-    """One task to learn from.
-
-    `task.train` are all its pairs to train on. `task.test` are test inputs whose answers are not among them; colour rules
-    and the canvas may look at those.
-    """
+    """One task to learn from: `task.train` are all its pairs, `task.test` the test inputs without known answers."""
 
     task: Task
     corpus: str
@@ -39,13 +35,12 @@ class TrainingTask:
 
     @cached_property
     def hashes(self) -> tuple[str, ...]:
-        """Canonical hash of each pair, worked out once; about 0.1 ms a pair."""
+        """The canonical hash of each pair, computed once; about 0.1 ms a pair."""
         return tuple(pair_hash(pair.input, pair.output) for pair in self.pairs)
 
 
 def within(task: TrainingTask, side: int) -> TrainingTask | None:
-    """What a canvas of `side` holds of `task`: the whole of it or nothing; of a generated one, whose pairs are each an example of
-    their own, the pairs that fit. None where nothing does."""
+    """Return `task` if a canvas of `side` holds it, a generated task with the pairs that fit, or None."""
     if canvas_side(task.task) <= side:
         return task
     fitting = tuple(p for p in task.pairs if max(*p.input.shape, *p.output.shape) <= side) if task.generated else ()

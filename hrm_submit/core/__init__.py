@@ -1,1 +1,1 @@
-"""The ground floor: errors, clock, configuration, run folder, device capability. Imports nothing above it."""
+"""What every room uses: clock, errors, files, device, allocator, compiled functions, options, terminal. Imports nothing above it."""
