@@ -22,7 +22,7 @@ from hrm_submit.core.clock import format_duration
 from hrm_submit.core.errors import ConfigError, one_line
 from hrm_submit.core.files import write_atomic
 from lab.ablation_plan import Plan, read_plan
-from lab.ablation_results import append, draw, read, summary
+from lab.ablation_results import append, read, summary
 from lab.ablation_runs import Run, plan_runs
 from lab.markdown import to_markdown
 
@@ -37,7 +37,7 @@ def ablate(args: argparse.Namespace) -> int:
     runs = plan_runs(plan)
     chosen = only(runs, args.only) if args.only else runs
     failures = 0
-    if not (args.show or args.plot):
+    if not (args.show or args.table):
         known = set(read(results, runs)["key"])
         missing = [run for run in chosen if run.key not in known]
         tell(f"{plan.path.name}: {len(chosen) - len(missing)} of {len(chosen)} runs are done")
@@ -123,7 +123,7 @@ def _start_process() -> None:
 
 
 def show(plan: Plan, rows: pd.DataFrame, total: int, *, write: bool) -> None:
-    """Print the table; `write` it and its picture beside the plan."""
+    """Print the table; `write` it beside the plan."""
     if rows.empty:
         print("no results yet")
         return
@@ -131,7 +131,6 @@ def show(plan: Plan, rows: pd.DataFrame, total: int, *, write: bool) -> None:
     print(table.to_string(index=False))
     if write:
         write_atomic(plan.path.with_suffix(".md"), describe(plan, rows, total) + to_markdown(table) + "\n")
-        draw(rows, plan.about or plan.path.stem, plan.path.with_suffix(".svg"))
 
 
 def describe(plan: Plan, rows: pd.DataFrame, total: int) -> str:

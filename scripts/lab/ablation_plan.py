@@ -91,7 +91,7 @@ class Plan:
         return choice
 
     def variants(self) -> list[Variant]:
-        """Lay each variant over the one it is like and over the plan's own keys. Raises ConfigError."""
+        """Lay each variant over the one it is like, or over [base], and over the plan's own keys. Raises ConfigError."""
         merged: dict[str, dict[str, Any]] = {}
         found = []
         for number, values in enumerate(self.variant, 1):
@@ -103,7 +103,7 @@ class Plan:
                 raise ConfigError(f"{self.path}: variant {number} needs a name of its own" + (f", not again {name!r}" if name else ""))
             if like and like not in merged:
                 raise ConfigError(f"{where} is like {like!r}, which is no variant before it")
-            merged[name] = _over(merged[like] if like else {}, values)
+            merged[name] = _over(merged[like] if like else self.base, values)
             plain = Variant(preset=self.preset, checkpoint=self.checkpoint, seeds=self.seeds)
             found.append(from_dict(Variant, merged[name], plain, where))
             self._check(found[-1], where)
@@ -118,7 +118,7 @@ class Plan:
         if variant.amount_factor <= 0:
             raise ConfigError(f"{where}: amount_factor must be above 0")
         idle = "ttt" if self.kind == "train" else "train"
-        if idle in self.base or getattr(variant, idle):
+        if getattr(variant, idle):
             raise ConfigError(f"{where} changes [{idle}], which kind {self.kind!r} does not read")
 
 
@@ -135,9 +135,6 @@ def read_plan(path: Path) -> Plan:
         raise ConfigError(f"{path}: {given[0]} must be above 0")
     if plan.device != "cpu" and plan.clock == "cpu":
         raise ConfigError(f'{path}: on {plan.device} say clock = "wall": CPU seconds tell nothing of it')
-    unknown = [name for name in plan.base if name not in TABLES]
-    if unknown:
-        raise ConfigError(f"{path}: [base] has no table {unknown[0]!r}; known: {', '.join(TABLES)}")
     if not plan.choice or not plan.variants():
         raise ConfigError(f"{path}: has no [[variant]]")
     return plan

@@ -1,4 +1,4 @@
-"""The results of a plan: one line of CSV a finished run, and the table and picture made of them.
+"""The results of a plan: one line of CSV a finished run, and the table made of them.
 
 Notable: a line is appended in one write, and its key comes last, so that a line which a kill has torn matches no run. Lines of variants
 that have changed since stay and are not read.
@@ -143,29 +143,6 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
         )
     table = pd.DataFrame(lines)
     return table if any(table["test loss"]) else table.iloc[:, :-2]
-
-
-def draw(rows: pd.DataFrame, title: str, path: Path) -> None:
-    """Draw pass@1 and pass@2 of every variant, a dot for the mean and a line for its 95 % interval; the file's kind is that of its name."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    groups = [(str(variant), VariantRuns(group)) for variant, group in rows.groupby("variant", sort=False)]
-    with matplotlib.rc_context({"svg.hashsalt": "ablation"}):  # the same table gives the same file
-        figure = Figure(figsize=(7, 1.2 + 0.45 * len(groups)), layout="constrained")
-        axes = figure.add_subplot()
-        for k, colour, shift in ((2, "tab:blue", -0.12), (1, "tab:orange", 0.12)):
-            for n, (_, runs) in enumerate(groups):
-                found = runs.passed(k)
-                spread = [[100 * (found.value - found.low)], [100 * (found.high - found.value)]]
-                label = f"pass@{k}" if n == 0 else None
-                axes.errorbar([100 * found.value], [n + shift], xerr=spread, fmt="o", color=colour, capsize=3, label=label)
-        axes.set_yticks(range(len(groups)), [name for name, _ in groups])
-        axes.invert_yaxis()
-        axes.set(xlabel="test outputs right, %", title=title, xlim=(0, None))
-        axes.grid(axis="x", alpha=0.3)
-        axes.legend(loc="lower right")
-        figure.savefig(path, metadata={"Date": None})
 
 
 def _pairs(text: object) -> dict[str, str]:

@@ -144,8 +144,7 @@ def _checkpoint(variant: Variant, where: str) -> Path | None:
 def _preset(plan: Plan, variant: Variant, checkpoint: Path | None, chosen: ChosenTasks, where: str) -> Preset:
     """Layer the preset of a variant. Raises ConfigError where it leaves out a task or its checkpoint was trained on an answer."""
     preset = load_preset(variant.preset)
-    for tables in (plan.base, {name: getattr(variant, name) for name in TABLES}):
-        preset = layer(preset, tables, source=where)
+    preset = layer(preset, {name: getattr(variant, name) for name in TABLES}, source=where)
     check_model(preset.model, where)
     large = [task_id for task_id, task in chosen.tasks.items() if canvas_side(task) > preset.train.max_side]
     if large and plan.kind == "train":
