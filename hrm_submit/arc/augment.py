@@ -102,9 +102,7 @@ def movable_colours(task: Task, rule: ColourRule) -> tuple[int, ...]:
     return tuple(c for c in range(1, N_COLOURS) if c not in only_in_output)
 
 
-def sample_augmentations(
-    task: Task, n: int, rng: np.random.Generator, *, colours: ColourRule = "permute", dihedral: bool = True
-) -> list[Augmentation]:
+def sample_augmentations(task: Task, n: int, rng: np.random.Generator, *, colours: ColourRule = "permute") -> list[Augmentation]:
     """Sample up to `n` augmentations of `task`, the identity first, no two of which give the same augmented task.
 
     Two augmented tasks are the same if they have the same pairs and the same test inputs, in any order. Where few different ones
@@ -113,7 +111,6 @@ def sample_augmentations(
     contents = _ContentHash(task)
     movable = np.array(movable_colours(task, colours), dtype=np.int64)
     used = np.intersect1d(movable, sorted(_colours_of(task.grids())))
-    n_transforms = N_DIHEDRAL if dihedral else 1
     found = [IDENTITY]
     seen = {int(contents.of(np.zeros(1, dtype=np.int64), np.arange(N_COLOURS)[None])[0])}
 
@@ -125,8 +122,8 @@ def sample_augmentations(
                 seen.add(key)
                 found.append(Augmentation(transform, tuple(table)))
 
-    if n_transforms * math.perm(len(movable), len(used)) <= 4 * n:
-        transforms, tables = _every(n_transforms, movable, used)
+    if N_DIHEDRAL * math.perm(len(movable), len(used)) <= 4 * n:
+        transforms, tables = _every(movable, used)
         order = rng.permutation(len(transforms))
         keep(transforms[order], tables[order])
         return found[:n]
@@ -137,7 +134,7 @@ def sample_augmentations(
         m = missing + missing // 4 + 8
         tables = np.tile(np.arange(N_COLOURS), (m, 1))
         tables[:, movable] = rng.permuted(np.tile(movable, (m, 1)), axis=1)
-        keep(rng.integers(0, n_transforms, size=m), tables)
+        keep(rng.integers(0, N_DIHEDRAL, size=m), tables)
     return found[:n]
 
 
@@ -145,9 +142,7 @@ def _colours_of(grids: Iterable[Grid]) -> set[int]:
     return {int(c) for grid in grids for c in np.unique(grid)}
 
 
-def _every(
-    n_transforms: int, movable: npt.NDArray[np.int64], used: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _every(movable: npt.NDArray[np.int64], used: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """List each transform with each way to recolour the used colours; unused movable colours fill the rest in order."""
     unused = [int(c) for c in movable if c not in used]
     tables = []
@@ -156,7 +151,7 @@ def _every(
         table[used] = images
         table[unused] = [c for c in movable.tolist() if c not in images]
         tables.append(table)
-    return np.repeat(np.arange(n_transforms), len(tables)), np.tile(np.stack(tables), (n_transforms, 1))
+    return np.repeat(np.arange(N_DIHEDRAL), len(tables)), np.tile(np.stack(tables), (N_DIHEDRAL, 1))
 
 
 class _ContentHash:

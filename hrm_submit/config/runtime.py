@@ -12,7 +12,7 @@ from hrm_submit.core.device import cpu_dtype, gpu_dtype
 @dataclass(frozen=True)
 class Runtime:
     """How a model runs: device (`"cpu"`, `"cuda:0"`), dtype name, attention (`"sdpa"` or `"math"`), kernels, compile, CPU
-    threads, CUDA graphs."""
+    threads."""
 
     device: str
     dtype: str
@@ -20,7 +20,6 @@ class Runtime:
     kernels: Kernels
     compile: bool
     threads: int
-    cuda_graphs: bool = False
 
     def describe(self) -> dict[str, Any]:
         """For `run.json`."""
@@ -41,5 +40,4 @@ def runtime_for(device: str, config: DeviceConfig) -> Runtime:
         attention = "math" if device == "cpu" and dtype != "float32" else "sdpa"
     suited = device == "cpu" and dtype in ("float32", "bfloat16") and (config.kernels == "numba" or not config.compile)
     kernels: Kernels = "numba" if suited and config.kernels != "torch" else "torch"
-    graphs = config.cuda_graphs and device != "cpu"
-    return Runtime(device, dtype, attention, kernels, config.compile, config.threads, graphs)
+    return Runtime(device, dtype, attention, kernels, config.compile, config.threads)

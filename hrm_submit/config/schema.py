@@ -14,7 +14,6 @@ from hrm_submit.core.errors import ConfigError, clipped
 
 Mixer: TypeAlias = Literal["attention", "axial", "none"]
 """How cells see each other in a block, besides convolutions."""
-LevelMixer: TypeAlias = Literal["attention", "axial", "axial_global", "none"]
 Kernels: TypeAlias = Literal["torch", "numba"]
 VoteRule: TypeAlias = Literal["counts", "composite"]
 
@@ -66,11 +65,10 @@ class ModelConfig:
     """One learned row per *augmented* task (published), or one per task plus one per dihedral transform."""
     conv_size: int = 0
     """Side of a depthwise convolution over the grid in each block's MLP, an odd number (ConvSwiGLU, arXiv:2512.14693); 0: none."""
-    H_mixer: LevelMixer = "attention"
+    H_mixer: Mixer = "attention"
     """How cells see each other in the blocks of H, besides convolutions: `attention` of all to all, `axial`, where half of the heads
-    see a cell's row and half its column (arXiv:1912.12180), `axial_global`, which is `axial` in all blocks but the last and `attention`
-    there, or `none`."""
-    L_mixer: LevelMixer = "attention"
+    see a cell's row and half its column (arXiv:1912.12180), or `none`."""
+    L_mixer: Mixer = "attention"
 
     def __post_init__(self) -> None:
         _check(self, "hidden_size num_heads H_layers L_layers H_cycles L_cycles vocab_size seq_len halt_max_steps", 1, LARGEST)
@@ -83,7 +81,7 @@ class ModelConfig:
             raise ConfigError("[model] rope needs an even head width (hidden_size / num_heads)")
         if self.pos_encodings == "rope_2d" and (self.hidden_size // self.num_heads) % 4:
             raise ConfigError("[model] rope_2d needs a head width (hidden_size / num_heads) that 4 divides")
-        if "axial" in self.slow_mixers + self.fast_mixers and (self.num_heads % 2 or self.pos_encodings == "rope"):
+        if "axial" in (self.H_mixer, self.L_mixer) and (self.num_heads % 2 or self.pos_encodings == "rope"):
             raise ConfigError("[model] axial needs an even num_heads, and rope_2d or learned positions")
         if self.conv_size and self.conv_size % 2 == 0:
             raise ConfigError(f"[model] conv_size {self.conv_size} is neither 0 nor an odd number")
@@ -92,23 +90,6 @@ class ModelConfig:
     def puzzle_emb_len(self) -> int:
         """Tokens that the task embedding fills before the grid."""
         return -(-self.puzzle_emb_ndim // self.hidden_size)
-
-    @property
-    def slow_mixers(self) -> tuple[Mixer, ...]:
-        """How cells see each other in each block of H."""
-        return _block_mixers(self.H_mixer, self.H_layers)
-
-    @property
-    def fast_mixers(self) -> tuple[Mixer, ...]:
-        """How cells see each other in each block of L."""
-        return _block_mixers(self.L_mixer, self.L_layers)
-
-
-def _block_mixers(mixer: LevelMixer, layers: int) -> tuple[Mixer, ...]:
-    if mixer != "axial_global":
-        return (mixer,) * layers
-    lines: list[Mixer] = ["axial"] * (layers - 1)
-    return (*lines, "attention")
 
 
 def feed_forward_width(hidden_size: int, expansion: float) -> int:
@@ -129,8 +110,6 @@ class TrainConfig:
     weight_decay: float = 0.1
     embedding_lr: float = 1e-2
     embedding_weight_decay: float = 0.1
-    grad_clip: float = 0.0
-    """Largest global gradient norm; 0 leaves gradients as they are (published)."""
     batch_size: int = 768
     segments: int = 16
     """Most segments that a sequence is trained for before another takes its place (at most halt_max_steps)."""
@@ -140,9 +119,6 @@ class TrainConfig:
     decay_fraction: float = 0.0
     """Last share of the run (of its steps or its seconds) over which the rate falls linearly to lr_min_ratio."""
     lr_min_ratio: float = 1.0
-    ema: float = 0.0
-    """Decay per segment of the averaged weights that predict; 0: none."""
-    dihedral: bool = True
     colours: Literal["permute", "permute_input", "fixed"] = "permute"
     """`permute`: all but 0 (published); `permute_input`: also keeps colours that an output has and its own input lacks; `fixed`: none."""
     translate: bool = True
@@ -158,8 +134,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _check(self, "batch_size segments augmentations max_side", 1)
-        _check(self, "lr muon_lr embedding_lr weight_decay embedding_weight_decay grad_clip warmup_steps batch_tokens", 0)
-        _check(self, "ema decay_fraction lr_min_ratio single_segment_fraction", 0, 1)
+        _check(self, "lr muon_lr embedding_lr weight_decay embedding_weight_decay warmup_steps batch_tokens", 0)
+        _check(self, "decay_fraction lr_min_ratio single_segment_fraction", 0, 1)
         _check(self, "beta1 beta2", 0, BELOW_1)
 
 
@@ -169,13 +145,8 @@ class TTTConfig(TrainConfig):
 
     max_segments: int = 1_000_000
     """Most training segments that a task gets, however much time it has."""
-    evaluate_every: float = 0.1
-    """Share of a task's time (or segments) between two reports of its loss and exact demonstrations."""
     first_vote: float = 0.05
     """Share of a task's time (or segments) before the first vote on the way, which improves the answer on disk."""
-    vote_growth: float = 1.6
-    """Each further vote on the way comes this many times as late as the one before, so that a task may stop early and few are spent on
-    one that does not."""
     patience: int = 4
     """Stop early when this many votes in a row gave the same first attempts, each with at least `agreement` of its output's votes,
     while at least `fit` of the augmented demonstrations came out exactly right. A fit alone is no reason to stop: training on after
@@ -188,8 +159,7 @@ class TTTConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check(self, "evaluate_every first_vote", ABOVE_0, 1)
-        _check(self, "vote_growth", 1.01, 1e9)
+        _check(self, "first_vote", ABOVE_0, 1)
         _check(self, "pool_exact", 0, 2)
         _check(self, "max_segments patience", 1)
 
@@ -209,15 +179,13 @@ class VoteConfig:
     rule: VoteRule = "composite"
     """What ranks candidates: how many views gave each (`counts`), and, beside that, a tenth of all votes for the grid that has the
     colour of the highest mean probability in each cell (`composite`)."""
-    keep: int = 10
-    """Candidates kept per output in predictions.jsonl."""
     save_raw: bool = False
     """Keep all that the last vote of each task was made of in `raw/` of the run folder, for `scripts/compare_votes.py`: before
     compression up to 22 kB a view and ACT step. That vote then runs all of `act_steps`, even beyond halt_max_steps, so that they can
     be compared; the answer is taken where it would be without, but the steps take time from training."""
 
     def __post_init__(self) -> None:
-        _check(self, "views act_steps batch_size keep", 1)
+        _check(self, "views act_steps batch_size", 1)
 
 
 @dataclass(frozen=True)
@@ -256,9 +224,6 @@ class DeviceConfig:
     """What computes norms, SwiGLU, convolutions and lines on a CPU: torch's operations, or one pass of compiled code for each, on one
     thread. `auto`: compiled code on CPUs, but with `compile`. On GPUs always torch."""
     compile: bool = False
-    cuda_graphs: bool = False
-    """Record a training segment of each canvas as one CUDA graph, where a sequence gets a single segment: its launches cost one. Off until
-    `make gpu-check` says that it works on the card at hand."""
     workers: int = 0
     """Worker processes on a CPU; 0: one for each core."""
     threads: int = 1

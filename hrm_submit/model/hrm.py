@@ -71,13 +71,9 @@ class HRM(nn.Module):
             self.register_buffer(f"{name}_cos", tables.cos, persistent=False)
             self.register_buffer(f"{name}_sin", tables.sin, persistent=False)
 
-        def level(mixers: tuple[Mixer, ...]) -> Level:
-            block = partial(Block, width, cfg.num_heads, cfg.expansion, cfg.rms_norm_eps, attention, init, cfg.conv_size)
-            return Level([block(mixer, kernels) for mixer in mixers])
-
-        self.H_level = level(cfg.slow_mixers)
-        self.L_level = level(cfg.fast_mixers)
-        self._mixers = tuple(dict.fromkeys(cfg.slow_mixers + cfg.fast_mixers))
+        block = partial(Block, width, cfg.num_heads, cfg.expansion, cfg.rms_norm_eps, attention, init, cfg.conv_size)
+        self.H_level = Level([block(cfg.H_mixer, kernels) for _ in range(cfg.H_layers)])
+        self.L_level = Level([block(cfg.L_mixer, kernels) for _ in range(cfg.L_layers)])
         self.H_init: Tensor
         self.L_init: Tensor
         self.register_buffer("H_init", init((width,), 1.0))
@@ -124,8 +120,8 @@ class HRM(nn.Module):
         cfg = self.cfg
         ids = self._position_ids(positions)
         x = self._embed(tokens, task_rows, ids)
-        side = math.isqrt(tokens.shape[1]) if cfg.conv_size or "axial" in self._mixers else 0
-        rotary = {mixer: self._rotary(mixer, ids, side) for mixer in self._mixers}
+        side = math.isqrt(tokens.shape[1]) if cfg.conv_size or "axial" in (cfg.H_mixer, cfg.L_mixer) else 0
+        h_rotary, l_rotary = (self._rotary(mixer, ids, side) for mixer in (cfg.H_mixer, cfg.L_mixer))
         slow, fast = self.levels
         h_weights, l_weights = slow.cast(self.dtype), fast.cast(self.dtype)
         z_H, z_L = carry.z_H, carry.z_L
@@ -133,11 +129,11 @@ class HRM(nn.Module):
             for cycle in range(cfg.H_cycles):
                 last = cycle == cfg.H_cycles - 1
                 for _ in range(cfg.L_cycles - last):
-                    z_L = fast(z_L, z_H + x, rotary, l_weights, side)
+                    z_L = fast(z_L, z_H + x, l_rotary, l_weights, side)
                 if not last:
-                    z_H = slow(z_H, z_L, rotary, h_weights, side)
-        z_L = fast(z_L, z_H + x, rotary, l_weights, side)
-        z_H = slow(z_H, z_L, rotary, h_weights, side)
+                    z_H = slow(z_H, z_L, h_rotary, h_weights, side)
+        z_L = fast(z_L, z_H + x, l_rotary, l_weights, side)
+        z_H = slow(z_H, z_L, h_rotary, h_weights, side)
         logits = F.linear(z_H, self.lm_head.to(self.dtype))[:, cfg.puzzle_emb_len :]
         q = F.linear(z_H[:, 0], self.q_weight.to(self.dtype), self.q_bias.to(self.dtype)).float()
         return InnerCarry(z_H.detach(), z_L.detach()), logits, q[:, 0], q[:, 1]

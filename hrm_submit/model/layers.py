@@ -16,7 +16,7 @@ Architecture: arXiv:2506.21734 and its published code.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
@@ -215,13 +215,11 @@ class Level(nn.Module):
         """Weights of all blocks in `dtype`."""
         return [block.cast(dtype) for block in self.blocks]  # type: ignore[operator]
 
-    def forward(
-        self, state: Tensor, injection: Tensor, rotary: Mapping[Mixer, Rotary | None], weights: list[BlockWeights], side: int = 0
-    ) -> Tensor:
-        """New state (B, T, D) from `state` and `injection`, both (B, T, D); `side` as a block takes it, and `rotary` by a block's mixer."""
+    def forward(self, state: Tensor, injection: Tensor, rotary: Rotary | None, weights: list[BlockWeights], side: int = 0) -> Tensor:
+        """New state (B, T, D) from `state` and `injection`, both (B, T, D); `rotary` and `side` as a block takes them."""
         x = state + injection
         for block, cast_weights in zip(self.blocks, weights, strict=True):
-            x = block(x, rotary[block.mixer], cast_weights, side)  # type: ignore[index]
+            x = block(x, rotary, cast_weights, side)
         return x
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hrm_submit.config.preset_files import from_dict
+from hrm_submit.config.preset_files import from_dict, without_retired
 from hrm_submit.config.runtime import Runtime
 from hrm_submit.config.schema import Kernels, ModelConfig
 from hrm_submit.core.errors import CheckpointError, ConfigError, clipped
@@ -33,8 +33,6 @@ from hrm_submit.version import __version__
 
 FORMAT = "hrm-submit checkpoint 1"
 _MODEL, _TABLES = "model.", "embedding."
-_DELETED_OPTIONS = {"gradient_cycles": 0, "tied": False}
-"""Options of a model that are no longer in the package, each with the value that says that a model does without it."""
 
 
 @dataclass(frozen=True)
@@ -241,8 +239,7 @@ def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
 def _parse(file: Path, metadata: Mapping[str, str]) -> tuple[ModelConfig, CheckpointMeta]:
     try:
         values: dict[str, Any] = {key: json.loads(text) for key, text in metadata.items() if key not in ("format", "digest")}
-        options = {key: value for key, value in values["config"].items() if (key, value) not in _DELETED_OPTIONS.items()}
-        config = from_dict(ModelConfig, options, where=f"{file}: config")
+        config = from_dict(ModelConfig, without_retired("model", values["config"]), where=f"{file}: config")
         meta = CheckpointMeta(
             data=_texts(values, "data"),
             steps=_number(values, "steps", int),

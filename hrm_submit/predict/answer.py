@@ -17,7 +17,6 @@ from hrm_submit.arc.task import Task
 from hrm_submit.config.schema import VoteConfig
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
-from hrm_submit.model.recording import Recorder
 from hrm_submit.predict.halting import first_rest
 from hrm_submit.predict.infer import ViewRequest, answer_step, score_views
 from hrm_submit.predict.rank import rank
@@ -71,7 +70,6 @@ def answer_in_batches(
     *,
     side: int | None = None,
     every_step: bool = False,
-    recorder: Recorder | None = None,
 ) -> Iterator[Vote | None]:
     """As `answer`, for who has to do something between batches: yields None before each batch, and the vote at the end."""
     chosen = spread_views(views, config.views)
@@ -81,7 +79,7 @@ def answer_in_batches(
         yield None
         part = requests[start : start + config.batch_size]
         here = side or canvas_side(task)
-        parts.append(score_views(model, embedding, part, here, config, every_step=every_step, recorder=recorder))
+        parts.append(score_views(model, embedding, part, here, config, every_step=every_step))
     scores, n = join(parts), len(chosen)
     last = _answering(scores.until(answer_step(model.cfg, config)), config) if every_step else scores
     yield Vote(tuple(tuple(rank(last.only(slice(k * n, (k + 1) * n)), config.rule)) for k in range(len(task.test))), n, scores)

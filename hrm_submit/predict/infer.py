@@ -16,7 +16,6 @@ from hrm_submit.config.schema import ModelConfig, VoteConfig
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.losses import log_stablemax_scores
-from hrm_submit.model.recording import Recorder
 from hrm_submit.predict.halting import until_rest
 from hrm_submit.predict.scores import ViewScores, join
 
@@ -44,13 +43,11 @@ def score_views(
     config: VoteConfig,
     *,
     every_step: bool = False,
-    recorder: Recorder | None = None,
 ) -> ViewScores:
     """What the model says of each of one or more requests, in batches of `batch_size`.
 
     Runs to `answer_step` and keeps that step, or by `[vote] halt` the one before at which a view rests; with `every_step` runs all of
-    `act_steps`, further than the model was trained if they are more, and keeps each. With a `recorder` of this model full batches whose
-    views run the same steps are replayed as CUDA graphs.
+    `act_steps`, further than the model was trained if they are more, and keeps each.
     """
     model.eval()
     device = model.tokens.device
@@ -66,11 +63,8 @@ def score_views(
         if model.cfg.puzzle_emb_len:
             ids = torch.tensor([r.row for r in part], device=device)
             rows.append(embedding.lookup(ids, torch.tensor([v.dihedral for v in views], device=device)))
-        said: tuple[Tensor, ...]
         if config.halt == "rest" and not every_step:
             said = until_rest(model, steps, partial(_log_probs, cfg=model.cfg), positions, inputs, *rows)
-        elif recorder is not None and len(part) == config.batch_size:
-            said = recorder.run(kept, partial(_steps, model, kept), positions, inputs, *rows)
         else:
             said = _steps(model, kept, positions, inputs, *rows)
         log_probs, halt = (values.cpu().numpy() for values in said)

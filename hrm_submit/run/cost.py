@@ -34,8 +34,8 @@ def view_work(model: ModelConfig, tokens: int, act_steps: int) -> float:
 
 def _cycle_work(model: ModelConfig, tokens: int, l_updates: int) -> int:
     """Forward passes of `l_updates` updates of L and one of H over one sequence."""
-    slow, fast = (sum(_block_work(model, tokens, mixer) for mixer in blocks) for blocks in (model.slow_mixers, model.fast_mixers))
-    return l_updates * fast + slow
+    fast = model.L_layers * _block_work(model, tokens, model.L_mixer)
+    return l_updates * fast + model.H_layers * _block_work(model, tokens, model.H_mixer)
 
 
 def _block_work(model: ModelConfig, tokens: int, mixer: Mixer) -> int:

@@ -13,6 +13,8 @@ from hrm_submit.run.answers import AnswerBook
 
 SAVING = 0.05
 """Most of the time that goes into the submission file, which is written whole: where that takes long, it is written less often."""
+CANDIDATES_KEPT = 10
+"""Candidates of an output in predictions.jsonl."""
 FEW, DESCRIBED = 16, 10.0
 """Workers up to which `run.json` is written anew for each that gets ready; of more, so many seconds lie between two writes."""
 
@@ -20,9 +22,8 @@ FEW, DESCRIBED = 16, 10.0
 class Keeper:
     """The answers of one run, on their way to the disk. Nothing here raises for a disk that refuses: it is tried again."""
 
-    def __init__(self, book: AnswerBook, run: RunWriter, clock: Clock, most: int) -> None:
-        """`most` candidates of an output are kept in the run folder."""
-        self._book, self._run, self._clock, self._most = book, run, clock, most
+    def __init__(self, book: AnswerBook, run: RunWriter, clock: Clock) -> None:
+        self._book, self._run, self._clock = book, run, clock
         self.latest: dict[str, Outputs] = {}
         """The newest candidates of each task."""
         self._finals: list[tuple[str, Outputs]] = []
@@ -72,4 +73,4 @@ class Keeper:
 
     def _record(self, task: str, outputs: Outputs, *, final: bool) -> None:
         for k, candidates in enumerate(outputs):
-            self._run.prediction(task, k, final, candidates[: self._most])
+            self._run.prediction(task, k, final, candidates[:CANDIDATES_KEPT])

@@ -18,9 +18,8 @@ _BYTES_PER_PARAMETER = 4 * 4 + 2
 def parameters(model: ModelConfig) -> int:
     """Trainable parameters of the blocks, which are nearly all of the model's."""
     width = model.hidden_size
-    blocks = model.slow_mixers + model.fast_mixers
-    mixing = sum(mixer != "none" for mixer in blocks)
-    return 4 * width * width * mixing + len(blocks) * 3 * width * feed_forward_width(width, model.expansion)
+    mixing = model.H_layers * (model.H_mixer != "none") + model.L_layers * (model.L_mixer != "none")
+    return 4 * width * width * mixing + (model.H_layers + model.L_layers) * 3 * width * feed_forward_width(width, model.expansion)
 
 
 def training_bytes(model: ModelConfig, tokens: int, batch: int, *, element: int, fused_attention: bool) -> int:
@@ -34,9 +33,8 @@ def training_bytes(model: ModelConfig, tokens: int, batch: int, *, element: int,
     inner = feed_forward_width(width, model.expansion)
     kept = length * (element * (14 * width + (5 + 3 * bool(model.conv_size)) * inner) + 4 * 6 * width)
     tables = 0 if fused_attention else 2 * element * model.num_heads
-    slow, fast = (
-        sum(kept + tables * keys_seen(model, tokens, mixer) for mixer in blocks) for blocks in (model.slow_mixers, model.fast_mixers)
-    )
+    slow = model.H_layers * (kept + tables * keys_seen(model, tokens, model.H_mixer))
+    fast = model.L_layers * (kept + tables * keys_seen(model, tokens, model.L_mixer))
     cycles, l_updates = (model.H_cycles, model.L_cycles) if model.gradient == "all" else (1, 1)
     logits = length * model.vocab_size * 4 * 6
     blocks = cycles * (l_updates * fast + slow)

@@ -69,7 +69,7 @@ def for_budget(preset: Preset, seconds: float | None) -> Preset:
 
 def on_cpu(preset: Preset) -> Preset:
     """`preset` for a CPU that takes over from a GPU: nothing of how that was told to run, and what was said of CPUs stays."""
-    return replace(preset, device=replace(preset.device, dtype="auto", attention="auto", compile=False, cuda_graphs=False))
+    return replace(preset, device=replace(preset.device, dtype="auto", attention="auto", compile=False))
 
 
 def _in_turn(places: list[str], gpus: list[str]) -> list[str]:

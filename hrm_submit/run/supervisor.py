@@ -19,7 +19,7 @@ from hrm_submit.core.clock import Clock
 from hrm_submit.record import events
 from hrm_submit.record.folder import RunWriter
 from hrm_submit.run.answers import AnswerBook
-from hrm_submit.run.keeper import Keeper
+from hrm_submit.run.keeper import CANDIDATES_KEPT, Keeper
 from hrm_submit.run.placement import on_cpu, worker_specs
 from hrm_submit.run.progress_bars import ProgressBars
 from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec
@@ -70,7 +70,7 @@ class Supervisor:
     ) -> None:
         """`pool` are the workers: by default processes of this machine; those of a cluster, or a play without any."""
         self._preset, self._run, self._clock, self._bars = preset, run, clock, bars
-        self._keeper = Keeper(book, run, clock, preset.vote.keep)
+        self._keeper = Keeper(book, run, clock)
         self._pool: Pool[Any] = pool or WorkerPool()
         self._specs = specs
         self._false_starts: Counter[str] = Counter()
@@ -208,7 +208,7 @@ class Supervisor:
         if not any(answer.outputs) and answer.final and not assignment.restart:
             # A last vote without a single grid keeps the candidates that an earlier one may have had.
             answer = replace(answer, outputs=self._keeper.latest.get(answer.task, answer.outputs))
-        votes = [[c.votes for c in candidates[: self._preset.vote.keep]] for candidates in answer.outputs]
+        votes = [[c.votes for c in candidates[:CANDIDATES_KEPT]] for candidates in answer.outputs]
         told = answer.segments, votes, answer.views, round(answer.seconds, 4)
         if not answer.final:
             self._run.event(events.Candidates(*told, task=answer.task, worker=number))

@@ -23,7 +23,6 @@ from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
-from hrm_submit.model.recording import Recorder
 from hrm_submit.predict.answer import answer_in_batches
 from hrm_submit.predict.infer import answer_step
 from hrm_submit.predict.raw import RawVote
@@ -32,6 +31,10 @@ from hrm_submit.solver.messages import Alive, Answer, Progress
 from hrm_submit.train.batches import task_batches
 from hrm_submit.train.loop import SegmentReport, Trainer
 
+REPORT_EVERY = 0.1
+"""Share of a task's time (or segments) between two reports of its loss and exact demonstrations."""
+VOTE_GROWTH = 1.6
+"""Each mid-run vote comes this many times as late as the one before."""
 OVERRUN = 0.02
 """Part of its share by which the last vote may end late."""
 RISEN = 1.5
@@ -51,9 +54,7 @@ class TaskSession:
     """One task on one model, whose weights are already those to start from.
 
     `embedding` needs `n_rows(preset)` rows, set to where a fresh task starts. Exactly one of the clock's budget and
-    `segments` limits the work. `restart` tells apart the trainings of one task, whose draws differ. `trainer` is one of this model and
-    embedding that goes on from task to task, because of what it has recorded, as has `recorder` of votes; else the session makes its own
-    trainer, and records no votes.
+    `segments` limits the work. `restart` tells apart the trainings of one task, whose draws differ.
     """
 
     def __init__(
@@ -66,16 +67,14 @@ class TaskSession:
         clock: Clock,
         segments: int | None,
         restart: int = 0,
-        trainer: Trainer | None = None,
-        recorder: Recorder | None = None,
     ) -> None:
         self._model, self._embedding, self._task, self._preset = model, embedding, task, preset
-        self._clock, self._segments, self._trainer, self._recorder = clock, segments, trainer, recorder
+        self._clock, self._segments = clock, segments
         self._seed, self._restart, self._again = seed, restart, f"/{restart}" if restart else ""
         self._side = canvas_side(task)
         rng = np.random.default_rng(task_seed(seed, task.id, "augmentations" + self._again))
         ttt = preset.ttt
-        self._views = sample_augmentations(task, ttt.augmentations, rng, colours=ttt.colours, dihedral=ttt.dihedral)
+        self._views = sample_augmentations(task, ttt.augmentations, rng, colours=ttt.colours)
         self._rows = list(range(len(self._views))) if model.cfg.embedding == "augmented" else [0] * len(self._views)
         self._view_seconds = self._vote_seconds = self._began = self._segment_seconds = 0.0
         self._token_loss = 0.0
@@ -99,7 +98,7 @@ class TaskSession:
         self._began = self._clock.elapsed()
         agreed: list[tuple[object, ...]] = []
         reports: list[SegmentReport] = []
-        next_report, next_vote = ttt.evaluate_every, ttt.first_vote
+        next_report, next_vote = REPORT_EVERY, ttt.first_vote
         reason = "share used"
         for report in self._train():
             done = report.segment
@@ -114,11 +113,11 @@ class TaskSession:
             self._check(progress.loss)
             exact = progress.demo_exact
             if self._progress(done) >= next_report:
-                next_report = max(next_report, self._progress(done)) + ttt.evaluate_every
+                next_report = max(next_report, self._progress(done)) + REPORT_EVERY
             if self._progress(done) < next_vote:
                 continue
             outputs = yield from self._vote(max(1, self._preset.vote.views // 4))
-            next_vote = ttt.vote_growth * max(next_vote, self._progress(done))
+            next_vote = VOTE_GROWTH * max(next_vote, self._progress(done))
             yield self._answer(outputs, done, "on the way", exact)
             agreed = [*agreed, self._settled(outputs) if exact >= ttt.fit else ()][-ttt.patience :]
             if len(agreed) == ttt.patience and agreed[0] and all(a == agreed[0] for a in agreed):
@@ -153,8 +152,7 @@ class TaskSession:
         generator = torch.Generator().manual_seed(task_seed(self._seed, task.id, "exploration" + self._again))
         device = str(self._model.tokens.device)
         batches = task_batches(task.train, self._views, self._rows, self._side, ttt, rng, device)
-        trainer = self._trainer or Trainer(self._model, self._embedding, ttt, generator)
-        trainer.begin_anew(generator)
+        trainer = Trainer(self._model, self._embedding, ttt, generator)
         yield from trainer.run(batches, lambda: self._progress(trainer.segment))
 
     def _progress(self, done: int) -> float:
@@ -194,7 +192,6 @@ class TaskSession:
             config,
             side=self._side,
             every_step=keep,
-            recorder=self._recorder,
         ):
             if made is None:
                 yield Alive(self._task.id)

@@ -13,16 +13,13 @@ import torch
 
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.config.runtime import Runtime
-from hrm_submit.config.schema import Preset, TTTConfig
+from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.device import out_of_memory
-from hrm_submit.core.errors import one_line
 from hrm_submit.model.compiled import compile_blocks, give_up_compiling, is_compiled
-from hrm_submit.model.recording import Recorder
 from hrm_submit.model.weights import Checkpoint, build_on
 from hrm_submit.solver.messages import Answer, Message, Restarted
 from hrm_submit.solver.session import DivergedError, TaskSession, n_rows
-from hrm_submit.train.loop import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +48,6 @@ class TaskSolver:
         self.model, self._embedding = build_on(runtime, source or preset.model, n_rows=n_rows(preset), seed=seed)
         if runtime.compile:
             compile_blocks(self.model)
-        self._records = runtime.cuda_graphs
-        self._trainer: Trainer | None = None
-        self._votes = Recorder(self.model.tokens.device) if self._records else None
         self._start = [{k: v.clone() for k, v in m.state_dict().items()} for m in (self.model, self._embedding)]
 
     def start_from(self, source: Checkpoint) -> None:
@@ -74,9 +68,9 @@ class TaskSolver:
         """Train on the task's demonstrations for `seconds` or exactly `segments` and vote; yields what the session does, last of all an
         Answer with `final` set. `restart` tells apart the trainings of one task, whose draws differ.
 
-        It restarts, in the time left, with half the batch where memory runs out, uncompiled where a compiled model fails, unrecorded
-        where CUDA graphs do, and at a third of the rates where training diverges; where that does not help either, the final Answer has
-        no candidates and the votes until then stand.
+        It restarts, in the time left, with half the batch where memory runs out, uncompiled where a compiled model fails, and at a third of
+        the rates where training diverges; where that does not help either, the final Answer has no candidates and the votes until then
+        stand.
         """
         clock, preset = Clock(seconds, source=self._now), self.preset
         halvings = slowdowns = 0
@@ -84,9 +78,7 @@ class TaskSolver:
             try:
                 self._set_back(task.id)
                 left = Clock(None if seconds is None else clock.remaining(), source=self._now)
-                trainer = self._recorded_trainer(preset.ttt)
-                kept = trainer, self._votes
-                yield from TaskSession(self.model, self._embedding, task, preset, self._seed, left, segments, restart, *kept).run()
+                yield from TaskSession(self.model, self._embedding, task, preset, self._seed, left, segments, restart).run()
                 return
             except DivergedError as error:
                 slowdowns += 1
@@ -104,10 +96,6 @@ class TaskSolver:
                     # Where compiled code fails, above all in a backward pass, the plain model may not.
                     give_up_compiling(self.model, error)
                     reason = "the compiler failed"
-                elif self._trainer is not None and not out_of_memory(error):
-                    log.warning("CUDA graphs failed, continuing without them: %s", one_line(error))
-                    self._records, self._trainer, self._votes = False, None, None
-                    reason = "recording failed"
                 else:
                     raise
             log.warning("task %s: %s, training restarts: batch %d, rate %.2g", task.id, reason, preset.ttt.batch_size, preset.ttt.lr)
@@ -117,13 +105,6 @@ class TaskSolver:
             gc.collect()
             if self.runtime.device != "cpu":
                 torch.cuda.empty_cache()
-
-    def _recorded_trainer(self, config: TTTConfig) -> Trainer | None:
-        """The trainer of the tasks before, which keeps what it recorded; None where nothing is to be recorded."""
-        if self._records and (self._trainer is None or self._trainer.config != config):
-            self._trainer = None  # its memory goes first
-            self._trainer = Trainer(self.model, self._embedding, config, torch.Generator(), recorded=True)
-        return self._trainer
 
     def _set_back(self, task_id: str) -> None:
         for module, state in zip((self.model, self._embedding), self._start, strict=True):

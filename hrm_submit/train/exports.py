@@ -1,7 +1,7 @@
 """Checkpoints into a run and out of it: where `--from` starts, and the two exports.
 
 - `undecayed`: the weights as they were when the learning rate began to fall, with the row of every task: to continue from.
-- `final`: the decayed weights (their running average where `[train] ema` asks for one), no row but the mean: to solve with.
+- `final`: the decayed weights, no row but the mean: to solve with.
 """
 
 from __future__ import annotations

@@ -19,7 +19,6 @@ from hrm_submit.model.hrm import HRM
 from hrm_submit.model.losses import Metrics, segment_loss
 from hrm_submit.train.optimizers import Optimizers
 from hrm_submit.train.ranks import Ranks
-from hrm_submit.train.recorded import RecordedSegments, recordable
 from hrm_submit.train.schedule import rate_factor
 
 
@@ -46,8 +45,7 @@ class Trainer:
 
     Deep supervision: a state is carried, detached, from a segment to the next of the same sequence, apart for each canvas
     size. `generator` (CPU) draws the exploration of halting, with the same seed on every rank. `ranks` joins the gradients of
-    several processes; where one of them runs out of memory, all raise SharedMemoryError before any weight has changed. `recorded` makes
-    a segment one CUDA graph (`recorded.py`).
+    several processes; where one of them runs out of memory, all raise SharedMemoryError before any weight has changed.
     """
 
     def __init__(
@@ -57,23 +55,12 @@ class Trainer:
         config: TrainConfig,
         generator: torch.Generator,
         ranks: Ranks | None = None,
-        *,
-        recorded: bool = False,
     ) -> None:
         self.model, self.embedding, self.config, self.generator = model, embedding, config, generator
         self.ranks = ranks or Ranks()
-        recorded = recorded and recordable(config) and self.ranks.world == 1
-        self.optimizers = Optimizers(model, embedding, config, self.ranks, recorded=recorded)
-        self._positions: dict[int, Tensor] = {}
-        self._recorded = RecordedSegments(self._train, model.tokens.device) if recorded else None
+        self.optimizers = Optimizers(model, embedding, config, self.ranks)
         self.carries: dict[int, ActCarry] = {}
         self.segment = 0
-
-    def begin_anew(self, generator: torch.Generator) -> None:
-        """As a trainer that was just made, for weights that were set back in place; keeps what was recorded."""
-        self.generator, self.segment = generator, 0
-        self.carries.clear()
-        self.optimizers.reset()
 
     def run(self, batches: Iterator[CanvasBatch], progress: Callable[[], float]) -> Iterator[SegmentReport]:
         """Train in place, one segment a step, until `batches` ends or the caller stops asking.
@@ -93,37 +80,26 @@ class Trainer:
 
     def _segment(self, item: CanvasBatch, progress: float) -> SegmentReport:
         cfg, size, length = self.model.cfg, item.batch.inputs.shape[0], item.positions.shape[0]
-        self._positions.setdefault(length, item.positions)
         most = self.config.segments if progress >= self.config.single_segment_fraction else 1
         max_steps = min(most, cfg.halt_max_steps)
         carry = self.carries.get(length)
         if carry is None or carry.steps.shape[0] != size:
-            carry = initial_act_carry(self.model, item.batch) if max_steps > 1 else None
+            carry = initial_act_carry(self.model, item.batch)
         least = draw_least(size, max_steps, cfg.halt_exploration_prob, self.generator, (self.ranks.rank, self.ranks.world))
         if least is not None and (device := item.batch.ids.device).type == "cuda":
             least = least.pin_memory().to(device, non_blocking=True)
         factor = rate_factor(self.segment, progress, self.config)
-        train = self._train if self._recorded is None else self._recorded.run
-        carry, loss, metrics = train(item.batch, carry, least, max_steps, factor)
-        if max_steps > 1:  # after a single segment every sequence has halted: nothing is carried
-            assert carry is not None
-            self.carries[length] = carry
-        self.segment += 1
-        return SegmentReport(self.segment, size, loss, metrics)
-
-    def _train(
-        self, batch: Batch, carry: ActCarry | None, least: Tensor | None, max_steps: int, factor: float | Tensor
-    ) -> tuple[ActCarry, Tensor, Metrics]:
-        """One segment and its update, with nothing that waits for the device; the carry after it, loss (a scalar) and metrics."""
-        size, length = batch.inputs.shape
         with self.ranks.together():
-            carry = carry or initial_act_carry(self.model, batch)
-            positions = self._positions[length]
-            carry, output = act_step(self.model, self.embedding, carry, batch, positions, training=True, max_steps=max_steps, least=least)
+            carry, output = act_step(
+                self.model, self.embedding, carry, item.batch, item.positions, training=True, max_steps=max_steps, least=least
+            )
             loss, metrics = self._loss(output, carry, size)
             self.optimizers.backward(loss)
         self.optimizers.update(factor, output.looked_up)
-        return carry, loss.detach(), metrics
+        if max_steps > 1:  # after a single segment every sequence has halted: nothing is carried
+            self.carries[length] = carry
+        self.segment += 1
+        return SegmentReport(self.segment, size, loss.detach(), metrics)
 
     def _loss(self, output: ActOutput, carry: ActCarry, size: int) -> tuple[Tensor, Metrics]:
         # Published training scores stablemax in float64; at reduced model precision that buys nothing but time.

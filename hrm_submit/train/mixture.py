@@ -130,7 +130,7 @@ class Mixture:
         if task not in self._views:
             cfg = self._config
             rng = np.random.default_rng([self._seed, task, 1])
-            found = sample_augmentations(self.sources[task].task, cfg.augmentations, rng, colours=cfg.colours, dihedral=cfg.dihedral)
+            found = sample_augmentations(self.sources[task].task, cfg.augmentations, rng, colours=cfg.colours)
             self._views[task] = augmentation_arrays(found)[:2]
         return self._views[task]
 

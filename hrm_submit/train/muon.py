@@ -44,17 +44,14 @@ class Muon(EagerOptimizer):
             grads, momenta = [p.grad for p in params], [self.state[p]["momentum_buffer"] for p in params]
             torch._foreach_lerp_(momenta, grads, 1 - MOMENTUM)
             updates = torch._foreach_lerp(grads, momenta, MOMENTUM)
-            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])  # the rate may be a tensor, as `Optimizers` says
+            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
             by_shape: dict[tuple[int, int], list[int]] = {}
             for k, p in enumerate(params):
                 by_shape.setdefault((p.shape[0], p.shape[1]), []).append(k)
             for (rows, columns), numbers in by_shape.items():
                 rate = group["lr"] * math.sqrt(max(1, rows / columns))
                 for k, update in zip(numbers, orthogonal([updates[k] for k in numbers], self._dtype), strict=True):
-                    if isinstance(rate, Tensor):
-                        params[k].sub_(update.float() * rate)
-                    else:
-                        params[k].add_(update, alpha=-rate)
+                    params[k].add_(update, alpha=-rate)
 
 
 def orthogonal(matrices: list[Tensor], dtype: torch.dtype = torch.bfloat16) -> Tensor:

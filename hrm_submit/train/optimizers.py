@@ -19,9 +19,6 @@ from hrm_submit.train.eager import AdamW, EagerOptimizer
 from hrm_submit.train.muon import Muon
 from hrm_submit.train.ranks import Ranks
 
-STATIC_SCALE = 1024.0
-"""Of the loss where a recorded update computes in float16: gradients of a mean over a batch stay far from either end of its range."""
-
 
 class AdamAtan2(EagerOptimizer):
     """Adam with atan2(m, sqrt(v)) for m / (sqrt(v) + eps): bounded, scale free, no epsilon (arXiv:2407.05872). Decoupled weight decay."""
@@ -65,7 +62,7 @@ class SparseSignSGD:
         self.gather = gather or (lambda tensor: tensor)
 
     @torch.no_grad()
-    def step(self, looked_up: LookedUp, lr: float | Tensor, weight_decay: float) -> None:
+    def step(self, looked_up: LookedUp, lr: float, weight_decay: float) -> None:
         """row <- row (1 - lr weight_decay) - lr sign(summed gradient). Needs the backward pass to have filled `rows.grad`."""
         if looked_up.rows.grad is None:
             raise ValueError("the looked-up rows have no gradient: call backward() first")
@@ -76,13 +73,9 @@ class SparseSignSGD:
 
 
 class Optimizers:
-    """The optimizers of one model and its task embedding, behind one `step`.
+    """The optimizers of one model and its task embedding, behind one `step`."""
 
-    With `recorded` every number that changes between two segments is a tensor on the device and nothing waits for it, so that a CUDA graph
-    can hold an update: the factor of the rates is then given as a tensor, and float16 has a fixed loss scale.
-    """
-
-    def __init__(self, model: HRM, embedding: TaskEmbedding, config: TrainConfig, ranks: Ranks, *, recorded: bool = False) -> None:
+    def __init__(self, model: HRM, embedding: TaskEmbedding, config: TrainConfig, ranks: Ranks) -> None:
         self.config, self._ranks = config, ranks
         blocks = {id(p) for level in model.levels for p in level.parameters() if p.ndim == 2}
         matrices = [p for p in model.parameters() if id(p) in blocks]
@@ -91,8 +84,6 @@ class Optimizers:
         self._dense: list[Optimizer] = []
         self._rates: list[float] = []
         betas = (config.beta1, config.beta2)
-        half = model.dtype == torch.float16
-        self._capturable = recorded and model.tokens.device.type == "cuda"
         if config.optimizer == "adam_atan2":
             self._add(AdamAtan2(self._params, config.lr, betas, config.weight_decay), config.lr)
         elif config.optimizer == "muon":
@@ -103,13 +94,11 @@ class Optimizers:
         else:
             self._add(self._adamw(self._params, betas), config.lr)
         self._sparse = SparseSignSGD(embedding, ranks.gather)
-        self._scale = STATIC_SCALE if half and recorded else 1.0
         # float16 gradients underflow without scaling; the scaler is a no-op for other formats.
-        self._scaler = torch.amp.GradScaler(model.tokens.device.type, enabled=half and not recorded)
+        self._scaler = torch.amp.GradScaler(model.tokens.device.type, enabled=model.dtype == torch.float16)
 
     def _adamw(self, params: list[torch.nn.Parameter], betas: tuple[float, float]) -> Optimizer:
-        decay = self.config.weight_decay
-        return AdamW(params, self.config.lr, betas, weight_decay=decay, fused=True, capturable=self._capturable)
+        return AdamW(params, self.config.lr, betas, weight_decay=self.config.weight_decay, fused=True)
 
     def _add(self, optimizer: Optimizer, rate: float) -> None:
         self._dense.append(optimizer)
@@ -122,40 +111,22 @@ class Optimizers:
 
     def backward(self, loss: Tensor) -> None:
         """Back-propagate `loss`, a scalar; nothing else, so that it may be abandoned and repeated."""
-        self._scaler.scale(loss * self._scale if self._scale != 1.0 else loss).backward()
+        self._scaler.scale(loss).backward()
 
-    def update(self, factor: float | Tensor, looked_up: LookedUp | None) -> None:
+    def update(self, factor: float, looked_up: LookedUp | None) -> None:
         """Join the gradients of all ranks, update all weights at `factor` times the configured rates, clear the gradients."""
-        grads = [p.grad for p in self._params if p.grad is not None]
-        self._ranks.average(grads)
-        if self._scale != 1.0:
-            torch._foreach_mul_(grads, 1.0 / self._scale)
-            for grad in grads:  # an overflow moves nothing, as the scaler would have it
-                grad.nan_to_num_(0.0, 0.0, 0.0)
-        if self.config.grad_clip:
-            for optimizer in self._dense:
-                self._scaler.unscale_(optimizer)
-            torch.nn.utils.clip_grad_norm_(self._params, self.config.grad_clip)
+        self._ranks.average([p.grad for p in self._params if p.grad is not None])
         for optimizer, rate in zip(self._dense, self._rates, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = rate * factor
             self._scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
         if looked_up is not None and looked_up.rows.grad is not None:
-            if self._scaler.is_enabled() or self._scale != 1.0:
+            if self._scaler.is_enabled():
                 # Only the sign counts, so a scaled gradient needs no unscaling; an overflowed one has no sign to trust.
                 looked_up.rows.grad.nan_to_num_(0.0, 0.0, 0.0)
             self._sparse.step(looked_up, self.config.embedding_lr * factor, self.config.embedding_weight_decay)
         self._scaler.update()
-
-    @torch.no_grad()
-    def reset(self) -> None:
-        """Forget all moments, in place: recorded graphs keep using the same memory."""
-        for optimizer in self._dense:
-            for state in optimizer.state.values():
-                for value in state.values():
-                    if isinstance(value, Tensor):
-                        value.zero_()
 
     def state_dict(self) -> dict[str, Any]:
         """Moments and loss scale, for a run that resumes later."""
@@ -169,7 +140,7 @@ class Optimizers:
             self._scaler.load_state_dict(state["scaler"])
 
 
-def _update(table: Tensor, ids: Tensor, grad: Tensor, lr: float | Tensor, weight_decay: float) -> None:
+def _update(table: Tensor, ids: Tensor, grad: Tensor, lr: float, weight_decay: float) -> None:
     same = ids[:, None] == ids[None, :]
     # Every copy of an id takes the sum made for its first: rounding could otherwise give copies different signs.
     first = same.int().argmax(dim=1)

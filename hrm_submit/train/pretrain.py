@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hrm_submit.config.runtime import runtime_for
 from hrm_submit.config.schema import ModelConfig
@@ -71,7 +70,6 @@ class Pretraining:
         known = place_rows(embedding, start, self.mixture.row_ids) if start else 0
         if self.runtime.compile:
             compile_blocks(model)
-        self._average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(train.ema)) if train.ema else None
         self.trainer = Trainer(model, embedding, train, torch.Generator().manual_seed(request.seed), ranks)
         self._batch_size = train.batch_size
         self._stop = threading.Event()
@@ -104,8 +102,6 @@ class Pretraining:
         with self._signals():
             for report in self._segments():
                 progress = self._agreed.progress
-                if self._average is not None:
-                    self._average.update_parameters(trainer.model)
                 metrics.add(report, pace.seconds(), progress, rate_factor(report.segment - 1, progress, request.preset.train))
                 if self._agreed.save:
                     self._save()
@@ -174,10 +170,10 @@ class Pretraining:
         if not self._exported_undecayed:
             self._export(UNDECAYED, self.trainer.model)
         if self._ended:
-            self._export(FINAL, self._averaged())
+            self._export(FINAL, self.trainer.model)
             figures = self._validate(metrics)
             if figures:
-                self._export(FINAL, self._averaged(), {"validation": figures})
+                self._export(FINAL, self.trainer.model, {"validation": figures})
         metrics.close(self.pace.seconds())
 
     @contextmanager
@@ -192,9 +188,6 @@ class Pretraining:
         finally:
             for number, handler in old.items():
                 signal.signal(number, handler)
-
-    def _averaged(self) -> HRM:
-        return self.trainer.model if self._average is None else self._average.module  # type: ignore[return-value]
 
     def _build(self, source: Checkpoint | ModelConfig, n_rows: int) -> tuple[HRM, TaskEmbedding]:
         return build_on(self.runtime, source, n_rows=n_rows, seed=self.request.seed)
@@ -214,7 +207,6 @@ class Pretraining:
                 "batch_size": self._batch_size,
                 "ended": self._ended,
                 "exported_undecayed": self._exported_undecayed,
-                "average": None if self._average is None else self._average.state_dict(),
                 "origin": origin(self._meta),
             }
             try:
@@ -229,8 +221,6 @@ class Pretraining:
         try:
             check_identity(request.out, state["identity"], identity(self.mixture.sources, request.preset, request.seed))
             restore(self.trainer, state)
-            if self._average is not None:
-                self._average.load_state_dict(state["average"])
             self.pace.before, self._batch_size = state["seconds"], state["batch_size"]
             ended, self._exported_undecayed = state["ended"], state["exported_undecayed"]
             self._meta = with_origin(request.meta, state["origin"])
@@ -259,7 +249,7 @@ class Pretraining:
         if held is None:
             return None
         with pace.timed("validation"):
-            model, embedding = self._build(snapshot(self._averaged(), self.trainer.embedding, self._meta), 1)
+            model, embedding = self._build(snapshot(self.trainer.model, self.trainer.embedding, self._meta), 1)
             stop = lambda: self._stop.is_set() or pace.late()  # noqa: E731
             score = validate(model, embedding, held.tasks, held.solutions, self.request.preset, lambda _: 0, ranks=self.ranks, stop=stop)
         self._check_at = pace.seconds() + held.every

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from hrm_submit.arc.training_task import TrainingTask
+from hrm_submit.config.preset_files import without_retired
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.errors import TrainError
 from hrm_submit.model.act import ActCarry
@@ -90,7 +91,7 @@ def identity(tasks: Iterable[TrainingTask], preset: Preset, seed: int) -> dict[s
 def check_identity(source: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
     """Raise TrainError, naming `source`, unless the saved run was one like ours."""
     for table in ("model", "train"):
-        for key, value in theirs[table].items():
+        for key, value in without_retired(table, theirs[table]).items():
             if ours[table].get(key) != value:
                 raise TrainError(f"{source}: was trained with [{table}] {key} = {value!r}, not {ours[table].get(key)!r}")
     if theirs["seed"] != ours["seed"]:

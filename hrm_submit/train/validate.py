@@ -49,7 +49,7 @@ def validate(
             break
         rng = np.random.default_rng([seed, number])
         train = preset.train
-        views = sample_augmentations(task, preset.vote.views, rng, colours=train.colours, dihedral=train.dihedral)
+        views = sample_augmentations(task, preset.vote.views, rng, colours=train.colours)
         # In the published scheme each augmentation has a row of its own; only the plain one is known by number here.
         outputs = _answer(model, embedding, task, views, [row_of(task_id)] * len(views), preset.vote, canvas_side(task))
         answers[task_id] = [two_attempts(candidates, blank) for candidates in outputs]

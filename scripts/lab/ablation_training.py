@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hrm_submit.arc.augment import Augmentation, augmentation_arrays
 from hrm_submit.arc.canvas import PAD, PackedPairs, encode
@@ -145,24 +144,20 @@ def train_run(run: Run, folder: Path) -> dict[str, Any]:
     if runtime.compile:
         compile_blocks(model)
     _warm_up(run, mixture, runtime)
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(train.ema)) if train.ema else None
     trainer = Trainer(model, embedding, train, torch.Generator().manual_seed(run.seed))
     account, curve = Account(run), Curve(folder / "curve.jsonl")
     batches = ahead(mixture, 0, Ranks(), train.batch_size, run.plan.device)
     try:
         for report in trainer.run(account.count(batches), account.progress):
             account.add()
-            if average is not None:
-                average.update_parameters(model)
             curve.add(report, account)
             if account.progress() >= 1.0:
                 break
     finally:
         batches.close()  # type: ignore[attr-defined]
     seconds, (loss, exact) = account.seconds, curve.end()
-    voting: HRM = model if average is None else average.module  # type: ignore[assignment]
-    save_checkpoint(folder / "weights.safetensors", snapshot(voting, embedding, CheckpointMeta(), keep_rows=embedding.scheme == "shared"))
-    marks = measure(run, voting, embedding, mixture, folder)
+    save_checkpoint(folder / "weights.safetensors", snapshot(model, embedding, CheckpointMeta(), keep_rows=embedding.scheme == "shared"))
+    marks = measure(run, model, embedding, mixture, folder)
     return {
         "view_exact": sum(m.views for m in marks.values()) / len(marks),
         "exact": exact,

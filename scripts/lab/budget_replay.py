@@ -33,7 +33,7 @@ from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec
 from hrm_submit.run.supervisor import Supervisor, Work
 from hrm_submit.run.worker_pool import Gone, PooledWorker, WorkerPool
 from hrm_submit.solver.messages import Answer, Progress
-from hrm_submit.solver.session import OVERRUN
+from hrm_submit.solver.session import OVERRUN, VOTE_GROWTH
 from lab.budget_recording import Recording
 
 Timeline = list[tuple[float, Any]]
@@ -181,7 +181,7 @@ class PretendedPool(WorkerPool):
             views = max(1, vote.views // 4)
             now += views * view
             messages.append((now, _answer(task, segments, MID_RUN, views, views * view)))
-            next_vote = ttt.vote_growth * max(next_vote, now / end)
+            next_vote = VOTE_GROWTH * max(next_vote, now / end)
             if settles is not None and segments >= settles:
                 reason = "votes agree"
                 break

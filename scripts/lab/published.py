@@ -90,7 +90,7 @@ def published_way(kit: Way) -> Way:
     """
     levels: dict[str, Any] = {"H_mixer": "attention", "L_mixer": "attention"}
     model = replace(kit.preset.model, continue_target=True, halt_max_steps=ACT_STEPS, halt_exploration_prob=0.1, **levels)
-    ttt = replace(kit.preset.ttt, optimizer="adam_atan2", segments=ACT_STEPS, ema=0.0)
+    ttt = replace(kit.preset.ttt, optimizer="adam_atan2", segments=ACT_STEPS)
     runtime = replace(kit.runtime, attention="sdpa", kernels="torch", compile=False)
     return Way(replace(kit.preset, model=model, ttt=ttt), runtime, whole=runtime.device != "cpu")
 

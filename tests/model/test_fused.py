@@ -111,7 +111,6 @@ def test_scores_beyond_what_exp_holds() -> None:
         {"conv_size": 0},
         {"pos_encodings": "learned"},
         {"H_mixer": "attention", "L_mixer": "axial"},
-        {"H_mixer": "axial_global"},
     ],
 )
 def test_a_model_learns_the_same_by_both(change: dict[str, object]) -> None:

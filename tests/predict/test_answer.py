@@ -25,7 +25,7 @@ CFG = ModelConfig(
 RNG = np.random.default_rng(4)
 GRIDS = [make_grid(RNG.integers(0, 5, (3, 3))) for _ in range(6)]
 TASK = Task("t", (Pair(GRIDS[0], GRIDS[1]), Pair(GRIDS[2], GRIDS[3])), (GRIDS[4], GRIDS[5]))
-VIEWS = sample_augmentations(TASK, 12, np.random.default_rng(0), colours="permute", dihedral=True)
+VIEWS = sample_augmentations(TASK, 12, np.random.default_rng(0), colours="permute")
 ROWS = [0] * len(VIEWS)
 
 

@@ -80,7 +80,7 @@ def test_steps_that_are_kept_change_no_answer() -> None:
     rng = np.random.default_rng(4)
     grids = [make_grid(rng.integers(0, 5, (3, 3))) for _ in range(3)]
     task = Task("t", (Pair(grids[0], grids[1]),), (grids[2],))
-    views = sample_augmentations(task, 12, rng, colours="permute", dihedral=True)
+    views = sample_augmentations(task, 12, rng, colours="permute")
 
     def outputs(**more: Any) -> Any:
         made = answer(*build(DEEP, seed=3), task, views, [0] * len(views), replace(CONFIG, views=8), **more)

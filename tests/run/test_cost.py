@@ -33,7 +33,6 @@ from tests.run.segment import SEVERAL_CYCLES, SMALL, run_segment
         replace(SMALL, L_mixer="none"),
         replace(SEVERAL_CYCLES, H_mixer="axial", L_mixer="none", pos_encodings="rope_2d", gradient="all"),
         replace(SEVERAL_CYCLES, H_mixer="axial", L_mixer="axial", pos_encodings="rope_2d", puzzle_emb_ndim=128),
-        replace(SEVERAL_CYCLES, H_mixer="axial_global", L_mixer="none", pos_encodings="rope_2d", H_layers=3, gradient="all"),
     ],
 )
 @pytest.mark.parametrize(("side", "batch"), [(5, 3), (12, 2)])

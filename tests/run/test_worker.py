@@ -123,9 +123,10 @@ def test_signs_of_life_are_sent_as_often_as_needed(
     assert sum(isinstance(m, Alive) for m in said) == signs
 
 
-def test_training_gives_a_sign_of_life_at_every_segment(tmp_path: Path) -> None:
+def test_training_gives_a_sign_of_life_at_every_segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However rarely a task is evaluated, a supervisor that waits for signs must get them."""
-    rare = tiny_preset(tmp_path, "[budget]\nhang_seconds = 1e-9\n[ttt]\nevaluate_every = 1.0\nfirst_vote = 1.0\n")
+    monkeypatch.setattr("hrm_submit.solver.session.REPORT_EVERY", 1.0)
+    rare = tiny_preset(tmp_path, "[budget]\nhang_seconds = 1e-9\n[ttt]\nfirst_vote = 1.0\n")
     said = converse(rare, work("a", segments=9))
     assert [type(m) for m in said[1:]] == [Alive] * 8 + [Progress, Alive, Answer], "and before the vote"
 

@@ -37,7 +37,6 @@ class Faulty:
         clock: Clock,
         segments: int | None,
         restart: int,
-        *recorded: Any,
     ) -> None:
         self.assignment = Assignment(task, None, segments)
         self.preset = preset

@@ -21,6 +21,7 @@ from hrm_submit.predict.rank import rank
 from hrm_submit.predict.raw import RawVote
 from hrm_submit.predict.scores import ViewScores
 from hrm_submit.predict.vote import Candidate, ranked, vote
+from hrm_submit.solver import session as session_module
 from hrm_submit.solver.messages import Alive, Answer, Progress
 from hrm_submit.solver.session import TaskSession, n_rows, task_seed
 from tests.predict.lab import showing
@@ -84,8 +85,14 @@ def test_the_same_seed_gives_the_same_and_another_another(preset: Preset) -> Non
     assert first != other
 
 
-def test_work_is_as_fixed_as_asked(preset: Preset) -> None:
-    patient = replace(preset, ttt=replace(preset.ttt, patience=1000, evaluate_every=0.125, first_vote=0.125, vote_growth=2.0))
+def every(monkeypatch: pytest.MonkeyPatch, *, report: float, growth: float) -> None:
+    monkeypatch.setattr(session_module, "REPORT_EVERY", report)
+    monkeypatch.setattr(session_module, "VOTE_GROWTH", growth)
+
+
+def test_work_is_as_fixed_as_asked(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
+    every(monkeypatch, report=0.125, growth=2.0)
+    patient = replace(preset, ttt=replace(preset.ttt, patience=1000, first_vote=0.125))
     messages = fixed(patient, recolour("t", 0), 16)
     answers = [m for m in messages if isinstance(m, Answer)]
     assert answers[-1].segments == 16 and answers[-1].reason == "share used"
@@ -117,9 +124,8 @@ def test_agreement_over_several_votes_ends_a_task_early_but_a_fit_alone_does_not
         assert isinstance(final, Answer)
         return final, sum(isinstance(m, Answer) for m in messages)
 
-    demanding = replace(
-        preset, ttt=replace(preset.ttt, fit=0.0, patience=3, first_vote=0.1, vote_growth=1.25), vote=replace(preset.vote, views=8)
-    )
+    every(monkeypatch, report=0.1, growth=1.25)
+    demanding = replace(preset, ttt=replace(preset.ttt, fit=0.0, patience=3, first_vote=0.1), vote=replace(preset.vote, views=8))
     final, votes = play([[1]])
     assert (final.reason, votes, final.segments) == ("votes agree", 4, 7), "after 4, 5 and 7 of 40 segments, then the last one"
     final, votes = play([[1], [1], [2], [2], [1], [1], [1]])
@@ -143,7 +149,8 @@ def test_votes_on_the_way_count_with_the_last_where_demonstrations_are_fit(
         return showing([make_grid([[c]]) for c in asked[-1]], [r.view for r in requests], side)
 
     monkeypatch.setattr(answer_module, "score_views", predict)
-    ttt = replace(preset.ttt, fit=0.0, agreement=1.0, patience=9, first_vote=0.125, vote_growth=2.0, pool_exact=pool_exact)
+    every(monkeypatch, report=0.1, growth=2.0)
+    ttt = replace(preset.ttt, fit=0.0, agreement=1.0, patience=9, first_vote=0.125, pool_exact=pool_exact)
     messages = fixed(replace(with_vote(preset, views=8, rule="counts"), ttt=ttt), recolour("t", 0), 16)
     answers = [m for m in messages if isinstance(m, Answer)]
     assert [len(a) for a in asked] == [2, 2, 2, 8] and len(answers) == 4

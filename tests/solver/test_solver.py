@@ -12,7 +12,6 @@ import torch
 
 from hrm_submit.config.runtime import runtime_for
 from hrm_submit.config.schema import Preset
-from hrm_submit.model.recording import Recorder
 from hrm_submit.model.weights import Checkpoint, CheckpointMeta, build, load_checkpoint, save_checkpoint, snapshot
 from hrm_submit.solver.messages import Answer, Message, Progress, Restarted
 from hrm_submit.solver.solver import TaskSolver, with_batch, with_rate
@@ -194,26 +193,3 @@ def test_wherever_the_compiler_fails_the_model_answers(
     assert "torch.compile failed, continuing without it" in caplog.text
     caplog.clear()
     assert final(one.solve(recolour("a"), segments=6)) == expected and not caplog.records, "told once"
-
-
-def test_recorded_segments_give_the_same_answer_for_task_after_task(preset: Preset) -> None:
-    runtime = replace(runtime_for("cpu", preset.device), cuda_graphs=True)
-    recorded = TaskSolver(preset, runtime)
-    for name in ("a", "b", "a"):
-        ours, plain = (final(s.solve(recolour(name), segments=6)) for s in (recorded, solver(preset)))
-        assert [[c[:2] for c in output] for output in ours] == [[c[:2] for c in output] for output in plain]
-        assert ours[0][0][2] == pytest.approx(plain[0][0][2], rel=1e-4)
-
-
-def test_where_a_recording_fails_the_model_answers(
-    preset: Preset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def fail(self: Recorder, *args: Any) -> Any:
-        raise RuntimeError("operation not permitted when stream is capturing")
-
-    monkeypatch.setattr(Recorder, "run", fail)
-    one = TaskSolver(preset, replace(runtime_for("cpu", preset.device), cuda_graphs=True))
-    said = list(one.solve(recolour("a"), segments=6))
-    assert [m.reason for m in said if isinstance(m, Restarted)] == ["recording failed"]
-    assert final(iter(said)) == final(solver(preset).solve(recolour("a"), segments=6))
-    assert "CUDA graphs failed, continuing without them" in caplog.text

@@ -60,10 +60,9 @@ embedding = "augmented"
 [train]
 optimizer = "adam_atan2"
 segments = 3
-ema = 0.9
 translate = true
 """
-"""Everything that is carried from segment to segment: states, halting with exploration, a running average."""
+"""Everything that is carried from segment to segment: states, halting with exploration."""
 
 
 def preset(folder: Path, more: str = "") -> str:

@@ -66,20 +66,6 @@ def test_without_decay_both_exports_are_the_last_weights(tmp_path: Path) -> None
     assert same(export(tmp_path, "undecayed"), export(tmp_path, "final"))
 
 
-def test_final_is_the_running_average_where_one_is_asked_for(tmp_path: Path) -> None:
-    """The weights after each segment, from runs that end there, averaged by hand: the first as it is, then 0.8 of the old."""
-    weights = []
-    for n in range(1, 5):
-        go(request(tmp_path / str(n), FLAT, segments=n))
-        weights.append(export(tmp_path / str(n)).state["lm_head"])
-    average = weights[0]
-    for later in weights[1:]:
-        average = 0.8 * average + 0.2 * later
-    go(request(tmp_path / "ema", FLAT + "ema = 0.8\n", segments=4))
-    torch.testing.assert_close(export(tmp_path / "ema", "final").state["lm_head"], average)
-    assert torch.equal(export(tmp_path / "ema", "undecayed").state["lm_head"], weights[3]), "undecayed weights are no average"
-
-
 def test_exports_in_parts_are_as_the_whole_ones(tmp_path: Path) -> None:
     go(request(tmp_path / "a"))
     go(request(tmp_path / "b", export_parts=60_000))
@@ -309,7 +295,7 @@ def test_validation_measures_the_weights_that_final_has(tmp_path: Path) -> None:
 
     data = write_data(tmp_path / "held", 3, first=50)
     tasks, solutions = load_challenges(data), load_solutions(data.with_name("little_solutions.json"))
-    asked = request(tmp_path, "[train]\nema = 0.9\nlr = 1e-2\n", segments=30, held=Held("held", tasks, solutions, every=1e9))
+    asked = request(tmp_path, "[train]\nlr = 1e-2\n", segments=30, held=Held("held", tasks, solutions, every=1e9))
     go(asked)
     (line,) = [x for x in lines(tmp_path / "out") if "validation_pass@2" in x]
     card = export(tmp_path).meta.card

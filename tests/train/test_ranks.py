@@ -16,7 +16,7 @@ from tests.train.lab import ROOT, lines, options, run, start, state, write_data
 
 DRIVER = str(Path(__file__).with_name("rank_driver.py"))
 
-# AdamW and a plain model, so that rounding stays rounding; halting, exploration and a running average are in it.
+# AdamW and a plain model, so that rounding stays rounding; halting and exploration are in it.
 TWO = """
 [model]
 halt_max_steps = 3
@@ -25,7 +25,6 @@ halt_exploration_prob = 0.5
 [train]
 optimizer = "adamw"
 segments = 3
-ema = 0.9
 embedding_lr = 1e-3
 """
 
