@@ -23,7 +23,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--checkpoint",
         metavar="F|none",
-        help="weights to ship: a file, a folder of shards, or none (default: your own that are there, else the competition's)",
+        help="weights to ship: a file or none (default: your own that are there, else the competition's)",
     )
     parser.add_argument("--competition", default=DEFAULT, metavar="SLUG", help="whose weights to ship (default: %(default)s)")
     parser.add_argument("--with-data", action="store_true", help="add the data that the pre-training notebook needs")

@@ -37,7 +37,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--checkpoint",
         metavar="F|none",
-        help="weights to ship: a file, a folder of shards, none (default: your own in offline_wheels/, else the competition's)",
+        help="weights to ship: a file, none (default: your own in offline_wheels/, else the competition's)",
     )
     parser.add_argument("--preset", metavar="NAME[,NAME]")
     parser.add_argument("--seed", type=int, default=0)

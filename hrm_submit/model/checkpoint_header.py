@@ -1,6 +1,8 @@
-"""What a checkpoint says of itself, read without its weights and without torch.
+"""What a checkpoint says of itself, checked without reading its weights and without torch.
 
-A checkpoint is one `.safetensors` file whose metadata is a map of strings with JSON values.
+- A checkpoint is one `.safetensors` file whose metadata is a map of strings with JSON values.
+- Names: `model.*` for the HRM, `embedding.mean_row` always, `embedding.dihedral_rows` in the shared scheme, `embedding.rows`
+  only where asked.
 """
 
 from __future__ import annotations
@@ -8,19 +10,22 @@ from __future__ import annotations
 import json
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from safetensors import SafetensorError, safe_open
 
 from hrm_submit.config.preset_files import from_dict, without_retired
-from hrm_submit.config.schema import ModelConfig
+from hrm_submit.config.schema import ModelConfig, feed_forward_width
 from hrm_submit.core.errors import CheckpointError, ConfigError, clipped
 from hrm_submit.version import __version__
 
 FORMAT = "hrm-submit checkpoint 1"
+MODEL, TABLES = "model.", "embedding."
+DIHEDRAL_ROWS = 8
+Shape: TypeAlias = tuple[int, ...]
 MOST = 1e15
 """Upper bound of steps and seconds: more is a mistake."""
 
@@ -48,13 +53,62 @@ class CheckpointMeta:
 def read_header(path: Path) -> tuple[ModelConfig, CheckpointMeta]:
     """The model and the origin of the weights in `path`. Raises CheckpointError, one line."""
     try:
+        if path.is_dir():
+            raise CheckpointError(f"{path}: is a folder; a checkpoint is one .safetensors file")
         with safe_open(path, framework="numpy") as file:
-            about = file.metadata() or {}
+            about, slices = file.metadata() or {}, {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
+            formats = {name: part.get_dtype() for name, part in slices.items()}
     except (OSError, ValueError, SafetensorError) as error:
         raise unreadable(path, error) from None
     if about.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not an hrm-submit checkpoint (a published one needs import-checkpoint first)")
-    return _parse(path, about)
+    config, meta = _parse(path, about)
+    check_shapes(shapes, _named(config, shapes), str(path))
+    for name, kind in formats.items():
+        if kind not in _FORMATS:
+            raise CheckpointError(f"{path}: tensor {name!r} has the number format {kind}, which is not read")
+    return config, meta
+
+
+def model_shapes(config: ModelConfig) -> Iterator[tuple[str, Shape]]:
+    """Name and shape of each tensor in the state of an HRM of `config`."""
+    width, inner = config.hidden_size, feed_forward_width(config.hidden_size, config.expansion)
+    yield from {"tokens": (config.vocab_size, width), "lm_head": (config.vocab_size, width), "q_weight": (2, width)}.items()
+    yield from {"q_bias": (2,), "H_init": (width,), "L_init": (width,)}.items()
+    if config.pos_encodings == "learned":
+        yield "positions", (config.puzzle_emb_len + config.seq_len, width)
+    for level, layers, mixer in (("H", config.H_layers, config.H_mixer), ("L", config.L_layers, config.L_mixer)):
+        block: dict[str, Shape] = {"gate_up": (2 * inner, width), "down": (width, inner)}
+        if mixer != "none":
+            block |= {"qkv": (3 * width, width), "out": (width, width)}
+        if config.conv_size:
+            block |= {"conv": (inner, 1, config.conv_size, config.conv_size)}
+        for number in range(layers):
+            yield from ((f"{level}_level.blocks.{number}.{name}", shape) for name, shape in block.items())
+
+
+def check_shapes(found: Mapping[str, Shape], expected: Iterable[tuple[str, Shape]], source: str) -> None:
+    """Raise CheckpointError, naming `source`, unless `found` are exactly the `expected` names and shapes."""
+    names = set()
+    for name, shape in expected:  # ends at the first fault, however many layers a damaged config asks for
+        if name not in found:
+            raise CheckpointError(f"{source}: tensor {name!r} is missing")
+        if found[name] != shape:
+            raise CheckpointError(f"{source}: tensor {name!r} has shape {found[name]}, its config asks for {shape}")
+        names.add(name)
+    for name in found:
+        if name not in names:
+            raise CheckpointError(f"{source}: tensor {clipped(repr(name), 80)} belongs to no model of its config")
+
+
+def _named(config: ModelConfig, found: Mapping[str, Shape]) -> Iterator[tuple[str, Shape]]:
+    yield from ((f"{MODEL}{name}", shape) for name, shape in model_shapes(config))
+    yield f"{TABLES}mean_row", (config.puzzle_emb_ndim,)
+    if config.embedding == "shared":
+        yield f"{TABLES}dihedral_rows", (DIHEDRAL_ROWS, config.puzzle_emb_ndim)
+    if rows := found.get(f"{TABLES}rows"):
+        yield f"{TABLES}rows", (rows[0], config.puzzle_emb_ndim)
 
 
 def unreadable(path: Path, error: Exception) -> CheckpointError:
@@ -81,6 +135,7 @@ def _parse(path: Path, about: Mapping[str, str]) -> tuple[ModelConfig, Checkpoin
     return config, meta
 
 
+_FORMATS = {"F64", "F32", "F16", "BF16"}
 _KINDS: Mapping[str, type | tuple[type, ...]] = {"steps": int, "seconds": (int, float), "card": dict, "preset": str, "version": str}
 
 

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hrm_submit.config.schema import ModelConfig
-
-DIHEDRAL_ROWS = 8
+from hrm_submit.model.checkpoint_header import DIHEDRAL_ROWS
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from hrm_submit.arc.canvas import check_model
 from hrm_submit.config.preset_files import load_preset, preset_names, read_presets
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.errors import ModelConflictError
-from hrm_submit.model.weights import load_checkpoint
+from hrm_submit.model.checkpoint_header import read_header
 
 DEFAULT_PRESET = "nano"
 CHECKPOINTS = Path(str(resources.files("hrm_submit") / "checkpoints"))
@@ -43,17 +43,17 @@ def resolve_preset(names: str, checkpoint: Path | None) -> Preset:
         preset = load_preset(_whole(names, DEFAULT_PRESET))
         check_model(preset.model, f"preset {names}")
         return preset
-    loaded = load_checkpoint(checkpoint)
-    check_model(loaded.config, str(checkpoint))
+    trained, meta = read_header(checkpoint)
+    check_model(trained, str(checkpoint))
     if names:
-        fixed = asdict(loaded.config)
+        fixed = asdict(trained)
         for name, tables in read_presets(names):
             model = tables.get("model")
             for key, value in model.items() if isinstance(model, dict) else ():
                 if key in fixed and fixed[key] != value:
                     raise ModelConflictError(f"preset {name}: [model] {key} = {value!r}, but {checkpoint} was trained with {fixed[key]!r}")
-    own = loaded.meta.preset if loaded.meta.preset and all(n in preset_names() for n in loaded.meta.preset.split(",")) else DEFAULT_PRESET
-    return replace(load_preset(_whole(names, own)), model=loaded.config)
+    own = meta.preset if meta.preset and all(n in preset_names() for n in meta.preset.split(",")) else DEFAULT_PRESET
+    return replace(load_preset(_whole(names, own)), model=trained)
 
 
 def _whole(names: str, own: str) -> str:

@@ -34,7 +34,7 @@ from hrm_submit.core.allocator import LARGE_PAGES
 from hrm_submit.core.device import cpu_count
 from hrm_submit.core.errors import ClusterError, clipped
 from hrm_submit.predict.raw import RawVote, save_raw
-from hrm_submit.run.cluster_worker import RemoteWorker, files_of
+from hrm_submit.run.cluster_worker import RemoteWorker
 from hrm_submit.run.protocol import Assignment, WorkerSpec
 from hrm_submit.run.worker_pool import Gone, Member
 from hrm_submit.version import __version__
@@ -227,9 +227,9 @@ class ClusterPool:
             return Gone()
 
     def _ship(self, checkpoint: Path) -> Any:
-        """The files of a checkpoint in the object store."""
+        """The bytes of a checkpoint in the object store."""
         if checkpoint not in self._shipped:
-            self._shipped[checkpoint] = ray.put(files_of(checkpoint))
+            self._shipped[checkpoint] = ray.put(checkpoint.read_bytes())
         return self._shipped[checkpoint]
 
     def _keep(self, member: Actor, raw: RawVote) -> None:

@@ -20,7 +20,7 @@ class SolveOptions:
     output: Path = option("F", "the submission file")
     checkpoint: str | None = option(
         "F|none",
-        "weights to start from: a file, a folder of parts, or none (default: the package's own, where the preset suits them)",
+        "weights to start from: a file or none (default: the package's own, where the preset suits them)",
         default=None,
     )
     budget: float | None = option(

@@ -86,8 +86,8 @@ def solve(options: SolveOptions, clock: Clock) -> SolveSummary:
             )
     book.create()  # valid from the first second: before torch is imported, weights read or a GPU touched
 
+    from hrm_submit.model.checkpoint_header import read_header
     from hrm_submit.model.packaged import packaged_checkpoint, resolve_preset
-    from hrm_submit.model.weights import read_meta
 
     cluster = _connect(options) if options.cluster else None
     devices = [] if cluster else list_devices(options.devices)
@@ -100,7 +100,7 @@ def solve(options: SolveOptions, clock: Clock) -> SolveSummary:
     else:
         checkpoint = None if options.checkpoint == RANDOM_WEIGHTS else Path(options.checkpoint)
     preset = resolve_preset(options.presets, checkpoint)
-    hashes = read_meta(checkpoint).hashes if checkpoint else ()
+    hashes = read_header(checkpoint)[1].hashes if checkpoint else ()
     known = tasks_with_pairs_of(hashes, {i: tasks[i] for i in wanted if i in tasks})
     run = RunWriter(options.run_dir, clock.elapsed)
     for line in broken.values():

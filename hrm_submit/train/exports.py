@@ -18,8 +18,7 @@ from hrm_submit.config.schema import ModelConfig
 from hrm_submit.core.errors import CheckpointError, TrainError
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM, fresh_convolutions
-from hrm_submit.model.parts import divide
-from hrm_submit.model.weights import Checkpoint, CheckpointMeta, load_checkpoint, save_checkpoint, save_parts, snapshot
+from hrm_submit.model.weights import Checkpoint, CheckpointMeta, load_checkpoint, save_checkpoint, snapshot
 
 log = logging.getLogger(__name__)
 
@@ -27,19 +26,14 @@ UNDECAYED, FINAL = "undecayed", "final"
 
 
 class Exports:
-    """Writes the checkpoints of a run to `folder`, whole or in parts of at most `part_bytes`.
+    """Writes the checkpoints of a run to `folder`.
 
     `row_ids` are the tasks of the embedding rows; they and their rows go with `undecayed`. The published scheme, with a row
     for each augmentation of each task, would make that gigabytes: there its mean stands for all, as in `final`.
     """
 
-    def __init__(self, folder: Path, part_bytes: int | None, meta: CheckpointMeta, row_ids: Sequence[str]) -> None:
-        self._folder, self._part_bytes, self._meta, self._row_ids = folder, part_bytes, meta, tuple(row_ids)
-
-    def check(self, model: HRM, embedding: TaskEmbedding) -> None:
-        """Raise CheckpointError now where parts of the size asked for could not be written later."""
-        if self._part_bytes:
-            divide({**model.state_dict(), "mean_row": embedding.rows[:1]}, self._part_bytes)
+    def __init__(self, folder: Path, meta: CheckpointMeta, row_ids: Sequence[str]) -> None:
+        self._folder, self._meta, self._row_ids = folder, meta, tuple(row_ids)
 
     def write(
         self, name: str, model: HRM, embedding: TaskEmbedding, steps: int, seconds: float, card: dict[str, Any] | None = None
@@ -54,12 +48,8 @@ class Exports:
             row_ids=self._row_ids if rows else (),
         )
         try:
-            checkpoint = snapshot(model, embedding, meta, keep_rows=rows)
-            if self._part_bytes:
-                save_parts(self._folder / name, checkpoint, self._part_bytes)
-            else:
-                save_checkpoint(self._folder / f"{name}.safetensors", checkpoint)
-        except (CheckpointError, OSError) as error:
+            save_checkpoint(self._folder / f"{name}.safetensors", snapshot(model, embedding, meta, keep_rows=rows))
+        except CheckpointError as error:
             log.warning("%s not exported, the earlier file stays: %s", name, error)
             return False
         return True

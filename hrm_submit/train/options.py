@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,17 +10,6 @@ from hrm_submit.core.errors import ConfigError
 from hrm_submit.core.options import option, seed
 
 PROTECTED = ("arc-agi-1-evaluation", "arc-agi-2-evaluation")
-
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(KiB|MiB|GiB)?", re.IGNORECASE)
-
-
-def parse_size(text: str) -> int:
-    """Bytes of `"15MiB"`, `"500KiB"` or `"1GiB"`. Raises ConfigError."""
-    match = _SIZE.fullmatch(text.strip())
-    size = int(float(match[1]) * {"": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}[(match[2] or "").lower()]) if match else 0
-    if size < 1:
-        raise ConfigError(f"not a size: {text!r}; write it as 15MiB")
-    return size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +29,6 @@ class PretrainOptions:
     out: Path = option("D", "state, metrics and checkpoints")
     resume: bool = option(help="resume from the state in D", default=False)
     start_from: Path | None = option("F", "weights to start from, with fresh optimizers", name="--from", default=None)
-    export_parts: int | None = option("15MiB", "write checkpoints as folders of parts of at most this size", parse=parse_size, default=None)
     validate: str | None = option("NAME|F", "measure pass@2 by votes on this set; it is never trained on", default=None)
     protect: tuple[str, ...] = option(
         "NAME|F,...",

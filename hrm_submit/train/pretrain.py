@@ -81,8 +81,7 @@ class Pretraining:
             log.info("from %s, which knows %d of %d tasks", request.start_from, known, len(self.mixture.sources))
         if state:
             self._restore(state)
-        self._exports = Exports(request.out, request.export_parts, self._meta, self.mixture.row_ids)
-        self._exports.check(model, embedding)
+        self._exports = Exports(request.out, self._meta, self.mixture.row_ids)
         self._save_at = self.pace.seconds() + request.save_every
         self._check_at = self.pace.seconds() + request.held.every if request.held else float("inf")
 

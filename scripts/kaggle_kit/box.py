@@ -39,18 +39,15 @@ def build(options: argparse.Namespace) -> int:
 
 
 def place_checkpoint(source: str, folder: Path) -> None:
-    """Make `source` (a .safetensors file, a folder of shards, or `"none"`) the only weights in `folder`."""
+    """Make `source` (a .safetensors file or `"none"`) the only weights in `folder`."""
     path = Path(source)
-    parts = [] if source == "none" else [path] if path.is_file() else sorted(path.glob("*.safetensors"))
-    if source != "none" and not parts:
+    if source != "none" and not path.is_file():
         raise ConfigError(f"{source}: no checkpoint there")
-    wanted = {part.name: part for part in parts}
     for old in folder.glob("*.safetensors"):
-        if old.name not in wanted:
+        if old.name != path.name:
             old.unlink()
-    for name, part in wanted.items():
-        if part.resolve() != (folder / name).resolve():
-            shutil.copyfile(part, folder / name)
+    if source != "none" and path.resolve() != (folder / path.name).resolve():
+        shutil.copyfile(path, folder / path.name)
 
 
 def write_metadata(folder: Path) -> None:

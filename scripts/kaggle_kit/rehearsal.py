@@ -69,12 +69,12 @@ def shipped_files(checkpoint: str | None, competition: Competition, tasks: Mappi
 def weights_for(weights: Path, tasks: Mapping[str, Task]) -> Path:
     """`weights`; where they were trained on some of `tasks`, so that a score would say nothing, the package's default ones, which is said,
     unless these know some, too. Raises CheckpointError."""
-    from hrm_submit.model.packaged import CHECKPOINTS, DEFAULT_PRESET  # torch, which bad options should not wait for
-    from hrm_submit.model.weights import read_meta
+    from hrm_submit.model.checkpoint_header import read_header
+    from hrm_submit.model.packaged import CHECKPOINTS, DEFAULT_PRESET
 
     stands_in = CHECKPOINTS / f"{DEFAULT_PRESET}.safetensors"
-    known = tasks_with_pairs_of(read_meta(weights).hashes, tasks)
-    if not known or tasks_with_pairs_of(read_meta(stands_in).hashes, tasks):
+    known = tasks_with_pairs_of(read_header(weights)[1].hashes, tasks)
+    if not known or tasks_with_pairs_of(read_header(stands_in)[1].hashes, tasks):
         return weights
     print(f"weights: {stands_in.name}, as {weights.name} was trained on {len(known)} of these {len(tasks)} tasks")
     return stands_in

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +14,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from hrm_submit.config.preset_files import load_preset, preset_names
 from hrm_submit.config.schema import ModelConfig
 from hrm_submit.core.errors import CheckpointError
-from hrm_submit.model.weights import Checkpoint, CheckpointMeta, build, load_checkpoint, save_checkpoint, save_parts, snapshot
+from hrm_submit.model.checkpoint_header import model_shapes
+from hrm_submit.model.hrm import HRM
+from hrm_submit.model.weights import Checkpoint, CheckpointMeta, build, load_checkpoint, save_checkpoint, snapshot
 
 CFG = ModelConfig(hidden_size=16, num_heads=2, H_layers=1, L_layers=1, seq_len=9, puzzle_emb_ndim=20, embedding="shared")
 META = CheckpointMeta(data=("a", "b:demos"), steps=12, seconds=3.5, hashes=("00ff", "1234"))
@@ -49,7 +54,7 @@ def test_round_trip(tmp_path: Path, keep_rows: bool, scheme: str, positions: str
     assert [p.name for p in tmp_path.iterdir()] == ["c.safetensors"]
 
 
-def test_weights_that_name_a_deleted_option_load_where_they_do_without_it(tmp_path: Path) -> None:
+def test_weights_that_name_a_retired_key_load_where_it_asks_for_nothing(tmp_path: Path) -> None:
     original, path = checkpoint(), tmp_path / "c.safetensors"
     save_checkpoint(path, original)
     with safe_open(path, "pt") as file:
@@ -70,12 +75,10 @@ def test_the_file_is_safetensors_with_readable_metadata(tmp_path: Path) -> None:
     tensors = load_file(tmp_path / "c.safetensors")
     assert torch.equal(tensors["model.lm_head"], original.state["lm_head"])
     assert torch.equal(tensors["embedding.mean_row"], original.tables.mean_row) and "embedding.rows" not in tensors
-    header = int.from_bytes((tmp_path / "c.safetensors").read_bytes()[:8], "little")
-    assert header % 8 == 0  # numbers stay aligned for readers that map the file
     with safe_open(tmp_path / "c.safetensors", "pt") as file:
-        about = {k: json.loads(v) for k, v in file.metadata().items() if k != "format"}
-    assert about["config"]["hidden_size"] == 16 and about["embedding"] == "shared"
-    assert about["data"] == ["a", "b:demos"] and about["steps"] == 12 and about["seconds"] == 3.5 and about["hashes"] == ["00ff", "1234"]
+        metadata = {k: json.loads(v) for k, v in file.metadata().items() if k != "format"}
+    assert metadata["config"]["hidden_size"] == 16 and metadata["embedding"] == "shared"
+    assert metadata["data"] == ["a", "b:demos"] and metadata["steps"] == 12 and metadata["hashes"] == ["00ff", "1234"]
 
 
 def test_numbers_of_any_format_survive(tmp_path: Path) -> None:
@@ -115,43 +118,6 @@ def test_a_fresh_model_follows_its_seed() -> None:
     assert torch.equal(first, second) and not torch.equal(first, other)
 
 
-@pytest.mark.parametrize("max_bytes", [2000, 20_000, 10**9])
-def test_parts(tmp_path: Path, max_bytes: int) -> None:
-    original = checkpoint(keep_rows=True)
-    parts = save_parts(tmp_path / "p", original, max_bytes)
-    assert len(parts) == 1 or max_bytes < 10**9
-    for part in parts:
-        assert sum(t.numel() * t.element_size() for t in load_file(part).values()) <= max_bytes
-    assert_same(load_checkpoint(tmp_path / "p", rows=True), original)
-    assert load_checkpoint(tmp_path / "p").tables.rows is None
-
-
-def test_new_parts_replace_old_ones(tmp_path: Path) -> None:
-    assert len(save_parts(tmp_path, checkpoint(seed=1), 5000)) > len(save_parts(tmp_path, checkpoint(seed=2), 50_000)) > 1
-    assert_same(load_checkpoint(tmp_path), checkpoint(seed=2))
-
-
-def test_faulty_sets_of_parts(tmp_path: Path) -> None:
-    parts = save_parts(tmp_path / "a", checkpoint(seed=1), 20_000)
-    save_parts(tmp_path / "b", checkpoint(seed=2), 20_000)
-    assert len(parts) > 2
-    kept = parts[1].read_bytes()
-    parts[1].write_bytes((tmp_path / "b" / parts[1].name).read_bytes())
-    with pytest.raises(CheckpointError, match="different checkpoints"):
-        load_checkpoint(tmp_path / "a")
-    parts[1].unlink()
-    with pytest.raises(CheckpointError, match="part 2 of the checkpoint is missing"):
-        load_checkpoint(tmp_path / "a")
-    parts[1].write_bytes(kept)
-    parts[-1].unlink()
-    with pytest.raises(CheckpointError, match=f"part {len(parts)} of the checkpoint is missing"):
-        load_checkpoint(tmp_path / "a")
-    with pytest.raises(CheckpointError, match=r"holds no \.safetensors"):
-        load_checkpoint(tmp_path)
-    with pytest.raises(CheckpointError, match="too small"):
-        save_parts(tmp_path / "c", checkpoint(), 10)
-
-
 def edit(change: Callable[[dict[str, torch.Tensor], dict[str, str]], object]) -> Callable[[Path], object]:
     def apply(path: Path) -> None:
         tensors = load_file(path)
@@ -163,29 +129,54 @@ def edit(change: Callable[[dict[str, torch.Tensor], dict[str, str]], object]) ->
     return apply
 
 
+def about(key: str, value: str) -> Callable[[Path], object]:
+    return edit(lambda t, m: m.update({key: value}))
+
+
+def configured(**more: object) -> Callable[[Path], object]:
+    return edit(lambda t, m: m.update(config=json.dumps(json.loads(m["config"]) | more)))
+
+
+def in_header(path: Path, old: bytes, new: bytes) -> None:
+    data = path.read_bytes()
+    assert data.count(old) >= 1 and len(old) == len(new), "the header keeps its length"
+    path.write_bytes(data.replace(old, new, 1))
+
+
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated": (lambda p: p.write_bytes(p.read_bytes()[:-100]), "not a whole safetensors file"),
     "cut in the header": (lambda p: p.write_bytes(p.read_bytes()[:50]), "not a whole safetensors file"),
     "empty": (lambda p: p.write_bytes(b""), "not a whole safetensors file"),
     "text": (lambda p: p.write_text("hello, world, hello"), "not a whole safetensors file"),
+    "a header without end": (lambda p: p.write_bytes((2**62).to_bytes(8, "little") + b"{}"), "not a whole safetensors file"),
+    "a size that does not fit": (lambda p: in_header(p, b'"shape":[12,16]', b'"shape":[92,16]'), "not a whole safetensors file"),
+    "another number format": (edit(lambda t, m: t.update({"model.q_bias": torch.zeros(2, dtype=torch.int64)})), "number format I64"),
     "absent": (lambda p: p.unlink(), "no such file"),
+    "a folder": (lambda p: (p.unlink(), p.mkdir()), r"is a folder; a checkpoint is one \.safetensors file"),
     "other shape": (
         edit(lambda t, m: t.update({"model.lm_head": torch.zeros(12, 17)})),
-        r"tensor 'lm_head' has shape \(12, 17\), its config asks for \(12, 16\)",
+        r"tensor 'model.lm_head' has shape \(12, 17\), its config asks for \(12, 16\)",
     ),
-    "missing": (edit(lambda t, m: t.pop("model.tokens")), "tensor 'tokens' is missing"),
-    "unknown": (edit(lambda t, m: t.update({"model.extra": torch.zeros(2)})), "tensor 'extra' belongs to no model"),
-    "not finite": (edit(lambda t, m: t["model.q_bias"].fill_(float("nan"))), "'q_bias' has values that are not finite"),
+    "missing": (edit(lambda t, m: t.pop("model.tokens")), "tensor 'model.tokens' is missing"),
+    "unknown": (edit(lambda t, m: t.update({"model.extra": torch.zeros(2)})), "tensor 'model.extra' belongs to no model"),
+    "not finite": (edit(lambda t, m: t["model.q_bias"].fill_(float("nan"))), "'model.q_bias' has values that are not finite"),
     "no mean row": (edit(lambda t, m: t.pop("embedding.mean_row")), "tensor 'embedding.mean_row' is missing"),
     "no dihedral rows": (edit(lambda t, m: t.pop("embedding.dihedral_rows")), "'embedding.dihedral_rows' is missing"),
     "foreign": (edit(lambda t, m: m.clear()), "not an hrm-submit checkpoint"),
     "no config": (edit(lambda t, m: m.pop("config")), "metadata lacks 'config'"),
-    "bad config": (edit(lambda t, m: m.update(config='{"hidden_size": "x"}')), "hidden_size = 'x' should be a whole number"),
-    "huge config": (
-        edit(lambda t, m: m.update(config=json.dumps(json.loads(m["config"]) | {"hidden_size": 2**40, "num_heads": 2}))),
-        "hidden_size must be at least 1 and at most 1000000",
-    ),
-    "not JSON": (edit(lambda t, m: m.update(steps="{")), "its metadata cannot be read"),
+    "no hashes": (edit(lambda t, m: m.pop("hashes")), "metadata lacks 'hashes'"),
+    "not JSON": (about("steps", "{"), "its metadata cannot be read"),
+    "nested 100,000 deep": (about("card", '{"a":' * 100_000 + "1" + "}" * 100_000), "metadata cannot be read"),
+    "a card of 10 MB that is no object": (about("card", json.dumps("x" * 10_000_000)), "card = 'xxx"),
+    "a version from the future": (about("version", '"99.1.0"'), "hrm-submit 99.1.0, which is newer"),
+    "negative steps": (about("steps", "-5"), "steps = -5"),
+    "steps of 5,000 digits": (about("steps", "9" * 5000), "metadata cannot be read"),
+    "hashes of numbers": (about("hashes", "[1, 2]"), r"hashes = \[1, 2\]"),
+    "a preset that is a list": (about("preset", "[]"), r"preset = \[\]"),
+    "sizes of no model": (configured(hidden_size=10**30), "hidden_size must be at least 1 and at most"),
+    "a size that is a text": (configured(H_layers="2"), "H_layers = '2' should be a whole number"),
+    "a million layers": (configured(H_layers=1_000_000), "tensor 'model.H_level.blocks.1.gate_up' is missing"),
+    "wide layers": (configured(hidden_size=999_996, num_heads=3), "asks for \\(12, 999996\\)"),
 }
 
 
@@ -197,17 +188,32 @@ def test_a_faulty_file_is_one_line_that_names_it(fault: str, tmp_path: Path) -> 
     change(path)
     with pytest.raises(CheckpointError, match=message) as error:
         load_checkpoint(path)
-    assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)
+    assert str(error.value).startswith(str(path)) and "\n" not in str(error.value) and len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize("path", [Path("x" * 5000), Path("a\0b")], ids=["too long", "a null byte"])
+def test_what_cannot_be_a_path_is_one_line(path: Path) -> None:
+    with pytest.raises(CheckpointError):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("name", [*preset_names(), "learned"])
+def test_the_shapes_checked_are_those_of_the_model(name: str) -> None:
+    config = replace(CFG, pos_encodings="learned") if name == "learned" else load_preset(name).model
+    assert dict(model_shapes(config)) == {n: tuple(t.shape) for n, t in HRM(config, initialise=False).state_dict().items()}
+
+
+def test_a_header_is_read_without_torch() -> None:
+    use = "from hrm_submit.model.packaged import packaged_checkpoint as c, resolve_preset; resolve_preset('', c(''))"
+    code = f"import sys; {use}; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_place_that_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="cannot be written") as error:
         save_checkpoint(tmp_path / "absent" / "c.safetensors", checkpoint())
     assert "\n" not in str(error.value)
-    (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match="cannot be written"):
-        save_parts(tmp_path / "file" / "folder", checkpoint(), 10**6)
     (tmp_path / "c.safetensors").mkdir()
     with pytest.raises(CheckpointError, match="cannot be written"):
         save_checkpoint(tmp_path / "c.safetensors", checkpoint())
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["c.safetensors", "file"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["c.safetensors"]

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from hrm_submit.cli import main
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.errors import ClusterError
 from hrm_submit.record.folder import read_run
-from hrm_submit.run.cluster_worker import RemoteWorker, files_of, placed
+from hrm_submit.run.cluster_worker import RemoteWorker, placed
 from hrm_submit.run.protocol import WorkerSpec
 from hrm_submit.run.scheduler import Scheduler, Standing
 from hrm_submit.solver.messages import Progress
@@ -145,17 +146,12 @@ def test_another_version_on_a_node_is_refused_in_one_line() -> None:
         list(RemoteWorker().begin("0.0.1", b"never opened", None))
 
 
-def test_a_checkpoint_travels_as_its_files(tmp_path: Path) -> None:
-    parts = tmp_path / "parts"
-    parts.mkdir()
-    for k in range(2):
-        (parts / f"part-{k}.safetensors").write_bytes(bytes([k]) * 100)
-    for source in (parts, parts / "part-0.safetensors"):
-        files = files_of(source)
-        there = placed(files)
-        assert {p.name: p.read_bytes() for p in there.iterdir()} == files
-        assert placed(files) == there
-    assert placed(files_of(parts)) != placed(files_of(parts / "part-0.safetensors"))
+def test_a_checkpoint_travels_as_its_bytes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    there = placed(b"weights")
+    assert there.read_bytes() == b"weights" and placed(b"weights") == there != placed(b"others")
+    there.write_bytes(b"cut")
+    assert placed(b"weights").read_bytes() == b"weights"
 
 
 def test_workers_are_spread_over_nodes() -> None:

@@ -11,26 +11,12 @@ from hrm_submit.arc.canonical import pair_hash
 from hrm_submit.arc.challenges import write_challenges
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.cli import main
-from hrm_submit.core.errors import ConfigError, TrainError
+from hrm_submit.core.errors import TrainError
 from hrm_submit.corpora.solutions import solved_pairs, write_solutions
 from hrm_submit.corpora.sources import load
 from hrm_submit.model.weights import load_checkpoint
-from hrm_submit.train.options import parse_size
 from hrm_submit.train.prepare import held_out, training_tasks
 from tests.train.lab import options, write_data
-
-
-@pytest.mark.parametrize(
-    ("text", "size"), [("15MiB", 15 * 2**20), ("500 kib", 512_000), ("1GiB", 2**30), ("4096", 4096), (" 1.5MiB ", 3 * 2**19)]
-)
-def test_sizes(text: str, size: int) -> None:
-    assert parse_size(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "MiB", "15MB", "-1MiB", "0", "0.1", "nan", "1e3"])
-def test_what_is_no_size(text: str) -> None:
-    with pytest.raises(ConfigError, match="not a size"):
-        parse_size(text)
 
 
 def test_the_two_training_tasks_that_leak_are_left_out_by_content(caplog: pytest.LogCaptureFixture) -> None:

@@ -19,7 +19,7 @@ from hrm_submit.config.preset_files import layer
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.errors import TrainError
 from hrm_submit.corpora.solutions import load_solutions
-from hrm_submit.model import tensorfile
+from hrm_submit.model import weights as weights_module
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.weights import Checkpoint, build, load_checkpoint
 from hrm_submit.train import metrics
@@ -64,15 +64,6 @@ def test_undecayed_are_the_weights_before_the_rate_began_to_fall(tmp_path: Path)
 def test_without_decay_both_exports_are_the_last_weights(tmp_path: Path) -> None:
     go(request(tmp_path, FLAT))
     assert same(export(tmp_path, "undecayed"), export(tmp_path, "final"))
-
-
-def test_exports_in_parts_are_as_the_whole_ones(tmp_path: Path) -> None:
-    go(request(tmp_path / "a"))
-    go(request(tmp_path / "b", export_parts=60_000))
-    for name in ("undecayed", "final"):
-        parts = list((tmp_path / "b" / "out" / name).glob("*.safetensors"))
-        assert len(parts) > 3 and max(p.stat().st_size for p in parts) < 75_000
-        assert same(load_checkpoint(tmp_path / "b" / "out" / name), export(tmp_path / "a", name))
 
 
 def test_rows_go_on_with_their_tasks(tmp_path: Path) -> None:
@@ -233,27 +224,18 @@ def test_no_thread_is_left(tmp_path: Path) -> None:
     assert threading.active_count() == before
 
 
-@pytest.mark.parametrize("parts", [None, 60_000])
-def test_a_full_disk_keeps_the_export_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, parts: int | None
-) -> None:
-    go(request(tmp_path, export_parts=parts))
-    path = tmp_path / "out" / ("final" if parts else "final.safetensors")
-    before, write, calls = load_checkpoint(path), tensorfile._write, [0]
+def test_a_full_disk_keeps_the_export_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    go(request(tmp_path))
+    path = tmp_path / "out" / "final.safetensors"
+    before = load_checkpoint(path)
 
-    def full(*arguments: Any) -> None:
-        calls[0] += 1
-        if calls[0] >= 3:  # of several parts not the first
-            raise OSError(28, "No space left on device")
-        write(*arguments)
+    def full(tensors: Any, file: Path, metadata: Any) -> None:
+        file.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(tensorfile, "_write", full)
-    go(request(tmp_path, export_parts=parts, segments=40, resume=True))
-    if parts is None:  # the undecayed one was the first, the final the second: a third goes wrong
-        go(request(tmp_path, segments=60, resume=True))
-        assert load_checkpoint(path).meta.steps == 40
-    else:
-        assert load_checkpoint(path).meta == before.meta and same(load_checkpoint(path), before)
+    monkeypatch.setattr(weights_module, "save_file", full)
+    go(request(tmp_path, segments=40, resume=True))
+    assert load_checkpoint(path).meta == before.meta and same(load_checkpoint(path), before)
     assert "No space left" in caplog.text and "the earlier file stays" in caplog.text
     assert not list((tmp_path / "out").rglob("*.tmp"))
 

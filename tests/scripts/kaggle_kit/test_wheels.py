@@ -95,18 +95,15 @@ def build(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_offline_folder_is_flat_named_and_fits_kaggles_image(tmp_path: Path) -> None:
-    shards = tmp_path / "shards"
-    shards.mkdir()
-    for name in ("a.safetensors", "b.safetensors"):
-        (shards / name).write_bytes(name.encode())
+    (tmp_path / "a.safetensors").write_bytes(b"a")
     folder = tmp_path / "offline"
-    result = build(folder, "--checkpoint", str(shards))
+    result = build(folder, "--checkpoint", str(tmp_path / "a.safetensors"))
     assert result.returncode == 0, result.stderr
     names = sorted(p.name for p in folder.iterdir())
-    assert names[:3] == ["a.safetensors", "b.safetensors", "dataset-metadata.json"] and names[3].endswith("-py3-none-any.whl")
+    assert names[:2] == ["a.safetensors", "dataset-metadata.json"] and names[2].endswith("-py3-none-any.whl")
     owner = json.loads((ROOT / "kernel-metadata.json").read_text())["id"].split("/")[0]
     assert json.loads((folder / "dataset-metadata.json").read_text())["id"] == f"{owner}/hrm-submit-wheels"
-    assert image_faults(folder / names[3], KAGGLE_IMAGE) == []
+    assert image_faults(folder / names[2], KAGGLE_IMAGE) == []
 
     single = tmp_path / "single.safetensors"
     single.write_bytes(b"x")
