@@ -141,11 +141,12 @@ _KINDS: Mapping[str, type | tuple[type, ...]] = {"steps": int, "seconds": (int, 
 
 def _value(key: str, value: Any) -> Any:
     """`value` as the field `key` has it: one of its kind, or a tuple of texts."""
-    kind = _KINDS.get(key, list)
-    texts = kind is not list or (isinstance(value, list) and all(isinstance(text, str) for text in value))
-    if not isinstance(value, kind) or isinstance(value, bool) or not texts:
+    kind = _KINDS.get(key)
+    if kind is None and isinstance(value, list) and all(isinstance(text, str) for text in value):
+        return tuple(value)
+    if kind is None or not isinstance(value, kind) or isinstance(value, bool):
         raise ValueError(f"{key} = {clipped(repr(value), 60)}")
-    return tuple(value) if kind is list else value
+    return value
 
 
 def _release(version: str) -> tuple[int, ...]:
