@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
@@ -91,8 +91,9 @@ def _logistic(x: Floats) -> Floats:
 
 @dataclass
 class Recording:
-    """One setting as one or more runs showed it, in seconds. `settled_after`: segments after which the votes of each first training had
-    agreed, None where they never did; `outcomes`: what came of each output of a first training."""
+    """One setting as one or more runs showed it, in seconds. `start_ups`: from a worker's start until it is ready; `set_ups`: of a task
+    besides its segments and votes; `settled_after`: segments after which the votes of each first training had agreed, None where they
+    never did; `outcomes`: what came of each output of a first training."""
 
     preset: Preset
     segment: Speed = field(default_factory=Speed)
@@ -102,16 +103,6 @@ class Recording:
     settled_after: list[int | None] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
-
-    @property
-    def start_up(self) -> float:
-        """Seconds from a worker's start until it is ready."""
-        return median(self.start_ups or [0.0])
-
-    @property
-    def set_up(self) -> float:
-        """Seconds of a task besides its segments and votes."""
-        return median(self.set_ups or [0.0])
 
     @property
     def farthest(self) -> float:

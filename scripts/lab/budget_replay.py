@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -109,7 +110,7 @@ class PretendedPool(WorkerPool):
     def start(self, spec: WorkerSpec, now: float) -> None:
         member = PooledWorker(spec, None, None, heard=now)  # type: ignore[arg-type]
         self.members[spec.number] = member
-        self._schedule(member, [(self._recording.start_up, Ready({"device": spec.device}))])
+        self._schedule(member, [(median(self._recording.start_ups or [0.0]), Ready({"device": spec.device}))])
 
     def give(self, member: PooledWorker, work: Assignment, now: float) -> bool:
         member.takes(work, now)
@@ -170,7 +171,7 @@ class PretendedPool(WorkerPool):
         known = self._recording.settled_after
         settles = known[int(self._rng.integers(len(known)))] if known else None
         messages: Timeline = []
-        now, trained, segments, next_vote, reason = self._recording.set_up, 0.0, 0, ttt.first_vote, "share used"
+        now, trained, segments, next_vote, reason = median(self._recording.set_ups or [0.0]), 0.0, 0, ttt.first_vote, "share used"
         while True:
             needed = max(1, int(np.ceil(max(0.0, min(next_vote * end, end) - now) / segment)))
             steps = min(needed, ttt.max_segments - segments)

@@ -120,7 +120,7 @@ def test_a_recording_gives_back_what_the_folder_was_written_from(folder: Path) -
         assert found.segment.scaled(4.0).seconds(work) == pytest.approx(segment_seconds(task_id) / 4)
     work = view_work(PRESET.model, 25, PRESET.vote.act_steps)
     assert found.view.seconds(work) == pytest.approx(work / VIEW, rel=1e-6)
-    assert (found.start_up, found.set_up) == (pytest.approx(3.0), pytest.approx(0.25, abs=0.01))
+    assert found.start_ups == [3.0] and found.set_ups == pytest.approx([0.25] * 6, abs=0.01)
     assert sorted(found.settled_after, key=str) == [100, 100, 100, None, None, None]
     assert [(o.task, o.segments, o.solved) for o in found.outcomes] == [(f"t{k}", 100, k < 2) for k in range(6)]
     assert [o.cells for o in found.outcomes] == [max(g.shape[0] for g in TASKS[o.task].grids()) ** 2 for o in found.outcomes]
@@ -164,7 +164,7 @@ def test_a_simulated_task_gets_the_segments_that_its_share_has_time_for(folder: 
     played = replay(found, found.preset, [TASKS["t0"]], ["cpu"], 103.0, tmp_path)
     (start,) = told(played, "task_start")
     (final,) = told(played, "task_final")
-    trained = start["seconds"] - found.set_up - 9 * 8 * 1e-3
+    trained = start["seconds"] - found.set_ups[0] - 9 * 8 * 1e-3
     assert final["segments"] == pytest.approx(trained / segment_seconds("t0"), rel=0.03)
 
 
