@@ -36,7 +36,7 @@ from hrm_submit.corpora.sources import load, load_corpus
 from hrm_submit.model.packaged import resolve_preset
 from hrm_submit.model.weights import CheckpointMeta, build, load_checkpoint, save_checkpoint, snapshot
 from hrm_submit.record.folder import read_run
-from hrm_submit.run.answers import AnswerBook
+from hrm_submit.run.answers import AnswerStore
 from tests.hostile import damaged, damaged_json, damaged_lines, damaged_safetensors
 
 ROOT = Path(__file__).parents[1]
@@ -109,7 +109,7 @@ def test_tasks(name: str, data: st.DataObject) -> None:
 
         def answered() -> None:
             read, broken = read_challenges(path)
-            AnswerBook(read, broken, output).create()
+            AnswerStore(read, broken, output).create()
             expected = {task: len(t.test) for task, t in read.items()} | {task: b.n_outputs for task, b in broken.items()}
             assert file_faults(output, expected) == [], "fallback answers make a valid file"
 
@@ -180,7 +180,7 @@ def test_run_folders(name: str, data: st.DataObject) -> None:
         real = (KILLED / "run" / name).read_bytes()
         (run / name).write_bytes(data.draw((damaged_json if name == "run.json" else damaged_lines)(real)))
         read, broken = read_challenges(challenges)
-        AnswerBook(read, broken, Path(folder, "submission.json")).restore(read_run(run))
+        AnswerStore(read, broken, Path(folder, "submission.json")).restore(read_run(run))
         ends_well("watch", "--run-dir", run, "--once")
         ends_well("merge", run, "--output", Path(folder, "merged.json"), "--challenges", challenges)
         ends_well("report", "--run-dir", run, "--challenges", challenges, "--output", Path(folder, "report.html"))

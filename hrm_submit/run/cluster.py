@@ -1,16 +1,18 @@
-"""Workers on the machines of a Ray cluster, in place of processes of this one: a pool whose members are actors.
+"""Workers on the machines of a Ray cluster: a pool whose members are actors instead of processes of this machine.
 
 - Weights travel through Ray's object store, once to each node; tasks, candidates and all else as messages. No folder is shared.
-- A node that joins offers its workers; one that dies takes its own with it, each of which costs an attempt of the task that it held.
+- A node that joins offers its workers; one that dies takes its own with it, each of which costs an attempt of its task.
 - This module alone imports Ray, and is imported only where a cluster is asked for.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import pickle
 import socket
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -33,61 +35,50 @@ from hrm_submit.config.schema import Preset
 from hrm_submit.core.allocator import LARGE_PAGES
 from hrm_submit.core.device import cpu_count
 from hrm_submit.core.errors import ClusterError, clipped
-from hrm_submit.predict.raw import RawVote, save_raw
-from hrm_submit.run.cluster_worker import RemoteWorker
-from hrm_submit.run.protocol import Assignment, WorkerSpec
-from hrm_submit.run.worker_pool import Gone, Member
+from hrm_submit.core.files import write_atomic
+from hrm_submit.predict.raw import RawVote
+from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec
+from hrm_submit.run.worker_pool import Gone, Member, Pool, keep_raw
 from hrm_submit.version import __version__
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 2.0
-"""Seconds between two looks for nodes that have joined."""
+NODES_EVERY_SECONDS = 2.0
+"""Time between two checks for nodes that have joined."""
 ENVIRONMENT = {"OMP_WAIT_POLICY": "passive", "GLIBC_TUNABLES": LARGE_PAGES}
 """Of the actors' processes: as those of local workers."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """A machine of the cluster: Ray's id, its address, and what it has."""
+    """A machine of the cluster: Ray's id, its address, its CPU cores and GPUs, and the GPU's name in Ray (`L4`, `T4`, `H100`)."""
 
     id: str
     name: str
     cpus: int
     gpus: int
     card: str = ""
-    """The GPU's name as Ray has it: `L4`, `T4`, `H100`."""
-
-
-@dataclass
-class Actor(Member):
-    """A worker on a node; `stream` are the messages of its running call."""
-
-    handle: Any
-    stream: Any
 
 
 class Cluster:
     """A connection to a Ray cluster, or one of this machine alone. `cores` are those of a worker on a node without GPUs."""
 
-    def __init__(self, address: str, cores: int = 1, modules: Sequence[Path] = ()) -> None:
-        """`address` is `local`, `auto` (the cluster that this machine is a node of) or `HOST:PORT`. `modules` are folders of Python modules
-        that all nodes get. Raises ClusterError."""
+    def __init__(self, address: str, cores: int = 1) -> None:
+        """`address` is `local`, `auto` (the cluster that this machine is a node of) or `HOST:PORT`. Raises ClusterError."""
         self.cores = cores
         self._names: dict[str, str] = {}
         host, _, port = address.rpartition(":")
-        if host and port.isdecimal():
-            _reach(address, host, int(port))
         own: dict[str, Any] = {"num_cpus": cpu_count(), "include_dashboard": False} if address == "local" else {}
         try:
-            environment = {"py_modules": [str(folder) for folder in modules]} if modules else None
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment, **own)
-        except (ConnectionError, ValueError, RuntimeError, RayError) as error:
+            if host and port.isdecimal():
+                socket.create_connection((host, int(port)), timeout=5.0).close()  # Ray itself would end the process
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
+        except (OSError, OverflowError, ValueError, RuntimeError, RayError) as error:
             raise ClusterError(f"--cluster {address}: cannot be reached: {clipped(error, 150)}") from None
 
     def nodes(self) -> list[Node]:
-        """The machines that live, in the order of their names. A node keeps the name under which it was seen first: its address, with a
-        part of its id where that was taken, as by a second node of one machine."""
+        """Return the live machines, sorted by name. A node keeps its first name: its address, with a part of its id where that is taken, as
+        by a second node of one machine."""
         found = []
         for node in ray.nodes():
             if node["Alive"]:
@@ -104,41 +95,39 @@ class Cluster:
         ray.shutdown()
 
 
-def _reach(address: str, host: str, port: int) -> None:
-    """Raise ClusterError where nobody listens: Ray itself would end the process."""
-    try:
-        socket.create_connection((host, port), timeout=5.0).close()
-    except (OSError, OverflowError) as error:
-        raise ClusterError(f"--cluster {address}: cannot be reached: {error}") from None
-
-
 def specs_on(nodes: Sequence[Node], like: WorkerSpec, cores: int, preset: Preset, most: int) -> list[WorkerSpec]:
-    """The workers of `nodes`, each otherwise as `like`: one for each GPU (or `[device] workers_per_gpu`), or on a node without any for each
-    `cores` CPU cores; at most `most`, first of all nodes one."""
+    """Return at most `most` workers of `nodes`, each otherwise as `like`: one for each GPU (or `[device] workers_per_gpu`), or on a node
+    without any one for each `cores` CPU cores; every node gets its first before any gets its second."""
     on_gpu = preset.device.workers_per_gpu or 1
-    places = [[(n.id, f"cuda:{k}") for k in range(n.gpus)] * on_gpu or [(n.id, "cpu")] * (n.cpus // cores) for n in nodes]
-    turns = [turn[k] for k in range(max(map(len, places), default=0)) for turn in places if k < len(turn)][:most]
-    names = {n.id: n.name for n in nodes}
+    by_node = [[(n.name, f"cuda:{k}") for k in range(n.gpus)] * on_gpu or [(n.name, "cpu")] * (n.cpus // cores) for n in nodes]
+    in_rounds = [devices[k] for k in range(max(map(len, by_node), default=0)) for devices in by_node if k < len(devices)][:most]
     return [
-        replace(like, number=number, device=device, node=names[node], sharing=on_gpu if device != "cpu" else 1)
-        for number, (node, device) in enumerate(turns)
+        replace(like, number=number, device=device, node=node, sharing=on_gpu if device != "cpu" else 1)
+        for number, (node, device) in enumerate(in_rounds)
     ]
 
 
-class ClusterPool:
-    """Workers that are actors of a cluster, by number."""
+@dataclass
+class Actor(Member):
+    """A worker on a node; `stream` are the messages of its running call."""
+
+    handle: Any
+    stream: Any
+
+
+class ClusterPool(Pool[Actor]):
+    """Workers that are actors of a cluster."""
 
     def __init__(self, cluster: Cluster, preset: Preset) -> None:
         self._cluster, self._preset = cluster, preset
-        self.members: dict[int, Actor] = {}
-        self._shipped: dict[Path, Any] = {}
+        self.members = {}
+        self._weights: dict[Path, Any] = {}
         self._remote: Any = ray.remote(RemoteWorker)
         self._known = {n.id for n in cluster.nodes()}
         self._like: WorkerSpec | None = None
-        self._looked = time.monotonic()
+        self._checked = time.monotonic()
 
     def start(self, spec: WorkerSpec, now: float) -> None:
-        """Start a worker on its node. Raises OSError where that node is no more."""
         self._like = self._like or spec
         options: dict[str, Any] = {"num_cpus": self._cluster.cores, "runtime_env": {"env_vars": ENVIRONMENT}}
         if spec.node:
@@ -150,25 +139,25 @@ class ClusterPool:
         if spec.device != "cpu":
             options |= {"num_cpus": 0, "num_gpus": 1 / spec.sharing}
             there = replace(spec, device="cuda:0")  # Ray shows an actor its own GPU alone
+        if spec.checkpoint and spec.checkpoint not in self._weights:
+            self._weights[spec.checkpoint] = ray.put(spec.checkpoint.read_bytes())
+        weights = self._weights[spec.checkpoint] if spec.checkpoint else None
         try:
             handle = self._remote.options(**options).remote()
-            files = None if spec.checkpoint is None else self._ship(spec.checkpoint)
-            stream = handle.begin.options(num_returns="streaming").remote(__version__, pickle.dumps(there), files)
+            stream = handle.begin.options(num_returns="streaming").remote(__version__, pickle.dumps(there), weights)
         except RayError as error:
             raise OSError(clipped(error, 150)) from None
         self.members[spec.number] = Actor(spec, handle, stream, heard=now)
 
     def give(self, member: Actor, work: Assignment, now: float) -> bool:
-        """Hand over a task."""
         try:
             member.stream = member.handle.work.options(num_returns="streaming").remote(work)
         except RayError:
             return False
-        member.takes(work, now)
+        member.begin(work, now)
         return True
 
     def listen(self, seconds: float) -> Iterator[tuple[Actor, Any]]:
-        """Messages that arrive within `seconds`, with their senders; `Gone` once for a worker that has ended."""
         streams = {id(m.stream): m for m in self.members.values() if m.stream is not None}
         waiting = [m.stream for m in streams.values()]
         if not waiting:
@@ -181,15 +170,14 @@ class ClusterPool:
             member = streams[id(stream)]
             message = self._next(member, stream)
             if isinstance(message, RawVote):
-                self._keep(member, message)
+                keep_raw(member.spec, message)
             elif message is not None:
                 yield member, message
 
     def newcomers(self) -> list[WorkerSpec]:
-        """The workers of nodes that have joined since this was last asked."""
-        if self._like is None or time.monotonic() - self._looked < LOOK_SECONDS:
+        if self._like is None or time.monotonic() - self._checked < NODES_EVERY_SECONDS:
             return []
-        self._looked = time.monotonic()
+        self._checked = time.monotonic()
         new = [n for n in self._cluster.nodes() if n.id not in self._known]
         self._known |= {n.id for n in new}
         for node in new:
@@ -197,25 +185,16 @@ class ClusterPool:
         return specs_on(new, self._like, self._cluster.cores, self._preset, 10**6)
 
     def remove(self, member: Actor) -> int | None:
-        """Kill the worker if it still lives; an actor's exit code is not known."""
         self.members.pop(member.spec.number, None)
-        self._kill(member)
-        return None
-
-    def dismiss(self) -> None:
-        """Kill all workers."""
-        for member in list(self.members.values()):
-            self.remove(member)
-
-    def _kill(self, member: Actor) -> None:
         member.stream = None
         try:
             ray.kill(member.handle, no_restart=True)
         except (RayError, ValueError) as error:
             log.debug("worker %d: %s", member.spec.number, error)
+        return None  # an actor's exit code is not known
 
     def _next(self, member: Actor, stream: Any) -> Any:
-        """The next message of a stream that has one; None at its end."""
+        """Return the next message of a stream that has one; None at its end."""
         try:
             return ray.get(next(stream))
         except StopIteration:
@@ -223,25 +202,37 @@ class ClusterPool:
             return None
         except RayError as error:
             member.stream = None
-            log.warning("worker %d on %s: %s", member.spec.number, member.spec.place, _cause(error))
+            lines = [line for line in str(getattr(error, "cause", None) or error).splitlines() if line.strip()]
+            cause = clipped(lines[-1] if lines else type(error).__name__, 200)
+            log.warning("worker %d on %s: %s", member.spec.number, member.spec.location, cause)
             return Gone()
 
-    def _ship(self, checkpoint: Path) -> Any:
-        """The bytes of a checkpoint in the object store."""
-        if checkpoint not in self._shipped:
-            self._shipped[checkpoint] = ray.put(checkpoint.read_bytes())
-        return self._shipped[checkpoint]
 
-    def _keep(self, member: Actor, raw: RawVote) -> None:
-        if member.spec.raw is None:
-            return
-        try:
-            save_raw(member.spec.raw, raw)
-        except (OSError, MemoryError) as error:
-            log.warning("task %s: its raw predictions are not kept: %s", raw.task, error)
+class RemoteWorker:
+    """What an actor runs on its node: set up by its first call, it works in the later ones; each yields a local worker's messages."""
+
+    def begin(self, version: str, spec: bytes, weights: bytes | None) -> Iterator[Ready]:
+        """Build the model. `spec` is a pickled WorkerSpec, opened only where both sides have the same package. Raises ClusterError."""
+        if version != __version__:
+            raise ClusterError(f"{socket.gethostname()} has hrm-submit {__version__}, not {version}: install the same on all nodes")
+        from hrm_submit.run.worker import Worker
+
+        own: WorkerSpec = pickle.loads(spec)
+        self._worker = Worker(replace(own, checkpoint=None if weights is None else stored_checkpoint(weights)))
+        yield Ready(self._worker.describe())
+
+    def work(self, given: Assignment) -> Iterator[Any]:
+        """Solve a task."""
+        for message in self._worker.serve(given):
+            yield message
+            if isinstance(message, Failed) and message.fatal:
+                os._exit(3)
 
 
-def _cause(error: BaseException) -> str:
-    """The first line of what an actor died of."""
-    said = str(getattr(error, "cause", None) or error)
-    return clipped(next((line for line in reversed(said.splitlines()) if line.strip()), type(error).__name__), 200)
+def stored_checkpoint(weights: bytes) -> Path:
+    """Write a checkpoint's bytes on this machine, unless an earlier worker has; return the path."""
+    path = Path(tempfile.gettempdir(), f"hrm-submit-{os.getuid()}", f"{hashlib.sha256(weights).hexdigest()[:20]}.safetensors")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.is_file() or path.stat().st_size != len(weights):
+        write_atomic(path, weights)
+    return path

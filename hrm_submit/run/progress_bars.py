@@ -1,82 +1,52 @@
-"""What a person sees of a running run: bars where they can be drawn, else plain lines that a log keeps.
-
-Notable: a line belongs to the worker that holds a task and passes on to the next one, so there are never more lines than
-workers at once. Seconds come from the clock of `tick`, which is called twice a second; nothing here reads another.
-"""
+"""Show a run while it runs: bars where they can be drawn, else lines for a log. All of it is drawn from the state of the run."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 from hrm_submit.config.schema import TTTConfig
 from hrm_submit.core.clock import Clock, format_duration
 from hrm_submit.core.terminal import bar, logs_above_bars, place
 from hrm_submit.predict.vote import Candidate
-from hrm_submit.solver.messages import Answer, Progress
+from hrm_submit.record.events import Event
+from hrm_submit.record.state import RunState, Training
+from hrm_submit.solver.messages import Answer
 
 log = logging.getLogger(__name__)
 
 LINE_EVERY_SECONDS = 60.0
 MOST_NAMED = 4
-"""Tasks that a plain line names as being worked on."""
+"""Tasks that a line names as being worked on."""
 
 _TASK_BAR, _TASK_LINE = "{percentage:3.0f}%|{bar:12}| {desc}", "{desc}"
 
 
-@dataclass
-class _Line:
-    """What a worker is at: its task's share in seconds, when that ends (known from the first tick on), and its last report."""
-
-    task: str
-    seconds: float | None
-    bar: Any
-    ends: float | None = None
-    report: Progress | None = None
-
-
 class ProgressBars:
-    """Counts tasks and shows them: in a terminal or a notebook a bar for all and one a worker, else one line a task and one a minute."""
+    """Draws one bar for all `tasks`, of which `done` had their answer before, and one for each worker; in a log, a line for each finished
+    task and one a minute. A task whose share of exact demonstrations reaches `fit` counts as fit."""
 
     def __init__(self, tasks: int, done: int = 0, fit: float = TTTConfig().fit) -> None:
         self._place = place()
         self._bar = bar(self._place, total=tasks, initial=done, unit="task")
-        self._tasks, self._done, self._fit, self._fit_from = tasks, done, 0, fit
-        self._exact: dict[str, float] = {}
-        self._lines: dict[int, _Line] = {}
-        self._spare: list[Any] = []
-        self._every_bar = [self._bar]
+        self._tasks, self._done_before, self._fit = tasks, done, fit
+        self._state = RunState()
+        self._shown: dict[int, tuple[Any, Training]] = {}
+        self._worker_bars: list[Any] = []
         self._next_line = LINE_EVERY_SECONDS
         self._logs = ExitStack()
         self._logs.enter_context(logs_above_bars(self._place))
 
-    def started(self, worker: int, task: str, seconds: float | None, node: str = "") -> None:
-        """A worker, of a cluster on `node`, has been given a task, and `seconds` for it where time is what limits it."""
-        self.ended(worker)
-        self._lines[worker] = line = _Line(task, seconds, self._task_bar())
-        if line.bar is not None:
-            # No percentage of a share that is not counted in seconds.
-            line.bar.bar_format = _TASK_LINE if seconds is None else _TASK_BAR
-            line.bar.set_description_str(f"{node + ' ' if node else ''}worker {worker} {task}", refresh=False)
-            line.bar.reset(total=seconds)
+    def take(self, event: Event) -> None:
+        """Take an event of the run, whose time is set; it is shown at the next tick."""
+        self._state.take(event)
 
-    def progress(self, progress: Progress, worker: int | None = None) -> None:
-        """A task's training has gone on, on `worker` or whichever is known to hold it."""
-        self._exact[progress.task] = progress.demo_exact
-        number = self._holder(progress.task, worker)
-        if number is not None:
-            self._lines[number].report = progress
-
-    def final(self, answer: Answer, seconds: float, worker: int | None = None) -> None:
-        """A task has its final answer."""
-        self._done += 1
-        exact = self._exact.pop(answer.task, 0.0)
-        self._fit += exact >= self._fit_from
-        self.ended(self._holder(answer.task, worker))
+    def final(self, answer: Answer, seconds: float) -> None:
+        """Print the line of a task that has its final answer after `seconds`; its event was taken before."""
+        exact = self._state.attempt.finals.get(answer.task) or 0.0
         line = (
             f"[{self._done}/{self._tasks}] {answer.task}: {answer.segments} segments in {format_duration(seconds)}, "
             f"{exact:.0%} of demonstrations exact, {', '.join(map(_agreement, answer.outputs))} ({answer.reason})"
@@ -85,83 +55,77 @@ class ProgressBars:
             log.info(line)
         else:
             self._bar.write(line, file=sys.stderr)
-        self._bar.update()
-
-    def given_up(self, task: str, worker: int | None = None) -> None:
-        """A task keeps what it has."""
-        self._done += 1
-        self._exact.pop(task, None)
-        self.ended(self._holder(task, worker))
-        self._bar.update()
-
-    def ended(self, worker: int | None) -> None:
-        """A worker holds no task now, whatever became of the one it had; one that held none changes nothing."""
-        line = None if worker is None else self._lines.pop(worker, None)
-        if line is not None and line.bar is not None:
-            line.bar.bar_format = _TASK_LINE
-            line.bar.set_description_str("", refresh=False)
-            line.bar.reset()
-            self._spare.append(line.bar)
 
     def tick(self, clock: Clock) -> None:
-        """Show the time left, of the run and of each task's share; in a log once a minute."""
+        """Show the tasks done, the time left, and what each worker does; in a log once a minute."""
         now = clock.elapsed()
-        for worker, line in self._lines.items():
-            if line.bar is not None or (line.ends is None and line.seconds is not None):
-                self._draw(worker, line, now)
+        at_work = {number: worker.training for number, worker in self._state.workers.items() if worker.training}
+        if self._place in ("terminal", "widgets"):
+            self._draw_workers(at_work, now)
+        fit = sum((exact or 0.0) >= self._fit for exact in self._state.attempt.finals.values())
         left = "" if clock.budget is None else f", {format_duration(max(0.0, clock.remaining()))} left"
-        text = f"{self._fit} fit their demonstrations{left}"
+        text = f"{fit} fit their demonstrations{left}"
         if not self._bar.disable:
-            self._bar.set_postfix_str(text if self._place != "one line" else text + self._at_work(), refresh=True)
+            self._bar.n = self._done
+            self._bar.set_postfix_str(text if self._place != "one line" else text + _tasks_at_work(at_work), refresh=True)
         elif now >= self._next_line:
             self._next_line = now + LINE_EVERY_SECONDS
-            log.info("%d of %d tasks done, %s%s", self._done, self._tasks, text, self._at_work())
+            log.info("%d of %d tasks done, %s%s", self._done, self._tasks, text, _tasks_at_work(at_work))
 
     def close(self) -> None:
         """Leave the terminal as it was."""
-        for shown in self._every_bar[:0:-1]:
+        for shown in reversed(self._worker_bars):
             shown.n = shown.total  # a widget that closes before its end turns red and stays, as after an error
             shown.close()
         self._bar.close()
         self._logs.close()
 
-    def _holder(self, task: str, worker: int | None) -> int | None:
-        """The worker whose line is the task's."""
-        numbers = self._lines if worker is None else [worker]
-        return next((n for n in numbers if n in self._lines and self._lines[n].task == task), None)
+    @property
+    def _done(self) -> int:
+        return self._done_before + len(self._state.attempt.finals) + len(self._state.given_up)
 
-    def _task_bar(self) -> Any:
-        """A bar for a worker's task: one that is no longer used, or a new one; None where one bar is all that fits."""
-        if self._place not in ("terminal", "widgets"):
-            return None
-        if not self._spare:
-            self._every_bar.append(bar(self._place, total=1.0, leave=False, bar_format=_TASK_LINE))
-            return self._every_bar[-1]
-        return self._spare.pop(0)
+    def _draw_workers(self, at_work: Mapping[int, Training], now: float) -> None:
+        for number in [n for n in self._shown if n not in at_work]:
+            shown, _ = self._shown.pop(number)
+            shown.bar_format = _TASK_LINE
+            shown.set_description_str("", refresh=False)
+            shown.reset()
+        for number, training in at_work.items():
+            shown, before = self._shown.get(number) or (self._free_bar(), None)
+            if before is not training:
+                # No percentage of a training that is not planned in seconds.
+                shown.bar_format = _TASK_LINE if training.planned is None else _TASK_BAR
+                shown.reset(total=training.planned)
+                self._shown[number] = shown, training
+            node = self._state.nodes.get(number)
+            said = [f"{node + ' ' if node else ''}worker {number} {training.task}"]
+            if training.last:
+                said += [f"{training.segments} segments", f"{training.last.demo_exact or 0.0:.0%} exact"]
+            if training.planned is not None:
+                shown.n = min(training.planned, now - training.start)
+                said.append(f"{format_duration(training.planned - shown.n)} left")
+            shown.set_description_str(", ".join(said))
 
-    def _draw(self, worker: int, line: _Line, now: float) -> None:
-        said = [f"worker {worker} {line.task}"]
-        if line.report:
-            said += [f"{line.report.segments} segments", f"{line.report.demo_exact:.0%} exact"]
-        if line.seconds is not None:
-            line.ends = now + line.seconds if line.ends is None else line.ends
-            said.append(f"{format_duration(max(0.0, line.ends - now))} left")
-        if line.bar is not None:
-            if line.seconds is not None and line.ends is not None:
-                line.bar.n = min(line.seconds, line.seconds - (line.ends - now))
-            line.bar.set_description_str(", ".join(said))
+    def _free_bar(self) -> Any:
+        used = [id(shown) for shown, _ in self._shown.values()]
+        free = next((shown for shown in self._worker_bars if id(shown) not in used), None)
+        if free is None:
+            free = bar(self._place, total=1.0, leave=False, bar_format=_TASK_LINE)
+            self._worker_bars.append(free)
+        return free
 
-    def _at_work(self) -> str:
-        """The tasks in hand, for a line: `; working on a (63% exact), b and 2 more`."""
-        named = [f"{x.task} ({x.report.demo_exact:.0%} exact)" if x.report else x.task for x in self._lines.values()]
-        if not named:
-            return ""
-        more = len(named) - MOST_NAMED
-        return "; working on " + ", ".join(named[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+def _tasks_at_work(at_work: Mapping[int, Training]) -> str:
+    """Name the tasks in hand, for a line: `; working on a (63% exact), b and 2 more`."""
+    if not at_work:
+        return ""
+    named = [f"{t.task} ({t.last.demo_exact or 0.0:.0%} exact)" if t.last else t.task for t in at_work.values()]
+    more = len(named) - MOST_NAMED
+    return "; working on " + ", ".join(named[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _agreement(candidates: Sequence[Candidate]) -> str:
-    """How far the views of one test input agree, for a person; the composite may be a grid that no view gave."""
+    """Say how many views of one test input gave attempt 1; the composite may be a grid that no view gave."""
     if not candidates:
         return "no view gave a grid"
     views = sum(c.votes for c in candidates)

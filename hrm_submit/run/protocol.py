@@ -1,4 +1,4 @@
-"""What the supervisor and its workers say to each other; all of it pickles."""
+"""Messages between the supervisor and its workers, besides those of a solver; all of them pickle."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from hrm_submit.config.schema import Preset
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """How a worker is set up: its number, its device (`"cpu"`, `"cuda:0"`), the weights it starts tasks from, the run's seed, the
-    cells of the largest canvas that it may get, the folder for raw predictions where they are to be kept, how many workers share
-    its device, and in a cluster the node that it runs on."""
+    """How a worker is set up.
+
+    `device`: `"cpu"`, `"cuda:0"`; `checkpoint`: the weights that tasks start from (None: random ones); `tokens`: cells of the largest
+    canvas it may get; `raw`: the folder for raw predictions, where they are kept; `sharing`: workers on its device; `node`: its
+    machine in a cluster.
+    """
 
     number: int
     device: str
@@ -27,8 +30,8 @@ class WorkerSpec:
     node: str = ""
 
     @property
-    def place(self) -> str:
-        """The device, with its node where it has one: `"10.0.0.3/cuda:0"`."""
+    def location(self) -> str:
+        """Return the device, with its node where it has one: `"10.0.0.3/cuda:0"`."""
         return f"{self.node}/{self.device}" if self.node else self.device
 
 
@@ -36,7 +39,7 @@ class WorkerSpec:
 class Assignment:
     """A task to solve in `seconds` or in exactly `segments` training segments (the one that is not None).
 
-    `restart` counts the trainings of the task before, each of which had a seed of its own.
+    `restart` numbers the retrains of the task, each with a seed of its own; 0: its first training.
     """
 
     task: Task
@@ -54,8 +57,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class Failed:
-    """The task could not be solved on this worker; `fault` is one line. The worker lives on unless `fatal`; `memory` says that it
-    had too little."""
+    """The worker could not solve the task; `fault` is one line. It lives on unless `fatal`; `memory`: it had too little."""
 
     task: str
     fault: str

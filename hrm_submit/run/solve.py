@@ -1,4 +1,4 @@
-"""`solve` from end to end: check everything, write a valid file, run the supervisor, sum up.
+"""`solve` from end to end: read and check, write a valid file, choose what works, run the supervisor, sum up.
 
 All that wrong input can cause is raised before the first task starts; after that a run always ends with an answer.
 """
@@ -10,11 +10,12 @@ import platform
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from hrm_submit.arc.canonical import tasks_with_pairs_of
-from hrm_submit.arc.challenges import read_challenges
+from hrm_submit.arc.challenges import BrokenTask, read_challenges
 from hrm_submit.arc.reader import digest
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Task
@@ -25,13 +26,18 @@ from hrm_submit.core.device import Card, cards, list_devices, machine
 from hrm_submit.core.errors import ClusterError, SolveError, clipped
 from hrm_submit.core.files import sha256_of
 from hrm_submit.core.options import described
+from hrm_submit.model.checkpoint_header import read_header
+from hrm_submit.model.packaged import packaged_checkpoint, resolve_preset
 from hrm_submit.predict.raw import RAW
 from hrm_submit.record.events import Plan, RunEnd, RunStart
 from hrm_submit.record.folder import RunWriter, read_run, training_warning
-from hrm_submit.run.answers import AnswerBook
+from hrm_submit.run.answers import AnswerStore
 from hrm_submit.run.options import RANDOM_WEIGHTS, SolveOptions
+from hrm_submit.run.placement import for_budget, worker_specs
 from hrm_submit.run.progress_bars import ProgressBars
 from hrm_submit.run.protocol import WorkerSpec
+from hrm_submit.run.supervisor import Supervisor
+from hrm_submit.run.worker_pool import Pool
 from hrm_submit.version import __version__
 
 log = logging.getLogger(__name__)
@@ -39,8 +45,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SolveSummary:
-    """How a run went: tasks of the file, of them answered by the model, finished earlier, that it was to
-    solve, and the faults of the broken ones; seconds."""
+    """How a run went: tasks of the file; how many the model answered, had a final answer before, were to be solved; faults of the
+    broken ones; seconds."""
 
     tasks: int
     answered: int
@@ -50,7 +56,7 @@ class SolveSummary:
     seconds: float
 
     def lines(self) -> list[str]:
-        """For a person."""
+        """Return lines for a person."""
         by_fallback = self.tasks - self.answered
         text = f"{self.answered} of {self.tasks} tasks answered by the model, {by_fallback} by fallback, in {self.seconds:.1f} s"
         if self.resumed:
@@ -59,100 +65,119 @@ class SolveSummary:
 
 
 def solve(options: SolveOptions, clock: Clock) -> SolveSummary:
-    """Solve the tasks of a challenges file; `clock` has the run's budget, if it has one. Raises UserError before the first task."""
+    """Solve the tasks of a challenges file until the clock's budget, if it has one, is spent. Raises UserError before the first task."""
+    tasks, broken = _read_tasks(options)
+    wanted = _wanted(options, tasks, broken)
+    answers = AnswerStore(tasks, broken, options.output)
+    finished, earlier = _restore(options, answers)
+    answers.create()  # valid from here on: before torch is imported, weights are read or a GPU is touched
+    todo = [tasks[i] for i in wanted if i not in finished]
+    setup = _set_up(options, todo)
+    run = RunWriter(options.run_dir, clock.elapsed)
+    for task in broken.values():
+        log.warning("%s", task.fault)
+    _describe(run, options, setup, [tasks[i] for i in wanted], earlier if finished else {})
+    run.event(RunStart(budget=options.budget, tasks=len(tasks), broken=sorted(broken), resumed=len(finished)))
+    locations = [spec.location for spec in setup.specs]
+    run.event(Plan(todo=[t.id for t in todo], workers=len(locations), devices=locations))
+    bars = ProgressBars(len(wanted), len(wanted) - len(todo), setup.preset.ttt.fit)
+    try:
+        Supervisor(todo, options.segments, setup.specs, setup.preset, answers, run, clock, bars, setup.pool).run()
+    finally:
+        bars.close()
+        fault = answers.save(last=True)
+        run.event(RunEnd(answered=len(answers.answered), seconds=round(clock.elapsed(), 3), unsaved=fault))
+        if setup.cluster:
+            setup.cluster.close()
+    if fault:
+        log.error("the last answers could not be written: %s", fault)
+    faults = tuple(b.fault for b in broken.values())
+    return SolveSummary(len(tasks) + len(broken), len(answers.answered), len(finished), len(wanted), faults, clock.elapsed())
+
+
+def _read_tasks(options: SolveOptions) -> tuple[dict[str, Task], dict[str, BrokenTask]]:
+    """Read the challenges. Raises UserError where there is nothing to solve."""
     tasks, broken = read_challenges(options.challenges)
     if options.output.exists() and options.challenges.exists() and options.output.samefile(options.challenges):
         raise SolveError(f"{options.output}: cannot be both the challenges and the submission file")
     if not tasks:
         if not options.output.exists():  # a valid file, all the same; one that is there may hold better answers
-            AnswerBook(tasks, broken, options.output).create()
+            AnswerStore(tasks, broken, options.output).create()
         raise SolveError(f"{options.challenges}: has no task that can be used: {next(iter(broken.values())).fault}")
-    order = [*tasks, *broken]
-    wanted = _wanted(options, tasks, broken)
-    content = digest(options.challenges)
-    book = AnswerBook(tasks, broken, options.output)
-    finished: set[str] = set()
-    earlier: Mapping[str, Any] = {}
-    if (options.run_dir / "run.json").is_file():
-        record = read_run(options.run_dir)
-        if record.run.get("challenges_sha256", content) != content:
-            raise SolveError(f"{options.run_dir}: run folder of another challenges file ({record.run.get('challenges')})")
-        finished, earlier = book.restore(record), record.run
-        if finished:
-            log.warning(
-                "%s: resuming an earlier run; %d tasks keep their final answers (another --run-dir solves them again)",
-                options.run_dir,
-                len(finished),
-            )
-    book.create()  # valid from the first second: before torch is imported, weights read or a GPU touched
+    return tasks, broken
 
-    from hrm_submit.model.checkpoint_header import read_header
-    from hrm_submit.model.packaged import packaged_checkpoint, resolve_preset
 
-    cluster = _connect(options) if options.cluster else None
-    devices = [] if cluster else list_devices(options.devices)
-    found = [Card(n.card, 0.0, 0.0) for n in cluster.nodes() if n.card in known_cards()] if cluster else cards(devices)
-    if not options.presets and (profile := profile_of(found)):
+def _wanted(options: SolveOptions, tasks: Mapping[str, Task], broken: Mapping[str, BrokenTask]) -> list[str]:
+    """Return the ids of the tasks to solve, in the file's order. Raises SolveError for an id that the file lacks."""
+    if options.tasks is None:
+        return list(tasks)
+    unknown = [t for t in options.tasks if t not in tasks and t not in broken]
+    if unknown:
+        raise SolveError(f"{options.challenges}: has no task {', '.join(unknown)}")
+    return [t for t in tasks if t in options.tasks]
+
+
+def _restore(options: SolveOptions, answers: AnswerStore) -> tuple[set[str], dict[str, Any]]:
+    """Take over the answers of an earlier run of the folder; return the tasks with final ones, and its `run.json`. Raises SolveError where
+    it solved another file."""
+    if not (options.run_dir / "run.json").is_file():
+        return set(), {}
+    record, content = read_run(options.run_dir), digest(options.challenges)
+    if record.run.get("challenges_sha256", content) != content:
+        raise SolveError(f"{options.run_dir}: run folder of another challenges file ({record.run.get('challenges')})")
+    finished = answers.restore(record)
+    if finished:
+        text = "%s: resuming an earlier run; %d tasks keep their final answers (another --run-dir solves them again)"
+        log.warning(text, options.run_dir, len(finished))
+    return finished, record.run
+
+
+@dataclass(frozen=True)
+class _SetUp:
+    """What a run works with; `presets` are the names that `preset` is layered from."""
+
+    presets: str
+    preset: Preset
+    checkpoint: Path | None
+    specs: list[WorkerSpec]
+    pool: Pool[Any] | None = None
+    cluster: Any = None
+
+
+def _set_up(options: SolveOptions, todo: Sequence[Task]) -> _SetUp:
+    """Choose devices, weights, preset and workers. Raises UserError."""
+    cluster, devices = None, list[str]()
+    if options.cluster:
+        from hrm_submit.run.cluster import Cluster  # Ray, which only this needs
+
+        cluster = Cluster(options.cluster, options.cores_per_worker)
+        found = [Card(n.card, 0.0, 0.0) for n in cluster.nodes() if n.card in known_cards()]
+    else:
+        devices = list_devices(options.devices)
+        found = cards(devices)
+    presets = options.presets
+    if not presets and (profile := profile_of(found)):
         log.info("no --preset: the profile %s suits the GPUs found", profile)
-        options = replace(options, presets=profile)
+        presets = profile
     if options.checkpoint is None:
-        checkpoint = packaged_checkpoint(options.presets)
+        checkpoint = packaged_checkpoint(presets)
     else:
         checkpoint = None if options.checkpoint == RANDOM_WEIGHTS else Path(options.checkpoint)
-    preset = resolve_preset(options.presets, checkpoint)
-    hashes = read_header(checkpoint)[1].hashes if checkpoint else ()
-    known = tasks_with_pairs_of(hashes, {i: tasks[i] for i in wanted if i in tasks})
-    run = RunWriter(options.run_dir, clock.elapsed)
-    for line in broken.values():
-        log.warning("%s", line.fault)
-    todo = tuple(tasks[i] for i in wanted if i not in finished)
-
-    from hrm_submit.run.placement import for_budget, worker_specs
-    from hrm_submit.run.supervisor import Supervisor, Work
-
-    preset = for_budget(preset, options.budget)
-    pool = None
-    if cluster:
-        specs, pool = _workers_of(cluster, preset, options, checkpoint, todo)
-    else:
+    preset = for_budget(resolve_preset(presets, checkpoint), options.budget)
+    if cluster is None:
         specs, preset = worker_specs(devices, preset, checkpoint, options.seed, todo, options.segments is not None)
+        pool = None
+    else:
+        specs, pool = _cluster_workers(cluster, preset, options, checkpoint, todo)
     if preset.vote.save_raw:
         specs = [replace(spec, raw=options.run_dir / RAW) for spec in specs]
-    description = {**_describe(options, preset, checkpoint, content), "trained_on": known}
-    if finished and (others := _other_settings(earlier, description)):
-        log.warning("%s: these answers were made with other settings than this run's: %s", options.run_dir, "; ".join(others))
-    if told := training_warning(description):
-        log.warning("%s", told)
-    run.describe({**description, "devices": [s.place for s in specs]})
-    run.event(RunStart(options.budget, len(tasks), sorted(broken), len(finished)))
-    run.event(Plan([t.id for t in todo], len(specs), [s.place for s in specs]))
-    work = Work(todo, options.budget, options.segments)
-    bars = ProgressBars(len(wanted), len(wanted) - len(todo), preset.ttt.fit)
-    try:
-        Supervisor(work, specs, preset, book, run, clock, bars, pool).run()
-    finally:
-        bars.close()
-        fault = book.save()
-        run.event(RunEnd(len(book.answered), round(clock.elapsed(), 3), fault))
-        if cluster:
-            cluster.close()
-    if fault:
-        log.error("the last answers could not be written: %s", fault)
-    faults = tuple(b.fault for b in broken.values())
-    return SolveSummary(len(order), len(book.answered), len(finished), len(wanted), faults, clock.elapsed())
+    return _SetUp(presets, preset, checkpoint, specs, pool, cluster)
 
 
-def _connect(options: SolveOptions) -> Any:
-    """The cluster. Raises ClusterError."""
-    from hrm_submit.run.cluster import Cluster  # Ray, which only this needs
-
-    return Cluster(options.cluster, options.cores_per_worker)
-
-
-def _workers_of(
+def _cluster_workers(
     cluster: Any, preset: Preset, options: SolveOptions, checkpoint: Path | None, todo: Sequence[Task]
-) -> tuple[list[WorkerSpec], Any]:
-    """What works in a cluster, and the pool that makes it. Raises ClusterError where no machine has room for a worker."""
+) -> tuple[list[WorkerSpec], Pool[Any]]:
+    """Return the workers of a cluster and their pool. Raises ClusterError where no machine has room for a worker."""
     from hrm_submit.run.cluster import ClusterPool, specs_on
 
     preset = replace(preset, device=replace(preset.device, threads=options.cores_per_worker))
@@ -165,33 +190,34 @@ def _workers_of(
     return specs, ClusterPool(cluster, preset)
 
 
-def _wanted(options: SolveOptions, tasks: Any, broken: Any) -> list[str]:
-    if options.tasks is None:
-        return list(tasks)
-    unknown = [t for t in options.tasks if t not in tasks and t not in broken]
-    if unknown:
-        raise SolveError(f"{options.challenges}: has no task {', '.join(unknown)}")
-    return [t for t in tasks if t in set(options.tasks)]
-
-
-def _describe(options: SolveOptions, preset: Preset, checkpoint: Path | None, content: str) -> dict[str, Any]:
-    return {
+def _describe(run: RunWriter, options: SolveOptions, setup: _SetUp, wanted: Sequence[Task], earlier: Mapping[str, Any]) -> None:
+    """Write `run.json`; warn where tasks were trained on, and where answers of an `earlier` run were made with other settings."""
+    checkpoint = setup.checkpoint
+    hashes = read_header(checkpoint)[1].hashes if checkpoint else ()
+    description = {
         "command": "solve",
         **described(options),
-        "challenges_sha256": content,
+        "challenges_sha256": digest(options.challenges),
+        "presets": setup.presets,
         "checkpoint": str(checkpoint) if checkpoint else None,
         "checkpoint_sha256": sha256_of(checkpoint) if checkpoint else None,
-        "config": preset.to_dict(),
+        "config": setup.preset.to_dict(),
         "versions": _versions(),
         "machine": machine(),
+        "trained_on": tasks_with_pairs_of(hashes, {t.id: t for t in wanted}),
+        "devices": [spec.location for spec in setup.specs],
     }
+    if others := _other_settings(earlier, description):
+        log.warning("%s: these answers were made with other settings than this run's: %s", options.run_dir, "; ".join(others))
+    if warning := training_warning(description):
+        log.warning("%s", warning)
+    run.describe(description)
 
 
 def _other_settings(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What an earlier run of the folder answered with and this one does not, by their `run.json`; what one does not say is alike."""
-
-    told = {"checkpoint_sha256": "another checkpoint", "seed": "--seed {}"}
-    others = [text.format(earlier[key]) for key, text in told.items() if key in earlier and earlier[key] != now[key]]
+    """Return the settings of an earlier run that differ from those of this one, by their `run.json`; a missing one counts as equal."""
+    texts = {"checkpoint_sha256": "another checkpoint", "seed": "--seed {}"}
+    others = [text.format(earlier[key]) for key, text in texts.items() if key in earlier and earlier[key] != now[key]]
     config = earlier.get("config")
     for table in ("ttt", "vote"):
         theirs, ours = config.get(table) if isinstance(config, Mapping) else None, now["config"][table]
@@ -201,15 +227,6 @@ def _other_settings(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[
 
 
 def _versions() -> dict[str, str]:
-    import numba
-    import numpy
-    import torch
-
-    return {
-        "hrm_submit": __version__,
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "numpy": numpy.__version__,
-        "numba": numba.__version__,
-        "platform": f"{sys.platform} {platform.machine()}",
-    }
+    installed = {name: version(name) for name in ("torch", "numpy", "numba")}  # without importing them
+    platform_name = f"{sys.platform} {platform.machine()}"
+    return {"hrm_submit": __version__, "python": platform.python_version(), **installed, "platform": platform_name}

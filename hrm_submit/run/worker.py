@@ -24,9 +24,10 @@ from hrm_submit.core.device import out_of_memory
 from hrm_submit.core.errors import one_line
 from hrm_submit.model.compiled import compiling_in_turn
 from hrm_submit.model.weights import load_checkpoint
-from hrm_submit.predict.raw import RawVote, save_raw
+from hrm_submit.predict.raw import RawVote
 from hrm_submit.run.memory import batch_that_fits
 from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec
+from hrm_submit.run.worker_pool import keep_raw
 from hrm_submit.solver.messages import Alive
 from hrm_submit.solver.solver import TaskSolver, with_batch
 
@@ -36,7 +37,7 @@ SIGN_OF_LIFE_SECONDS = 2.0
 
 
 class Worker:
-    """A solver of tasks in a process of its own, set up as the supervisor says."""
+    """Solves tasks on one device, set up by its spec."""
 
     def __init__(self, spec: WorkerSpec) -> None:
         runtime = runtime_for(spec.device, spec.preset.device)
@@ -53,16 +54,16 @@ class Worker:
             self.solver.warm_up()
 
     def describe(self) -> dict[str, Any]:
-        """How it runs, for the run folder."""
+        """Return how it runs, for the run folder."""
         preset = self.spec.preset
         return {**self.solver.runtime.describe(), "batch_size": preset.ttt.batch_size, "vote_batch_size": preset.vote.batch_size}
 
     def serve(self, work: Assignment) -> Iterator[Any]:
-        """What the work yields, of the signs of life only as many as the supervisor needs, and a fault if it ends with one."""
-        clock, told, pause = Clock(), 0.0, min(SIGN_OF_LIFE_SECONDS, self.spec.preset.budget.hang_seconds / 10)
+        """Yield the solver's messages, with no more signs of life than the supervisor needs, and `Failed` where the work raises."""
+        clock, sent, pause = Clock(), 0.0, min(SIGN_OF_LIFE_SECONDS, self.spec.preset.budget.hang_seconds / 10)
         messages = self.solver.solve(work.task, seconds=work.seconds, segments=work.segments, restart=work.restart)
         while True:
-            # Only what the work itself raises is its fault: an error of who listens is not.
+            # Only what the work itself raises is its fault: an error of the listener is not.
             try:
                 message = next(messages, None)
             except Exception as error:
@@ -71,23 +72,14 @@ class Worker:
                 return
             if message is None:
                 return
-            if isinstance(message, Alive) and clock.elapsed() - told < pause:
+            if isinstance(message, Alive) and clock.elapsed() - sent < pause:
                 continue
             yield message
-            told = clock.elapsed()
-
-    def keep(self, raw: RawVote) -> None:
-        """Write down what a last vote was made of, where the run has a folder for it; a disk that refuses costs only this file."""
-        if self.spec.raw is None:
-            return
-        try:
-            save_raw(self.spec.raw, raw)
-        except (OSError, MemoryError) as error:
-            log.warning("task %s: its raw predictions are not kept: %s", raw.task, one_line(error))
+            sent = clock.elapsed()
 
 
 def _with_room(spec: WorkerSpec, runtime: Runtime) -> WorkerSpec:
-    """`spec` with batches that its part of its GPU's memory holds, by estimate; what is wrong with that, running shows."""
+    """Return `spec` with batches that fit into its part of its GPU's memory by estimate; the solver halves them where that was wrong."""
     if spec.device == "cpu":
         return spec
     free, total = torch.cuda.mem_get_info(spec.device)
@@ -102,7 +94,7 @@ def _with_room(spec: WorkerSpec, runtime: Runtime) -> WorkerSpec:
 
 
 def worker_main(connection: Connection, spec: WorkerSpec) -> None:
-    """Entry point of the process: `Ready`, then for each Assignment received its messages, until None or a closed pipe."""
+    """Run a worker process: send `Ready`, then for each Assignment received its messages, until None or a closed pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the supervisor decides what follows
     try:
         worker = Worker(spec)
@@ -114,7 +106,7 @@ def worker_main(connection: Connection, spec: WorkerSpec) -> None:
         while (work := connection.recv()) is not None:
             for message in worker.serve(work):
                 if isinstance(message, RawVote):
-                    worker.keep(message)
+                    keep_raw(worker.spec, message)
                 else:
                     connection.send(message)
                 if isinstance(message, Failed) and message.fatal:

@@ -1,4 +1,4 @@
-"""The worker processes: started, given work, listened to, killed, replaced. Holds no model and no CUDA context."""
+"""The workers of a run: started, given work, listened to, killed. Holds no model and no CUDA context."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
+from hrm_submit.core.errors import one_line
+from hrm_submit.predict.raw import RawVote, save_raw
 from hrm_submit.run.protocol import Assignment, WorkerSpec
 
 log = logging.getLogger(__name__)
@@ -17,16 +19,9 @@ log = logging.getLogger(__name__)
 M = TypeVar("M", bound="Member")
 
 
-def _enter(connection: Connection, spec: WorkerSpec) -> None:
-    """The process of a worker. Only there is the model's library loaded, so that the supervisor stays small."""
-    from hrm_submit.run.worker import worker_main
-
-    worker_main(connection, spec)
-
-
 @dataclass
 class Member:
-    """One running worker; `heard` is when it last gave a sign of life, `due` when its task's share ends, in the run's seconds."""
+    """One running worker. `heard`: when it last gave a sign of life; `due`: when its task's share ends, in the run's seconds."""
 
     spec: WorkerSpec
     heard: float = field(kw_only=True)
@@ -36,13 +31,47 @@ class Member:
 
     @property
     def idle(self) -> bool:
-        """Ready and without a task."""
+        """Return whether it is ready and has no task."""
         return self.ready and self.assignment is None
 
-    def takes(self, work: Assignment, now: float) -> None:
-        """Note what it was given."""
-        self.assignment = work
-        self.heard, self.due = now, now + (work.seconds or 0.0)
+    def begin(self, work: Assignment, now: float) -> None:
+        """Note the task it was given."""
+        self.assignment, self.heard, self.due = work, now, now + (work.seconds or 0.0)
+
+
+class Gone:
+    """The message of a worker that has ended."""
+
+
+class Pool(Generic[M]):
+    """All workers of a run, by number, wherever they run."""
+
+    members: dict[int, M]
+
+    def start(self, spec: WorkerSpec, now: float) -> None:
+        """Start a worker; it is ready when it says so. Raises OSError where that cannot be."""
+        raise NotImplementedError
+
+    def give(self, member: M, work: Assignment, now: float) -> bool:
+        """Hand over a task; return False where the worker has just died."""
+        raise NotImplementedError
+
+    def listen(self, seconds: float) -> Iterator[tuple[M, Any]]:
+        """Yield the messages that arrive within `seconds`, with their senders; `Gone` once for a worker that has ended."""
+        raise NotImplementedError
+
+    def remove(self, member: M) -> int | None:
+        """Kill the worker if it still lives; return its exit code where it has one."""
+        raise NotImplementedError
+
+    def newcomers(self) -> list[WorkerSpec]:
+        """Return workers that could be started besides, on machines that have joined since the last call."""
+        return []
+
+    def dismiss(self) -> None:
+        """Kill all workers: their answers are already here, and an orderly exit is worth no second of the budget."""
+        for member in list(self.members.values()):
+            self.remove(member)
 
 
 @dataclass
@@ -53,44 +82,15 @@ class PooledWorker(Member):
     connection: Connection
 
 
-class Gone:
-    """What `WorkerPool.listen` gives for a member whose process has ended."""
-
-
-class Pool(Protocol[M]):
-    """All workers of a run, by number, wherever they run."""
-
-    members: dict[int, M]
-
-    def start(self, spec: WorkerSpec, now: float) -> None:
-        """Start a worker; it is ready when it says so. Raises OSError where that cannot be."""
-
-    def give(self, member: M, work: Assignment, now: float) -> bool:
-        """Hand over a task; False where the worker has just died."""
-
-    def listen(self, seconds: float) -> Iterator[tuple[M, Any]]:
-        """Messages that arrive within `seconds`, with their senders; `Gone` once for a worker that has ended."""
-
-    def newcomers(self) -> list[WorkerSpec]:
-        """Workers that could be started now besides, on machines that have joined since this was last asked."""
-
-    def remove(self, member: M) -> int | None:
-        """Kill the worker if it still lives; returns its exit code where it has one."""
-
-    def dismiss(self) -> None:
-        """Kill all workers: their answers are already here, and an orderly exit is worth no second of the budget."""
-
-
-class WorkerPool:
+class WorkerPool(Pool[PooledWorker]):
     """Workers that are processes of this machine."""
 
     def __init__(self) -> None:
         # spawn: a forked child would inherit locks of threads, and could never use CUDA once the parent has.
         self._context = multiprocessing.get_context("spawn")
-        self.members: dict[int, PooledWorker] = {}
+        self.members = {}
 
     def start(self, spec: WorkerSpec, now: float) -> None:
-        """Start a worker; it is ready when it says so."""
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_enter, args=(theirs, spec), name=f"hrm-worker-{spec.number}", daemon=True)
         process.start()
@@ -98,16 +98,14 @@ class WorkerPool:
         self.members[spec.number] = PooledWorker(spec, process, ours, heard=now)
 
     def give(self, member: PooledWorker, work: Assignment, now: float) -> bool:
-        """Hand over a task; False where the worker has just died."""
         try:
             member.connection.send(work)
         except OSError:
             return False
-        member.takes(work, now)
+        member.begin(work, now)
         return True
 
     def listen(self, seconds: float) -> Iterator[tuple[PooledWorker, Any]]:
-        """Messages that arrive within `seconds`, with their senders; `Gone` once for a worker that has ended."""
         by_pipe = {m.connection: m for m in self.members.values()}
         for pipe in wait(list(by_pipe), timeout=max(0.0, seconds)):
             member = by_pipe[pipe]  # type: ignore[index]
@@ -120,12 +118,7 @@ class WorkerPool:
                 message = Gone()
             yield member, message
 
-    def newcomers(self) -> list[WorkerSpec]:
-        """None: this machine is what it was."""
-        return []
-
     def remove(self, member: PooledWorker) -> int | None:
-        """Kill the worker if it still lives; returns its exit code."""
         self.members.pop(member.spec.number, None)
         member.process.kill()
         member.process.join(timeout=5)
@@ -133,8 +126,23 @@ class WorkerPool:
         return member.process.exitcode
 
     def dismiss(self) -> None:
-        """Kill all workers: their answers are already here, and an orderly exit is worth no second of the budget."""
-        for member in list(self.members.values()):
-            member.process.kill()
-        for member in list(self.members.values()):
-            self.remove(member)
+        for member in self.members.values():
+            member.process.kill()  # all of them, before the first is waited for
+        super().dismiss()
+
+
+def _enter(connection: Connection, spec: WorkerSpec) -> None:
+    """Run a worker in its process. Only there torch is imported, so that the supervisor stays small."""
+    from hrm_submit.run.worker import worker_main
+
+    worker_main(connection, spec)
+
+
+def keep_raw(spec: WorkerSpec, raw: RawVote) -> None:
+    """Write what a last vote was made of, where the run keeps that; a disk that refuses costs only this file."""
+    if spec.raw is None:
+        return
+    try:
+        save_raw(spec.raw, raw)
+    except (OSError, MemoryError) as error:
+        log.warning("task %s: its raw predictions are not kept: %s", raw.task, one_line(error))

@@ -25,13 +25,13 @@ from hrm_submit.core.device import cpu_count
 from hrm_submit.predict.vote import Candidate
 from hrm_submit.record.events import Plan, RunEnd, RunStart
 from hrm_submit.record.folder import RunRecord, RunWriter, read_run
-from hrm_submit.run.answers import AnswerBook
+from hrm_submit.run.answers import AnswerStore
 from hrm_submit.run.cost import segment_work, view_work
 from hrm_submit.run.memory import training_bytes, workers_that_fit
 from hrm_submit.run.placement import MOST_ON_A_GPU
 from hrm_submit.run.progress_bars import ProgressBars
 from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec
-from hrm_submit.run.supervisor import Supervisor, Work
+from hrm_submit.run.supervisor import Supervisor
 from hrm_submit.run.worker_pool import Gone, PooledWorker, WorkerPool
 from hrm_submit.solver.messages import Answer, Progress
 from hrm_submit.solver.session import OVERRUN, VOTE_GROWTH
@@ -79,19 +79,19 @@ def replay(
     by_id = {t.id: t for t in tasks}
     pool = PretendedPool(recording, preset, faults, seed)
     clock = Clock(budget, source=lambda: pool.now)
-    book = AnswerBook(by_id, {}, folder / "submission.json")
+    answers = AnswerStore(by_id, {}, folder / "submission.json")
     run = RunWriter(folder, clock.elapsed)
-    book.create()
+    answers.create()
     run.describe({"command": "replay", "config": preset.to_dict(), "budget": budget, "seed": seed, "devices": list(devices)})
     run.event(RunStart(budget, len(tasks), [], 0))
     run.event(Plan(list(by_id), len(devices), list(devices)))
     specs = [WorkerSpec(number, device, preset, None, seed) for number, device in enumerate(devices)]
     bars = ProgressBars(len(tasks))
     try:
-        Supervisor(Work(tuple(tasks), budget, None), specs, preset, book, run, clock, bars, pool).run()
+        Supervisor(tasks, None, specs, preset, answers, run, clock, bars, pool).run()
     finally:
         bars.close()
-    run.event(RunEnd(len(book.answered), round(clock.elapsed(), 3), None))
+    run.event(RunEnd(len(answers.answered), round(clock.elapsed(), 3), None))
     return read_run(folder)
 
 
@@ -113,7 +113,7 @@ class PretendedPool(WorkerPool):
         self._schedule(member, [(median(self._recording.start_ups or [0.0]), Ready({"device": spec.device}))])
 
     def give(self, member: PooledWorker, work: Assignment, now: float) -> bool:
-        member.takes(work, now)
+        member.begin(work, now)
         messages = self._session(work)
         kind = self._rng.random()
         until = self._rng.random() * messages[-1][0]

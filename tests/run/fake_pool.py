@@ -81,7 +81,7 @@ class FakeCrew:
     def give(self, member: PooledWorker, work: Assignment, now: float) -> bool:
         if not self.script.takes(member.spec):
             return False
-        member.takes(work, now)
+        member.begin(work, now)
         self.assigned.append((now, member.spec.number, work))
         self._schedule(member, self.script.on_task(member.spec, work))
         return True

@@ -15,11 +15,11 @@ from hrm_submit.arc.task import Task
 from hrm_submit.config.schema import BudgetConfig, Preset
 from hrm_submit.core.clock import Clock
 from hrm_submit.record.folder import RunRecord, RunWriter, read_run
-from hrm_submit.run import keeper, supervisor
-from hrm_submit.run.answers import AnswerBook
+from hrm_submit.run import answers, supervisor
+from hrm_submit.run.answers import AnswerStore
 from hrm_submit.run.progress_bars import ProgressBars
 from hrm_submit.run.protocol import WorkerSpec
-from hrm_submit.run.supervisor import Supervisor, Work
+from hrm_submit.run.supervisor import Supervisor
 from tests.events import told
 from tests.run.fake_pool import FakeCrew, Script, Time
 from tests.run.lab import recolour
@@ -71,14 +71,13 @@ def play(
     clock = Clock(budget, source=time)
     todo = [recolour(f"t{k}", k) for k in range(tasks)] if isinstance(tasks, int) else tasks
     by_id = {t.id: t for t in todo}
-    book = AnswerBook(by_id, {}, folder / "submission.json")
-    book.create()
+    store = AnswerStore(by_id, {}, folder / "submission.json")
+    store.create()
     specs = [WorkerSpec(k, device, preset, None, 0) for k, device in enumerate(devices)]
     writer = RunWriter(folder / "run", clock.elapsed)
-    plan = Work(tuple(todo), budget, segments)
-    with mock.patch.object(supervisor, "WorkerPool", lambda: pool), mock.patch.object(keeper, "SAVING", saving):
-        Supervisor(plan, specs, preset, book, writer, clock, ProgressBars(len(todo))).run()
-    book.save()
+    with mock.patch.object(supervisor, "WorkerPool", lambda: pool), mock.patch.object(answers, "SAVING", saving):
+        Supervisor(todo, segments, specs, preset, store, writer, clock, ProgressBars(len(todo))).run()
+    store.save()
     submission = json.loads((folder / "submission.json").read_text())
     assert not faults(submission, by_id)
     return Played(pool, read_run(folder / "run"), submission, time.now)

@@ -1,4 +1,4 @@
-"""The book of answers: complete from the start, improved by the model, taken over from a run folder."""
+"""The answers of a run: complete from the start, improved by the model, taken over from a run folder."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from hrm_submit.arc.task import make_grid
 from hrm_submit.core.errors import SolveError
 from hrm_submit.predict.vote import Candidate
 from hrm_submit.record.folder import read_run
-from hrm_submit.run.answers import AnswerBook
+from hrm_submit.run.answers import AnswerStore
 
 CONTENT: dict[str, Any] = {
     "good": {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[3]]}, {"input": [[4]]}]},
@@ -28,9 +28,9 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def book_of(file: Path) -> AnswerBook:
+def store_of(file: Path) -> AnswerStore:
     tasks, broken = read_challenges(file)
-    return AnswerBook(tasks, broken, file.with_name("submission.json"))
+    return AnswerStore(tasks, broken, file.with_name("submission.json"))
 
 
 def answers(file: Path) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def both(colour: int, other: int) -> dict[str, list[list[int]]]:
 
 
 def test_every_task_has_an_answer_before_any_work_broken_ones_too(file: Path) -> None:
-    book_of(file).create()
+    store_of(file).create()
     found = answers(file)
     assert [len(found[k]) for k in ("good", "bad", "worse")] == [2, 2, 1]
     assert found["bad"][0]["attempt_1"] == [[3, 3]], "of a broken task the test input may still be read"
@@ -57,30 +57,30 @@ def test_every_task_has_an_answer_before_any_work_broken_ones_too(file: Path) ->
 
 
 def test_candidates_take_the_place_of_fallbacks_output_by_output(file: Path) -> None:
-    book = book_of(file)
-    book.create()
+    store = store_of(file)
+    store.create()
     before = answers(file)["good"]
-    book.put("good", (some(7, 8, 9), ()))
+    store.put("good", (some(7, 8, 9), ()), final=False)
     assert answers(file)["good"] == before, "nothing is written until it is asked for"
-    assert book.save() is None
+    assert store.save(last=True) is None
     assert answers(file)["good"] == [both(7, 8), before[1]]
-    book.put("good", (some(5), some(6)))
-    book.save()
+    store.put("good", (some(5), some(6)), final=False)
+    store.save(last=True)
     assert [o["attempt_1"] for o in answers(file)["good"]] == [[[5]], [[6]]]
     assert all(o["attempt_1"] != o["attempt_2"] for o in answers(file)["good"])
-    assert book.answered == {"good"}
+    assert store.answered == {"good"}
 
 
 def test_a_full_disk_leaves_the_old_file_and_the_answer_is_written_later(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    book = book_of(file)
-    book.create()
+    store = store_of(file)
+    store.create()
     before = answers(file)
-    book.put("good", (some(7), some(8)))
+    store.put("good", (some(7), some(8)), final=False)
     with monkeypatch.context() as patch:
         patch.setattr("hrm_submit.run.answers.write_atomic", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-        assert "No space left on device" in str(book.save())
+        assert "No space left on device" in str(store.save(last=True))
         assert answers(file) == before
-    assert book.save() is None
+    assert store.save(last=True) is None
     assert answers(file)["good"][0]["attempt_1"] == [[7]]
 
 
@@ -88,7 +88,7 @@ def test_a_full_disk_leaves_the_old_file_and_the_answer_is_written_later(file: P
 def test_a_place_that_cannot_be_written(file: Path, place: str) -> None:
     tasks, broken = read_challenges(file)
     with pytest.raises(SolveError, match="cannot be written") as caught:
-        AnswerBook(tasks, broken, file.parent / place).create()
+        AnswerStore(tasks, broken, file.parent / place).create()
     assert "\n" not in str(caught.value)
     assert sorted(p.name for p in file.parent.iterdir()) == ["challenges.json"]
 
@@ -99,13 +99,13 @@ def line(task: str, output: int, final: bool, *colours: int) -> dict[str, Any]:
 
 
 def restored(file: Path, *lines: Any) -> tuple[set[str], dict[str, Any], set[str]]:
-    book = book_of(file)
+    store = store_of(file)
     run = file.with_name("run")
     run.mkdir(exist_ok=True)
     (run / "predictions.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
-    finished = book.restore(read_run(run))
-    book.create()
-    return finished, answers(file), book.answered
+    finished = store.restore(read_run(run))
+    store.create()
+    return finished, answers(file), store.answered
 
 
 def test_a_task_is_finished_when_all_its_outputs_are(file: Path) -> None:

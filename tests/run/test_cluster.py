@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,6 @@ from hrm_submit.cli import main
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.errors import ClusterError
 from hrm_submit.record.folder import read_run
-from hrm_submit.run.cluster_worker import RemoteWorker, placed
 from hrm_submit.run.protocol import WorkerSpec
 from hrm_submit.run.scheduler import Scheduler, Standing
 from hrm_submit.solver.messages import Progress
@@ -29,7 +27,7 @@ from tests.run.lab import challenges, command, events, recolour, tiny, wait_for
 ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from hrm_submit.run.cluster import Node, specs_on  # noqa: E402
+from hrm_submit.run.cluster import Node, RemoteWorker, specs_on, stored_checkpoint  # noqa: E402
 
 SEGMENTS = "60"
 TASKS = 10
@@ -146,12 +144,12 @@ def test_another_version_on_a_node_is_refused_in_one_line() -> None:
         list(RemoteWorker().begin("0.0.1", b"never opened", None))
 
 
-def test_a_checkpoint_travels_as_its_bytes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    there = placed(b"weights")
-    assert there.read_bytes() == b"weights" and placed(b"weights") == there != placed(b"others")
-    there.write_bytes(b"cut")
-    assert placed(b"weights").read_bytes() == b"weights"
+def test_a_node_writes_a_checkpoint_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    first, other = stored_checkpoint(b"a" * 100), stored_checkpoint(b"b" * 100)
+    assert (first.read_bytes(), other.read_bytes()) == (b"a" * 100, b"b" * 100)
+    written = first.stat().st_mtime_ns
+    assert stored_checkpoint(b"a" * 100) == first and first.stat().st_mtime_ns == written
 
 
 def test_workers_are_spread_over_nodes() -> None:
@@ -162,7 +160,7 @@ def test_workers_are_spread_over_nodes() -> None:
         preset = replace(Preset(), device=replace(Preset().device, workers_per_gpu=on_gpu))
         specs = specs_on(nodes, like, cores, preset, most)
         assert [s.number for s in specs] == list(range(len(specs))) and {s.seed for s in specs} <= {5}
-        return [s.place for s in specs]
+        return [s.location for s in specs]
 
     assert there(1) == ["a/cpu", "b/cpu", "g/cuda:0", "a/cpu", "b/cpu", "g/cuda:1", "a/cpu", "a/cpu"]
     assert there(2) == ["a/cpu", "b/cpu", "g/cuda:0", "a/cpu", "g/cuda:1"]

@@ -24,7 +24,7 @@ from hrm_submit.config.schema import BudgetConfig
 from hrm_submit.core.files import write_atomic
 from hrm_submit.predict.vote import Candidate
 from hrm_submit.run import answers, supervisor
-from hrm_submit.run.answers import AnswerBook
+from hrm_submit.run.answers import AnswerStore
 from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec
 from hrm_submit.run.worker_pool import PooledWorker
 from hrm_submit.solver.messages import Alive, Answer, Progress, Restarted
@@ -212,7 +212,7 @@ def trial(fate: Fate, folder: Path, patch: pytest.MonkeyPatch) -> tuple[Played, 
 
     tick = 0.5 if fate.budget is None else max(0.5, fate.budget / 1000)
     patch.setattr(supervisor, "TICK_SECONDS", tick)
-    patch.setattr(supervisor, "SLEPT", max(10.0, 3 * tick))
+    patch.setattr(supervisor, "ASLEEP", max(10.0, 3 * tick))
     patch.setattr(os, "fsync", lambda handle: None)  # no machine crashes here
     preset = replace(PRESET, budget=BudgetConfig(hang_seconds=fate.hang_seconds))
     fixed = None if fate.budget else 7
@@ -229,9 +229,9 @@ def check(run: Played, pool: Watched, fate: Fate) -> None:
     assert pool.dismissed_at == run.seconds and not pool.members, "a worker is left behind"
     if not fate.disk_is_full(run.seconds):
         assert pool.best.differences(run.submission) == []
-    book = AnswerBook(pool.expected, {}, pool.path)
-    book.restore(run.record)
-    book.create()
+    store = AnswerStore(pool.expected, {}, pool.path)
+    store.restore(run.record)
+    store.create()
     assert pool.best.differences(json.loads(pool.path.read_text())) == [], "whoever goes on from the run folder has it all"
     assert run.record.damaged == [] or run.record.damaged[0].startswith("run.json")
     starts: Counter[tuple[str, bool]] = Counter()
