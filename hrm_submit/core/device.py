@@ -6,6 +6,7 @@ Nothing here runs at import; torch is imported when a device is asked for, and a
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ def list_devices(devices: str) -> list[str]:
 
     A GPU for which the installed torch has no kernels (a P100, say) is left out with a warning. Raises ConfigError.
     """
-    if devices == "cpu":
+    if devices == "cpu" or (devices == "auto" and not _may_have_gpus()):
         return ["cpu"]
     import torch
 
@@ -36,6 +37,12 @@ def list_devices(devices: str) -> list[str]:
     if not wanted:
         raise ConfigError("--devices names no device")
     return wanted
+
+
+def _may_have_gpus() -> bool:
+    """Return whether torch is worth asking for GPUs: where it is loaded, or a driver of NVIDIA's (also below WSL) or AMD's is there."""
+    drivers = ("nvidiactl", "nvidia0", "dxg", "kfd")
+    return "torch" in sys.modules or sys.platform != "linux" or any(Path("/dev", name).exists() for name in drivers)
 
 
 def has_kernels(device: str) -> bool:
@@ -68,11 +75,11 @@ class Card:
 
 def cards(devices: Sequence[str]) -> list[Card]:
     """The GPUs among `devices`."""
-    import torch
-
     found = []
     for device in devices:
         if device != "cpu":
+            import torch
+
             properties = torch.cuda.get_device_properties(device)
             found.append(Card(properties.name, properties.major + properties.minor / 10, properties.total_memory / 2**30))
     return found
@@ -155,8 +162,6 @@ def machine() -> str:
     """The processor and GPUs of this machine, for a person."""
     import platform
 
-    import torch
-
     name = platform.processor() or platform.machine()
     with suppress(OSError, IndexError):
         name = (
@@ -169,5 +174,8 @@ def machine() -> str:
         )
     gpus: list[str] = []
     with suppress(Exception):  # a driver that is broken names no card, and costs nobody a run
-        gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+        if _may_have_gpus():
+            import torch
+
+            gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     return ", ".join([f"{cpu_count()} cores of {name}", *gpus])
