@@ -37,8 +37,8 @@ from hrm_submit.core.device import cpu_count
 from hrm_submit.core.errors import ClusterError, clipped
 from hrm_submit.core.files import write_atomic
 from hrm_submit.predict.raw import RawVote
-from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec
-from hrm_submit.run.worker_pool import Gone, Member, Pool, keep_raw
+from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec, keep_raw
+from hrm_submit.run.worker_pool import Gone, Member, Pool
 from hrm_submit.version import __version__
 
 log = logging.getLogger(__name__)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hrm_submit.arc.task import Task
 from hrm_submit.config.schema import Preset
+from hrm_submit.core.errors import one_line
+from hrm_submit.predict.raw import RawVote, save_raw
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,3 +68,13 @@ class Failed:
     fault: str
     fatal: bool = False
     memory: bool = False
+
+
+def keep_raw(spec: WorkerSpec, raw: RawVote) -> None:
+    """Write what a last vote was made of, where the run keeps that; a disk that refuses costs only this file."""
+    if spec.raw is None:
+        return
+    try:
+        save_raw(spec.raw, raw)
+    except (OSError, MemoryError) as error:
+        log.warning("task %s: its raw predictions are not kept: %s", raw.task, one_line(error))

@@ -10,8 +10,6 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
-from hrm_submit.core.errors import one_line
-from hrm_submit.predict.raw import RawVote, save_raw
 from hrm_submit.run.protocol import Assignment, WorkerSpec
 
 log = logging.getLogger(__name__)
@@ -136,13 +134,3 @@ def _enter(connection: Connection, spec: WorkerSpec) -> None:
     from hrm_submit.run.worker import worker_main
 
     worker_main(connection, spec)
-
-
-def keep_raw(spec: WorkerSpec, raw: RawVote) -> None:
-    """Write what a last vote was made of, where the run keeps that; a disk that refuses costs only this file."""
-    if spec.raw is None:
-        return
-    try:
-        save_raw(spec.raw, raw)
-    except (OSError, MemoryError) as error:
-        log.warning("task %s: its raw predictions are not kept: %s", raw.task, one_line(error))
