@@ -7,7 +7,7 @@ tasks. The trainings of a task are pooled as a run pools them.
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import runpy
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -81,8 +81,7 @@ def compare_votes(args: argparse.Namespace) -> int:
     if args.json:
         found = {"runs": names, "tasks": tasks, "outputs": len(samples), "skipped": skipped, "baseline": asdict(settings[0])}
         write_json(args.json, {**found, "rows": rows})
-    counted = f"{len(names)} run{'s' if len(names) > 1 else ''}"
-    print(f"{len(samples)} test outputs of {tasks} tasks in {counted}; compared with {settings[0].rule!r}\n")
+    print(f"runs: {', '.join(names)}; {len(samples)} test outputs of {tasks} tasks; compared with {settings[0].rule!r}\n")
     show(rows, args.markdown)
     return 0
 
@@ -100,16 +99,13 @@ def choose_settings(args: argparse.Namespace, known: Mapping[str, Rule]) -> list
 
 
 def own_rule(path: Path) -> Rule:
-    """Load the function `rule` of the user's Python file, which it runs. Raises ConfigError where there is none."""
-    spec = importlib.util.spec_from_file_location(path.stem, path) if path.is_file() else None
-    if spec is None or spec.loader is None:
+    """Run the user's Python file and take its function `rule`. Raises ConfigError where there is none."""
+    if not path.is_file():
         raise ConfigError(f"--own {path}: no such Python file")
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        own: Rule | None = runpy.run_path(str(path)).get("rule")
     except Exception as error:
         raise ConfigError(f"--own {path}: {type(error).__name__}: {clipped(error, 200)}") from error
-    own: Rule | None = getattr(module, "rule", None)
     if not callable(own):
         raise ConfigError(f"--own {path}: has no function called rule")
     return own

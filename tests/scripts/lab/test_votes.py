@@ -89,7 +89,7 @@ def test_a_rule_of_ones_own_is_compared_with_the_others(tmp_path: Path, run: Pat
     assert (rarest["gained"], rarest["lost"]) == (["a#0"], []) and rarest["difference@2"]["value"] == pytest.approx(1 / 3)
     assert (rarest["difference@2"]["low"], rarest["difference@2"]["high"]) == (0.0, 1.0), "of two tasks both may be drawn as a"
     text = capsys.readouterr().out
-    assert text.startswith("3 test outputs of 2 tasks in 1 run; compared with 'counts'\n") and "rarest gains a#0\n" in text
+    assert text.startswith("runs: run; 3 test outputs of 2 tasks; compared with 'counts'\n") and "rarest gains a#0\n" in text
     (line,) = [x for x in text.splitlines() if x.startswith("rarest  ")]
     assert line.split("[")[0].split() == ["rarest", "66.7"] and line.split()[-3:] == ["1", "0", "100.0"]
 
