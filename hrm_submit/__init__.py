@@ -21,7 +21,7 @@ from hrm_submit.version import __version__
 
 if TYPE_CHECKING:
     from hrm_submit.corpora.sources import load
-    from hrm_submit.report.screen.show import show
+    from hrm_submit.report.show import show
     from hrm_submit.solver.interface import Solver
 
 __all__ = ["Solver", "__version__", "load", "show"]
@@ -37,7 +37,7 @@ def __getattr__(name: str) -> Any:
 
         return Solver
     if name == "show":
-        from hrm_submit.report.screen.show import show
+        from hrm_submit.report.show import show
 
         return show
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -140,7 +140,7 @@ def report(options: ReportOptions, clock: Clock) -> int:
 
 def show(options: ShowOptions, clock: Clock) -> int:
     from hrm_submit.core.files import write_atomic
-    from hrm_submit.report.screen.pick import picture_of
+    from hrm_submit.report.show import picture_of
 
     picture = picture_of(options)
     if options.html is None:
@@ -154,7 +154,7 @@ def show(options: ShowOptions, clock: Clock) -> int:
 
 
 def watch(options: WatchOptions, clock: Clock) -> int:
-    from hrm_submit.report.screen.watch import Painter, follow, look_once
+    from hrm_submit.report.watch import Painter, follow, look_once
 
     painter = Painter(shutil.get_terminal_size().columns if sys.stdout.isatty() else None)
     if options.once:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -134,10 +133,10 @@ class LineReader(Generic[T]):
                 self.damaged.append(f"{self._path.name}:{self._number}: {error}")
         return values
 
-    def age(self) -> float:
-        """Seconds since the file last grew; 0 where there is none."""
+    def age(self, now: float) -> float:
+        """Seconds since the file last grew, where `now` is a time of the wall clock; 0 where there is none."""
         try:
-            return max(0.0, time.time() - self._path.stat().st_mtime)
+            return max(0.0, now - self._path.stat().st_mtime)
         except OSError:
             return 0.0
 

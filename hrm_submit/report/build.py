@@ -1,4 +1,4 @@
-"""From a run folder to the files that a person asked for: the page, JSON, CSV."""
+"""`report`: from a run folder to the page and to tables as JSON and CSV."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from typing import Any
 
 from hrm_submit.core.errors import ConfigError, DataError
 from hrm_submit.core.files import write_atomic
+from hrm_submit.report.data import RunData, load_run
 from hrm_submit.report.options import ReportOptions
-from hrm_submit.report.page.page import page
-from hrm_submit.report.run.compare import Comparison, compare
-from hrm_submit.report.run.load import RunData, load_run
-from hrm_submit.report.run.statistics import Scores, scores
-from hrm_submit.report.run.tables import Tables, make_tables, read_tables
-from hrm_submit.report.run.timeline import read_timeline
+from hrm_submit.report.page import page
+from hrm_submit.report.statistics import Comparison, Scores, compare, scores
+from hrm_submit.report.tables import Tables, make_tables, read_tables
 
 
 @dataclass(frozen=True)
@@ -33,30 +31,32 @@ class ReportSummary:
 
 
 def write_report(options: ReportOptions) -> ReportSummary:
-    """Write the page, and the tables where they are asked for. Raises UserError, before anything is written if it can."""
+    """Write the page, and the tables where they are asked for. Raises UserError, if possible before anything is written."""
     if options.compare is not None and options.solutions is None:
         raise ConfigError("--compare needs --solutions, to know which run solved what")
     data = load_run(options.run_dir, options.challenges, options.solutions)
-    timeline = read_timeline(data.turns)
-    tables = make_tables(data, timeline)
+    tables = make_tables(data)
     found = run_scores(data)
     comparison = None
     if options.compare is not None:
         other = read_tables(options.compare, solutions=options.solutions, challenges=options.challenges)
         comparison = compare(tables, other, str(options.compare))
-    text = page(data, tables, timeline, found, comparison).encode("utf-8", "replace")
+    text = page(data, tables, found, comparison).encode("utf-8", "replace")
     _write(options.output, text)
     if options.json is not None:
         _write(options.json, json.dumps(_as_json(data, tables, found, comparison), indent=1).encode("utf-8", "replace") + b"\n")
     if options.csv is not None:
-        _make(options.csv)
+        try:
+            options.csv.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"{options.csv}: cannot be made: {error.strerror or error}") from None
         for name, frame in tables.named():
             _write(options.csv / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n").encode("utf-8", "replace"))
     return ReportSummary(options.output, len(tables.tasks), len(text), data.notes)
 
 
 def run_scores(data: RunData) -> list[tuple[str, Scores]]:
-    """Scores over the tasks that the run was to solve, and, if these are not all of the solutions, as `score` counts the file."""
+    """Score the tasks that the run was to solve and, if these are not all of the solutions, the whole file as `score` counts it."""
     if data.solutions is None:
         return []
     wanted = {task: data.solutions[task] for task in data.scope if task in data.solutions}
@@ -73,20 +73,12 @@ def _as_json(data: RunData, tables: Tables, found: list[tuple[str, Scores]], com
         for name, s in found
     ]
     for name, frame in tables.named():
-        columns = [[None if missing else value for value, missing in zip(frame[c].tolist(), frame[c].isna(), strict=True)] for c in frame]
-        content[name] = [dict(zip(frame, row, strict=True)) for row in zip(*columns, strict=True)]
+        content[name] = frame.astype(object).where(frame.notna(), None).to_dict("records")
     if comparison is not None:
         content["compare"] = {"other": comparison.other}
         for kind, pairing in (("tasks", comparison.tasks), ("outputs", comparison.outputs)):
             content["compare"][kind] = {**asdict(pairing), "p_value": pairing.p_value}
     return content
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be made: {error.strerror or error}") from None
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -19,8 +19,7 @@ from hrm_submit.corpora.scoring import score
 from hrm_submit.corpora.solutions import write_solutions
 from hrm_submit.corpora.sources import load
 from hrm_submit.record.events import TaskFinal
-from hrm_submit.record.folder import read_run, run_of, training_warning
-from hrm_submit.report.screen.watch import Tail
+from hrm_submit.record.folder import event_reader, read_run, run_of, training_warning
 from kaggle_kit.competition import Competition, load_competition
 from kaggle_kit.environment import base_environment
 from kaggle_kit.machine import notebook_variables, run_notebook
@@ -89,11 +88,11 @@ class Progress:
     limit: float
 
     def __post_init__(self) -> None:
-        self._tail, self._answered = Tail(self.run / "events.jsonl"), set[str | None]()
+        self._events, self._answered = event_reader(self.run), set[str | None]()
         self.bar = tqdm(total=self.total, unit="task", disable=None, bar_format="{desc} |{bar}| {n}/{total} tasks answered")
 
     def tick(self, seconds: float) -> None:
-        self._answered |= {line.get("task") for line in self._tail.read() if line.get("event") == "task_final"}
+        self._answered |= {event.task for event in self._events.read() if isinstance(event, TaskFinal)}
         self.bar.n = len(self._answered)
         self.bar.set_description_str(f"{format_duration(seconds)} of {format_duration(self.limit)}")
 

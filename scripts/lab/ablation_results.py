@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hrm_submit.core.errors import DataError
-from hrm_submit.report.run.statistics import Interval, draws
+from hrm_submit.report.statistics import Interval, draws
 from lab.ablation_runs import Run
 
 FIGURES = ("view_exact", "exact", "loss", "segments", "examples", "examples_per_second", "flops", "seconds", "parameters")

@@ -29,7 +29,7 @@ from hrm_submit.predict.rank import Rule
 from hrm_submit.predict.raw import RAW, RawVote, load_raw
 from hrm_submit.predict.scores import ViewScores
 from hrm_submit.predict.vote import pool
-from hrm_submit.report.run.statistics import Interval, draws
+from hrm_submit.report.statistics import Interval, draws
 from lab.markdown import to_markdown
 
 RULES: dict[str, Rule] = {str(name): rule for name, rule in PACKAGE_RULES.items()}

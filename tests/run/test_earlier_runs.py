@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hrm_submit.arc.challenges import load_challenges
 from hrm_submit.arc.submission import file_faults, load_submission
-from hrm_submit.report.run.load import load_run
+from hrm_submit.report.data import load_run
 from tests.run.lab import challenges, command, events, tiny
 
 RECORDED = Path(__file__).parent / "data" / "killed-0.1.0"

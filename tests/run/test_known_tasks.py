@@ -13,7 +13,7 @@ from hrm_submit.cli import main
 from hrm_submit.corpora.solutions import write_solutions
 from hrm_submit.corpora.sources import load
 from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
-from hrm_submit.report.run.load import load_run
+from hrm_submit.report.data import load_run
 from tests.run.lab import challenges, tiny, tiny_preset
 
 

@@ -13,7 +13,7 @@ import pytest
 from lab.ablation_results import FIGURES, VariantRuns, append, read, summary
 from lab.markdown import to_markdown
 
-from hrm_submit.report.run.statistics import Interval
+from hrm_submit.report.statistics import Interval
 from tests.scripts.lab.ablation_lab import runs_of, variants
 
 RUNS = [{"a": "102", "b": "0", "c": "1", "d": "22"}, {"a": "100", "b": "2", "c": "1", "d": "00"}]

@@ -11,9 +11,9 @@ import pytest
 from hrm_submit.arc.task import make_grid
 from hrm_submit.cli import main
 from hrm_submit.core.errors import DataError, SolveError
-from hrm_submit.report.run.load import load_run
-from hrm_submit.report.screen.picture import Picture
-from hrm_submit.report.screen.show import show
+from hrm_submit.report.data import load_run
+from hrm_submit.report.picture import Picture
+from hrm_submit.report.show import show
 from tests.report.run_folder import WrittenRun, start_run
 from tests.report.screen.test_show import RIGHT, on_page, on_terminal
 

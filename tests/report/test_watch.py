@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hrm_submit.cli import main
 from hrm_submit.core.errors import SolveError
 from hrm_submit.record.folder import RunWriter
-from hrm_submit.report.screen.watch import Follower, Painter, Tail, follow, look_once
+from hrm_submit.report.watch import Follower, Painter, Tail, follow, look_once
 from tests.events import event
 from tests.report.run_folder import start_run
 from tests.run.fake_pool import Time

@@ -1,7 +1,7 @@
 """What `show` returns: grids with captions in groups, as HTML for a notebook and as text for a terminal.
 
-Notable: both are drawn from the same few values. In a terminal groups stand side by side for as long as they fit, then on the
-next line, and a group that is wider than the terminal breaks between its grids.
+Notable: in a terminal groups stand side by side for as long as they fit, then on the next line, and a group that is wider than the
+terminal breaks between its grids.
 """
 
 from __future__ import annotations
@@ -15,11 +15,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from hrm_submit.arc.task import Grid
-from hrm_submit.report.draw.grids import grid_blocks, grid_svg
+from hrm_submit.report.grids import Tile, grid_blocks
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -28,15 +24,6 @@ CAPTION_WIDTH = 22
 """Columns of a terminal that a caption may take where its grid is narrower."""
 TILE_GAP, GROUP_GAP = 2, 6
 """Columns between the grids of a group, and between groups."""
-
-
-@dataclass(frozen=True, eq=False)
-class Tile:
-    """A grid and what it is; `wrong`, of its shape, marks cells that are not what they should be."""
-
-    caption: str
-    grid: Grid
-    wrong: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,14 +63,14 @@ class Picture:
     __repr__ = __str__
 
     def blocks(self, *, colour: bool, width: int) -> str:
-        """The text for a terminal of `width` columns, grids as 24-bit coloured blocks or as digits."""
+        """Write it for a terminal of `width` columns, grids as 24-bit coloured blocks or as digits."""
         parts = [printable(self.title), *(printable(line) for line in self.lines)]
         if self.table is not None and len(self.table):
             parts.append(self._cells(self.table).to_string(index=False))
         for section in self.sections:
             if section.heading:
                 parts.append(printable(section.heading))
-            groups = [_flow(_tiles(group, colour), width, TILE_GAP) for group in section.groups]
+            groups = [_flow(_blocks(group, colour), width, TILE_GAP) for group in section.groups]
             parts.append("\n".join(line.rstrip() for line in _flow(groups, width, GROUP_GAP).lines))
         return "\n\n".join(parts)
 
@@ -93,7 +80,7 @@ class Picture:
 
 
 def printable(text: str) -> str:
-    """`text` without control characters: no markup may hold them, and a terminal would obey them."""
+    """Replace control characters, which no markup may hold and a terminal would obey."""
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
@@ -105,9 +92,12 @@ def _row(parts: Sequence[str], gap: str) -> str:
     return f'<div style="display:flex;flex-wrap:wrap;align-items:flex-start;gap:{gap};margin:.5em 0">{"".join(parts)}</div>'
 
 
+def _caption(tile: Tile) -> str:
+    return printable(", ".join(filter(None, (tile.caption, *tile.notes[:1], tile.verdict))))
+
+
 def _figure(tile: Tile) -> str:
-    picture = grid_svg(tile.grid, label=tile.caption, wrong=tile.wrong)
-    return f'<figure style="margin:0;max-width:100%"><figcaption>{_escaped(tile.caption)}</figcaption>{picture}</figure>'
+    return f'<figure style="margin:0;max-width:100%"><figcaption>{escape(_caption(tile))}</figcaption>{tile.svg()}</figure>'
 
 
 @dataclass(frozen=True)
@@ -118,9 +108,9 @@ class _Block:
     width: int
 
 
-def _tiles(group: Sequence[Tile], colour: bool) -> list[_Block]:
-    """The grids of a group below their captions, which take equally many lines."""
-    captions = [textwrap.wrap(printable(t.caption), max(2 * t.grid.shape[1], CAPTION_WIDTH)) or [""] for t in group]
+def _blocks(group: Sequence[Tile], colour: bool) -> list[_Block]:
+    """Lay out the grids of a group below their captions, which take equally many lines."""
+    captions = [textwrap.wrap(_caption(t), max(2 * t.grid.shape[1], CAPTION_WIDTH)) or [""] for t in group]
     height = max(map(len, captions), default=0)
     blocks = []
     for tile, caption in zip(group, captions, strict=True):
@@ -128,13 +118,12 @@ def _tiles(group: Sequence[Tile], colour: bool) -> list[_Block]:
         width = max(taken, *map(len, caption))
         cells = grid_blocks(tile.grid, colour=colour, wrong=tile.wrong).split("\n")
         padded = [line + " " * (width - taken) if colour else line.ljust(width) for line in cells]
-        above = [line.ljust(width) for line in [*caption, *[""] * (height - len(caption))]]
-        blocks.append(_Block((*above, *padded), width))
+        blocks.append(_Block((*(line.ljust(width) for line in [*caption, *[""] * (height - len(caption))]), *padded), width))
     return blocks
 
 
 def _flow(blocks: Sequence[_Block], width: int, gap: int) -> _Block:
-    """`blocks` from left to right in as many rows as a screen of `width` columns needs, an empty line between rows."""
+    """Place `blocks` from left to right in as many rows as a screen of `width` columns needs, an empty line between rows."""
     rows: list[list[_Block]] = []
     for block in blocks:
         if rows and sum(b.width + gap for b in rows[-1]) + block.width <= width:

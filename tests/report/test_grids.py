@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hrm_submit.arc.task import Grid, make_grid
-from hrm_submit.report.draw.grids import NAMES, PALETTE, grid_blocks, grid_svg, text_alternative
+from hrm_submit.report.grids import NAMES, PALETTE, grid_blocks, grid_svg, text_alternative
 from tests.arc.strategies import grids
 
 DARK = {PALETTE[NAMES.index(name)] for name in ("black", "blue", "red", "magenta", "maroon")}

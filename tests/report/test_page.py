@@ -17,8 +17,8 @@ import pandas as pd
 import pytest
 
 from hrm_submit.cli import main
-from hrm_submit.report.run.compare import compare
-from hrm_submit.report.run.tables import read_tables
+from hrm_submit.report.statistics import compare
+from hrm_submit.report.tables import read_tables
 from tests.report.lab import Lines, Run, made_up, small_run
 
 A, B = [[1, 1]], [[2, 2]]

@@ -1,47 +1,83 @@
 """Grids as pictures: a small inline SVG, coloured blocks for a terminal, and words for who sees neither.
 
-Notable: a colour is one SVG path whose runs of equal cells are horizontal strokes as thick as a row, and the lines between
-cells are two dashed strokes as thick as the grid, so that a grid of 30 x 30 takes a kilobyte or two and 240 tasks fit in a page.
+Notable: a colour is one SVG path whose runs of equal cells are horizontal strokes as thick as a row, and the lines between cells are
+two dashed strokes as thick as the grid, so that a grid of 30 x 30 takes a kilobyte or two and 240 tasks fit in a page.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hrm_submit.arc.task import Grid
+from hrm_submit.arc.task import Grid, same_grid
+from hrm_submit.predict.vote import Candidate
 
-PALETTE: tuple[str, ...] = (
-    "#000000",
-    "#0074D9",
-    "#FF4136",
-    "#2ECC40",
-    "#FFDC00",
-    "#AAAAAA",
-    "#F012BE",
-    "#FF851B",
-    "#7FDBFF",
-    "#870C25",
-)
+PALETTE = ("#000000", "#0074D9", "#FF4136", "#2ECC40", "#FFDC00", "#AAAAAA", "#F012BE", "#FF851B", "#7FDBFF", "#870C25")
 """The colours 0..9 as ARC's own pages paint them."""
-
 NAMES: tuple[str, ...] = ("black", "blue", "red", "green", "yellow", "grey", "magenta", "orange", "sky", "maroon")
 """The colours 0..9 in words."""
-
 MOST_WORDS = 36
 """Cells that a text alternative names one by one; of a larger grid it counts the colours."""
-MOST_PLACES = 6
-"""Wrong cells that a text alternative names by their place."""
+MOST_NAMED = 6
+"""Wrong cells that a text alternative names by row and column."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """A grid with its caption; a grid of no cells is not known. `part` of the task that it belongs to; `notes` tell its votes;
+    `verdict` compares it with the truth, and `wrong` marks its wrong cells."""
+
+    caption: str
+    grid: Grid
+    part: str = ""
+    notes: tuple[str, ...] = ()
+    verdict: str = ""
+    wrong: NDArray[np.bool_] | None = None
+
+    def judged(self, truth: Grid | None) -> Tile:
+        """Compare with the truth, if both are known."""
+        if truth is None or not self.grid.size:
+            return self
+        if same_grid(self.grid, truth):
+            return replace(self, verdict="right")
+        if self.grid.shape != truth.shape:
+            return replace(self, verdict=f"wrong size: {_shape(self.grid)}, not {_shape(truth)}")
+        wrong = self.grid != truth
+        return replace(self, verdict=f"{_cells(int(wrong.sum()))} wrong", wrong=wrong)
+
+    def svg(self, side: int | None = None) -> str:
+        """Draw it as SVG of at most about `side` pixels."""
+        cell = 12 if side is None else max(3, min(18, side // max(self.grid.shape)))
+        return grid_svg(self.grid, label=", ".join(filter(None, (self.part, self.caption, self.verdict))), cell=cell, wrong=self.wrong)
+
+
+def attempt_tiles(
+    attempts: Iterable[Grid], candidates: Sequence[Candidate], truth: Grid | None, part: str = "", other: str = ""
+) -> list[Tile]:
+    """Make a tile of each attempt with the votes for it, or with the note `other` where it is no candidate."""
+    known, total = {c.key: c for c in candidates}, sum(c.votes for c in candidates)
+    tiles = []
+    for number, grid in enumerate(attempts, 1):
+        found = known.get((grid.shape, grid.tobytes()))
+        notes = votes_of(found, total) if found else (other,) if other and grid.size else ()
+        tiles.append(Tile(f"attempt {number}", grid, part, notes).judged(truth))
+    return tiles
+
+
+def votes_of(candidate: Candidate, total: int) -> tuple[str, ...]:
+    """Say how many of `total` votes a candidate has, and its score; nothing where no votes are known."""
+    return (f"{candidate.votes} of {total} votes", f"score {candidate.score:.3f}") if total else ()
 
 
 def grid_svg(grid: Grid, *, label: str, cell: int = 12, wrong: NDArray[np.bool_] | None = None) -> str:
-    """One inline `<svg>`, `cell` pixels a cell where there is room for it, less on a narrow page.
+    """Draw one inline `<svg>`, `cell` pixels a cell where there is room, less on a narrow page.
 
-    `label` says what the grid is, and with `text_alternative` names the picture for a screen reader; it is escaped here.
-    `wrong`, of the grid's shape, marks cells with a cross. Raises ValueError where it has another shape.
+    `label` and `text_alternative` name the picture for a screen reader. `wrong`, of the grid's shape, marks cells with a cross.
+    Raises ValueError where it has another shape.
     """
     rows, columns = grid.shape
     words = f"{label}: {text_alternative(grid)}"
@@ -66,9 +102,9 @@ def grid_svg(grid: Grid, *, label: str, cell: int = 12, wrong: NDArray[np.bool_]
 
 
 def grid_blocks(grid: Grid, *, colour: bool, wrong: NDArray[np.bool_] | None = None) -> str:
-    """The grid for a terminal, a line a row and two columns a cell: 24-bit coloured backgrounds, or digits.
+    """Draw the grid for a terminal, a line a row and two columns a cell: 24-bit coloured backgrounds, or digits.
 
-    Cells marked in `wrong`, of the grid's shape, bear `><`, or a `!` after their digit.
+    Cells marked in `wrong` get `><`, or a `!` after their digit.
     """
     marked = np.zeros(grid.shape, dtype=bool) if wrong is None else wrong
     if not colour:
@@ -84,7 +120,7 @@ def grid_blocks(grid: Grid, *, colour: bool, wrong: NDArray[np.bool_] | None = N
 
 
 def text_alternative(grid: Grid) -> str:
-    """The grid in words: `2 rows by 2 columns: black blue / red red`; of a large one, how often it has each colour."""
+    """Describe the grid: `2 rows by 2 columns: black blue / red red`; of a large one, count its colours."""
     rows, columns = grid.shape
     size = f"{rows} {'row' if rows == 1 else 'rows'} by {columns} {'column' if columns == 1 else 'columns'}"
     if grid.size <= MOST_WORDS:
@@ -95,7 +131,7 @@ def text_alternative(grid: Grid) -> str:
 
 
 def _runs(grid: Grid) -> Iterator[tuple[int, int, int, int]]:
-    """Row, first column, length and colour of each longest stretch of one colour in a row, in reading order."""
+    """Yield row, first column, length and colour of each longest run of one colour, in reading order."""
     for row, values in enumerate(grid):
         starts = [0, *(np.flatnonzero(values[1:] != values[:-1]) + 1).tolist()]
         for start, end in zip(starts, [*starts[1:], len(values)], strict=True):
@@ -103,7 +139,7 @@ def _runs(grid: Grid) -> Iterator[tuple[int, int, int, int]]:
 
 
 def _crosses(wrong: NDArray[np.bool_] | None) -> str:
-    """A white cross with a dark rim on each marked cell: it stands out from every colour, also for who sees no colours."""
+    """Draw a white cross with a dark rim on each marked cell: it stands out from every colour."""
     if wrong is None or not wrong.any():
         return ""
     d = "".join(f"M{column}.2 {row}.2l.6.6m0-.6l-.6.6" for row, column in np.argwhere(wrong).tolist())
@@ -111,8 +147,16 @@ def _crosses(wrong: NDArray[np.bool_] | None) -> str:
 
 
 def _wrong_words(wrong: NDArray[np.bool_]) -> str:
-    places = [f"row {row + 1} column {column + 1}" for row, column in np.argwhere(wrong)[:MOST_PLACES].tolist()]
+    places = [f"row {row + 1} column {column + 1}" for row, column in np.argwhere(wrong)[:MOST_NAMED].tolist()]
     n = int(wrong.sum())
     if not n:
         return "no cell wrong"
-    return f"{n} {'cell' if n == 1 else 'cells'} wrong: {', '.join(places)}{', ...' if n > len(places) else ''}"
+    return f"{_cells(n)} wrong: {', '.join(places)}{', ...' if n > len(places) else ''}"
+
+
+def _cells(n: int) -> str:
+    return f"{n} {'cell' if n == 1 else 'cells'}"
+
+
+def _shape(grid: Grid) -> str:
+    return f"{grid.shape[0]}x{grid.shape[1]}"

@@ -16,8 +16,8 @@ from hrm_submit.core.errors import DataError, SolveError
 from hrm_submit.corpora.scoring import score
 from hrm_submit.corpora.solutions import load_solutions
 from hrm_submit.report.build import run_scores
-from hrm_submit.report.run.load import load_run
-from hrm_submit.report.run.tables import Tables, read_tables, size_change
+from hrm_submit.report.data import load_run
+from hrm_submit.report.tables import Tables, read_tables, size_change
 from tests.report.lab import Lines, Run, small_run
 
 

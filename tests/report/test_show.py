@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 import hrm_submit
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.predict.vote import Candidate
-from hrm_submit.report.draw.grids import PALETTE
-from hrm_submit.report.screen.picture import Picture
-from hrm_submit.report.screen.show import show
+from hrm_submit.report.grids import PALETTE
+from hrm_submit.report.picture import Picture
+from hrm_submit.report.show import show
 from tests.arc.strategies import tasks as any_task
 from tests.report.draw.test_grids import crossed, painted
 

@@ -12,7 +12,7 @@ import pytest
 
 from hrm_submit.arc.task import make_grid
 from hrm_submit.corpora.scoring import score
-from hrm_submit.report.run.statistics import accuracy_bands, confidence_groups, pass_at_k, scores, sign_test, solved_by, wilson
+from hrm_submit.report.statistics import accuracy_bands, confidence_groups, pass_at_k, scores, sign_test, solved_by, wilson
 
 
 @pytest.mark.parametrize(("gained", "lost"), [(0, 0), (1, 0), (3, 3), (5, 1), (0, 6), (8, 2), (7, 4)])

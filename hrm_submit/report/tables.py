@@ -1,18 +1,17 @@
 """A run as tables: pandas data frames that the page, `--json` and `--csv` show, and that a notebook can use.
 
-    from hrm_submit.report.run.tables import read_tables
+    from hrm_submit.report.tables import read_tables
     tables = read_tables(Path("submission.json.run"), solutions=Path("arc-agi_evaluation_solutions.json"))
     tables.tasks.query("state == 'nearly'").sort_values("seconds")
 
-Columns that say whether something is right are empty (`<NA>`) where the solution is not known. Grids are text: a digit a cell,
-rows apart by `/`.
+Columns that say whether something is right are empty (`<NA>`) where the solution is not known. Grids are text: a digit a cell, rows
+apart by `/`.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,93 +20,29 @@ import pandas as pd
 
 from hrm_submit.arc.task import Grid, Pair, Task, same_grid
 from hrm_submit.corpora.scoring import OutputResult, task_results
-from hrm_submit.report.run.load import RunData, load_run
-from hrm_submit.report.run.timeline import Timeline, Training, read_timeline
+from hrm_submit.record.state import TaskState
+from hrm_submit.report.data import RunData, load_run
 
 NEARLY = 0.95
 """Above this share of right cells a task that is not solved was nearly."""
 
-TASKS = {
-    "task": "string",
-    "state": "string",
-    "answered": "bool",
-    "outputs": "Int64",
-    "solved_outputs": "Int64",
-    "cell_accuracy": "Float64",
-    "best_cell_accuracy": "Float64",
-    "demonstrations": "Int64",
-    "side": "Int64",
-    "colours": "Int64",
-    "size_change": "string",
-    "votes_share": "Float64",
-    "seconds": "Float64",
-    "planned_seconds": "Float64",
-    "segments": "Int64",
-    "trainings": "Int64",
-    "failures": "Int64",
-    "loss": "Float64",
-    "demo_exact": "Float64",
-    "ended": "string",
+COLUMNS = {
+    "tasks": "task state answered outputs solved_outputs cell_accuracy best_cell_accuracy demonstrations side colours size_change "
+    "votes_share seconds planned_seconds segments trainings failures loss demo_exact ended",
+    "outputs": "task output solved first second cells second_cells rank candidates votes votes_of votes_share score attempt_1 attempt_2",
+    "candidates": "task output rank votes votes_share score right cells grid",
+    "history": "task output attempt t final votes votes_of right grid",
+    "training": "task training attempt t segments loss demo_exact",
+    "timeline": "attempt worker task training phase start end planned detail",
 }
-OUTPUTS = {
-    "task": "string",
-    "output": "Int64",
-    "solved": "boolean",
-    "first": "boolean",
-    "second": "boolean",
-    "cells": "Float64",
-    "second_cells": "Float64",
-    "rank": "Int64",
-    "candidates": "Int64",
-    "votes": "Int64",
-    "votes_of": "Int64",
-    "votes_share": "Float64",
-    "score": "Float64",
-    "attempt_1": "string",
-    "attempt_2": "string",
+"""The columns of each table, in order."""
+TYPES = {
+    "string": "task state size_change ended attempt_1 attempt_2 grid phase detail",
+    "boolean": "answered solved first second right final",
+    "Float64": "cell_accuracy best_cell_accuracy votes_share seconds planned_seconds loss demo_exact cells second_cells score t start end "
+    "planned",
 }
-CANDIDATES = {
-    "task": "string",
-    "output": "Int64",
-    "rank": "Int64",
-    "votes": "Int64",
-    "votes_share": "Float64",
-    "score": "Float64",
-    "right": "boolean",
-    "cells": "Float64",
-    "grid": "string",
-}
-HISTORY = {
-    "task": "string",
-    "output": "Int64",
-    "turn": "Int64",
-    "t": "Float64",
-    "final": "bool",
-    "votes": "Int64",
-    "votes_of": "Int64",
-    "right": "boolean",
-    "grid": "string",
-}
-TRAINING = {
-    "task": "string",
-    "training": "Int64",
-    "turn": "Int64",
-    "t": "Float64",
-    "segments": "Int64",
-    "loss": "Float64",
-    "demo_exact": "Float64",
-}
-TIMELINE = {
-    "turn": "Int64",
-    "worker": "Int64",
-    "task": "string",
-    "training": "Int64",
-    "phase": "string",
-    "start": "Float64",
-    "end": "Float64",
-    "planned": "Float64",
-    "detail": "string",
-}
+"""Types of columns; all others are Int64."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +60,8 @@ class Tables:
     `outputs`: `first`, `second`: whether an attempt is right; `rank`: place of the truth among attempt_1, attempt_2 and the
     candidates after them, from 1; `votes` of `votes_of` (those of the candidates kept) were for the first candidate, whose mean
     log-probability a cell is `score`. `candidates`: the newest ones, best first. `history`: the best candidate at each vote.
-    `training`: each progress event. `timeline`: stretches of each worker, see `timeline.Stretch`; seconds since the turn began.
+    `training`: each progress event. `timeline`: stretches of each worker, see `record.state.Stretch`. Seconds of `attempt`, the number of
+    the run's start.
     """
 
     tasks: pd.DataFrame
@@ -136,43 +72,37 @@ class Tables:
     timeline: pd.DataFrame
 
     def named(self) -> Iterator[tuple[str, pd.DataFrame]]:
-        """Each table with its name."""
+        """Yield each table with its name."""
         for field in fields(self):
             yield field.name, getattr(self, field.name)
 
 
 def read_tables(run_dir: Path, *, solutions: Path | None = None, challenges: Path | None = None) -> Tables:
-    """The tables of a run folder; `challenges` only if the file is no longer where the run found it. Raises UserError."""
-    data = load_run(run_dir, challenges, solutions)
-    return make_tables(data, read_timeline(data.turns))
+    """Read the tables of a run folder; give `challenges` if the file is no longer where the run found it. Raises UserError."""
+    return make_tables(load_run(run_dir, challenges, solutions))
 
 
-def make_tables(data: RunData, timeline: Timeline) -> Tables:
-    """The tables of a run that has been read."""
-    outputs = _frame(OUTPUTS, (row for task in data.scope for row in _outputs(data, task)))
+def make_tables(data: RunData) -> Tables:
+    """Make the tables of a run."""
+    outputs = _frame("outputs", (row for task in data.scope for row in _outputs(data, task)))
+    stretches = (asdict(s) | {"detail": s.detail or None} for s in data.state.stretches)
     return Tables(
-        tasks=_frame(TASKS, _tasks(data, timeline, outputs)),
+        tasks=_frame("tasks", _tasks(data, outputs)),
         outputs=outputs,
-        candidates=_frame(CANDIDATES, (row for task in data.scope for row in _candidates(data, task))),
-        history=_frame(HISTORY, _history(data)),
-        training=_frame(TRAINING, _training(timeline)),
-        timeline=_frame(TIMELINE, ({k: getattr(s, k) for k in TIMELINE} | {"detail": s.detail or None} for s in timeline.stretches)),
+        candidates=_frame("candidates", (row for task in data.scope for row in _candidates(data, task))),
+        history=_frame("history", _history(data)),
+        training=_frame("training", _training(data)),
+        timeline=_frame("timeline", stretches),
     )
 
 
 def grid_text(grid: Grid) -> str | None:
-    """A digit a cell, rows apart by `/`; None for a grid that is not known."""
+    """Write a digit a cell, rows apart by `/`; None for a grid that is not known."""
     return b"/".join(row.tobytes() for row in grid + ord("0")).decode() or None
 
 
-def truth_of(data: RunData, task: str, output: int) -> Grid | None:
-    """The solution of a test output, if it is known."""
-    outputs = data.solutions.get(task, ()) if data.solutions is not None else ()
-    return outputs[output] if output < len(outputs) else None
-
-
 def size_change(pairs: Iterable[Pair]) -> str:
-    """How outputs compare with their inputs in all demonstrations: `same` shape, `smaller`, `larger` (in cells), or `mixed`."""
+    """Compare outputs with their inputs in all demonstrations: `same` shape, `smaller`, `larger` (in cells), or `mixed`."""
     kinds = set()
     for pair in pairs:
         if pair.input.shape == pair.output.shape:
@@ -182,14 +112,15 @@ def size_change(pairs: Iterable[Pair]) -> str:
     return kinds.pop() if len(kinds) == 1 else "mixed"
 
 
-def _frame(schema: Mapping[str, str], rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    return pd.DataFrame(list(rows), columns=list(schema)).astype(dict(schema))
+def _frame(name: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    columns = COLUMNS[name].split()
+    types = {column: kind for kind, names in TYPES.items() for column in names.split()}
+    return pd.DataFrame(list(rows), columns=columns).astype({column: types.get(column, "Int64") for column in columns})
 
 
 def _outputs(data: RunData, task: str) -> Iterator[dict[str, Any]]:
     answers = data.answers[task]
-    n = max(len(answers), len((data.solutions or {}).get(task, ())))
-    for k in range(n):
+    for k in range(max(len(answers), len((data.solutions or {}).get(task, ())))):
         candidates = data.candidates.get((task, k), ())
         total = sum(c.votes for c in candidates)
         row: dict[str, Any] = {"task": task, "output": k, "candidates": len(candidates)}
@@ -198,7 +129,7 @@ def _outputs(data: RunData, task: str) -> Iterator[dict[str, Any]]:
             row |= {"votes": best.votes, "votes_of": total, "votes_share": best.votes / total if total else None, "score": best.score}
         if k < len(answers):
             row |= {"attempt_1": grid_text(answers[k][0]), "attempt_2": grid_text(answers[k][1])}
-        truth = truth_of(data, task, k)
+        truth = data.truth(task, k)
         if truth is not None:
             row |= _judged(data, task, k, truth)
         yield row
@@ -209,25 +140,21 @@ def _judged(data: RunData, task: str, k: int, truth: Grid) -> dict[str, Any]:
     result = task_results([attempts], [truth])[0] if attempts else OutputResult(False, False, 0.0, answered=False)
     other = task_results([attempts[::-1]], [truth])[0] if attempts else result
     ranked = [*(attempts or ()), *(c.grid for c in data.candidates.get((task, k), ())[2:])]
-    rank = next((place for place, grid in enumerate(ranked, 1) if same_grid(grid, truth)), None)
     return {
         "solved": result.solved,
         "first": result.first,
         "second": result.second,
         "cells": result.cells,
         "second_cells": other.cells,
-        "rank": rank,
+        "rank": next((rank for rank, grid in enumerate(ranked, 1) if same_grid(grid, truth)), None),
     }
 
 
-def _tasks(data: RunData, timeline: Timeline, outputs: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    by_task: dict[str, list[Training]] = defaultdict(list)
-    for training in timeline.trainings:
-        by_task[training.task].append(training)
+def _tasks(data: RunData, outputs: pd.DataFrame) -> Iterator[dict[str, Any]]:
     groups = {str(task): group for task, group in outputs.groupby("task", sort=False)}
     for task in data.scope:
         row: dict[str, Any] = {"task": task, "state": "unknown", "answered": task in data.answered, "outputs": 0}
-        row |= {"failures": timeline.failures[task], **_trained(by_task[task])}
+        row |= _trained(data.state.tasks.get(task, TaskState()))
         if task in data.tasks:
             row |= _features(data.tasks[task])
         if task in groups:
@@ -236,7 +163,7 @@ def _tasks(data: RunData, timeline: Timeline, outputs: pd.DataFrame) -> Iterator
 
 
 def _result(outputs: pd.DataFrame) -> dict[str, Any]:
-    """What a task's outputs say of it."""
+    """Sum up a task's outputs."""
     row: dict[str, Any] = {"outputs": len(outputs), "votes_share": outputs["votes_share"].min(skipna=False)}
     if outputs["solved"].isna().any():
         return row
@@ -252,27 +179,24 @@ def _features(task: Task) -> dict[str, Any]:
     return {"demonstrations": len(task.train), "side": task.largest_side, "colours": colours, "size_change": size_change(task.train)}
 
 
-def _trained(trainings: list[Training]) -> dict[str, Any]:
-    if not trainings:
-        return {"trainings": 0}
-    planned = [t.planned for t in trainings if t.planned is not None]
-    points = [point for t in trainings for point in t.points]
-    return {
-        "trainings": len(trainings),
-        "seconds": round(sum(t.seconds for t in trainings), 3),  # events tell milliseconds: no more is known
-        "planned_seconds": sum(planned) if planned else None,
-        "segments": sum(t.segments for t in trainings),
-        "loss": points[-1].loss if points else None,
-        "demo_exact": points[-1].demo_exact if points else None,
-        "ended": trainings[-1].outcome,
+def _trained(task: TaskState) -> dict[str, Any]:
+    row: dict[str, Any] = {"failures": task.failures, "trainings": len(task.trainings)}
+    if not task.trainings:
+        return row
+    return row | {
+        "seconds": round(task.seconds, 3),  # events tell milliseconds: no more is known
+        "planned_seconds": task.planned,
+        "segments": task.segments,
+        "loss": task.last.loss if task.last else None,
+        "demo_exact": task.last.demo_exact if task.last else None,
+        "ended": task.trainings[-1].outcome,
     }
 
 
 def _candidates(data: RunData, task: str) -> Iterator[dict[str, Any]]:
     for k in range(len(data.answers[task])):
-        candidates = data.candidates.get((task, k), ())
+        candidates, truth = data.candidates.get((task, k), ()), data.truth(task, k)
         total = sum(c.votes for c in candidates)
-        truth = truth_of(data, task, k)
         for rank, c in enumerate(candidates, 1):
             row = {"task": task, "output": k, "rank": rank, "votes": c.votes, "votes_share": c.votes / total if total else None}
             row |= {"score": c.score, "grid": grid_text(c.grid)}
@@ -284,16 +208,17 @@ def _candidates(data: RunData, task: str) -> Iterator[dict[str, Any]]:
 
 def _history(data: RunData) -> Iterator[dict[str, Any]]:
     known = frozenset(data.scope)
-    for s in data.snapshots:
-        if s.task not in known:
+    for p in data.record.predictions:
+        if p.task not in known or not p.candidates:
             continue
-        truth = truth_of(data, s.task, s.output)
-        row = {k: getattr(s, k) for k in HISTORY if k not in ("right", "grid")} | {"grid": grid_text(s.grid)}
-        yield row if truth is None else row | {"right": same_grid(s.grid, truth)}
+        best, truth = p.candidates[0], data.truth(p.task, p.output)
+        row = {"task": p.task, "output": p.output, "attempt": p.attempt, "t": p.t, "final": p.final, "votes": best.votes}
+        row |= {"votes_of": sum(c.votes for c in p.candidates), "grid": grid_text(best.grid)}
+        yield row if truth is None else row | {"right": same_grid(best.grid, truth)}
 
 
-def _training(timeline: Timeline) -> Iterator[dict[str, Any]]:
-    for training in timeline.trainings:
+def _training(data: RunData) -> Iterator[dict[str, Any]]:
+    for training in data.state.trainings:
         for p in training.points:
-            row = {"task": training.task, "training": training.number, "turn": training.turn, "t": p.t}
+            row = {"task": training.task, "training": training.number, "attempt": training.attempt, "t": p.t}
             yield row | {"segments": p.segments, "loss": p.loss, "demo_exact": p.demo_exact}

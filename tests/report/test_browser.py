@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from hrm_submit.cli import main
-from hrm_submit.report.run.tables import Tables, read_tables
+from hrm_submit.report.tables import Tables, read_tables
 from tests.report.lab import Run, small_run
 
 DESKTOP, PHONE = 1200, 390

@@ -1,0 +1,131 @@
+"""Everything a report is made from: the run folder, and the challenges and solutions files where they are at hand.
+
+Notable: the answers come from the function with which `solve` resumes a run, so they equal the submission file, fallbacks included.
+Whatever cannot be used, such as a damaged line, is left out and named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hrm_submit.arc.challenges import BrokenTask, read_challenges
+from hrm_submit.arc.entries import digest, source_names
+from hrm_submit.arc.jsonio import located
+from hrm_submit.arc.submission import NO_GRID, Attempts
+from hrm_submit.arc.task import Grid, Solutions, Task
+from hrm_submit.config.schema import TTTConfig
+from hrm_submit.core.errors import DataError
+from hrm_submit.corpora.sources import answers_of
+from hrm_submit.predict.vote import Candidate
+from hrm_submit.record.folder import RunRecord, read_run, training_warning
+from hrm_submit.record.predictions import answers_from, fallback_answers
+from hrm_submit.record.state import RunState
+
+
+@dataclass(frozen=True, eq=False)
+class RunData:
+    """A run and what belongs to it. Mappings are by task id."""
+
+    directory: Path
+    record: RunRecord
+    candidates: Mapping[tuple[str, int], tuple[Candidate, ...]]
+    """The newest of each (task, output), best first."""
+    scope: tuple[str, ...]
+    """Tasks that the run was to solve, in the file's order: all, but with `--tasks`."""
+    tasks: Mapping[str, Task]
+    """Empty where no challenges file is at hand."""
+    faults: Mapping[str, str]
+    """Why tasks cannot be used."""
+    answers: Mapping[str, Sequence[Attempts]]
+    """The submission; a task of which nothing is known has grids of no cells."""
+    answered: frozenset[str]
+    """Tasks for which the model gave a candidate; all others have fallback answers."""
+    solutions: Solutions | None
+    notes: tuple[str, ...]
+    """Damaged lines (`file:line: fault`), and what else was left out."""
+
+    @property
+    def run(self) -> Mapping[str, Any]:
+        """`run.json`; of several attempts that of the last."""
+        return self.record.run
+
+    @property
+    def state(self) -> RunState:
+        """What happened."""
+        return self.record.state
+
+    def truth(self, task: str, output: int) -> Grid | None:
+        """The solution of a test output, if it is known."""
+        outputs = (self.solutions or {}).get(task, ())
+        return outputs[output] if output < len(outputs) else None
+
+
+def fit_of(run: Mapping[str, Any]) -> float:
+    """Return `[ttt] fit` of `run` (`run.json`), else the default: share of exact demonstrations from which a task has fit them."""
+    try:
+        return float(run["config"]["ttt"]["fit"])
+    except (KeyError, TypeError, ValueError):
+        return TTTConfig().fit
+
+
+def load_run(directory: Path, challenges: Path | None = None, solutions: Path | None = None) -> RunData:
+    """Read a run folder, whole or of a killed run.
+
+    Without `challenges` the file that `run.json` names is used, where it is still there and unchanged. Raises SolveError where there is
+    no run folder, DataError for a file that is damaged or belongs to another run.
+    """
+    record = read_run(directory)
+    notes = [*filter(None, [training_warning(record.run)]), *record.damaged]
+    tasks, broken = _challenges(record.run, challenges, notes)
+    candidates = {(p.task, p.output): p.candidates for p in record.predictions if p.candidates}
+    wanted = {**record.state.tasks, **{task: None for task, _ in candidates}}
+    fallbacks = fallback_answers(tasks, broken) or _unknown([*wanted], [*candidates])
+    found = answers_from(fallbacks, record.predictions)
+    truth = _solutions(solutions, found.attempts, tasks) if solutions is not None else None
+    scope = tuple(task for task in fallbacks if task in wanted)
+    if not scope or set(scope) | set(broken) == set(fallbacks):
+        scope = tuple(fallbacks)
+    faults = {task: b.fault for task, b in broken.items()}
+    notes += [*faults.values(), *(f"task {t!r}: in the run folder, but not among the challenges" for t in wanted if t not in fallbacks)]
+    answered = frozenset(found.answered)
+    return RunData(directory, record, candidates, scope, tasks, faults, found.attempts, answered, truth, tuple(notes))
+
+
+def _challenges(run: Mapping[str, Any], explicit: Path | None, notes: list[str]) -> tuple[Mapping[str, Task], Mapping[str, BrokenTask]]:
+    path = explicit or (Path(run["challenges"]) if isinstance(run.get("challenges"), str) else None)
+    if path is None:
+        notes.append("the run folder names no challenges file (--challenges does): no demonstrations are shown")
+        return {}, {}
+    if explicit is None and not (path.exists() or str(path) in source_names()):
+        notes.append(f"{path}: the challenges file is not there (--challenges names it): no demonstrations are shown")
+        return {}, {}
+    found = read_challenges(path)
+    content = run.get("challenges_sha256")
+    if content is not None and content != digest(path):
+        if explicit is not None:
+            raise DataError(f"{path}: is not the challenges file of this run, or was changed since")
+        notes.append(f"{path}: the challenges file was changed since the run (--challenges names the right one): none is used")
+        return {}, {}
+    return found
+
+
+def _unknown(tasks: Sequence[str], outputs: Sequence[tuple[str, int]]) -> dict[str, list[Attempts]]:
+    """Make attempts of no cells for each output of `tasks` that is known to exist."""
+    sizes = dict.fromkeys(tasks, 0)
+    for task, output in outputs:
+        sizes[task] = max(sizes[task], output + 1)
+    return {task: [(NO_GRID, NO_GRID)] * n for task, n in sizes.items()}
+
+
+def _solutions(path: Path, answers: Mapping[str, Sequence[Attempts]], tasks: Mapping[str, Task]) -> Solutions:
+    solutions = answers_of(path)
+    if not solutions.keys() & answers.keys():
+        raise DataError(f"{path}: has no solution of any task of this run")
+    for task_id, task in tasks.items():
+        if task_id in solutions and len(solutions[task_id]) != len(task.test):
+            fault = f"{len(solutions[task_id])} solutions for {len(task.test)} test inputs"
+            raise DataError(located(path, task_id, fault))
+    return solutions

@@ -1,1 +1,0 @@
-"""Grids and charts as inline SVG and as coloured blocks."""

@@ -1,0 +1,243 @@
+"""The page: one HTML file that needs nothing besides itself.
+
+Notable: a template that escapes whatever it is given, and a content security policy that forbids every request and runs only the one
+script whose hash it names, so that nothing in a run folder could do harm even if it got past the escaping.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+import pandas as pd
+
+from hrm_submit.core.clock import format_duration
+from hrm_submit.record.state import PHASES, RunState
+from hrm_submit.report.cards import Card, cards, count, known, percent
+from hrm_submit.report.charts import share_chart, timeline_chart
+from hrm_submit.report.data import RunData, fit_of
+from hrm_submit.report.statistics import Comparison, Group, Scores, confidence_groups, solved_by_side
+from hrm_submit.report.tables import Tables
+
+FIGURES = {
+    "pass@1": "test outputs right at the first attempt",
+    "pass@2": "test outputs right at either attempt: Kaggle's score",
+    "task_pass@2": "tasks with every output right",
+    "mean_task_pass@2": "mean share of a task's outputs",
+    "cell_accuracy": "cells right in the first attempt",
+}
+"""The figures of a score in words."""
+STATES = {"solved": "✓ solved", "nearly": "≈ nearly", "wrong": "✗ wrong", "unknown": "? no truth"}
+THUMB, LARGE = 104, 210
+"""Pixels of the longer side of a grid on a card, and behind it."""
+UNFIT = 0.5
+"""Below this share of exact demonstrations a task lacked training."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart (markup) under its title, and its numbers as a table."""
+
+    title: str
+    svg: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[object]]
+
+
+@dataclass(frozen=True, eq=False)
+class PageContent:
+    """What the template shows. Facts are (name, value), left out where the value is not known."""
+
+    title: str
+    scores: Sequence[tuple[str, Scores]]
+    comparison: Comparison | None
+    findings: Sequence[str]
+    n_tasks: int
+    answered: int
+    others: int
+    """Tasks of the file that were not to be solved."""
+    states: dict[str, int]
+    head_facts: Sequence[tuple[str, object]]
+    attempts: Sequence[str]
+    timeline: str
+    phases: Sequence[tuple[str, str, str]]
+    failed: Sequence[tuple[object, ...]]
+    """Trainings of tasks that were trained more than once or failed."""
+    charts: Sequence[Chart]
+    run_facts: Sequence[tuple[str, object]]
+    config: str
+    notes: Sequence[str]
+    cards: Iterable[Card]
+
+    @property
+    def judged(self) -> int:
+        """Tasks whose truth is known."""
+        return self.n_tasks - self.states["unknown"]
+
+
+def page(data: RunData, tables: Tables, scores: Sequence[tuple[str, Scores]], comparison: Comparison | None) -> str:
+    """Make the whole file. `scores`: with the name of the tasks that each is over, the one for the headline first."""
+    from jinja2 import Environment, StrictUndefined
+
+    pages = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    pages.filters |= {"count": count, "packed": packed, "percent": percent}
+    pages.tests["known"] = known
+    pages.globals |= {"STATES": STATES, "THUMB": THUMB, "LARGE": LARGE, "FIGURES": FIGURES}
+    script = _asset("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    content = _content(data, tables, scores, comparison)
+    return pages.from_string(_asset("page.html.j2")).render(run=content, policy=policy, style=_asset("page.css"), script=script)
+
+
+def packed(markup: str) -> str:
+    """Deflate and encode in base64 what is shown only on demand: pictures of grids shrink to a tenth."""
+    return base64.b64encode(zlib.compress(markup.encode("utf-8", "replace"), 9)).decode("ascii")
+
+
+def worker_seconds(state: RunState) -> dict[str, float]:
+    """Sum up the seconds of all workers in each phase, and `idle`: in no phase, from each one's start to the end of its attempt."""
+    frame = pd.DataFrame(
+        [(s.attempt, s.worker, s.phase, s.start, s.end) for s in state.stretches], columns=["a", "w", "phase", "start", "end"]
+    )
+    first = frame.groupby(["a", "w"])["start"].min()
+    total = sum(state.attempts[attempt - 1].end - start for (attempt, _), start in first.items())
+    spent = (frame["end"] - frame["start"]).groupby(frame["phase"]).sum()
+    phases = {phase: float(spent.get(phase, 0.0)) for phase in PHASES}
+    return {**phases, "idle": max(0.0, float(total) - sum(phases.values()))}
+
+
+def _content(data: RunData, tables: Tables, scores: Sequence[tuple[str, Scores]], comparison: Comparison | None) -> PageContent:
+    run, state, tasks = data.run, data.state, tables.tasks
+    states = {name: int((tasks["state"] == name).sum()) for name in STATES}
+    judged, spent = len(tasks) - states["unknown"], worker_seconds(state)
+    attempts = list(_attempts(state))
+    versions, budget = run.get("versions"), run.get("budget")
+    numbers = {str(name): str(v) for name, v in versions.items()} if isinstance(versions, dict) else {}
+    preset = (str(run.get("presets") or "") or "the checkpoint's own") if run else None
+    name = count(len(tasks), "task")
+    again = [t for t in state.trainings if len(state.tasks[t.task].trainings) > 1 or state.tasks[t.task].failures]
+    return PageContent(
+        title=f"{data.directory.resolve().name}: {name}",
+        scores=scores,
+        comparison=comparison,
+        findings=list(_findings(tables, state, spent, fit_of(run))),
+        n_tasks=len(tasks),
+        answered=int(tasks["answered"].sum()),
+        others=len(data.answers) - len(data.scope),
+        states=states,
+        head_facts=[
+            ("solved", f"{states['solved']} of {count(judged, 'task')}" if judged else None),
+            ("nearly", str(states["nearly"]) if judged else None),
+            ("time used", "; ".join(attempts)),
+            ("device", _devices(data)),
+            ("preset", preset),
+            ("seed", run.get("seed")),
+            ("versions", ", ".join(f"{name} {numbers[name]}" for name in ("hrm_submit", "torch") if name in numbers)),
+        ],
+        attempts=attempts,
+        timeline=timeline_chart(state),
+        phases=[(phase, format_duration(seconds), _part(seconds, spent)) for phase, seconds in spent.items()],
+        failed=[
+            (t.task, t.number, t.worker, format_duration(t.start), format_duration(t.seconds), _duration(t.planned), t.outcome)
+            for t in again
+        ],
+        charts=list(_charts(tables, bool(judged))),
+        run_facts=[
+            ("run folder", data.directory),
+            ("challenges", run.get("challenges")),
+            ("checkpoint", run.get("checkpoint") or ("none" if run else None)),
+            ("presets", preset),
+            ("seed", run.get("seed")),
+            ("budget", format_duration(budget) if isinstance(budget, int | float) else None),
+            ("segments a task", run.get("segments")),
+            ("devices", _devices(data)),
+            ("tasks of the file", len(data.answers)),
+            *numbers.items(),
+        ],
+        config=json.dumps(run["config"], indent=1) if run.get("config") else "",
+        notes=data.notes,
+        cards=cards(data, tables),
+    )
+
+
+def _charts(tables: Tables, judged: bool) -> Iterator[Chart]:
+    """What decides success; without solutions only how sure the votes are."""
+    confidence, sides = confidence_groups(tables.outputs), solved_by_side(tables.tasks)
+    if any(g.n for g in confidence):
+        what = "share of votes for the first attempt"
+        chart = share_chart("confidence", what, confidence, judged=judged)
+        title = "Are sure votes right?" if judged else "Votes for the first attempt"
+        yield Chart(title, chart, ("share of votes", "outputs", "right"), _share_rows(confidence, judged))
+    if sides:
+        what = "largest side of any grid"
+        yield Chart("Grid size", share_chart("side", what, sides), (what, "tasks", "solved"), _share_rows(sides, True))
+
+
+def _share_rows(groups: Sequence[Group], judged: bool) -> list[tuple[object, ...]]:
+    return [(g.name, g.n, f"{g.right} ({percent(g.share)})" if judged and g.n else "") for g in groups]
+
+
+def _findings(tables: Tables, state: RunState, spent: dict[str, float], fit: float) -> Iterator[str]:
+    """What stands out, a sentence each, the weightiest first. `fit`: the run's `[ttt] fit`."""
+    tasks = tables.tasks
+    missed = int((tables.outputs["rank"] > 2).sum())
+    if missed:
+        yield f"{count(missed, 'test output')} had the right grid among the candidates, but below the first two: lost by the ranking."
+    nearly = tasks[tasks["state"] == "nearly"]
+    if len(nearly):
+        yield f"{count(len(nearly), 'task was', 'tasks were')} nearly solved: {_ids(nearly)}."
+    trained = tasks[tasks["demo_exact"].notna()]
+    unfit = int((trained["demo_exact"] < UNFIT).sum())
+    if unfit:
+        of = f"{unfit} of {count(len(trained), 'task')}"
+        yield f"{of} ended with less than half of their demonstrations exact: they lacked training, not votes."
+    wrong = trained[(trained["demo_exact"] >= fit) & trained["state"].isin(["wrong", "nearly"])]
+    if len(wrong):
+        yield f"{count(len(wrong), 'task')} had learnt their demonstrations and still went wrong: {_ids(wrong)}."
+    missing = tasks[~tasks["answered"]]
+    if len(missing):
+        yield f"{count(len(missing), 'task has', 'tasks have')} no answer from the model, only a fallback: {_ids(missing)}."
+    if total := sum(spent.values()):
+        parts = ", ".join(f"{phase} {_part(seconds, spent)}" for phase, seconds in spent.items() if seconds)
+        yield f"Of {format_duration(total)} of the workers' time: {parts}."
+    saved = [t.planned - t.seconds for t in state.trainings if t.outcome == "votes agree" and t.planned is not None]
+    if saved:
+        back = format_duration(sum(max(0.0, seconds) for seconds in saved))
+        yield f"{count(len(saved), 'training')} stopped early, as the votes agreed, and gave back {back}."
+
+
+def _ids(tasks: pd.DataFrame, most: int = 8) -> str:
+    ids = [str(task) for task in tasks["task"]]
+    return ", ".join(ids[:most]) + (f" and {len(ids) - most} more" if len(ids) > most else "")
+
+
+def _attempts(state: RunState) -> Iterator[str]:
+    for number, attempt in enumerate(state.attempts, 1):
+        used = f"{format_duration(attempt.end)} of {format_duration(attempt.budget)}" if attempt.budget else format_duration(attempt.end)
+        yield ("" if len(state.attempts) == 1 else f"attempt {number}: ") + used + ("" if attempt.ended else ", then cut off")
+
+
+def _devices(data: RunData) -> str:
+    devices = data.run.get("devices")
+    names = [str(d) for d in devices] if isinstance(devices, list) else []
+    counted = [f"{names.count(d)} x {d}" if names.count(d) > 1 else d for d in dict.fromkeys(names)]
+    return ", ".join(filter(None, [*counted, str(data.state.runtime.get("dtype") or "")]))
+
+
+def _part(seconds: float, spent: dict[str, float]) -> str:
+    total = sum(spent.values())
+    return percent(seconds / total) if total else ""
+
+
+def _duration(seconds: float | None) -> str:
+    return "" if seconds is None else format_duration(seconds)
+
+
+def _asset(name: str) -> str:
+    return (resources.files("hrm_submit.report") / name).read_text(encoding="utf-8")

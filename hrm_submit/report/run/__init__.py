@@ -1,1 +1,0 @@
-"""A run as it was read: its record, tables, time line and statistics."""

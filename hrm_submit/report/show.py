@@ -1,0 +1,207 @@
+"""`show`: a task, a prediction or a run as a picture, in a notebook and in a terminal alike.
+
+Notable: a prediction is taken in every form in which this package has one: the pairs of a submission, candidates of a vote, lines of a
+run folder. What is no grid in it is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from hrm_submit.arc.challenges import as_task
+from hrm_submit.arc.jsonio import FaultError, parse_grid
+from hrm_submit.arc.submission import ATTEMPT_KEYS
+from hrm_submit.arc.task import Grid, Solutions, Task
+from hrm_submit.core.clock import format_duration
+from hrm_submit.core.errors import ConfigError, DataError
+from hrm_submit.corpora.solutions import sibling_solutions
+from hrm_submit.corpora.sources import answers_of, load_source
+from hrm_submit.predict.vote import Candidate
+from hrm_submit.report.data import RunData, load_run
+from hrm_submit.report.grids import Tile, attempt_tiles
+from hrm_submit.report.options import ShowOptions
+from hrm_submit.report.picture import Picture, Section
+from hrm_submit.solver.task_answer import TaskAnswer
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+MOST_TASKS = 4
+"""Tasks of a run whose attempts are shown where none are named."""
+CHART_COLOURS = (
+    "max-width:900px;--ink:currentColor;--muted:#808890;--rule:#80889055;--surface:#ffffff;--good:#2a9d4a;--bad:#d6453d;--none:#9aa0a6;"
+    "--accent:#2f7fd1;--accent2:#e07b28"
+)
+"""Colours of a chart outside the page, for a light and a dark notebook."""
+
+
+class Answer(NamedTuple):
+    """The attempts at one test output, and the candidates with the votes for them."""
+
+    attempts: Sequence[Grid]
+    candidates: Sequence[Candidate] = ()
+
+
+def show(
+    what: Any, prediction: Any = None, *, solutions: Solutions | Sequence[Grid] | None = None, ids: Sequence[str] | None = None
+) -> Picture:
+    """Make a picture of `what`, which Jupyter draws and `print` shows as coloured blocks.
+
+    A task, also as a dict of lists: its demonstrations and test inputs, the two attempts of `prediction` at each test output where
+    given, and the right outputs where `solutions` has them. A prediction, here or alone, may be what `Solver.solve` returns, a
+    submission's entry (pairs of grids), lists of candidates (`.grid`, `.votes`, `.score`), or lines of `predictions.jsonl`. A run
+    folder, by its path or as `load_run` read it: a table of its tasks, its time line, and the attempts at the tasks `ids` (default:
+    the first few).
+
+    `solutions` are the outputs of the one task, or all of them by task id; with them wrong cells are marked. Raises SolveError
+    for a path that is no run folder, DataError for unknown ids or a dict that is no task, TypeError for anything else.
+    """
+    if isinstance(what, TaskAnswer):
+        what, prediction = what.task, what
+    if isinstance(what, Task) or (isinstance(what, Mapping) and "train" in what):
+        return _show_task(as_task(what), solutions, None if prediction is None else _answers(prediction))
+    if isinstance(what, str | Path | RunData):
+        if solutions is not None and not isinstance(solutions, Mapping):
+            raise TypeError("a run has many tasks: its solutions must be given by task id")
+        run = what if isinstance(what, RunData) else load_run(Path(what))
+        return _show_run(run if solutions is None else replace(run, solutions=solutions), ids)
+    return Picture("prediction", (_tests(_answers(what), None, _truth(solutions, None)),))
+
+
+def picture_of(options: ShowOptions) -> Picture:
+    """Make the picture of a task of `options.dataset`, or of the tasks of a run. Raises UserError."""
+    if options.run_dir is not None:
+        run = load_run(options.run_dir)
+        given = run.run.get("challenges")
+        return show(run, solutions=_solutions(given if isinstance(given, str) else None, options.solutions), ids=options.task or None)
+    if len(options.task) != 1:
+        raise ConfigError(f"--dataset needs one task: --task ID{'' if not options.task else f', not {len(options.task)} of them'}")
+    name, (task,) = str(options.dataset), options.task
+    _, tasks, answers = load_source(name, solved=options.solutions == "")
+    if task not in tasks:
+        raise DataError(f"{name}: has no task {task}")
+    known = answers if options.solutions == "" else {}
+    return show(tasks[task], solutions=known or _solutions(name, options.solutions))
+
+
+def _solutions(challenges: str | None, asked: str | None) -> Solutions | None:
+    if asked is None:
+        return None
+    path = Path(asked) if asked else sibling_solutions(challenges) if challenges else None
+    if path is None:
+        raise DataError(f"{challenges}: no solutions file lies beside it; --solutions F names one")
+    return answers_of(path)
+
+
+def _truth(solutions: Solutions | Sequence[Grid] | None, task_id: str | None) -> Sequence[Grid]:
+    if isinstance(solutions, Mapping):
+        return solutions.get(task_id, ()) if task_id is not None else ()
+    return solutions or ()
+
+
+def _show_task(task: Task, solutions: Solutions | Sequence[Grid] | None, answers: Sequence[Answer] | None) -> Picture:
+    """Show the demonstrations, then the test inputs with attempts and truth where given."""
+    shown = tuple((Tile(f"input {n}", pair.input), Tile(f"output {n}", pair.output)) for n, pair in enumerate(task.train, 1))
+    tests = _tests(answers or (), task, _truth(solutions, task.id))
+    sections = (Section("", (*shown, *tests.groups)),) if answers is None else (Section("", shown), tests)
+    return Picture(f"task {task.id}", sections)
+
+
+def _tests(answers: Sequence[Answer], task: Task | None, truth: Sequence[Grid], heading: str = "", other: str = "") -> Section:
+    """Group for each test output the test input where `task` is given, the attempts, and the truth where given."""
+    groups = []
+    n = max(len(answers), len(task.test) if task else 0)
+    for k in range(n):
+        right = truth[k] if k < len(truth) else None
+        tiles = [Tile("test input" if n == 1 else f"test input {k + 1}", task.test[k])] if task and k < len(task.test) else []
+        if k < len(answers):
+            tiles += attempt_tiles(answers[k].attempts, answers[k].candidates, right, other=other)
+        tiles += [] if right is None else [Tile("answer", right)]
+        groups.append(tuple(tile for tile in tiles if tile.grid.size))
+    return Section(heading, tuple(group for group in groups if group))
+
+
+def _answers(what: Any) -> list[Answer]:
+    """Read a prediction in any of its forms. Raises TypeError for what is none."""
+    if isinstance(what, TaskAnswer):
+        return [Answer(attempts, candidates) for attempts, candidates in zip(what.attempts, what.candidates, strict=True)]
+    if isinstance(what, Mapping) or not isinstance(what, Iterable) or isinstance(what, str | bytes | np.ndarray):
+        raise TypeError(f"cannot show {type(what).__name__}: a Task, a run folder or the predictions for a task's outputs are needed")
+    found = list(what)
+    if found and all(_has_grid(x) for x in found):  # of a task's only output
+        found = [found]
+    return [_answer(x) for x in found]
+
+
+def _answer(value: Any) -> Answer:
+    if isinstance(value, Mapping) and "candidates" in value:
+        value = value["candidates"]
+    elif isinstance(value, Mapping) and ATTEMPT_KEYS[0] in value:
+        value = [{"grid": value[key]} for key in ATTEMPT_KEYS if key in value]
+    if not isinstance(value, Iterable) or not all(_has_grid(x) for x in value):
+        raise TypeError("a prediction has for each output its grids, pairs of attempts or candidates")
+    candidates = [c for c in map(_candidate, value) if c is not None]
+    return Answer([c.grid for c in candidates[:2]], candidates)
+
+
+def _has_grid(value: Any) -> bool:
+    return isinstance(value, np.ndarray) or hasattr(value, "grid") or (isinstance(value, Mapping) and "grid" in value)
+
+
+def _candidate(value: Any) -> Candidate | None:
+    """Read a candidate, a record or an array; None where its grid is none. Without votes it has 0."""
+    read = value.get if isinstance(value, Mapping) else lambda name: getattr(value, name, None)
+    cells, votes = value if isinstance(value, np.ndarray) else read("grid"), read("votes")
+    try:
+        grid = parse_grid(cells.tolist() if isinstance(cells, np.ndarray) else cells, "candidate")
+    except FaultError:
+        return None
+    return Candidate(grid, votes if type(votes) is int else 0, 0.0)
+
+
+def _show_run(run: RunData, ids: Sequence[str] | None) -> Picture:
+    """Show a run: counts, the table of its tasks, its time line, and attempts at the tasks `ids`, or at a few of each state."""
+    from hrm_submit.report.charts import timeline_chart
+    from hrm_submit.report.tables import make_tables
+
+    unknown = [i for i in ids or () if i not in run.answers]
+    if unknown:
+        raise DataError(f"{run.directory}: has no task {', '.join(unknown)}")
+    tables = make_tables(run)
+    tasks, judged = tables.tasks, tables.outputs["solved"].dropna()
+    lines = [f"{int(tasks['answered'].sum())} of {len(tasks)} tasks answered by the model"]
+    if len(judged):
+        lines.append(f"{int(judged.sum())} of {len(judged)} test outputs solved ({judged.mean():.1%})")
+    if ids is None:  # of each state the first, then of each the second, and so on
+        answered = tasks[tasks["answered"]]
+        order = answered.groupby("state").cumcount().sort_values(kind="stable")
+        ids = [str(task) for task in answered.loc[order.index[:MOST_TASKS], "task"]]
+    states = dict(zip(tasks["task"], tasks["state"], strict=True))
+    sections = tuple(_run_task(run, task, str(states.get(task, "unknown"))) for task in ids)
+    chart = timeline_chart(run.state)
+    svg = f'<div style="{CHART_COLOURS}">{chart}</div>' if chart else ""
+    return Picture(f"run {run.directory}", sections, (*lines, *run.notes), _summary(tasks, tables.outputs), svg)
+
+
+def _run_task(run: RunData, task: str, state: str) -> Section:
+    answers = [Answer(attempts, run.candidates.get((task, k), ())) for k, attempts in enumerate(run.answers[task])]
+    said = [f"task {task}"] + ([] if state == "unknown" else [state]) + ([] if task in run.answered else ["answered by fallback"])
+    return _tests(answers, run.tasks.get(task), (run.solutions or {}).get(task, ()), ", ".join(said), "fallback")
+
+
+def _summary(tasks: DataFrame, outputs: DataFrame) -> DataFrame:
+    """Cut the table of tasks to what a person reads: fewer columns, figures rounded, blanks where nothing is known."""
+    votes = outputs["votes"].astype("string") + " of " + outputs["votes_of"].astype("string")
+    shown = tasks[["task", "state", "segments"]].astype("string")
+    if (tasks["state"] == "unknown").all():
+        del shown["state"]
+    shown["time"] = tasks["seconds"].map(format_duration, na_action="ignore")
+    shown["demonstrations"] = tasks["demo_exact"].map("{:.0%}".format, na_action="ignore")
+    shown["votes"] = tasks["task"].map(votes.fillna("none").groupby(outputs["task"]).agg(", ".join))
+    shown["ended"] = tasks["ended"]
+    return shown.astype(object).fillna("")

@@ -1,0 +1,193 @@
+"""The figures of a report and how sure they are: bootstrap and Wilson intervals, shares by group, two runs compared by the sign test."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hrm_submit.arc.submission import Attempts
+from hrm_submit.arc.task import Solutions
+from hrm_submit.core.errors import DataError
+from hrm_submit.corpora.scoring import Score, score, task_results
+from hrm_submit.report.tables import Tables
+
+CONFIDENCE = 0.95
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A share, or a difference of shares, and its 95 % percentile bootstrap interval (Efron and Tibshirani 1993, chapter 13)."""
+
+    value: float
+    low: float
+    high: float
+
+    @staticmethod
+    def of(value: float, resampled: npt.NDArray[np.float64]) -> Interval:
+        """Make the interval of `value` from its value in each resample."""
+        tail = 50 * (1 - CONFIDENCE)
+        low, high = np.percentile(resampled, [tail, 100 - tail])
+        return Interval(float(value), float(low), float(high))
+
+    def text(self, sign: str = "") -> str:
+        """Write it in percent, as `23.3 [15.0, 31.7]`; `sign` is "+" for differences."""
+        return f"{100 * self.value:{sign}.1f} [{100 * self.low:{sign}.1f}, {100 * self.high:{sign}.1f}]"
+
+
+def draws(rng: np.random.Generator, n: int) -> npt.NDArray[np.float64]:
+    """Draw `n` of `n` with replacement; returns how often each was drawn, (RESAMPLES, n)."""
+    return rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What `score` gives for a submission, and an interval of each figure that is a share."""
+
+    score: Score
+    figures: Mapping[str, Interval]
+
+
+def scores(answers: Mapping[str, Sequence[Attempts]], solutions: Solutions, *, seed: int = 0) -> Scores:
+    """Score over every task of `solutions`, with intervals. Raises DataError.
+
+    Whole tasks are drawn, because the outputs of one task are solved or missed together; `seed` makes the draws.
+    """
+    result = score(answers, solutions)
+    per_task = []
+    for task_id, outputs in solutions.items():
+        results = task_results(answers.get(task_id, ()), outputs)
+        n, first, solved = len(results), sum(r.first for r in results), sum(r.solved for r in results)
+        per_task.append((n, first, solved, solved == n, solved / n, sum(r.cells for r in results)))
+    table = np.array(per_task, dtype=np.float64)
+    n = len(table)
+    drawn = draws(np.random.default_rng(seed), n) @ table
+    outputs_drawn = drawn[:, 0]
+    resampled = {
+        "pass@1": drawn[:, 1] / outputs_drawn,
+        "pass@2": drawn[:, 2] / outputs_drawn,
+        "task_pass@2": drawn[:, 3] / n,
+        "mean_task_pass@2": drawn[:, 4] / n,
+        "cell_accuracy": drawn[:, 5] / outputs_drawn,
+    }
+    values = cast(Mapping[str, float], result)
+    return Scores(result, {name: Interval.of(values[name], found) for name, found in resampled.items()})
+
+
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share (Wilson 1927), also for small `n` and shares of 0 and 1; `(0, 1)` where `n` is 0."""
+    if not n:
+        return 0.0, 1.0
+    z, p = 1.959964, successes / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def sign_test(gained: int, lost: int) -> float:
+    """Return the two-sided exact p-value that gains and losses are equally likely (Dixon and Mood 1946; on pairs, McNemar's exact test):
+    twice the binomial tail of the rarer one, at most 1."""
+    n = gained + lost
+    tail = sum(math.comb(n, k) for k in range(min(gained, lost) + 1))
+    return min(1.0, 2 * tail / 2**n)
+
+
+@dataclass(frozen=True)
+class Group:
+    """`n` tasks or outputs that have something in common, `right` of them solved."""
+
+    name: str
+    n: int
+    right: int
+
+    @property
+    def share(self) -> float:
+        """Share of solved ones; 0 of none."""
+        return self.right / self.n if self.n else 0.0
+
+
+def by_bands(values: pd.Series, right: pd.Series, edges: Mapping[str, float]) -> list[Group]:
+    """Group by the first of the ascending `edges` that is not below each value, and count what is `right`; missing values are left out."""
+    bands = pd.cut(values.astype(float), [-math.inf, *edges.values()], labels=list(edges))
+    counts = right.astype(float).fillna(0).groupby(bands, observed=False).agg(["size", "sum"])
+    return [Group(str(name), int(n), int(solved)) for name, n, solved in counts.itertuples()]
+
+
+def solved_by_side(tasks: pd.DataFrame) -> list[Group]:
+    """Group the tasks whose truth is known by their largest side; only groups that occur."""
+    judged = tasks[tasks["state"] != "unknown"]
+    edges = {f"{side - 4}-{side}": float(side) for side in range(5, 31, 5)}
+    return [group for group in by_bands(judged["side"], judged["state"] == "solved", edges) if group.n]
+
+
+def confidence_groups(outputs: pd.DataFrame) -> list[Group]:
+    """Group outputs by the share of votes of their first candidate, in fifths; `right` counts right first attempts (0 if unknown)."""
+    judged = outputs[outputs["solved"].notna()] if outputs["solved"].notna().any() else outputs
+    edges = {f"{20 * k}-{20 * k + 20} %": round(0.2 * k + 0.2, 1) for k in range(5)}
+    return by_bands(judged["votes_share"], judged["first"], edges)
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Names of what this run solved and the other did not (`gained`), the reverse (`lost`), `both` or `neither` solved."""
+
+    gained: tuple[str, ...]
+    lost: tuple[str, ...]
+    both: tuple[str, ...]
+    neither: tuple[str, ...]
+
+    @property
+    def p_value(self) -> float:
+        """Of the sign test."""
+        return sign_test(len(self.gained), len(self.lost))
+
+    @property
+    def verdict(self) -> str:
+        """Say whether the difference can be chance."""
+        if not self.gained and not self.lost:
+            return "Both runs solved the same."
+        words = "can well be chance" if self.p_value > 0.05 else "is hardly chance"
+        counts = f"{len(self.gained)} gained, {len(self.lost)} lost: that {words}"
+        return f"{counts} (two-sided exact sign test, p = {self.p_value:.3g})."
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """This run against `other`, by tasks (every output right) and by test outputs (named `TASK test K`, from 1)."""
+
+    other: str
+    tasks: Pairing
+    outputs: Pairing
+
+
+def compare(mine: Tables, theirs: Tables, other: str) -> Comparison:
+    """Pair the tasks and outputs that both runs had to solve and whose truth is known. Raises DataError if there are none."""
+    pairings = [_pair(*(solved(tables) for tables in (mine, theirs))) for solved in (_solved_tasks, _solved_outputs)]
+    if not all(any((p.gained, p.lost, p.both, p.neither)) for p in pairings):
+        raise DataError(f"{other}: has no task with a known solution in common with this run")
+    return Comparison(other, *pairings)
+
+
+def _solved_tasks(tables: Tables) -> pd.Series:
+    judged = tables.tasks[tables.tasks["state"] != "unknown"].set_index("task")
+    return judged["state"] == "solved"
+
+
+def _solved_outputs(tables: Tables) -> pd.Series:
+    judged = tables.outputs[tables.outputs["solved"].notna()]
+    return judged["solved"].set_axis([f"{task} test {k + 1}" for task, k in zip(judged["task"], judged["output"], strict=True)])
+
+
+def _pair(mine: pd.Series, theirs: pd.Series) -> Pairing:
+    names = [name for name in mine.index if name in theirs.index]
+
+    def having(here: bool, there: bool) -> tuple[str, ...]:
+        return tuple(str(name) for name in names if (bool(mine[name]), bool(theirs[name])) == (here, there))
+
+    return Pairing(gained=having(True, False), lost=having(False, True), both=having(True, True), neither=having(False, False))
