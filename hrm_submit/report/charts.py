@@ -82,8 +82,8 @@ def timeline_chart(state: RunState) -> str:
             _text(axes, x, rows[t.worker] - 0.06, t.task, ha="center", va="center", size=9, colour=SURFACE)
     lost = [(offsets[s.attempt - 1] + s.end, rows[s.worker] - 0.06) for s in state.stretches if s.phase == "lost"]
     if lost:
-        style = {"color": BAD, "marker": "x", "markersize": 8, "markeredgewidth": 2, "linestyle": "none"}
-        axes.plot(*zip(*lost, strict=True), label="failure", **style)
+        x_lost, y_lost = zip(*lost, strict=True)
+        axes.plot(x_lost, y_lost, color=BAD, marker="x", markersize=8, markeredgewidth=2, linestyle="none", label="failure")
     budgets = [offset + attempt.budget for offset, attempt in zip(offsets, state.attempts, strict=True) if attempt.budget is not None]
     for k, x in enumerate(budgets):
         axes.axvline(x, color=BAD, linewidth=1.2, linestyle="--", label="_" if k else "time budget")

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from hrm_submit.arc.challenges import BrokenTask, read_challenges
-from hrm_submit.arc.entries import digest, source_names
 from hrm_submit.arc.jsonio import located
+from hrm_submit.arc.reader import digest, source_names
 from hrm_submit.arc.submission import NO_GRID, Attempts
 from hrm_submit.arc.task import Grid, Solutions, Task
 from hrm_submit.config.schema import TTTConfig

@@ -102,14 +102,12 @@ def packed(markup: str) -> str:
 
 def worker_seconds(state: RunState) -> dict[str, float]:
     """Sum up the seconds of all workers in each phase, and `idle`: in no phase, from each one's start to the end of its attempt."""
-    frame = pd.DataFrame(
-        [(s.attempt, s.worker, s.phase, s.start, s.end) for s in state.stretches], columns=["a", "w", "phase", "start", "end"]
-    )
-    first = frame.groupby(["a", "w"])["start"].min()
+    phases, first = dict.fromkeys(PHASES, 0.0), dict[tuple[int, int], float]()
+    for s in state.stretches:
+        phases[s.phase] += s.end - s.start
+        first[s.attempt, s.worker] = min(s.start, first.get((s.attempt, s.worker), s.start))
     total = sum(state.attempts[attempt - 1].end - start for (attempt, _), start in first.items())
-    spent = (frame["end"] - frame["start"]).groupby(frame["phase"]).sum()
-    phases = {phase: float(spent.get(phase, 0.0)) for phase in PHASES}
-    return {**phases, "idle": max(0.0, float(total) - sum(phases.values()))}
+    return {**phases, "idle": max(0.0, total - sum(phases.values()))}
 
 
 def _content(data: RunData, tables: Tables, scores: Sequence[tuple[str, Scores]], comparison: Comparison | None) -> PageContent:

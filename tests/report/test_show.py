@@ -21,7 +21,7 @@ from hrm_submit.report.grids import PALETTE
 from hrm_submit.report.picture import Picture
 from hrm_submit.report.show import show
 from tests.arc.strategies import tasks as any_task
-from tests.report.draw.test_grids import crossed, painted
+from tests.report.test_grids import crossed, painted
 
 SMALL = Task(
     "abc", (Pair(make_grid([[1, 2]]), make_grid([[2, 1]])), Pair(make_grid([[3], [4]]), make_grid([[4], [3]]))), (make_grid([[5, 6]]),)
@@ -147,7 +147,7 @@ def test_candidates_in_every_form_give_two_attempts_with_their_votes(prediction:
 )
 def test_a_submission_shows_both_attempts_at_every_output(prediction: Any) -> None:
     assert [(caption, cells) for caption, cells, _ in on_page(show(prediction, solutions=[NEAR, RIGHT]))] == [
-        ("attempt 1, wrong size", [[6], [5]]),
+        ("attempt 1, wrong size: 2x1, not 1x3", [[6], [5]]),
         ("attempt 2, right", [[6, 1, 1]]),
         ("answer", [[6, 1, 1]]),
         ("attempt 1, right", [[6, 5, 4]]),

@@ -15,7 +15,7 @@ from hrm_submit.report.data import load_run
 from hrm_submit.report.picture import Picture
 from hrm_submit.report.show import show
 from tests.report.run_folder import WrittenRun, start_run
-from tests.report.screen.test_show import RIGHT, on_page, on_terminal
+from tests.report.test_show import RIGHT, on_page, on_terminal
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from hrm_submit.arc.task import make_grid
 from hrm_submit.corpora.scoring import score
-from hrm_submit.report.statistics import accuracy_bands, confidence_groups, pass_at_k, scores, sign_test, solved_by, wilson
+from hrm_submit.report.statistics import confidence_groups, scores, sign_test, solved_by_side, wilson
 
 
 @pytest.mark.parametrize(("gained", "lost"), [(0, 0), (1, 0), (3, 3), (5, 1), (0, 6), (8, 2), (7, 4)])
@@ -84,49 +84,16 @@ def test_the_intervals_are_the_same_every_time_and_shrink_to_what_is_certain() -
     assert all(f.low == f.value == f.high for f in scores(answers, one).figures.values())
 
 
-def outputs_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    frame = pd.DataFrame(rows, columns=["solved", "first", "rank", "votes_share"])
-    return frame.astype({"solved": "boolean", "first": "boolean", "rank": "Int64", "votes_share": "Float64"})
-
-
-def test_pass_at_k_counts_ranks() -> None:
-    ranks = [1, 1, 2, 4, 10, None, None]
-    rows = [{"solved": rank is not None and rank <= 2, "rank": rank} for rank in ranks]
-    frame = outputs_frame([*rows, {"solved": None, "rank": None}])
-    assert pass_at_k(frame) == pytest.approx([2 / 7, 3 / 7, 3 / 7, 4 / 7, 4 / 7, 4 / 7, 4 / 7, 4 / 7, 4 / 7, 5 / 7])
-    assert pass_at_k(frame[frame["solved"].isna()]) == []
-
-
-def test_bands_of_right_cells() -> None:
-    accuracies = [1.0, 1.0, 0.999, 0.9501, 0.95, 0.8, 0.61, 0.6, 0.41, 0.21, 0.2, 0.0, None]
-    tasks = pd.DataFrame({"best_cell_accuracy": pd.array(accuracies, dtype="Float64")})
-    found = {g.name: g.n for g in accuracy_bands(tasks)}
-    assert found == {"perfect": 2, "> 95 %": 2, "> 80 %": 1, "> 60 %": 2, "> 40 %": 2, "> 20 %": 1, "at most 20 %": 2}
-
-
-def test_solved_shares_by_what_a_task_is() -> None:
-    tasks = pd.DataFrame(
-        {
-            "state": ["solved", "wrong", "nearly", "solved", "unknown", "solved"],
-            "side": pd.array([5, 6, 10, 30, 3, None], dtype="Int64"),
-            "demonstrations": pd.array([2, 2, 6, 9, 2, None], dtype="Int64"),
-            "colours": pd.array([1, 10, 10, 2, 2, None], dtype="Int64"),
-            "size_change": ["same", "larger", "same", "mixed", "same", None],
-        }
-    )
-
-    def shares(column: str) -> dict[str, tuple[int, int]]:
-        return {g.name: (g.right, g.n) for g in solved_by(tasks, column)}
-
-    assert shares("side") == {"1-5": (1, 1), "6-10": (0, 2), "26-30": (1, 1)}
-    assert shares("demonstrations") == {"2": (1, 2), "6+": (1, 2)}
-    assert shares("colours") == {"1": (1, 1), "2": (1, 1), "10": (0, 2)}
-    assert shares("size_change") == {"same": (1, 2), "larger": (0, 1), "mixed": (1, 1)}
+def test_solved_shares_by_the_largest_side() -> None:
+    states = ["solved", "wrong", "nearly", "solved", "unknown", "solved"]
+    tasks = pd.DataFrame({"state": states, "side": pd.array([5, 6, 10, 30, 3, None], dtype="Int64")})
+    assert [(g.name, g.right, g.n) for g in solved_by_side(tasks)] == [("1-5", 1, 1), ("6-10", 0, 2), ("26-30", 1, 1)]
 
 
 def test_confidence_is_judged_where_the_truth_is_known() -> None:
     rows = [(0.1, True), (0.2, False), (0.21, True), (0.8, False), (0.81, True), (1.0, True), (0.9, None), (None, False)]
-    frame = outputs_frame([{"votes_share": share, "solved": right, "first": right} for share, right in rows])
+    types = {"votes_share": "Float64", "solved": "boolean", "first": "boolean"}
+    frame = pd.DataFrame([(share, right, right) for share, right in rows], columns=list(types)).astype(types)
     assert [(g.n, g.right) for g in confidence_groups(frame)] == [(2, 1), (1, 1), (0, 0), (1, 0), (2, 2)]
     unknown = frame.assign(solved=pd.array([None] * len(frame), dtype="boolean"), first=pd.array([None] * len(frame), dtype="boolean"))
     assert [(g.n, g.right) for g in confidence_groups(unknown)] == [(2, 0), (1, 0), (0, 0), (1, 0), (3, 0)]

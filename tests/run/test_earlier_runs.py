@@ -37,7 +37,7 @@ def test_a_killed_run_of_the_first_version_goes_on(tmp_path: Path) -> None:
     answers = load_submission(output)
     assert {task: answers[task][0][0].tolist() for task in final} == final
     whole = load_run(run)
-    assert len(whole.turns) == 2 and len(whole.answered) == 4 and whole.notes == ()
+    assert len(whole.state.attempts) == 2 and len(whole.answered) == 4 and whole.notes == ()
 
 
 def test_a_run_that_goes_on_with_other_settings_says_which(tmp_path: Path) -> None:
