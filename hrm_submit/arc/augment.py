@@ -11,13 +11,14 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from hrm_submit.arc.task import MAX_SIDE, N_COLOURS, Grid, Task, make_grid
 
+N = TypeVar("N", bound=np.generic)
 ColourRule: TypeAlias = Literal["permute", "permute_input", "fixed"]
 
 DIHEDRAL = np.array([(0, 0, 0), (1, 0, 1), (0, 1, 1), (1, 1, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0), (1, 1, 1)], dtype=np.bool_)
@@ -27,7 +28,7 @@ N_DIHEDRAL = len(DIHEDRAL)
 SAME_COLOURS: tuple[int, ...] = tuple(range(N_COLOURS))
 
 
-def dihedral(grid: npt.NDArray[np.uint8], transform: int) -> npt.NDArray[np.uint8]:
+def dihedral(grid: npt.NDArray[N], transform: int) -> npt.NDArray[N]:
     """Return a view of `grid` under one of the transforms `DIHEDRAL`. Raises ValueError for a number outside 0..7."""
     if not 0 <= transform < N_DIHEDRAL:
         raise ValueError(f"dihedral transform {transform} is not within 0..7")

@@ -1,24 +1,28 @@
-"""One task answered by a model as it is: each test input in many views, what the model says of each, the candidates they vote for.
+"""One task answered by a model as it is: each test input in many views, the model's scores of each, the candidates they vote for.
 
-Whoever asks a model for answers does it here: test-time training between its segments, validation, ablations, the benchmark.
+Notable: this is the only place that asks a model: test-time training between its segments, validation, ablations and the benchmark all
+answer here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from hrm_submit.arc.augment import Augmentation
+from hrm_submit.arc.canvas import encode_inputs, position_ids
 from hrm_submit.arc.sizes import canvas_side
-from hrm_submit.arc.task import Task
-from hrm_submit.config.schema import VoteConfig
+from hrm_submit.arc.task import Grid, Task
+from hrm_submit.config.schema import ModelConfig, VoteConfig
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
-from hrm_submit.predict.halting import first_rest
-from hrm_submit.predict.infer import ViewRequest, answer_step, score_views
+from hrm_submit.model.losses import log_stablemax_scores
+from hrm_submit.predict.halting import first_rest, until_rest
 from hrm_submit.predict.rank import rank
 from hrm_submit.predict.raw import RawVote
 from hrm_submit.predict.scores import ViewScores, join
@@ -34,9 +38,18 @@ class Vote:
     scores: ViewScores
 
     def raw(self, task: str, restart: int, step: int) -> RawVote:
-        """All that the vote was made of, to be kept; its answer was taken after ACT step `step`."""
+        """Make the record of the vote, whose candidates were taken after ACT step `step`."""
         output = np.repeat(np.arange(len(self.outputs), dtype=np.uint16), self.views)
         return RawVote(task, restart, step, output, self.scores)
+
+
+@dataclass(frozen=True)
+class ViewRequest:
+    """One forward to make: a grid, the view to show it in, and the task embedding row to use."""
+
+    grid: Grid
+    view: Augmentation
+    row: int
 
 
 def answer(
@@ -50,7 +63,7 @@ def answer(
     side: int | None = None,
     every_step: bool = False,
 ) -> Vote:
-    """The vote of `[vote] views` of the `views` (`spread_views` chooses), each under its row of `embedding`.
+    """Vote with `[vote] views` of the `views` (`spread_views` chooses), each under its row of `embedding`.
 
     `side` is the canvas (default: the task's own). With `every_step` all of `[vote] act_steps` are run and kept, but candidates are
     those of the step that the model answers with.
@@ -71,29 +84,78 @@ def answer_in_batches(
     side: int | None = None,
     every_step: bool = False,
 ) -> Iterator[Vote | None]:
-    """As `answer`, for who has to do something between batches: yields None before each batch, and the vote at the end."""
-    chosen = spread_views(views, config.views)
+    """Vote as `answer` does, in batches of `[vote] batch_size`: yields None before each batch, and the vote at the end."""
+    chosen, canvas = spread_views(views, config.views), side or canvas_side(task)
     requests = [ViewRequest(grid, views[v], rows[v]) for grid in task.test for v in chosen]
     parts = []
     for start in range(0, len(requests), config.batch_size):
         yield None
         part = requests[start : start + config.batch_size]
-        here = side or canvas_side(task)
-        parts.append(score_views(model, embedding, part, here, config, every_step=every_step))
+        parts.append(score_views(model, embedding, part, canvas, config, every_step=every_step))
     scores, n = join(parts), len(chosen)
-    last = _answering(scores.until(answer_step(model.cfg, config)), config) if every_step else scores
-    yield Vote(tuple(tuple(rank(last.only(slice(k * n, (k + 1) * n)), config.rule)) for k in range(len(task.test))), n, scores)
+    last = scores
+    if every_step:
+        last = scores.until(answer_step(model.cfg, config))
+        if config.halt == "rest":
+            last = last.at(first_rest(torch.from_numpy(last.log_probs)).numpy())
+    yield Vote(tuple(tuple(rank(last.some(slice(k * n, (k + 1) * n)), config.rule)) for k in range(len(task.test))), n, scores)
 
 
-def _answering(scores: ViewScores, config: VoteConfig) -> ViewScores:
-    """Of every step until the last that answers may be taken from the one that each view answers with."""
-    return scores.at(first_rest(torch.from_numpy(scores.log_probs)).numpy()) if config.halt == "rest" else scores
+def answer_step(model: ModelConfig, vote: VoteConfig) -> int:
+    """Return the ACT step that answers are taken from: a model is not run longer than it was trained."""
+    return min(vote.act_steps, model.halt_max_steps)
+
+
+@torch.no_grad()
+def score_views(
+    model: HRM, embedding: TaskEmbedding, requests: Sequence[ViewRequest], side: int, config: VoteConfig, *, every_step: bool = False
+) -> ViewScores:
+    """Run the model on one batch of views.
+
+    Runs to `answer_step` and keeps that step, or by `[vote] halt` the one before at which a view rests; with `every_step` runs all of
+    `act_steps`, further than the model was trained if they are more, and keeps each.
+    """
+    model.eval()
+    device, views = model.tokens.device, [request.view for request in requests]
+    positions = torch.from_numpy(position_ids(side)).to(device)
+    inputs = torch.from_numpy(encode_inputs([request.grid for request in requests], views, side)).to(device)
+    rows = None
+    if model.cfg.puzzle_emb_len:
+        ids = torch.tensor([request.row for request in requests], device=device)
+        rows = embedding.lookup(ids, torch.tensor([view.dihedral for view in views], device=device))
+    steps = config.act_steps if every_step else answer_step(model.cfg, config)
+    if config.halt == "rest" and not every_step:
+        scored = until_rest(model, steps, partial(_log_probs, cfg=model.cfg), positions, inputs, rows)
+    else:
+        scored = _steps(model, range(1 if every_step else steps, steps + 1), positions, inputs, rows)
+    log_probs, halt = (values.cpu().numpy() for values in scored)
+    return ViewScores(tuple(views), side, log_probs, halt)
 
 
 def spread_views(views: Sequence[Augmentation], n: int) -> list[int]:
-    """Indices of `n` of the `views` (or all), dihedral transforms in turn, each transform's in the order given."""
+    """Choose the indices of `n` of the `views` (or all), dihedral transforms in turn, each transform's in the order given."""
     queues: dict[int, list[int]] = {}
     for index, view in enumerate(views):
         queues.setdefault(view.dihedral, []).append(index)
     order = [q[k] for k in range(max(map(len, queues.values()))) for _, q in sorted(queues.items()) if k < len(q)]
     return order[:n]
+
+
+def _steps(model: HRM, kept: range, positions: Tensor, inputs: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Log-probabilities (B, S, N, vocabulary) and Q values of halting (B, S) after the ACT steps `kept`, in float32."""
+    carry = model.initial_carry(inputs.shape[0], inputs.shape[1], inputs.device)
+    log_probs, halt = [], []
+    for step in range(1, kept.stop):
+        carry, logits, q_halt, _ = model(carry, inputs, rows, positions)
+        if step in kept:
+            log_probs.append(_log_probs(logits, model.cfg))
+            halt.append(q_halt.float())
+    return torch.stack(log_probs, dim=1), torch.stack(halt, dim=1)
+
+
+def _log_probs(logits: Tensor, cfg: ModelConfig) -> Tensor:
+    """Log-probabilities (B, N, vocabulary), float32, under the loss that the model is trained with."""
+    scores = logits.float()
+    if cfg.loss_type == "stablemax_cross_entropy":
+        scores = log_stablemax_scores(scores)
+    return scores.log_softmax(-1)

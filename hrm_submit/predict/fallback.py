@@ -1,4 +1,4 @@
-"""Answers that need no model, derived from the task alone: valid always, right now and then."""
+"""Answers that need no model, from the task alone: always valid, sometimes right."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from hrm_submit.arc.canvas import FULL_SIDE
-from hrm_submit.arc.sizes import output_shapes
+from hrm_submit.arc.sizes import MOST_DEMONSTRATIONS, output_shapes
 from hrm_submit.arc.task import Grid, Task, make_grid, same_grid
 
 BLANK = make_grid([[0]])
-MOST_DEMONSTRATIONS = 32
-"""So many are looked at: a task that has hundreds must not keep the others waiting."""
 
 
 def fallback_attempts(task: Task) -> list[tuple[Grid, Grid]]:
-    """Two different grids for each test input of `task`.
+    """Make two different grids for each test input of `task`.
 
     First the test input itself where outputs keep the input's size, else the demonstrations' outputs laid over each other;
     then the other one of the two, or a blank grid of the predicted size.
@@ -28,7 +25,6 @@ def fallback_attempts(task: Task) -> list[tuple[Grid, Grid]]:
 
 def _attempts(task: Task, test_input: Grid, overlays: dict[tuple[int, int], Grid]) -> tuple[Grid, Grid]:
     shape = next(iter(output_shapes(task, test_input)), test_input.shape)
-    shape = (min(shape[0], FULL_SIDE), min(shape[1], FULL_SIDE))
     if shape not in overlays:
         overlays[shape] = _overlay([p.output for p in task.train], shape)
     guesses = [overlays[shape], make_grid(np.zeros(shape, dtype=np.uint8)), test_input]
@@ -39,7 +35,7 @@ def _attempts(task: Task, test_input: Grid, overlays: dict[tuple[int, int], Grid
 
 
 def _overlay(outputs: list[Grid], shape: tuple[int, int]) -> Grid:
-    """The colour that most outputs have at each cell of `shape`, the least of several; 0 where none reaches."""
+    """Choose the colour that most outputs have at each cell of `shape`, the least of several; 0 where none reaches."""
     counts = np.zeros((*shape, 10), dtype=np.int64)
     for grid in outputs:
         part = grid[: shape[0], : shape[1]]

@@ -1,9 +1,8 @@
-"""When a view may end before its last ACT step: once the entropy of what the model says of its canvas is at rest.
+"""When a view may end before its last ACT step: once the entropy of its prediction is at rest (after LoopViT).
 
-- The rule has nothing that is learnt, so that weights whose halt value was never trained, or is wrong, lose nothing by it. After LoopViT.
-- A view at rest leaves the batch: the others are computed without it.
-- On recorded steps of a model trained for eight, views ended after 3.7 of 8 steps and as many answers were right; by the halt value after
-  5.3. The comparison: `scripts/ablations/halting-rules.md`.
+Notable: the rule learns nothing, so it also suits weights whose halt value was never trained. A view at rest leaves the batch. With a
+model trained for eight steps views ended after 3.7 steps with as many right answers, by the halt value after 5.3; the comparison:
+`scripts/ablations/halting-rules.md`.
 """
 
 from __future__ import annotations
@@ -20,41 +19,38 @@ REST = 0.01
 
 
 def entropy(log_probs: Tensor) -> Tensor:
-    """Mean over the cells of the entropy of their token, in nats: (...) float32 of log-probabilities (..., N, vocabulary)."""
-    said = log_probs.float()
-    return -(said.exp() * said).sum(-1).mean(-1)
+    """Mean entropy of the cells' tokens, in nats: (...) float32 of log-probabilities (..., N, vocabulary)."""
+    log_probs = log_probs.float()
+    return -(log_probs.exp() * log_probs).sum(-1).mean(-1)
 
 
 def first_rest(log_probs: Tensor) -> Tensor:
-    """The step, from 0, after which each view is at rest, or its last: (n,) int64 of log-probabilities (n, T, N, vocabulary)."""
+    """Find the step, from 0, after which each view is at rest, or its last: (n,) int64 of log-probabilities (n, T, N, vocabulary)."""
     rests = entropy(log_probs).diff(dim=1).abs() < REST
     first = rests.long().argmax(dim=1) + 1 if rests.shape[1] else torch.zeros(len(rests), dtype=torch.int64)
     return torch.where(rests.any(dim=1), first, rests.shape[1])
 
 
 def until_rest(
-    model: HRM,
-    most: int,
-    log_probs_of: Callable[[Tensor], Tensor],
-    positions: Tensor,
-    inputs: Tensor,
-    rows: Tensor | None = None,
+    model: HRM, most: int, log_probs_of: Callable[[Tensor], Tensor], positions: Tensor, inputs: Tensor, rows: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Log-probabilities (B, 1, N, vocabulary) and Q values of halting (B, 1), float32, of each view after the step at which it rests, at
-    most the step `most`; `log_probs_of` makes the former of logits."""
+    """Run each view until it rests, at most `most` steps.
+
+    Returns log-probabilities (B, 1, N, vocabulary), which `log_probs_of` makes of logits, and Q values of halting (B, 1), float32.
+    """
     carry = model.initial_carry(inputs.shape[0], inputs.shape[1], inputs.device)
     going = torch.arange(inputs.shape[0], device=inputs.device)
     before: Tensor | None = None
     for step in range(1, most + 1):
         carry, logits, q_halt, _ = model(carry, inputs, rows, positions)
-        said = log_probs_of(logits)
+        current = log_probs_of(logits)
         if step == 1:
-            log_probs, halt = said.clone(), q_halt.float().clone()
+            log_probs, halt = current.clone(), q_halt.float().clone()
         else:
-            log_probs[going], halt[going] = said, q_halt.float()
+            log_probs[going], halt[going] = current, q_halt.float()
         if step == most:
             break
-        now = entropy(said)
+        now = entropy(current)
         if before is not None:
             stay = ((now - before).abs() >= REST).nonzero().squeeze(1)
             if not len(stay):

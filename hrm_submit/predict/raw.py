@@ -1,4 +1,4 @@
-"""Raw predictions on disk: all that a rule of voting could need, of the last vote of one task's training, in one file.
+"""Raw predictions on disk: the last vote of one training of a task, in one file, for comparing voting rules later.
 
 `TASK.npz` in the folder `raw` of a run folder, or `TASK.restartK.npz` of the K-th retraining; a task id that makes no good file
 name is replaced by its hash. A compressed numpy archive without pickled objects; n views (of all test outputs), T ACT steps,
@@ -56,12 +56,12 @@ class RawVote:
     scores: ViewScores
 
     def of_output(self, k: int) -> ViewScores:
-        """The views of test output `k`, in the order in which they were asked for."""
+        """Select the views of test output `k`."""
         return self.scores.some(np.flatnonzero(self.output == k))
 
 
 def save_raw(folder: Path, raw: RawVote) -> Path:
-    """Write the file of `raw` in `folder`, which is made, in one piece; returns its path. Raises OSError."""
+    """Write the file of `raw` in `folder`, which is created, in one piece; returns its path. Raises OSError."""
     task = raw.task.encode(errors="surrogatepass")
     name = raw.task if re.fullmatch(r"\w[\w-]{0,99}", raw.task, re.ASCII) else hashlib.sha256(task).hexdigest()[:32]
     path = folder / (f"{name}.restart{raw.restart}.npz" if raw.restart else f"{name}.npz")
@@ -87,7 +87,7 @@ def save_raw(folder: Path, raw: RawVote) -> Path:
 
 
 def load_raw(path: Path) -> RawVote:
-    """Read what `save_raw` wrote. Raises DataError where the file is damaged or no such file."""
+    """Read a file of `save_raw`. Raises DataError where it is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             return _parse({name: archive[name] for name in archive.files})

@@ -1,7 +1,7 @@
-"""What a model says of augmented views: the log-probability of every token of every canvas cell, and the halt values.
+"""What a model predicts for augmented views: the log-probability of every token of every canvas cell, and the halt values.
 
-Notable: plain numpy. Inference makes these and every rule of voting works on them, in the session that made them or long after
-from a file. Nothing here is un-augmented yet, as a rule may score a grid on the canvases that the views really had.
+Notable: plain numpy, so that a voting rule works on them in a run or later on a file. Nothing here is un-augmented yet, as a rule may
+score a grid on the canvases of the views.
 """
 
 from __future__ import annotations
@@ -44,32 +44,29 @@ class ViewScores:
         """Log-probabilities after the last step, (n, N, vocabulary)."""
         return self.log_probs[:, -1].astype(np.float32, copy=False)
 
-    def only(self, views: slice) -> ViewScores:
-        """The scores of some of the views."""
-        return ViewScores(self.views[views], self.side, self.log_probs[views], self.q_halt[views])
-
-    def some(self, index: npt.NDArray[np.integer]) -> ViewScores:
-        """The scores of the views of these numbers."""
-        return ViewScores(tuple(self.views[i] for i in index), self.side, self.log_probs[index], self.q_halt[index])
+    def some(self, index: slice | npt.NDArray[np.integer]) -> ViewScores:
+        """Select views."""
+        views = tuple(self.views[i] for i in np.arange(len(self))[index])
+        return ViewScores(views, self.side, self.log_probs[index], self.q_halt[index])
 
     def finite(self) -> ViewScores:
-        """The views whose numbers after the last step are finite."""
+        """Select the views whose numbers after the last step are finite."""
         sane = np.isfinite(self.last).all(axis=(1, 2))
         return self if sane.all() else self.some(np.flatnonzero(sane))
 
     def until(self, step: int) -> ViewScores:
-        """As if only the first `step` of the T steps had been run. Raises ValueError unless 1 <= step <= T."""
+        """Cut to the first `step` of the T steps. Raises ValueError unless 1 <= step <= T."""
         if not 1 <= step <= self.steps:
             raise ValueError(f"step {step} is not within 1..{self.steps}")
         return replace(self, log_probs=self.log_probs[:, :step], q_halt=self.q_halt[:, :step])
 
     def at(self, steps: npt.NDArray[np.integer]) -> ViewScores:
-        """As if each view had ended after its own of the T steps, `steps` (n,) counted from 0."""
+        """Keep of each view one of the T steps, `steps` (n,) counted from 0."""
         own = np.arange(len(self)), steps
         return replace(self, log_probs=self.log_probs[own][:, None], q_halt=self.q_halt[own][:, None])
 
     def predictions(self) -> list[Prediction | None]:
-        """The un-augmented grid that each view shows after the last step; None where it shows none."""
+        """Decode and un-augment the grid that each view shows after the last step; None where it shows none."""
         last = self.last
         tokens, sure = last.argmax(-1), last.max(-1).reshape(-1, self.side, self.side)
         offsets = np.array([v.offset for v in self.views], dtype=np.int64).reshape(-1, 2)
@@ -85,7 +82,7 @@ class ViewScores:
 
 
 def join(parts: Sequence[ViewScores]) -> ViewScores:
-    """The views of all `parts` (at least one), which have the same canvas and as many steps. Raises ValueError where they have not."""
+    """Join the views of all `parts` (at least one). Raises ValueError unless they have the same canvas and as many steps."""
     first = parts[0]
     if any(p.side != first.side or p.steps != first.steps for p in parts):
         raise ValueError("views on canvases of several sides, or after different ACT steps")

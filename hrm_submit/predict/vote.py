@@ -1,7 +1,7 @@
 """Group equal predictions, rank them, keep two (pass@2).
 
-A grid ranks by its weight: its number of votes, or what another rule gives it instead; between equals by its mean confidence,
-then by its shape and cells, so that the result never depends on the order in which predictions arrive.
+A grid ranks by its weight (its number of votes, unless a rule gives another), then by its mean confidence, then by its shape and
+cells, so that the result never depends on the order of predictions.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from hrm_submit.arc.jsonio import FaultError, parse_grid
-from hrm_submit.arc.task import Grid
+from hrm_submit.arc.task import Grid, same_grid
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One view's answer, un-augmented: the grid and the mean log-probability (nats per cell, at most 0) of its cells."""
+    """One view's grid, un-augmented, and the mean log-probability of its cells (nats per cell, at most 0)."""
 
     grid: Grid
     log_probability: float
@@ -31,19 +31,19 @@ class Candidate:
     votes: int
     score: float
     weight: float = math.nan
-    """What ranks it, and adds up over several votes: its votes, unless a rule other than counting gives it something else."""
+    """Ranks it, and adds up over several votes; its votes by default."""
 
     def __post_init__(self) -> None:
         if math.isnan(self.weight):
             object.__setattr__(self, "weight", float(self.votes))
 
     def to_json(self) -> dict[str, Any]:
-        """As a run folder keeps it."""
+        """Make the JSON that a run folder keeps."""
         return {"grid": self.grid.tolist(), "votes": self.votes, "score": round(self.score, 6), "weight": round(self.weight, 6)}
 
     @classmethod
     def from_json(cls, value: Any) -> Candidate:
-        """What `to_json` made; without a weight, as runs of earlier versions kept it, it ranks by its votes. Raises FaultError."""
+        """Undo `to_json`; without a weight (runs of earlier versions) votes rank it. Raises FaultError."""
         try:
             grid, votes, score = parse_grid(value["grid"], "grid"), int(value["votes"]), float(value["score"])
             weight = float(value.get("weight", votes)) if isinstance(value, Mapping) else math.nan
@@ -64,7 +64,7 @@ Outputs: TypeAlias = tuple[tuple[Candidate, ...], ...]
 
 
 def vote(predictions: Iterable[Prediction]) -> list[Candidate]:
-    """Distinct grids, best first; empty where there are no predictions. Independent of the predictions' order."""
+    """Group predictions into distinct grids, best first, independent of their order."""
     groups: dict[tuple[tuple[int, ...], bytes], list[Prediction]] = {}
     for prediction in predictions:
         groups.setdefault((prediction.grid.shape, prediction.grid.tobytes()), []).append(prediction)
@@ -76,10 +76,7 @@ def vote(predictions: Iterable[Prediction]) -> list[Candidate]:
 
 
 def pool(votes: Iterable[Iterable[Candidate]]) -> list[Candidate]:
-    """The candidates of several votes on one output as if all their predictions had been in one, best first.
-
-    Weights add up as votes do: each vote has as many to give as it had views, and none for a candidate that is not its own.
-    """
+    """Pool the candidates of several votes on one output, best first; votes and weights add up."""
     groups: dict[tuple[tuple[int, ...], bytes], list[Candidate]] = {}
     for candidates in votes:
         for candidate in candidates:
@@ -94,29 +91,19 @@ def pool(votes: Iterable[Iterable[Candidate]]) -> list[Candidate]:
 
 
 def pooled(before: Outputs, vote: Outputs) -> Outputs:
-    """`pool` of each output of two votes on one task; `before` may be none yet, ()."""
+    """Pool each output of two votes on one task; `before` may be ()."""
     return tuple(tuple(pool(both)) for both in zip(before, vote, strict=True)) if before else vote
 
 
 def ranked(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Best first: by weight, votes, score, then shape and cells."""
-    return sorted(candidates, key=_rank)
+    """Sort by weight, votes, score, then shape and cells, best first."""
+    return sorted(candidates, key=lambda c: (-c.weight, -c.votes, -c.score, c.key))
 
 
 def two_attempts(candidates: Iterable[Candidate], fallback: tuple[Grid, Grid]) -> tuple[Grid, Grid]:
-    """The two best candidates, filled up from `fallback` by what differs from the first."""
+    """Take the two best candidates, filled up from `fallback` by what differs from the first."""
     grids = [c.grid for c in candidates][:2]
     for spare in fallback:
-        if len(grids) < 2 and not any(_same(spare, g) for g in grids):
+        if len(grids) < 2 and not any(same_grid(spare, grid) for grid in grids):
             grids.append(spare)
-    while len(grids) < 2:
-        grids.append(grids[0] if grids else fallback[0])
-    return grids[0], grids[1]
-
-
-def _rank(candidate: Candidate) -> tuple[float, int, float, tuple[tuple[int, ...], bytes]]:
-    return -candidate.weight, -candidate.votes, -candidate.score, candidate.key
-
-
-def _same(a: Grid, b: Grid) -> bool:
-    return a.shape == b.shape and a.tobytes() == b.tobytes()
+    return grids[0], grids[-1]

@@ -23,8 +23,7 @@ from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
-from hrm_submit.predict.answer import answer_in_batches
-from hrm_submit.predict.infer import answer_step
+from hrm_submit.predict.answer import answer_in_batches, answer_step
 from hrm_submit.predict.raw import RawVote
 from hrm_submit.predict.vote import Outputs, pooled
 from hrm_submit.solver.messages import Alive, Answer, Progress

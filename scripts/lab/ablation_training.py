@@ -27,8 +27,7 @@ from hrm_submit.model.compiled import compile_blocks
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.weights import CheckpointMeta, build_on, load_checkpoint, save_checkpoint, snapshot
-from hrm_submit.predict.answer import answer
-from hrm_submit.predict.infer import answer_step
+from hrm_submit.predict.answer import answer, answer_step
 from hrm_submit.predict.raw import RAW, RawVote, save_raw
 from hrm_submit.predict.vote import Candidate, two_attempts
 from hrm_submit.run.cost import segment_work

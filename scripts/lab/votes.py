@@ -154,7 +154,7 @@ def judge(
 
 def _views(training: RawVote, output: int, setting: Setting) -> ViewScores:
     scores = training.of_output(output).until(setting.steps or training.answer_step)
-    return scores if setting.views is None else scores.only(slice(0, setting.views))
+    return scores if setting.views is None else scores.some(slice(0, setting.views))
 
 
 def table(samples: Sequence[Sample], settings: Sequence[Setting], seed: int) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 Plain is float32, torch's own attention, uncompiled. What else is fast is held elsewhere: the compiled augmentation and canvas
 against numpy (tests/arc/test_canvas.py), stablemax in float32 against float64 (tests/model/test_losses.py), batches of any size
-(tests/predict/test_infer.py), compilers that fail (tests/model/test_compiled.py).
+(tests/predict/test_score_views.py), compilers that fail (tests/model/test_compiled.py).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from hrm_submit.model.compiled import compile_blocks, is_compiled
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.losses import segment_loss
 from hrm_submit.model.weights import Checkpoint, CheckpointMeta, build, load_checkpoint, snapshot
-from hrm_submit.predict.infer import ViewRequest, score_views
+from hrm_submit.predict.answer import ViewRequest, score_views
 from hrm_submit.predict.vote import vote
 from hrm_submit.train.batches import task_batches
 from hrm_submit.train.loop import CanvasBatch, Trainer

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from hrm_submit.arc.augment import IDENTITY, Augmentation
 from hrm_submit.arc.task import make_grid
-from hrm_submit.predict.composite import SHARE, colours_of_cells, with_composite
-from hrm_submit.predict.rank import rank
+from hrm_submit.predict.rank import SHARE, colours_of_cells, rank, with_composite
 from hrm_submit.predict.scores import ViewScores, join
 from hrm_submit.predict.vote import Candidate, pool
 from tests.arc.strategies import augmentations
@@ -95,7 +94,7 @@ def test_as_a_loop_over_views_and_cells_says(views: list[Augmentation], rows: in
 def test_the_order_of_views_changes_nothing(seed: int, random: object) -> None:
     rng = np.random.default_rng(seed)
     scores = anything([Augmentation(int(d)) for d in rng.integers(0, 8, 6)], 2, rng)
-    parts = [scores.only(slice(int(k), int(k) + 1)) for k in rng.permutation(6)]
+    parts = [scores.some(slice(int(k), int(k) + 1)) for k in rng.permutation(6)]
     once, again = rank(scores, "composite"), rank(join(parts), "composite")
     assert [(c.key, c.votes, c.weight, c.score) for c in once] == [(c.key, c.votes, c.weight, c.score) for c in again]
 

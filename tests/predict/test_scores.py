@@ -53,7 +53,7 @@ def test_only_the_last_step_shows_and_earlier_ones_can_be_gone_back_to() -> None
 def test_parts_join_to_the_whole() -> None:
     views = [Augmentation(d) for d in range(5)]
     whole = anything(views, 3, np.random.default_rng(0), steps=2)
-    again = join([whole.only(slice(0, 2)), whole.only(slice(2, 5))])
+    again = join([whole.some(slice(0, 2)), whole.some(slice(2, 5))])
     assert again.views == whole.views and len(again) == 5
     np.testing.assert_array_equal(again.log_probs, whole.log_probs)
     np.testing.assert_array_equal(again.q_halt, whole.q_halt)

@@ -16,7 +16,7 @@ from hrm_submit.arc.augment import Augmentation
 from hrm_submit.arc.task import make_grid
 from hrm_submit.config.schema import ModelConfig, TrainConfig, VoteConfig
 from hrm_submit.model.weights import build
-from hrm_submit.predict.infer import ViewRequest, score_views
+from hrm_submit.predict.answer import ViewRequest, score_views
 from hrm_submit.run.cost import Speed, segment_work, view_work
 from tests.run.segment import SEVERAL_CYCLES, SMALL, run_segment
 

@@ -16,7 +16,7 @@ from hrm_submit.config.schema import ModelConfig, VoteConfig
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import InnerCarry
 from hrm_submit.model.weights import build
-from hrm_submit.predict.infer import ViewRequest, answer_step, score_views
+from hrm_submit.predict.answer import ViewRequest, answer_step, score_views
 
 CFG = ModelConfig(
     hidden_size=16, num_heads=2, H_layers=1, L_layers=1, H_cycles=1, L_cycles=1, puzzle_emb_ndim=16, halt_max_steps=3, embedding="shared"
@@ -63,7 +63,7 @@ views = st.builds(
 def test_a_copy_of_the_input_comes_back_unaugmented_from_every_view(chosen: list[Augmentation], rows: int, columns: int, seed: int) -> None:
     grids = [make_grid(np.random.default_rng(seed + k).integers(0, 10, (rows, columns))) for k in range(len(chosen))]
     requests = [ViewRequest(grid, view, 0) for grid, view in zip(grids, chosen, strict=True)]
-    predictions = score_views(Copier(), TaskEmbedding(CFG, 1), requests, 8, VoteConfig(batch_size=3)).predictions()  # type: ignore[arg-type]
+    predictions = score_views(Copier(), TaskEmbedding(CFG, 1), requests, 8, VoteConfig()).predictions()  # type: ignore[arg-type]
     assert len(predictions) == len(requests)
     for grid, prediction in zip(grids, predictions, strict=True):
         assert prediction is not None
@@ -71,21 +71,20 @@ def test_a_copy_of_the_input_comes_back_unaugmented_from_every_view(chosen: list
         assert prediction.log_probability == pytest.approx(SURENESS, abs=1e-5)
 
 
-def test_batches_and_act_steps_are_as_asked() -> None:
-    model, requests = Copier(), [ViewRequest(make_grid([[k]]), IDENTITY, 0) for k in range(5)]
-    score_views(model, TaskEmbedding(CFG, 1), requests, 2, VoteConfig(batch_size=2, act_steps=2))  # type: ignore[arg-type]
-    assert model.calls == [(2, 4)] * 4 + [(1, 4)] * 2
-    model = Copier()
-    score_views(model, TaskEmbedding(CFG, 1), requests[:1], 2, VoteConfig(act_steps=16))  # type: ignore[arg-type]
-    assert len(model.calls) == CFG.halt_max_steps, "a model is never run longer than it was trained to"
+def test_act_steps_are_as_asked_but_never_more_than_the_model_was_trained_for() -> None:
+    requests = [ViewRequest(make_grid([[k]]), IDENTITY, 0) for k in range(2)]
+    for asked, run in ((2, 2), (16, CFG.halt_max_steps)):
+        model = Copier()
+        score_views(model, TaskEmbedding(CFG, 1), requests, 2, VoteConfig(act_steps=asked))  # type: ignore[arg-type]
+        assert model.calls == [(2, 4)] * run
 
 
 def test_every_act_step_is_kept_where_asked_even_beyond_those_trained() -> None:
     """The stand-in gives the same at every step, a real model does not: both are asked."""
-    requests, config = [ViewRequest(make_grid([[k]]), IDENTITY, 0) for k in range(3)], VoteConfig(batch_size=2, act_steps=5)
+    requests, config = [ViewRequest(make_grid([[k]]), IDENTITY, 0) for k in range(3)], VoteConfig(act_steps=5)
     model = Copier()
     scores = score_views(model, TaskEmbedding(CFG, 1), requests, 2, config, every_step=True)  # type: ignore[arg-type]
-    assert len(model.calls) == 2 * 5 and scores.log_probs.shape == (3, 5, 4, 12) and scores.q_halt.shape == (3, 5)
+    assert len(model.calls) == 5 and scores.log_probs.shape == (3, 5, 4, 12) and scores.q_halt.shape == (3, 5)
     assert answer_step(CFG, config) == 3 and answer_step(CFG, VoteConfig(act_steps=2)) == 2
     real, embedding = build(CFG, seed=1)
     every = score_views(real, embedding, requests, 2, config, every_step=True)
@@ -135,8 +134,8 @@ def test_a_prediction_does_not_depend_on_its_batch() -> None:
         embedding.rows.normal_(generator=torch.Generator().manual_seed(0))
     rng = np.random.default_rng(0)
     requests = [ViewRequest(make_grid(rng.integers(0, 10, (2, 3))), Augmentation(int(rng.integers(8))), 0) for _ in range(6)]
-    together = score_views(model, embedding, requests, 4, VoteConfig(batch_size=6)).predictions()
-    alone = score_views(model, embedding, requests, 4, VoteConfig(batch_size=1)).predictions()
+    together = score_views(model, embedding, requests, 4, VoteConfig()).predictions()
+    alone = [p for request in requests for p in score_views(model, embedding, [request], 4, VoteConfig()).predictions()]
     assert any(p is not None for p in together)
     for a, b in zip(together, alone, strict=True):
         assert (a is None) == (b is None)
