@@ -59,10 +59,10 @@ gpu-check: $(READY) ## what this machine's GPU does with the kit, ten minutes: A
 	$(BIN)/python scripts/gpu_check.py $(ARGS)
 
 fuzz: $(READY) ## readers against thousands of damaged files: ARGS='-k checkpoint'
-	$(BIN)/python -m pytest --hypothesis-profile many tests/test_hostile.py $(ARGS)
+	$(BIN)/python -m pytest --timeout 0 --hypothesis-profile many tests/test_hostile.py $(ARGS)
 
 soak: $(READY) ## runs that are killed at random moments: ARGS='--trials 30'
-	$(BIN)/python -m pytest -m slow tests/run/test_kills.py $(ARGS)
+	$(BIN)/python -m pytest --timeout 0 -m slow tests/run/test_kills.py $(ARGS)
 
 wheels: $(READY) ## offline_wheels/: what the notebook installs from
 	$(BIN)/python scripts/build_offline_wheels.py $(ARGS)

@@ -5,7 +5,7 @@ import io
 import os
 import threading
 import zipfile
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -19,41 +19,37 @@ FILES = {"Copy/Copy1.json": TASK, "Above/Above1.json": TASK + b"\n"}
 REVISION = "0123456789abcdef"
 
 
-@dataclass
-class Server:
-    """What the server answers: `files` by path, without the last `cut` bytes."""
+class Server(ThreadingHTTPServer):
+    """Answers with `files` by path, without their last `cut` bytes."""
 
-    files: dict[str, bytes] = field(default_factory=dict)
-    cut: int = 0
-    asked: list[str] = field(default_factory=list)
-    address: str = ""
+    def __init__(self):
+        self.files, self.cut, self.asked = {}, 0, []
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        if self.path not in self.server.files:
+            return self.send_error(404)
+        content = self.server.files[self.path]
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[: len(content) - self.server.cut])
+
+    def log_message(self, format, *args):
+        return
 
 
 @pytest.fixture
 def server(monkeypatch):
-    state = Server()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            state.asked.append(self.path)
-            if self.path not in state.files:
-                self.send_error(404)
-                return
-            content = state.files[self.path]
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content[: len(content) - state.cut])
-
-        def log_message(self, format, *args):
-            return
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with Server() as http:
         thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
-        state.address = f"http://127.0.0.1:{http.server_address[1]}"
-        monkeypatch.setenv("no_proxy", "127.0.0.1")
-        yield state
+        yield http
         http.shutdown()
         thread.join(timeout=10)
 
