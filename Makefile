@@ -50,7 +50,7 @@ benchmark: $(READY) ## every speed that docs/speed.md quotes: ARGS='training sta
 	$(BIN)/python scripts/benchmark.py $(ARGS)
 
 docs-check: $(READY) ## README and docs/: figures, links, the site, every code block: ARGS='-k budget'
-	$(BIN)/python -m pytest -m '' tests/test_docs.py $(ARGS)
+	$(BIN)/python -m pytest --timeout 0 -m '' tests/test_docs.py $(ARGS)
 
 docs: $(READY) ## docs/ as a site, in build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict $(ARGS)

@@ -81,7 +81,7 @@ def run_block(language: str, text: str, folder: Path) -> tuple[int, str]:
     inherited = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "ARGS")}
     environment = {**inherited, "PATH": path, "PYTHONPATH": str(folder), "COLUMNS": "200", "MPLBACKEND": "agg"}
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    done = subprocess.run(command, cwd=folder, env=environment, input=text, timeout=500, check=False, **pipes)
+    done = subprocess.run(command, cwd=folder, env=environment, input=text, timeout=1800, check=False, **pipes)
     return done.returncode, done.stdout
 
 
