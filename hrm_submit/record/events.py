@@ -54,14 +54,11 @@ class RunStart(Event):
 
 @dataclass(frozen=True)
 class Plan(Event):
-    """The work (`todo`, `workers`, `devices`), or the planned seconds of each task (`shares`) until `end`."""
+    """The work of a run: ids of the tasks, number of the workers and their devices."""
 
     todo: list[str] | None = None
     workers: int | None = None
     devices: list[str] | None = None
-    shares: dict[str, float] | None = None
-    end: float | None = None
-    given_back: float | None = None
 
 
 @dataclass(frozen=True)
@@ -80,14 +77,13 @@ class WorkerStart(Event):
 
 @dataclass(frozen=True)
 class TaskStart(Event):
-    """A worker begins a task (or, in phase "joint", all of them) for `seconds` or `segments`. `attempt` counts the tries of a first
+    """A worker begins a task for `seconds` or `segments`. `attempt` counts the tries of a first
     training, `restart` numbers the retrains."""
 
     seconds: float | None
     segments: int | None
     attempt: int | None = None
     restart: int | None = None
-    phase: str | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +95,6 @@ class Progress(Event):
     loss: float | None
     demo_exact: float | None
     seconds: float | None = None
-    phase: str | None = None
 
 
 @dataclass(frozen=True)
@@ -129,7 +124,6 @@ class TaskFailed(Event):
     reason: str | None
     attempt: int | None = None
     restart: int | None = None
-    phase: str | None = None
 
 
 @dataclass(frozen=True)
@@ -214,6 +208,5 @@ _READERS: dict[Any, Callable[[Any], Any]] = {
     bool | None: _of(bool),
     list[str] | None: _list_of(str),
     list[list[int]] | None: _list_of(list),
-    dict[str, float] | None: _of(dict),
     dict[str, Any] | None: _of(dict),
 }

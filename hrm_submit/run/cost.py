@@ -1,7 +1,8 @@
-"""What a training segment of a task costs: counted from shapes, then put into seconds by what was measured.
+"""Estimate what a training segment costs: operations and bytes from shapes, seconds from what was measured.
 
 Shapes alone rank tasks before anything has run. A device adds an overhead to every segment, which on a GPU outweighs the
-arithmetic of a small task; so seconds are fitted as overhead + work / rate to the segments seen so far.
+arithmetic of a small task; so seconds are fitted as overhead + work / rate to the measured segments. Bytes are an upper estimate in the
+main terms: weights with gradients and moments, and what a block keeps for its backward pass.
 """
 
 from __future__ import annotations
@@ -10,9 +11,15 @@ import math
 
 from hrm_submit.config.schema import Mixer, ModelConfig, TrainConfig, feed_forward_width
 
+CONTEXT_BYTES = 600 * 2**20
+"""What a CUDA context and the libraries' workspaces take on a GPU before a tensor is made."""
+
+_BYTES_PER_PARAMETER = 4 * 4 + 2
+"""Weight, gradient and two moments in float32, and the copy in the number format that a forward computes in."""
+
 
 def segment_work(model: ModelConfig, train: TrainConfig, tokens: int) -> float:
-    """Floating-point operations of one training segment on `train.batch_size` canvases of `tokens` cells.
+    """Count the floating-point operations of one training segment on `train.batch_size` canvases of `tokens` cells.
 
     2 operations a multiply-add, of matrix products, attention and convolutions only. A backward pass costs two forward ones, and
     only what is differentiated has one: the last update of each module under the one-step gradient. The forward pass for the
@@ -27,19 +34,19 @@ def segment_work(model: ModelConfig, train: TrainConfig, tokens: int) -> float:
 
 
 def view_work(model: ModelConfig, tokens: int, act_steps: int) -> float:
-    """Floating-point operations of one view's prediction: `act_steps` segments (at most the model's) without a backward pass."""
+    """Count the floating-point operations of one view's prediction: `act_steps` segments (at most the model's) without a backward pass."""
     step = model.H_cycles * _cycle_work(model, tokens, model.L_cycles) + _heads_work(model, tokens)
     return float(min(act_steps, model.halt_max_steps) * step)
 
 
 def _cycle_work(model: ModelConfig, tokens: int, l_updates: int) -> int:
-    """Forward passes of `l_updates` updates of L and one of H over one sequence."""
+    """Count forward passes of `l_updates` updates of L and one of H over one sequence."""
     fast = model.L_layers * _block_work(model, tokens, model.L_mixer)
     return l_updates * fast + model.H_layers * _block_work(model, tokens, model.H_mixer)
 
 
 def _block_work(model: ModelConfig, tokens: int, mixer: Mixer) -> int:
-    """One block's forward pass over one sequence: its matrices, attention's two products, and its convolution over the grid."""
+    """Count one block's forward pass over one sequence: its matrices, attention's two products, and its convolution over the grid."""
     width, length = model.hidden_size, tokens + model.puzzle_emb_len
     inner = feed_forward_width(width, model.expansion)
     matrices = (4 * width * width if mixer != "none" else 0) + 3 * width * inner
@@ -47,14 +54,52 @@ def _block_work(model: ModelConfig, tokens: int, mixer: Mixer) -> int:
 
 
 def keys_seen(model: ModelConfig, tokens: int, mixer: Mixer) -> int:
-    """Keys that each of a head's queries sees, added up over the tokens of one sequence with `tokens` cells."""
+    """Count the keys that a head's queries see, summed over the tokens of one sequence with `tokens` cells."""
     before, length = model.puzzle_emb_len, tokens + model.puzzle_emb_len
     return {"none": 0, "attention": length * length, "axial": tokens * (math.isqrt(tokens) + before) + before * length}[mixer]
 
 
 def _heads_work(model: ModelConfig, tokens: int) -> int:
-    """Token logits and the two Q values of one sequence."""
+    """Count the token logits and the two Q values of one sequence."""
     return 2 * model.hidden_size * ((tokens + model.puzzle_emb_len) * model.vocab_size + 2)
+
+
+def parameters(model: ModelConfig) -> int:
+    """Count the trainable parameters of the blocks, which are nearly all of the model's."""
+    width = model.hidden_size
+    mixing = model.H_layers * (model.H_mixer != "none") + model.L_layers * (model.L_mixer != "none")
+    return 4 * width * width * mixing + (model.H_layers + model.L_layers) * 3 * width * feed_forward_width(width, model.expansion)
+
+
+def training_bytes(model: ModelConfig, tokens: int, batch: int, *, element: int, fused_attention: bool) -> int:
+    """Estimate the peak bytes of one training segment of `batch` sequences of `tokens` cells, in numbers of `element` bytes.
+
+    A block keeps its input, three projections and their turned copies, the attention's output, two sums and norms, the gated
+    values and their factors, with a convolution their grid and its result too; written-out attention keeps two tables of queries by
+    keys a head besides. With the one-step gradient only the last cycle's blocks keep anything.
+    """
+    length, width = tokens + model.puzzle_emb_len, model.hidden_size
+    inner = feed_forward_width(width, model.expansion)
+    kept = length * (element * (14 * width + (5 + 3 * bool(model.conv_size)) * inner) + 4 * 6 * width)
+    tables = 0 if fused_attention else 2 * element * model.num_heads
+    slow = model.H_layers * (kept + tables * keys_seen(model, tokens, model.H_mixer))
+    fast = model.L_layers * (kept + tables * keys_seen(model, tokens, model.L_mixer))
+    cycles, l_updates = (model.H_cycles, model.L_cycles) if model.gradient == "all" else (1, 1)
+    logits = length * model.vocab_size * 4 * 6
+    blocks = cycles * (l_updates * fast + slow)
+    return parameters(model) * _BYTES_PER_PARAMETER + batch * (blocks + logits)
+
+
+def workers_that_fit(free_bytes: int, bytes_each: int, most: int) -> int:
+    """Return how many workers of `bytes_each` bytes (and a context each) a GPU with `free_bytes` holds; at least 1, at most `most`."""
+    return max(1, min(most, int(0.9 * free_bytes) // (bytes_each + CONTEXT_BYTES)))
+
+
+def batch_that_fits(free_bytes: int, model: ModelConfig, tokens: int, batch: int, *, element: int, fused_attention: bool) -> int:
+    """Halve `batch` until a training segment of it fits into `free_bytes`; at least 1."""
+    while batch > 1 and training_bytes(model, tokens, batch, element=element, fused_attention=fused_attention) > 0.9 * free_bytes:
+        batch //= 2
+    return batch
 
 
 class Speed:
@@ -65,11 +110,11 @@ class Speed:
 
     @property
     def measured(self) -> bool:
-        """Whether anything was measured yet."""
+        """Return whether anything was measured yet."""
         return self._n > 0
 
     def observe(self, work: float, seconds: float, segments: int) -> None:
-        """`segments` segments of `work` operations each took `seconds` in all."""
+        """Learn that `segments` segments of `work` operations each took `seconds` in all."""
         if segments < 1 or seconds <= 0 or work <= 0:
             return
         # Relative errors count: each observation is weighed by its segments over its square seconds.
@@ -82,23 +127,22 @@ class Speed:
         self._xy += weight * work * each
 
     def scaled(self, factor: float) -> Speed:
-        """The speed of a device that is `factor` times as fast in everything."""
+        """Return the speed of a device that is `factor` times as fast in everything."""
         faster = Speed()
-        # Each observation is weighed by its segments over its square seconds, and the sums hold seconds to the power given.
         square = factor * factor
         faster._n, faster._x, faster._xx = self._n * square, self._x * square, self._xx * square
         faster._y, faster._xy = self._y * factor, self._xy * factor
         return faster
 
     def seconds(self, work: float) -> float:
-        """Predicted seconds of a segment of `work` operations. Raises ValueError where nothing was measured."""
+        """Predict the seconds of a segment of `work` operations. Raises ValueError where nothing was measured."""
         if not self.measured:
             raise ValueError("no segment was measured yet")
         overhead, slope = self.fitted()
         return overhead + slope * work
 
     def fitted(self) -> tuple[float, float]:
-        """The overhead and the seconds of an operation. Something must have been measured."""
+        """Return the overhead and the seconds of an operation. Something must have been measured."""
         spread = self._n * self._xx - self._x * self._x
         through_zero = (0.0, self._xy / self._xx)
         # Works that hardly differ say nothing of the overhead.

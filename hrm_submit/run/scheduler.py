@@ -22,7 +22,7 @@ from hrm_submit.config.schema import Preset
 from hrm_submit.predict.vote import Outputs, pooled
 from hrm_submit.run.cost import Speed, segment_work
 from hrm_submit.run.protocol import Assignment
-from hrm_submit.run.shares import first_share, pack, weights
+from hrm_submit.run.shares import first_share, weights
 from hrm_submit.solver.messages import Answer, Progress
 
 MOST_ATTEMPTS = 2
@@ -124,16 +124,6 @@ class Scheduler:
         if assignment is not None:
             self._held[me.number] = _Held(assignment, me.device, me.kind)
         return assignment
-
-    def shares(self, standings: Sequence[Standing], now: float) -> dict[str, float]:
-        """Return the seconds that each task of the queue would get by the plan of this moment."""
-        if self._segments is not None or not self.queue or not standings:
-            return {}
-        free_at = [max(now, s.free_at) for s in standings]
-        if min(free_at) >= self._end:
-            return {}
-        slots = pack(self._weights(self.queue, standings[0].kind), free_at, self._first_end(len(standings), now))
-        return {t.id: slot.seconds for t, slot in zip(self.queue, slots, strict=True)}
 
     def progress(self, number: int, progress: Progress) -> None:
         """Learn how fast the worker's device is."""

@@ -1,4 +1,4 @@
-"""Divide time among tasks: pack tasks of unequal weight onto workers so that each weight gets the same rate and all workers end together.
+"""Divide time among tasks of unequal weight so that each weight gets the same rate and all workers end together.
 
 Keeps no state: a plan is made anew, from what is left, whenever a worker is free.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -15,14 +14,6 @@ from hrm_submit.config.schema import BudgetConfig
 
 TOLERANCE = 1e-3
 """How closely the common scale is found, relative to the best one; shares are then scaled to fill each worker's time exactly."""
-
-
-class Slot(NamedTuple):
-    """The place of a task in a plan: the index of its worker, its start and its length in seconds."""
-
-    worker: int
-    start: float
-    seconds: float
 
 
 def usable_seconds(budget: float, config: BudgetConfig) -> float:
@@ -38,41 +29,20 @@ def weights(segment_costs: Sequence[float], pairs: Sequence[int], config: Budget
     return (costs**config.size_power * counts**config.pairs_power).tolist()
 
 
-def pack(weights: Sequence[float], free_at: Sequence[float], end: float) -> list[Slot]:
-    """Give each of `weights`, in this order, a slot on one of the workers, which are free at `free_at`, until `end`.
+def first_share(weights: Sequence[float], free_at: Sequence[float], end: float) -> float:
+    """Return the seconds of the first of the tasks with `weights`, in a plan of all of them on workers that are free at `free_at`.
 
-    Each task goes to the worker that is free first. Shares are the weights times the largest common scale at which the last task still
-    ends at `end`; then each worker's shares are scaled to fill its time. A worker free at or after `end` gets nothing.
+    Each task, in order, goes to the worker that is free first. Shares are the weights times the largest common scale at which the last
+    task still ends at `end`; then each worker's shares are scaled to fill its time. A worker free at or after `end` gets nothing.
     Raises ValueError for a weight that is not positive, or where no worker has time.
     """
-    chosen = _assign(weights, free_at, end)
-    totals, start, slots = dict.fromkeys(chosen, 0.0), dict(enumerate(free_at)), []
-    for w, number in zip(weights, chosen, strict=True):
-        totals[number] += w
-    for w, number in zip(weights, chosen, strict=True):
-        seconds = (end - free_at[number]) * w / totals[number]
-        slots.append(Slot(number, start[number], seconds))
-        start[number] += seconds
-    return slots
-
-
-def first_share(weights: Sequence[float], free_at: Sequence[float], end: float) -> float:
-    """Return the seconds of the first slot that `pack` would give."""
-    chosen = _assign(weights, free_at, end)
-    return (end - free_at[chosen[0]]) * weights[0] / sum(w for w, number in zip(weights, chosen, strict=True) if number == chosen[0])
-
-
-def _assign(weights: Sequence[float], free_at: Sequence[float], end: float) -> list[int]:
-    """Find the worker of each task by bisection of the common scale."""
     if any(not w > 0 for w in weights):
         raise ValueError("a weight must be positive")
-    workers = [(at, number) for number, at in enumerate(free_at) if at < end]
+    workers = sorted((at, number) for number, at in enumerate(free_at) if at < end)
     if not workers:
         raise ValueError("no worker has time before the end")
-    if not weights:
-        return []
     capacity, total = sum(end - at for at, _ in workers), sum(weights)
-    last = end + TOLERANCE * (end - min(workers)[0])
+    last = end + TOLERANCE * (end - workers[0][0])
     # A task starts, at the latest, when the mean worker is busy until then: the lower scale always fits.
     low, high = capacity / (total + (len(workers) - 1) * max(weights)), capacity / total
     chosen = _at_scale(weights, workers, last, high)
@@ -86,13 +56,13 @@ def _assign(weights: Sequence[float], free_at: Sequence[float], end: float) -> l
                 low, chosen = middle, found
         chosen = chosen or _at_scale(weights, workers, last, low)
     assert chosen is not None
-    return chosen
+    own = sum(w for w, number in zip(weights, chosen, strict=True) if number == chosen[0])
+    return (end - free_at[chosen[0]]) * weights[0] / own
 
 
-def _at_scale(weights: Sequence[float], workers: list[tuple[float, int]], last: float, scale: float) -> list[int] | None:
-    """Give each task to the worker that is free first; None where a task would end after `last`."""
-    free = sorted(workers)
-    chosen = []
+def _at_scale(weights: Sequence[float], workers: Sequence[tuple[float, int]], last: float, scale: float) -> list[int] | None:
+    """Return the worker of each task, each given to the one that is free first; None where a task would end after `last`."""
+    free, chosen = list(workers), []
     for w in weights:
         at, number = free[0]
         at += scale * w

@@ -38,8 +38,6 @@ ASLEEP = 10.0
 """Seconds between two checks for hung workers after which the supervisor itself is taken to have stood still."""
 OVERDUE = 0.25
 """Part of its share, and at least five seconds, after which no plan counts on a late worker."""
-PLANS = 8
-"""How often the plan is recorded during the first pass."""
 
 
 class Supervisor:
@@ -70,7 +68,6 @@ class Supervisor:
         self._runtimes: dict[str, dict[str, Any]] = {}
         self._next_number = len(specs)
         self._checked = self._drawn = 0.0
-        self._plan_at = [len(tasks) - k * len(tasks) // PLANS for k in range(PLANS)]
         answers.record_in(run)
 
     def run(self) -> None:
@@ -141,33 +138,17 @@ class Supervisor:
         standings = {number: self._standing(member, now) for number, member in self._pool.members.items()}
         for member in [m for m in self._pool.members.values() if m.idle]:
             now, number = self._clock.elapsed(), member.spec.number
-            if len(self._scheduler.queue) in self._plan_at[:1]:
-                self._record_plan(list(standings.values()), now)
             me = standings.pop(number)
             assignment = self._scheduler.next(me, list(standings.values()), now)
             standings[number] = replace(me, free_at=now + (assignment.seconds or 0.0)) if assignment else me
             if assignment is None:
                 continue
-            task, restart = assignment.task.id, assignment.restart or None
-            self._record(
-                events.TaskStart(
-                    seconds=assignment.seconds,
-                    segments=assignment.segments,
-                    attempt=None if restart else self._scheduler.attempts[task],
-                    restart=restart,
-                    task=task,
-                    worker=number,
-                )
-            )
+            task, seconds, segments = assignment.task.id, assignment.seconds, assignment.segments
+            tries: dict[str, Any] = {"restart": assignment.restart} if assignment.restart else {"attempt": self._scheduler.attempts[task]}
+            self._record(events.TaskStart(seconds=seconds, segments=segments, **tries, task=task, worker=number))
             if not self._pool.give(member, assignment, now):
                 member.assignment = assignment
                 self._lost(member, "worker could not take it")
-
-    def _record_plan(self, standings: Sequence[Standing], now: float) -> None:
-        self._plan_at = [n for n in self._plan_at[1:] if n < len(self._scheduler.queue)]
-        shares = {task: round(seconds, 2) for task, seconds in self._scheduler.shares(standings, now).items()}
-        if shares:
-            self._record(events.Plan(shares=shares, end=round(self._end, 2), given_back=round(self._scheduler.bank, 2)))
 
     def _take(self, member: Member, message: Any) -> None:
         """Act on a worker's message."""
@@ -179,16 +160,9 @@ class Supervisor:
                 self._runtimes[str(number)] = message.runtime
                 self._run.describe({"workers": self._runtimes})
             case Progress():
-                self._record(
-                    events.Progress(
-                        segments=message.segments,
-                        loss=message.loss if math.isfinite(message.loss) else None,  # JSON has no NaN
-                        demo_exact=message.demo_exact,
-                        seconds=round(message.seconds, 3),
-                        task=message.task,
-                        worker=number,
-                    )
-                )
+                loss = message.loss if math.isfinite(message.loss) else None  # JSON has no NaN
+                done = dict[str, Any](segments=message.segments, demo_exact=message.demo_exact, seconds=round(message.seconds, 3))
+                self._record(events.Progress(**done, loss=loss, task=message.task, worker=number))
                 self._scheduler.progress(number, message)
             case Answer() if member.assignment and member.assignment.task.id == message.task:
                 self._answer(member, member.assignment, message)
@@ -208,16 +182,10 @@ class Supervisor:
         if answer.final and not retrain and not any(answer.outputs):
             # A last vote without a single grid keeps the candidates that an earlier one may have had.
             answer = replace(answer, outputs=self._answers.latest.get(answer.task, answer.outputs))
-        vote = events.Candidates(
-            segments=answer.segments,
-            votes=[[c.votes for c in candidates[:CANDIDATES_KEPT]] for candidates in answer.outputs],
-            views=answer.views,
-            vote_seconds=round(answer.seconds, 4),
-            task=answer.task,
-            worker=number,
-        )
+        votes = [[c.votes for c in candidates[:CANDIDATES_KEPT]] for candidates in answer.outputs]
+        vote = dict[str, Any](segments=answer.segments, votes=votes, views=answer.views, vote_seconds=round(answer.seconds, 4))
         if not answer.final:
-            self._record(vote)
+            self._record(events.Candidates(**vote, task=answer.task, worker=number))
             # Ignore mid-run votes of a retrain, and of an attempt that has not come as far as the one before it.
             if not retrain and answer.segments >= self._segments_known[answer.task]:
                 self._segments_known[answer.task] = answer.segments
@@ -227,9 +195,8 @@ class Supervisor:
         seconds = self._clock.elapsed() - (member.due - (assignment.seconds or 0.0))
         outputs = self._scheduler.finished(number, answer, seconds)
         self._answers.put(answer.task, outputs, final=True)
-        self._record(
-            events.TaskFinal(**vars(vote), seconds=round(seconds, 3), reason=answer.reason, settled=answer.settled, restart=retrain or None)
-        )
+        ended = dict[str, Any](seconds=round(seconds, 3), reason=answer.reason, settled=answer.settled, restart=retrain or None)
+        self._record(events.TaskFinal(**vote, **ended, task=answer.task, worker=number))
         if not retrain:
             self._bars.final(answer, seconds)
 

@@ -25,7 +25,7 @@ from hrm_submit.core.errors import one_line
 from hrm_submit.model.compiled import compiling_in_turn
 from hrm_submit.model.weights import load_checkpoint
 from hrm_submit.predict.raw import RawVote
-from hrm_submit.run.memory import batch_that_fits
+from hrm_submit.run.cost import batch_that_fits
 from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec, keep_raw
 from hrm_submit.solver.messages import Alive
 from hrm_submit.solver.solver import TaskSolver, with_batch

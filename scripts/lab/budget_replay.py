@@ -26,8 +26,7 @@ from hrm_submit.predict.vote import Candidate
 from hrm_submit.record.events import Plan, RunEnd, RunStart
 from hrm_submit.record.folder import RunRecord, RunWriter, read_run
 from hrm_submit.run.answers import AnswerStore
-from hrm_submit.run.cost import segment_work, view_work
-from hrm_submit.run.memory import training_bytes, workers_that_fit
+from hrm_submit.run.cost import segment_work, training_bytes, view_work, workers_that_fit
 from hrm_submit.run.placement import MOST_ON_A_GPU
 from hrm_submit.run.progress_bars import ProgressBars
 from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec

@@ -24,7 +24,7 @@ from hrm_submit.arc.challenges import write_challenges
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.core.device import cards, cpu_count, list_devices, machine
 from hrm_submit.core.errors import ConfigError
-from hrm_submit.run.memory import training_bytes
+from hrm_submit.run.cost import training_bytes
 from hrm_submit.solver.messages import Answer, Restarted
 from hrm_submit.solver.solver import TaskSolver
 from lab.benchmark import shown

@@ -41,10 +41,6 @@ LINES = [
         Plan(["a", "b"], 2, ["cpu", "cpu"]),
         '{"v":1,"t":1.5,"event":"plan","task":null,"worker":null,"todo":["a","b"],"workers":2,"devices":["cpu","cpu"]}',
     ),
-    (
-        Plan(shares={"a": 12.25}, end=590.0, given_back=0.5),
-        '{"v":1,"t":1.5,"event":"plan","task":null,"worker":null,"shares":{"a":12.25},"end":590.0,"given_back":0.5}',
-    ),
     (WorkerStart("cuda:0", worker=1), '{"v":1,"t":1.5,"event":"worker_start","task":null,"worker":1,"device":"cuda:0"}'),
     (
         WorkerStart(ready=True, runtime={"device": "cpu", "dtype": "bfloat16"}, worker=1),
@@ -57,10 +53,6 @@ LINES = [
     (
         TaskStart(None, 20, restart=2, task="a", worker=0),
         '{"v":1,"t":1.5,"event":"task_start","task":"a","worker":0,"seconds":null,"segments":20,"restart":2}',
-    ),
-    (
-        TaskStart(30.25, None, phase="joint", worker=0),
-        '{"v":1,"t":1.5,"event":"task_start","task":null,"worker":0,"seconds":30.25,"segments":null,"phase":"joint"}',
     ),
     (
         Progress(40, None, 0.75, 9.5, task="a", worker=0),
@@ -110,7 +102,7 @@ def test_every_kind_has_an_example() -> None:
 def test_an_odd_field_costs_no_event() -> None:
     line = {"t": 2, "event": "progress", "task": "a", "worker": 0, "segments": "many", "loss": float("nan"), "demo_exact": True, "new": 1}
     assert parse_event(line) == Progress(None, None, None, t=2.0, task="a", worker=0)
-    assert parse_event({"t": 2, "event": "plan", "todo": ["a", 1], "shares": []}) == Plan(t=2.0)
+    assert parse_event({"t": 2, "event": "plan", "todo": ["a", 1]}) == Plan(t=2.0)
 
 
 def test_a_kind_of_a_later_version_is_kept() -> None:

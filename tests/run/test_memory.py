@@ -10,7 +10,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from hrm_submit.config.schema import ModelConfig
 from hrm_submit.model.weights import build
-from hrm_submit.run.memory import CONTEXT_BYTES, batch_that_fits, parameters, training_bytes, workers_that_fit
+from hrm_submit.run.cost import CONTEXT_BYTES, batch_that_fits, parameters, training_bytes, workers_that_fit
 from tests.run.segment import SEVERAL_CYCLES, SMALL, run_segment
 
 LOOSE = 2.0

@@ -11,7 +11,7 @@ import pytest
 from hrm_submit.arc.task import Task
 from hrm_submit.config.schema import DeviceConfig, ModelConfig, Preset
 from hrm_submit.run import placement
-from hrm_submit.run.memory import CONTEXT_BYTES, training_bytes
+from hrm_submit.run.cost import CONTEXT_BYTES, training_bytes
 from hrm_submit.run.placement import worker_specs
 from tests.run.lab import recolour
 

@@ -9,7 +9,7 @@ from itertools import permutations
 import pytest
 
 from hrm_submit.config.schema import BudgetConfig
-from hrm_submit.run.scheduler import Scheduler, Standing
+from hrm_submit.run.scheduler import Scheduler
 from hrm_submit.solver.messages import Progress
 from tests.run.hands import EQUAL, Hands, answer_of
 from tests.run.lab import recolour
@@ -50,7 +50,7 @@ def test_measured_seconds_of_a_segment_take_the_place_of_operations() -> None:
     hands.finish(20.0, settled=True, seconds=1000.0)
     assert hands.scheduler.segment_seconds("t3", "cpu") == pytest.approx(1.0, rel=1e-3)
     assert hands.scheduler.segment_seconds("t3", "cuda:0") == 0.0, "another kind of device"
-    assert hands.scheduler.shares([Standing(0, "cpu", 20.0)], 20.0) == pytest.approx({"t2": 490.0, "t3": 490.0}, rel=1e-3)
+    assert hands.take(20.0) == ("t2", pytest.approx(490.0, rel=1e-3)), "half of what is left for one of the last two"
 
 
 def test_what_a_task_gives_back_is_kept_for_those_that_disagree() -> None:
@@ -275,7 +275,6 @@ def test_fixed_work_ends_when_every_task_was_trained_once() -> None:
         hands.take(k)
         hands.finish(k + 1.0, votes=(1, 1), seconds=1.0)
     assert hands.next(5.0) is None and not hands.scheduler.open
-    assert hands.scheduler.shares([Standing(0, "cpu", 0.0)], 0.0) == {}
 
 
 def test_with_many_tasks_some_of_every_size_come_first() -> None:
@@ -289,7 +288,6 @@ def test_with_many_tasks_some_of_every_size_come_first() -> None:
 def test_after_the_end_nothing_is_begun() -> None:
     hands = Hands(2)
     assert hands.next(100.0) is None and hands.next(1e6) is None
-    assert hands.scheduler.shares([Standing(0, "cpu", 0.0)], 100.0) == {}
 
 
 def test_a_report_on_another_task_than_the_one_it_has_teaches_nothing() -> None:

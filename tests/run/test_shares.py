@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hrm_submit.config.schema import BudgetConfig
-from hrm_submit.run.shares import TOLERANCE, Slot, pack, usable_seconds, weights
+from hrm_submit.run.shares import TOLERANCE, first_share, usable_seconds, weights
 
 END = 100.0
 
@@ -49,67 +49,35 @@ def test_a_task_of_no_cost_still_has_a_weight() -> None:
     assert weights([0.0], [1], BudgetConfig(size_power=2.0))[0] > 0
 
 
-def plain(slots: Sequence[Slot]) -> list[tuple[int, float, float]]:
-    return [(s.worker, round(s.start, 6), round(s.seconds, 6)) for s in slots]
+@pytest.mark.parametrize(
+    ("weights", "free_at", "seconds"),
+    [
+        ([1, 1, 2], [0.0], 25),
+        ([1, 1], [20.0], 40),
+        ([2, 2, 1], [0.0, 0.0], 200 / 3),  # the third shares worker 0, which is free first
+        ([4, 2, 1], [0.0, 0.0], 100),
+        ([1, 1, 1], [0.0, 50.0], 50),  # at a scale of 50 the third goes to the late worker, and fits there exactly
+        ([1], [0.0, 10.0], 100),
+        ([1, 1, 1], [100.0, 40.0, 130.0], 20),  # two workers have no time left
+    ],
+)
+def test_first_shares_by_hand(weights: list[float], free_at: list[float], seconds: float) -> None:
+    assert first_share(weights, free_at, END) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize(
-    ("weights", "free_at", "slots"),
+    ("weights", "free_at", "fault"),
     [
-        ([1, 1, 2], [0.0], [(0, 0, 25), (0, 25, 25), (0, 50, 50)]),
-        ([1, 1], [20.0], [(0, 20, 40), (0, 60, 40)]),
-        ([3, 2, 1], [0.0, 0.0], [(0, 0, 100), (1, 0, 200 / 3), (1, 200 / 3, 100 / 3)]),
-        # At a scale of 25 worker 1 would be done at 75: what is left is shared out among its own tasks.
-        ([4, 2, 1], [0.0, 0.0], [(0, 0, 100), (1, 0, 200 / 3), (1, 200 / 3, 100 / 3)]),
-        # Whoever is free first takes the next one: at a scale of 50 the third goes to the late worker, and fits there exactly.
-        ([1, 1, 1], [0.0, 50.0], [(0, 0, 50), (0, 50, 50), (1, 50, 50)]),
-        ([1], [0.0, 10.0], [(0, 0, 100)]),
-        ([1, 1, 1], [100.0, 40.0, 130.0], [(1, 40, 20), (1, 60, 20), (1, 80, 20)]),  # two workers have no time left
-        ([], [0.0], []),
+        ([1.0, 0.0], [0.0], "positive"),
+        ([-1.0], [0.0], "positive"),
+        ([float("nan")], [0.0], "positive"),
+        ([1.0], [], "no worker"),
+        ([1.0], [100.0, 250.0], "no worker"),
     ],
 )
-def test_packed_by_hand(weights: list[float], free_at: list[float], slots: list[tuple[int, float, float]]) -> None:
-    assert plain(pack(weights, free_at, END)) == plain([Slot(*s) for s in slots])
-
-
-@pytest.mark.parametrize(("weights", "free_at"), [([1.0, 0.0], [0.0]), ([-1.0], [0.0]), ([float("nan")], [0.0])])
-def test_a_weight_that_is_no_weight_is_a_mistake(weights: list[float], free_at: list[float]) -> None:
-    with pytest.raises(ValueError, match="positive"):
-        pack(weights, free_at, END)
-
-
-@pytest.mark.parametrize("free_at", [[], [100.0], [100.0, 250.0]])
-def test_no_worker_with_time_is_a_mistake(free_at: list[float]) -> None:
-    with pytest.raises(ValueError, match="no worker"):
-        pack([1.0], free_at, END)
-
-
-weights_of_tasks = st.lists(st.floats(0.01, 100.0), min_size=1, max_size=30)
-times = st.lists(st.floats(0.0, 150.0), min_size=1, max_size=6).filter(lambda free: min(free) < 99.0)
-
-
-@settings(deadline=None)
-@given(weights_of_tasks, times)
-def test_nobody_ends_late_and_who_has_tasks_ends_exactly_at_the_end(weights: list[float], free_at: list[float]) -> None:
-    slots = pack(weights, free_at, END)
-    assert len(slots) == len(weights)
-    at = dict(enumerate(free_at))
-    for slot in slots:
-        assert slot.seconds > 0
-        assert slot.start == pytest.approx(at[slot.worker]), "each starts where the one before it ends"
-        at[slot.worker] = slot.start + slot.seconds
-        assert at[slot.worker] <= END + 1e-6
-    for worker in {s.worker for s in slots}:
-        assert at[worker] == pytest.approx(END)
-
-
-@settings(deadline=None)
-@given(weights_of_tasks, times)
-def test_shares_of_one_worker_are_in_proportion_to_the_weights(weights: list[float], free_at: list[float]) -> None:
-    slots = pack(weights, free_at, END)
-    for worker in {s.worker for s in slots}:
-        rates = [s.seconds / w for w, s in zip(weights, slots, strict=True) if s.worker == worker]
-        assert rates == pytest.approx([rates[0]] * len(rates))
+def test_weights_and_workers_that_give_no_plan(weights: list[float], free_at: list[float], fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
+        first_share(weights, free_at, END)
 
 
 def fits(weights: Sequence[float], free_at: Sequence[float], scale: float) -> bool:
@@ -135,31 +103,35 @@ def largest_scale(weights: Sequence[float], free_at: Sequence[float]) -> float:
     st.lists(st.sampled_from([0.5, 1.0, 1.7, 2.0, 3.1, 7.0]), min_size=1, max_size=6),
     st.lists(st.sampled_from([0.0, 3.0, 31.0, 50.0, 77.0, 120.0]), min_size=1, max_size=3).filter(lambda free: min(free) < END),
 )
-def test_no_task_gets_less_than_by_the_largest_common_scale(weights: list[float], free_at: list[float]) -> None:
-    worst = min(slot.seconds / w for w, slot in zip(weights, pack(weights, free_at, END), strict=True))
-    assert worst >= largest_scale(weights, free_at) * (1 - 2 * TOLERANCE)
+def test_the_first_task_gets_no_less_than_by_the_largest_common_scale(weights: list[float], free_at: list[float]) -> None:
+    assert first_share(weights, free_at, END) >= weights[0] * largest_scale(weights, free_at) * (1 - 2 * TOLERANCE)
 
 
-@settings(deadline=None)
-@given(weights_of_tasks, st.integers(1, 6), st.lists(st.floats(0.05, 1.0), min_size=30, max_size=30))
-def test_planned_anew_at_every_task_all_get_time_and_none_ends_late(weights: list[float], workers: int, used: list[float]) -> None:
-    """Each task takes its part `used` of its share; whoever is free first takes the next one."""
+def played(weights: Sequence[float], workers: int, used: Sequence[float]) -> list[float]:
+    """When each worker is free at last, if every task uses its part `used` of its share and the first worker that is free takes it."""
     free = [0.0] * workers
     for k in range(len(weights)):
         worker = min(range(workers), key=free.__getitem__)
-        slots = pack(weights[k:], [free[worker], *(max(free[worker], f) for n, f in enumerate(free) if n != worker)], END)
-        assert slots[0].worker == 0, "the first of the queue goes to who is free now"
-        free[worker] += slots[0].seconds * used[k]
-        assert free[worker] <= END + 1e-6
+        others = [max(free[worker], at) for n, at in enumerate(free) if n != worker]
+        seconds = first_share(weights[k:], [free[worker], *others], END)
+        assert seconds > 0
+        free[worker] += seconds * used[k]
+    return free
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.floats(0.01, 100.0), min_size=1, max_size=30),
+    st.integers(1, 6),
+    st.lists(st.floats(0.05, 1.0), min_size=30, max_size=30),
+)
+def test_planned_anew_at_every_task_all_get_time_and_none_ends_late(weights: list[float], workers: int, used: list[float]) -> None:
+    assert max(played(weights, workers, used)) <= END + 1e-6
 
 
 @settings(deadline=None)
 @given(st.integers(1, 60), st.integers(1, 9))
 def test_equal_tasks_that_use_their_shares_up_end_together(tasks: int, workers: int) -> None:
-    free = [0.0] * workers
-    for k in range(tasks):
-        worker = min(range(workers), key=free.__getitem__)
-        slots = pack([1.0] * (tasks - k), [free[worker], *(max(free[worker], f) for n, f in enumerate(free) if n != worker)], END)
-        free[worker] += slots[0].seconds
+    free = played([1.0] * tasks, workers, [1.0] * tasks)
     busy = min(tasks, workers)
     assert sorted(free)[-busy:] == pytest.approx([END] * busy)

@@ -17,7 +17,6 @@ from hrm_submit.run import answers
 from hrm_submit.run.protocol import Assignment, WorkerSpec
 from hrm_submit.solver.messages import Progress
 from tests.run.fake_pool import FakeCrew, Script, Timeline, answer
-from tests.run.stage import SHARES_END
 
 
 def test_predictions_and_submission_tell_the_same(play: Any) -> None:
@@ -38,16 +37,6 @@ def test_a_last_vote_without_a_grid_keeps_what_was_there(play: Any) -> None:
     assert run.first("t0") == [[6]]
     last = run.record.predictions[-1]
     assert last.final and last.candidates[0].grid.tolist() == [[6]]
-
-
-def test_plans_tell_who_would_get_how_long(play: Any) -> None:
-    run = play(Script(), tasks=4)
-    plans = [e for e in run.events("plan") if "shares" in e]
-    assert [sorted(p["shares"]) for p in plans] == [["t0", "t1", "t2", "t3"], ["t1", "t2", "t3"], ["t2", "t3"], ["t3"]]
-    given = dict(run.shares())
-    for plan in plans:
-        assert plan["end"] == SHARES_END
-        assert all(seconds == pytest.approx(given[task], abs=0.01) for task, seconds in plan["shares"].items())
 
 
 def test_a_loss_that_is_no_number_is_written_as_none(play: Any) -> None:

@@ -12,7 +12,7 @@ from hrm_submit.cli import main
 from hrm_submit.config.preset_files import load_preset
 from hrm_submit.config.profiles import profiles
 from hrm_submit.model.weights import load_checkpoint
-from hrm_submit.run.memory import training_bytes
+from hrm_submit.run.cost import training_bytes
 from tests.train.lab import write_data
 
 GPU_PRESETS = ("gpu-small", "gpu-base")
