@@ -11,29 +11,22 @@ import argparse
 import sys
 from pathlib import Path
 
-from kaggle_kit.box import build
 from kaggle_kit.competition import DEFAULT
-from kaggle_kit.places import KAGGLE_IMAGE, OFFLINE_WHEELS
+from kaggle_kit.dataset import build
+from kaggle_kit.paths import KAGGLE_IMAGE, OFFLINE_WHEELS
 
 from hrm_submit.cli import exit_status
 
 
-def parse_arguments() -> argparse.Namespace:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument(
-        "--checkpoint",
-        metavar="F|none",
-        help="weights to ship: a file or none (default: your own that are there, else the competition's)",
-    )
+    help_text = "weights to ship: a file or none (default: your own that are there, else the competition's)"
+    parser.add_argument("--checkpoint", metavar="F|none", help=help_text)
     parser.add_argument("--competition", default=DEFAULT, metavar="SLUG", help="whose weights to ship (default: %(default)s)")
     parser.add_argument("--with-data", action="store_true", help="add the data that the pre-training notebook needs")
     parser.add_argument("--output", type=Path, default=OFFLINE_WHEELS, metavar="DIR")
     parser.add_argument("--image", type=Path, default=KAGGLE_IMAGE, metavar="TOML", help="versions in Kaggle's image")
-    return parser.parse_args()
-
-
-def main() -> int:
-    options = parse_arguments()
+    options = parser.parse_args()
     return exit_status("build_offline_wheels", lambda: build(options), OSError)
 
 

@@ -18,27 +18,21 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from kaggle_kit import compete, follow, ship
-from kaggle_kit.client import RefusedError, ShipError
-from kaggle_kit.package import MAIN, METADATA, PRETRAIN
+from kaggle_kit import competition, follow, push
+from kaggle_kit.client import RefusedError, ShipError, say
+from kaggle_kit.kernel import MAIN, METADATA, PRETRAIN
 
-from hrm_submit.cli import OneLineParser, exit_status
+from hrm_submit.cli import exit_status
 from hrm_submit.core.clock import parse_duration
-from hrm_submit.core.errors import UserError
+from hrm_submit.core.options import OneLineParser
 
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"not a version number: {text!r}")
     return int(text)
-
-
-def _duration(text: str) -> float:
-    try:
-        return parse_duration(text)
-    except UserError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _pretrain_option(command: argparse.ArgumentParser) -> None:
@@ -50,18 +44,19 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line, options of all commands included."""
     parser = OneLineParser(description="Push the notebook and its dataset to Kaggle, follow the run, submit it.")
     commands = parser.add_subparsers(dest="command", required=True)
+    root: dict[str, Any] = {"type": Path, "default": Path(__file__).resolve().parents[1], "help": f"the folder of {METADATA}"}
     common = OneLineParser(add_help=False)
     common.add_argument("--owner", help=f"your Kaggle user name; without it, the one in {METADATA}")
-    common.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[1], help=f"the folder of {METADATA}")
-    common.add_argument("--poll", type=_duration, default=15.0, metavar="15s", help="time between two polls")
-    common.add_argument("--wait", type=_duration, metavar="30m", help="how long to wait for the dataset (30m) or the run (13h)")
+    common.add_argument("--root", **root)
+    common.add_argument("--poll", type=parse_duration, default=15.0, metavar="15s", help="time between two polls")
+    common.add_argument("--wait", type=parse_duration, metavar="30m", help="how long to wait for the dataset (30m) or the run (13h)")
     command = commands.add_parser("push", parents=[common], help="dataset, then notebook")
     command.add_argument("--kernel-only", action="store_true", help="push the notebook alone")
     command.add_argument("--dry-run", action="store_true", help="check all files and say what would be sent; needs no Kaggle account")
     help_text = "let this version run for so long at most: of a smoke run, not of a version that you will submit"
-    command.add_argument("--timeout", type=_duration, metavar="20m", help=help_text)
+    command.add_argument("--timeout", type=parse_duration, metavar="20m", help=help_text)
     _pretrain_option(command)
-    command.set_defaults(run=ship.push)
+    command.set_defaults(run=push.push)
     command = commands.add_parser("status", parents=[common], help=f"follow the run, then fetch its outputs into {follow.OUTPUT}")
     command.add_argument("--once", action="store_true", help="poll once, do not wait")
     command.add_argument("--follow", action="store_true", help="show the run's log while it is written, where the client can")
@@ -71,36 +66,36 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--version", type=_positive, help="another version of the notebook")
     command.add_argument("--file", default="submission.json", help="the output file that is scored")
     command.add_argument("--message", help="the description that Kaggle shows beside the score")
-    command.set_defaults(run=ship.submit)
+    command.set_defaults(run=push.submit)
     command = commands.add_parser("pin", parents=[common], help="pin the image of the newest complete run for later pushes")
     _pretrain_option(command)
     command.set_defaults(run=follow.pin)
     command = commands.add_parser("compete", help="write another competition into kernel-metadata.json and the notebook")
     command.add_argument("competition", metavar="SLUG|F.toml", help="one of scripts/kaggle_kit/competitions/, or a TOML file like these")
-    command.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[1], help=f"the folder of {METADATA}")
-    command.set_defaults(run=compete.compete)
+    command.add_argument("--root", **root)
+    command.set_defaults(run=competition.compete)
     return parser
 
 
-def carry_out(args: argparse.Namespace) -> int:
-    """Run the command; 1 where Kaggle refused. Raises ShipError, OSError."""
+def carry_out(argv: Sequence[str] | None) -> int:
+    """Run the command; returns 1 where Kaggle refused. Raises UserError, OSError."""
+    args = build_parser().parse_args(argv)
     if args.command != "compete" and importlib.util.find_spec("kaggle") is None:
         raise ShipError("the Kaggle client is not installed here: pip install 'hrm-submit[home]'")
     args.root = args.root.resolve()
     try:
         args.run(args)
     except RefusedError as error:
-        ship.say(str(error))
+        say(str(error))
         return 1
     except KeyboardInterrupt:
-        ship.say("what Kaggle has already been told goes on there")
+        say("what Kaggle has already been told goes on there")
         raise
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = build_parser().parse_args(argv)
-    return exit_status("kaggle_ship", lambda: carry_out(args), OSError)
+    return exit_status("kaggle_ship", lambda: carry_out(argv), OSError)
 
 
 if __name__ == "__main__":

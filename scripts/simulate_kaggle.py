@@ -34,11 +34,8 @@ def parse_arguments() -> argparse.Namespace:
         "--time-limit", metavar="T", help="length of the session; the notebook must end within it (default: 3m, for pretrain 2m)"
     )
     parser.add_argument("--mode", choices=("smoke", "rehearse", "scored"), default="smoke")
-    parser.add_argument(
-        "--checkpoint",
-        metavar="F|none",
-        help="weights to ship: a file, none (default: your own in offline_wheels/, else the competition's)",
-    )
+    help_text = "weights to ship: a file or none (default: your own in offline_wheels/, else the competition's)"
+    parser.add_argument("--checkpoint", metavar="F|none", help=help_text)
     parser.add_argument("--preset", metavar="NAME[,NAME]")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output-dir", type=Path, metavar="DIR", help="a new folder for all outputs of the run (default: runs/MODE-DATE)")

@@ -101,17 +101,22 @@ def test_challenges_that_are_a_folder_or_in_none(fault: Faults, tmp_path: Path) 
     assert "no such file" in fault(challenges="/dev/null/challenges.json")
 
 
-@pytest.mark.parametrize("place", ["none/submission.json", ".", "file/submission.json", "/dev/null/x", "/proc/submission.json"])
-def test_outputs_that_cannot_be_written(fault: Faults, tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        *(
+            (place, "cannot be written")
+            for place in ("none/submission.json", "file/submission.json", "/dev/null/x", "/proc/submission.json")
+        ),
+        *((place, "names no file") for place in ("", ".", "/")),
+        ("..", "cannot be written"),
+    ],
+)
+def test_outputs_that_cannot_be_written(fault: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, said: str) -> None:
     (tmp_path / "file").write_text("")
-    line = fault(output=str(tmp_path / place))
-    assert "cannot be written" in line and str(tmp_path / place) in line
-
-
-@pytest.mark.parametrize("place", ["", ".", "/", ".."])
-def test_outputs_that_name_no_file(fault: Faults, place: str) -> None:
+    monkeypatch.chdir(tmp_path)
     line = fault(output=place)
-    assert "--output" in line or "cannot be written" in line
+    assert said in line and place in line
 
 
 def test_the_challenges_are_not_overwritten(fault: Faults, tmp_path: Path) -> None:
@@ -171,27 +176,18 @@ def test_a_truncated_checkpoint(fault: Faults, weights: Path, share: float) -> N
     assert "weights.safetensors" in fault(checkpoint=str(weights))
 
 
-def test_a_checkpoint_of_other_shapes_than_it_says(fault: Faults, tmp_path: Path) -> None:
+def test_a_checkpoint_that_is_not_what_it_says(fault: Faults, tmp_path: Path) -> None:
     model, embedding = build(tiny_preset(tmp_path).model, seed=1)
     lying = replace(snapshot(model, embedding, CheckpointMeta()), config=replace(model.cfg, hidden_size=64, puzzle_emb_ndim=64))
     save_checkpoint(tmp_path / "lie.safetensors", lying)
     line = fault(checkpoint=str(tmp_path / "lie.safetensors"))
     assert "lie.safetensors" in line and "shape" in line
-
-
-def test_a_checkpoint_with_values_that_are_no_numbers(fault: Faults, tmp_path: Path) -> None:
-    model, embedding = build(tiny_preset(tmp_path).model, seed=1)
     with torch.no_grad():
         model.lm_head[0, 0] = float("nan")
     save_checkpoint(tmp_path / "nan.safetensors", snapshot(model, embedding, CheckpointMeta()))
     assert "not finite" in fault(checkpoint=str(tmp_path / "nan.safetensors"))
-
-
-def test_a_checkpoint_that_is_something_else(fault: Faults, tmp_path: Path) -> None:
-    (tmp_path / "x.safetensors").write_text("hello")
-    (tmp_path / "folder").mkdir()
-    assert "x.safetensors" in fault(checkpoint=str(tmp_path / "x.safetensors"))
-    assert "holds no .safetensors file" in fault(checkpoint=str(tmp_path / "folder"))
+    (tmp_path / "text.safetensors").write_text("hello")
+    assert "text.safetensors" in fault(checkpoint=str(tmp_path / "text.safetensors"))
 
 
 def test_a_preset_that_asks_for_another_model_than_the_checkpoint_has(fault: Faults, weights: Path, tmp_path: Path) -> None:
@@ -199,13 +195,12 @@ def test_a_preset_that_asks_for_another_model_than_the_checkpoint_has(fault: Fau
     assert "hidden_size = 64" in line and "32" in line and "weights.safetensors" in line
 
 
-def test_a_preset_whose_model_is_no_table(fault: Faults, weights: Path, tmp_path: Path) -> None:
-    assert "[model] is not a table" in fault(checkpoint=str(weights), preset=tiny(tmp_path, "model = 3\n"))
-
-
-@pytest.mark.parametrize("model", ["seq_len = 100", "vocab_size = 7"])
-def test_a_model_that_cannot_hold_every_grid(fault: Faults, tmp_path: Path, model: str) -> None:
-    assert model.split(" ", maxsplit=1)[0] in fault(preset=tiny(tmp_path, f"[model]\n{model}\n"))
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [("[model]\nseq_len = 100\n", "seq_len"), ("[model]\nvocab_size = 7\n", "vocab_size"), ("model = 3\n", "[model] is not a table")],
+)
+def test_a_model_that_cannot_hold_every_grid_or_is_no_table(fault: Faults, tmp_path: Path, more: str, said: str) -> None:
+    assert said in fault(preset=tiny(tmp_path, more))
 
 
 def test_a_checkpoint_fixes_the_model_and_layers_change_the_rest(weights: Path, tmp_path: Path) -> None:

@@ -1,17 +1,17 @@
-"""The installed `kaggle` command as a function: its words and exit code, under a time limit, and one line for each way it fails."""
+"""The installed `kaggle` command as a function: its output and exit code, under a time limit, and one line for each way it fails."""
 
 from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 from hrm_submit.core.clock import format_duration
 from hrm_submit.core.errors import UserError
+
+from .processes import run_limited
 
 QUESTION_SECONDS = 300.0
 HTTP_STATUS = re.compile(r"\b([45]\d\d) (?:Client|Server) Error\b")
@@ -24,7 +24,12 @@ class ShipError(UserError):
 
 
 class RefusedError(Exception):
-    """Kaggle said no, or did not finish in time. Exit 1."""
+    """Kaggle refused, or did not finish in time. Exit 1."""
+
+
+def say(text: str) -> None:
+    """Tell a person, on standard error."""
+    print(text, file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class Answer:
 
     @property
     def status(self) -> int | None:
-        """The HTTP status of an error, wherever the client tells it: newer ones add lines of advice."""
+        """The HTTP status of an error."""
         found = HTTP_STATUS.search(self.text)
         return int(found[1]) if found else None
 
@@ -44,11 +49,9 @@ class Answer:
     def reason(self) -> str:
         """The line that says what went wrong: the one with the HTTP status, else the last one before any advice."""
         lines = [line.strip() for line in self.text.splitlines() if line.strip()]
-        for line in lines:
-            if HTTP_STATUS.search(line):
-                return line
         before = [line.strip() for line in ADVICE.sub("", self.text).splitlines() if line.strip()]
-        return (before or lines or [f"exit code {self.code}, nothing said"])[-1]
+        last = (before or lines or [f"exit code {self.code}, nothing said"])[-1]
+        return next((line for line in lines if HTTP_STATUS.search(line)), last)
 
     @property
     def may_pass(self) -> bool:
@@ -63,44 +66,22 @@ class Client:
     folder: Path
 
     def call(self, *words: str, limit: float = QUESTION_SECONDS, show: bool = False) -> Answer:
-        """Run `kaggle WORDS`, for at most `limit` seconds; `show` passes its words on as they come.
+        """Run `kaggle WORDS`, for at most `limit` seconds; `show` prints its output as it comes.
 
         Raises RefusedError past the limit, and ShipError where the client finds no credentials or Kaggle does not accept them.
         """
-        process = subprocess.Popen(
-            [sys.executable, "-m", "kaggle", "-W", *words],
-            cwd=self.folder,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        late = threading.Event()
+        output: list[str] = []
 
-        def stop() -> None:
-            late.set()
-            process.kill()
+        def receive(text: str) -> None:
+            output.append(text)
+            if show:
+                print(text, end="", file=sys.stderr, flush=True)
 
-        timer = threading.Timer(limit, stop)
-        timer.start()
-        said = bytearray()
-        assert process.stdout is not None
-        try:
-            # Chunks, not lines: a progress bar is one line that ends when it is too late to be of use.
-            while chunk := os.read(process.stdout.fileno(), 65536):
-                said += chunk
-                if show:
-                    sys.stderr.write(chunk.decode(errors="replace"))
-                    sys.stderr.flush()
-            code = process.wait()
-        finally:
-            timer.cancel()
-            process.kill()
-            process.wait()
-            process.stdout.close()
-        if late.is_set():
+        command = [sys.executable, "-m", "kaggle", "-W", *words]
+        outcome = run_limited(command, limit, env=os.environ | {"PYTHONUNBUFFERED": "1"}, cwd=self.folder, on_text=receive)
+        if outcome.status is None:
             raise RefusedError(f"kaggle {' '.join(words[:2])}: not finished after {format_duration(limit)}")
-        answer = Answer(code, said.decode(errors="replace"))
-        if code and "Authentication required" in answer.text:
+        answer = Answer(outcome.status, "".join(output))
+        if answer.code and "Authentication required" in answer.text:
             raise ShipError("Kaggle: no credentials that it accepts; run `kaggle auth login`, or set KAGGLE_API_TOKEN")
         return answer

@@ -1,17 +1,24 @@
-"""A competition as data: slug, hours, machine and file names, from `competitions/SLUG.toml` beside it."""
+"""A competition as data, from `competitions/SLUG.toml`; `compete` writes it into both kernels' metadata and the notebook."""
 
 from __future__ import annotations
 
+import argparse
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from hrm_submit.config.preset_files import read_toml
 from hrm_submit.core.errors import ConfigError, clipped
+from hrm_submit.core.files import write_atomic
 
-from .places import COMPETITIONS
+from .client import ShipError, say
+from .kernel import MAIN, METADATA, PRETRAIN, dump, read_object
+from .paths import COMPETITIONS
 
 DEFAULT = "arc-prize-2026-arc-agi-2"
+NOTEBOOK = Path("notebook", "submission.ipynb")
+KINDS: Mapping[str, tuple[type, ...]] = {"str": (str,), "float": (int, float), "int": (int,), "Mapping[str, str]": (dict,)}
 
 
 @dataclass(frozen=True)
@@ -32,18 +39,6 @@ class Competition:
     files: Mapping[str, str]
 
 
-KEYS: Mapping[str, type | tuple[type, ...]] = {
-    "slug": str,
-    "title": str,
-    "hours": (int, float),
-    "hidden_tasks": int,
-    "machine_shape": str,
-    "cards": int,
-    "checkpoint": str,
-    "files": dict,
-}
-
-
 def load_competition(slug: str = DEFAULT, folder: Path = COMPETITIONS) -> Competition:
     """Read `folder/SLUG.toml`, or the TOML file that `slug` names. Raises ConfigError."""
     path = Path(slug) if slug.endswith(".toml") else folder / f"{slug}.toml"
@@ -51,11 +46,40 @@ def load_competition(slug: str = DEFAULT, folder: Path = COMPETITIONS) -> Compet
         known = ", ".join(sorted(p.stem for p in folder.glob("*.toml")))
         raise ConfigError(f"unknown competition {slug!r}; known: {known}, or a TOML file")
     values = read_toml(path)
-    for name, kind in KEYS.items():
-        if name not in values:
-            raise ConfigError(f"{path.name}: no {name}")
-        if not isinstance(values[name], kind) or isinstance(values[name], bool):
-            raise ConfigError(f"{path.name}: {name} = {clipped(repr(values[name]), 60)} is of another type")
+    for field in fields(Competition):
+        if field.name not in values:
+            raise ConfigError(f"{path.name}: no {field.name}")
+        value = values[field.name]
+        if not isinstance(value, KINDS[str(field.type)]) or isinstance(value, bool):
+            raise ConfigError(f"{path.name}: {field.name} = {clipped(repr(value), 60)} is of another type")
     if not all(isinstance(file, str) for file in values["files"].values()):
         raise ConfigError(f"{path.name}: [files] should hold names of files")
-    return Competition(**{name: values[name] for name in KEYS})
+    return Competition(**{field.name: values[field.name] for field in fields(Competition)})
+
+
+def compete(args: argparse.Namespace) -> None:
+    """`compete`: write the competition into the files below `args.root`. Raises UserError before anything is written."""
+    competition = load_competition(args.competition)
+    named = {"competition_sources": [competition.slug], "machine_shape": competition.machine_shape}
+    kernels = {folder / METADATA: read_object(args.root, (folder / METADATA).as_posix()) for folder in (MAIN, PRETRAIN)}
+    try:
+        notebook = with_constants((args.root / NOTEBOOK).read_text(encoding="utf-8"), competition)
+    except (OSError, ValueError) as error:
+        raise ShipError(str(error)) from error
+    new = {path: dump(kernel | named) for path, kernel in kernels.items()} | {NOTEBOOK: notebook}
+    for path, text in new.items():
+        write_atomic(args.root / path, text)
+    say(f"{', '.join(map(str, new))}: {competition.title}, {competition.hours:g} h")
+
+
+def with_constants(notebook: str, competition: Competition) -> str:
+    """The notebook's text with this competition's slug, hours and cards in its first cell. Raises ValueError where one has no place."""
+    for pattern, value in (
+        (r'("COMPETITION = \\")[^\\]*(\\"\\n")', competition.slug),
+        (r'("SESSION_HOURS, REHEARSE_HOURS, SMOKE_HOURS = )[\d.]+(,)', f"{float(competition.hours)}"),
+        (r'("CARDS = )\d+( )', str(competition.cards)),
+    ):
+        notebook, n = re.subn(pattern, rf"\g<1>{value}\g<2>", notebook)
+        if n != 1:
+            raise ValueError(f"{NOTEBOOK}: {n} lines instead of one like {pattern}")
+    return notebook

@@ -1,7 +1,7 @@
-"""The Python of the simulated machine: a cached base with only what Kaggle preinstalls, and a fresh thin layer for each run.
+"""The Python of the simulated machine: a cached base with only what Kaggle preinstalls, and a fresh layer for each run.
 
-The base takes a minute or two, once for each list of versions. The layer is a virtual environment without packages of its own
-whose path ends in the base's: made in a second, it is where the notebook's `pip install` goes, so that no run sees another's wheel.
+The layer is an empty virtual environment whose path ends in the base's. The notebook's `pip install` goes there, so that no run sees
+another's wheel.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from hrm_submit.core.errors import ConfigError
 
-from .places import CACHE, LOCK
+from .paths import CACHE, LOCK
 
 PREINSTALLED = ("torch", "numpy", "numba", "pandas", "tqdm", "safetensors", "matplotlib")
 RUNNER = ("ipykernel", "nbclient", "nbformat")

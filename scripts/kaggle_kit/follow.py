@@ -14,9 +14,10 @@ from typing import Any
 
 from hrm_submit.core.clock import Clock, format_duration
 from hrm_submit.core.files import write_atomic
-from kaggle_kit.client import Client, RefusedError
-from kaggle_kit.package import MAIN, METADATA, Kernel, dump
-from kaggle_kit.ship import TRANSFER_SECONDS, kernel_state, real_name, say
+
+from .client import Client, RefusedError, say
+from .kernel import MAIN, METADATA, Kernel, dump
+from .push import TRANSFER_SECONDS, kernel_state, real_name, require_complete
 
 OUTPUT = Path("build") / "kaggle" / "output"
 RUNNING_STATES = {"QUEUED", "RUNNING", "NEW_SCRIPT", "CANCEL_REQUESTED"}
@@ -34,9 +35,9 @@ def status(args: argparse.Namespace) -> None:
     if args.follow and not args.once:
         follow_log(client, name, wait)
     while True:
-        state, failure = kernel_state(client, name)
+        state, described = kernel_state(client, name)
         if state != last:
-            say(f"kernel {name}: {state}{f' ({failure})' if failure else ''}")
+            say(f"kernel {name}: {described}")
             last = state
         if state not in RUNNING_STATES or args.once:
             break
@@ -50,7 +51,7 @@ def status(args: argparse.Namespace) -> None:
         if state != "COMPLETE":
             for line in log_tail(args.root / OUTPUT / f"{name.split('/')[1]}.log"):
                 say(f"  {line}")
-            raise RefusedError(f"kernel {name}: {state}{f': {failure}' if failure else ''}; its log is in {OUTPUT}")
+            raise RefusedError(f"kernel {name}: {described}; its log is in {OUTPUT}")
     if args.folder == MAIN:
         # A list that cannot be had (the rules not yet accepted, say) is no fault of the run that was asked about.
         show_submissions(client, kernel.competition)
@@ -84,14 +85,14 @@ def show_submissions(client: Client, competition: str) -> None:
     if rows is None:
         say(f"submissions: {answer.reason}")
         return
-    explained = 0
+    unexplained = ERRORS_EXPLAINED
     for row in rows:
-        word = str(row.get("status", "")).rsplit(".", 1)[-1]
+        state = str(row.get("status", "")).rsplit(".", 1)[-1]
         score = f", score {row['publicScore']}" if row.get("publicScore") not in (None, "") else ""
-        failed = word == "ERROR" and explained < ERRORS_EXPLAINED
-        explained += failed
-        why = f": {why_failed(client, row.get('ref'))}" if failed else ""
-        say(f"submission {row.get('ref')} of {row.get('date')}, {row.get('description')}: {word}{score}{why}")
+        why = ""
+        if state == "ERROR" and unexplained:
+            unexplained, why = unexplained - 1, f": {why_failed(client, row.get('ref'))}"
+        say(f"submission {row.get('ref')} of {row.get('date')}, {row.get('description')}: {state}{score}{why}")
 
 
 def why_failed(client: Client, ref: object) -> str:
@@ -104,22 +105,18 @@ def why_failed(client: Client, ref: object) -> str:
 
 
 def _rows(text: str) -> list[Mapping[str, Any]] | None:
-    if "[" not in text:
-        return [] if "No submissions" in text else None
-    try:
-        rows = json.loads(text[text.index("[") :])
-    except ValueError:
-        return None
-    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else None
+    if "[" not in text and "No submissions" in text:
+        return []
+    with contextlib.suppress(ValueError):
+        return [row for row in json.loads(text[text.index("[") :]) if isinstance(row, dict)]
+    return None
 
 
 def pin(args: argparse.Namespace) -> None:
     """`pin`: write the image that the newest run had, which must have ended well, into the metadata, so that later pushes keep it."""
     kernel = Kernel.read(args.root, args.owner, args.folder)
     client, name = Client(args.root), real_name(args.root, kernel.name)
-    state, failure = kernel_state(client, name)
-    if state != "COMPLETE":
-        raise RefusedError(f"kernel {name}: {state}{f': {failure}' if failure else ''}; only the image of a complete run is pinned")
+    require_complete(client, name, "only the image of a complete run is pinned")
     with tempfile.TemporaryDirectory() as folder:
         answer = client.call("kernels", "pull", name, "-p", folder, "-m")
         pulled = Path(folder, METADATA)

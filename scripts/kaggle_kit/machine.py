@@ -1,18 +1,55 @@
-"""One run of a notebook on the simulated machine: environment, clean variables, isolation, live progress."""
+"""The simulated machine: a folder tree like `/kaggle`, and one run of a notebook in it, isolated and with clean variables."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tqdm import tqdm
 
+from hrm_submit.arc.challenges import write_challenges
+from hrm_submit.arc.task import Task
+
+from .competition import Competition
+from .dataset import DATASET
 from .environment import base_environment, layer, site_packages
-from .sandbox import Outcome, isolation, run_limited
-from .tree import KaggleTree
+from .processes import Outcome, isolation, run_limited
 
 RUNNER = Path(__file__).with_name("run_notebook.py")
+OWNER = "someone"
+Layout = Literal["new", "old"]
+
+
+@dataclass(frozen=True)
+class KaggleTree:
+    """`input` and `working` as the notebook sees them, and the challenges file that it will answer."""
+
+    input: Path
+    working: Path
+    challenges: Path
+
+
+def build_tree(
+    folder: Path, competition: Competition, tasks: Mapping[str, Task], dataset: Sequence[Path], layout: Layout = "new"
+) -> KaggleTree:
+    """Lay out `tasks` both as test and as evaluation tasks, never with a solution, and the files of our dataset."""
+    data = folder / "input" / (f"competitions/{competition.slug}" if layout == "new" else competition.slug)
+    ours = folder / "input" / (f"datasets/{OWNER}/{DATASET}" if layout == "new" else DATASET)
+    working = folder / "working"
+    for path in (data, ours, working):
+        path.mkdir(parents=True)
+    for role in ("test_challenges", "evaluation_challenges"):
+        write_challenges(data / competition.files[role], tasks)
+    sample = {name: [{"attempt_1": [[0, 0], [0, 0]], "attempt_2": [[0, 0], [0, 0]]} for _ in task.test] for name, task in tasks.items()}
+    (data / competition.files["sample_submission"]).write_text(json.dumps(sample), encoding="utf-8")
+    for path in dataset:
+        shutil.copyfile(path, ours / path.name)
+    return KaggleTree(folder / "input", working, data / competition.files["test_challenges"])
 
 
 def notebook_variables(tree: KaggleTree, mode: str, seconds: float, seed: int, preset: str | None) -> dict[str, str]:
@@ -21,11 +58,7 @@ def notebook_variables(tree: KaggleTree, mode: str, seconds: float, seed: int, p
     variables["HRM_CARDS"] = "0"  # none is missed here
     if preset:
         variables["HRM_PRESET"] = preset
-    if mode == "scored":
-        variables["KAGGLE_IS_COMPETITION_RERUN"] = "1"
-    else:
-        variables["HRM_MODE"] = mode
-    return variables
+    return variables | ({"KAGGLE_IS_COMPETITION_RERUN": "1"} if mode == "scored" else {"HRM_MODE": mode})
 
 
 def run_notebook(
@@ -36,16 +69,15 @@ def run_notebook(
     *,
     cwd: Path,
     packages: Path | None = None,
-    on_line: Callable[[str], None] = tqdm.write,
-    on_tick: Callable[[float], None] = lambda _: None,
+    on_text: Callable[[str], object] = lambda text: tqdm.write(text, end=""),
+    on_tick: Callable[[float], object] = lambda _: None,
 ) -> Outcome:
     """Run `notebook` in a fresh environment below `folder`, leaving `executed.ipynb` there.
 
     `packages` is the site-packages folder that stands for what Kaggle preinstalls (by default that of the cached base environment).
     Of this process's variables only PATH and the locale reach the notebook: no PYTHONPATH, no pip settings, no keys.
     """
-    packages = packages or site_packages(base_environment())
-    python = layer(packages, folder / "python")
+    python = layer(packages or site_packages(base_environment()), folder / "python")
     home = folder / "home"
     home.mkdir()
     kept = {name: value for name, value in os.environ.items() if name in ("LANG", "LC_ALL", "CUDA_VISIBLE_DEVICES")}
@@ -53,4 +85,4 @@ def run_notebook(
     environment = {**kept, "PATH": path, "HOME": str(home), "PYTHONNOUSERSITE": "1", "PYTHONUNBUFFERED": "1", **variables}
     cut = isolation()
     command = [*(cut or ()), str(python), str(RUNNER), *(["--loopback"] if cut else []), str(notebook), str(folder / "executed.ipynb")]
-    return run_limited(command, limit, env=environment, cwd=cwd, on_line=on_line, on_tick=on_tick)
+    return run_limited(command, limit, env=environment, cwd=cwd, on_text=on_text, on_tick=on_tick)

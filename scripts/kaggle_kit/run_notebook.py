@@ -2,8 +2,7 @@
 
     python run_notebook.py [--loopback] IN.ipynb OUT.ipynb
 
-Runs inside the simulated machine, so it needs nbclient and nothing of this project. What cells print appears at once; OUT keeps the
-outputs, those of a failed run as well. Exit 1 when a cell raised.
+Needs nbclient and nothing of this project. Prints the cells' output at once; OUT keeps it, also where a cell raised: then exit 1.
 """
 
 from __future__ import annotations
@@ -29,11 +28,10 @@ class LiveClient(NotebookClient):
 
 
 def raise_loopback() -> None:
-    """Bring up `lo` in a new network namespace: kernel and runner talk over it. The ioctls are those of netdevice(7)."""
+    """Bring up `lo` in a new network namespace, for kernel and runner to talk over; see netdevice(7)."""
     get_flags, set_flags, up = 0x8913, 0x8914, 0x1
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        request = fcntl.ioctl(control, get_flags, struct.pack("16sh22x", b"lo", 0))
-        flags = struct.unpack("16sh22x", request)[1]
+        flags = struct.unpack("16sh22x", fcntl.ioctl(control, get_flags, struct.pack("16sh22x", b"lo", 0)))[1]
         fcntl.ioctl(control, set_flags, struct.pack("16sh22x", b"lo", flags | up))
 
 

@@ -1,7 +1,4 @@
-"""Our wheel: built from a clean copy of the sources, rebuilt only when they changed, checked against Kaggle's image; and wheels of others.
-
-The copy matters: setuptools reuses a `build/` folder, from which files deleted long ago would still enter the wheel.
-"""
+"""Wheels to ship: ours, rebuilt only when the sources changed and checked against Kaggle's image, and those of other packages."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ from packaging.utils import parse_wheel_filename
 
 from hrm_submit.core.errors import ConfigError
 
-from .places import KAGGLE_IMAGE, ROOT
+from .paths import KAGGLE_IMAGE, ROOT
 
 PACKAGE = "hrm_submit"
 _BUILD_FILES = ("pyproject.toml", "README.md", "LICENSE")
@@ -55,11 +52,12 @@ def build_wheel(folder: Path, root: Path = ROOT) -> Path:
     if len(old) == 1 and is_current(old[0], root):
         return old[0]
     with tempfile.TemporaryDirectory() as temporary:
+        # A clean copy: setuptools reuses a `build/` folder, from which deleted files would still enter the wheel.
         copy, out = Path(temporary, "source"), Path(temporary, "dist")
         for path in [*map(Path, _BUILD_FILES), *package_files(root)]:
             (copy / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(root / path, copy / path)
-        isolation = ["--no-build-isolation"] if _has_setuptools() else []  # isolation downloads setuptools anew each time
+        isolation = ["--no-build-isolation"] if _has_setuptools() else []  # with isolation pip downloads setuptools each time
         command = [sys.executable, "-m", "pip", "wheel", "--no-deps", *isolation, "--wheel-dir", str(out), str(copy)]
         environment = {**os.environ, "SOURCE_DATE_EPOCH": "1767225600"}  # one set of sources gives one file, byte for byte
         result = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=temporary)
@@ -83,18 +81,18 @@ def repack(name: str, folder: Path) -> Path:
         raise ConfigError(f"{name} is not installed here, so it cannot be shipped: pip install 'hrm-submit[home]'") from None
     if "Tag: py3-none-any" not in (installed.read_text("WHEEL") or ""):
         raise ConfigError(f"{name} is not installed from a pure Python wheel, so it cannot be shipped")
-    files = {path.as_posix(): path.locate() for path in installed.files or () if ".." not in path.parts and path.suffix != ".pyc"}
     record = f"{name}-{installed.version}.dist-info/RECORD"
-    files = {path: place for path, place in files.items() if path not in (record, f"{Path(record).parent}/INSTALLER")}
+    left_out = (record, f"{Path(record).parent}/INSTALLER")
+    kept = [path for path in installed.files or () if ".." not in path.parts and path.suffix != ".pyc" and path.as_posix() not in left_out]
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob(f"{name}-*.whl"):
         old.unlink()
     wheel = folder / f"{name}-{installed.version}-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path, place in files.items():
+        for path in kept:
             # Without the time of installation one version gives one file, byte for byte.
-            archive.writestr(zipfile.ZipInfo(path), Path(place).read_bytes(), zipfile.ZIP_DEFLATED)
-        archive.writestr(zipfile.ZipInfo(record), "".join(f"{path},,\n" for path in (*files, record)))
+            archive.writestr(zipfile.ZipInfo(path.as_posix()), path.read_binary(), zipfile.ZIP_DEFLATED)
+        archive.writestr(zipfile.ZipInfo(record), "".join(f"{path.as_posix()},,\n" for path in kept) + f"{record},,\n")
     return wheel
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from kaggle_kit.places import RUNS
+from kaggle_kit.paths import RUNS
 
 from hrm_submit.core.clock import format_duration
 from hrm_submit.core.errors import ConfigError, one_line

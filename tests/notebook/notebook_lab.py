@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kaggle_kit.competition import load_competition
-from kaggle_kit.machine import notebook_variables, run_notebook
-from kaggle_kit.places import NOTEBOOKS
-from kaggle_kit.sandbox import Outcome
-from kaggle_kit.tree import KaggleTree, Layout, build_tree
+from kaggle_kit.machine import KaggleTree, Layout, build_tree, notebook_variables, run_notebook
+from kaggle_kit.paths import NOTEBOOKS
+from kaggle_kit.processes import Outcome
 
 from hrm_submit.arc.submission import file_faults
 from hrm_submit.arc.task import Pair, Task, make_grid
@@ -84,21 +83,25 @@ answer(options, ids)
 """
 
 
+def wheel(folder: Path, package: str, files: Mapping[str, str], requires_python: str = ">=3.11") -> Path:
+    """A wheel of a package with these files."""
+    info = f"{package}-0.0.1.dist-info"
+    about = {"METADATA": f"Metadata-Version: 2.1\nName: {package}\nVersion: 0.0.1\nRequires-Python: {requires_python}\n"}
+    about["WHEEL"] = "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    whole = {f"{package}/{name}": text for name, text in files.items()} | {f"{info}/{name}": text for name, text in about.items()}
+    path = folder / f"{package}-0.0.1-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in whole.items():
+            archive.writestr(name, text)
+        archive.writestr(f"{info}/RECORD", "".join(f"{name},,\n" for name in (*whole, f"{info}/RECORD")))
+    return path
+
+
 def stub_wheel(folder: Path, fault: str = "", requires_python: str = ">=3.11") -> Path:
     """A wheel named like ours, with the command line of ours."""
-    files = {
-        "hrm_submit/__init__.py": 'raise ImportError("torch is not what it was")\n' if fault == "import" else "",
-        "hrm_submit/__main__.py": STUB.format(fault=fault, solved=SOLVED),
-        "hrm_submit-0.0.1.dist-info/METADATA": "Metadata-Version: 2.1\nName: hrm-submit\nVersion: 0.0.1\n"
-        f"Requires-Python: {requires_python}\n",
-        "hrm_submit-0.0.1.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    files["hrm_submit-0.0.1.dist-info/RECORD"] = "".join(f"{name},,\n" for name in files) + "hrm_submit-0.0.1.dist-info/RECORD,,\n"
-    wheel = folder / "hrm_submit-0.0.1-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        for name, text in files.items():
-            archive.writestr(name, text)
-    return wheel
+    first = 'raise ImportError("torch is not what it was")\n' if fault == "import" else ""
+    files = {"__init__.py": first, "__main__.py": STUB.format(fault=fault, solved=SOLVED)}
+    return wheel(folder, "hrm_submit", files, requires_python)
 
 
 @dataclass(frozen=True)
@@ -159,8 +162,9 @@ def run(
     seconds: float = 120.0,
     tasks: Mapping[str, Task] = TASKS,
     variables: Mapping[str, str] | None = None,
+    notebook: Path = NOTEBOOK,
 ) -> Run:
-    lines: list[str] = []
+    output: list[str] = []
     merged = notebook_variables(tree, mode, seconds, seed=0, preset=None) | dict(variables or {})
-    outcome = run_notebook(NOTEBOOK, folder, merged, seconds + 60, cwd=tree.working, packages=PACKAGES, on_line=lines.append)
-    return Run(outcome, "\n".join(lines), tree, tasks, folder)
+    outcome = run_notebook(notebook, folder, merged, seconds + 60, cwd=tree.working, packages=PACKAGES, on_text=output.append)
+    return Run(outcome, "".join(output), tree, tasks, folder)

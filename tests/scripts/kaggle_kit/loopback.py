@@ -1,7 +1,7 @@
 """A small Kaggle on this machine: it answers the installed client's requests and remembers them.
 
-The client is pointed here by KAGGLE_API_ENVIRONMENT=LOCALHOST, which means http://localhost at port 80. Where that port cannot be had, a
-sitecustomize module patches the client's endpoint table inside its process; nothing else of the client changes.
+The client is pointed here by KAGGLE_API_ENVIRONMENT=LOCALHOST, which means http://localhost at port 80; a sitecustomize module patches
+the port in the client's endpoint table inside its process. Nothing else of the client changes.
 """
 
 from __future__ import annotations
@@ -86,32 +86,27 @@ class Kaggle:
             if method == "GetDataset" and len(self.dataset_states) > 1:
                 self.dataset_states.pop(0)
             return {"status": word} if method == "GetDatasetStatus" else {"currentVersionNumber": version}
-        if method in ("CreateDataset", "CreateDatasetVersion"):
-            self.dataset_states = list(self.after_upload)
-            return {"status": "ok", "url": f"{self.endpoint}/datasets/{USER}/x"}
-        if method == "StartBlobUpload":
-            return {"token": f"token-{body['name']}", "createUrl": f"{self.endpoint}/upload/{body['name']}"}
-        if method == "SaveKernel":
-            return {"versionNumber": 7, "url": f"{self.endpoint}/code/{body['slug']}"} | self.save_kernel
         if method == "GetKernelSessionStatus":
             state = self.kernel_states.pop(0) if len(self.kernel_states) > 1 else self.kernel_states[0]
             return {"status": state, "failureMessage": self.failure_message}
-        if method == "ListKernelSessionOutput":
-            files = [{"fileName": name, "url": f"{self.endpoint}/output/{name}"} for name in self.outputs]
-            return {"files": files, "log": self.log}
-        if method == "CreateCodeSubmission":
-            return {"message": "Successfully submitted", "ref": 5}
-        if method == "GetSubmissionLimits":
-            return {"numAllowedNow": 1}
-        if method == "ListSubmissions":
-            return {"submissions": self.submissions}
-        if method == "GetSubmission":
-            return next((s for s in self.submissions if s["ref"] == body["ref"]), None)
-        if method == "GetAcceleratorQuotaStatistics":
-            return self.quota
-        if method == "GetKernel":
-            return {"metadata": self.pulled, "blob": {"source": "{}", "language": "python", "kernelType": "notebook"}}
-        return None
+        if method in ("CreateDataset", "CreateDatasetVersion"):
+            self.dataset_states = list(self.after_upload)
+        files = [{"fileName": name, "url": f"{self.endpoint}/output/{name}"} for name in self.outputs]
+        created = {"status": "ok", "url": f"{self.endpoint}/datasets/{USER}/x"}
+        answers = {
+            "CreateDataset": created,
+            "CreateDatasetVersion": created,
+            "StartBlobUpload": {"token": f"token-{body.get('name')}", "createUrl": f"{self.endpoint}/upload/{body.get('name')}"},
+            "SaveKernel": {"versionNumber": 7, "url": f"{self.endpoint}/code/{body.get('slug')}"} | self.save_kernel,
+            "ListKernelSessionOutput": {"files": files, "log": self.log},
+            "CreateCodeSubmission": {"message": "Successfully submitted", "ref": 5},
+            "GetSubmissionLimits": {"numAllowedNow": 1},
+            "ListSubmissions": {"submissions": self.submissions},
+            "GetSubmission": next((s for s in self.submissions if s["ref"] == body.get("ref")), None),
+            "GetAcceleratorQuotaStatistics": self.quota,
+            "GetKernel": {"metadata": self.pulled, "blob": {"source": "{}", "language": "python", "kernelType": "notebook"}},
+        }
+        return answers.get(method)
 
 
 def _handler(kaggle: Kaggle) -> type[BaseHTTPRequestHandler]:
@@ -168,29 +163,15 @@ def _handler(kaggle: Kaggle) -> type[BaseHTTPRequestHandler]:
 
 
 class Loopback:
-    """A `Kaggle` served on 127.0.0.1 while the context is open, and the environment in which the client talks to it.
+    """A `Kaggle` served on 127.0.0.1 while the context is open, and the environment in which the client talks to it."""
 
-    With `default_port`, port 80 is used where it can be had, so that the client runs without any patch.
-    """
-
-    def __init__(self, folder: Path, *, default_port: bool = False, client: Path | None = None) -> None:
+    def __init__(self, folder: Path, *, client: Path | None = None) -> None:
         """`client`: a folder of packages that holds another Kaggle client than the installed one."""
-        self.client = client
-        self.kaggle = Kaggle()
-        self.folder = folder
-        self._server = self._bind(default_port)
+        self.client, self.folder, self.kaggle = client, folder, Kaggle()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self.kaggle))
         self._server.daemon_threads = True
-        self.port = int(self._server.server_address[1])
-        self.kaggle.endpoint = "http://localhost" if self.port == 80 else f"http://127.0.0.1:{self.port}"
+        self.kaggle.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-
-    def _bind(self, default_port: bool) -> ThreadingHTTPServer:
-        if default_port:
-            try:
-                return ThreadingHTTPServer(("127.0.0.1", 80), _handler(self.kaggle))
-            except OSError:
-                pass
-        return ThreadingHTTPServer(("127.0.0.1", 0), _handler(self.kaggle))
 
     def __enter__(self) -> Loopback:
         self._thread.start()
@@ -204,14 +185,11 @@ class Loopback:
     def environment(self, *, credentials: bool = True) -> dict[str, str]:
         """Variables for a client that sees this server, no one's real credentials, no proxy, and a home of its own."""
         own = {name: value for name, value in os.environ.items() if not name.upper().startswith("KAGGLE") and "PROXY" not in name.upper()}
-        home = self.folder / "home"
-        site = self.folder / "site"
+        home, site = self.folder / "home", self.folder / "site"
         for path in (home, site):
             path.mkdir(exist_ok=True)
-        paths = [*([str(self.client)] if self.client else []), str(REPOSITORY)]
-        if self.port != 80:
-            (site / "sitecustomize.py").write_text(PATCH)
-            paths.insert(0, str(site))
+        (site / "sitecustomize.py").write_text(PATCH)
+        paths = [str(site), *([str(self.client)] if self.client else []), str(REPOSITORY)]
         own |= {"HOME": str(home), "USERPROFILE": str(home), "TMPDIR": str(home), "XDG_CONFIG_HOME": str(home), "NO_PROXY": "*"}
         own |= {"PYTHONPATH": os.pathsep.join(paths), "KAGGLE_API_ENVIRONMENT": "LOCALHOST", "HRM_TEST_ENDPOINT": self.kaggle.endpoint}
         if credentials:

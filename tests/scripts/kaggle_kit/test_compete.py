@@ -9,7 +9,7 @@ from pathlib import Path
 import kaggle_ship
 import pytest
 from kaggle_kit.competition import load_competition
-from kaggle_kit.places import COMPETITIONS, ROOT
+from kaggle_kit.paths import COMPETITIONS, ROOT
 
 FILES = ("kernel-metadata.json", "notebook/pretrain/kernel-metadata.json", "notebook/submission.ipynb")
 

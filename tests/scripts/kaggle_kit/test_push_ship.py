@@ -2,50 +2,48 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from tests.scripts.kaggle_kit.kit import CHECKPOINT, WHEEL, Kit, newest_client, one_line
 from tests.scripts.kaggle_kit.loopback import AUTHORIZATION
-from tests.scripts.kaggle_kit.yard import CHECKPOINT, WHEEL, Yard, newest_client, one_line
 
 
-def test_first_push_creates_the_dataset_waits_and_pushes_the_kernel(yard: Yard) -> None:
-    yard.kaggle.after_upload = [(0, "NOT_YET_PERSISTED"), (1, "BLOBS_RECEIVED"), (1, "READY")]
-    done = yard.ship("push", "--owner", "ada")
+def test_first_push_creates_the_dataset_waits_and_pushes_the_kernel(kit: Kit) -> None:
+    kit.kaggle.after_upload = [(0, "NOT_YET_PERSISTED"), (1, "BLOBS_RECEIVED"), (1, "READY")]
+    done = kit.ship("push", "--owner", "ada")
     assert done.returncode == 0, done.stderr
 
-    methods = yard.kaggle.methods()
+    methods = kit.kaggle.methods()
     assert "CreateDatasetVersion" not in methods
-    created = yard.kaggle.body("CreateDataset")
+    created = kit.kaggle.body("CreateDataset")
     assert (created["ownerSlug"], created["slug"]) == ("ada", "hrm-submit-wheels")
     assert created["isPrivate"] is True
     assert {file["token"] for file in created["files"]} == {
         "token-hrm_submit-0.0.1-py3-none-any.whl",
         "token-checkpoint.safetensors",
     }
-    assert yard.kaggle.body("PUT hrm_submit-0.0.1-py3-none-any.whl") == WHEEL
-    assert yard.kaggle.body("PUT checkpoint.safetensors") == CHECKPOINT
+    assert kit.kaggle.body("PUT hrm_submit-0.0.1-py3-none-any.whl") == WHEEL
+    assert kit.kaggle.body("PUT checkpoint.safetensors") == CHECKPOINT
 
     # Three looks at a dataset on its way, all before the kernel that mounts it.
     assert methods[-1] == "SaveKernel"
     assert methods[methods.index("CreateDataset") :].count("GetDatasetStatus") == 3
-    kernel = yard.kaggle.body("SaveKernel")
-    assert kernel["slug"] == "ada/hrm-submit"
-    assert kernel["datasetDataSources"] == ["ada/hrm-submit-wheels"]
-    assert kernel["enableInternet"] is False
-    api_calls = [call for call in yard.kaggle.calls if not call.method.startswith("PUT")]
-    assert {call.authorization for call in api_calls} == {AUTHORIZATION}
-    assert yard.json("build/kaggle/pushed.json")["version"] == 7
+    assert kit.kaggle.body("SaveKernel")["datasetDataSources"] == ["ada/hrm-submit-wheels"]
+    assert {call.authorization for call in kit.kaggle.calls if not call.method.startswith("PUT")} == {AUTHORIZATION}
+    assert kit.json("build/kaggle/pushed.json")["version"] == 7
 
 
-def test_next_push_adds_a_version_and_is_not_fooled_by_the_ready_old_one(yard: Yard) -> None:
-    yard.kaggle.dataset_states = [(4, "READY")]
-    yard.kaggle.after_upload = [(4, "READY"), (4, "READY"), (5, "REPROCESSING"), (5, "READY")]
-    done = yard.ship("push", "--owner", "ada")
+def test_next_push_adds_a_version_and_is_not_fooled_by_the_ready_old_one(kit: Kit) -> None:
+    kit.kaggle.dataset_states = [(4, "READY")]
+    kit.kaggle.after_upload = [(4, "READY"), (4, "READY"), (5, "REPROCESSING"), (5, "READY")]
+    done = kit.ship("push", "--owner", "ada")
     assert done.returncode == 0, done.stderr
 
-    methods = yard.kaggle.methods()
+    methods = kit.kaggle.methods()
     assert "CreateDataset" not in methods
-    version = yard.kaggle.body("CreateDatasetVersion")
+    version = kit.kaggle.body("CreateDatasetVersion")
     assert (version["ownerSlug"], version["datasetSlug"]) == ("ada", "hrm-submit-wheels")
     assert len(version["body"]["files"]) == 2
     assert "hrm_submit-0.0.1-py3-none-any.whl" in version["body"]["versionNotes"]
@@ -54,48 +52,52 @@ def test_next_push_adds_a_version_and_is_not_fooled_by_the_ready_old_one(yard: Y
 
 
 @newest_client
-def test_the_owner_is_given_once_and_a_plain_client_push_then_says_the_same(yard: Yard) -> None:
-    yard.edit("kernel-metadata.json", dataset_sources=["someone/hrm-submit-wheels", "grace/borrowed-weights"])
-    assert yard.ship("push", "--owner", "ada").returncode == 0
-    first = yard.kaggle.body("SaveKernel")
+def test_the_owner_is_given_once_and_a_plain_client_push_then_says_the_same(kit: Kit) -> None:
+    kit.edit("kernel-metadata.json", dataset_sources=["someone/hrm-submit-wheels", "grace/borrowed-weights"])
+    assert kit.ship("push", "--owner", "ada").returncode == 0
+    first = kit.kaggle.body("SaveKernel")
     assert first["datasetDataSources"] == ["ada/hrm-submit-wheels", "grace/borrowed-weights"]
-    assert yard.json("offline_wheels/dataset-metadata.json")["id"] == "ada/hrm-submit-wheels"
+    assert kit.json("offline_wheels/dataset-metadata.json")["id"] == "ada/hrm-submit-wheels"
 
-    yard.kaggle.calls.clear()
-    assert yard.server.run(["-m", "kaggle", "kernels", "push", "-p", "."], yard.root).returncode == 0
-    assert yard.kaggle.body("SaveKernel") == first
+    kit.kaggle.calls.clear()
+    assert kit.server.run(["-m", "kaggle", "kernels", "push", "-p", "."], kit.root).returncode == 0
+    assert kit.kaggle.body("SaveKernel") == first
 
     # Changed by hand in that one place, it changes everywhere.
-    yard.kaggle.calls.clear()
-    yard.edit("kernel-metadata.json", id="lin/hrm-submit")
-    yard.kaggle.after_upload = [(2, "READY")]
-    assert yard.ship("push").returncode == 0
-    assert yard.kaggle.body("CreateDatasetVersion")["ownerSlug"] == "lin"
-    assert yard.kaggle.body("SaveKernel")["datasetDataSources"] == ["lin/hrm-submit-wheels", "grace/borrowed-weights"]
+    kit.kaggle.calls.clear()
+    kit.edit("kernel-metadata.json", id="lin/hrm-submit")
+    kit.kaggle.after_upload = [(2, "READY")]
+    assert kit.ship("push").returncode == 0
+    assert kit.kaggle.body("CreateDatasetVersion")["ownerSlug"] == "lin"
+    assert kit.kaggle.body("SaveKernel")["datasetDataSources"] == ["lin/hrm-submit-wheels", "grace/borrowed-weights"]
 
 
-def test_kernel_only_leaves_the_dataset_alone(yard: Yard) -> None:
-    assert yard.ship("push", "--owner", "ada", "--kernel-only").returncode == 0
-    assert yard.kaggle.methods() == ["GetAcceleratorQuotaStatistics", "SaveKernel"]
+def test_kernel_only_leaves_the_dataset_alone_tells_the_quota_and_can_limit_the_run(kit: Kit) -> None:
+    hours = {"timeUsed": "64800s", "totalTimeAllowed": "108000s"}
+    kit.kaggle.quota = {"quotaRefreshTime": "2026-12-05T00:00:00Z", "gpuQuota": hours, "tpuQuota": hours}
+    done = kit.ship("push", "--owner", "ada", "--kernel-only", "--timeout", "20m")
+    assert done.returncode == 0 and "GPU quota: 12.00h of 30.00h are left until 2026-12-05" in done.stderr
+    assert kit.kaggle.methods() == ["GetAcceleratorQuotaStatistics", "SaveKernel"]
+    assert kit.kaggle.body("SaveKernel")["sessionTimeoutSeconds"] == 1200
 
 
 @newest_client
 @pytest.mark.parametrize("options", [(), ("--kernel-only",)])
-def test_a_dry_run_says_what_a_push_sends_and_sends_nothing(yard: Yard, options: tuple[str, ...]) -> None:
-    before = {path: path.read_bytes() for path in yard.root.rglob("*") if path.is_file()}
-    done = yard.ship("push", "--owner", "ada", "--dry-run", *options, credentials=False)
+def test_a_dry_run_says_what_a_push_sends_and_sends_nothing(kit: Kit, options: tuple[str, ...]) -> None:
+    before = {path: path.read_bytes() for path in kit.root.rglob("*") if path.is_file()}
+    done = kit.ship("push", "--owner", "ada", "--dry-run", *options, credentials=False)
     assert done.returncode == 0, done.stderr
-    assert yard.kaggle.calls == []
-    assert {path: path.read_bytes() for path in yard.root.rglob("*") if path.is_file()} == before
+    assert kit.kaggle.calls == []
+    assert {path: path.read_bytes() for path in kit.root.rglob("*") if path.is_file()} == before
     *dataset, kernel, last = done.stderr.splitlines()
     assert "nothing was sent" in last
 
-    assert yard.ship("push", "--owner", "ada", *options).returncode == 0
-    sent = yard.kaggle.body("SaveKernel")
+    assert kit.ship("push", "--owner", "ada", *options).returncode == 0
+    sent = kit.kaggle.body("SaveKernel")
     assert kernel.startswith(f"kernel {sent['slug']}: would push notebook/submission.ipynb to run on {sent['machineShape']} with ")
     for source in (*sent["competitionDataSources"], *sent["datasetDataSources"]):
         assert source in kernel
-    uploads = {method.removeprefix("PUT ") for method in yard.kaggle.methods() if method.startswith("PUT ")}
+    uploads = {method.removeprefix("PUT ") for method in kit.kaggle.methods() if method.startswith("PUT ")}
     assert {name for line in dataset for name in line.rsplit(": ", 1)[1].split(", ")} == uploads, "those, and none with --kernel-only"
 
 
@@ -118,7 +120,7 @@ def test_a_dry_run_says_what_a_push_sends_and_sends_nothing(yard: Yard, options:
         ("unknown option", ("--loud",)),
     ],
 )
-def test_what_is_wrong_here_is_one_line_and_nothing_is_sent_or_written(yard: Yard, fault: str, parts: tuple[str, ...]) -> None:
+def test_what_is_wrong_here_is_one_line_and_nothing_is_sent_or_written(kit: Kit, fault: str, parts: tuple[str, ...]) -> None:
     words, credentials = ["--owner", "ada"], True
     match fault:
         case "no owner":
@@ -127,41 +129,43 @@ def test_what_is_wrong_here_is_one_line_and_nothing_is_sent_or_written(yard: Yar
             words = ["--owner", "ada/lovelace"]
         case "no wheel" | "a dry run without a wheel":
             words += ["--dry-run"] if "dry" in fault else []
-            next((yard.root / "offline_wheels").glob("*.whl")).unlink()
+            next((kit.root / "offline_wheels").glob("*.whl")).unlink()
         case "folder among the wheels":
-            (yard.root / "offline_wheels" / "extra").mkdir()
+            (kit.root / "offline_wheels" / "extra").mkdir()
         case "no dataset metadata":
-            (yard.root / "offline_wheels" / "dataset-metadata.json").unlink()
+            (kit.root / "offline_wheels" / "dataset-metadata.json").unlink()
         case "no kernel metadata":
-            (yard.root / "kernel-metadata.json").unlink()
+            (kit.root / "kernel-metadata.json").unlink()
         case "metadata not JSON":
-            (yard.root / "kernel-metadata.json").write_text("{")
+            (kit.root / "kernel-metadata.json").write_text("{")
         case "id without owner":
-            yard.edit("kernel-metadata.json", id="hrm-submit")
+            kit.edit("kernel-metadata.json", id="hrm-submit")
         case "no notebook":
-            (yard.root / "notebook" / "submission.ipynb").unlink()
+            (kit.root / "notebook" / "submission.ipynb").unlink()
         case "dataset not a source":
-            yard.edit("kernel-metadata.json", dataset_sources=["ada/another"])
+            kit.edit("kernel-metadata.json", dataset_sources=["ada/another"])
         case "no credentials":
             credentials = False
         case "unknown option":
             words += ["--loud"]
-    before = {path: path.read_bytes() for path in yard.root.rglob("*.json")}
-    one_line(yard.ship("push", *words, credentials=credentials), 2, *parts)
-    assert yard.kaggle.calls == []
-    assert {path: path.read_bytes() for path in yard.root.rglob("*.json")} == before
+    before = {path: path.read_bytes() for path in kit.root.rglob("*.json")}
+    one_line(kit.ship("push", *words, credentials=credentials), 2, *parts)
+    assert kit.kaggle.calls == []
+    assert {path: path.read_bytes() for path in kit.root.rglob("*.json")} == before
 
 
-def test_a_kernel_that_kaggle_takes_without_its_sources_is_a_failure(yard: Yard) -> None:
-    yard.kaggle.save_kernel = {"invalidDatasetSources": ["ada/hrm-submit-wheels"]}
-    done = yard.ship("push", "--owner", "ada", "--kernel-only")
-    one_line(done, 1, "not valid dataset sources", "ada/hrm-submit-wheels")
-    assert not (yard.root / "build").exists()
-
-
-def test_a_refused_kernel_is_a_failure_though_the_client_exits_zero(yard: Yard) -> None:
-    yard.kaggle.save_kernel = {"error": "Maximum weekly GPU quota of 30.00 hours reached."}
-    one_line(yard.ship("push", "--owner", "ada", "--kernel-only"), 1, "kernels push", "GPU quota")
+@pytest.mark.parametrize(
+    ("answer", "parts"),
+    [
+        ({"invalidDatasetSources": ["ada/hrm-submit-wheels"]}, ("not valid dataset sources", "ada/hrm-submit-wheels")),
+        ({"error": "Maximum weekly GPU quota of 30.00 hours reached."}, ("kernels push", "GPU quota")),
+    ],
+    ids=["without its sources", "not at all"],
+)
+def test_a_kernel_that_kaggle_does_not_take_whole_is_a_failure(kit: Kit, answer: dict[str, Any], parts: tuple[str, ...]) -> None:
+    kit.kaggle.save_kernel = answer
+    one_line(kit.ship("push", "--owner", "ada", "--kernel-only"), 1, *parts)
+    assert not (kit.root / "build").exists()
 
 
 @pytest.mark.parametrize(
@@ -170,71 +174,56 @@ def test_a_refused_kernel_is_a_failure_though_the_client_exits_zero(yard: Yard) 
         ([], [(1, "READY")], {"PUT": 400}, ("Upload unsuccessful",)),
         ([(1, "READY")], [(2, "FAILED")], {}, ("could not process", "version 2")),
         ([(1, "READY")], [(1, "READY")], {}, ("no new version ready after", "--kernel-only")),
-        ([(1, "READY")], [(2, "READY")], {"GetDatasetStatus": 500}, ("datasets status", "500")),
         ([(1, "READY")], [(2, "READY")], {"CreateDatasetVersion": 400}, ("datasets version", "400")),
     ],
-    ids=["upload fails", "processing fails", "never ready", "server down", "version refused"],
+    ids=["upload fails", "processing fails", "never ready", "version refused"],
 )
 def test_no_kernel_is_pushed_over_a_dataset_that_failed(
-    yard: Yard, states: list[tuple[int, str]], after: list[tuple[int, str]], refuse: dict[str, int], parts: tuple[str, ...]
+    kit: Kit, states: list[tuple[int, str]], after: list[tuple[int, str]], refuse: dict[str, int], parts: tuple[str, ...]
 ) -> None:
-    yard.kaggle.dataset_states, yard.kaggle.after_upload, yard.kaggle.refuse = states, after, refuse
-    done = yard.ship("push", "--owner", "ada", "--wait", "1s")
+    kit.kaggle.dataset_states, kit.kaggle.after_upload, kit.kaggle.refuse = states, after, refuse
+    done = kit.ship("push", "--owner", "ada", "--wait", "1s")
     assert done.returncode == 1, done.stderr
     for part in parts:
         assert part in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
-    assert "SaveKernel" not in yard.kaggle.methods()
+    assert "SaveKernel" not in kit.kaggle.methods()
 
 
-def test_it_is_the_client_that_is_meant(yard: Yard, request: pytest.FixtureRequest) -> None:
-    done = yard.server.run(["-m", "kaggle", "--version"], yard.root)
+def test_it_is_the_client_that_is_meant(kit: Kit, request: pytest.FixtureRequest) -> None:
+    done = kit.server.run(["-m", "kaggle", "--version"], kit.root)
     assert ("2.2.4" in done.stdout) == ("oldest" in request.node.name)
 
 
-@pytest.mark.parametrize("code", [429, 500, 503])
-def test_a_dataset_that_kaggle_cannot_tell_of_now_is_left_alone(yard: Yard, code: int) -> None:
-    yard.kaggle.refuse = {"GetDatasetStatus": code}
-    one_line(yard.ship("push", "--owner", "ada"), 1, "datasets status", str(code))
-    assert not {"CreateDataset", "CreateDatasetVersion", "SaveKernel"} & set(yard.kaggle.methods())
+@pytest.mark.parametrize("code", [429, 503])
+def test_a_dataset_that_kaggle_cannot_tell_of_now_is_left_alone(kit: Kit, code: int) -> None:
+    kit.kaggle.refuse = {"GetDatasetStatus": code}
+    one_line(kit.ship("push", "--owner", "ada"), 1, "datasets status", str(code))
+    assert not {"CreateDataset", "CreateDatasetVersion", "SaveKernel"} & set(kit.kaggle.methods())
 
 
-@pytest.mark.parametrize("code", [403, 404])
-def test_a_dataset_that_does_not_exist_is_created(yard: Yard, code: int) -> None:
-    yard.kaggle.refuse = {"GetDatasetStatus": code}
-    yard.ship("push", "--owner", "ada", "--wait", "0.2s")
-    assert "CreateDataset" in yard.kaggle.methods()
+def test_a_dataset_that_kaggle_forbids_to_look_at_is_created(kit: Kit) -> None:
+    kit.kaggle.refuse = {"GetDatasetStatus": 403}
+    kit.ship("push", "--owner", "ada", "--wait", "0.2s")
+    assert "CreateDataset" in kit.kaggle.methods()
 
 
-def test_a_kernel_that_kaggle_renames_is_known_by_its_real_name(yard: Yard) -> None:
-    yard.edit("kernel-metadata.json", title="Another Title")
-    yard.kaggle.save_kernel = {"url": f"{yard.kaggle.endpoint}/code/ada/another-title"}
-    done = yard.ship("push", "--owner", "ada", "--kernel-only")
+def test_a_kernel_that_kaggle_renames_is_known_by_its_real_name(kit: Kit) -> None:
+    kit.edit("kernel-metadata.json", title="Another Title")
+    kit.kaggle.save_kernel = {"url": f"{kit.kaggle.endpoint}/code/ada/another-title"}
+    done = kit.ship("push", "--owner", "ada", "--kernel-only")
     assert done.returncode == 0, done.stderr
     assert "does not resolve to the specified id" in done.stderr, "the client's warning"
     assert "Kaggle calls it ada/another-title" in done.stderr
-    assert yard.json("build/kaggle/pushed.json")["kernel"] == "ada/another-title"
-    assert yard.ship("status", "--once").returncode == 0
-    assert yard.kaggle.body("GetKernelSessionStatus")["kernelSlug"] == "another-title"
-    assert yard.ship("submit").returncode == 0
-    assert yard.kaggle.body("CreateCodeSubmission")["kernelSlug"] == "another-title"
+    assert kit.json("build/kaggle/pushed.json")["kernel"] == "ada/another-title"
+    assert kit.ship("status", "--once").returncode == 0
+    assert kit.kaggle.body("GetKernelSessionStatus")["kernelSlug"] == "another-title"
+    assert kit.ship("submit").returncode == 0
+    assert kit.kaggle.body("CreateCodeSubmission")["kernelSlug"] == "another-title"
 
 
-def test_metadata_that_was_pulled_can_be_pushed(yard: Yard) -> None:
-    yard.edit("kernel-metadata.json", dataset_sources=["datasets/ada/hrm-submit-wheels", "datasets/grace/weights"], is_private=True)
-    assert yard.ship("push", "--owner", "ada", "--kernel-only").returncode == 0
-    assert yard.kaggle.body("SaveKernel")["datasetDataSources"] == ["ada/hrm-submit-wheels", "grace/weights"]
-    assert yard.json("kernel-metadata.json")["dataset_sources"] == ["ada/hrm-submit-wheels", "grace/weights"]
-
-
-def test_the_quota_is_told_before_a_push(yard: Yard) -> None:
-    hours = {"timeUsed": "64800s", "totalTimeAllowed": "108000s"}
-    yard.kaggle.quota = {"quotaRefreshTime": "2026-12-05T00:00:00Z", "gpuQuota": hours, "tpuQuota": hours}
-    done = yard.ship("push", "--owner", "ada", "--kernel-only")
-    assert "GPU quota: 12.00h of 30.00h are left until 2026-12-05" in done.stderr
-    assert yard.kaggle.methods() == ["GetAcceleratorQuotaStatistics", "SaveKernel"]
-
-
-def test_a_smoke_run_can_have_a_limit(yard: Yard) -> None:
-    assert yard.ship("push", "--owner", "ada", "--kernel-only", "--timeout", "20m").returncode == 0
-    assert yard.kaggle.body("SaveKernel")["sessionTimeoutSeconds"] == 1200
+def test_metadata_that_was_pulled_can_be_pushed(kit: Kit) -> None:
+    kit.edit("kernel-metadata.json", dataset_sources=["datasets/ada/hrm-submit-wheels", "datasets/grace/weights"], is_private=True)
+    assert kit.ship("push", "--owner", "ada", "--kernel-only").returncode == 0
+    assert kit.kaggle.body("SaveKernel")["datasetDataSources"] == ["ada/hrm-submit-wheels", "grace/weights"]
+    assert kit.json("kernel-metadata.json")["dataset_sources"] == ["ada/hrm-submit-wheels", "grace/weights"]

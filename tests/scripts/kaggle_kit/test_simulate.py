@@ -15,7 +15,7 @@ import psutil
 import pytest
 import simulate_kaggle
 from kaggle_kit import rehearsal
-from kaggle_kit.sandbox import Outcome, isolation, run_limited
+from kaggle_kit.processes import isolation, run_limited
 
 from hrm_submit.arc.canonical import pair_hash
 from hrm_submit.arc.task import Solutions, make_grid
@@ -27,10 +27,10 @@ from tests.run.lab import tiny_preset
 
 
 def limited(code: str, limit: float, folder: Path, cut: bool = False) -> tuple[Any, list[str]]:
-    lines: list[str] = []
+    output: list[str] = []
     command = [*((isolation() or ()) if cut else ()), sys.executable, "-u", "-c", code]
-    outcome = run_limited(command, limit, env=os.environ, cwd=folder, on_line=lines.append, on_tick=lambda _: None)
-    return outcome, lines
+    outcome = run_limited(command, limit, env=os.environ, cwd=folder, on_text=output.append)
+    return outcome, "".join(output).splitlines()
 
 
 @pytest.mark.parametrize("layout", ["new", "old"])
@@ -92,7 +92,7 @@ def test_a_score_that_says_nothing_is_told_as_such(tmp_path: Path) -> None:
     run = {"output": "submission.json", "checkpoint": "w.safetensors"}
     for known in ([], ["aaaa0001"]):
         (tree.working / "run" / "run.json").write_text(json.dumps(run | {"trained_on": known}))
-        rows, good = rehearsal.result_table(tree, TASKS, {"aaaa0001": (make_grid(SOLVED),)}, Outcome(0, 1.0, 1), 9.0)
+        rows, good = rehearsal.submission_results(tree, TASKS, {"aaaa0001": (make_grid(SOLVED),)})
         assert good and rows["pass@2"].startswith("100.0%")
         assert rows.get("warning", "").startswith("w.safetensors was trained on 1 of these tasks") == bool(known)
 

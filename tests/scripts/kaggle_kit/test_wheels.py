@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from kaggle_kit.competition import load_competition
-from kaggle_kit.places import COMPETITIONS, KAGGLE_IMAGE, ROOT
+from kaggle_kit.paths import COMPETITIONS, KAGGLE_IMAGE, ROOT
 from kaggle_kit.wheels import build_wheel, image_faults, is_current
 
 from tests.notebook.notebook_lab import stub_wheel
@@ -95,23 +95,23 @@ def build(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_offline_folder_is_flat_named_and_fits_kaggles_image(tmp_path: Path) -> None:
-    (tmp_path / "a.safetensors").write_bytes(b"a")
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    for path in (first, second):
+        path.write_bytes(b"x")
     folder = tmp_path / "offline"
-    result = build(folder, "--checkpoint", str(tmp_path / "a.safetensors"))
+    result = build(folder, "--checkpoint", str(first))
     assert result.returncode == 0, result.stderr
     names = sorted(p.name for p in folder.iterdir())
-    assert names[:2] == ["a.safetensors", "dataset-metadata.json"] and names[2].endswith("-py3-none-any.whl")
+    assert names[:2] == ["dataset-metadata.json", "first.safetensors"] and names[2].endswith("-py3-none-any.whl")
     owner = json.loads((ROOT / "kernel-metadata.json").read_text())["id"].split("/")[0]
     assert json.loads((folder / "dataset-metadata.json").read_text())["id"] == f"{owner}/hrm-submit-wheels"
     assert image_faults(folder / names[2], KAGGLE_IMAGE) == []
 
-    single = tmp_path / "single.safetensors"
-    single.write_bytes(b"x")
     (folder / "dataset-metadata.json").write_text('{"id": "me/hrm-submit-wheels"}')
-    build(folder, "--checkpoint", str(single))
-    assert [p.name for p in folder.glob("*.safetensors")] == ["single.safetensors"], "weights shipped before do not linger"
+    build(folder, "--checkpoint", str(second))
+    assert [p.name for p in folder.glob("*.safetensors")] == ["second.safetensors"], "weights shipped before do not linger"
     assert "me/" in (folder / "dataset-metadata.json").read_text(), "an owner that is set stays"
-    assert build(folder).returncode == 0 and (folder / "single.safetensors").is_file()
+    assert build(folder).returncode == 0 and (folder / "second.safetensors").is_file()
     build(folder, "--checkpoint", "none")
     assert not list(folder.glob("*.safetensors"))
     build(folder)

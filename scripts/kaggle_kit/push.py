@@ -1,16 +1,11 @@
-"""Push and submit: what is asked of Kaggle, in which order, and what its answers mean.
-
-Notable: `push` creates the dataset or adds a version to it, waits until that version is the current one and ready, and only then pushes
-the kernel: one that starts earlier would mount the previous wheel. The client exits 0 after several failures (a file that did not
-upload, a source that Kaggle dropped, a push that it refused), so its words are read as well as its exit code.
-"""
+"""`push` and `submit`: what is asked of Kaggle, in which order, and what its answers mean (`scripts/kaggle_ship.py` says why so)."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import re
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,16 +14,12 @@ from urllib.parse import urlsplit
 
 from hrm_submit.core.clock import Clock, format_duration
 from hrm_submit.core.files import write_atomic
-from kaggle_kit.client import Answer, Client, RefusedError, ShipError
-from kaggle_kit.package import MAIN, METADATA, WHEELS, Kernel, Package, dump
+
+from .client import Answer, Client, RefusedError, ShipError, say
+from .kernel import MAIN, METADATA, WHEELS, Kernel, Package, dump
 
 RECORD = Path("build") / "kaggle" / "pushed.json"
 TRANSFER_SECONDS = 4 * 3600.0
-
-
-def say(text: str) -> None:
-    """Tell a person, on standard error."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def _dataset_state(client: Client, dataset: str) -> tuple[str, int] | Answer:
@@ -64,10 +55,10 @@ def push_dataset(client: Client, package: Package, files: Sequence[str], *, poll
     while True:
         state = _dataset_state(client, package.dataset)
         # For some seconds a dataset that is new may not be found: only time decides that it never will be.
-        seen = f"{state[0]} (version {state[1]})" if isinstance(state, tuple) else state.reason
-        if seen != last:
-            say(f"dataset {package.dataset}: {seen}")
-            last = seen
+        described = f"{state[0]} (version {state[1]})" if isinstance(state, tuple) else state.reason
+        if described != last:
+            say(f"dataset {package.dataset}: {described}")
+            last = described
         if isinstance(state, tuple) and state[1] > old_version:
             if state[0] == "ready":
                 return
@@ -75,17 +66,14 @@ def push_dataset(client: Client, package: Package, files: Sequence[str], *, poll
                 raise RefusedError(f"dataset {package.dataset}: Kaggle could not process version {state[1]}: {state[0]}")
         if clock.remaining() <= poll:
             raise RefusedError(
-                f"dataset {package.dataset}: no new version ready after {format_duration(wait)}, last seen {seen}; "
+                f"dataset {package.dataset}: no new version ready after {format_duration(wait)}, last seen {described}; "
                 "once its page shows the version, push with --kernel-only"
             )
         time.sleep(poll)
 
 
-def push_kernel(client: Client, package: Package, timeout: float | None = None) -> int:
-    """Push the notebook; returns its version number on Kaggle, which for the one to be submitted is also recorded.
-
-    `timeout` (seconds) limits this version's run. What the client says beside that is passed on.
-    """
+def push_kernel(client: Client, package: Package, timeout: float | None = None) -> None:
+    """Push the notebook and record its version, if it is the one to be submitted. `timeout` (seconds) limits this version's run."""
     limit = ["--timeout", str(int(timeout))] if timeout else []
     answer = client.call("kernels", "push", "-p", package.folder.as_posix(), *limit)
     text = answer.text
@@ -102,7 +90,8 @@ def push_kernel(client: Client, package: Package, timeout: float | None = None) 
         if line.strip():
             say(f"kaggle kernels push: {line.strip()}")
     version, url = int(pushed[1]), pushed[2]
-    real = _kernel_of(url) or package.kernel
+    parts = urlsplit(url).path.strip("/").split("/")
+    real = "/".join(parts[-2:]) if len(parts) > 1 else package.kernel
     if real.lower() != package.kernel.lower():
         say(f"kernel {package.kernel}: Kaggle calls it {real}, by its title; so do status and submit from now on")
     if package.folder == MAIN:
@@ -110,13 +99,6 @@ def push_kernel(client: Client, package: Package, timeout: float | None = None) 
         record.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(record, dump({"kernel": real, "asked": package.kernel, "version": version, "url": url}))
     say(f"kernel {real}: version {version} pushed, {url}")
-    return version
-
-
-def _kernel_of(url: str) -> str | None:
-    """`OWNER/SLUG` of a kernel's address; None where it has no such form."""
-    parts = [part for part in urlsplit(url).path.split("/") if part]
-    return "/".join(parts[-2:]) if len(parts) >= 2 else None
 
 
 def real_name(root: Path, kernel: str) -> str:
@@ -128,13 +110,10 @@ def real_name(root: Path, kernel: str) -> str:
 def show_quota(client: Client) -> None:
     """Tell what is left of the week's GPU hours, where the client can say."""
     answer = client.call("quota", "--format", "json")
-    try:
-        rows = {row["resource"]: row for row in json.loads(answer.text[answer.text.index("[") :])} if answer.code == 0 else {}
-        gpu = rows.get("GPU", {})
-        if gpu:
+    with contextlib.suppress(ValueError, KeyError, TypeError):  # an older client, or another form: nothing depends on it
+        rows = json.loads(answer.text[answer.text.index("[") :]) if answer.code == 0 else []
+        for gpu in [row for row in rows if row["resource"] == "GPU"]:
             say(f"GPU quota: {gpu['remaining']} of {gpu['total']} are left until {gpu['refreshAt']}")
-    except (ValueError, KeyError, TypeError):
-        pass  # an older client, or another form: nothing depends on it
 
 
 def _say_what_would_be_sent(package: Package, files: Sequence[str], kernel_only: bool) -> None:
@@ -171,42 +150,42 @@ def push(args: argparse.Namespace) -> None:
 
 
 def kernel_state(client: Client, kernel: str) -> tuple[str, str]:
-    """The state of a kernel's newest run (QUEUED, RUNNING, COMPLETE, ERROR, ...) and its failure message or ""."""
+    """The state of a kernel's newest run (QUEUED, RUNNING, COMPLETE, ERROR, ...), and the same with its failure message."""
     answer = client.call("kernels", "status", kernel)
     state = re.search(r'has status "(?:\w+\.)?(\w+)"', answer.text)
     if answer.code or not state:
         raise RefusedError(f"kaggle kernels status: {answer.reason}")
-    failure = re.search(r'Failure message: "(.*)"', answer.text)
-    return state[1].upper(), failure[1] if failure else ""
+    failure, word = re.search(r'Failure message: "(.+)"', answer.text), state[1].upper()
+    return word, f"{word}: {failure[1]}" if failure else word
+
+
+def require_complete(client: Client, kernel: str, but: str) -> None:
+    """Raise RefusedError, which ends with `but`, unless the kernel's newest run ended well."""
+    state, described = kernel_state(client, kernel)
+    if state != "COMPLETE":
+        raise RefusedError(f"kernel {kernel}: {described}; {but}")
 
 
 def submit(args: argparse.Namespace) -> None:
     """`submit`: hand a finished kernel version to the competition, which runs it again on the hidden tasks."""
     kernel = Kernel.read(args.root, args.owner)
-    client, name = Client(args.root), real_name(args.root, kernel.name)
-    version = args.version or _recorded_version(args.root, name)
-    state, failure = kernel_state(client, name)
-    if state != "COMPLETE":
-        raise RefusedError(f"kernel {name}: {state}{f': {failure}' if failure else ''}; only a complete run can be submitted")
+    client, name, record = Client(args.root), real_name(args.root, kernel.name), _record(args.root)
+    version = args.version or (record.get("version") if record.get("kernel") == name else None)
+    if not isinstance(version, int):
+        raise ShipError(f"{RECORD}: records no pushed version of {name}; push first, or give --version N")
+    require_complete(client, name, "only a complete run can be submitted")
     message = args.message or f"{name} version {version}"
     words = ("competitions", "submit", kernel.competition, "-k", name, "-v", str(version), "-f", args.file, "-m", message)
     answer = client.call(*words, show=True)
     if answer.code or "Could not find competition" in answer.text:
         raise RefusedError(f"kaggle competitions submit: {answer.reason}")
-    say("")
-    say(f"kernel {name}: version {version} submitted to {kernel.competition}")
+    say(f"\nkernel {name}: version {version} submitted to {kernel.competition}")
 
 
 def _record(root: Path) -> dict[str, Any]:
+    """What was pushed last: `kernel`, the name `asked` for it, `version`, `url`."""
     try:
         record = json.loads((root / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}
-
-
-def _recorded_version(root: Path, kernel: str) -> int:
-    record = _record(root)
-    if record.get("kernel") == kernel and isinstance(record.get("version"), int):
-        return int(record["version"])
-    raise ShipError(f"{RECORD}: records no pushed version of {kernel}; push first, or give --version N")

