@@ -91,24 +91,24 @@ def encode(
     _check_side(side)
     b = len(index)
     at = np.ascontiguousarray(index, dtype=np.int64)
-    turns = np.ascontiguousarray(dihedral, dtype=np.int64)
+    transforms = np.ascontiguousarray(dihedral, dtype=np.int64)
     tables = np.ascontiguousarray(colours, dtype=np.uint8)
-    places = np.ascontiguousarray(offsets, dtype=np.int64)
-    if turns.shape != (b,) or tables.shape != (b, N_COLOURS) or places.shape != (b, 2):
-        raise ValueError(f"dihedral {turns.shape}, colours {tables.shape}, offsets {places.shape} do not go with index ({b},)")
+    corners = np.ascontiguousarray(offsets, dtype=np.int64)
+    if transforms.shape != (b,) or tables.shape != (b, N_COLOURS) or corners.shape != (b, 2):
+        raise ValueError(f"dihedral {transforms.shape}, colours {tables.shape}, offsets {corners.shape} do not go with index ({b},)")
     # compiled code checks no bounds itself
-    below = min(array.min(initial=0) for array in (at, turns, places)) < 0
-    if below or (at >= len(packed)).any() or (turns > 7).any() or (tables >= N_COLOURS).any():
+    below = min(array.min(initial=0) for array in (at, transforms, corners)) < 0
+    if below or (at >= len(packed)).any() or (transforms > 7).any() or (tables >= N_COLOURS).any():
         raise ValueError("index, dihedral, colours or offset is out of range")
-    misfits = (places + _extents(packed, at, turns) > side).any(axis=1)
+    misfits = (corners + _extents(packed, at, transforms) > side).any(axis=1)
     if misfits.any():
         bad = int(misfits.argmax())
         raise DataError(
-            f"pair {at[bad]}: a grid does not fit a canvas of side {side} at row {places[bad, 0]}, column {places[bad, 1]}"
-            f" (shapes {packed.shapes[at[bad], :2].tolist()}, {packed.shapes[at[bad], 2:].tolist()}, transform {turns[bad]})"
+            f"pair {at[bad]}: a grid does not fit a canvas of side {side} at row {corners[bad, 0]}, column {corners[bad, 1]}"
+            f" (shapes {packed.shapes[at[bad], :2].tolist()}, {packed.shapes[at[bad], 2:].tolist()}, transform {transforms[bad]})"
         )
     tokens = np.empty((2, b, side * side), dtype=np.uint8)
-    _fill(packed.cells, packed.starts, packed.shapes, at, turns, tables, places, side, tokens)
+    _fill(packed.cells, packed.starts, packed.shapes, at, transforms, tables, corners, side, tokens)
     return tokens[0], tokens[1]
 
 
@@ -126,16 +126,16 @@ def decode(tokens: npt.NDArray[np.integer], offsets: npt.NDArray[np.integer], si
     """
     _check_side(side)
     b = len(tokens)
-    places = np.ascontiguousarray(offsets, dtype=np.int64)
+    corners = np.ascontiguousarray(offsets, dtype=np.int64)
     canvas = np.ascontiguousarray(tokens, dtype=np.uint8)
-    if canvas.shape != (b, side * side) or places.shape != (b, 2):
-        raise ValueError(f"tokens {canvas.shape} and offsets {places.shape} do not go with a canvas of side {side}")
-    if b and (places.min() < 0 or places.max() >= side):
+    if canvas.shape != (b, side * side) or corners.shape != (b, 2):
+        raise ValueError(f"tokens {canvas.shape} and offsets {corners.shape} do not go with a canvas of side {side}")
+    if b and (corners.min() < 0 or corners.max() >= side):
         raise ValueError(f"an offset lies outside a canvas of side {side}")
     shapes = np.empty((b, 2), dtype=np.int64)
-    _anchored_shapes(canvas, places, side, shapes)
+    _anchored_shapes(canvas, corners, side, shapes)
     grids: list[Grid | None] = []
-    for sheet, (row, column), (rows, columns) in zip(canvas.reshape(b, side, side), places.tolist(), shapes.tolist(), strict=True):
+    for sheet, (row, column), (rows, columns) in zip(canvas.reshape(b, side, side), corners.tolist(), shapes.tolist(), strict=True):
         cells = sheet[row : row + rows, column : column + columns]
         grids.append(make_grid(cells - np.uint8(FIRST_COLOUR)) if rows else None)
     return grids

@@ -61,21 +61,21 @@ def _sides(task: Task, test_input: Grid, axis: int) -> list[int]:
 
 def _from_side(given: list[int], wanted: list[int]) -> Iterator[Fraction]:
     """Predict by the rules on sides; the last of `given` is the test input's side."""
-    *seen, test = given
-    if len({Fraction(o, i) for i, o in zip(seen, wanted, strict=True)}) == 1:
-        yield Fraction(test * wanted[0], seen[0])
+    *measured, test = given
+    if len({Fraction(o, i) for i, o in zip(measured, wanted, strict=True)}) == 1:
+        yield Fraction(test * wanted[0], measured[0])
     if len(set(wanted)) == 1:
         yield Fraction(wanted[0])
-    if len({o - i for i, o in zip(seen, wanted, strict=True)}) == 1:
-        yield Fraction(test + wanted[0] - seen[0])
-    if all(o == i * i for i, o in zip(seen, wanted, strict=True)):
+    if len({o - i for i, o in zip(measured, wanted, strict=True)}) == 1:
+        yield Fraction(test + wanted[0] - measured[0])
+    if all(o == i * i for i, o in zip(measured, wanted, strict=True)):
         yield Fraction(test * test)
 
 
 def _line(given: list[int], wanted: list[int]) -> Fraction | None:
     """Predict by the line through all points; None if there is none, or if two points alone hold one that misses 0, as any two do."""
-    *seen, test = given
-    points = sorted(set(zip(seen, wanted, strict=True)))
+    *measured, test = given
+    points = sorted(set(zip(measured, wanted, strict=True)))
     (i0, o0), (i1, o1) = points[0], points[-1]
     if i0 == i1:
         return None

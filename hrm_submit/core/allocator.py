@@ -1,7 +1,7 @@
 """The C library's allocator, set for training on a CPU.
 
-Notable: by default glibc hands large blocks back to the system at each free and asks for them anew, so that every training segment
-pays for the page faults of all its activations. Nothing here changes a result.
+Notable: by default glibc returns large blocks to the system at each free, so that every training segment pays for the page faults of
+all its activations. Nothing here changes a result.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _NEVER = 2**31 - 1
 
 LARGE_PAGES = "glibc.malloc.hugetlb=1"
-"""Tunable of glibc (from 2.35) that asks for transparent huge pages: fewer faults again. Read when a process starts."""
+"""Tunable of glibc (from 2.35) that asks for transparent huge pages; read when a process starts."""
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep what it frees for what it allocates next. False where the C library knows no such setting."""
+    """Let this process reuse memory that it freed. Returns False where the C library has no such setting."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):

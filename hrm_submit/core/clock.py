@@ -1,4 +1,4 @@
-"""The one clock that decides anything. Durations are seconds; the deadline is a budget counted from the start.
+"""The one clock behind every decision. Durations are seconds; the budget counts from the start.
 
 Based on the monotonic clock, so a change of the wall clock moves no deadline. Tests pass a fake `source`.
 """
@@ -15,7 +15,7 @@ _DURATION = re.compile(r"(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m)?(?:
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of `"11h30m"`, `"20m"`, `"90s"`, `"2m30s"` or `"90"`. Raises ConfigError, also for nothing and for zero."""
+    """Parse a duration into seconds: `"11h30m"`, `"20m"`, `"90s"`, `"2m30s"` or `"90"`. Raises ConfigError, also for zero."""
     match = _DURATION.fullmatch(text.strip().lower())
     seconds = sum(float(match[unit] or 0) * size for unit, size in (("h", 3600), ("m", 60), ("s", 1))) if match else 0.0
     if not 0 < seconds < float("inf"):
@@ -24,7 +24,7 @@ def parse_duration(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """`"1h02m"`, `"3m20s"` or `"12.3s"`."""
+    """Format seconds as `"1h02m"`, `"3m20s"` or `"12.3s"`."""
     if seconds >= 3600:
         return f"{int(seconds // 3600)}h{int(seconds % 3600 // 60):02d}m"
     if seconds >= 60:

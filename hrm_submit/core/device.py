@@ -1,4 +1,4 @@
-"""What a device can do: whether it works, its memory, the number format that suits it.
+"""What a device can do: whether it works, its memory, its best number format.
 
 Nothing here runs at import; torch is imported when a device is asked for, and a CUDA context is made only by `usable`.
 """
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def list_devices(devices: str) -> list[str]:
-    """Devices for `--devices`: `"auto"` (every visible GPU that works, else the CPU), `"cpu"`, or `"cuda:0,cuda:1"`.
+    """List devices for `--devices`: `"auto"` (every visible GPU that works, else the CPU), `"cpu"`, or `"cuda:0,cuda:1"`.
 
     A GPU for which the installed torch has no kernels (a P100, say) is left out with a warning. Raises ConfigError.
     """
@@ -46,7 +46,7 @@ def _may_have_gpus() -> bool:
 
 
 def has_kernels(device: str) -> bool:
-    """Whether the installed torch was built for this GPU and its driver answers; makes no context. A no is logged with its reason."""
+    """Tell whether the installed torch has kernels for this GPU and its driver answers, without a CUDA context; logs the reason if not."""
     import torch
 
     try:
@@ -74,7 +74,7 @@ class Card:
 
 
 def cards(devices: Sequence[str]) -> list[Card]:
-    """The GPUs among `devices`."""
+    """Describe the GPUs among `devices`."""
     found = []
     for device in devices:
         if device != "cpu":
@@ -86,7 +86,7 @@ def cards(devices: Sequence[str]) -> list[Card]:
 
 
 def gpu_dtype(device: str) -> str:
-    """bfloat16 on GPUs from sm_80; float16 on older ones with tensor cores; else float32."""
+    """Choose bfloat16 on GPUs from sm_80, float16 on older ones with tensor cores, else float32."""
     import torch
 
     major, _ = torch.cuda.get_device_capability(device)
@@ -94,7 +94,7 @@ def gpu_dtype(device: str) -> str:
 
 
 def cpu_dtype() -> str:
-    """bfloat16 on CPUs with its matrix instructions, else float32."""
+    """Choose bfloat16 on CPUs with its matrix instructions, else float32."""
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("flags", 1)[-1].split("\n", 1)[0].split()
     except OSError:
@@ -103,7 +103,7 @@ def cpu_dtype() -> str:
 
 
 def free_bytes(device: str) -> int:
-    """Memory of a GPU that nobody uses, as its driver's tool tells without a CUDA context; where that is missing, all it has."""
+    """Ask nvidia-smi, which needs no CUDA context, for the free memory of a GPU; where it fails return all memory."""
     import os
     import subprocess
 
@@ -114,15 +114,15 @@ def free_bytes(device: str) -> int:
     name = visible[index] if index < len(visible) else str(index)
     query = ["nvidia-smi", "-i", name, "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
     try:
-        told = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
-        return int(float(told.split()[0])) * 2**20
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
+        return int(float(answer.split()[0])) * 2**20
     except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
         log.info("%s: nvidia-smi does not tell its free memory (%s)", device, error)
         return int(torch.cuda.get_device_properties(index).total_memory)
 
 
 def cpu_count() -> int:
-    """Cores that this process may use."""
+    """Count the cores that this process may use."""
     import os
 
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -130,7 +130,7 @@ def cpu_count() -> int:
 
 @contextmanager
 def on_threads(n: int) -> Iterator[None]:
-    """Torch's CPU threads are `n` within, and afterwards what they were."""
+    """Run the block with `n` CPU threads of torch."""
     import torch
 
     before = torch.get_num_threads()
@@ -148,18 +148,18 @@ NO_MEMORY = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )
-"""Words of the CPU's allocator, of CUDA's runtime and driver, and of its libraries, all of which torch passes on as plain RuntimeErrors."""
+"""Messages of the CPU's allocator, CUDA's runtime and driver, and its libraries, which torch raises as plain RuntimeErrors."""
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether `error` is memory that ran out, on a GPU or in the CPU's allocator."""
+    """Tell whether memory ran out, on a GPU or in the CPU's allocator."""
     import torch
 
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in str(error) for words in NO_MEMORY)
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(message in str(error) for message in NO_MEMORY)
 
 
 def machine() -> str:
-    """The processor and GPUs of this machine, for a person."""
+    """Name the processor and GPUs of this machine."""
     import platform
 
     name = platform.processor() or platform.machine()

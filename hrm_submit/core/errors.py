@@ -42,11 +42,11 @@ class ClusterError(UserError):
 
 
 LONGEST = 300
-"""Characters of a message that is told."""
+"""Characters of a message."""
 
 
 def clipped(text: object, longest: int = LONGEST) -> str:
-    """`text` on one line of at most `longest` characters, what is too much left out of its middle."""
+    """Put `text` on one line of at most `longest` characters, cut in the middle."""
     line = " ".join(str(text).split())
     if len(line) <= longest:
         return line
@@ -55,7 +55,7 @@ def clipped(text: object, longest: int = LONGEST) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Class, first line and place of an error."""
+    """Format class, first line and place of an error."""
     text = str(error).strip().split("\n", 1)[0]
     place = "".join(f" ({Path(f.filename).name}:{f.lineno})" for f in traceback.extract_tb(error.__traceback__)[-1:])
     return (f"{type(error).__name__}: {text}" if text else type(error).__name__) + place

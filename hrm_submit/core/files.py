@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside their place, then moved there. And what tells one file from another."""
+"""Files that are whole or absent: written to a temporary file, then moved. And their hashes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write_atomic(path: str | os.PathLike[str], data: str | bytes) -> None:
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file, or of the files of a folder with their names, in order. Raises OSError."""
+    """Hash (SHA-256) a file, or the files of a folder with their names, in order. Raises OSError."""
     target, total = Path(path), hashlib.sha256()
     if target.is_dir():
         for file in sorted(f for f in target.rglob("*") if f.is_file()):

@@ -1,4 +1,4 @@
-"""Compiled functions whose disk cache is a convenience and never a reason to fail.
+"""Compiled functions that work without their disk cache.
 
 numba keeps compiled code beside the source, else in the user's cache folder; where neither can be written (a package
 installed read-only, no home folder, a full disk, a damaged entry) it raises. Here such a function is compiled again instead.
@@ -23,8 +23,10 @@ log = logging.getLogger(__name__)
 
 
 def kernel(function: F, *, fast: bool = False) -> F:
-    """Compile `function` at its first call, without the GIL, cached on disk where that is possible. `fast` lets sums be taken in any order
-    and divides without a look at zero, as vector instructions need."""
+    """Compile `function` at its first call, without the GIL, cached on disk where possible.
+
+    `fast` lets sums be taken in any order and does not check for division by zero, as vector instructions need.
+    """
     compiled = functools.partial(njit, nogil=True, fastmath=fast, error_model="numpy" if fast else "python")
     plain = compiled()(function)
     try:

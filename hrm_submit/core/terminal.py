@@ -1,7 +1,7 @@
 """Where progress is shown: bars in a terminal, widgets in a notebook, one bar where a notebook lacks them, else plain lines.
 
-Notable: tqdm draws all of it. What it leaves to its user is to choose, without a warning on the screen, and to know how many
-bars fit: a notebook's text output cannot move its cursor up, so it shows one.
+Notable: tqdm draws; this module chooses, without a warning on the screen. A notebook's text output cannot move its cursor up, so it
+shows one bar.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ Place: TypeAlias = Literal["terminal", "widgets", "one line", "plain"]
 
 
 def place() -> Place:
-    """Where standard error leads to now."""
+    """Find out what standard error is now."""
     if _in_kernel():
         return "widgets" if _widgets() else "one line"
     return "terminal" if sys.stderr.isatty() else "plain"
 
 
 def bar(where: Place, **options: Any) -> Any:
-    """A tqdm bar with `options` for the place: disabled in a plain one."""
+    """Make a tqdm bar with `options`, disabled in a plain place."""
     if where == "widgets":
         from tqdm.notebook import tqdm as widget
 
@@ -34,7 +34,7 @@ def bar(where: Place, **options: Any) -> Any:
 
 
 def logs_above_bars(where: Place) -> AbstractContextManager[None]:
-    """While it lasts, what is logged to a terminal appears above the bars and does not tear them."""
+    """Show log lines above the bars of a terminal while the block runs."""
     if where != "terminal":
         return nullcontext()
     from tqdm.contrib.logging import logging_redirect_tqdm  # not above: in a notebook without widgets its import warns

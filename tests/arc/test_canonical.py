@@ -36,23 +36,6 @@ def test_a_form_worked_out_by_hand():
     assert pair_hash(make_grid([[3], [5]]), make_grid([[3]])) == hashlib.sha256(form).hexdigest()
 
 
-@settings(max_examples=15, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.tuples(*[st.integers(1, 4)] * 4))
-def test_it_is_the_least_of_all_recolourings(seed, sides):
-    rng = np.random.default_rng(seed)
-    colours = rng.choice(10, 3, replace=False).astype(np.uint8)
-    pair = [colours[rng.integers(0, 3, shape)] for shape in (sides[:2], sides[2:])]
-    used = np.unique(np.concatenate([grid.ravel() for grid in pair]))
-    table = np.zeros(10, dtype=np.uint8)
-    forms = []
-    for names in permutations(range(10), len(used)):
-        table[used] = names
-        forms += [
-            bytes((*a.shape, *b.shape)) + table[a].tobytes() + table[b].tobytes() for a, b in zip(*map(symmetries, pair), strict=True)
-        ]
-    assert canonical_form(*pair) == min(forms)
-
-
 def test_hashes_are_equal_exactly_where_an_orbit_says_so():
     def all_grids(rows, columns):
         return [np.array(cells, dtype=np.uint8).reshape(rows, columns) for cells in product(range(3), repeat=rows * columns)]
@@ -71,14 +54,6 @@ def test_hashes_are_equal_exactly_where_an_orbit_says_so():
     # as many hashes as orbits, and one hash an orbit: the two partitions are the same
     joint = {(orbit_of[pair], hash_of[pair]) for pair in hash_of}
     assert len(joint) == len(set(orbit_of.values())) == len(set(hash_of.values())) > 50
-
-
-def test_input_and_output_are_recoloured_and_turned_together():
-    one, two = make_grid([[1]]), make_grid([[2]])
-    assert pair_hash(one, one) != pair_hash(one, two)
-    row, column = make_grid([[1, 2, 2]]), make_grid([[1], [2], [2]])
-    assert pair_hash(row, row) != pair_hash(row, column)
-    assert pair_hash(row, one) != pair_hash(one, row)
 
 
 def test_a_task_is_known_by_a_single_demonstration_turned_or_recoloured():

@@ -41,20 +41,7 @@ def test_canvas_as_drawn_by_hand():
 
 
 @quick
-@given(st.data(), pairs(), augmentations)
-def test_batch_equals_published_layout_of_each_augmented_grid(data, pair, augmentation):
-    wanted = [augmentation.apply(pair.input), augmentation.apply(pair.output)]
-    extent = np.max([grid.shape for grid in wanted], axis=0)
-    side = data.draw(st.integers(int(extent.max()), FULL_SIDE))
-    offset = place(data, np.zeros(extent), side)
-    moved = Augmentation(augmentation.dihedral, augmentation.colours, offset)
-    for tokens, grid in zip(draw(pair, moved, side), wanted, strict=True):
-        assert tokens.dtype == np.uint8
-        assert np.array_equal(tokens.reshape(side, side), plain_canvas(grid, offset, side))
-
-
-@quick
-@given(st.lists(pairs(8), min_size=1, max_size=5), st.integers(8, 30), st.integers(0, 2**32 - 1))
+@given(st.lists(pairs(20), min_size=1, max_size=5), st.integers(20, 30), st.integers(0, 2**32 - 1))
 def test_each_example_of_a_batch_is_drawn_from_its_own_pair(given_pairs, side, seed):
     rng = np.random.default_rng(seed)
     packed = PackedPairs.from_pairs(given_pairs)
@@ -63,6 +50,7 @@ def test_each_example_of_a_batch_is_drawn_from_its_own_pair(given_pairs, side, s
     transforms, colours, _ = augmentation_arrays(views)
     offsets = sample_offsets(packed, index, transforms, side, rng)
     inputs, labels = encode(packed, index, transforms, colours, offsets, side)
+    assert inputs.dtype == labels.dtype == np.uint8
     for b, view in enumerate(views):
         pair, offset = given_pairs[index[b]], tuple(offsets[b])
         assert np.array_equal(inputs[b].reshape(side, side), plain_canvas(view.apply(pair.input), offset, side))
@@ -123,10 +111,6 @@ def test_crop_and_full_canvas_give_each_token_the_same_position(grid, data):
     assert np.array_equal(full[position_ids(side)], cropped)
     left_out = np.setdiff1d(position_ids(FULL_SIDE), position_ids(side))
     assert (full[left_out] <= EOS).all()
-
-
-def test_position_ids_of_a_small_canvas():
-    assert position_ids(2).tolist() == [0, 1, 30, 31]
 
 
 def test_test_inputs_have_empty_labels():

@@ -54,6 +54,7 @@ def test_named_sets_are_read_without_their_answers():
 def test_folders_at_any_depth_and_what_is_no_task_among_them(tmp_path):
     write(tmp_path / "one" / "deep" / "a.json", TASK)
     write(tmp_path / "two" / "b.json", TASK)
+    write(tmp_path / "two" / "a.json", {**TASK, "train": [PAIR]})
     write(tmp_path / "identifiers.json", ["<blank>", "a"])
     write(tmp_path / "dataset.json", {"seq_len": 900, "sets": ["all"]})
     write(tmp_path / "weights.json", b"\x80\x04 pickled")
@@ -62,7 +63,9 @@ def test_folders_at_any_depth_and_what_is_no_task_among_them(tmp_path):
     lines = [fault.line for fault in source.faults]
     assert any("identifiers.json" in line and "neither tasks" in line for line in lines)
     assert any("weights.json" in line and "pickle" in line for line in lines)
-    assert list(read_challenges(tmp_path)[0]) == ["a", "b"]
+    assert f"{tmp_path}/two/a.json: task a: appears twice, the first time in {tmp_path}/one/deep/a.json" in lines
+    tasks = read_challenges(tmp_path)[0]
+    assert list(tasks) == ["a", "b"] and len(tasks["a"].train) == 2
 
 
 REFUSED = {

@@ -61,16 +61,8 @@ def attempt(value):
         ({**GOOD, "a": [{"attempt_1": GRID}]}, ['task a: output 0: has no "attempt_2"']),
         ({**GOOD, "a": [{}]}, ['task a: output 0: has no "attempt_1"', 'task a: output 0: has no "attempt_2"']),
         (attempt(None), ["task a: output 0 attempt_2: should be a list of rows, not null"]),
-        (attempt([]), ["task a: output 0 attempt_2: has no rows"]),
-        (attempt([[]]), ["task a: output 0 attempt_2: row 0 has no cells"]),
-        (attempt([[1, 2], [3]]), ["task a: output 0 attempt_2: row 1 has 1 cells, row 0 has 2"]),
-        (attempt([[1]] * 31), ["task a: output 0 attempt_2: has 31 rows, more than 30"]),
         (attempt([[1] * 31]), ["task a: output 0 attempt_2: has 31 columns, more than 30"]),
         (attempt([[10]]), ["task a: output 0 attempt_2: row 0, column 0 is 10, not a whole number within 0..9"]),
-        (attempt([[-1]]), ["task a: output 0 attempt_2: row 0, column 0 is -1, not a whole number within 0..9"]),
-        (attempt([[True]]), ["task a: output 0 attempt_2: row 0, column 0 is true, not a whole number within 0..9"]),
-        (attempt([[1.0]]), ["task a: output 0 attempt_2: row 0, column 0 is 1.0, not a whole number within 0..9"]),
-        (attempt([["1"]]), ['task a: output 0 attempt_2: row 0, column 0 is "1", not a whole number within 0..9']),
     ],
 )
 def test_each_fault_is_one_line(tmp_path, submission, lines):
@@ -78,16 +70,6 @@ def test_each_fault_is_one_line(tmp_path, submission, lines):
     path = tmp_path / "submission.json"
     path.write_text(json.dumps(submission))
     assert file_faults(path, TASKS) == [f"{path}: {line}" for line in lines]
-
-
-def test_every_fault_is_listed():
-    bad = {"a": [{"attempt_1": [[77]], "attempt_2": []}], "x": 1}
-    assert faults(bad, TASKS) == [
-        "task a: output 0 attempt_1: row 0, column 0 is 77, not a whole number within 0..9",
-        "task a: output 0 attempt_2: has no rows",
-        "task b: is missing",
-        "task x: is not among the challenges",
-    ]
 
 
 def test_an_id_given_twice_is_a_fault(tmp_path):
@@ -110,10 +92,8 @@ def test_a_file_that_cannot_be_read_is_one_fault(tmp_path):
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        ([1], "should be an object of answers by task id, not a list"),
         ({}, "has no tasks"),
         ({"a": 1}, "task a: answers: should be a list, not 1"),
-        ({"a": [{"attempt_1": GRID}]}, 'task a: output 0: has no "attempt_2"'),
         (attempt([[1], [2, 3]]), "task a: output 0 attempt_2: row 1 has 2 cells, row 0 has 1"),
     ],
 )

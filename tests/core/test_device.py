@@ -10,7 +10,7 @@ import torch
 
 from hrm_submit.config.runtime import runtime_for
 from hrm_submit.config.schema import DeviceConfig
-from hrm_submit.core.device import cpu_count, free_bytes, has_kernels, list_devices, machine, out_of_memory
+from hrm_submit.core.device import free_bytes, has_kernels, list_devices, machine, out_of_memory
 from hrm_submit.core.errors import ConfigError
 
 # As torch lists them: binaries for some architectures, and an intermediate form that later ones can compile.
@@ -48,11 +48,8 @@ def test_a_gpu_without_kernels_is_left_out_with_a_warning(gpus: list[tuple[int, 
         assert list_devices("auto") == ["cpu"]
     (record,) = caplog.records
     assert "sm_60" in record.getMessage() and "CPU" in record.getMessage()
-
-
-def test_one_useless_gpu_does_not_cost_the_other(gpus: list[tuple[int, int]]) -> None:
-    gpus += [(6, 0), (7, 5)]
-    assert list_devices("auto") == ["cuda:1"]
+    gpus += [(7, 5)]
+    assert list_devices("auto") == ["cuda:1"], "it does not cost the other"
 
 
 @pytest.mark.parametrize(
@@ -139,10 +136,6 @@ def test_what_the_preset_says_goes_before_the_guess(gpus: list[tuple[int, int]])
 )
 def test_compiled_kernels_are_for_cpus_and_formats_that_they_know(device: str, config: DeviceConfig, kernels: str) -> None:
     assert runtime_for(device, config).kernels == kernels
-
-
-def test_some_core_is_there() -> None:
-    assert cpu_count() >= 1
 
 
 Tool = Callable[[str], Path]

@@ -77,8 +77,9 @@ def test_each_output_is_ranked_by_the_rule_from_its_own_views(monkeypatch: pytes
     assert made.outputs[1][0].grid.tolist() == GRIDS[0].tolist() and made.outputs[1][0].votes == 18
 
 
-def test_further_steps_are_kept_and_change_no_answer() -> None:
-    config = VoteConfig(views=6, act_steps=4, batch_size=32, rule="counts")
+@pytest.mark.parametrize("halt", ["never", "rest"])
+def test_further_steps_are_kept_and_change_no_answer(halt: Any) -> None:
+    config = VoteConfig(views=6, act_steps=4, batch_size=32, rule="counts", halt=halt)
     plain = answer(*model(), TASK, VIEWS, ROWS, config)
     kept = answer(*model(), TASK, VIEWS, ROWS, config, every_step=True)
     assert facts(kept.outputs) == facts(plain.outputs), "the model was trained for two steps, and answers after these"

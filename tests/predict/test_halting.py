@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from hrm_submit.arc.augment import IDENTITY, sample_augmentations
-from hrm_submit.arc.task import Pair, Task, make_grid
+from hrm_submit.arc.augment import IDENTITY
+from hrm_submit.arc.task import make_grid
 from hrm_submit.config.schema import VoteConfig
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import InnerCarry
 from hrm_submit.model.weights import build
 from hrm_submit.predict import halting
-from hrm_submit.predict.answer import ViewRequest, answer, score_views
+from hrm_submit.predict.answer import ViewRequest, score_views
 from hrm_submit.predict.halting import entropy, first_rest
 from tests.predict.test_score_views import CFG, Copier
 
@@ -73,16 +72,3 @@ def test_a_view_says_what_the_step_at_which_it_rests_says(least: float, monkeypa
     said, expected = score_views(model, embedding, requests, 3, CONFIG), every.at(stops.numpy())
     np.testing.assert_allclose(said.log_probs, expected.log_probs, atol=1e-5)
     np.testing.assert_allclose(said.q_halt, expected.q_halt, atol=1e-5)
-
-
-def test_steps_that_are_kept_change_no_answer() -> None:
-    rng = np.random.default_rng(4)
-    grids = [make_grid(rng.integers(0, 5, (3, 3))) for _ in range(3)]
-    task = Task("t", (Pair(grids[0], grids[1]),), (grids[2],))
-    views = sample_augmentations(task, 12, rng, colours="permute")
-
-    def outputs(**more: Any) -> Any:
-        made = answer(*build(DEEP, seed=3), task, views, [0] * len(views), replace(CONFIG, views=8), **more)
-        return [[(c.key, c.votes) for c in candidates] for candidates in made.outputs]
-
-    assert outputs(every_step=True) == outputs()

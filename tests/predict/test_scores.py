@@ -92,14 +92,6 @@ def test_no_two_trainings_share_a_file(tmp_path: Path) -> None:
     assert {(load_raw(p).task, load_raw(p).restart) for p in paths} == set(trainings)
 
 
-def test_views_of_one_output() -> None:
-    whole = raw()
-    second = whole.of_output(1)
-    assert second.views == (TURNED, Augmentation(5))
-    np.testing.assert_array_equal(second.log_probs, whole.scores.log_probs[[1, 3]])
-    assert len(whole.of_output(2)) == 0
-
-
 def test_what_float16_cannot_hold_stays_finite(tmp_path: Path) -> None:
     before = raw()
     before.scores.log_probs[0, 0, 0, 0] = -1e9

@@ -35,14 +35,6 @@ def test_by_hand() -> None:
     assert facts(vote(predictions)) == [([[1, 2]], 3, -2.0), ([[3]], 2, -0.5), ([[1], [2]], 2, -1.0), ([[4]], 1, -0.125)]
 
 
-def test_nothing_to_vote_on() -> None:
-    assert vote([]) == []
-
-
-def test_equal_cells_in_another_shape_are_another_grid() -> None:
-    assert len(vote([Prediction(A, -1.0), Prediction(B, -1.0)])) == 2
-
-
 def test_a_full_tie_is_broken_by_shape_and_cells() -> None:
     grids = [make_grid([[2, 0]]), make_grid([[1, 9]]), make_grid([[0], [0]]), make_grid([[5]])]
     ranked = [c.grid.tolist() for c in vote(Prediction(g, -1.0) for g in grids)]
