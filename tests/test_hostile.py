@@ -40,7 +40,7 @@ from hrm_submit.run.answers import AnswerStore
 from tests.hostile import damaged, damaged_json, damaged_lines, damaged_safetensors
 
 ROOT = Path(__file__).parents[1]
-KILLED = Path(__file__).parent / "run" / "data" / "killed-0.1.0"
+KILLED = Path(__file__).parent / "fixtures" / "run-v1"
 MEMORY = 3 * 2**30
 """Bytes of address space that a reader may take beyond what is in use."""
 # A tenth of the profile's examples: 10, or 1,000 with `--hypothesis-profile many`.
