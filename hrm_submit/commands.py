@@ -131,9 +131,9 @@ def merge(options: MergeOptions, clock: Clock) -> int:
 def report(options: ReportOptions, clock: Clock) -> int:
     from hrm_submit.report.build import write_report
 
-    summary = write_report(options)
-    print(summary.line())
-    for note in summary.notes:
+    line, notes = write_report(options)
+    print(line)
+    for note in notes:
         print(f"hrm-submit: {note}", file=sys.stderr)
     return 0
 

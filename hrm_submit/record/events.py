@@ -9,10 +9,10 @@ field has another type, so that one odd field costs no event.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 VERSION = 1
 MOST = 1e15
@@ -164,7 +164,7 @@ def parse_event(line: Mapping[str, Any]) -> Event:
     if t is None or not isinstance(name, str) or not isinstance(task, str | None) or not (worker is None or type(worker) is int):
         raise ValueError("it lacks a time, an event, a task or a worker")
     kind = _KINDS.get(name, Event)
-    given = {field: _READERS[_TYPES[kind][field]](line.get(field)) for field in _TYPES[kind] if field not in _HEAD}
+    given = {field: _typed(_TYPES[kind][field], line.get(field)) for field in _TYPES[kind] if field not in _HEAD}
     if given.get("ready"):
         runtime = {key: value for key, value in line.items() if key not in ("v", "event", "ready", *_HEAD)}
         given |= {"device": None, "runtime": runtime}
@@ -176,12 +176,18 @@ def number(value: Any) -> float | None:
     return float(value) if type(value) in (int, float) and abs(value) < MOST else None
 
 
-def _of(kind: type) -> Callable[[Any], Any]:
-    return lambda value: value if type(value) is kind else None
-
-
-def _list_of(kind: type) -> Callable[[Any], Any]:
-    return lambda value: value if isinstance(value, list) and all(type(x) is kind for x in value) else None
+def _typed(kind: Any, value: Any) -> Any:
+    """Return `value` if it has the type `kind`, which is `X | None`, else None."""
+    wanted = get_args(kind)[0]
+    plain = get_origin(wanted) or wanted
+    if plain is float:
+        return number(value)
+    if type(value) is not plain or (plain is int and abs(value) >= MOST):
+        return None
+    if plain is list:
+        (item,) = get_args(wanted)
+        return value if all(type(x) is (get_origin(item) or item) for x in value) else None
+    return value
 
 
 @cache
@@ -201,12 +207,3 @@ _KINDS = {
     for event in (RunStart, Plan, WorkerStart, TaskStart, Progress, Candidates, TaskFinal, TaskFailed, Retry, WorkerExit, Flush, RunEnd)
 }
 _TYPES = {event: get_type_hints(event) for event in (Event, *_KINDS.values())}
-_READERS: dict[Any, Callable[[Any], Any]] = {
-    float | None: number,
-    int | None: lambda value: value if type(value) is int and abs(value) < MOST else None,
-    str | None: _of(str),
-    bool | None: _of(bool),
-    list[str] | None: _list_of(str),
-    list[list[int]] | None: _list_of(list),
-    dict[str, Any] | None: _of(dict),
-}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from hrm_submit.core.errors import ConfigError, DataError
 from hrm_submit.core.files import write_atomic
+from hrm_submit.report.cards import count
 from hrm_submit.report.data import RunData, load_run
 from hrm_submit.report.options import ReportOptions
 from hrm_submit.report.page import page
@@ -16,22 +18,8 @@ from hrm_submit.report.statistics import Comparison, Scores, compare, scores
 from hrm_submit.report.tables import Tables, make_tables, read_tables
 
 
-@dataclass(frozen=True)
-class ReportSummary:
-    """What was written; `notes` name damaged lines and what else was left out."""
-
-    output: Path
-    tasks: int
-    bytes: int
-    notes: tuple[str, ...]
-
-    def line(self) -> str:
-        """For a person."""
-        return f"{self.output}: {self.tasks} {'task' if self.tasks == 1 else 'tasks'}, {self.bytes / 1e6:.1f} MB"
-
-
-def write_report(options: ReportOptions) -> ReportSummary:
-    """Write the page, and the tables where they are asked for. Raises UserError, if possible before anything is written."""
+def write_report(options: ReportOptions) -> tuple[str, Sequence[str]]:
+    """Write the page, and the tables where they are asked for; returns a line for a person, and what was left out. Raises UserError."""
     if options.compare is not None and options.solutions is None:
         raise ConfigError("--compare needs --solutions, to know which run solved what")
     data = load_run(options.run_dir, options.challenges, options.solutions)
@@ -52,7 +40,7 @@ def write_report(options: ReportOptions) -> ReportSummary:
             raise DataError(f"{options.csv}: cannot be made: {error.strerror or error}") from None
         for name, frame in tables.named():
             _write(options.csv / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n").encode("utf-8", "replace"))
-    return ReportSummary(options.output, len(tables.tasks), len(text), data.notes)
+    return f"{options.output}: {count(len(tables.tasks), 'task')}, {len(text) / 1e6:.1f} MB", data.notes
 
 
 def run_scores(data: RunData) -> list[tuple[str, Scores]]:

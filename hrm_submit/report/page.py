@@ -66,8 +66,6 @@ class PageContent:
     attempts: Sequence[str]
     timeline: str
     phases: Sequence[tuple[str, str, str]]
-    failed: Sequence[tuple[object, ...]]
-    """Trainings of tasks that were trained more than once or failed."""
     charts: Sequence[Chart]
     run_facts: Sequence[tuple[str, object]]
     config: str
@@ -114,37 +112,28 @@ def _content(data: RunData, tables: Tables, scores: Sequence[tuple[str, Scores]]
     run, state, tasks = data.run, data.state, tables.tasks
     states = {name: int((tasks["state"] == name).sum()) for name in STATES}
     judged, spent = len(tasks) - states["unknown"], worker_seconds(state)
+    total = sum(spent.values())
     attempts = list(_attempts(state))
     versions, budget = run.get("versions"), run.get("budget")
     numbers = {str(name): str(v) for name, v in versions.items()} if isinstance(versions, dict) else {}
     preset = (str(run.get("presets") or "") or "the checkpoint's own") if run else None
     name = count(len(tasks), "task")
-    again = [t for t in state.trainings if len(state.tasks[t.task].trainings) > 1 or state.tasks[t.task].failures]
     return PageContent(
         title=f"{data.directory.resolve().name}: {name}",
         scores=scores,
         comparison=comparison,
-        findings=list(_findings(tables, state, spent, fit_of(run))),
+        findings=list(_findings(tables, fit_of(run))),
         n_tasks=len(tasks),
         answered=int(tasks["answered"].sum()),
         others=len(data.answers) - len(data.scope),
         states=states,
         head_facts=[
             ("solved", f"{states['solved']} of {count(judged, 'task')}" if judged else None),
-            ("nearly", str(states["nearly"]) if judged else None),
             ("time used", "; ".join(attempts)),
-            ("device", _devices(data)),
-            ("preset", preset),
-            ("seed", run.get("seed")),
-            ("versions", ", ".join(f"{name} {numbers[name]}" for name in ("hrm_submit", "torch") if name in numbers)),
         ],
         attempts=attempts,
         timeline=timeline_chart(state),
-        phases=[(phase, format_duration(seconds), _part(seconds, spent)) for phase, seconds in spent.items()],
-        failed=[
-            (t.task, t.number, t.worker, format_duration(t.start), format_duration(t.seconds), _duration(t.planned), t.outcome)
-            for t in again
-        ],
+        phases=[(phase, format_duration(seconds), percent(seconds / total) if total else "") for phase, seconds in spent.items()],
         charts=list(_charts(tables, bool(judged))),
         run_facts=[
             ("run folder", data.directory),
@@ -181,15 +170,12 @@ def _share_rows(groups: Sequence[Group], judged: bool) -> list[tuple[object, ...
     return [(g.name, g.n, f"{g.right} ({percent(g.share)})" if judged and g.n else "") for g in groups]
 
 
-def _findings(tables: Tables, state: RunState, spent: dict[str, float], fit: float) -> Iterator[str]:
-    """What stands out, a sentence each, the weightiest first. `fit`: the run's `[ttt] fit`."""
+def _findings(tables: Tables, fit: float) -> Iterator[str]:
+    """Say what stands out, the weightiest first. `fit`: the run's `[ttt] fit`."""
     tasks = tables.tasks
     missed = int((tables.outputs["rank"] > 2).sum())
     if missed:
         yield f"{count(missed, 'test output')} had the right grid among the candidates, but below the first two: lost by the ranking."
-    nearly = tasks[tasks["state"] == "nearly"]
-    if len(nearly):
-        yield f"{count(len(nearly), 'task was', 'tasks were')} nearly solved: {_ids(nearly)}."
     trained = tasks[tasks["demo_exact"].notna()]
     unfit = int((trained["demo_exact"] < UNFIT).sum())
     if unfit:
@@ -201,13 +187,6 @@ def _findings(tables: Tables, state: RunState, spent: dict[str, float], fit: flo
     missing = tasks[~tasks["answered"]]
     if len(missing):
         yield f"{count(len(missing), 'task has', 'tasks have')} no answer from the model, only a fallback: {_ids(missing)}."
-    if total := sum(spent.values()):
-        parts = ", ".join(f"{phase} {_part(seconds, spent)}" for phase, seconds in spent.items() if seconds)
-        yield f"Of {format_duration(total)} of the workers' time: {parts}."
-    saved = [t.planned - t.seconds for t in state.trainings if t.outcome == "votes agree" and t.planned is not None]
-    if saved:
-        back = format_duration(sum(max(0.0, seconds) for seconds in saved))
-        yield f"{count(len(saved), 'training')} stopped early, as the votes agreed, and gave back {back}."
 
 
 def _ids(tasks: pd.DataFrame, most: int = 8) -> str:
@@ -226,15 +205,6 @@ def _devices(data: RunData) -> str:
     names = [str(d) for d in devices] if isinstance(devices, list) else []
     counted = [f"{names.count(d)} x {d}" if names.count(d) > 1 else d for d in dict.fromkeys(names)]
     return ", ".join(filter(None, [*counted, str(data.state.runtime.get("dtype") or "")]))
-
-
-def _part(seconds: float, spent: dict[str, float]) -> str:
-    total = sum(spent.values())
-    return percent(seconds / total) if total else ""
-
-
-def _duration(seconds: float | None) -> str:
-    return "" if seconds is None else format_duration(seconds)
 
 
 def _asset(name: str) -> str:

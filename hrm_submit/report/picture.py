@@ -42,11 +42,9 @@ class Picture:
     sections: tuple[Section, ...] = ()
     lines: tuple[str, ...] = ()
     table: DataFrame | None = None
-    svg: str = ""
-    """A chart for HTML alone, already drawn."""
 
     def _repr_html_(self) -> str:
-        parts = [f"<h3>{_escaped(self.title)}</h3>", *(f"<p>{_escaped(line)}</p>" for line in self.lines), self.svg]
+        parts = [f"<h3>{_escaped(self.title)}</h3>", *(f"<p>{_escaped(line)}</p>" for line in self.lines)]
         if self.table is not None:
             cells = self._cells(self.table).to_html(index=False, border=0, escape=True)
             parts.append(f'<div style="overflow:auto;max-height:30em" tabindex="0">{cells}</div>')

@@ -1,12 +1,9 @@
-"""`show`: a task, a prediction or a run as a picture, in a notebook and in a terminal alike.
-
-Notable: a prediction is taken in every form in which this package has one: the pairs of a submission, candidates of a vote, lines of a
-run folder. What is no grid in it is left out.
-"""
+"""`show`: a task, a prediction or a run as a picture, in a notebook and in a terminal alike."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +12,6 @@ import numpy as np
 
 from hrm_submit.arc.challenges import as_task
 from hrm_submit.arc.jsonio import FaultError, parse_grid
-from hrm_submit.arc.submission import ATTEMPT_KEYS
 from hrm_submit.arc.task import Grid, Solutions, Task
 from hrm_submit.core.clock import format_duration
 from hrm_submit.core.errors import ConfigError, DataError
@@ -33,11 +29,6 @@ if TYPE_CHECKING:
 
 MOST_TASKS = 4
 """Tasks of a run whose attempts are shown where none are named."""
-CHART_COLOURS = (
-    "max-width:900px;--ink:currentColor;--muted:#808890;--rule:#80889055;--surface:#ffffff;--good:#2a9d4a;--bad:#d6453d;--none:#9aa0a6;"
-    "--accent:#2f7fd1;--accent2:#e07b28"
-)
-"""Colours of a chart outside the page, for a light and a dark notebook."""
 
 
 class Answer(NamedTuple):
@@ -54,9 +45,8 @@ def show(
 
     A task, also as a dict of lists: its demonstrations and test inputs, the two attempts of `prediction` at each test output where
     given, and the right outputs where `solutions` has them. A prediction, here or alone, may be what `Solver.solve` returns, a
-    submission's entry (pairs of grids), lists of candidates (`.grid`, `.votes`, `.score`), or lines of `predictions.jsonl`. A run
-    folder, by its path or as `load_run` read it: a table of its tasks, its time line, and the attempts at the tasks `ids` (default:
-    the first few).
+    submission's entry (pairs of grids), or lists of candidates. A run folder, by its path or as `load_run` read it: a table of its
+    tasks, and the attempts at the tasks `ids` (default: the first few).
 
     `solutions` are the outputs of the one task, or all of them by task id; with them wrong cells are marked. Raises SolveError
     for a path that is no run folder, DataError for unknown ids or a dict that is no task, TypeError for anything else.
@@ -132,41 +122,27 @@ def _answers(what: Any) -> list[Answer]:
         return [Answer(attempts, candidates) for attempts, candidates in zip(what.attempts, what.candidates, strict=True)]
     if isinstance(what, Mapping) or not isinstance(what, Iterable) or isinstance(what, str | bytes | np.ndarray):
         raise TypeError(f"cannot show {type(what).__name__}: a Task, a run folder or the predictions for a task's outputs are needed")
-    found = list(what)
-    if found and all(_has_grid(x) for x in found):  # of a task's only output
-        found = [found]
-    return [_answer(x) for x in found]
+    outputs = list(what)
+    if outputs and all(isinstance(x, Candidate) for x in outputs):  # of a task's only output
+        outputs = [outputs]
+    return [_answer(list(x.values()) if isinstance(x, Mapping) else x) for x in outputs]
 
 
-def _answer(value: Any) -> Answer:
-    if isinstance(value, Mapping) and "candidates" in value:
-        value = value["candidates"]
-    elif isinstance(value, Mapping) and ATTEMPT_KEYS[0] in value:
-        value = [{"grid": value[key]} for key in ATTEMPT_KEYS if key in value]
-    if not isinstance(value, Iterable) or not all(_has_grid(x) for x in value):
-        raise TypeError("a prediction has for each output its grids, pairs of attempts or candidates")
-    candidates = [c for c in map(_candidate, value) if c is not None]
-    return Answer([c.grid for c in candidates[:2]], candidates)
-
-
-def _has_grid(value: Any) -> bool:
-    return isinstance(value, np.ndarray) or hasattr(value, "grid") or (isinstance(value, Mapping) and "grid" in value)
-
-
-def _candidate(value: Any) -> Candidate | None:
-    """Read a candidate, a record or an array; None where its grid is none. Without votes it has 0."""
-    read = value.get if isinstance(value, Mapping) else lambda name: getattr(value, name, None)
-    cells, votes = value if isinstance(value, np.ndarray) else read("grid"), read("votes")
-    try:
-        grid = parse_grid(cells.tolist() if isinstance(cells, np.ndarray) else cells, "candidate")
-    except FaultError:
-        return None
-    return Candidate(grid, votes if type(votes) is int else 0, 0.0)
+def _answer(grids: Any) -> Answer:
+    """Read candidates or grids, as arrays or as lists of rows; what is no grid is left out."""
+    if not isinstance(grids, list | tuple):
+        raise TypeError("a prediction has for each output its candidates or its pair of attempts")
+    if all(isinstance(x, Candidate) for x in grids):
+        return Answer([c.grid for c in grids[:2]], grids)
+    attempts = []
+    for cells in grids[:2]:
+        with suppress(FaultError):
+            attempts.append(parse_grid(cells.tolist() if isinstance(cells, np.ndarray) else cells, "attempt"))
+    return Answer(attempts)
 
 
 def _show_run(run: RunData, ids: Sequence[str] | None) -> Picture:
-    """Show a run: counts, the table of its tasks, its time line, and attempts at the tasks `ids`, or at a few of each state."""
-    from hrm_submit.report.charts import timeline_chart
+    """Show a run: counts, the table of its tasks, and attempts at the tasks `ids`, or at a few of each state."""
     from hrm_submit.report.tables import make_tables
 
     unknown = [i for i in ids or () if i not in run.answers]
@@ -183,9 +159,7 @@ def _show_run(run: RunData, ids: Sequence[str] | None) -> Picture:
         ids = [str(task) for task in answered.loc[order.index[:MOST_TASKS], "task"]]
     states = dict(zip(tasks["task"], tasks["state"], strict=True))
     sections = tuple(_run_task(run, task, str(states.get(task, "unknown"))) for task in ids)
-    chart = timeline_chart(run.state)
-    svg = f'<div style="{CHART_COLOURS}">{chart}</div>' if chart else ""
-    return Picture(f"run {run.directory}", sections, (*lines, *run.notes), _summary(tasks, tables.outputs), svg)
+    return Picture(f"run {run.directory}", sections, (*lines, *run.notes), _summary(tasks, tables.outputs))
 
 
 def _run_task(run: RunData, task: str, state: str) -> Section:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -168,26 +168,17 @@ class Comparison:
 
 def compare(mine: Tables, theirs: Tables, other: str) -> Comparison:
     """Pair the tasks and outputs that both runs had to solve and whose truth is known. Raises DataError if there are none."""
-    pairings = [_pair(*(solved(tables) for tables in (mine, theirs))) for solved in (_solved_tasks, _solved_outputs)]
-    if not all(any((p.gained, p.lost, p.both, p.neither)) for p in pairings):
+    both = mine.outputs.merge(theirs.outputs, on=["task", "output"]).dropna(subset=["solved_x", "solved_y"])
+    if both.empty:
         raise DataError(f"{other}: has no task with a known solution in common with this run")
-    return Comparison(other, *pairings)
+    tasks = both.groupby("task", sort=False)[["solved_x", "solved_y"]].all().reset_index()
+    names = [f"{task} test {k + 1}" for task, k in zip(both["task"], both["output"], strict=True)]
+    return Comparison(other, _pair(tasks["task"], tasks), _pair(names, both))
 
 
-def _solved_tasks(tables: Tables) -> pd.Series:
-    judged = tables.tasks[tables.tasks["state"] != "unknown"].set_index("task")
-    return judged["state"] == "solved"
-
-
-def _solved_outputs(tables: Tables) -> pd.Series:
-    judged = tables.outputs[tables.outputs["solved"].notna()]
-    return judged["solved"].set_axis([f"{task} test {k + 1}" for task, k in zip(judged["task"], judged["output"], strict=True)])
-
-
-def _pair(mine: pd.Series, theirs: pd.Series) -> Pairing:
-    names = [name for name in mine.index if name in theirs.index]
-
-    def having(here: bool, there: bool) -> tuple[str, ...]:
-        return tuple(str(name) for name in names if (bool(mine[name]), bool(theirs[name])) == (here, there))
-
-    return Pairing(gained=having(True, False), lost=having(False, True), both=having(True, True), neither=having(False, False))
+def _pair(names: Iterable[str], solved: pd.DataFrame) -> Pairing:
+    found: dict[tuple[bool, bool], list[str]] = {}
+    for name, here, there in zip(names, solved["solved_x"], solved["solved_y"], strict=True):
+        found.setdefault((bool(here), bool(there)), []).append(str(name))
+    gained, lost, both, neither = (tuple(found.get(key, ())) for key in ((True, False), (False, True), (True, True), (False, False)))
+    return Pairing(gained, lost, both, neither)

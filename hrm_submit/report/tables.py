@@ -15,10 +15,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from hrm_submit.arc.task import Grid, Pair, Task, same_grid
+from hrm_submit.arc.task import Grid, same_grid
 from hrm_submit.corpora.scoring import OutputResult, task_results
 from hrm_submit.record.state import TaskState
 from hrm_submit.report.data import RunData, load_run
@@ -27,18 +26,16 @@ NEARLY = 0.95
 """Above this share of right cells a task that is not solved was nearly."""
 
 COLUMNS = {
-    "tasks": "task state answered outputs solved_outputs cell_accuracy best_cell_accuracy demonstrations side colours size_change "
+    "tasks": "task state answered outputs solved_outputs cell_accuracy best_cell_accuracy demonstrations side "
     "votes_share seconds planned_seconds segments trainings failures loss demo_exact ended",
     "outputs": "task output solved first second cells second_cells rank candidates votes votes_of votes_share score attempt_1 attempt_2",
     "candidates": "task output rank votes votes_share score right cells grid",
-    "history": "task output attempt t final votes votes_of right grid",
-    "training": "task training attempt t segments loss demo_exact",
     "timeline": "attempt worker task training phase start end planned detail",
 }
 """The columns of each table, in order."""
 TYPES = {
-    "string": "task state size_change ended attempt_1 attempt_2 grid phase detail",
-    "boolean": "answered solved first second right final",
+    "string": "task state ended attempt_1 attempt_2 grid phase detail",
+    "boolean": "answered solved first second right",
     "Float64": "cell_accuracy best_cell_accuracy votes_share seconds planned_seconds loss demo_exact cells second_cells score t start end "
     "planned",
 }
@@ -47,28 +44,24 @@ TYPES = {
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables of a run; a row stands for a task, a test output, a candidate, and so on.
+    """The tables of a run; a row stands for a task, a test output, a candidate, a stretch of time.
 
-    `tasks`: every task that the run was to solve. `state`: `solved` (every output), `nearly` (some outputs, or
-    `best_cell_accuracy` above 95 %), `wrong`, or `unknown` without a solution. `answered`: the model gave a candidate; all
-    others have fallback answers. `cell_accuracy`: share of cells that attempt_1 has right, mean over outputs, as `score`
-    counts it; `best_cell_accuracy`: the same of the better attempt at each output. `side`: largest number of rows or columns
-    of its grids; `colours`: how many they have. `votes_share`: least over the outputs. `seconds`, `segments`, `trainings`: of
-    all its trainings together; `planned_seconds`: what they were to take; `loss`, `demo_exact`: at the last progress;
-    `ended`: why the last one did.
+    `tasks`: every task that the run was to solve. `state`: `solved` (every output), `nearly` (some outputs, or `best_cell_accuracy` above
+    95 %), `wrong`, or `unknown` without a solution. `answered`: the model gave a candidate; all others have fallback answers.
+    `cell_accuracy`: share of cells that attempt_1 has right, mean over outputs; `best_cell_accuracy`: the same of the better attempt at
+    each output. `side`: largest number of rows or columns of its grids. `votes_share`: least over the outputs. `seconds`, `segments`,
+    `trainings`: of all its trainings; `planned_seconds`: what they were to take; `loss`, `demo_exact`: at the last progress; `ended`: why
+    the last training did.
 
-    `outputs`: `first`, `second`: whether an attempt is right; `rank`: place of the truth among attempt_1, attempt_2 and the
-    candidates after them, from 1; `votes` of `votes_of` (those of the candidates kept) were for the first candidate, whose mean
-    log-probability a cell is `score`. `candidates`: the newest ones, best first. `history`: the best candidate at each vote.
-    `training`: each progress event. `timeline`: stretches of each worker, see `record.state.Stretch`. Seconds of `attempt`, the number of
-    the run's start.
+    `outputs`: `first`, `second`: whether an attempt is right; `rank`: of the truth among attempt_1, attempt_2 and the candidates after
+    them, from 1; `votes` of `votes_of` (those of the candidates kept) were for the first candidate, whose mean log-probability a cell is
+    `score`. `candidates`: the newest ones, best first. `timeline`: what each worker did, see `record.state.Stretch`; seconds of `attempt`,
+    the number of the run's start.
     """
 
     tasks: pd.DataFrame
     outputs: pd.DataFrame
     candidates: pd.DataFrame
-    history: pd.DataFrame
-    training: pd.DataFrame
     timeline: pd.DataFrame
 
     def named(self) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -90,8 +83,6 @@ def make_tables(data: RunData) -> Tables:
         tasks=_frame("tasks", _tasks(data, outputs)),
         outputs=outputs,
         candidates=_frame("candidates", (row for task in data.scope for row in _candidates(data, task))),
-        history=_frame("history", _history(data)),
-        training=_frame("training", _training(data)),
         timeline=_frame("timeline", stretches),
     )
 
@@ -99,17 +90,6 @@ def make_tables(data: RunData) -> Tables:
 def grid_text(grid: Grid) -> str | None:
     """Write a digit a cell, rows apart by `/`; None for a grid that is not known."""
     return b"/".join(row.tobytes() for row in grid + ord("0")).decode() or None
-
-
-def size_change(pairs: Iterable[Pair]) -> str:
-    """Compare outputs with their inputs in all demonstrations: `same` shape, `smaller`, `larger` (in cells), or `mixed`."""
-    kinds = set()
-    for pair in pairs:
-        if pair.input.shape == pair.output.shape:
-            kinds.add("same")
-        else:
-            kinds.add("mixed" if pair.input.size == pair.output.size else "smaller" if pair.output.size < pair.input.size else "larger")
-    return kinds.pop() if len(kinds) == 1 else "mixed"
 
 
 def _frame(name: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
@@ -156,7 +136,7 @@ def _tasks(data: RunData, outputs: pd.DataFrame) -> Iterator[dict[str, Any]]:
         row: dict[str, Any] = {"task": task, "state": "unknown", "answered": task in data.answered, "outputs": 0}
         row |= _trained(data.state.tasks.get(task, TaskState()))
         if task in data.tasks:
-            row |= _features(data.tasks[task])
+            row |= {"demonstrations": len(data.tasks[task].train), "side": data.tasks[task].largest_side}
         if task in groups:
             row |= _result(groups[task])
         yield row
@@ -172,11 +152,6 @@ def _result(outputs: pd.DataFrame) -> dict[str, Any]:
     state = "solved" if solved == len(outputs) else "nearly" if solved or better > NEARLY else "wrong"
     cells = float(outputs["cells"].mean())
     return row | {"solved_outputs": solved, "cell_accuracy": cells, "best_cell_accuracy": better, "state": state}
-
-
-def _features(task: Task) -> dict[str, Any]:
-    colours = len(np.unique(np.concatenate([grid.ravel() for grid in task.grids()])))
-    return {"demonstrations": len(task.train), "side": task.largest_side, "colours": colours, "size_change": size_change(task.train)}
 
 
 def _trained(task: TaskState) -> dict[str, Any]:
@@ -204,21 +179,3 @@ def _candidates(data: RunData, task: str) -> Iterator[dict[str, Any]]:
                 result = task_results([(c.grid, c.grid)], [truth])[0]
                 row |= {"right": result.first, "cells": result.cells}
             yield row
-
-
-def _history(data: RunData) -> Iterator[dict[str, Any]]:
-    known = frozenset(data.scope)
-    for p in data.record.predictions:
-        if p.task not in known or not p.candidates:
-            continue
-        best, truth = p.candidates[0], data.truth(p.task, p.output)
-        row = {"task": p.task, "output": p.output, "attempt": p.attempt, "t": p.t, "final": p.final, "votes": best.votes}
-        row |= {"votes_of": sum(c.votes for c in p.candidates), "grid": grid_text(best.grid)}
-        yield row if truth is None else row | {"right": same_grid(best.grid, truth)}
-
-
-def _training(data: RunData) -> Iterator[dict[str, Any]]:
-    for training in data.state.trainings:
-        for p in training.points:
-            row = {"task": training.task, "training": training.number, "attempt": training.attempt, "t": p.t}
-            yield row | {"segments": p.segments, "loss": p.loss, "demo_exact": p.demo_exact}

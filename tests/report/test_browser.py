@@ -142,22 +142,12 @@ def test_filters_show_what_the_tables_say(opened: Opener, report: Path, tables: 
     assert shown(page) == [task for task in states if task.startswith("task1")]
 
 
-@pytest.mark.parametrize(
-    ("order", "column", "ascending"),
-    [
-        ("id", "task", True),
-        ("accuracy", "best_cell_accuracy", False),
-        ("size", "side", True),
-        ("votes", "votes_share", False),
-        ("seconds", "seconds", False),
-        ("segments", "segments", False),
-    ],
-)
-def test_sorting(opened: Opener, report: Path, tables: Tables, order: str, column: str, ascending: bool) -> None:
+def test_sorting(opened: Opener, report: Path, tables: Tables) -> None:
     page = opened(report)
-    page.locator("#sort").select_option(order)
-    wanted = tables.tasks.sort_values(column, ascending=ascending, kind="stable")
-    assert shown(page) == list(wanted["task"])
+    orders = {"id": ("task", True), "accuracy": ("best_cell_accuracy", False), "size": ("side", True), "votes": ("votes_share", False)}
+    for order, (column, ascending) in (orders | {"seconds": ("seconds", False), "segments": ("segments", False)}).items():
+        page.locator("#sort").select_option(order)
+        assert shown(page) == list(tables.tasks.sort_values(column, ascending=ascending, kind="stable")["task"])
     page.locator("#sort").select_option("order")
     assert shown(page) == list(tables.tasks["task"])
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -112,22 +111,11 @@ def test_answers_come_from_a_list_or_by_task() -> None:
 RIGHT, NEAR, OTHER = make_grid([[6, 5, 4]]), make_grid([[6, 1, 1]]), make_grid([[6], [5]])
 
 
-def record(grid: Any, votes: int) -> dict[str, Any]:
-    return {"grid": grid, "votes": votes, "score": -0.5}
+CANDIDATES = [Candidate(NEAR, 7, -0.1), Candidate(RIGHT, 2, -0.2), Candidate(OTHER, 1, -0.3)]
 
 
-@pytest.mark.parametrize(
-    "prediction",
-    [
-        [[Candidate(NEAR, 7, -0.1), Candidate(RIGHT, 2, -0.2), Candidate(OTHER, 1, -0.3)]],
-        [Candidate(NEAR, 7, -0.1), Candidate(RIGHT, 2, -0.2), Candidate(OTHER, 1, -0.3)],
-        [[record(NEAR.tolist(), 7), record(RIGHT.tolist(), 2), record(OTHER.tolist(), 1)]],
-        [{"v": 1, "task": "abc", "output": 0, "candidates": [record([[6, 1, 1]], 7), record([[6, 5, 4]], 2), record([[6], [5]], 1)]}],
-        ((SimpleNamespace(grid=NEAR, votes=7), SimpleNamespace(grid=RIGHT, votes=2), SimpleNamespace(grid=OTHER, votes=1)),),
-    ],
-    ids=["candidates", "of one output", "records", "lines of a run folder", "whatever has a grid"],
-)
-def test_candidates_in_every_form_give_two_attempts_with_their_votes(prediction: Any) -> None:
+@pytest.mark.parametrize("prediction", [[CANDIDATES], CANDIDATES], ids=["of each output", "of the only output"])
+def test_candidates_give_two_attempts_with_their_votes(prediction: Any) -> None:
     shown = on_page(show(SMALL, prediction, solutions=[RIGHT]))
     assert shown[4:] == [
         ("test input", [[5, 6]], set()),
@@ -158,11 +146,10 @@ def test_a_submission_shows_both_attempts_at_every_output(prediction: Any) -> No
 
 
 def test_what_is_no_grid_is_left_out() -> None:
-    prediction = [[record([[1, 2], [3]], 5), record([[11]], 3), record("x", 2), record([[4]], 1)], []]
-    assert [cells for _, cells, _ in on_page(show(prediction))] == [[[4]]]
+    assert [cells for _, cells, _ in on_page(show([{"attempt_1": [[1, 2], [3]], "attempt_2": [[4]]}, []]))] == [[[4]]]
 
 
-@pytest.mark.parametrize("thing", [5, None, {"a": 1}, [5], [["x"]], np.zeros((2, 2, 2)), b"x"])
+@pytest.mark.parametrize("thing", [5, None, {"a": 1}, [5], ["x"], np.zeros((2, 2, 2)), b"x"])
 def test_anything_else_is_refused_in_words(thing: Any) -> None:
     with pytest.raises(TypeError, match=r"show|prediction"):
         show(thing)

@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 
 from hrm_submit.arc.submission import load_submission
-from hrm_submit.arc.task import Pair, make_grid
 from hrm_submit.core.errors import DataError, SolveError
 from hrm_submit.corpora.scoring import score
 from hrm_submit.corpora.solutions import load_solutions
 from hrm_submit.report.build import run_scores
 from hrm_submit.report.data import load_run
-from hrm_submit.report.tables import Tables, read_tables, size_change
+from hrm_submit.report.tables import Tables, read_tables
 from tests.report.lab import Lines, Run, small_run
 
 
@@ -64,11 +62,7 @@ def test_the_tables_of_a_real_run_say_what_its_files_say(solved_run: Run) -> Non
     for row in tables.tasks.to_dict("records"):
         assert row["segments"] == finals[row["task"]]["segments"] and row["ended"] == finals[row["task"]]["reason"]
         assert row["seconds"] == pytest.approx(finals[row["task"]]["t"] - starts[row["task"]]["t"], abs=0.002)
-    progress = [(e["task"], e["segments"], e["loss"]) for e in events if e["event"] == "progress"]
-    assert sorted(map(tuple, tables.training[["task", "segments", "loss"]].to_numpy())) == sorted(progress)
-
     predictions = [json.loads(line) for line in (solved_run.directory / "predictions.jsonl").read_text().splitlines()]
-    assert [text(p["candidates"][0]["grid"]) for p in predictions] == list(tables.history["grid"])
     newest = {(p["task"], p["output"]): p["candidates"] for p in predictions}
     for (task, k), group in tables.candidates.groupby(["task", "output"], sort=False):
         wanted = [(text(c["grid"]), c["votes"], c["grid"] == truth[task][k]) for c in newest[task, k]]
@@ -83,26 +77,6 @@ def test_what_a_task_is_comes_from_its_demonstrations(solved_run: Run) -> None:
         grids = [g for pair in pairs for g in pair.values()] + [t["input"] for t in tests]
         assert row["demonstrations"] == len(pairs)
         assert row["side"] == max(max(len(g), len(g[0])) for g in grids)
-        assert row["colours"] == len({cell for g in grids for r in g for cell in r})
-        assert row["size_change"] == "same"
-
-
-@pytest.mark.parametrize(
-    ("shapes", "kind"),
-    [
-        ([((2, 2), (2, 2)), ((3, 1), (3, 1))], "same"),
-        ([((2, 2), (1, 3)), ((3, 3), (2, 2))], "smaller"),
-        ([((2, 2), (4, 4))], "larger"),
-        ([((2, 2), (4, 4)), ((2, 2), (2, 2))], "mixed"),
-        ([((2, 3), (3, 2))], "mixed"),
-        ([], "mixed"),
-    ],
-)
-def test_size_changes(shapes: list[tuple[tuple[int, int], tuple[int, int]]], kind: str) -> None:
-    def blank(rows: int, columns: int) -> Any:
-        return make_grid([[0] * columns] * rows)
-
-    assert size_change(Pair(blank(*a), blank(*b)) for a, b in shapes) == kind
 
 
 A, B, C, D = [[1, 1]], [[2, 2]], [[3, 3]], [[4, 4], [4, 4]]
@@ -143,11 +117,7 @@ def test_a_run_by_hand(hand: Run) -> None:
 def test_without_solutions_nothing_is_judged(hand: Run) -> None:
     tables = read_tables(hand.directory)
     assert set(tables.tasks["state"]) == {"unknown"}
-    for frame, columns in (
-        (tables.outputs, ["solved", "first", "rank", "cells"]),
-        (tables.candidates, ["right"]),
-        (tables.history, ["right"]),
-    ):
+    for frame, columns in ((tables.outputs, ["solved", "first", "rank", "cells"]), (tables.candidates, ["right"])):
         assert frame[columns].isna().all().all()
     assert list(tables.outputs["votes"].dropna()) == [6, 5, 4, 4]
 
@@ -226,7 +196,7 @@ def test_a_folder_with_nothing_but_a_name(hand: Run) -> None:
         (hand.directory / name).unlink()
     tables = read_tables(hand.directory, solutions=hand.solutions)
     assert list(tables.tasks["answered"]) == [False] * 4
-    assert len(tables.candidates) == len(tables.timeline) == len(tables.training) == 0
+    assert len(tables.candidates) == len(tables.timeline) == 0
 
 
 def test_challenges_that_are_gone_or_changed_are_not_used(hand: Run, tmp_path: Path) -> None:
@@ -287,5 +257,3 @@ def test_a_task_trained_again_counts_all_its_trainings(tmp_path: Path) -> None:
     row = tables.tasks.iloc[0]
     assert (row["trainings"], row["seconds"], row["planned_seconds"], row["segments"]) == (2, 40, 50, 100)
     assert (row["loss"], row["demo_exact"], row["ended"], row["state"]) == (0.25, 0.75, "end 40", "solved")
-    assert list(tables.history["right"]) == [False, True]
-    assert list(tables.training["training"]) == [1, 2]
