@@ -200,7 +200,7 @@ class BudgetConfig:
     """A worker silent for this long is taken for hung; in budgets below 50 minutes a tenth of them is, but never less than 20 s."""
     size_power: float = 0.0
     """Shares grow with this power of what a task's segment costs: 0 is equal seconds for all tasks, 1 equal segments. Where time is
-    scarce, a second is worth more on a small task; the profiles of GPUs have 0.5. `scripts/tune_budget.py` compares."""
+    scarce, a second is worth more on a small task; the presets of GPUs have 0.5. `scripts/tune_budget.py` compares."""
     pairs_power: float = 0.25
     """Shares grow with this power of a task's number of demonstration pairs."""
     restart_least: float = 0.5
@@ -235,10 +235,10 @@ class DeviceConfig:
     """Packaged weights that suit the device, the best first, separated by blanks: a run without --checkpoint takes the first that the
     package has, and last those of `nano`."""
     card: str = ""
-    """A profile's GPU, as a word or words of the name that CUDA gives it: by this, `count`, `capability` and `memory_gib` a run without
-    presets finds the profile that suits its machine."""
+    """The GPU that a preset is for, as a word or words of the name that CUDA gives it: by this, `count`, `capability` and `memory_gib` a
+    run without --preset finds the preset of its machine."""
     count: int = 0
-    """GPUs of the machine that a profile stands for; 0: a CPU. A run takes the GPUs that it finds."""
+    """GPUs of the machine that a preset is for; 0: a CPU. A run takes the GPUs that it finds."""
     capability: float = 0.0
     """CUDA capability of each of them."""
     memory_gib: float = 0.0

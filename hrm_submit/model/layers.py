@@ -3,7 +3,7 @@
 - Parameters stay in float32; a forward casts each of them once (`Level.cast`) however often the recurrence uses it.
 - RoPE tables hold half a head's width, since both halves turn by the same angles; queries and keys are turned together.
 - Two attentions that agree to rounding: torch's fused one, and a written-out one that is faster on CPUs in bfloat16. What lies between
-  the matrix products is torch's operations, or on a CPU compiled code that passes over memory once (`fused`).
+  the matrix products is torch's operations, or on a CPU compiled code that passes over memory once (`cpu_functions`).
 - Cells see each other by attention of all to all (published), by axial attention, where half of the heads see a cell's row and half its
   column (arXiv:1912.12180) and the tokens before the grid see and are seen by all, or not at all.
 - Optionally a depthwise convolution over the grid inside the MLP (ConvSwiGLU of arXiv:2512.14693, here in two dimensions), which
@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hrm_submit.config.schema import Kernels, Mixer, feed_forward_width
-from hrm_submit.model import fused
+from hrm_submit.model import cpu_functions
 
 AttentionKind = Literal["sdpa", "math"]
 Initialiser = Callable[[tuple[int, ...], float], Tensor]
@@ -183,7 +183,7 @@ class Block(nn.Module):
             mixed = self._mixed(F.linear(x, weights.qkv), rotary, side)
             x = self._add_norm(x, F.linear(mixed, weights.out))
         gate_up = F.linear(x, weights.gate_up)
-        inner = fused.swiglu(gate_up, weights.conv, side) if self.fused else swiglu(gate_up, weights.conv, side)
+        inner = cpu_functions.swiglu(gate_up, weights.conv, side) if self.fused else swiglu(gate_up, weights.conv, side)
         return self._add_norm(x, F.linear(inner, weights.down))
 
     def _mixed(self, projected: Tensor, rotary: Rotary | None, side: int) -> Tensor:
@@ -191,7 +191,7 @@ class Block(nn.Module):
         batch, length, width = projected.shape
         qkv = projected.view(batch, length, 3, self.num_heads, -1)
         if self.mixer == "axial" and self.fused and rotary is not None:
-            return fused.attend_lines(qkv, rotary.cos, rotary.sin, side).view(batch, length, width // 3)
+            return cpu_functions.attend_lines(qkv, rotary.cos, rotary.sin, side).view(batch, length, width // 3)
         qkv = qkv.permute(2, 0, 3, 1, 4)
         if self.mixer == "axial":
             mixed = attend_lines(qkv, rotary, side, self.attention)
@@ -201,7 +201,7 @@ class Block(nn.Module):
         return mixed.transpose(1, 2).reshape(batch, length, width // 3)
 
     def _add_norm(self, x: Tensor, y: Tensor) -> Tensor:
-        return fused.add_norm(x, y, self.eps) if self.fused else rms_norm(x + y, self.eps)
+        return cpu_functions.add_norm(x, y, self.eps) if self.fused else rms_norm(x + y, self.eps)
 
 
 class Level(nn.Module):

@@ -34,8 +34,8 @@ def packaged_checkpoint(presets: str) -> Path | None:
 
 
 def resolve_preset(names: str, checkpoint: Path | None) -> Preset:
-    """The preset to run with: what `names` layers, and the checkpoint's `[model]`. Where no name describes a model (a profile of a
-    device, a tuned budget), they are laid over the checkpoint's own preset, or over the default one.
+    """The preset to run with: what `names` layers, and the checkpoint's `[model]`. Where no name describes a model (the preset of
+    a device, a tuned budget), they are laid over the checkpoint's own preset, or over the default one.
 
     Raises ConfigError where a named preset asks for another model than the checkpoint has.
     """

@@ -19,7 +19,7 @@ from hrm_submit.arc.challenges import BrokenTask, read_challenges
 from hrm_submit.arc.reader import digest
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Task
-from hrm_submit.config.profiles import known_cards, profile_of
+from hrm_submit.config.preset_files import card_presets, preset_of_cards
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.device import Card, cards, list_devices, machine
@@ -151,14 +151,15 @@ def _set_up(options: SolveOptions, todo: Sequence[Task]) -> _SetUp:
         from hrm_submit.run.cluster import Cluster  # Ray, which only this needs
 
         cluster = Cluster(options.cluster, options.cores_per_worker)
-        found = [Card(n.card, 0.0, 0.0) for n in cluster.nodes() if n.card in known_cards()]
+        known = {device.card for device in card_presets().values()}
+        found = [Card(n.card, 0.0, 0.0) for n in cluster.nodes() if n.card in known]
     else:
         devices = list_devices(options.devices)
         found = cards(devices)
     presets = options.presets
-    if not presets and (profile := profile_of(found)):
-        log.info("no --preset: the profile %s suits the GPUs found", profile)
-        presets = profile
+    if not presets and (suited := preset_of_cards(found)):
+        log.info("no --preset: the preset %s suits the GPUs found", suited)
+        presets = suited
     if options.checkpoint is None:
         checkpoint = packaged_checkpoint(presets)
     else:

@@ -13,7 +13,7 @@ from typing import Any
 
 from hrm_submit.arc.challenges import as_task
 from hrm_submit.arc.task import Task
-from hrm_submit.config.profiles import profile_of
+from hrm_submit.config.preset_files import preset_of_cards
 from hrm_submit.config.runtime import runtime_for
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.device import cards, cpu_count, list_devices, on_threads
@@ -32,13 +32,13 @@ class Solver:
     """A model with which tasks are solved one after the other, each from the same weights.
 
     `checkpoint`: a file or folder of weights, `"none"` for random ones drawn from `seed`, None for the packaged ones. `preset`: names
-    or TOML files as for `--preset`, layered left to right over the checkpoint's own; where it names none, a GPU has the profile that
+    or TOML files as for `--preset`, layered left to right over the checkpoint's own; where it names none, a GPU has the preset that
     suits it. `device`: `"auto"` (the first GPU that works, else the CPU), `"cpu"`, `"cuda:1"`. Raises ConfigError or CheckpointError.
     """
 
     def __init__(self, checkpoint: str | Path | None = None, preset: str = "", device: str = "auto", seed: int = 0) -> None:
         where = list_devices(device)[0]
-        preset = preset or profile_of(cards([where]))
+        preset = preset or preset_of_cards(cards([where]))
         path = packaged_checkpoint(preset) if checkpoint is None else None if str(checkpoint) == "none" else Path(checkpoint)
         self.preset = resolve_preset(preset, path)
         runtime = runtime_for(where, self.preset.device)

@@ -34,7 +34,7 @@ from hrm_submit.core.device import cpu_count, list_devices, machine, on_threads
 from hrm_submit.core.errors import ConfigError
 from hrm_submit.core.files import sha256_of
 from hrm_submit.corpora.sources import load
-from hrm_submit.model import fused, layers
+from hrm_submit.model import cpu_functions, layers
 from hrm_submit.model.packaged import packaged_checkpoint, resolve_preset
 from hrm_submit.model.weights import build_on, load_checkpoint
 from hrm_submit.predict.answer import answer
@@ -281,7 +281,7 @@ def kernels(device: str, args: argparse.Namespace) -> Iterator[Row]:
 def _attend_lines(how: str, qkv: Tensor, rotary: layers.Rotary, side: int, kind: layers.AttentionKind) -> None:
     """Attend as a block does, with the heads joined at the end, and backward."""
     if how == "kit":
-        mixed = fused.attend_lines(qkv, *rotary, side)
+        mixed = cpu_functions.attend_lines(qkv, *rotary, side)
     else:
         mixed = layers.attend_lines(qkv.permute(2, 0, 3, 1, 4), rotary, side, kind).transpose(1, 2)
     joined = mixed.reshape(*qkv.shape[:2], -1)

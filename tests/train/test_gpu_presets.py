@@ -1,4 +1,4 @@
-"""The presets for GPUs: they train, go on and solve, in steps that a CPU can take; and by the plan they fit the cards of the profiles."""
+"""The presets for GPUs: they train, go on and solve, in steps that a CPU can take; and by the plan they fit the cards of the machines."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from hrm_submit.cli import main
-from hrm_submit.config.preset_files import load_preset
-from hrm_submit.config.profiles import profiles
+from hrm_submit.config.preset_files import card_presets, load_preset
 from hrm_submit.model.weights import load_checkpoint
 from hrm_submit.run.cost import training_bytes
 from tests.train.lab import write_data
@@ -46,11 +45,11 @@ def test_it_trains_goes_on_and_solves(name: str, tmp_path: Path) -> None:
     assert main(["validate", "--submission", str(submission), "--challenges", str(data)]) == 0
 
 
-@pytest.mark.parametrize(("profile", "name"), [(p, n) for p, n in itertools.product(profiles(), GPU_PRESETS)])
-def test_its_largest_batches_fit_the_cards_that_prefer_it(profile: str, name: str) -> None:
-    card, preset = profiles()[profile], load_preset(f"{name},{profile}")
+@pytest.mark.parametrize(("machine", "name"), [(p, n) for p, n in itertools.product(card_presets(), GPU_PRESETS)])
+def test_its_largest_batches_fit_the_cards_that_prefer_it(machine: str, name: str) -> None:
+    card, preset = card_presets()[machine], load_preset(f"{name},{machine}")
     if name not in card.weights.split():
-        assert (profile, name) == ("t4x2", "gpu-base"), "every other card has room for both"
+        assert (machine, name) == ("t4x2", "gpu-base"), "every other card has room for both"
         return
     room = 0.9 * card.memory_gib * 2**30
     for side in (10, 20, 30):

@@ -1,6 +1,6 @@
 """The CPU's kernels as autograd functions: the same answers as torch's operations to rounding, in fewer passes over memory.
 
-For one thread: they run on the calling one alone. `kernels.py` has the arithmetic.
+For one thread: they run on the calling one alone. `cpu_kernels.py` has the arithmetic.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hrm_submit.model import kernels
+from hrm_submit.model import cpu_kernels as kernels
 
 
 def add_norm(x: Tensor, y: Tensor, eps: float) -> Tensor:

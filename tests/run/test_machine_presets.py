@@ -1,4 +1,4 @@
-"""Profiles of machines: what they change of a preset, and which one a run takes by itself."""
+"""Presets of machines: what they change, and which one a run takes by itself."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import pytest
 
 import hrm_submit
 from hrm_submit.cli import main
-from hrm_submit.config.preset_files import load_preset
-from hrm_submit.config.profiles import profile_of, profiles
+from hrm_submit.config.preset_files import card_presets, load_preset, preset_of_cards
 from hrm_submit.core.device import Card
 from hrm_submit.model import packaged
 from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
@@ -23,21 +22,21 @@ from tests.run.lab import challenges
 L4, T4 = Card("NVIDIA L4", 8.9, 22.0), Card("Tesla T4", 7.5, 14.6)
 
 
-@pytest.mark.parametrize("profile", ["cpu", "l4x4", "t4x2", "rtx-pro-6000", "h100"])
-def test_a_profile_alone_keeps_the_recipe(profile: str) -> None:
+@pytest.mark.parametrize("machine", ["cpu", "l4x4", "t4x2", "rtx-pro-6000", "h100"])
+def test_the_preset_of_a_machine_alone_keeps_the_recipe(machine: str) -> None:
     """Model, pre-training and all of test-time training and voting but how many at once."""
-    box = packaged.packaged_checkpoint(profile)
+    box = packaged.packaged_checkpoint(machine)
     assert box is not None
     for checkpoint in (box, None):
-        plain, with_profile = packaged.resolve_preset("", checkpoint), packaged.resolve_preset(profile, checkpoint)
-        ttt = replace(with_profile.ttt, batch_size=plain.ttt.batch_size)
-        vote = replace(with_profile.vote, batch_size=plain.vote.batch_size, views=plain.vote.views)
-        assert replace(with_profile, device=plain.device, budget=plain.budget, ttt=ttt, vote=vote) == plain
-        assert with_profile == packaged.resolve_preset(f"nano,{profile}", checkpoint)
+        plain, layered = packaged.resolve_preset("", checkpoint), packaged.resolve_preset(machine, checkpoint)
+        ttt = replace(layered.ttt, batch_size=plain.ttt.batch_size)
+        vote = replace(layered.vote, batch_size=plain.vote.batch_size, views=plain.vote.views)
+        assert replace(layered, device=plain.device, budget=plain.budget, ttt=ttt, vote=vote) == plain
+        assert layered == packaged.resolve_preset(f"nano,{machine}", checkpoint)
 
 
 @pytest.mark.parametrize(
-    ("cards", "profile"),
+    ("cards", "machine"),
     [
         ([], ""),
         ([L4] * 4, "l4x4"),
@@ -54,17 +53,17 @@ def test_a_profile_alone_keeps_the_recipe(profile: str) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else f"{len(value)}x{value[0].name}" if value else "none",
 )
-def test_cards_find_their_profile(cards: list[Card], profile: str) -> None:
-    assert profile_of(cards) == profile
+def test_cards_find_their_preset(cards: list[Card], machine: str) -> None:
+    assert preset_of_cards(cards) == machine
 
 
-def test_nothing_that_never_ran_on_a_gpu_is_in_a_profile() -> None:
-    assert set(profiles()) == {"l4x4", "t4x2", "rtx-pro-6000", "h100"}
-    for device in profiles().values():
+def test_nothing_that_never_ran_on_a_gpu_is_in_the_preset_of_a_machine() -> None:
+    assert set(card_presets()) == {"l4x4", "t4x2", "rtx-pro-6000", "h100"}
+    for device in card_presets().values():
         assert not device.compile and device.dtype == device.attention == "auto"
 
 
-def test_a_profile_takes_the_best_weights_that_the_package_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_preset_of_a_machine_takes_the_best_weights_that_the_package_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packaged, "CHECKPOINTS", tmp_path)
 
     def place(name: str) -> Path:
@@ -81,10 +80,12 @@ def test_a_profile_takes_the_best_weights_that_the_package_has(tmp_path: Path, m
     assert {packaged.packaged_checkpoint(names) for names in ("l4x4", "t4x2", "gpu-small")} == {small}
     assert {packaged.packaged_checkpoint(names) for names in ("", "nano,l4x4", "cpu")} == {nano}
     preset = packaged.resolve_preset("t4x2", small)
-    assert (preset.ttt.max_segments, preset.ttt.batch_size, preset.vote.views) == (2000, 16, 128), "its own recipe, the profile over it"
+    assert (preset.ttt.max_segments, preset.ttt.batch_size, preset.vote.views) == (2000, 16, 128), (
+        "its own recipe, the preset of the machine over it"
+    )
 
 
-def test_solve_takes_the_profile_of_the_cards_unless_told(
+def test_solve_takes_the_preset_of_the_cards_unless_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(run_module, "cards", lambda devices: [T4, T4])
@@ -98,11 +99,11 @@ def test_solve_takes_the_profile_of_the_cards_unless_told(
 
     with caplog.at_level(logging.INFO):
         assert config("unasked") == ("t4x2", 16, 2)
-    assert "the profile t4x2 suits" in caplog.text
+    assert "the preset t4x2 suits" in caplog.text
     assert config("asked", "--preset", "nano") == ("nano", 8, 0)
 
 
-def test_python_takes_the_profile_of_its_card(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_takes_the_preset_of_its_card(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interface, "cards", lambda devices: [L4])
     assert hrm_submit.Solver(device="cpu").preset.vote.views == 128
     assert hrm_submit.Solver(device="cpu", preset="nano").preset.vote.views == 32

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hrm_submit.config.schema import ModelConfig
-from hrm_submit.model import fused
+from hrm_submit.model import cpu_functions
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.layers import attend_lines, rms_norm, rotary_tables, swiglu
 
@@ -63,7 +63,7 @@ def noise(*shape: int, dtype: torch.dtype, seed: int = 0) -> Tensor:
 @pytest.mark.parametrize("shape", [(2, 7, 16), (3, 1, 5)])
 def test_add_norm(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     x, y = noise(*shape, dtype=dtype), noise(*shape, dtype=dtype, seed=1)
-    ours = run(lambda x, y: fused.add_norm(x, y, 1e-5), x, y)
+    ours = run(lambda x, y: cpu_functions.add_norm(x, y, 1e-5), x, y)
     agree(ours, run(lambda x, y: rms_norm(x + y, 1e-5), x.float(), y.float()), dtype)
 
 
@@ -71,19 +71,19 @@ def test_add_norm(shape: tuple[int, ...], dtype: torch.dtype) -> None:
 @pytest.mark.parametrize(("side", "before", "size"), [(1, 0, 3), (2, 1, 5), (5, 2, 3), (6, 1, 1), (4, 1, 7)])
 def test_swiglu_with_a_convolution(side: int, before: int, size: int, dtype: torch.dtype) -> None:
     gate_up, filters = noise(2, before + side * side, 24, dtype=dtype), noise(12, 1, size, size, dtype=dtype, seed=1)
-    ours = run(lambda g, f: fused.swiglu(g, f, side), gate_up, filters)
+    ours = run(lambda g, f: cpu_functions.swiglu(g, f, side), gate_up, filters)
     agree(ours, run(lambda g, f: swiglu(g, f, side), gate_up.float(), filters.float()), dtype)
 
 
 @FORMATS
 def test_swiglu_without_one(dtype: torch.dtype) -> None:
     gate_up = noise(3, 5, 16, dtype=dtype)
-    agree(run(lambda g: fused.swiglu(g, None, 0), gate_up), run(lambda g: swiglu(g, None, 0), gate_up.float()), dtype)
+    agree(run(lambda g: cpu_functions.swiglu(g, None, 0), gate_up), run(lambda g: swiglu(g, None, 0), gate_up.float()), dtype)
 
 
 def test_swiglu_of_values_beyond_what_exp_holds() -> None:
     gate = torch.tensor([-1e4, -100.0, -80.0, 0.0, 80.0, 100.0, 1e4])
-    out = fused.swiglu(torch.cat((gate, torch.ones(7))).view(1, 1, 14), None, 0).flatten()
+    out = cpu_functions.swiglu(torch.cat((gate, torch.ones(7))).view(1, 1, 14), None, 0).flatten()
     torch.testing.assert_close(out, F.silu(gate))
 
 
@@ -91,14 +91,14 @@ def test_swiglu_of_values_beyond_what_exp_holds() -> None:
 @pytest.mark.parametrize(("side", "before", "heads", "width"), [(1, 0, 2, 4), (2, 1, 2, 8), (5, 0, 4, 8), (9, 3, 2, 4), (13, 1, 4, 8)])
 def test_lines(side: int, before: int, heads: int, width: int, dtype: torch.dtype) -> None:
     qkv, rotary = noise(2, before + side * side, 3, heads, width, dtype=dtype), rotary_tables(side, width, 100.0)
-    ours = run(lambda x: fused.attend_lines(x, rotary.cos, rotary.sin, side), qkv)
+    ours = run(lambda x: cpu_functions.attend_lines(x, rotary.cos, rotary.sin, side), qkv)
     exact = run(lambda x: attend_lines(x.permute(2, 0, 3, 1, 4), rotary, side, "math").transpose(1, 2), qkv.float())
     agree(ours, exact, dtype)
 
 
 def test_scores_beyond_what_exp_holds() -> None:
     qkv, rotary = noise(1, 10, 3, 2, 4, dtype=torch.float32) * 100, rotary_tables(3, 4, 100.0)
-    ours = fused.attend_lines(qkv, rotary.cos, rotary.sin, 3)
+    ours = cpu_functions.attend_lines(qkv, rotary.cos, rotary.sin, 3)
     exact = attend_lines(qkv.permute(2, 0, 3, 1, 4), rotary, 3, "math").transpose(1, 2)
     torch.testing.assert_close(ours, exact, rtol=1e-4, atol=1e-3)
 
@@ -133,7 +133,7 @@ def test_a_model_learns_the_same_by_both(change: dict[str, object]) -> None:
 DIGESTS = """
 import hashlib
 import numpy as np
-from hrm_submit.model.kernels import swiglu, swiglu_backward
+from hrm_submit.model.cpu_kernels import swiglu, swiglu_backward
 r = np.random.default_rng(0)
 gate_up, grad, filters = (r.normal(size=shape).astype(np.float32) for shape in ((2, 30, 128), (2, 30, 64), (9, 64)))
 out, grad_gate_up, grad_filters = np.empty_like(grad), np.empty_like(gate_up), np.zeros_like(filters)

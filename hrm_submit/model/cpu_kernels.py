@@ -4,7 +4,7 @@
 - Tokens are rows, channels lie together: no transposition for convolutions or heads.
 - Backward kernels take what the forward ones were given and compute anew what is cheap.
 
-`fused.py` makes autograd functions of them, whose answers are compared with torch's in tests.
+`cpu_functions.py` makes autograd functions of them; tests compare their answers with torch's.
 """
 
 from __future__ import annotations
@@ -149,66 +149,51 @@ def swiglu(gate_up: Any, filters: Any, side: int, out: Any) -> None:
     size = int(np.sqrt(len(filters)) + 0.5)
     reach, before = size // 2, length - side * side if size else length
     pair, scratch, sigmoid = np.empty(2 * width, np.float32), np.empty(width, np.float32), np.empty(width, np.float32)
-    row, ring = np.empty(width, np.float32), np.empty((max(size, 1), side, width), np.float32)
+    row, inner = np.empty(width, np.float32), np.empty((length, width), np.float32)
     for b in range(batch):
-        for t in range(before):
-            _swiglu(gate_up[b, t], width, pair, scratch, sigmoid, row)
+        for t in range(length):
+            _swiglu(gate_up[b, t], width, pair, scratch, sigmoid, inner[t])
+            if t < before:
+                _write(inner[t], out[b, t])
+        for t in range(before, length):
+            r, c = divmod(t - before, side)
+            _clear(row)
+            for i in range(max(0, r - reach), min(side, r + reach + 1)):
+                for j in range(max(0, c - reach), min(side, c + reach + 1)):
+                    f, x = filters[(i - r + reach) * size + j - c + reach], inner[before + i * side + j]
+                    for k in range(width):
+                        row[k] += f[k] * x[k]
             _write(row, out[b, t])
-        if not size:
-            continue
-        for ahead in range(side + reach):
-            if ahead < side:
-                for c in range(side):
-                    _swiglu(gate_up[b, before + ahead * side + c], width, pair, scratch, sigmoid, ring[ahead % size, c])
-            r = ahead - reach
-            if r < 0:
-                continue
-            for c in range(side):
-                _clear(row)
-                for i in range(max(0, r - reach), min(side, r + reach + 1)):
-                    for j in range(max(0, c - reach), min(side, c + reach + 1)):
-                        f, x = filters[(i - r + reach) * size + j - c + reach], ring[i % size, j]
-                        for k in range(width):
-                            row[k] += f[k] * x[k]
-                _write(row, out[b, before + r * side + c])
 
 
 @fast_kernel
 def swiglu_backward(grad: Any, gate_up: Any, filters: Any, side: int, grad_gate_up: Any, grad_filters: Any) -> None:
-    """Gradients of `swiglu`: `grad_gate_up` as `gate_up`; to `grad_filters`, as `filters`, theirs are added."""
+    """Write the gradient of `gate_up` to `grad_gate_up`, and add that of `filters` to `grad_filters`."""
     batch, length, width = grad.shape
     size = int(np.sqrt(len(filters)) + 0.5)
     reach, before = size // 2, length - side * side if size else length
     pair, scratch, sigmoid = np.empty(2 * width, np.float32), np.empty(width, np.float32), np.empty(width, np.float32)
-    inner, g, ring = np.empty(width, np.float32), np.empty(width, np.float32), np.empty((max(size, 1), side, width), np.float32)
+    inner, g, given = np.empty(width, np.float32), np.empty(width, np.float32), np.empty((length, width), np.float32)
     for b in range(batch):
-        for t in range(before):
+        for t in range(length):
+            _read(grad[b, t], given[t])
+        for t in range(length):
             _swiglu(gate_up[b, t], width, pair, scratch, sigmoid, inner)
-            _read(grad[b, t], g)
-            _swiglu_grad(pair, sigmoid, g, width)
-            _write(pair, grad_gate_up[b, t])
-        if not size:
-            continue
-        for ahead in range(side + reach):
-            if ahead < side:
-                for c in range(side):
-                    _read(grad[b, before + ahead * side + c], ring[ahead % size, c])
-            r = ahead - reach
-            if r < 0:
-                continue
-            for c in range(side):
-                _swiglu(gate_up[b, before + r * side + c], width, pair, scratch, sigmoid, inner)
+            if t < before:
+                _swiglu_grad(pair, sigmoid, given[t], width)
+            else:
+                r, c = divmod(t - before, side)
                 _clear(g)
                 for i in range(max(0, r - reach), min(side, r + reach + 1)):
                     for j in range(max(0, c - reach), min(side, c + reach + 1)):
                         # The output at (i, j) saw this cell through the filter's opposite place.
                         place = (r - i + reach) * size + c - j + reach
-                        f, x, df = filters[place], ring[i % size, j], grad_filters[place]
+                        f, x, df = filters[place], given[before + i * side + j], grad_filters[place]
                         for k in range(width):
                             g[k] += f[k] * x[k]
                             df[k] += inner[k] * x[k]
                 _swiglu_grad(pair, sigmoid, g, width)
-                _write(pair, grad_gate_up[b, before + r * side + c])
+            _write(pair, grad_gate_up[b, t])
 
 
 @_inline
