@@ -80,9 +80,7 @@ def test_the_preset_of_a_machine_takes_the_best_weights_that_the_package_has(tmp
     assert {packaged.packaged_checkpoint(names) for names in ("l4x4", "t4x2", "gpu-small")} == {small}
     assert {packaged.packaged_checkpoint(names) for names in ("", "nano,l4x4", "cpu")} == {nano}
     preset = packaged.resolve_preset("t4x2", small)
-    assert (preset.ttt.max_segments, preset.ttt.batch_size, preset.vote.views) == (2000, 16, 128), (
-        "its own recipe, the preset of the machine over it"
-    )
+    assert (preset.ttt.max_segments, preset.ttt.batch_size, preset.vote.views) == (2000, 16, 128), "the preset of the machine over its own"
 
 
 def test_solve_takes_the_preset_of_the_cards_unless_told(
