@@ -1,4 +1,4 @@
-"""Presets layered from TOML files, and the one for a machine's GPUs.
+"""Presets layered from TOML files.
 
 A preset has the tables `[model] [train] [ttt] [vote] [budget] [device]`. `load_preset("nano,quick")` layers
 left to right over the dataclass defaults; a key that no dataclass knows is an error, so a typo never passes silently.
@@ -7,18 +7,14 @@ left to right over the dataclass defaults; a key that no dataclass knows is an e
 from __future__ import annotations
 
 import dataclasses
-import math
-import re
 import tomllib
 import typing
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from hrm_submit.config.schema import DeviceConfig, Preset
-from hrm_submit.core.device import Card
+from hrm_submit.config.schema import Preset
 from hrm_submit.core.errors import ConfigError, clipped
 
 T = TypeVar("T")
@@ -134,34 +130,3 @@ def parse_toml(data: bytes, where: str) -> dict[str, Any]:
         return tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits, tables thousands deep
         raise ConfigError(f"{where}: not TOML: {clipped(error, 150)}") from None
-
-
-BFLOAT16 = 8.0
-"""CUDA capability from which cards compute in bfloat16."""
-
-
-@cache
-def card_presets() -> dict[str, DeviceConfig]:
-    """`[device]` of the presets for machines with GPUs, by name."""
-    devices = {name: load_preset(name).device for name in preset_names()}
-    return {name: device for name, device in devices.items() if device.card}
-
-
-def preset_of_cards(cards: Sequence[Card]) -> str:
-    """Name of the preset for a machine with these GPUs; "" without any.
-
-    Presets of a card of that name come first, and of those the one with as many. Another card takes a preset whose card has bfloat16
-    if it has, without if not, and of those the nearest in memory.
-    """
-    if not cards:
-        return ""
-    card, n = min(cards, key=lambda c: c.memory_gib), len(cards)
-
-    def distance(device: DeviceConfig) -> tuple[bool, bool, float, float]:
-        named = re.search(rf"\b{re.escape(device.card)}\b", card.name, re.IGNORECASE) is not None
-        alike = (card.capability >= BFLOAT16) == (device.capability >= BFLOAT16)
-        memory = abs(math.log(max(card.memory_gib, 1e-3) / device.memory_gib))
-        number = abs(math.log(n / device.count))
-        return (not named, not alike, number, memory) if named else (True, not alike, memory, number)
-
-    return min(card_presets(), key=lambda name: distance(card_presets()[name]))

@@ -1,12 +1,17 @@
-"""How a model runs on a device: what `[device]` asks for, or by capability where that says auto."""
+"""What a machine's devices call for: the preset of its cards, and how a model runs where `[device]` says auto."""
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any, Literal
 
+from hrm_submit.config.preset_files import load_preset, preset_names
 from hrm_submit.config.schema import DeviceConfig, Kernels
-from hrm_submit.core.device import cpu_dtype, gpu_dtype
+from hrm_submit.core.device import Card, cpu_dtype, gpu_dtype
 
 
 @dataclass(frozen=True)
@@ -41,3 +46,34 @@ def runtime_for(device: str, config: DeviceConfig) -> Runtime:
     suited = device == "cpu" and dtype in ("float32", "bfloat16") and (config.kernels == "numba" or not config.compile)
     kernels: Kernels = "numba" if suited and config.kernels != "torch" else "torch"
     return Runtime(device, dtype, attention, kernels, config.compile, config.threads)
+
+
+BFLOAT16 = 8.0
+"""CUDA capability from which cards compute in bfloat16."""
+
+
+@cache
+def card_presets() -> dict[str, DeviceConfig]:
+    """`[device]` of the presets for machines with GPUs, by name."""
+    devices = {name: load_preset(name).device for name in preset_names()}
+    return {name: device for name, device in devices.items() if device.card}
+
+
+def preset_of_cards(cards: Sequence[Card]) -> str:
+    """Name of the preset for a machine with these GPUs; "" without any.
+
+    Presets of a card of that name come first, and of those the one with as many. Another card takes a preset whose card has bfloat16
+    if it has, without if not, and of those the nearest in memory.
+    """
+    if not cards:
+        return ""
+    card, n = min(cards, key=lambda c: c.memory_gib), len(cards)
+
+    def distance(device: DeviceConfig) -> tuple[bool, bool, float, float]:
+        named = re.search(rf"\b{re.escape(device.card)}\b", card.name, re.IGNORECASE) is not None
+        alike = (card.capability >= BFLOAT16) == (device.capability >= BFLOAT16)
+        memory = abs(math.log(max(card.memory_gib, 1e-3) / device.memory_gib))
+        number = abs(math.log(n / device.count))
+        return (not named, not alike, number, memory) if named else (True, not alike, memory, number)
+
+    return min(card_presets(), key=lambda name: distance(card_presets()[name]))

@@ -19,7 +19,7 @@ from hrm_submit.arc.challenges import BrokenTask, read_challenges
 from hrm_submit.arc.reader import digest
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Task
-from hrm_submit.config.preset_files import card_presets, preset_of_cards
+from hrm_submit.config.runtime import card_presets, preset_of_cards
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.device import Card, cards, list_devices, machine

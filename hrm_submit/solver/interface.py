@@ -13,8 +13,7 @@ from typing import Any
 
 from hrm_submit.arc.challenges import as_task
 from hrm_submit.arc.task import Task
-from hrm_submit.config.preset_files import preset_of_cards
-from hrm_submit.config.runtime import runtime_for
+from hrm_submit.config.runtime import preset_of_cards, runtime_for
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.device import cards, cpu_count, list_devices, on_threads
 from hrm_submit.core.errors import ConfigError

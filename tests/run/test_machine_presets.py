@@ -11,7 +11,8 @@ import pytest
 
 import hrm_submit
 from hrm_submit.cli import main
-from hrm_submit.config.preset_files import card_presets, load_preset, preset_of_cards
+from hrm_submit.config.preset_files import load_preset
+from hrm_submit.config.runtime import card_presets, preset_of_cards
 from hrm_submit.core.device import Card
 from hrm_submit.model import packaged
 from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot

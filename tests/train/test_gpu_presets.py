@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from hrm_submit.cli import main
-from hrm_submit.config.preset_files import card_presets, load_preset
+from hrm_submit.config.preset_files import load_preset
+from hrm_submit.config.runtime import card_presets
 from hrm_submit.model.weights import load_checkpoint
 from hrm_submit.run.cost import training_bytes
 from tests.train.lab import write_data
