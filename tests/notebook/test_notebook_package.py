@@ -29,7 +29,10 @@ MIRRORS = {"bbbb0001": mirror("bbbb0001", "12", "34", "56"), "bbbb0002": mirror(
 
 BROKEN_GPU = '''
 """Makes torch report a GPU whose driver fails at the first use."""
-import importlib.abc, importlib.util, sys
+import importlib.abc, importlib.util, pathlib, sys
+
+exists = pathlib.Path.exists
+pathlib.Path.exists = lambda path, **how: str(path) == "/dev/nvidiactl" or exists(path, **how)
 
 class Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
