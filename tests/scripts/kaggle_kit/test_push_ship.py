@@ -101,55 +101,36 @@ def test_a_dry_run_says_what_a_push_sends_and_sends_nothing(kit: Kit, options: t
     assert {name for line in dataset for name in line.rsplit(": ", 1)[1].split(", ")} == uploads, "those, and none with --kernel-only"
 
 
+WHEELS, METADATA = "offline_wheels", "kernel-metadata.json"
+
+
 @newest_client
 @pytest.mark.parametrize(
-    ("fault", "parts"),
+    ("words", "spoil", "parts"),
     [
-        ("no owner", ("kernel-metadata.json", "make push OWNER=you")),
-        ("bad owner", ("kernel-metadata.json", "not a Kaggle user name")),
-        ("no wheel", ("offline_wheels", "no wheel", "make wheels")),
-        ("folder among the wheels", ("offline_wheels", "flat", "extra")),
-        ("no dataset metadata", ("dataset-metadata.json", "No such file")),
-        ("no kernel metadata", ("kernel-metadata.json", "No such file")),
-        ("metadata not JSON", ("kernel-metadata.json", "not JSON")),
-        ("id without owner", ("kernel-metadata.json", "OWNER/SLUG")),
-        ("no notebook", ("kernel-metadata.json", "code_file")),
-        ("dataset not a source", ("kernel-metadata.json", "dataset_sources")),
-        ("no credentials", ("credentials", "KAGGLE_API_TOKEN")),
-        ("a dry run without a wheel", ("offline_wheels", "no wheel", "make wheels")),
-        ("unknown option", ("--loud",)),
+        ("", None, (METADATA, "make push OWNER=you")),
+        ("--owner ada/lovelace", None, (METADATA, "not a Kaggle user name")),
+        ("--owner ada --loud", None, ("--loud",)),
+        ("--owner ada", "hrm_submit-0.0.1-py3-none-any.whl", (WHEELS, "no wheel", "make wheels")),
+        ("--owner ada --dry-run", "hrm_submit-0.0.1-py3-none-any.whl", (WHEELS, "no wheel", "make wheels")),
+        ("--owner ada", lambda kit: (kit.root / WHEELS / "extra").mkdir(), (WHEELS, "flat", "extra")),
+        ("--owner ada", "dataset-metadata.json", ("dataset-metadata.json", "No such file")),
+        ("--owner ada", METADATA, (METADATA, "No such file")),
+        ("--owner ada", lambda kit: (kit.root / METADATA).write_text("{"), (METADATA, "not JSON")),
+        ("--owner ada", lambda kit: kit.edit(METADATA, id="hrm-submit"), (METADATA, "OWNER/SLUG")),
+        ("--owner ada", "submission.ipynb", (METADATA, "code_file")),
+        ("--owner ada", lambda kit: kit.edit(METADATA, dataset_sources=["ada/another"]), (METADATA, "dataset_sources")),
+        ("--owner ada", None, ("credentials", "KAGGLE_API_TOKEN")),
     ],
 )
-def test_what_is_wrong_here_is_one_line_and_nothing_is_sent_or_written(kit: Kit, fault: str, parts: tuple[str, ...]) -> None:
-    words, credentials = ["--owner", "ada"], True
-    match fault:
-        case "no owner":
-            words = []
-        case "bad owner":
-            words = ["--owner", "ada/lovelace"]
-        case "no wheel" | "a dry run without a wheel":
-            words += ["--dry-run"] if "dry" in fault else []
-            next((kit.root / "offline_wheels").glob("*.whl")).unlink()
-        case "folder among the wheels":
-            (kit.root / "offline_wheels" / "extra").mkdir()
-        case "no dataset metadata":
-            (kit.root / "offline_wheels" / "dataset-metadata.json").unlink()
-        case "no kernel metadata":
-            (kit.root / "kernel-metadata.json").unlink()
-        case "metadata not JSON":
-            (kit.root / "kernel-metadata.json").write_text("{")
-        case "id without owner":
-            kit.edit("kernel-metadata.json", id="hrm-submit")
-        case "no notebook":
-            (kit.root / "notebook" / "submission.ipynb").unlink()
-        case "dataset not a source":
-            kit.edit("kernel-metadata.json", dataset_sources=["ada/another"])
-        case "no credentials":
-            credentials = False
-        case "unknown option":
-            words += ["--loud"]
+def test_what_is_wrong_here_is_one_line_and_nothing_is_sent_or_written(kit: Kit, words: str, spoil: Any, parts: tuple[str, ...]) -> None:
+    """`spoil`: the name of a file to delete, or what to do to the kit."""
+    if isinstance(spoil, str):
+        next(kit.root.rglob(spoil)).unlink()
+    elif spoil:
+        spoil(kit)
     before = {path: path.read_bytes() for path in kit.root.rglob("*.json")}
-    one_line(kit.ship("push", *words, credentials=credentials), 2, *parts)
+    one_line(kit.ship("push", *words.split(), credentials="credentials" not in parts), 2, *parts)
     assert kit.kaggle.calls == []
     assert {path: path.read_bytes() for path in kit.root.rglob("*.json")} == before
 
