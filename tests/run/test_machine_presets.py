@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import logging
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import hrm_submit
-from hrm_submit.cli import main
 from hrm_submit.config.preset_files import load_preset
 from hrm_submit.config.runtime import card_presets, preset_of_cards
 from hrm_submit.core.device import Card
 from hrm_submit.model import packaged
 from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
-from hrm_submit.run import solve as run_module
 from hrm_submit.solver import interface
-from tests.run.lab import challenges
 
 L4, T4 = Card("NVIDIA L4", 8.9, 22.0), Card("Tesla T4", 7.5, 14.6)
 
@@ -82,24 +77,6 @@ def test_the_preset_of_a_machine_takes_the_best_weights_that_the_package_has(tmp
     assert {packaged.packaged_checkpoint(names) for names in ("", "nano,l4x4", "cpu")} == {nano}
     preset = packaged.resolve_preset("t4x2", small)
     assert (preset.ttt.max_segments, preset.ttt.batch_size, preset.vote.views) == (2000, 16, 128), "the preset of the machine over its own"
-
-
-def test_solve_takes_the_preset_of_the_cards_unless_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(run_module, "cards", lambda devices: [T4, T4])
-    tasks = challenges(tmp_path, 1)
-
-    def config(name: str, *options: str) -> tuple[str, int, int]:
-        files = ["--challenges", str(tasks), "--output", str(tmp_path / f"{name}.json"), "--run-dir", str(tmp_path / name)]
-        assert main(["solve", *files, "--devices", "cpu", "--segments-per-task", "1", *options]) == 0
-        run = json.loads((tmp_path / name / "run.json").read_text(encoding="utf-8"))
-        return run["presets"], run["config"]["ttt"]["batch_size"], run["config"]["device"]["count"]
-
-    with caplog.at_level(logging.INFO):
-        assert config("unasked") == ("t4x2", 16, 2)
-    assert "the preset t4x2 suits" in caplog.text
-    assert config("asked", "--preset", "nano") == ("nano", 8, 0)
 
 
 def test_python_takes_the_preset_of_its_card(monkeypatch: pytest.MonkeyPatch) -> None:

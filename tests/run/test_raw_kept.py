@@ -9,13 +9,9 @@ from typing import Any
 
 import pytest
 
-from hrm_submit.cli import main
-from hrm_submit.predict.rank import rank
-from hrm_submit.predict.raw import load_raw
-from hrm_submit.record.folder import read_run
 from hrm_submit.run.protocol import Assignment
 from hrm_submit.solver.messages import Answer
-from tests.run.lab import challenges, converse, recolour, tiny, tiny_preset
+from tests.run.lab import converse, recolour, tiny_preset
 
 KEPT = "[vote]\nsave_raw = true\nact_steps = 2\n"
 
@@ -43,19 +39,3 @@ def test_a_disk_that_refuses_costs_a_warning(tmp_path: Path, caplog: pytest.LogC
         said = trained_twice(tmp_path, tmp_path / "raw")
     assert sum(isinstance(m, Answer) and m.final for m in said) == 2
     assert [r.getMessage().split(":")[0] for r in caplog.records if "raw predictions are not kept" in r.getMessage()] == ["task a"] * 2
-
-
-@pytest.mark.parametrize("rule", ["counts", "composite"])
-def test_a_run_keeps_what_its_answers_were_made_of(tmp_path: Path, rule: str) -> None:
-    """From the command line; float16 rounds the scores, so what is compared is each candidate's votes."""
-    run, preset = tmp_path / "run", tiny(tmp_path, KEPT + f'rule = "{rule}"\n')
-    options = ["--preset", preset, "--checkpoint", "none", "--devices", "cpu", "--segments-per-task", "3", "--run-dir", str(run)]
-    assert main(["solve", "--challenges", str(challenges(tmp_path, 1, outputs=2)), "--output", str(tmp_path / "s.json"), *options]) == 0
-    raw = load_raw(run / "raw" / "task00.npz")
-    assert (raw.scores.steps, raw.answer_step, sorted(set(raw.output.tolist()))) == (2, 1, [0, 1])
-    final = {p.output: p.candidates for p in read_run(run).predictions if p.final}
-    for k in (0, 1):
-        again = rank(raw.of_output(k).until(1), rule)  # type: ignore[arg-type]
-        told = [(c.grid, c.votes) for c in final[k]]
-        assert {c.key: c.votes for c in again} == {(grid.shape, grid.tobytes()): votes for grid, votes in told}
-        assert again[0].grid.tolist() == final[k][0].grid.tolist()

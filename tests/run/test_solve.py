@@ -1,0 +1,128 @@
+"""What `solve` chooses, restores and says before and after the work, which a stand-in does at once."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hrm_submit.arc.canonical import pair_hash
+from hrm_submit.arc.challenges import load_challenges
+from hrm_submit.arc.submission import file_faults, load_submission
+from hrm_submit.cli import main
+from hrm_submit.core.device import Card
+from hrm_submit.corpora.solutions import write_solutions
+from hrm_submit.corpora.sources import load
+from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
+from hrm_submit.report.data import load_run
+from hrm_submit.run import solve as solve_module
+from tests.run.fake_pool import candidate
+from tests.run.lab import challenges, tiny, tiny_preset
+
+RECORDED = Path(__file__).parents[1] / "fixtures" / "run-v1"
+"""Four ARC-AGI-1 evaluation tasks of a run that was killed while it worked on the third. Its configuration names keys that are no more,
+its predictions do not name their attempt; three candidates of each are kept."""
+
+
+class Answering:
+    """Stands in for the supervisor: one final candidate for each output. `solved` names the tasks."""
+
+    solved: list[str]
+
+    def __init__(self, tasks: Any, segments: Any, specs: Any, preset: Any, answers: Any, run: Any, *others: Any) -> None:
+        self.tasks, self.answers = tasks, answers
+        answers.record_in(run)
+
+    def run(self) -> None:
+        for task in self.tasks:
+            Answering.solved.append(task.id)
+            self.answers.put(task.id, tuple((candidate(2),) for _ in task.test), final=True)
+
+
+@pytest.fixture(autouse=True)
+def answering(monkeypatch: pytest.MonkeyPatch) -> None:
+    Answering.solved = []
+    monkeypatch.setattr(solve_module, "Supervisor", Answering)
+
+
+def solved(folder: Path, file: Path, *options: str, name: str = "s") -> tuple[Path, dict[str, Any]]:
+    """Run the command; returns the submission and `run.json`."""
+    output = folder / f"{name}.json"
+    limits = ["--devices", "cpu", "--segments-per-task", "1"]
+    assert main(["solve", "--challenges", str(file), "--output", str(output), *limits, *options]) == 0
+    return output, json.loads(Path(f"{output}.run", "run.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_run_score_and_report_tell_of_weights_that_know_a_task(tmp_path: Path, capsys: pytest.CaptureFixture[str], known: bool) -> None:
+    file = challenges(tmp_path, 2)
+    tasks = load(file)
+    pair = tasks["task01"].train[0]
+    meta = CheckpointMeta(hashes=(pair_hash(pair.output, pair.output), *([pair_hash(pair.input, pair.output)] if known else [])))
+    model, embedding = build(tiny_preset(tmp_path).model)
+    weights = tmp_path / "w.safetensors"
+    save_checkpoint(weights, snapshot(model, embedding, meta))
+    options = ["--preset", tiny(tmp_path), "--checkpoint", str(weights)]
+    output, run = solved(tmp_path, file, *options)
+    assert run["trained_on"] == (["task01"] if known else [])
+    assert solved(tmp_path, file, *options, "--tasks", "task00", name="other")[1]["trained_on"] == [], "of tasks that are asked for"
+    write_solutions(tmp_path / "solutions.json", {name: tuple(task.test) for name, task in tasks.items()})
+    capsys.readouterr()
+    assert main(["score", "--submission", str(output), "--solutions", str(tmp_path / "solutions.json")]) == 0
+    told = f"{weights} was trained on 1 of these tasks, the first is task01: a score of them says nothing"
+    assert (told in capsys.readouterr().err) == known
+    assert (told in load_run(Path(f"{output}.run")).notes) == known
+
+
+def test_the_preset_of_the_cards_is_taken_unless_another_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(solve_module, "cards", lambda devices: [Card("Tesla T4", 7.5, 14.6)] * 2)
+    file = challenges(tmp_path, 1)
+
+    def config(name: str, *options: str) -> tuple[str, int, int]:
+        _, run = solved(tmp_path, file, *options, name=name)
+        return run["presets"], run["config"]["ttt"]["batch_size"], run["config"]["device"]["count"]
+
+    with caplog.at_level(logging.INFO):
+        assert config("unasked") == ("t4x2", 16, 2)
+    assert "the preset t4x2 suits" in caplog.text
+    assert config("asked", "--preset", "nano") == ("nano", 8, 0)
+
+
+def test_a_resumed_run_with_other_settings_says_which(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = challenges(tmp_path, 2)
+
+    def told(more: str, *options: str) -> list[str]:
+        caplog.clear()
+        solved(tmp_path, file, "--preset", tiny(tmp_path, more), "--checkpoint", "none", *options)
+        return [r.getMessage() for r in caplog.records if "other settings" in r.getMessage()]
+
+    assert told("", "--tasks", "task00") == [], "nothing was there before"
+    assert told("") == [], "the same settings"
+    assert told("[vote]\nviews = 4\n[budget]\nhang_seconds = 99.0\n", "--seed", "3") == [
+        f"{tmp_path / 's.json'}.run: these answers were made with other settings than this run's: --seed 0; [vote] views = 8"
+    ]
+    assert Answering.solved == ["task00", "task01"], "each task once"
+
+
+def test_a_killed_run_of_an_earlier_version_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "s.json.run"
+    shutil.copytree(RECORDED / "run", run)
+    file = RECORDED / "challenges.json"
+    lines = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+    final = {line["task"]: line["candidates"][0]["grid"] for line in lines if line["final"]}
+    assert sorted(final) == ["137f0df0", "2072aba6"] and lines[-1]["task"] == "12eac192", "as it was recorded"
+    output, _ = solved(tmp_path, file, "--preset", tiny(tmp_path), "--checkpoint", "none")
+    assert "2 had their final answer from before" in capsys.readouterr().out
+    assert sorted(Answering.solved) == ["00576224", "12eac192"]
+    assert file_faults(output, load_challenges(file)) == []
+    answers = load_submission(output)
+    assert {task: answers[task][0][0].tolist() for task in final} == final
+    whole = load_run(run)
+    assert len(whole.state.attempts) == 2 and len(whole.answered) == 4 and whole.notes == ()
+    assert [p.attempt for p in whole.record.predictions] == [1] * len(lines) + [2] * (len(whole.record.predictions) - len(lines))
