@@ -18,7 +18,7 @@ Kernels: TypeAlias = Literal["torch", "numba"]
 VoteRule: TypeAlias = Literal["counts", "composite"]
 
 LARGEST = 1_000_000
-"""Of any size of a model: what is larger is a mistake, and its products could be any number."""
+"""Upper bound of every size of a model; a larger one is a mistake."""
 ABOVE_0, BELOW_1 = math.nextafter(0.0, 1.0), math.nextafter(1.0, 0.0)
 
 
@@ -99,7 +99,7 @@ def feed_forward_width(hidden_size: int, expansion: float) -> int:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How weights are changed: table `[train]` for pre-training; `[ttt]` has the same fields and more."""
+    """Training: table `[train]` for pre-training; `[ttt]` has the same fields and more."""
 
     optimizer: Literal["muon", "adamw", "adam_atan2"] = "adam_atan2"
     """`muon`: torch.optim.Muon for the matrices of the blocks, AdamW for the rest."""
@@ -112,25 +112,25 @@ class TrainConfig:
     embedding_weight_decay: float = 0.1
     batch_size: int = 768
     segments: int = 16
-    """Most segments that a sequence is trained for before another takes its place (at most halt_max_steps)."""
+    """Most segments of a sequence before another takes its slot (at most halt_max_steps)."""
     single_segment_fraction: float = 0.0
-    """First share of the run, in which a sequence gets a single segment: `segments` hold after it."""
+    """First share of the run with a single segment a sequence; `segments` apply after it."""
     warmup_steps: int = 2000
     decay_fraction: float = 0.0
     """Last share of the run (of its steps or its seconds) over which the rate falls linearly to lr_min_ratio."""
     lr_min_ratio: float = 1.0
     colours: Literal["permute", "permute_input", "fixed"] = "permute"
-    """`permute`: all but 0 (published); `permute_input`: also keeps colours that an output has and its own input lacks; `fixed`: none."""
+    """Colours that augmentation permutes. `permute`: all but 0 (published); `permute_input`: also not those that an output has and its own
+    input lacks; `fixed`: none."""
     translate: bool = True
     """Random placement on the canvas where there is room (published)."""
     augmentations: int = 1000
-    """Augmented versions of each task, itself among them, that training (and at test time the votes) draw from."""
+    """Augmented versions of each task, the original included, that training and votes draw from."""
     max_side: int = 30
     """Pre-training leaves out tasks that need a larger canvas than this side; test-time training takes every task."""
     batch_tokens: int = 0
-    """Pre-training: most cells in a batch, which has fewer examples on large canvases (one a process at least), so
-    that these cost no more time than their weight says; 0: no limit. Test-time training, whose task has one canvas, takes its
-    batch_size."""
+    """Pre-training: most cells of a batch, so that large canvases get fewer examples (at least one a process); 0: no limit. Test-time
+    training always uses batch_size."""
 
     def __post_init__(self) -> None:
         _check(self, "batch_size segments augmentations max_side", 1)
@@ -169,20 +169,18 @@ class VoteConfig:
     """Inference and voting: table `[vote]`."""
 
     views: int = 32
-    """Augmented views of each test input in the last vote; those on the way use a quarter."""
+    """Augmented views of each test input in the last vote; mid-run votes use a quarter."""
     act_steps: int = 16
     """ACT steps at inference (at most halt_max_steps)."""
     halt: Literal["never", "rest"] = "never"
-    """When a view ends before `act_steps`: `never` (published), or once the entropy of its prediction is at rest from one step to the
-    next; it then leaves the batch, which takes less time. Nothing to a model of one step."""
+    """When a view ends before `act_steps`: `never` (published), or at `rest`, when the entropy of its prediction no longer changes."""
     batch_size: int = 32
     rule: VoteRule = "composite"
-    """What ranks candidates: how many views gave each (`counts`), and, beside that, a tenth of all votes for the grid that has the
-    colour of the highest mean probability in each cell (`composite`)."""
+    """How candidates are ranked. `counts`: by the number of views that gave each; `composite`: also a tenth of all votes for the grid
+    with the most probable colour in each cell."""
     save_raw: bool = False
-    """Keep all that the last vote of each task was made of in `raw/` of the run folder, for `scripts/compare_votes.py`: before
-    compression up to 22 kB a view and ACT step. That vote then runs all of `act_steps`, even beyond halt_max_steps, so that they can
-    be compared; the answer is taken where it would be without, but the steps take time from training."""
+    """Write the predictions of each task's last vote to `raw/` of the run folder, for `scripts/compare_votes.py`: up to 22 kB a view and
+    ACT step before compression. That vote runs all `act_steps`, which takes time from training; the answer stays the same."""
 
     def __post_init__(self) -> None:
         _check(self, "views act_steps batch_size", 1)
@@ -197,7 +195,7 @@ class BudgetConfig:
     reserve_min_seconds: float = 4.0
     """Least reserve: on a busy machine the exit of an interpreter that has loaded torch alone takes more than a second."""
     hang_seconds: float = 300.0
-    """A worker silent for this long is taken for hung; in budgets below 50 minutes a tenth of them is, but never less than 20 s."""
+    """Seconds of silence after which a worker counts as hung; below 50 minutes a tenth of the budget, at least 20 s."""
     size_power: float = 0.0
     """Shares grow with this power of what a task's segment costs: 0 is equal seconds for all tasks, 1 equal segments. Where time is
     scarce, a second is worth more on a small task; the presets of GPUs have 0.5. `scripts/tune_budget.py` compares."""
@@ -216,13 +214,13 @@ class BudgetConfig:
 
 @dataclass(frozen=True)
 class DeviceConfig:
-    """What runs where, and in which number format: table `[device]`."""
+    """Devices, workers and number format: table `[device]`."""
 
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     attention: Literal["auto", "sdpa", "math"] = "auto"
     kernels: Literal["auto", "torch", "numba"] = "auto"
-    """What computes norms, SwiGLU, convolutions and lines on a CPU: torch's operations, or one pass of compiled code for each, on one
-    thread. `auto`: compiled code on CPUs, but with `compile`. On GPUs always torch."""
+    """Norms, SwiGLU, convolutions and axial attention on a CPU: `torch`, or compiled by `numba` for one thread. `auto`: numba unless
+    `compile` is on. GPUs always use torch."""
     compile: bool = False
     workers: int = 0
     """Worker processes on a CPU; 0: one for each core."""

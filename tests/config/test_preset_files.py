@@ -117,3 +117,10 @@ def test_a_file_that_is_no_text_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "bin.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match=r"bin\.toml.*not TOML"):
         load_preset(str(tmp_path / "bin.toml"))
+
+
+def test_a_retired_key_loads_only_where_it_asks_for_nothing() -> None:
+    older = {"train": {"ema": 0.0, "dihedral": True}, "ttt": {"joint": 0.0, "vote_growth": 1.6}, "device": {"cuda_graphs": False}}
+    assert layer(Preset(), older) == Preset()
+    with pytest.raises(ConfigError, match="has no key 'cuda_graphs'"):
+        layer(Preset(), {"device": {"cuda_graphs": True}})

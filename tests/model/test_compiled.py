@@ -71,7 +71,7 @@ def test_an_error_of_the_arguments_stays_the_callers(monkeypatch: pytest.MonkeyP
     model = build(CFG)[0]
     compile_blocks(model)
     with pytest.raises(RuntimeError):
-        model.H_level(torch.zeros(2, 9, 5), torch.zeros(2, 9, 5), {"attention": None}, model.H_level.cast(torch.float32))
+        model.H_level(torch.zeros(2, 9, 5), torch.zeros(2, 9, 5), None, model.H_level.cast(torch.float32))
     assert is_compiled(model) and not caplog.records
 
 
