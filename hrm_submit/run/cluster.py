@@ -31,6 +31,8 @@ except ImportError:
 
     raise ClusterError("--cluster needs Ray: pip install 'hrm-submit[cluster]'") from None
 
+from hrm_submit.arc.sizes import canvas_side
+from hrm_submit.arc.task import Task
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.allocator import LARGE_PAGES
 from hrm_submit.core.device import cpu_count
@@ -60,13 +62,25 @@ class Node:
     card: str = ""
 
 
-class Cluster:
-    """A connection to a Ray cluster, or one of this machine alone. `cores` are those of a worker on a node without GPUs."""
+@dataclass
+class Actor(Member):
+    """A worker on a node; `stream` are the messages of its running call."""
+
+    handle: Any
+    stream: Any
+
+
+class ClusterPool(Pool[Actor]):
+    """Workers that are actors of a Ray cluster, or of one of this machine alone. `cores` are those of a worker on a node without GPUs."""
 
     def __init__(self, address: str, cores: int = 1) -> None:
-        """`address` is `local`, `auto` (the cluster that this machine is a node of) or `HOST:PORT`. Raises ClusterError."""
-        self.cores = cores
+        """Connect to `address`: `local`, `auto` (the cluster that this machine is a node of) or `HOST:PORT`. Raises ClusterError."""
+        self.members = {}
+        self._address, self._cores = address, cores
         self._names: dict[str, str] = {}
+        self._weights: dict[Path, Any] = {}
+        self._remote: Any = ray.remote(RemoteWorker)
+        self._like: WorkerSpec | None = None
         host, _, port = address.rpartition(":")
         own: dict[str, Any] = {"num_cpus": cpu_count(), "include_dashboard": False} if address == "local" else {}
         try:
@@ -75,6 +89,10 @@ class Cluster:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
         except (OSError, OverflowError, ValueError, RuntimeError, RayError) as error:
             raise ClusterError(f"--cluster {address}: cannot be reached: {clipped(error, 150)}") from None
+        self._known, self._checked = {n.id for n in self.nodes()}, time.monotonic()
+
+    def close(self) -> None:
+        ray.shutdown()  # one of this machine alone ends
 
     def nodes(self) -> list[Node]:
         """Return the live machines, sorted by name. A node keeps its first name: its address, with a part of its id where that is taken, as
@@ -90,48 +108,30 @@ class Cluster:
                 found.append(Node(id, name, int(has.get("CPU", 0)), int(has.get("GPU", 0)), card))
         return sorted(found, key=lambda n: n.name)
 
-    def close(self) -> None:
-        """Leave the cluster; one of this machine alone ends."""
-        ray.shutdown()
+    def specs(self, preset: Preset, checkpoint: Path | None, seed: int, tasks: Sequence[Task]) -> list[WorkerSpec]:
+        """Return the workers of all nodes, no more than `tasks`. Raises ClusterError where no node has room for one."""
+        tokens, nodes = max((canvas_side(t) for t in tasks), default=1) ** 2, self.nodes()
+        preset = replace(preset, device=replace(preset.device, threads=self._cores))
+        self._like = WorkerSpec(0, "cpu", preset, checkpoint, seed, tokens)
+        specs = specs_on(nodes, self._like, self._cores, max(1, len(tasks)))
+        if not specs:
+            raise ClusterError(f"--cluster {self._address}: none of its {len(nodes)} nodes has {self._cores} CPU cores or a GPU")
+        return specs
 
-
-def specs_on(nodes: Sequence[Node], like: WorkerSpec, cores: int, preset: Preset, most: int) -> list[WorkerSpec]:
-    """Return at most `most` workers of `nodes`, each otherwise as `like`: one for each GPU (or `[device] workers_per_gpu`), or on a node
-    without any one for each `cores` CPU cores; every node gets its first before any gets its second."""
-    on_gpu = preset.device.workers_per_gpu or 1
-    by_node = [[(n.name, f"cuda:{k}") for k in range(n.gpus)] * on_gpu or [(n.name, "cpu")] * (n.cpus // cores) for n in nodes]
-    in_rounds = [devices[k] for k in range(max(map(len, by_node), default=0)) for devices in by_node if k < len(devices)][:most]
-    return [
-        replace(like, number=number, device=device, node=node, sharing=on_gpu if device != "cpu" else 1)
-        for number, (node, device) in enumerate(in_rounds)
-    ]
-
-
-@dataclass
-class Actor(Member):
-    """A worker on a node; `stream` are the messages of its running call."""
-
-    handle: Any
-    stream: Any
-
-
-class ClusterPool(Pool[Actor]):
-    """Workers that are actors of a cluster."""
-
-    def __init__(self, cluster: Cluster, preset: Preset) -> None:
-        self._cluster, self._preset = cluster, preset
-        self.members = {}
-        self._weights: dict[Path, Any] = {}
-        self._remote: Any = ray.remote(RemoteWorker)
-        self._known = {n.id for n in cluster.nodes()}
-        self._like: WorkerSpec | None = None
+    def newcomers(self) -> list[WorkerSpec]:
+        if self._like is None or time.monotonic() - self._checked < NODES_EVERY_SECONDS:
+            return []
         self._checked = time.monotonic()
+        new = [n for n in self.nodes() if n.id not in self._known]
+        self._known |= {n.id for n in new}
+        for node in new:
+            log.info("node %s has joined: %d CPUs, %d GPUs", node.name, node.cpus, node.gpus)
+        return specs_on(new, self._like, self._cores, 10**6)
 
     def start(self, spec: WorkerSpec, now: float) -> None:
-        self._like = self._like or spec
-        options: dict[str, Any] = {"num_cpus": self._cluster.cores, "runtime_env": {"env_vars": ENVIRONMENT}}
+        options: dict[str, Any] = {"num_cpus": self._cores, "runtime_env": {"env_vars": ENVIRONMENT}}
         if spec.node:
-            node = next((n for n in self._cluster.nodes() if n.name == spec.node), None)
+            node = next((n for n in self.nodes() if n.name == spec.node), None)
             if node is None:
                 raise OSError(f"node {spec.node} is gone")
             options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node.id, soft=False)
@@ -174,16 +174,6 @@ class ClusterPool(Pool[Actor]):
             elif message is not None:
                 yield member, message
 
-    def newcomers(self) -> list[WorkerSpec]:
-        if self._like is None or time.monotonic() - self._checked < NODES_EVERY_SECONDS:
-            return []
-        self._checked = time.monotonic()
-        new = [n for n in self._cluster.nodes() if n.id not in self._known]
-        self._known |= {n.id for n in new}
-        for node in new:
-            log.info("node %s has joined: %d CPUs, %d GPUs", node.name, node.cpus, node.gpus)
-        return specs_on(new, self._like, self._cluster.cores, self._preset, 10**6)
-
     def remove(self, member: Actor) -> int | None:
         self.members.pop(member.spec.number, None)
         member.stream = None
@@ -206,6 +196,18 @@ class ClusterPool(Pool[Actor]):
             cause = clipped(lines[-1] if lines else type(error).__name__, 200)
             log.warning("worker %d on %s: %s", member.spec.number, member.spec.location, cause)
             return Gone()
+
+
+def specs_on(nodes: Sequence[Node], like: WorkerSpec, cores: int, most: int) -> list[WorkerSpec]:
+    """Return at most `most` workers of `nodes`, each otherwise as `like`: one for each GPU (or `[device] workers_per_gpu`), or on a node
+    without any one for each `cores` CPU cores; every node gets its first before any gets its second."""
+    on_gpu = like.preset.device.workers_per_gpu or 1
+    by_node = [[(n.name, f"cuda:{k}") for k in range(n.gpus)] * on_gpu or [(n.name, "cpu")] * (n.cpus // cores) for n in nodes]
+    in_rounds = [devices[k] for k in range(max(map(len, by_node), default=0)) for devices in by_node if k < len(devices)][:most]
+    return [
+        replace(like, number=number, device=device, node=node, sharing=on_gpu if device != "cpu" else 1)
+        for number, (node, device) in enumerate(in_rounds)
+    ]
 
 
 class RemoteWorker:

@@ -17,13 +17,12 @@ from typing import Any
 from hrm_submit.arc.canonical import tasks_with_pairs_of
 from hrm_submit.arc.challenges import BrokenTask, read_challenges
 from hrm_submit.arc.reader import digest
-from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Task
 from hrm_submit.config.runtime import card_presets, preset_of_cards
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.device import Card, cards, list_devices, machine
-from hrm_submit.core.errors import ClusterError, SolveError, clipped
+from hrm_submit.core.errors import SolveError, clipped
 from hrm_submit.core.files import sha256_of
 from hrm_submit.core.options import described
 from hrm_submit.model.checkpoint_header import read_header
@@ -37,7 +36,7 @@ from hrm_submit.run.placement import for_budget, worker_specs
 from hrm_submit.run.progress_bars import ProgressBars
 from hrm_submit.run.protocol import WorkerSpec
 from hrm_submit.run.supervisor import Supervisor
-from hrm_submit.run.worker_pool import Pool
+from hrm_submit.run.worker_pool import Pool, WorkerPool
 from hrm_submit.version import __version__
 
 log = logging.getLogger(__name__)
@@ -87,8 +86,7 @@ def solve(options: SolveOptions, clock: Clock) -> SolveSummary:
         bars.close()
         fault = answers.save(last=True)
         run.event(RunEnd(answered=len(answers.answered), seconds=round(clock.elapsed(), 3), unsaved=fault))
-        if setup.cluster:
-            setup.cluster.close()
+        setup.pool.close()
     if fault:
         log.error("the last answers could not be written: %s", fault)
     faults = tuple(b.fault for b in broken.values())
@@ -140,17 +138,16 @@ class _SetUp:
     preset: Preset
     checkpoint: Path | None
     specs: list[WorkerSpec]
-    pool: Pool[Any] | None = None
-    cluster: Any = None
+    pool: Pool[Any]
 
 
 def _set_up(options: SolveOptions, todo: Sequence[Task]) -> _SetUp:
     """Choose devices, weights, preset and workers. Raises UserError."""
     cluster, devices = None, list[str]()
     if options.cluster:
-        from hrm_submit.run.cluster import Cluster  # Ray, which only this needs
+        from hrm_submit.run.cluster import ClusterPool  # Ray, which only this needs
 
-        cluster = Cluster(options.cluster, options.cores_per_worker)
+        cluster = ClusterPool(options.cluster, options.cores_per_worker)
         known = {device.card for device in card_presets().values()}
         found = [Card(n.card, 0.0, 0.0) for n in cluster.nodes() if n.card in known]
     else:
@@ -165,30 +162,13 @@ def _set_up(options: SolveOptions, todo: Sequence[Task]) -> _SetUp:
     else:
         checkpoint = None if options.checkpoint == RANDOM_WEIGHTS else Path(options.checkpoint)
     preset = for_budget(resolve_preset(presets, checkpoint), options.budget)
-    if cluster is None:
-        specs, preset = worker_specs(devices, preset, checkpoint, options.seed, todo, options.segments is not None)
-        pool = None
+    if cluster:
+        specs = cluster.specs(preset, checkpoint, options.seed, todo)
     else:
-        specs, pool = _cluster_workers(cluster, preset, options, checkpoint, todo)
+        specs, preset = worker_specs(devices, preset, checkpoint, options.seed, todo, options.segments is not None)
     if preset.vote.save_raw:
         specs = [replace(spec, raw=options.run_dir / RAW) for spec in specs]
-    return _SetUp(presets, preset, checkpoint, specs, pool, cluster)
-
-
-def _cluster_workers(
-    cluster: Any, preset: Preset, options: SolveOptions, checkpoint: Path | None, todo: Sequence[Task]
-) -> tuple[list[WorkerSpec], Pool[Any]]:
-    """Return the workers of a cluster and their pool. Raises ClusterError where no machine has room for a worker."""
-    from hrm_submit.run.cluster import ClusterPool, specs_on
-
-    preset = replace(preset, device=replace(preset.device, threads=options.cores_per_worker))
-    tokens = max((canvas_side(t) for t in todo), default=1) ** 2
-    like = WorkerSpec(0, "cpu", preset, checkpoint, options.seed, tokens)
-    nodes = cluster.nodes()
-    specs = specs_on(nodes, like, options.cores_per_worker, preset, max(1, len(todo)))
-    if not specs:
-        raise ClusterError(f"--cluster {options.cluster}: none of its {len(nodes)} nodes has {options.cores_per_worker} CPU cores or a GPU")
-    return specs, ClusterPool(cluster, preset)
+    return _SetUp(presets, preset, checkpoint, specs, cluster or WorkerPool())
 
 
 def _describe(run: RunWriter, options: SolveOptions, setup: _SetUp, wanted: Sequence[Task], earlier: Mapping[str, Any]) -> None:

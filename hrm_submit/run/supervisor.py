@@ -24,7 +24,7 @@ from hrm_submit.run.progress_bars import ProgressBars
 from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec
 from hrm_submit.run.scheduler import Scheduler, Standing
 from hrm_submit.run.shares import usable_seconds
-from hrm_submit.run.worker_pool import Gone, Member, Pool, WorkerPool
+from hrm_submit.run.worker_pool import Gone, Member, Pool
 from hrm_submit.solver.messages import Answer, Progress, Restarted
 
 log = logging.getLogger(__name__)
@@ -53,11 +53,10 @@ class Supervisor:
         run: RunWriter,
         clock: Clock,
         bars: ProgressBars,
-        pool: Pool[Any] | None = None,
+        pool: Pool[Any],
     ) -> None:
-        """`pool` makes the workers: by default processes of this machine."""
         self._specs, self._preset, self._answers, self._run, self._clock, self._bars = specs, preset, answers, run, clock, bars
-        self._pool: Pool[Any] = pool or WorkerPool()
+        self._pool = pool
         self._budget = math.inf if clock.budget is None else clock.budget
         self._end = math.inf if clock.budget is None else usable_seconds(clock.budget, preset.budget)
         # Between the end of the last share and the budget's end: half for answers that come late, half for the last write.
@@ -80,7 +79,7 @@ class Supervisor:
                 if self._nothing_follows():
                     break
                 for spec in self._pool.newcomers():
-                    self._start(replace(spec, number=self._new_number()))
+                    self._start(replace(spec, number=self._new_number(), raw=self._specs[0].raw))
                 for member, message in self._pool.listen(min(TICK_SECONDS, self._hard_end - self._clock.elapsed())):
                     self._take(member, message)
                 self._replace_hung()

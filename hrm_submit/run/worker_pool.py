@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, Generic, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from hrm_submit.run.protocol import Assignment, WorkerSpec
 
@@ -41,26 +41,22 @@ class Gone:
     """The message of a worker that has ended."""
 
 
-class Pool(Generic[M]):
+class Pool(Protocol[M]):
     """All workers of a run, by number, wherever they run."""
 
     members: dict[int, M]
 
     def start(self, spec: WorkerSpec, now: float) -> None:
         """Start a worker; it is ready when it says so. Raises OSError where that cannot be."""
-        raise NotImplementedError
 
     def give(self, member: M, work: Assignment, now: float) -> bool:
         """Hand over a task; return False where the worker has just died."""
-        raise NotImplementedError
 
     def listen(self, seconds: float) -> Iterator[tuple[M, Any]]:
         """Yield the messages that arrive within `seconds`, with their senders; `Gone` once for a worker that has ended."""
-        raise NotImplementedError
 
     def remove(self, member: M) -> int | None:
         """Kill the worker if it still lives; return its exit code where it has one."""
-        raise NotImplementedError
 
     def newcomers(self) -> list[WorkerSpec]:
         """Return workers that could be started besides, on machines that have joined since the last call."""
@@ -70,6 +66,10 @@ class Pool(Generic[M]):
         """Kill all workers: their answers are already here, and an orderly exit is worth no second of the budget."""
         for member in list(self.members.values()):
             self.remove(member)
+
+    def close(self) -> None:
+        """Leave the machines."""
+        return None
 
 
 @dataclass

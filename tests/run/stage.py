@@ -15,7 +15,7 @@ from hrm_submit.arc.task import Task
 from hrm_submit.config.schema import BudgetConfig, Preset
 from hrm_submit.core.clock import Clock
 from hrm_submit.record.folder import RunRecord, RunWriter, read_run
-from hrm_submit.run import answers, supervisor
+from hrm_submit.run import answers
 from hrm_submit.run.answers import AnswerStore
 from hrm_submit.run.progress_bars import ProgressBars
 from hrm_submit.run.protocol import WorkerSpec
@@ -75,8 +75,8 @@ def play(
     store.create()
     specs = [WorkerSpec(k, device, preset, None, 0) for k, device in enumerate(devices)]
     writer = RunWriter(folder / "run", clock.elapsed)
-    with mock.patch.object(supervisor, "WorkerPool", lambda: pool), mock.patch.object(answers, "SAVING", saving):
-        Supervisor(todo, segments, specs, preset, store, writer, clock, ProgressBars(len(todo))).run()
+    with mock.patch.object(answers, "SAVING", saving):
+        Supervisor(todo, segments, specs, preset, store, writer, clock, ProgressBars(len(todo)), pool).run()
     store.save()
     submission = json.loads((folder / "submission.json").read_text())
     assert not faults(submission, by_id)

@@ -158,7 +158,7 @@ def test_workers_are_spread_over_nodes() -> None:
 
     def there(cores: int, most: int = 99, on_gpu: int = 0) -> list[str]:
         preset = replace(Preset(), device=replace(Preset().device, workers_per_gpu=on_gpu))
-        specs = specs_on(nodes, like, cores, preset, most)
+        specs = specs_on(nodes, replace(like, preset=preset), cores, most)
         assert [s.number for s in specs] == list(range(len(specs))) and {s.seed for s in specs} <= {5}
         return [s.location for s in specs]
 
