@@ -10,8 +10,7 @@ import pytest
 from hrm_submit.run.protocol import Assignment, WorkerSpec
 from hrm_submit.solver.messages import Progress
 from tests.run.fake_pool import Script, Timeline, alive, answer, candidate, gone
-from tests.run.lab import recolour
-from tests.run.stage import BUDGET, HARD_END, PRESET, SHARES_END
+from tests.run.stage import BUDGET, HARD_END, SHARES_END
 
 
 def test_every_task_gets_an_equal_share_and_an_answer(play: Any) -> None:
@@ -31,32 +30,6 @@ def test_workers_end_together(play: Any, tasks: int, workers: int) -> None:
     assert len(last) == min(tasks, workers)
     assert list(last.values()) == pytest.approx([SHARES_END] * len(last), abs=0.01)
     assert len(run.events("task_final")) == tasks
-
-
-def test_larger_tasks_come_first_and_get_more(play: Any) -> None:
-    tasks = [recolour("middle", 2, side=4), recolour("large", 1, side=8), recolour("small", 0, side=2)]
-    growing = replace(PRESET, budget=replace(PRESET.budget, size_power=0.5))
-    shares = play(Script(), tasks=tasks, preset=growing).shares()
-    assert [task for task, _ in shares] == ["large", "middle", "small"]
-    seconds = [s for _, s in shares]
-    assert seconds == sorted(seconds, reverse=True) and seconds[0] > 1.5 * seconds[2]
-    assert sum(seconds) == pytest.approx(SHARES_END - 1)
-
-
-def test_measured_seconds_replace_counted_operations(play: Any) -> None:
-    """On a device where a segment of any task takes a second, all tasks are alike from the second one on."""
-
-    class Launches(Script):
-        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
-            assert assignment.seconds is not None
-            told: Timeline = [(5.0, Progress(assignment.task.id, 5, 1.0, 0.0, 5.0)), (6.0, Progress(assignment.task.id, 6, 1.0, 0.0, 6.0))]
-            return [*alive(assignment, assignment.seconds), *told, (assignment.seconds, answer(assignment, 2))]
-
-    tasks = [recolour("a", 0, side=9), recolour("b", 1, side=8), recolour("c", 2, side=4), recolour("d", 3, side=3)]
-    proportional = replace(PRESET, budget=replace(PRESET.budget, size_power=1.0))
-    seconds = [s for _, s in play(Launches(), tasks=tasks, preset=proportional).shares()]
-    assert seconds[0] > 4 * seconds[3], "before anything is measured"
-    assert seconds[2] == pytest.approx(seconds[3]), "two sizes are known by then"
 
 
 class Disagreeing(Script):
@@ -157,13 +130,6 @@ def test_nobody_waits_for_the_share_of_a_worker_that_is_long_overdue(play: Any) 
     given = [a.seconds for _, number, a in run.pool.assigned if number == 0]
     assert given == pytest.approx([third, third, *[third / 3] * 3]), "from a quarter of its share after its end on"
     assert run.seconds == pytest.approx(HARD_END)
-
-
-def test_fixed_work_starts_with_the_largest_and_looks_at_no_clock(play: Any) -> None:
-    tasks = [recolour("small", 0, side=2), recolour("large", 1, side=5), recolour("middle", 2, side=3)]
-    run = play(Script(), tasks=tasks, budget=None, segments=7)
-    given = [(a.task.id, a.seconds, a.segments, a.restart) for _, _, a in run.pool.assigned]
-    assert given == [("large", None, 7, 0), ("middle", None, 7, 0), ("small", None, 7, 0)]
 
 
 def test_fixed_work_trains_nothing_anew(play: Any) -> None:
