@@ -10,21 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from hrm_submit.record.events import (
-    Candidates,
-    Event,
-    Flush,
-    Plan,
-    Progress,
-    Retry,
-    RunEnd,
-    RunStart,
-    TaskFailed,
-    TaskFinal,
-    TaskStart,
-    WorkerExit,
-    WorkerStart,
-)
+from hrm_submit.record import events
+from hrm_submit.record.events import Candidates, Event, Progress, TaskFinal
 
 PHASES = ("loading", "training", "vote", "lost")
 """`loading`: from a worker's start until it is ready; `lost`: from the last report of a training that failed or was cut short."""
@@ -80,24 +67,17 @@ class Training:
 
 @dataclass
 class TaskState:
-    """What a run did for one task, in all attempts."""
+    """What a run did for one task, in all attempts. `given_up`: the last training failed, and no other one was begun."""
 
     trainings: list[Training] = field(default_factory=list)
     failures: int = 0
     final: bool = False
     given_up: bool = False
-    """Its last training failed, and no other one was begun."""
 
     @property
     def seconds(self) -> float:
         """Of all its trainings."""
         return sum(t.seconds for t in self.trainings)
-
-    @property
-    def planned(self) -> float | None:
-        """Seconds that its trainings were to take; None where none was planned in seconds."""
-        known = [t.planned for t in self.trainings if t.planned is not None]
-        return sum(known) if known else None
 
     @property
     def segments(self) -> int:
@@ -122,7 +102,7 @@ class Worker:
 
 @dataclass
 class Attempt:
-    """One start of the run: its budget (None in fixed-work mode), the time of its last event, tasks to do, and how far it got.
+    """One start of the run: its budget (None in fixed-work mode), tasks to do, the time of its last event, and how far it got.
 
     `finals`: share of exact demonstrations when each task got its first final vote.
     """
@@ -137,24 +117,24 @@ class Attempt:
 
 
 class RunState:
-    """A run as far as its events were taken; never without an attempt."""
+    """A run as far as its events were taken; never without an attempt.
 
-    def __init__(self, events: Iterable[Event] = ()) -> None:
+    `tasks`: every task that the run was to do or did something for, in the order of first mention. `workers`: those of the current
+    attempt that have not ended; `nodes`: the machine of each worker of a cluster; `runtime`: how the newest worker runs. `trouble`: the
+    newest failure.
+    """
+
+    def __init__(self, lines: Iterable[Event] = ()) -> None:
         self.attempts = [Attempt()]
         self.tasks: dict[str, TaskState] = {}
-        """Every task that the run was to do or did something for, in the order of their first mention."""
         self.workers: dict[int, Worker] = {}
-        """Those of the current attempt that have not ended."""
+        self.nodes: dict[int, str] = {}
         self.trainings: list[Training] = []
         self.stretches: list[Stretch] = []
-        self.nodes: dict[int, str] = {}
-        """The machine of each worker of a cluster."""
         self.runtime: dict[str, object] = {}
-        """How the newest worker runs: device, dtype and so on."""
         self.trouble = ""
-        """The newest failure."""
-        self._untouched = True
-        for event in events:
+        self._begun = False
+        for event in lines:
             self.take(event)
 
     @property
@@ -164,40 +144,40 @@ class RunState:
 
     @property
     def given_up(self) -> set[str]:
-        """Tasks that keep what they have: a task whose retrain fails has its answer from before."""
+        """Tasks that keep what they have; a task whose retrain fails has its answer from before and is not given up."""
         return {name for name, task in self.tasks.items() if task.given_up} - self.attempt.finals.keys()
 
     def take(self, event: Event) -> None:
         """Add one event."""
-        if isinstance(event, RunStart) and not self._untouched:
+        if isinstance(event, events.RunStart) and self._begun:
             self.close()
             self.attempts.append(Attempt())
             self.trouble = ""
             for state in self.tasks.values():
                 state.given_up = False
-        self._untouched = False
-        self.attempt.end = max(self.attempt.end, event.t)
+        self._begun, attempt = True, self.attempt
+        attempt.end = max(attempt.end, event.t)
         if event.task is not None:
             self.tasks.setdefault(event.task, TaskState())
         match event:
-            case RunStart():
-                self.attempt.budget, self.attempt.tasks, self.attempt.resumed = event.budget, event.tasks or 0, event.resumed or 0
-            case Plan(todo=list(todo)):
+            case events.RunStart():
+                attempt.budget, attempt.tasks, attempt.resumed = event.budget, event.tasks or 0, event.resumed or 0
+            case events.Plan(todo=list(todo)):
                 self.tasks.update({name: TaskState() for name in todo if name not in self.tasks})
-                self.attempt.tasks = self.attempt.resumed + len(todo)
-            case WorkerStart(worker=int(number)):
+                attempt.tasks = attempt.resumed + len(todo)
+            case events.WorkerStart(worker=int(number)):
                 self._start_worker(event, number)
-            case TaskStart(task=str(task), worker=int(number)):
+            case events.TaskStart(task=str(task), worker=int(number)):
                 self._start_training(event, task, number)
-            case Progress() | Candidates() | TaskFailed() | WorkerExit():
+            case Progress() | Candidates() | events.TaskFailed() | events.WorkerExit():
                 self._step(event)
-            case Retry(task=str(task)):
-                self.attempt.retries += 1
+            case events.Retry(task=str(task)):
+                attempt.retries += 1
                 self.tasks[task].given_up = False
-            case Flush():
+            case events.Flush():
                 self.trouble = f"{event.failed} cannot be written: {event.reason}"
-            case RunEnd():
-                self.attempt.ended = True
+            case events.RunEnd():
+                attempt.ended = True
                 self.close()
 
     def close(self) -> None:
@@ -206,19 +186,18 @@ class RunState:
             self._leave(number, worker, self.attempt.end, "the run ended")
         self.workers.clear()
 
-    def _start_worker(self, event: WorkerStart, number: int) -> None:
+    def _start_worker(self, event: events.WorkerStart, number: int) -> None:
         worker = self.workers.setdefault(number, Worker())
         if event.ready:
             self.runtime = event.runtime or {}
             self._leave(number, worker, event.t, "")
-        else:
-            node, named, _ = (event.device or "").rpartition("/")
-            if named:
-                self.nodes[number] = node
-            worker.place = event.device or worker.place
-        worker.phase, worker.since = "waiting" if event.ready else "starting", event.t
+            return
+        worker.place, worker.phase, worker.since = event.device or "", "starting", event.t
+        node, named, _ = worker.place.rpartition("/")
+        if named:
+            self.nodes[number] = node
 
-    def _start_training(self, event: TaskStart, task: str, number: int) -> None:
+    def _start_training(self, event: events.TaskStart, task: str, number: int) -> None:
         worker, state = self.workers.setdefault(number, Worker()), self.tasks[task]
         self._leave(number, worker, event.t, "no end was recorded")
         training = Training(
@@ -234,51 +213,42 @@ class RunState:
         state.given_up = False
         state.trainings.append(training)
         self.trainings.append(training)
-        worker.training, worker.phase, worker.since = training, "training", event.t
+        worker.training, worker.phase = training, "training"
 
-    def _step(self, event: Progress | Candidates | TaskFailed | WorkerExit) -> None:
+    def _step(self, event: Progress | Candidates | events.TaskFailed | events.WorkerExit) -> None:
         """Take an event that ends a stretch."""
-        if isinstance(event, TaskFailed) and event.task is not None:
-            state = self.tasks[event.task]
-            state.failures, state.given_up, self.trouble = state.failures + 1, True, f"{event.task}: {event.reason}"
-        if event.worker is None:  # the end of the run takes tasks from whoever has them
+        number = event.worker
+        if number is None:  # the end of the run takes tasks from whoever has them
             number = next((n for n, w in self.workers.items() if w.training and w.training.task == event.task), -1)
-        else:
-            number = event.worker
         worker = self.workers.get(number)
         training = worker.training if worker else None
-        if training is not None and event.task != training.task and not isinstance(event, WorkerExit):
+        if training and training.task != event.task:
             training = None
-        if isinstance(event, TaskFinal) and event.task is not None:
-            self.tasks[event.task].final = True
-            self.attempt.finals.setdefault(event.task, training.last.demo_exact if training and training.last else None)
-        if worker is None:
-            return
-        if isinstance(event, WorkerExit):
-            self._leave(number, worker, event.t, event.reason or "", event.reason or event.kind)
+        reason = "" if isinstance(event, Progress) else getattr(event, "reason", None) or ""
+        match event:
+            case events.TaskFailed(task=str(task)):
+                state = self.tasks[task]
+                state.failures, state.given_up, self.trouble = state.failures + 1, True, f"{task}: {event.reason}"
+            case TaskFinal(task=str(task)):
+                self.tasks[task].final = True
+                self.attempt.finals.setdefault(task, training.last.demo_exact if training and training.last else None)
+        if worker and isinstance(event, events.WorkerExit):
+            self._leave(number, worker, event.t, reason, reason or event.kind)
             del self.workers[number]
-        elif training is None:
-            return
-        elif isinstance(event, TaskFailed):
-            self._leave(number, worker, event.t, event.reason or "", event.reason or event.kind)
-        else:
-            self._report(worker, training, event)
-
-    def _report(self, worker: Worker, training: Training, event: Progress | Candidates) -> None:
-        """Take progress or a vote. A vote follows each progress."""
-        training.segments = training.segments if event.segments is None else event.segments
-        if isinstance(event, Progress):
-            training.points.append(replace(event, segments=training.segments))
-            self._stretch(training, "training", event.t)
-            worker.phase = "voting"
-            return
-        training.votes.append(event)
-        reason = (event.reason or "") if isinstance(event, TaskFinal) else ""
-        self._stretch(training, "vote", event.t, reason)
-        worker.phase = "training"
-        if isinstance(event, TaskFinal):
-            training.outcome = reason or event.kind
-            worker.training, worker.phase, worker.since = None, "waiting", event.t
+        elif worker and training and isinstance(event, events.TaskFailed):
+            self._leave(number, worker, event.t, reason, reason or event.kind)
+        elif worker and training and isinstance(event, Progress | Candidates):
+            training.segments = training.segments if event.segments is None else event.segments
+            vote = isinstance(event, Candidates)
+            self._stretch(training, "vote" if vote else "training", event.t, reason)
+            worker.phase = "training" if vote else "voting"  # a vote follows each progress
+            if isinstance(event, Progress):
+                training.points.append(replace(event, segments=training.segments))
+            else:
+                training.votes.append(event)
+            if isinstance(event, TaskFinal):
+                training.outcome = reason or event.kind
+                worker.training, worker.phase, worker.since = None, "waiting", event.t
 
     def _leave(self, number: int, worker: Worker, t: float, detail: str, outcome: str = "") -> None:
         """End what a worker is at: it gets ready, or its training is lost."""
@@ -289,7 +259,7 @@ class RunState:
             self._stretch(worker.training, "lost", t, detail)
         worker.training, worker.phase, worker.since = None, "waiting", t
 
-    def _stretch(self, training: Training, phase: str, end: float, detail: str = "") -> None:
+    def _stretch(self, training: Training, phase: str, end: float, detail: str) -> None:
         t = training
         self.stretches.append(Stretch(t.attempt, t.worker, t.task, t.number, phase, t.end, max(end, t.end), t.planned, detail))
         training.end = max(end, training.end)

@@ -117,9 +117,8 @@ def _content(data: RunData, tables: Tables, scores: Sequence[tuple[str, Scores]]
     versions, budget = run.get("versions"), run.get("budget")
     numbers = {str(name): str(v) for name, v in versions.items()} if isinstance(versions, dict) else {}
     preset = (str(run.get("presets") or "") or "the checkpoint's own") if run else None
-    name = count(len(tasks), "task")
     return PageContent(
-        title=f"{data.directory.resolve().name}: {name}",
+        title=f"{data.directory.resolve().name}: {count(len(tasks), 'task')}",
         scores=scores,
         comparison=comparison,
         findings=list(_findings(tables, fit_of(run))),
@@ -129,7 +128,12 @@ def _content(data: RunData, tables: Tables, scores: Sequence[tuple[str, Scores]]
         states=states,
         head_facts=[
             ("solved", f"{states['solved']} of {count(judged, 'task')}" if judged else None),
+            ("nearly", str(states["nearly"]) if judged else None),
             ("time used", "; ".join(attempts)),
+            ("device", _devices(data)),
+            ("preset", preset),
+            ("seed", run.get("seed")),
+            ("versions", ", ".join(f"{name} {numbers[name]}" for name in ("hrm_submit", "torch") if name in numbers)),
         ],
         attempts=attempts,
         timeline=timeline_chart(state),
@@ -139,11 +143,8 @@ def _content(data: RunData, tables: Tables, scores: Sequence[tuple[str, Scores]]
             ("run folder", data.directory),
             ("challenges", run.get("challenges")),
             ("checkpoint", run.get("checkpoint") or ("none" if run else None)),
-            ("presets", preset),
-            ("seed", run.get("seed")),
             ("budget", format_duration(budget) if isinstance(budget, int | float) else None),
             ("segments a task", run.get("segments")),
-            ("devices", _devices(data)),
             ("tasks of the file", len(data.answers)),
             *numbers.items(),
         ],

@@ -158,9 +158,10 @@ def _trained(task: TaskState) -> dict[str, Any]:
     row: dict[str, Any] = {"failures": task.failures, "trainings": len(task.trainings)}
     if not task.trainings:
         return row
+    planned = [t.planned for t in task.trainings if t.planned is not None]
     return row | {
         "seconds": round(task.seconds, 3),  # events tell milliseconds: no more is known
-        "planned_seconds": task.planned,
+        "planned_seconds": sum(planned) if planned else None,
         "segments": task.segments,
         "loss": task.last.loss if task.last else None,
         "demo_exact": task.last.demo_exact if task.last else None,

@@ -58,57 +58,12 @@ def real_run(folder: Path, n: int = 42) -> Run:
     return run
 
 
-def tile(rng: np.random.Generator, rows: int, columns: int) -> Grid:
-    """Boxes of colour on black, as grids of ARC have them."""
-    cells = np.zeros((rows, columns), dtype=np.uint8)
-    for _ in range(5):
-        y, x = rng.integers(0, rows), rng.integers(0, columns)
-        cells[y : y + rng.integers(1, 6), x : x + rng.integers(1, 6)] = rng.integers(1, 10)
-    return make_grid(cells)
-
-
 def spoilt(grid: Grid, rng: np.random.Generator, n: int) -> Grid:
     """`grid` with `n` cells changed."""
     cells = np.array(grid).ravel()
     where = rng.choice(cells.size, n, replace=False)
     cells[where] = (cells[where] + rng.integers(1, 10, n)) % 10
     return make_grid(cells.reshape(grid.shape))
-
-
-def made_up(folder: Path, n: int, *, seed: int = 0, side: int = 20, looks: int = 9, right: float = 0.4, workers: int = 4) -> Run:
-    """`n` tasks of about `side`, each with `looks` votes on the way, ten candidates, and a right first one for a share `right`."""
-    rng = np.random.default_rng(seed)
-    tasks, truth = {}, {}
-    for k in range(n):
-        sides = rng.integers(max(1, side - 5), min(30, side + 5) + 1, 2)
-        grids = [tile(rng, *sides) for _ in range(8)]
-        name = f"{seed:02x}{k:06x}"
-        tasks[name] = Task(name, tuple(Pair(a, b) for a, b in zip(grids[:3], grids[3:6], strict=True)), (grids[6],))
-        truth[name] = (grids[7],)
-    folder.mkdir(parents=True, exist_ok=True)
-    run = Run(folder / "run", folder / "challenges.json", folder / "solutions.json", folder / "submission.json")
-    write_challenges(run.challenges, tasks)
-    write_solutions(run.solutions, truth)
-    lines = Lines(run, budget=100.0 * n / workers)
-    lines.begin(list(tasks), workers)
-    free = [10.0] * workers
-    for name in tasks:
-        worker = int(np.argmin(free))
-        t = free[worker]
-        lines.event(t, "task_start", name, worker, seconds=90.0, segments=None, attempt=1)
-        for look in range(1, looks + 1):
-            lines.event(t + 8 * look, "progress", name, worker, segments=50 * look, loss=float(2.0**-look), demo_exact=look / looks)
-            last = look == looks
-            best = truth[name][0] if last and rng.random() < right else spoilt(truth[name][0], rng, looks + 1 - look)
-            grids = [best, *(spoilt(truth[name][0], rng, 2 + i) for i in range(9))]
-            candidates = [{"grid": g.tolist(), "votes": 20 - i, "score": -0.01 * i} for i, g in enumerate(grids)]
-            lines.prediction(t + 8 * look + 1, name, 0, last, candidates)
-            kind: dict[str, Any] = {"seconds": 8.0 * look + 1, "reason": "share used"} if last else {}
-            lines.event(t + 8 * look + 1, "task_final" if last else "candidates", name, worker, segments=50 * look, **kind)
-        free[worker] = t + 8 * looks + 1
-    lines.event(max(free), "run_end", answered=n, seconds=max(free), unsaved=None)
-    lines.write()
-    return run
 
 
 class Lines:

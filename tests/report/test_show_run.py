@@ -8,26 +8,25 @@ from xml.etree import ElementTree
 
 import pytest
 
+from hrm_submit.arc.challenges import load_challenges
 from hrm_submit.arc.task import make_grid
 from hrm_submit.cli import main
 from hrm_submit.core.errors import DataError, SolveError
+from hrm_submit.corpora.solutions import load_solutions
 from hrm_submit.report.data import load_run
 from hrm_submit.report.picture import Picture
 from hrm_submit.report.show import show
-from tests.report.run_folder import WrittenRun, start_run
-from tests.report.test_show import RIGHT, on_page, on_terminal
+from tests.report.lab import Run, small_run
+from tests.report.test_show import on_page, on_terminal
+
+RIGHT, WRONG = [[1, 2]], [[3, 4]]
 
 
 @pytest.fixture
-def written(tmp_path: Path) -> WrittenRun:
+def written(tmp_path: Path) -> Run:
     """Six tasks: two solved, two wrong, one without any candidate, one never begun."""
-    run = start_run(tmp_path, [f"t{k}" for k in range(6)])
-    for k, task in enumerate(["t0", "t1", "t2", "t3"]):
-        (truth,), wrong = run.truth[task], make_grid((run.truth[task][0] + 1) % 10)
-        run.solve(task, [(truth, 6), (wrong, 2)] if k % 2 else [(wrong, 5)], segments=40 + k, exact=k / 4)
-    run.solve("t4", [])
-    run.end()
-    return run
+    votes: dict[str, Any] = {f"t{k}": [[(RIGHT, 6), (WRONG, 2)] if k % 2 else [(WRONG, 5)]] for k in range(4)}
+    return small_run(tmp_path, {f"t{k}": [RIGHT] for k in range(6)}, votes | {"t4": [[]]})
 
 
 def table(picture: Picture) -> list[list[str]]:
@@ -35,39 +34,38 @@ def table(picture: Picture) -> list[list[str]]:
     return [["".join(cell.itertext()) for cell in row] for row in found.iter("tr")]
 
 
-def test_a_run_is_summed_up_and_a_few_attempts_are_shown(written: WrittenRun) -> None:
-    picture = show(written.directory, solutions=written.truth)
+def test_a_run_is_summed_up_and_a_few_attempts_are_shown(written: Run) -> None:
+    picture = show(written.directory, solutions=load_solutions(written.solutions))
     head, *rows = table(picture)
     assert head == ["task", "state", "segments", "time", "demonstrations", "votes", "ended"]
-    assert rows[0] == ["t0", "wrong", "40", "10.0s", "0%", "5 of 5", "share used"]
-    assert rows[1] == ["t1", "solved", "41", "10.0s", "25%", "6 of 8", "share used"]
-    assert [row[0] for row in rows] == list(written.tasks) and rows[5][2:] == ["", "", "", "none", ""]
+    assert rows[0] == ["t0", "wrong", "30", "15.0s", "25%", "5 of 5", "share used"]
+    assert rows[1] == ["t1", "solved", "30", "15.0s", "25%", "6 of 8", "share used"]
+    assert [row[0] for row in rows] == [f"t{k}" for k in range(6)] and rows[5][2:] == ["", "", "", "none", ""]
     page = picture._repr_html_()
     assert "4 of 6 tasks answered by the model" in page and "2 of 6 test outputs solved (33.3%)" in page
     headings = [h.text for h in ElementTree.fromstring(page).iter("h4")]
     assert headings == ["task t0, wrong", "task t1, solved", "task t2, wrong", "task t3, solved"], "of each state in turn"
-    (truth,) = written.truth["t1"]
-    assert ("attempt 1, 6 of 8 votes, right", truth.tolist(), set()) in on_page(picture)
+    assert ("attempt 1, 6 of 8 votes, right", RIGHT, set()) in on_page(picture)
 
 
-def test_without_solutions_a_run_judges_nothing(written: WrittenRun) -> None:
+def test_without_solutions_a_run_judges_nothing(written: Run) -> None:
     picture = show(str(written.directory))
     assert "state" not in table(picture)[0] and "solved" not in picture._repr_html_()
     assert show(load_run(written.directory))._repr_html_() == picture._repr_html_()
 
 
-def test_named_tasks_of_a_run_are_shown_and_fallbacks_said_to_be_such(written: WrittenRun) -> None:
+def test_named_tasks_of_a_run_are_shown_and_fallbacks_said_to_be_such(written: Run) -> None:
     picture = show(written.directory, ids=["t5", "t1"])
     assert [h.text for h in ElementTree.fromstring(picture._repr_html_()).iter("h4")] == ["task t5, answered by fallback", "task t1"]
     with pytest.raises(DataError, match="has no task t9, t7"):
         show(written.directory, ids=["t9", "t1", "t7"])
 
 
-def test_a_folder_that_is_no_run_and_answers_without_tasks_are_refused(tmp_path: Path, written: WrittenRun) -> None:
+def test_a_folder_that_is_no_run_and_answers_without_tasks_are_refused(tmp_path: Path, written: Run) -> None:
     with pytest.raises(SolveError, match="no such run folder"):
         show(tmp_path / "none")
     with pytest.raises(TypeError, match="by task id"):
-        show(written.directory, solutions=[RIGHT])
+        show(written.directory, solutions=[make_grid(RIGHT)])
 
 
 def said(argv: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -76,22 +74,22 @@ def said(argv: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str,
     return status, told.out, told.err
 
 
-def test_the_command_shows_a_task_of_a_file(written: WrittenRun, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+def test_the_command_shows_a_task_of_a_file(written: Run, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     argv = ["show", "--dataset", str(written.challenges), "--task", "t3"]
-    plain = show(written.tasks["t3"]).blocks(colour=False, width=100)
+    plain = show(load_challenges(written.challenges)["t3"]).blocks(colour=False, width=100)
     assert said(argv, capsys) == (0, plain + "\n", "")
-    solved = show(written.tasks["t3"], solutions=written.truth).blocks(colour=False, width=100)
+    solved = show(load_challenges(written.challenges)["t3"], solutions=load_solutions(written.solutions)).blocks(colour=False, width=100)
     assert solved != plain
     assert said([*argv, "--solutions"], capsys) == said([*argv, "--solutions", str(written.solutions)], capsys) == (0, solved + "\n", "")
 
 
 def test_the_command_shows_a_run_and_writes_it_for_a_notebook(
-    written: WrittenRun, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+    written: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     argv = ["show", "--run-dir", str(written.directory), "--task", "t1,t5", "--solutions"]
-    picture = show(written.directory, solutions=written.truth, ids=["t1", "t5"])
+    picture = show(written.directory, solutions=load_solutions(written.solutions), ids=["t1", "t5"])
     assert said(argv, capsys) == (0, picture.blocks(colour=False, width=100) + "\n", "")
     assert said([*argv, "--html", str(tmp_path / "run.html")], capsys) == (0, "", "")
     assert (tmp_path / "run.html").read_text() == picture._repr_html_()
@@ -118,7 +116,7 @@ def test_the_command_shows_a_task_of_a_named_set(capsys: pytest.CaptureFixture[s
     ],
 )
 def test_wrong_input_of_the_command_is_one_line(
-    written: WrittenRun, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], fault: str
+    written: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], fault: str
 ) -> None:
     alone = tmp_path / "alone.json"
     alone.write_bytes(written.challenges.read_bytes())

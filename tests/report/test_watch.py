@@ -18,7 +18,6 @@ from hrm_submit.core.errors import SolveError
 from hrm_submit.record.folder import RunWriter
 from hrm_submit.report.watch import Follower, Painter, follow, look_once
 from tests.events import event
-from tests.report.run_folder import start_run
 from tests.run.fake_pool import Time
 from tests.terminal import screen
 
@@ -34,6 +33,25 @@ def table(lines: list[str]) -> list[dict[str, str]]:
             break
         rows.append({name: line[a:b].strip() for name, a, b in zip(names, [0, *ends], ends, strict=False)})
     return rows
+
+
+class Written:
+    """A run that has just begun in `folder`, its worker ready after a second; each task takes ten."""
+
+    def __init__(self, folder: Path, tasks: list[str], budget: float | None = 100.0) -> None:
+        self.directory, self.time = folder, Time()
+        self.writer = RunWriter(folder, self.time)
+        self.writer.event(event("run_start", budget=budget, tasks=len(tasks), broken=[], resumed=0))
+        self.writer.event(event("plan", todo=tasks, workers=1, devices=["cpu"]))
+        self.writer.event(event("worker_start", worker=0, device="cpu"))
+        self.time.now = 1.0
+        self.writer.event(event("worker_start", worker=0, ready=True, device="cpu"))
+
+    def solve(self, task: str) -> None:
+        self.writer.event(event("task_start", task, 0, seconds=10.0))
+        self.writer.event(event("progress", task, 0, segments=40, loss=0.25, demo_exact=1.0))
+        self.time.now += 10.0
+        self.writer.event(event("task_final", task, 0, segments=40, reason="share used"))
 
 
 def follower_of(folder: Path, age: float = 0.0) -> Follower:
@@ -97,18 +115,18 @@ def test_tasks_that_fail_are_counted_when_they_are_given_up(tmp_path: Path) -> N
 
 
 def test_a_task_that_is_trained_anew_counts_once(tmp_path: Path) -> None:
-    run = start_run(tmp_path, ["a", "b"])
-    run.solve("a", [(run.truth["a"][0], 1)])
-    run.solve("a", [(run.truth["a"][0], 2)])
+    run = Written(tmp_path, ["a", "b"])
+    run.solve("a")
+    run.solve("a")
     run.writer.event(event("task_start", "a", 0, seconds=9.0, segments=None, restart=2))
     run.writer.event(event("task_failed", "a", 0, reason="worker died", restart=2))
     assert look_once(run.directory)[1].startswith("1 of 2 tasks done, 1 fit their demonstrations;")
 
 
 def test_a_run_that_goes_on_begins_anew_and_keeps_what_was_done(tmp_path: Path) -> None:
-    run = start_run(tmp_path, ["a", "b", "c"])
+    run = Written(tmp_path, ["a", "b", "c"])
     follower = follower_of(run.directory)
-    run.solve("a", [(run.truth["a"][0], 1)])
+    run.solve("a")
     assert follower.look()[1].startswith("1 of 3 tasks done, 1 fit their demonstrations; 11.0s gone")
     again = RunWriter(run.directory, Time())
     again.event(event("run_start", budget=50.0, tasks=3, broken=[], resumed=1))
@@ -117,7 +135,7 @@ def test_a_run_that_goes_on_begins_anew_and_keeps_what_was_done(tmp_path: Path) 
 
 
 def test_time_goes_on_between_lines_and_long_silence_is_pointed_out(tmp_path: Path) -> None:
-    run = start_run(tmp_path, ["a"], budget=2000.0)
+    run = Written(tmp_path, ["a"], budget=2000.0)
     lines = follower_of(run.directory, 700.0).look()
     assert "11m41s gone, 21m39s left" in lines[1]
     assert lines[-1].startswith("last line 11m40s ago; the run may have been killed")
@@ -135,10 +153,10 @@ def test_following_waits_for_the_folder_and_ends_with_the_run(tmp_path: Path) ->
             case 1:
                 (tmp_path / "later" / "run").mkdir(parents=True)
             case 2:
-                state["run"] = start_run(tmp_path / "later", ["a"])
+                state["run"] = Written(tmp_path / "later" / "run", ["a"])
             case 3:
                 run = state["run"]
-                run.solve("a", [(run.truth["a"][0], 1)])
+                run.solve("a")
                 with (run.directory / "events.jsonl").open("a") as file:
                     file.write('{"v":1,"t":11.5,"event":"run_e')
             case 4:
@@ -228,8 +246,8 @@ def test_each_look_takes_the_place_of_the_one_before() -> None:
 
 
 def test_the_command_says_how_a_run_stands_and_follows_it_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = start_run(tmp_path, ["a"])
-    run.end()
+    run = Written(tmp_path, ["a"])
+    run.writer.event(event("run_end"))
     expected = f"{run.directory}:\n0 of 1 tasks done, 0 fit their demonstrations; ended after 1.0s\n"
     for more in (["--once"], ["--every", "5m"]):
         assert main(["watch", "--run-dir", str(run.directory), *more]) == 0
