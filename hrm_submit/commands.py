@@ -67,9 +67,9 @@ def validate(options: ValidateOptions, clock: Clock) -> int:
 
 
 def pretrain(options: PretrainOptions, clock: Clock) -> int:
-    from hrm_submit.train.prepare import pretrain_as_asked
+    from hrm_submit.train.pretrain import pretrain as run_pretraining
 
-    ended = pretrain_as_asked(options, clock)
+    ended = run_pretraining(options, clock)
     if ended:
         print(ended)
     return 0

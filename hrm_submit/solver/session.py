@@ -1,15 +1,16 @@
-"""Test-time training of one task: train, vote, improve the answer on the way, vote for good.
+"""Test-time training of one task: train, vote, improve the answer with mid-run votes, vote for good.
 
-Votes on the way count with the last one if the demonstrations were fit well enough by then: what a model says before it knows them by
-heart is at times what it should have stayed with.
+Mid-run votes count with the last one if the demonstrations were fit well enough by then: a model that does not yet know them by heart
+sometimes answers better than it does later.
 
-The session is a generator: it yields what the run should know, and its caller sends it on. Time comes from the clock it is
-given, whose budget is the task's share; in fixed-work mode it looks at no clock, so that the same seed gives the same answer.
+The session is a generator: it yields messages for the run, and its caller sends them on. Time comes from the clock it is given, whose
+budget is the task's share. Fixed work looks at no clock, so the same seed gives the same answer.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 
@@ -19,7 +20,7 @@ import torch
 from hrm_submit.arc.augment import sample_augmentations
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Task
-from hrm_submit.config.schema import Preset
+from hrm_submit.config.schema import Preset, TTTConfig
 from hrm_submit.core.clock import Clock
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
@@ -45,15 +46,62 @@ class DivergedError(Exception):
 
 
 def task_seed(seed: int, task: str, purpose: str) -> int:
-    """A seed of 63 bits that depends on the run's seed, the task and the purpose, and on nothing else."""
+    """Return a seed of 63 bits that depends on the run's seed, the task and the purpose alone."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{task}/{purpose}".encode()).digest()[:8], "big") >> 1
+
+
+def n_rows(preset: Preset) -> int:
+    """Return the task embedding rows a session needs: one, or one for each augmentation (published scheme)."""
+    return preset.ttt.augmentations if preset.model.embedding == "augmented" else 1
+
+
+class EarlyStopping:
+    """Stops training once the last `[ttt] patience` mid-run votes gave the same settled answer."""
+
+    def __init__(self, config: TTTConfig) -> None:
+        self._config = config
+        self._answers: deque[tuple[object, ...]] = deque(maxlen=config.patience)
+
+    def settled_answer(self, outputs: Outputs, exact: float) -> tuple[object, ...]:
+        """Return the best candidate's key of each output, or () unless each holds the share `agreement` of its output's votes and the
+        demonstrations are fit: `exact` is the share of augmented ones that came out exactly right."""
+        for candidates in outputs:
+            votes = sum(c.votes for c in candidates)
+            if exact < self._config.fit or not votes or candidates[0].votes < self._config.agreement * votes:
+                return ()
+        return tuple(candidates[0].key for candidates in outputs)
+
+    def stops_after(self, outputs: Outputs, exact: float) -> bool:
+        """Add a mid-run vote and return whether training can stop."""
+        self._answers.append(self.settled_answer(outputs, exact))
+        return len(self._answers) == self._config.patience and self._answers[0] != () and len(set(self._answers)) == 1
+
+
+class DivergenceCheck:
+    """Watches the loss of a training for a rise that makes its weights useless."""
+
+    def __init__(self) -> None:
+        self._first: float | None = None
+        self._risen = 0
+
+    def check(self, loss: float, token_loss: float) -> None:
+        """Raise DivergedError if the mean `loss` is not finite, or the tokens' part of it rose.
+
+        The whole loss may rise: that of the halt value, which begins at "never", grows as more answers are right.
+        """
+        if not np.isfinite(loss):
+            raise DivergedError("the loss is not finite")
+        self._first = token_loss if self._first is None else self._first
+        self._risen = self._risen + 1 if token_loss > RISEN * self._first else 0
+        if self._risen >= 2:
+            raise DivergedError(f"the loss rose from {self._first:.3g} to {token_loss:.3g}")
 
 
 class TaskSession:
     """One task on one model, whose weights are already those to start from.
 
-    `embedding` needs `n_rows(preset)` rows, set to where a fresh task starts. Exactly one of the clock's budget and
-    `segments` limits the work. `restart` tells apart the trainings of one task, whose draws differ.
+    `embedding` needs `n_rows(preset)` rows, set to where a fresh task starts. Exactly one of the clock's budget and `segments` limits
+    the work. `restart` numbers the trainings of one task, whose draws differ.
     """
 
     def __init__(
@@ -68,109 +116,85 @@ class TaskSession:
         restart: int = 0,
     ) -> None:
         self._model, self._embedding, self._task, self._preset = model, embedding, task, preset
-        self._clock, self._segments = clock, segments
-        self._seed, self._restart, self._again = seed, restart, f"/{restart}" if restart else ""
+        self._seed, self._clock, self._segments, self._restart = seed, clock, segments, restart
         self._side = canvas_side(task)
-        rng = np.random.default_rng(task_seed(seed, task.id, "augmentations" + self._again))
-        ttt = preset.ttt
+        ttt, rng = preset.ttt, np.random.default_rng(self._seed_for("augmentations"))
         self._views = sample_augmentations(task, ttt.augmentations, rng, colours=ttt.colours)
         self._rows = list(range(len(self._views))) if model.cfg.embedding == "augmented" else [0] * len(self._views)
-        self._view_seconds = self._vote_seconds = self._began = self._segment_seconds = 0.0
-        self._token_loss = 0.0
-        self._first_loss: float | None = None
-        self._risen = 0
-        self._voted = (0, 0.0)
-        # Of the votes so far that count with those to come.
+        self._divergence, self._stopping = DivergenceCheck(), EarlyStopping(ttt)
+        # Segments done and share of exact demonstrations, as last reported.
+        self._done, self._exact = 0, 0.0
+        self._began = self._view_seconds = self._vote_seconds = 0.0
+        # The pooled votes so far, and how many views gave them.
         self._outputs: Outputs = ()
         self._voters = 0
         self._answer_step = answer_step(model.cfg, preset.vote)
-        # A vote that is kept runs further than those on the way, which its time is reckoned from.
+        # A vote that is kept runs more ACT steps than mid-run votes, whose time predicts its own.
         self._stretch = preset.vote.act_steps / self._answer_step if preset.vote.save_raw else 1.0
 
     def run(self) -> Iterator[Alive | Progress | Answer | RawVote]:
-        """Yields signs of life, progress and answers; the last item is an Answer with `final` set, before which comes what its vote was
-        made of where that is to be kept. The caller may stop at any yield.
+        """Yield signs of life, progress and answers; the last item is an Answer with `final` set, after its raw vote if that is kept.
 
-        Raises DivergedError.
+        The caller may stop at any yield. Raises DivergedError.
         """
-        ttt, done, exact = self._preset.ttt, 0, 0.0
+        ttt, views = self._preset.ttt, self._preset.vote.views
         self._began = self._clock.elapsed()
-        agreed: list[tuple[object, ...]] = []
         reports: list[SegmentReport] = []
         next_report, next_vote = REPORT_EVERY, ttt.first_vote
         reason = "share used"
         for report in self._train():
-            done = report.segment
             reports.append(report)
-            if self._progress(done) >= 1.0 or done >= ttt.max_segments:
+            progress = self._progress(report.segment)
+            if progress >= 1.0 or report.segment >= ttt.max_segments:
                 break
-            if self._progress(done) < min(next_report, next_vote):
+            if progress < min(next_report, next_vote):
                 yield Alive(self._task.id)
                 continue
-            progress = self._summary(done, reports)
-            yield progress
-            self._check(progress.loss)
-            exact = progress.demo_exact
-            if self._progress(done) >= next_report:
-                next_report = max(next_report, self._progress(done)) + REPORT_EVERY
-            if self._progress(done) < next_vote:
-                continue
-            outputs = yield from self._vote(max(1, self._preset.vote.views // 4))
-            next_vote = VOTE_GROWTH * max(next_vote, self._progress(done))
-            yield self._answer(outputs, done, "on the way", exact)
-            agreed = [*agreed, self._settled(outputs) if exact >= ttt.fit else ()][-ttt.patience :]
-            if len(agreed) == ttt.patience and agreed[0] and all(a == agreed[0] for a in agreed):
-                reason = "votes agree"
-                break
+            yield from self._report(reports)
+            if progress >= next_report:
+                next_report = progress + REPORT_EVERY
+            if progress >= next_vote:
+                outputs = yield from self._vote(max(1, views // 4), "mid-run vote")
+                next_vote = VOTE_GROWTH * max(next_vote, self._progress(self._done))
+                if self._stopping.stops_after(outputs, self._exact):
+                    reason = "votes agree"
+                    break
         if reports:
-            progress = self._summary(done, reports)
-            yield progress
-            self._check(progress.loss)
-            exact = progress.demo_exact
+            yield from self._report(reports)
         if self._segments is None and not self._view_seconds:
             # The share went before any vote: one view is an answer already, and tells how many more there is time for.
-            outputs = yield from self._vote(1)
-            yield self._answer(outputs, done, "on the way", exact)
-        outputs = yield from self._vote(self._affordable_views(), keep=self._preset.vote.save_raw)
-        yield self._answer(outputs, done, reason, exact, final=True)
+            yield from self._vote(1, "mid-run vote")
+        yield from self._vote(self._affordable_views(), reason, final=True)
 
-    def _check(self, loss: float) -> None:
-        """Raise DivergedError where training has made things worse."""
-        if not np.isfinite(loss):
-            raise DivergedError("the loss is not finite")
-        # Not the whole loss: that of the halt value, which begins at "never", rises where more and more answers are right.
-        tokens = self._token_loss
-        self._first_loss = tokens if self._first_loss is None else self._first_loss
-        self._risen = self._risen + 1 if tokens > RISEN * self._first_loss else 0
-        if self._risen >= 2:
-            raise DivergedError(f"the loss rose from {self._first_loss:.3g} to {tokens:.3g}")
+    def _seed_for(self, purpose: str) -> int:
+        return task_seed(self._seed, self._task.id, purpose + (f"/{self._restart}" if self._restart else ""))
 
     def _train(self) -> Iterator[SegmentReport]:
-        ttt, task = self._preset.ttt, self._task
-        rng = np.random.default_rng(task_seed(self._seed, task.id, "batches" + self._again))
-        generator = torch.Generator().manual_seed(task_seed(self._seed, task.id, "exploration" + self._again))
+        ttt, rng = self._preset.ttt, np.random.default_rng(self._seed_for("batches"))
+        generator = torch.Generator().manual_seed(self._seed_for("exploration"))
         device = str(self._model.tokens.device)
-        batches = task_batches(task.train, self._views, self._rows, self._side, ttt, rng, device)
+        batches = task_batches(self._task.train, self._views, self._rows, self._side, ttt, rng, device)
         trainer = Trainer(self._model, self._embedding, ttt, generator)
         yield from trainer.run(batches, lambda: self._progress(trainer.segment))
 
     def _progress(self, done: int) -> float:
-        """0..1: of the segments in fixed-work mode, else of the seconds that the last vote leaves for training."""
+        """Return 0..1: of the segments in fixed work, else of the seconds that the last vote leaves for training."""
         if self._segments is not None:
             return done / self._segments
         share = self._clock.budget or 0.0
         return min(1.0, self._clock.elapsed() / max(1e-9, share - self._final_vote_seconds()))
 
     def _final_vote_seconds(self) -> float:
-        """Seconds to keep for the last vote, from the speed of those before it with room for noise, and for the segment that runs
-        when training's time is over."""
+        """Return the seconds to keep for the last vote, from the speed of the votes before it with room for noise.
+
+        Before the first vote is measured a tenth of the share stands for it; it never takes more than a third.
+        """
         n = min(self._preset.vote.views, len(self._views)) * len(self._task.test)
         share = self._clock.budget or 0.0
-        # Before the first vote is measured a tenth of the share stands for it; it never takes more than a third.
-        last = n * self._view_seconds * self._stretch
-        return min(share / 3, 1.5 * (last + self._segment_seconds) if self._view_seconds else share / 10)
+        return min(share / 3, 1.5 * n * self._view_seconds * self._stretch if self._view_seconds else share / 10)
 
     def _affordable_views(self) -> int:
+        """Return how many views of each test input the last vote has time for."""
         if self._segments is not None or not self._view_seconds:
             return self._preset.vote.views
         # A little over the share is made good by the next plan; a vote cut short is lost for this task.
@@ -178,60 +202,51 @@ class TaskSession:
         fit = left / (self._view_seconds * self._stretch * len(self._task.test))
         return max(1, min(self._preset.vote.views, int(fit)))
 
-    def _vote(self, views: int, *, keep: bool = False) -> Generator[Alive | RawVote, None, Outputs]:
-        """Candidates of each test output from `views` views, the plain one first and the dihedral ones in turn."""
-        before, config = self._clock.elapsed(), replace(self._preset.vote, views=views)
-        made = None
-        for made in answer_in_batches(
-            self._model,
-            self._embedding,
-            self._task,
-            self._views,
-            self._rows,
-            config,
-            side=self._side,
-            every_step=keep,
+    def _vote(self, views: int, reason: str, *, final: bool = False) -> Generator[Alive | RawVote | Answer, None, Outputs]:
+        """Vote with `views` views, the plain one first and the dihedral ones in turn; yields the Answer, returns this vote's outputs.
+
+        The answer pools earlier votes; only this one decides whether the task is settled.
+        """
+        before, config, keep = self._clock.elapsed(), replace(self._preset.vote, views=views), final and self._preset.vote.save_raw
+        vote = None
+        for vote in answer_in_batches(
+            self._model, self._embedding, self._task, self._views, self._rows, config, side=self._side, every_step=keep
         ):
-            if made is None:
+            if vote is None:
                 yield Alive(self._task.id)
-        assert made is not None
+        assert vote is not None
         self._model.train()
         seconds = self._clock.elapsed() - before
-        self._view_seconds, self._vote_seconds = seconds / len(made.scores), self._vote_seconds + seconds
-        self._voted = (made.views, seconds)
+        self._view_seconds, self._vote_seconds = seconds / len(vote.scores), self._vote_seconds + seconds
         if keep:
-            yield made.raw(self._task.id, self._restart, self._answer_step)
-        return made.outputs
-
-    def _answer(self, outputs: Outputs, segments: int, reason: str, exact: float, *, final: bool = False) -> Answer:
-        """The answer by `outputs`, the newest vote, and those before it that count; only the newest says whether the task is settled."""
-        views, seconds = self._voted
-        settled = exact >= self._preset.ttt.fit and bool(self._settled(outputs))
-        together, voters = pooled(self._outputs, outputs), self._voters + views
-        if exact >= self._preset.ttt.pool_exact:
+            yield vote.raw(self._task.id, self._restart, self._answer_step)
+        together, voters = pooled(self._outputs, vote.outputs), self._voters + vote.views
+        if self._exact >= self._preset.ttt.pool_exact:
             self._outputs, self._voters = together, voters
-        return Answer(self._task.id, together, final, segments, reason, settled, views, seconds, voters)
+        yield Answer(
+            self._task.id,
+            together,
+            final,
+            self._done,
+            reason,
+            settled=bool(self._stopping.settled_answer(vote.outputs, self._exact)),
+            views=vote.views,
+            seconds=seconds,
+            voters=voters,
+        )
+        return vote.outputs
 
-    def _settled(self, outputs: Outputs) -> tuple[object, ...]:
-        """The first attempt of every output if it holds the required share of votes everywhere; else nothing."""
-        for candidates in outputs:
-            votes = sum(c.votes for c in candidates)
-            if not votes or candidates[0].votes < self._preset.ttt.agreement * votes:
-                return ()
-        return tuple(c.key for candidates in outputs for c in candidates[:1])
+    def _report(self, reports: list[SegmentReport]) -> Iterator[Progress]:
+        """Yield the means since the last report, then check for divergence; empties `reports`.
 
-    def _summary(self, done: int, reports: list[SegmentReport]) -> Progress:
-        """Means since the last summary; empties `reports`. Reading the tensors here is the loop's only wait for the device."""
+        Reading the tensors here is the loop's only wait for the device.
+        """
+        self._done = reports[-1].segment
         loss = torch.stack([r.loss.float() for r in reports]).mean().item()
-        self._token_loss = torch.stack([r.metrics.lm_loss.float() / r.size for r in reports]).mean().item()
+        token_loss = torch.stack([r.metrics.lm_loss.float() / r.size for r in reports]).mean().item()
         count = torch.stack([r.metrics.count for r in reports]).sum().item()
         exact = torch.stack([r.metrics.exact_accuracy for r in reports]).sum().item()
         reports.clear()
-        return Progress(
-            self._task.id, done, loss, exact / count if count else 0.0, self._clock.elapsed() - self._began - self._vote_seconds
-        )
-
-
-def n_rows(preset: Preset) -> int:
-    """Rows of the task embedding that a session needs: one, or one for each augmentation (published scheme)."""
-    return preset.ttt.augmentations if preset.model.embedding == "augmented" else 1
+        self._exact = exact / count if count else 0.0
+        yield Progress(self._task.id, self._done, loss, self._exact, self._clock.elapsed() - self._began - self._vote_seconds)
+        self._divergence.check(loss, token_loss)

@@ -1,1 +1,1 @@
-"""Changing weights: optimizers, schedules, batches and the one training loop that pre-training and TTT share."""
+"""Training: optimizers, schedules, batches, and the one loop that pre-training, test-time training and ablations share."""

@@ -1,7 +1,7 @@
-"""The one training loop: a generator of segments that knows no clock and no file.
+"""The training loop of test-time training, pre-training and ablations: a generator of segments that knows no clock and no file.
 
-It yields after each segment what happened, as tensors on the device: reading them is what waits for it, so that is left to
-the caller, as are evaluation, saving, averaging of weights, and stopping (by no longer asking).
+It yields a report after each segment, with tensors still on the device: reading them waits for the device. The caller reads them,
+evaluates, saves, and stops by closing the generator.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ class CanvasBatch:
 
 @dataclass(frozen=True)
 class SegmentReport:
-    """One segment done: its number from 1, the batch size, its loss (a scalar, mean over the batch) and metrics (sums)."""
+    """One finished segment: its number from 1, examples and cells of its batch, loss (a scalar, mean over the batch), metrics (sums)."""
 
     segment: int
     size: int
+    cells: int
     loss: Tensor
     metrics: Metrics
 
@@ -43,18 +44,13 @@ class SegmentReport:
 class Trainer:
     """Model, task embedding, optimizers and carried states between two segments; `run` is the loop.
 
-    Deep supervision: a state is carried, detached, from a segment to the next of the same sequence, apart for each canvas
-    size. `generator` (CPU) draws the exploration of halting, with the same seed on every rank. `ranks` joins the gradients of
-    several processes; where one of them runs out of memory, all raise SharedMemoryError before any weight has changed.
+    Deep supervision: each sequence carries its detached state to its next segment, separately for each canvas size. `generator` (CPU)
+    draws the exploration of halting, with the same seed on every rank. `ranks` joins the gradients of several processes; if one of
+    them runs out of memory, all raise SharedMemoryError before any weight has changed.
     """
 
     def __init__(
-        self,
-        model: HRM,
-        embedding: TaskEmbedding,
-        config: TrainConfig,
-        generator: torch.Generator,
-        ranks: Ranks | None = None,
+        self, model: HRM, embedding: TaskEmbedding, config: TrainConfig, generator: torch.Generator, ranks: Ranks | None = None
     ) -> None:
         self.model, self.embedding, self.config, self.generator = model, embedding, config, generator
         self.ranks = ranks or Ranks()
@@ -63,9 +59,9 @@ class Trainer:
         self.segment = 0
 
     def run(self, batches: Iterator[CanvasBatch], progress: Callable[[], float]) -> Iterator[SegmentReport]:
-        """Train in place, one segment a step, until `batches` ends or the caller stops asking.
+        """Train in place and yield after each segment, until `batches` ends or the caller stops.
 
-        `progress` says how far the run is, 0..1, and so what the learning rate is and how many segments a sequence gets.
+        `progress`, called before each segment, returns how far the run is, 0..1; learning rate and segments per sequence depend on it.
         """
         for item in batches:
             self.model.train()
@@ -73,36 +69,37 @@ class Trainer:
             try:
                 report = self._segment(item, progress())
             except Exception:
-                # A segment that failed is done again, on every rank with the same draws, however far each had come.
+                # The caller may repeat a failed segment: every rank must then draw the same again, however far each had come.
                 self.generator.set_state(drawn)
                 raise
             yield report
 
     def _segment(self, item: CanvasBatch, progress: float) -> SegmentReport:
-        cfg, size, length = self.model.cfg, item.batch.inputs.shape[0], item.positions.shape[0]
+        batch, cfg = item.batch, self.model.cfg
+        size, cells = batch.inputs.shape
         most = self.config.segments if progress >= self.config.single_segment_fraction else 1
         max_steps = min(most, cfg.halt_max_steps)
-        carry = self.carries.get(length)
-        if carry is None or carry.steps.shape[0] != size:
-            carry = initial_act_carry(self.model, item.batch)
+        carry = self.carries.get(cells)
+        if carry is not None and carry.steps.shape[0] != size:
+            carry = None
         least = draw_least(size, max_steps, cfg.halt_exploration_prob, self.generator, (self.ranks.rank, self.ranks.world))
-        if least is not None and (device := item.batch.ids.device).type == "cuda":
+        if least is not None and (device := batch.ids.device).type == "cuda":
             least = least.pin_memory().to(device, non_blocking=True)
-        factor = rate_factor(self.segment, progress, self.config)
         with self.ranks.together():
+            carry = carry or initial_act_carry(self.model, batch)
             carry, output = act_step(
-                self.model, self.embedding, carry, item.batch, item.positions, training=True, max_steps=max_steps, least=least
+                self.model, self.embedding, carry, batch, item.positions, training=True, max_steps=max_steps, least=least
             )
             loss, metrics = self._loss(output, carry, size)
             self.optimizers.backward(loss)
-        self.optimizers.update(factor, output.looked_up)
+        self.optimizers.update(rate_factor(self.segment, progress, self.config), output.looked_up)
         if max_steps > 1:  # after a single segment every sequence has halted: nothing is carried
-            self.carries[length] = carry
+            self.carries[cells] = carry
         self.segment += 1
-        return SegmentReport(self.segment, size, loss.detach(), metrics)
+        return SegmentReport(self.segment, size, cells, loss.detach(), metrics)
 
     def _loss(self, output: ActOutput, carry: ActCarry, size: int) -> tuple[Tensor, Metrics]:
-        # Published training scores stablemax in float64; at reduced model precision that buys nothing but time.
+        # Published training scores stablemax in float64; at reduced model precision that costs time and gains nothing.
         dtype = None if self.model.dtype == torch.float32 else torch.float32
         loss, metrics = segment_loss(output, carry, self.model.cfg.loss_type, dtype)
         return loss / size, metrics

@@ -1,4 +1,4 @@
-"""What a training run reports: `metrics.jsonl`, a bar, widget or plain lines, TensorBoard, a plot at the end."""
+"""Reports of a training run: `metrics.jsonl`, a bar, widget or plain lines, TensorBoard, a plot at the end."""
 
 from __future__ import annotations
 
@@ -20,15 +20,14 @@ from hrm_submit.train.ranks import Ranks
 log = logging.getLogger(__name__)
 
 LINE_EVERY = 60.0
-"""Seconds between two plain lines where there is no terminal for a bar."""
+"""Seconds between two plain lines where no terminal shows a bar."""
 
 
 class MetricsLog:
-    """Collects segment reports, and every `every` segments writes their means over all ranks as one line to `folder/metrics.jsonl`.
+    """Collect segment reports, and every `every` segments append their means over all ranks to `folder/metrics.jsonl`.
 
-    Every rank has one, as they add up what they saw; the first alone writes. Reading the tensors waits for the device, so it
-    happens once a line. A full disk costs lines, never the run. Lines of segments after `segment`, which a killed run wrote
-    after its last save, are dropped, as they come again.
+    Every rank has one and adds up its own reports; only the first writes. Reading the tensors waits for the device, so it happens once a
+    line. A full disk costs lines, never the run. Lines after `segment`, written by a killed run after its last save, are dropped.
     """
 
     def __init__(self, folder: Path, every: int, ranks: Ranks, segment: int, seconds: float) -> None:
@@ -41,18 +40,22 @@ class MetricsLog:
         self._logs = ExitStack()
         self._logs.enter_context(logs_above_bars(where))
         self._board = _tensorboard(folder) if ranks.leads else None
-        if ranks.leads:
-            self._drop_after(segment)
+        if ranks.leads and self._path.is_file():
+            try:
+                kept = [line for line in _lines(self._path) if line["segment"] <= segment]
+                write_atomic(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+            except OSError as error:
+                log.warning("%s: %s", self._path, error.strerror or error)
 
     def add(self, report: SegmentReport, seconds: float, progress: float, factor: float) -> None:
         """Take a segment's report; `seconds` since the run began, `progress` 0..1, `factor` of the learning rates."""
         self._reports.append(report)
         self._at = (progress, factor)
         if len(self._reports) >= self._every:
-            self._tell(seconds)
+            self._summarize(seconds)
 
     def write(self, line: dict[str, Any]) -> None:
-        """Append a line, without what is not finite."""
+        """Append a line; a number that is not finite becomes null."""
         if not self._ranks.leads:
             return
         line = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in line.items()}
@@ -69,23 +72,23 @@ class MetricsLog:
                     self._board.add_scalar(key, value, line["segment"])
 
     def close(self, seconds: float) -> None:
-        """Write what is left, leave the terminal as it was, and draw the run's curves as `metrics.svg`."""
+        """Write what is left, restore the terminal, and plot the run as `metrics.svg`."""
         if self._reports:
-            self._tell(seconds)
+            self._summarize(seconds)
         self._bar.close()
         self._logs.close()
         if self._board is not None:
             self._board.close()
-        if not self._ranks.leads:
-            return
-        try:
-            plot(self._path, self._path.with_suffix(".svg"))
-        except Exception as error:  # a picture is never worth a run
-            log.warning("no plot: %s", error)
+        if self._ranks.leads:
+            try:
+                plot(self._path, self._path.with_suffix(".svg"))
+            except Exception as error:  # a picture is never worth a run
+                log.warning("no plot: %s", error)
 
-    def _tell(self, seconds: float) -> None:
+    def _summarize(self, seconds: float) -> None:
+        """Write and show the means of the reports since the last line."""
         progress, factor = self._at
-        line = self._summary(seconds) | {"progress": round(progress, 4), "rate": round(factor, 4)}
+        line = self._means(seconds) | {"progress": round(progress, 4), "rate": round(factor, 4)}
         self.write(line)
         if not self._ranks.leads:
             return
@@ -102,36 +105,25 @@ class MetricsLog:
             self._next_line = seconds + LINE_EVERY
             log.info("%s", text)
 
-    def _summary(self, seconds: float) -> dict[str, Any]:
-        reports, metrics = self._reports, [r.metrics for r in self._reports]
-        columns = ([r.loss for r in reports], *([getattr(m, name) for m in metrics] for name in ("count", "exact_accuracy", "accuracy")))
-        sums = torch.stack([torch.stack([t.double() for t in column]).sum() for column in columns])
+    def _means(self, seconds: float) -> dict[str, Any]:
+        reports, took = self._reports, max(1e-9, seconds - self._since)
+        self._reports, self._since = [], seconds
+        figures = [(r.loss, r.metrics.count, r.metrics.exact_accuracy, r.metrics.accuracy) for r in reports]
+        sums = torch.stack([torch.stack([t.double() for t in column]).sum() for column in zip(*figures, strict=True)])
         self._ranks.average([sums])
         loss, count, exact, cells = sums.tolist()
-        examples = sum(r.size for r in reports) * self._ranks.world
-        took = max(1e-9, seconds - self._since)
-        self._reports, self._since = [], seconds
         return {
             "segment": reports[-1].segment,
             "seconds": round(seconds, 2),
             "loss": round(loss / len(reports), 6),
             "exact": round(exact / count, 5) if count else 0.0,
             "cells": round(cells / count, 5) if count else 0.0,
-            "examples_per_second": round(examples / took, 2),
+            "examples_per_second": round(sum(r.size for r in reports) * self._ranks.world / took, 2),
         }
-
-    def _drop_after(self, segment: int) -> None:
-        try:
-            if not self._path.is_file():
-                return
-            kept = [line for line in _lines(self._path) if line["segment"] <= segment]
-            write_atomic(self._path, "".join(json.dumps(line) + "\n" for line in kept))
-        except OSError as error:
-            log.warning("%s: %s", self._path, error.strerror or error)
 
 
 def plot(metrics: Path, output: Path) -> None:
-    """Loss and exact-grid accuracy against segments, with validations where there were any, as a picture."""
+    """Draw loss, exact-grid accuracy and validations against segments."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -156,7 +148,7 @@ def plot(metrics: Path, output: Path) -> None:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a file whose last one a kill may have torn."""
+    """Read the whole lines of a file; a kill may have torn the last one."""
     found = []
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:

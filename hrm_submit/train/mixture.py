@@ -1,15 +1,16 @@
-"""Many tasks as an endless stream of batches, each on the smallest canvas that its tasks (of generated ones, its pairs) need.
+"""Many tasks as an endless stream of batches, each on the smallest canvas that its tasks (or generated pairs) need.
 
-Batch number t is a function of the seed and t alone: nothing of the stream has to be saved to resume at any place, every
-rank can cut its share from the same global batch, and a background thread may work ahead.
+Batch number t is a function of the seed and t alone: a run resumes anywhere without a saved stream, each rank cuts its share from the
+same global batch, and a background thread may work ahead.
 """
 
 from __future__ import annotations
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
+from itertools import count
 
 import numpy as np
 import numpy.typing as npt
@@ -29,104 +30,100 @@ from hrm_submit.train.loop import CanvasBatch
 from hrm_submit.train.ranks import Ranks
 
 
-@dataclass(frozen=True)
-class _Member:
-    """What a bucket has of a task: its number, the first of its pairs there and how many there are, and how often it is drawn."""
-
-    task: int
-    first_pair: int
-    n_pairs: int
-    weight: float
-
-
 class _Bucket:
-    """What is shown on a canvas of one side."""
+    """All pairs shown on a canvas of one side: a run of `n_pairs[k]` pairs from `first_pair[k]` on belongs to task number `task[k]`."""
 
     def __init__(self, side: int) -> None:
         self.side = side
-        self.members: list[_Member] = []
+        self.task: list[int] = []
+        self.first_pair: list[int] = []
+        self.n_pairs: list[int] = []
+        self.weight: list[float] = []
         self.pairs: list[Pair] = []
-        self.packed = PackedPairs.from_pairs([])
-        self.positions = torch.from_numpy(position_ids(side))
+
+    def add(self, task: int, pairs: Sequence[Pair], weight: float) -> None:
+        self.task.append(task)
+        self.first_pair.append(len(self.pairs))
+        self.n_pairs.append(len(pairs))
+        self.weight.append(weight)
+        self.pairs.extend(pairs)
+
+    def pack(self) -> None:
+        """Prepare for drawing, once all pairs are added."""
+        self.packed = PackedPairs.from_pairs(self.pairs)
+        self.positions = torch.from_numpy(position_ids(self.side))
+        self.total = np.array(self.weight).sum()
+        self.chance = np.array(self.weight) / self.total
 
 
 class Mixture:
-    """Batches over `sources`, drawn by weight; `n_rows` is the number of task embedding rows that they use.
+    """Batches over `sources`, drawn by weight; they use `n_rows` task embedding rows, `rows_per_task` each.
 
-    Tasks that need a canvas above `max_side` are left out (`left_out` has their ids), of generated ones the pairs that do. Raises
-    TrainError if none remains.
+    Tasks that need a canvas above `max_side` are left out (`left_out` has their ids), as are generated pairs that do. Raises TrainError
+    if no task remains.
     """
 
     def __init__(self, sources: Sequence[TrainingTask], model: ModelConfig, config: TrainConfig, seed: int) -> None:
         self._config, self._seed = config, seed
-        held = [within(s, config.max_side) for s in sources]
-        self.sources = [s for s in held if s]
-        self.left_out = [s.id for s, kept in zip(sources, held, strict=True) if not kept]
+        kept = [(source.id, within(source, config.max_side)) for source in sources]
+        self.sources = [source for _, source in kept if source]
+        self.left_out = [task_id for task_id, source in kept if not source]
         if not self.sources:
             raise TrainError(f"no task fits a canvas of side {config.max_side}")
         check_model(model, "pre-training")
-        self._per_task = config.augmentations if model.embedding == "augmented" else 1
-        self.n_rows = len(self.sources) * self._per_task
-        self._buckets: list[_Bucket] = []
+        self.rows_per_task = config.augmentations if model.embedding == "augmented" else 1
+        self.n_rows = len(self.sources) * self.rows_per_task
         by_side: dict[int, _Bucket] = {}
         for number, source in enumerate(self.sources):
             for side, pairs in _by_canvas(source, config.max_side).items():
-                bucket = by_side.setdefault(side, _Bucket(side))
-                share = source.weight * len(pairs) / len(source.pairs)
-                bucket.members.append(_Member(number, len(bucket.pairs), len(pairs), share))
-                bucket.pairs.extend(pairs)
+                by_side.setdefault(side, _Bucket(side)).add(number, pairs, source.weight * len(pairs) / len(source.pairs))
         self._buckets = [by_side[side] for side in sorted(by_side)]
         for bucket in self._buckets:
-            bucket.packed = PackedPairs.from_pairs(bucket.pairs)
-        weights = [np.array([m.weight for m in b.members]) for b in self._buckets]
-        totals = np.array([w.sum() for w in weights])
+            bucket.pack()
+        totals = np.array([bucket.total for bucket in self._buckets])
         self._chance = totals / totals.sum()
-        self._within = [w / w.sum() for w in weights]
         self._views: dict[int, tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]] = {}
 
     def batch(self, number: int, ranks: Ranks | None = None, batch_size: int | None = None) -> CanvasBatch:
-        """Batch `number` (from 0), or this rank's share of it, on the CPU; `batch_size` overrides the configured global one. With
+        """Return batch `number` (from 0), or this rank's share of it, on the CPU; `batch_size` overrides the configured global one. With
         `batch_tokens` it is cut to a multiple of the number of ranks."""
         ranks = ranks or Ranks()
         rng = np.random.default_rng([self._seed, number])
-        which = int(rng.choice(len(self._buckets), p=self._chance))
-        bucket = self._buckets[which]
+        bucket = self._buckets[int(rng.choice(len(self._buckets), p=self._chance))]
         size = self._size(bucket.side, batch_size or self._config.batch_size, ranks.world)
-        at = rng.choice(len(bucket.members), size=size, p=self._within[which])
+        members = rng.choice(len(bucket.task), size=size, p=bucket.chance)
         draws = rng.random((size, 2))
         part = ranks.slice(size)
         index = np.empty(size, dtype=np.int64)
         dihedral = np.empty(size, dtype=np.uint8)
         colours = np.empty((size, 10), dtype=np.uint8)
         rows = np.empty(size, dtype=np.int64)
-        for k in range(size):
-            member = bucket.members[at[k]]
-            turns, tables = self.views_of(member.task)
-            view = int(draws[k, 0] * len(turns))
-            index[k] = member.first_pair + int(draws[k, 1] * member.n_pairs)
-            dihedral[k], colours[k] = turns[view], tables[view]
-            rows[k] = member.task * self._per_task + (view if self._per_task > 1 else 0)
+        for k, member in enumerate(members):
+            task = bucket.task[member]
+            transforms, tables = self.views_of(task)
+            view = int(draws[k, 0] * len(transforms))
+            index[k] = bucket.first_pair[member] + int(draws[k, 1] * bucket.n_pairs[member])
+            dihedral[k], colours[k] = transforms[view], tables[view]
+            rows[k] = task * self.rows_per_task + (view if self.rows_per_task > 1 else 0)
         offsets = np.zeros((size, 2), dtype=np.int64)
         if self._config.translate:
             offsets = sample_offsets(bucket.packed, index, dihedral, bucket.side, rng)
         inputs, labels = encode(bucket.packed, index[part], dihedral[part], colours[part], offsets[part], bucket.side)
-        return CanvasBatch(
-            Batch(
-                inputs=torch.from_numpy(inputs),
-                labels=labels_from_tokens(torch.from_numpy(labels)),
-                ids=torch.from_numpy(rows[part]),
-                dihedral=torch.from_numpy(dihedral[part].astype(np.int64)),
-            ),
-            bucket.positions,
+        batch = Batch(
+            inputs=torch.from_numpy(inputs),
+            labels=labels_from_tokens(torch.from_numpy(labels)),
+            ids=torch.from_numpy(rows[part]),
+            dihedral=torch.from_numpy(dihedral[part].astype(np.int64)),
         )
+        return CanvasBatch(batch, bucket.positions)
 
     def _size(self, side: int, most: int, ranks: int) -> int:
-        """Examples of a batch on canvases of `side`: `most`, or as few as `batch_tokens` asks for."""
+        """Examples of a batch on canvases of `side`: `most`, or as few as `batch_tokens` allows."""
         cells = self._config.batch_tokens
         return min(most, max(1, cells // side**2 // ranks) * ranks) if cells else most
 
     def views_of(self, task: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """Transforms (K,) and colour tables (K, 10) of source number `task`, sampled at its first use, from the seed and its number."""
+        """Return transforms (K,) and colour tables (K, 10) of source number `task`; the seed and its number decide them."""
         if task not in self._views:
             cfg = self._config
             rng = np.random.default_rng([self._seed, task, 1])
@@ -134,70 +131,41 @@ class Mixture:
             self._views[task] = augmentation_arrays(found)[:2]
         return self._views[task]
 
-    def row_of(self, task_id: str) -> int | None:
-        """The (first) embedding row of a task, or None for one that is not trained on."""
-        return next((n * self._per_task for n, s in enumerate(self.sources) if s.id == task_id), None)
-
     @property
     def row_ids(self) -> list[str]:
-        """The task of each embedding row, where every task has one; empty where each augmentation has its own."""
-        return [s.id for s in self.sources] if self._per_task == 1 else []
+        """The task of each embedding row; empty if each augmentation has a row of its own."""
+        return [s.id for s in self.sources] if self.rows_per_task == 1 else []
 
 
-def _by_canvas(source: TrainingTask, most: int) -> dict[int, tuple[Pair, ...]]:
-    """The pairs of `source` by the side of the canvas that they are shown on: that of the whole task. Of a generated one, whose sizes
-    differ without end, each pair has its own, rounded up to an even side, at most `most`."""
+def _by_canvas(source: TrainingTask, most: int) -> dict[int, list[Pair]]:
+    """Group the pairs of `source` by the side of their canvas: that of the whole task. A generated pair, whose sizes vary without end,
+    has its own, rounded up to an even side, at most `most`."""
     if not source.generated:
-        return {canvas_side(source.task): source.pairs}
+        return {canvas_side(source.task): list(source.pairs)}
     found: dict[int, list[Pair]] = {}
     for pair in source.pairs:
         side = max(*pair.input.shape, *pair.output.shape)
         found.setdefault(min(most, side + side % 2), []).append(pair)
-    return {side: tuple(found[side]) for side in sorted(found)}
+    return {side: found[side] for side in sorted(found)}
 
 
 def ahead(mixture: Mixture, start: int, ranks: Ranks, batch_size: int, device: str, depth: int = 4) -> Iterator[CanvasBatch]:
-    """Batches `start`, `start` + 1, ... on `device`, built by a background thread up to `depth` ahead."""
-    ready: queue.Queue[CanvasBatch | BaseException] = queue.Queue(maxsize=depth)
-    stop = threading.Event()
+    """Yield batches `start`, `start` + 1, ... on `device`; a background thread builds up to `depth` of them ahead."""
 
-    def build() -> None:
-        number = start
-        while not stop.is_set():
-            try:
-                item: CanvasBatch | BaseException = _pinned(mixture.batch(number, ranks, batch_size), device)
-            except BaseException as error:
-                item = error
-            while not stop.is_set():
-                try:
-                    ready.put(item, timeout=0.1)
-                    break
-                except queue.Full:
-                    continue
-            if isinstance(item, BaseException):
-                return
-            number += 1
+    def build(number: int) -> CanvasBatch:
+        item = mixture.batch(number, ranks, batch_size)
+        # A GPU fetches from pinned memory without waiting.
+        return item if device == "cpu" else _map(item, Tensor.pin_memory)
 
-    thread = threading.Thread(target=build, name="batches", daemon=True)
-    thread.start()
+    thread = ThreadPoolExecutor(1, "batches")
     try:
-        while True:
-            item = ready.get()
-            if isinstance(item, BaseException):
-                raise item
-            yield _to_device(item, device)
+        ready = deque(thread.submit(build, start + n) for n in range(depth))
+        for number in count(start + depth):
+            item = ready.popleft().result()
+            ready.append(thread.submit(build, number))
+            yield item if device == "cpu" else _map(item, lambda tensor: tensor.to(device, non_blocking=True))
     finally:
-        stop.set()
-        thread.join()
-
-
-def _pinned(item: CanvasBatch, device: str) -> CanvasBatch:
-    """The batch in memory that a GPU can fetch from by itself."""
-    return item if device == "cpu" else _map(item, Tensor.pin_memory)
-
-
-def _to_device(item: CanvasBatch, device: str) -> CanvasBatch:
-    return item if device == "cpu" else _map(item, lambda tensor: tensor.to(device, non_blocking=True))
+        thread.shutdown(cancel_futures=True)
 
 
 def _map(item: CanvasBatch, change: Callable[[Tensor], Tensor]) -> CanvasBatch:

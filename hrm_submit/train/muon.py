@@ -1,8 +1,8 @@
 """Muon, with all matrices of one shape in one batch.
 
-Notable: bit for bit the update of `torch.optim.Muon` (which torch has from 2.9 on), in a quarter of its operations: Muon is more than a
-third of those of a small model's training segment, and on a GPU each operation is a launch. Its state has the same form. torch computes
-in bfloat16 whatever the hardware; without bfloat16 instructions that is many times slower than float32, so the format is the caller's.
+Bit for bit the update of `torch.optim.Muon` (torch 2.9 and later), in a quarter of its operations: Muon is more than a third of a small
+model's training segment, and on a GPU each operation is a launch. Its state has the same form. torch always computes in bfloat16, which
+is many times slower than float32 without bfloat16 instructions, so here the caller chooses the format.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hrm_submit.train.eager import EagerOptimizer
+from hrm_submit.train.adam import UncompiledOptimizer
 
 MOMENTUM = 0.95
 STEPS = 5
@@ -23,9 +23,8 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 EPS = 1e-7
 
 
-class Muon(EagerOptimizer):
-    """Nesterov momentum whose update of a matrix is made nearly orthogonal, computed in `dtype`; decoupled weight decay. Parameters are
-    matrices."""
+class Muon(UncompiledOptimizer):
+    """Nesterov momentum with nearly orthogonal updates, computed in `dtype`; decoupled weight decay. All parameters are matrices."""
 
     def __init__(self, params: Iterable[Any], lr: float, weight_decay: float, dtype: torch.dtype = torch.bfloat16) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
@@ -33,7 +32,7 @@ class Muon(EagerOptimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One update of every parameter that has a gradient."""
+        """Update every parameter that has a gradient."""
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
             if not params:
@@ -55,8 +54,7 @@ class Muon(EagerOptimizer):
 
 
 def orthogonal(matrices: list[Tensor], dtype: torch.dtype = torch.bfloat16) -> Tensor:
-    """`matrices`, n of one shape, each with its singular values brought near 1 by `STEPS` Newton-Schulz iterations; (n, rows, columns) of
-    `dtype`."""
+    """Bring the singular values of `matrices`, n of one shape, near 1 by `STEPS` Newton-Schulz iterations; returns (n, rows, columns)."""
     a, b, c = COEFFICIENTS
     x = torch.stack(matrices).to(dtype)
     tall = x.shape[1] > x.shape[2]

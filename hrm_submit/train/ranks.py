@@ -1,4 +1,4 @@
-"""Several processes as one trainer: who this one is, and how gradients are joined. One process needs no communication.
+"""Several processes as one trainer: the number of this one, and how gradients are joined. One process needs no communication.
 
 - Under `torchrun` (its environment variables say so) `join_ranks` opens the process group: tensors on GPUs travel by nccl,
   everything on CPUs by gloo, so that agreeing on what to do next never waits for a GPU.
@@ -24,11 +24,11 @@ from hrm_submit.core.errors import ConfigError, TrainError
 T = TypeVar("T")
 
 TIMEOUT = timedelta(minutes=15)
-"""How long a rank waits for the others; the first one may meanwhile write a large state to a slow disk."""
+"""Longest wait of a rank for the others; the first one may meanwhile write a large state to a slow disk."""
 
 
 class SharedMemoryError(MemoryError):
-    """Some rank ran out of memory before any rank changed a weight."""
+    """A rank ran out of memory before any rank changed a weight."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Ranks:
             tensor.copy_(mean.view_as(tensor))
 
     def gather(self, tensor: Tensor) -> Tensor:
-        """The tensors (B, ...) of all ranks, one after the other, (world * B, ...)."""
+        """Concatenate the tensors (B, ...) of all ranks to (world * B, ...)."""
         if self.world == 1:
             return tensor
         # As bytes, since not every backend knows every number format.
@@ -66,7 +66,7 @@ class Ranks:
         return torch.cat(parts).view(tensor.dtype).view(-1, *tensor.shape[1:])
 
     def collect(self, value: T) -> list[T]:
-        """Every rank's `value`, in order; anything that can be pickled."""
+        """Return every rank's `value` in order; it must pickle."""
         if self.world == 1:
             return [value]
         values: list[T | None] = [None] * self.world
@@ -75,7 +75,7 @@ class Ranks:
         return values  # type: ignore[return-value]
 
     def most(self, *values: float) -> tuple[float, ...]:
-        """The largest of each of `values` over all ranks, so that all of them decide alike."""
+        """Return the largest of each of `values` over all ranks, so that all decide alike."""
         if self.world == 1:
             return values
         shared = torch.tensor(values, dtype=torch.float64)
@@ -85,7 +85,7 @@ class Ranks:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Raises SharedMemoryError on every rank where the block ran out of memory on any; the block must not communicate."""
+        """Raise SharedMemoryError on every rank if the block ran out of memory on any; the block must not communicate."""
         if self.world == 1:
             yield
             return
@@ -100,7 +100,7 @@ class Ranks:
             raise SharedMemoryError(f"out of memory on {'this' if failed else 'another'} rank")
 
     def slice(self, size: int) -> slice:
-        """This rank's share of a global batch of `size`, which `world` must divide."""
+        """Return this rank's share of a global batch of `size`, which `world` must divide."""
         part = size // self.world
         return slice(self.rank * part, (self.rank + 1) * part)
 
@@ -114,12 +114,12 @@ class Ranks:
 
 
 def local_world() -> int:
-    """Ranks on this machine."""
+    """Return the number of ranks on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def rank_device(devices: list[str]) -> str:
-    """This rank's device: one of `devices` each, while on the CPU any number may share. Raises ConfigError for too few GPUs."""
+    """Choose this rank's device: one of `devices` each; any number share the CPU. Raises ConfigError for too few GPUs."""
     if devices == ["cpu"]:
         return "cpu"
     if local_world() > len(devices):
@@ -128,7 +128,7 @@ def rank_device(devices: list[str]) -> str:
 
 
 def join_ranks(device: str) -> Ranks:
-    """The process group of `torchrun`, or a single rank where there is none."""
+    """Join the process group of `torchrun`, or return a single rank without one."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         return Ranks()

@@ -1,8 +1,8 @@
 """The state of a training run on disk, from which it resumes bit-identically.
 
 - Read with torch's restricted unpickler: tensors, numbers and text only.
-- Written for all ranks by the first: what differs between them, the carried sequences, is gathered into the global batch's
-  and shared out again, so that a run may even resume with another number of ranks.
+- Written for all ranks by the first. The carried sequences, which differ between ranks, are gathered into the global batch's and shared
+  out again, so a run may resume with another number of ranks.
 """
 
 from __future__ import annotations
@@ -22,21 +22,46 @@ from hrm_submit.config.schema import Preset
 from hrm_submit.core.errors import TrainError
 from hrm_submit.model.act import ActCarry
 from hrm_submit.train.loop import Trainer
-from hrm_submit.train.ranks import Ranks
+from hrm_submit.train.mix_training import MixTraining
 
 STATE_FILE = "state.pt"
 
 
-def trainer_state(trainer: Trainer) -> dict[str, Any]:
-    """Everything that `restore` needs of a trainer between two segments; every rank must ask, as they exchange their parts."""
+def training_state(training: MixTraining) -> dict[str, Any]:
+    """Collect what `restore` needs, between two segments; every rank must call it, as they exchange their parts."""
+    trainer = training.trainer
     return {
         "model": trainer.model.state_dict(),
         "embedding": trainer.embedding.state_dict(),
         "optimizers": trainer.optimizers.state_dict(),
         "generator": trainer.generator.get_state(),
         "segment": trainer.segment,
-        "carries": {length: _carry_state(carry, trainer.ranks) for length, carry in sorted(trainer.carries.items())},
+        "batch_size": training.batch_size,
+        "carries": {
+            cells: {name: trainer.ranks.gather(tensor) for name, tensor in carry.tensors().items()}
+            for cells, carry in sorted(trainer.carries.items())
+        },
     }
+
+
+def restore(training: MixTraining, state: Mapping[str, Any]) -> None:
+    """Set `training`, of the same configuration as the saved run, to where that run was."""
+    trainer = training.trainer
+    trainer.model.load_state_dict(state["model"])
+    trainer.embedding.load_state_dict(state["embedding"])
+    trainer.optimizers.load_state_dict(state["optimizers"])
+    trainer.generator.set_state(state["generator"])
+    trainer.segment, training.batch_size = state["segment"], state["batch_size"]
+    # Sequences that the ranks cannot share out evenly begin again.
+    shared = {cells: saved for cells, saved in state["carries"].items() if len(saved["steps"]) % training.ranks.world == 0}
+    trainer.carries = {cells: _own_carry(saved, trainer) for cells, saved in shared.items()}
+
+
+def _own_carry(saved: Mapping[str, Tensor], trainer: Trainer) -> ActCarry:
+    """Cut out this rank's part."""
+    device, part = trainer.model.tokens.device, trainer.ranks.slice(len(saved["steps"]))
+    own = {name: tensor[part].to(device) for name, tensor in saved.items()}
+    return ActCarry.of({**own, **{name: own[name].to(trainer.model.dtype) for name in ("z_H", "z_L")}})
 
 
 def write_state(folder: Path, state: Mapping[str, Any]) -> None:
@@ -55,7 +80,7 @@ def write_state(folder: Path, state: Mapping[str, Any]) -> None:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """The saved state, on the CPU. Raises TrainError where there is none, or it cannot be read."""
+    """Read the saved state, onto the CPU. Raises TrainError if there is none, or it cannot be read."""
     path = folder / STATE_FILE
     if not path.is_file():
         raise TrainError(f"{path}: no saved run to resume")
@@ -68,19 +93,8 @@ def read_state(folder: Path) -> dict[str, Any]:
     return state
 
 
-def restore(trainer: Trainer, state: Mapping[str, Any]) -> None:
-    """Set `trainer`, one of a configuration as the saved run's, to where that run was."""
-    trainer.model.load_state_dict(state["model"])
-    trainer.embedding.load_state_dict(state["embedding"])
-    trainer.optimizers.load_state_dict(state["optimizers"])
-    trainer.generator.set_state(state["generator"])
-    trainer.segment = state["segment"]
-    carries = {length: _carry(saved, trainer) for length, saved in state["carries"].items()}
-    trainer.carries = {length: carry for length, carry in carries.items() if carry is not None}
-
-
 def identity(tasks: Iterable[TrainingTask], preset: Preset, seed: int) -> dict[str, Any]:
-    """What must be the same for a run to resume: `[model]` and `[train]`, the tasks with their weights, the seed."""
+    """Describe what must be the same for a run to resume: `[model]` and `[train]`, the tasks with their weights, the seed."""
     content = hashlib.sha256()
     for task in tasks:
         content.update(repr((task.id, task.weight, task.hashes)).encode())
@@ -98,18 +112,3 @@ def check_identity(source: Path, theirs: Mapping[str, Any], ours: Mapping[str, A
         raise TrainError(f"{source}: was trained with seed {theirs['seed']}, not {ours['seed']}")
     if theirs["data"] != ours["data"]:
         raise TrainError(f"{source}: was trained on other tasks or weights; to continue with new ones, start --from its undecayed export")
-
-
-def _carry_state(carry: ActCarry, ranks: Ranks) -> dict[str, Tensor]:
-    return {name: ranks.gather(tensor) for name, tensor in carry.tensors().items()}
-
-
-def _carry(saved: Mapping[str, Tensor], trainer: Trainer) -> ActCarry | None:
-    """This rank's part; None where the ranks of now cannot share it out evenly."""
-    size = len(saved["steps"])
-    if size % trainer.ranks.world:
-        return None
-    device, part = trainer.model.tokens.device, trainer.ranks.slice(size)
-    own = {name: tensor[part].to(device) for name, tensor in saved.items()}
-    states = {name: own[name].to(trainer.model.dtype) for name in ("z_H", "z_L")}
-    return ActCarry.of({**own, **states})

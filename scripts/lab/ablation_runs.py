@@ -151,7 +151,7 @@ def _preset(plan: Plan, variant: Variant, checkpoint: Path | None, chosen: Chose
         raise ConfigError(f"{where}: [train] max_side {preset.train.max_side} leaves out {len(large)} of the tasks, as {large[0]}")
     if checkpoint:
         # Reading weights needs torch, which a plan without a checkpoint does without.
-        from hrm_submit.train.exports import load_start
+        from hrm_submit.train.checkpoints import load_start
 
         shared = len(chosen.test_hashes() & set(load_start(checkpoint, preset.model).meta.hashes))
         if shared:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from hrm_submit.config.runtime import Runtime, runtime_for
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.device import machine
 from hrm_submit.corpora.scoring import task_results
-from hrm_submit.model.compiled import compile_blocks
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.weights import CheckpointMeta, build_on, load_checkpoint, save_checkpoint, snapshot
@@ -33,10 +32,10 @@ from hrm_submit.predict.vote import Candidate, two_attempts
 from hrm_submit.run.cost import segment_work
 from hrm_submit.solver.messages import Outcome
 from hrm_submit.solver.solver import TaskSolver
-from hrm_submit.train.exports import load_start, place_rows
-from hrm_submit.train.loop import CanvasBatch, SegmentReport, Trainer
-from hrm_submit.train.mixture import Mixture, ahead
-from hrm_submit.train.ranks import Ranks
+from hrm_submit.train.checkpoints import load_start
+from hrm_submit.train.loop import SegmentReport, Trainer
+from hrm_submit.train.mix_training import MixTraining
+from hrm_submit.train.mixture import Mixture
 from lab.ablation_runs import Run
 
 SLICES = 20
@@ -85,19 +84,12 @@ class Account:
         """Seconds spent by now."""
         return self._clock.elapsed()
 
-    def count(self, batches: Iterable[CanvasBatch]) -> Iterator[CanvasBatch]:
-        """Pass `batches` on; each is counted when its segment is done, which is when the next one is asked for or `progress` reads."""
+    def add(self, report: SegmentReport) -> None:
+        """Count a finished segment."""
         preset = self._run.preset
-        for item in batches:
-            size = item.batch.inputs.shape[0]
-            self._next = size, segment_work(preset.model, replace(preset.train, batch_size=size), item.positions.shape[0])
-            yield item
-
-    def add(self) -> None:
-        """Count the segment of the last batch."""
         self.segments += 1
-        self.examples += self._next[0]
-        self.flops += self._next[1]
+        self.examples += report.size
+        self.flops += segment_work(preset.model, replace(preset.train, batch_size=report.size), report.cells)
 
     def progress(self) -> float:
         """0..1 of the amount, or a little more when it is used up."""
@@ -133,27 +125,19 @@ class Curve:
 
 def train_run(run: Run, folder: Path) -> dict[str, Any]:
     """Train and measure; returns the row's figures. The learning curve and the weights go into `folder`."""
-    preset, train = run.preset, run.preset.train
+    preset = run.preset
     runtime = runtime_for(run.plan.device, preset.device)
-    mixture = Mixture(run.chosen.sources(), preset.model, train, run.seed)
+    mixture = Mixture(run.chosen.sources(), preset.model, preset.train, run.seed)
     start = load_start(run.checkpoint, preset.model) if run.checkpoint else None
-    model, embedding = build_on(runtime, start or preset.model, n_rows=mixture.n_rows, seed=run.seed)
-    if start:
-        place_rows(embedding, start, mixture.row_ids)
-    if runtime.compile:
-        compile_blocks(model)
+    training = MixTraining(mixture, preset, runtime, start, run.seed)
+    model, embedding = training.model, training.trainer.embedding
     _warm_up(run, mixture, runtime)
-    trainer = Trainer(model, embedding, train, torch.Generator().manual_seed(run.seed))
     account, curve = Account(run), Curve(folder / "curve.jsonl")
-    batches = ahead(mixture, 0, Ranks(), train.batch_size, run.plan.device)
-    try:
-        for report in trainer.run(account.count(batches), account.progress):
-            account.add()
-            curve.add(report, account)
-            if account.progress() >= 1.0:
-                break
-    finally:
-        batches.close()  # type: ignore[attr-defined]
+    for report in training.run(account.progress):
+        account.add(report)
+        curve.add(report, account)
+        if account.progress() >= 1.0:
+            break
     seconds, (loss, exact) = account.seconds, curve.end()
     save_checkpoint(folder / "weights.safetensors", snapshot(model, embedding, CheckpointMeta(), keep_rows=embedding.scheme == "shared"))
     marks = measure(run, model, embedding, mixture, folder)
@@ -189,8 +173,7 @@ def measure(run: Run, model: HRM, embedding: TaskEmbedding, mixture: Mixture, fo
     for number, (task_id, task) in enumerate(run.chosen.tasks.items()):
         turns, tables = mixture.views_of(number)
         views = [Augmentation(int(turn), tuple(colours.tolist())) for turn, colours in zip(turns, tables, strict=True)]
-        first = mixture.row_of(mixture.sources[number].id)
-        assert first is not None
+        first = number * mixture.rows_per_task
         rows = [first] * len(views) if mixture.row_ids else list(range(first, first + len(views)))
         vote = answer(model, embedding, task, views, rows, config, every_step=config.save_raw)
         outputs, loss = run.chosen.solutions[task_id], None

@@ -28,32 +28,22 @@ class Faulty:
     restarts: list[int]
 
     def __init__(
-        self,
-        model: Any,
-        embedding: Any,
-        task: Any,
-        preset: Preset,
-        seed: int,
-        clock: Clock,
-        segments: int | None,
-        restart: int,
+        self, model: Any, embedding: Any, task: Any, preset: Preset, seed: int, clock: Clock, segments: int | None, restart: int
     ) -> None:
-        self.assignment = Assignment(task, None, segments)
-        self.preset = preset
+        self.assignment, self.ttt = Assignment(task, None, segments), preset.ttt
         if task.id != "warm-up":
-            self.batches.append((task.id, preset.ttt.batch_size, clock.budget))
-            self.rates.append((preset.ttt.lr, preset.ttt.muon_lr, preset.ttt.embedding_lr))
+            self.batches.append((task.id, self.ttt.batch_size, clock.budget))
+            self.rates.append((self.ttt.lr, self.ttt.muon_lr, self.ttt.embedding_lr))
             self.restarts.append(restart)
 
     def run(self) -> Iterator[Any]:
         task = self.assignment.task.id
         if task == "warm-up":
             return
-        for _ in range(3):
-            yield Alive(task)
-        if self.preset.ttt.batch_size > self.most:
+        yield from [Alive(task)] * 3
+        if self.ttt.batch_size > self.most:
             raise MemoryError
-        if self.preset.ttt.lr > self.fastest:
+        if self.ttt.lr > self.fastest:
             yield answer(self.assignment, 1, final=False)
             raise DivergedError("the loss rose from 1 to 9")
         if task in self.faults:
@@ -62,7 +52,7 @@ class Faulty:
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> type[Faulty]:
-    """Put one that never fails where sessions are made; what is set on the class that is returned changes that."""
+    """Put one that never fails where sessions are made; attributes set on the returned class change that."""
 
     class Fresh(Faulty):
         faults, most, fastest = {}, 10**6, 1.0

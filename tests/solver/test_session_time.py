@@ -1,4 +1,4 @@
-"""Test-time training of one task on a clock that a test moves: when it votes and ends, and which seconds it tells."""
+"""Test-time training of one task on a clock that a test moves: when it votes and ends, and the seconds in its messages."""
 
 from __future__ import annotations
 
@@ -11,20 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hrm_submit.arc.task import Task
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
-from hrm_submit.model.weights import build
 from hrm_submit.predict import answer as answer_module
 from hrm_submit.predict.scores import ViewScores
 from hrm_submit.solver import session as session_module
 from hrm_submit.solver.messages import Answer, Progress
-from hrm_submit.solver.session import TaskSession, n_rows
 from hrm_submit.train.loop import CanvasBatch, SegmentReport, Trainer
 from tests.predict.lab import showing
 from tests.run.fake_pool import Time
 from tests.run.lab import recolour, tiny_preset
-from tests.solver.sessions import fixed, told, with_vote
+from tests.solver.sessions import session, told, with_ttt, with_vote
 
 
 @pytest.fixture
@@ -55,17 +52,16 @@ class SlowModel:
         monkeypatch.setattr(answer_module, "score_views", predict)
 
 
-def timed(preset: Preset, task: Task, share: float, time: Time) -> list[Progress | Answer]:
-    model, embedding = build(preset.model, n_rows=n_rows(preset), seed=0)
-    return told(TaskSession(model, embedding, task, preset, 0, Clock(share, source=time), None).run())
+def timed(preset: Preset, share: float, time: Time) -> list[Progress | Answer]:
+    return told(session(preset, recolour("t", 0), None, clock=Clock(share, source=time)).run())
 
 
 @pytest.mark.parametrize(("segment", "view"), [(0.5, 0.01), (0.5, 0.5), (1.0, 1.0), (0.2, 1e-6)])
 def test_a_share_is_used_and_hardly_overrun(monkeypatch: pytest.MonkeyPatch, preset: Preset, segment: float, view: float) -> None:
     time = Time()
-    patient = replace(preset, ttt=replace(preset.ttt, patience=1000, first_vote=0.25))
+    patient = with_ttt(preset, patience=1000, first_vote=0.25)
     slow = SlowModel(monkeypatch, time, segment, view)
-    final = timed(patient, recolour("t", 0), 40.0, time)[-1]
+    final = timed(patient, 40.0, time)[-1]
     assert isinstance(final, Answer) and final.final
     assert time.now <= 40.0 + segment, "a segment that has begun is finished"
     # training stops where the last vote, with a quarter of room for noise, must start
@@ -77,7 +73,7 @@ def test_where_the_share_is_gone_before_the_first_vote_the_last_one_is_small(mon
     """A device so slow that one segment takes the whole share: eight views of 10 seconds each would take 80 more."""
     time = Time()
     SlowModel(monkeypatch, time, 12.0, 10.0)
-    messages = timed(preset, recolour("t", 0), 12.0, time)
+    messages = timed(preset, 12.0, time)
     final = messages[-1]
     assert isinstance(final, Answer) and final.final and final.segments == 1
     assert time.now <= 12.0 + 2 * 10.0
@@ -87,20 +83,19 @@ def test_answers_tell_views_seconds_and_whether_the_task_is_settled(monkeypatch:
     time = Time()
     with monkeypatch.context() as patch:
         SlowModel(patch, time, 0.5, 0.25)
-        answers = [m for m in timed(preset, recolour("t", 0), 40.0, time) if isinstance(m, Answer)]
+        answers = [m for m in timed(preset, 40.0, time) if isinstance(m, Answer)]
     assert [(a.views, a.seconds) for a in answers] == [*[(2, 0.5)] * (len(answers) - 1), (8, 2.0)]
     assert not any(a.settled for a in answers), "no view gave a grid"
-    final = fixed(preset, recolour("t", 3), 150)[-1]
-    assert isinstance(final, Answer) and final.settled
-    unfit = replace(preset, ttt=replace(preset.ttt, fit=1.1))
-    assert not fixed(unfit, recolour("t", 3), 150)[-1].settled, "agreeing on what does not fit the demonstrations is not enough"
+    for fit, settled in ((preset.ttt.fit, True), (1.1, False)):
+        *_, final = told(session(with_ttt(preset, fit=fit), recolour("t", 3), 150).run())
+        assert isinstance(final, Answer) and final.settled == settled, "agreeing on what does not fit the demonstrations is not enough"
 
 
 def test_seconds_of_training_are_told_without_those_of_votes(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
     """Half a second a segment, whatever votes take in between."""
     time = Time()
     SlowModel(monkeypatch, time, 0.5, 0.25)
-    progress = [m for m in timed(preset, recolour("t", 0), 40.0, time) if isinstance(m, Progress)]
+    progress = [m for m in timed(preset, 40.0, time) if isinstance(m, Progress)]
     assert len(progress) > 5 and [m.seconds for m in progress] == pytest.approx([0.5 * m.segments for m in progress])
 
 
@@ -119,16 +114,16 @@ def test_time_is_kept_for_the_steps_of_a_vote_that_is_told(monkeypatch: pytest.M
         )
 
     monkeypatch.setattr(answer_module, "score_views", scored)
-    timed(with_vote(preset, save_raw=True, act_steps=4), recolour("t", 0), 60.0, time)
+    timed(with_vote(preset, save_raw=True, act_steps=4), 60.0, time)
     assert slow.votes[-1][1] == 8, "no view was left out"
     assert 50.0 < time.now <= 60.0 + 0.5
 
 
 def test_votes_come_at_geometric_times(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
     time = Time()
-    patient = replace(preset, ttt=replace(preset.ttt, patience=1000))
+    patient = with_ttt(preset, patience=1000)
     slow = SlowModel(monkeypatch, time, 0.25, 0.001)
-    timed(patient, recolour("t", 0), 100.0, time)
+    timed(patient, 100.0, time)
     starts = [start for start, *_ in slow.votes]
     assert len(starts) == 8 and starts[0] == pytest.approx(5, abs=0.6), (
         "before a vote was measured a tenth of the share stands for the last"

@@ -1,4 +1,4 @@
-"""One task after the other on one model: each from the same weights, begun anew where training fails."""
+"""One task after the other on one model: each from the same weights, restarted if training fails."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import torch
 
 from hrm_submit.config.runtime import runtime_for
 from hrm_submit.config.schema import Preset
-from hrm_submit.model.weights import Checkpoint, CheckpointMeta, build, load_checkpoint, save_checkpoint, snapshot
+from hrm_submit.model.weights import Checkpoint, CheckpointMeta, build, snapshot
 from hrm_submit.solver.messages import Answer, Message, Progress, Restarted
 from hrm_submit.solver.solver import TaskSolver, with_batch, with_rate
 from tests.run.fake_pool import Time
 from tests.run.lab import recolour, tiny_preset
 from tests.solver.faulty import Faulty, stand_in
+from tests.solver.sessions import with_ttt, with_vote
 
 
 @pytest.fixture
@@ -40,6 +41,14 @@ def final(messages: Iterator[Message]) -> list[list[tuple[Any, int, float]]]:
     return [[(c.grid.tolist(), c.votes, c.score) for c in output] for output in last.outputs]
 
 
+def story(messages: Iterator[Message]) -> list[str]:
+    """Answers, and the reasons of restarts."""
+    found = [m for m in messages if isinstance(m, Answer | Restarted)]
+    last = found[-1]
+    assert isinstance(last, Answer) and last.final
+    return [m.reason if isinstance(m, Restarted) else "answer" if any(m.outputs) else "no answer" for m in found]
+
+
 def test_every_task_starts_from_the_same_weights(preset: Preset) -> None:
     one, other = solver(preset), solver(preset)
     first = final(one.solve(recolour("a"), segments=6))
@@ -48,26 +57,19 @@ def test_every_task_starts_from_the_same_weights(preset: Preset) -> None:
     assert final(other.solve(recolour("a"), segments=6)) == first == final(one.solve(recolour("a"), segments=6))
 
 
-def test_a_task_with_a_row_of_its_own_starts_from_that(preset: Preset, tmp_path: Path) -> None:
+def test_a_task_with_a_row_of_its_own_starts_from_that(preset: Preset) -> None:
     model, embedding = build(preset.model, n_rows=2, seed=5)
     with torch.no_grad():
-        embedding.rows[0] = 0.0
-        embedding.rows[1] = 30.0
-    save_checkpoint(tmp_path / "w.safetensors", snapshot(model, embedding, CheckpointMeta(row_ids=("known", "also")), keep_rows=True))
-    source, frozen = load_checkpoint(tmp_path / "w.safetensors", rows=True), replace(preset.ttt, lr=0.0, muon_lr=0.0, embedding_lr=0.0)
-    untrained = solver(replace(preset, ttt=frozen), source)
+        embedding.rows[0], embedding.rows[1] = 0.0, 30.0
+    source = snapshot(model, embedding, CheckpointMeta(row_ids=("known", "also")), keep_rows=True)
+    untrained = solver(with_ttt(preset, lr=0.0, muon_lr=0.0, embedding_lr=0.0), source)
     answers = {name: final(untrained.solve(replace(recolour("x", 1), id=name), segments=1))[0] for name in ("known", "also", "other")}
     assert answers["known"] != answers["also"] != answers["other"] != answers["known"], "of the two rows and of their mean"
-    elsewhere = solver(replace(preset, ttt=frozen))
-    elsewhere.start_from(source)
-    assert final(elsewhere.solve(replace(recolour("x", 1), id="also"), segments=1))[0] == answers["also"]
 
 
 def test_memory_that_runs_out_halves_the_batch_until_it_fits(preset: Preset, faulty: type[Faulty]) -> None:
     faulty.most = 4
-    said = list(solver(preset).solve(recolour("a"), seconds=50.0))
-    assert [(m.task, m.reason) for m in said if isinstance(m, Restarted)] == [("a", "out of memory")] * 2
-    assert isinstance(said[-1], Answer)
+    assert story(solver(preset).solve(recolour("a"), seconds=50.0)) == ["out of memory", "out of memory", "answer"]
     assert [size for _, size, _ in faulty.batches] == [16, 8, 4]
     budgets = [budget for *_, budget in faulty.batches]
     assert all(b is not None and b <= 50.0 for b in budgets) and budgets == sorted(budgets, reverse=True), "the time left, not a new share"
@@ -80,39 +82,32 @@ def test_memory_that_never_suffices_is_an_error_of_the_task(preset: Preset, faul
     assert [size for _, size, _ in faulty.batches] == [16, 8, 4, 2]
 
 
-def test_training_that_diverges_begins_anew_at_a_third_of_the_rates(preset: Preset, faulty: type[Faulty]) -> None:
+def test_training_that_diverges_restarts_at_a_third_of_the_rates(preset: Preset, faulty: type[Faulty]) -> None:
     ttt = preset.ttt
     faulty.fastest = ttt.lr / 2
     one = solver(preset)
-    first = list(one.solve(recolour("a"), seconds=50.0))
+    assert story(one.solve(recolour("a"), seconds=50.0)) == ["answer", "the loss rose from 1 to 9", "answer"]
     list(one.solve(recolour("b"), segments=6))
     whole = (ttt.lr, ttt.muon_lr, ttt.embedding_lr)
     slower = tuple(rate / 3 for rate in whole)
     assert faulty.rates == [whole, pytest.approx(slower), whole, pytest.approx(slower)], "the next task begins with the whole rates"
-    told = [m for m in first if isinstance(m, Answer | Restarted)]
-    assert [type(m) for m in told] == [Answer, Restarted, Answer], "what it had before is told, then what it has after"
-    assert isinstance(told[1], Restarted) and told[1].reason == "the loss rose from 1 to 9"
 
 
-def test_training_that_always_diverges_ends_after_two_new_beginnings(preset: Preset, faulty: type[Faulty]) -> None:
-    faulty.fastest = 0.0
-    told = [m for m in solver(preset).solve(recolour("a"), segments=6) if isinstance(m, Answer | Restarted)]
+def test_training_that_always_diverges_ends_after_two_restarts(preset: Preset, faulty: type[Faulty]) -> None:
+    faulty.fastest, rose = 0.0, "the loss rose from 1 to 9"
+    assert story(solver(preset).solve(recolour("a"), segments=6)) == ["answer", rose, "answer", rose, "answer", "no answer"]
     assert [rate for rate, *_ in faulty.rates] == pytest.approx([preset.ttt.lr / 3**k for k in range(3)])
-    assert [type(m) for m in told] == [Answer, Restarted, Answer, Restarted, Answer, Answer]
-    last = told[-1]
-    assert isinstance(last, Answer) and last.final and not any(last.outputs), "whoever keeps the answers on the way has them"
 
 
-def test_where_no_time_is_left_nothing_begins_anew(preset: Preset, faulty: type[Faulty]) -> None:
-    faulty.fastest = 0.0
-    time = Time()
-    messages = solver(preset, now=time).solve(recolour("a"), seconds=5.0)
-    told = []
-    for message in messages:
-        told.append(message)
-        time.now += 2.0  # three signs of life and an answer take more than the share
-    assert isinstance(told[-1], Answer) and told[-1].final and not any(isinstance(m, Restarted) for m in told)
-    assert len(faulty.rates) == 1
+def test_without_time_left_nothing_restarts(preset: Preset, faulty: type[Faulty]) -> None:
+    faulty.fastest, time = 0.0, Time()
+
+    def slowly() -> Iterator[Message]:
+        for message in solver(preset, now=time).solve(recolour("a"), seconds=5.0):
+            yield message
+            time.now += 2.0  # three signs of life and an answer take more than the share
+
+    assert story(slowly()) == ["answer", "no answer"] and len(faulty.rates) == 1
 
 
 def test_both_faults_of_one_task_add_up(preset: Preset, faulty: type[Faulty]) -> None:
@@ -122,29 +117,19 @@ def test_both_faults_of_one_task_add_up(preset: Preset, faulty: type[Faulty]) ->
     assert [rate for rate, *_ in faulty.rates] == pytest.approx([preset.ttt.lr, preset.ttt.lr, preset.ttt.lr / 3])
 
 
-def test_a_real_training_that_diverges_begins_anew(tmp_path: Path) -> None:
+def test_a_real_training_that_diverges_restarts(tmp_path: Path) -> None:
     """At a rate of 3e38 the weights overflow at once, at 1e38 too; one thrice lower again is still no use."""
     wild = tiny_preset(tmp_path, '[ttt]\noptimizer = "adamw"\nlr = 3e38\nwarmup_steps = 0\n')
     said = list(solver(wild).solve(recolour("a"), segments=8))
     assert [m.reason for m in said if isinstance(m, Restarted)] == ["the loss is not finite"] * 2
-    assert isinstance(said[-1], Answer) and said[-1].final and said[-1].reason == "the loss is not finite"
-    assert any(isinstance(m, Progress) for m in said)
+    assert story(iter(said))[-1] == "no answer" and any(isinstance(m, Progress) for m in said)
 
 
-def test_a_smaller_batch_for_a_smaller_memory(preset: Preset) -> None:
-    cut = with_batch(preset, 4)
-    assert (cut.ttt.batch_size, cut.vote.batch_size) == (4, 4)
-    assert replace(cut, ttt=preset.ttt, vote=preset.vote) == preset
+def test_smaller_batches_and_lower_rates_change_nothing_else(preset: Preset) -> None:
+    assert with_batch(preset, 4) == with_vote(with_ttt(preset, batch_size=4), batch_size=4)
     assert with_batch(preset, 64).ttt.batch_size == 1
-
-
-def test_lower_rates_change_nothing_else(preset: Preset) -> None:
-    slower = with_rate(preset, 1 / 3)
     ttt = preset.ttt
-    assert (slower.ttt.lr, slower.ttt.muon_lr, slower.ttt.embedding_lr) == pytest.approx(
-        (ttt.lr / 3, ttt.muon_lr / 3, ttt.embedding_lr / 3)
-    )
-    assert replace(slower, ttt=ttt) == preset
+    assert with_rate(preset, 0.5) == with_ttt(preset, lr=ttt.lr / 2, muon_lr=ttt.muon_lr / 2, embedding_lr=ttt.embedding_lr / 2)
 
 
 class Fails(torch.autograd.Function):
@@ -185,8 +170,7 @@ def test_wherever_the_compiler_fails_the_model_answers(
 
     monkeypatch.setattr(torch, "compile", compile_)
     Fails.calls, Fails.first = 0, 7 if kind == "backward later" else 1
-    runtime = replace(runtime_for("cpu", preset.device), compile=True)
-    one = TaskSolver(preset, runtime)
+    one = TaskSolver(preset, replace(runtime_for("cpu", preset.device), compile=True))
     said = list(one.solve(recolour("a"), segments=6))
     assert final(iter(said)) == expected
     assert [m.reason for m in said if isinstance(m, Restarted)] == (["the compiler failed"] if kind.startswith("backward") else [])

@@ -4,19 +4,13 @@ import functools
 
 import pytest
 
-from hrm_submit.train import prepare
+from hrm_submit.train import data
 
-
-@pytest.fixture(scope="session")
-def protected_once() -> object:
-    """Hashing the evaluation sets takes a second: once is enough for all runs in this process."""
-    return functools.cache(lambda names, test_only: _hashes(names, test_only=test_only))
-
-
-_hashes = prepare.protected_hashes
+protected_once = functools.cache(lambda names, test_only, hashes=data.protected_hashes: hashes(names, test_only=test_only))
+"""Hashing the evaluation sets takes a second: once is enough for all runs in this process."""
 
 
 @pytest.fixture(autouse=True)
-def remember_protected(monkeypatch: pytest.MonkeyPatch, protected_once: object) -> None:
-    """Of the same names always the same hashes."""
-    monkeypatch.setattr(prepare, "protected_hashes", lambda names, *, test_only=(): protected_once(tuple(names), tuple(test_only)))  # type: ignore[operator]
+def remember_protected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Return the same hashes for the same names."""
+    monkeypatch.setattr(data, "protected_hashes", lambda names, *, test_only=(): protected_once(tuple(names), tuple(test_only)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,12 +15,10 @@ import torch
 
 from hrm_submit.arc.challenges import write_challenges
 from hrm_submit.arc.task import Task
-from hrm_submit.config.preset_files import load_preset
 from hrm_submit.core.clock import Clock
 from hrm_submit.corpora.solutions import write_solutions
-from hrm_submit.corpora.sources import load_corpora
-from hrm_submit.model.weights import CheckpointMeta
-from hrm_submit.train.request import PretrainRequest
+from hrm_submit.model.weights import Checkpoint, load_checkpoint
+from hrm_submit.train.options import PretrainOptions
 from tests.run.lab import TINY_MODEL, recolour, recoloured
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,18 +59,17 @@ optimizer = "adam_atan2"
 segments = 3
 translate = true
 """
-"""Everything that is carried from segment to segment: states, halting with exploration."""
+"""All that is carried from segment to segment: states, and halting with exploration."""
 
 
 def preset(folder: Path, more: str = "") -> str:
-    """The names of presets that make a small model; `more` is laid over it."""
+    """The names of presets that make a small model; `more` is layered over it."""
     folder.mkdir(parents=True, exist_ok=True)
     names = []
     for name, text in (("tiny", TINY), ("more", more)):
         if text:
-            path = folder / f"{name}.toml"
-            path.write_text(text)
-            names.append(str(path))
+            (folder / f"{name}.toml").write_text(text)
+            names.append(str(folder / f"{name}.toml"))
     return ",".join(names)
 
 
@@ -91,8 +87,24 @@ def write_data(folder: Path, n: int = 4, name: str = "little", first: int = 0) -
     return folder / f"{name}_challenges.json"
 
 
+def asked(folder: Path, preset_text: str = "", data: Path | None = None, **changes: Any) -> PretrainOptions:
+    """Options of a run of 10 segments into `folder`/out, a line of metrics each, that protects no set."""
+    base: dict[str, Any] = {
+        "presets": preset(folder, preset_text),
+        "data": str(data or write_data(folder)),
+        "out": folder / "out",
+        "budget": None,
+        "segments": None if changes.get("budget") else 10,
+        "devices": "cpu",
+        "threads": 1,
+        "log_every": 1,
+        "protect": (),
+    }
+    return PretrainOptions(**base | changes)
+
+
 def options(folder: Path, *more: str, preset_text: str = "", data: str | None = None) -> list[str]:
-    """Options of `pretrain` on the CPU into `folder`/out; `more` are added."""
+    """The command line of such a run, without a number of segments; `more` are added."""
     base = ["--preset", preset(folder, preset_text), "--data", data or str(write_data(folder))]
     return [*base, "--out", str(folder / "out"), "--devices", "cpu", "--threads", "1", *more]
 
@@ -110,16 +122,11 @@ def start(
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables)
 
 
-def finish(process: subprocess.Popen[str], seconds: float = 240.0) -> tuple[str, str]:
+def finish(process: subprocess.Popen[str]) -> tuple[str, str]:
     """Standard output and error of a process that must end well."""
-    out, err = process.communicate(timeout=seconds)
+    out, err = process.communicate(timeout=240.0)
     assert process.returncode == 0, err
     return out, err
-
-
-def run(*arguments: str, ranks: int = 1, script: Sequence[str] = ("-m", "hrm_submit", "pretrain")) -> tuple[str, str]:
-    """`start`, then `finish`."""
-    return finish(start(*arguments, ranks=ranks, script=script))
 
 
 def lines(out: Path) -> list[dict[str, Any]]:
@@ -133,35 +140,9 @@ def state(out: Path) -> dict[str, Any]:
     return found
 
 
-def tensors(value: Any, name: str = "") -> dict[str, torch.Tensor]:
-    """Every tensor in nested dictionaries and lists, by its path."""
-    if isinstance(value, torch.Tensor):
-        return {name: value}
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
-    return {path: tensor for key, item in inner for path, tensor in tensors(item, f"{name}/{key}").items()}
-
-
-def said(error: str) -> list[str]:
-    """Lines of standard error without those of other packages' warnings."""
-    return [line for line in error.splitlines() if line and not re.search(r"Warning|warn", line)]
-
-
-def request(folder: Path, preset_text: str = "", data: Path | None = None, **changes: Any) -> PretrainRequest:
-    """What `options` ask for, without the search for leaks; 10 segments, a line of metrics each."""
-    corpora = load_corpora(str(data or write_data(folder)))
-    base: dict[str, Any] = {
-        "presets": "small",
-        "data": "little",
-        "sources": tuple(task for corpus in corpora for task in corpus.tasks),
-        "preset": load_preset(preset(folder, preset_text)),
-        "meta": CheckpointMeta(data=("little",), hashes=("00",), card={"machine": "a small one"}),
-        "out": folder / "out",
-        "budget": None,
-        "segments": None if changes.get("budget") else 10,
-        "device": "cpu",
-        "log_every": 1,
-    }
-    return PretrainRequest(**base | changes)
+def exported(out: Path, name: str = "final", rows: bool = False) -> Checkpoint:
+    """A checkpoint of a run."""
+    return load_checkpoint(out / f"{name}.safetensors", rows=rows)
 
 
 class TickingClock(Clock):

@@ -1,4 +1,4 @@
-"""Lines, bar, picture and events of a run, from segments with known figures."""
+"""Lines, bar, plot and events of a run, from segments with known figures."""
 
 from __future__ import annotations
 
@@ -19,37 +19,35 @@ from hrm_submit.train.metrics import MetricsLog, plot
 from hrm_submit.train.ranks import Ranks
 
 
-def report(segment: int, loss: float, count: int = 4, exact: int = 1, cells: float = 2.0) -> SegmentReport:
+def report(segment: int, loss: float = 1.5, count: int = 4, exact: int = 1, cells: float = 2.0) -> SegmentReport:
     number = torch.tensor
-    return SegmentReport(
-        segment,
-        4,
-        number(loss),
-        Metrics(number(count), number(cells), number(exact), *[number(0.0)] * 4, None),  # type: ignore[arg-type]
-    )
+    sums = Metrics(number(count), number(cells), number(exact), *[number(0.0)] * 4, None)  # type: ignore[arg-type]
+    return SegmentReport(segment, 4, 9, number(loss), sums)
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_line_is_the_mean_over_its_segments(tmp_path: Path) -> None:
+@pytest.fixture
+def no_plot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "plot", lambda *paths: None)
+
+
+@pytest.fixture
+def log(tmp_path: Path, no_plot: None) -> MetricsLog:
+    return MetricsLog(tmp_path, 1, Ranks(), 0, 0.0)
+
+
+def test_a_line_is_the_mean_over_its_segments(tmp_path: Path, no_plot: None) -> None:
     log = MetricsLog(tmp_path, 2, Ranks(), 0, seconds=10.0)
     log.add(report(1, 3.0, count=4, exact=1, cells=2.0), 11.0, 0.1, 0.5)
     log.add(report(2, 1.0, count=2, exact=2, cells=1.0), 12.0, 0.2, 1.0)
     log.add(report(3, 5.0, count=0, exact=0, cells=0.0), 16.0, 0.3, 1.0)
     log.close(16.0)
     first, last = read(tmp_path)
-    assert first == {
-        "segment": 2,
-        "seconds": 12.0,
-        "loss": 2.0,
-        "exact": 0.5,
-        "cells": 0.5,
-        "examples_per_second": 4.0,
-        "progress": 0.2,
-        "rate": 1.0,
-    }
+    means = {"segment": 2, "seconds": 12.0, "loss": 2.0, "exact": 0.5, "cells": 0.5}
+    assert first == means | {"examples_per_second": 4.0, "progress": 0.2, "rate": 1.0}
     assert last["segment"] == 3 and last["examples_per_second"] == 1.0, "what is left is written at the end"
     assert last["exact"] == 0.0, "no sequence of it had halted"
 
@@ -61,36 +59,35 @@ def test_lines_after_the_restored_segment_and_torn_ones_are_dropped(tmp_path: Pa
     assert [line["segment"] for line in read(tmp_path)] == [1, 2, 3]
 
 
-def test_a_loss_that_is_not_finite_is_told_once_and_stays_json(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    log = MetricsLog(tmp_path, 1, Ranks(), 0, 0.0)
+def test_a_loss_that_is_not_finite_is_told_once_and_stays_json(tmp_path: Path, log: MetricsLog, caplog: pytest.LogCaptureFixture) -> None:
     for n in (1, 2):
         log.add(report(n, float("nan")), float(n), 0.1, 1.0)
     assert [line["loss"] for line in read(tmp_path)] == [None, None]
     assert caplog.text.count("diverged") == 1
 
 
-def test_a_full_disk_costs_lines_and_never_the_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    log = MetricsLog(tmp_path, 1, Ranks(), 0, 0.0)
+def test_a_full_disk_costs_lines_and_never_the_run(tmp_path: Path, log: MetricsLog, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
     for n in (1, 2):
-        log.add(report(n, 1.0), float(n), 0.1, 1.0)
+        log.add(report(n), float(n), 0.1, 1.0)
     assert caplog.text.count("lines are lost") == 1
 
 
-def test_without_a_terminal_plain_lines_tell_how_it_goes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    log = MetricsLog(tmp_path, 1, Ranks(), 0, 0.0)
+def test_without_a_terminal_plain_lines_tell_how_it_goes(log: MetricsLog, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         for n, seconds in enumerate((30.0, 40.0, 100.0), 1):
-            log.add(report(n, 1.5), seconds, seconds / 120, 1.0)
+            log.add(report(n), seconds, seconds / 120, 1.0)
     texts = [r.getMessage() for r in caplog.records]
     assert texts[0] == "segment 1: loss 1.500, exact 25.0%, 0 examples/s, 1m30s left"
     assert len(texts) == 2 and texts[1].endswith("20.0s left"), "one line a minute is enough"
 
 
-def test_on_a_terminal_a_bar_shows_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_on_a_terminal_a_bar_shows_the_same(
+    tmp_path: Path, no_plot: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     log = MetricsLog(tmp_path, 1, Ranks(), 0, 0.0)
-    log.add(report(1, 1.5), 60.0, 0.5, 1.0)
+    log.add(report(1), 60.0, 0.5, 1.0)
     log.close(60.0)
     shown = capsys.readouterr().err
     assert " 50%|" in shown and "loss 1.500, exact 25.0%" in shown and "1m00s left" in shown
@@ -98,7 +95,7 @@ def test_on_a_terminal_a_bar_shows_the_same(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize("place", ["widgets", "one line"])
 def test_in_a_notebook_its_bar_shows_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, place: str
+    tmp_path: Path, no_plot: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, place: str
 ) -> None:
     shown: list[Any] = []
 
@@ -121,60 +118,55 @@ def test_in_a_notebook_its_bar_shows_the_same(
     monkeypatch.setattr(module, "bar", Bar)
     log = MetricsLog(tmp_path, 1, Ranks(), 0, 0.0)
     with caplog.at_level(logging.INFO):
-        log.add(report(1, 1.5), 60.0, 0.25, 1.0)
-        log.add(report(2, 1.5), 120.0, 0.5, 1.0)
-    log.close(120.0)
-    first, second = [f"segment {n}: loss 1.500, exact 25.0%, 0 examples/s, {left} left" for n, left in ((1, "3m00s"), (2, "2m00s"))]
-    assert shown == [(place, 100.0), (25.0, first), (50.0, second), "closed"]
-    assert not caplog.records, "nothing is told twice"
+        log.add(report(1), 60.0, 0.25, 1.0)
+        log.close(60.0)
+    text = "segment 1: loss 1.500, exact 25.0%, 0 examples/s, 3m00s left"
+    assert shown == [(place, 100.0), (25.0, text), "closed"] and not caplog.records, "nothing is told twice"
 
 
-def test_the_picture_shows_every_curve(tmp_path: Path) -> None:
+def test_the_plot_shows_every_curve(tmp_path: Path) -> None:
     lines: list[dict[str, Any]] = [{"segment": n, "loss": 1.0 / n, "exact": n / 40} for n in range(1, 31)]
     lines += [{"segment": 30, "validation_pass@2": 0.5}, {"segment": 31, "loss": None}]
-    path = tmp_path / "metrics.jsonl"
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    plot(path, tmp_path / "m.svg")
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    plot(tmp_path / "metrics.jsonl", tmp_path / "m.svg")
     picture = (tmp_path / "m.svg").read_text()
     assert picture.lstrip().startswith("<?xml") and all(colour in picture for colour in ("#1f77b4", "#ff7f0e", "#2ca02c"))
-    plot(path, tmp_path / "again.svg")
 
 
-def test_a_picture_is_never_worth_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_plot_that_fails_costs_a_warning(log: MetricsLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     def broken(*paths: Path) -> None:
         raise RuntimeError("no fonts")
 
     monkeypatch.setattr(module, "plot", broken)
-    MetricsLog(tmp_path, 1, Ranks(), 0, 0.0).close(0.0)
+    log.close(0.0)
     assert "no plot: no fonts" in caplog.text
 
 
-def test_tensorboard_gets_every_figure_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written: list[tuple[str, float, int]] = []
+def test_tensorboard_gets_every_figure_if_it_is_installed(tmp_path: Path, no_plot: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Any] = []
 
     class SummaryWriter:
         def __init__(self, folder: str) -> None:
             assert folder == str(tmp_path / "tensorboard")
 
-        def add_scalar(self, key: str, value: float, segment: int) -> None:
-            written.append((key, value, segment))
+        def add_scalar(self, *figure: Any) -> None:
+            written.append(figure)
 
         def close(self) -> None:
-            written.append(("closed", 0.0, 0))
+            written.append("closed")
 
     fake = ModuleType("torch.utils.tensorboard")
     fake.SummaryWriter = SummaryWriter  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
-    monkeypatch.setattr(module, "plot", lambda *paths: None)
     log = MetricsLog(tmp_path, 1, Ranks(), 0, 0.0)
-    log.add(report(7, 1.5), 60.0, 0.5, 1.0)
+    log.add(report(7), 60.0, 0.5, 1.0)
     log.close(60.0)
-    assert ("loss", 1.5, 7) in written and ("exact", 0.25, 7) in written and written[-1][0] == "closed"
+    assert ("loss", 1.5, 7) in written and ("exact", 0.25, 7) in written and written[-1] == "closed"
 
 
 def test_only_the_first_rank_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Ranks, "average", lambda self, tensors: None)
     log = MetricsLog(tmp_path, 1, Ranks(1, 2), 0, 0.0)
-    log.add(report(1, 1.5), 60.0, 0.5, 1.0)
+    log.add(report(1), 60.0, 0.5, 1.0)
     log.close(60.0)
     assert list(tmp_path.iterdir()) == []

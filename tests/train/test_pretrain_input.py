@@ -90,11 +90,11 @@ def test_presets_that_cannot_be(tmp_path: Path, refused: Refused, text: str, fau
 
 
 def test_a_batch_that_the_ranks_cannot_share(tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hrm_submit.train import prepare
+    from hrm_submit.train import pretrain
     from hrm_submit.train.ranks import Ranks
 
-    monkeypatch.setattr(prepare, "join_ranks", lambda device: Ranks(0, 3))
-    monkeypatch.setattr(prepare, "leave_ranks", lambda ranks: None)
+    monkeypatch.setattr(pretrain, "join_ranks", lambda device: Ranks(0, 3))
+    monkeypatch.setattr(pretrain, "leave_ranks", lambda ranks: None)
     assert "batch_size 8 cannot be shared by 3 ranks" in refused(*options(tmp_path, "--segments", "5"))
 
 

@@ -10,9 +10,8 @@ import torch
 
 from hrm_submit.cli import main
 from hrm_submit.core.errors import ConfigError
-from hrm_submit.model.weights import load_checkpoint
 from hrm_submit.train.ranks import Ranks, join_ranks, local_world, rank_device
-from tests.train.lab import ROOT, lines, options, run, start, state, write_data
+from tests.train.lab import ROOT, exported, finish, lines, options, start, state, write_data
 
 DRIVER = str(Path(__file__).with_name("rank_driver.py"))
 
@@ -34,10 +33,10 @@ def test_two_ranks_train_as_one_does_and_one_goes_on_from_two(tmp_path: Path) ->
     one, two = tmp_path / "one", tmp_path / "two"
     more = ["--log-every", "1", "--validate", str(write_data(tmp_path / "held", 3, "held", first=50)), "--every", "1h"]
     assert main(["pretrain", *options(one, *more, "--segments", "12", preset_text=TWO)]) == 0
-    said, _ = run(*options(two, *more, "--segments", "12", preset_text=TWO), ranks=2, script=(str(ROOT / "scripts/pretrain.py"),))
+    said, _ = finish(start(*options(two, *more, "--segments", "12", preset_text=TWO), ranks=2, script=(str(ROOT / "scripts/pretrain.py"),)))
     assert said.count("12 segments") == 1, "one rank speaks for all"
     assert_close(one / "out", two / "out")
-    finals = [load_checkpoint(f / "out" / "final.safetensors") for f in (one, two)]
+    finals = [exported(f / "out") for f in (one, two)]
     for name, tensor in finals[0].state.items():
         torch.testing.assert_close(finals[1].state[name], tensor, rtol=1e-4, atol=2e-5)
     assert [c.meta.card["validation"]["tasks"] for c in finals] == [3, 3]
@@ -63,7 +62,7 @@ def assert_close(one: Path, two: Path) -> None:
 
 @pytest.mark.slow
 def test_out_of_memory_on_one_rank_halves_the_batch_of_all(tmp_path: Path) -> None:
-    _, error = run("memory", *options(tmp_path, "--segments", "8", "--log-every", "1"), ranks=2, script=(DRIVER,))
+    _, error = finish(start("memory", *options(tmp_path, "--segments", "8", "--log-every", "1"), ranks=2, script=(DRIVER,)))
     assert "the batch is now 4" in error
     assert state(tmp_path / "out")["batch_size"] == 4
     assert [x["segment"] for x in lines(tmp_path / "out")] == list(range(1, 9))

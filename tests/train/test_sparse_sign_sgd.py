@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +13,6 @@ from hrm_submit.model.embedding import LookedUp, TaskEmbedding
 from hrm_submit.train.optimizers import SparseSignSGD
 
 CFG = ModelConfig(hidden_size=4, num_heads=1, puzzle_emb_ndim=3)
-SHARED = replace(CFG, embedding="shared")
 
 
 def looked_up(embedding: TaskEmbedding, ids: list[int], dihedral: list[int], grad: list[list[float]]) -> LookedUp:
@@ -23,34 +21,26 @@ def looked_up(embedding: TaskEmbedding, ids: list[int], dihedral: list[int], gra
     return LookedUp(torch.tensor(ids), torch.tensor(dihedral), rows)
 
 
-def test_sign_sgd_of_a_hand_worked_example() -> None:
-    embedding = TaskEmbedding(CFG, 4)
+def test_both_tables_of_the_shared_scheme_by_hand() -> None:
+    embedding = TaskEmbedding(replace(CFG, embedding="shared"), 4)
+    assert embedding.dihedral_rows is not None
     embedding.reset_rows(torch.arange(4), torch.tensor([1.0, 1, 1]))
-    # task 2 twice: gradients sum to (-2, 0, 1)
-    batch = looked_up(embedding, [2, 0, 2], [0, 0, 0], [[1.0, -3, 0.5], [0.1, 0, -9], [-3.0, 3, 0.5]])
+    # task 2 twice: gradients sum to (-2, 0, 1); transform 0 twice: to (1.1, -3, -8.5)
+    batch = looked_up(embedding, [2, 0, 2], [0, 0, 4], [[1.0, -3, 0.5], [0.1, 0, -9], [-3.0, 3, 0.5]])
     SparseSignSGD(embedding).step(batch, lr=0.1, weight_decay=0.5)
     kept = 1 - 0.1 * 0.5
     expected = [[kept - 0.1, kept, kept + 0.1], [1, 1, 1], [kept + 0.1, kept, kept - 0.1], [1, 1, 1]]
     torch.testing.assert_close(embedding.rows, torch.tensor(expected))
-
-
-def test_the_shared_scheme_updates_both_tables() -> None:
-    embedding = TaskEmbedding(SHARED, 3)
-    assert embedding.dihedral_rows is not None
-    batch = looked_up(embedding, [1, 1], [0, 4], [[1.0, 2, -5], [3.0, -7, 5]])
-    SparseSignSGD(embedding).step(batch, lr=0.25, weight_decay=0.0)
-    assert embedding.rows.tolist() == [[0, 0, 0], [-0.25, 0.25, 0], [0, 0, 0]]
-    expected = torch.zeros(8, 3)
-    expected[0], expected[4] = torch.tensor([-0.25, -0.25, 0.25]), torch.tensor([-0.25, 0.25, -0.25])
-    assert torch.equal(embedding.dihedral_rows, expected)
+    turned = torch.zeros(8, 3)
+    turned[0], turned[4] = torch.tensor([-0.1, 0.1, 0.1]), torch.tensor([0.1, -0.1, -0.1])
+    torch.testing.assert_close(embedding.dihedral_rows, turned)
 
 
 @settings(max_examples=30, deadline=None)
 @given(ids=st.lists(st.integers(0, 4), min_size=1, max_size=12), seed=st.integers(0, 1000))
-def test_sign_sgd_is_a_dense_update_of_the_touched_rows(ids: list[int], seed: int) -> None:
+def test_it_is_a_dense_update_of_the_touched_rows(ids: list[int], seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
-    embedding = TaskEmbedding(CFG, 5)
-    start = torch.randn(5, 3, generator=generator)
+    embedding, start = TaskEmbedding(CFG, 5), torch.randn(5, 3, generator=generator)
     embedding.rows.copy_(start)
     grad = torch.randint(-3, 4, (len(ids), 3), generator=generator).float()
     SparseSignSGD(embedding).step(looked_up(embedding, ids, [0] * len(ids), grad.tolist()), lr=0.5, weight_decay=0.1)
@@ -70,13 +60,5 @@ def test_ranks_that_gather_apply_the_update_of_the_joined_batch() -> None:
         embedding = TaskEmbedding(CFG, 3)
         mine = looked_up(embedding, ids[rank], [0, 0], grads[rank])
         theirs = {torch.int64: torch.tensor(ids[other]), torch.float32: torch.tensor(grads[other])}
-        optimizer = SparseSignSGD(embedding, gather=lambda t, theirs=theirs: torch.cat((t, theirs[t.dtype])))  # type: ignore[misc]
-        optimizer.step(mine, 0.1, 0.1)
+        SparseSignSGD(embedding, lambda t, theirs=theirs: torch.cat((t, theirs[t.dtype]))).step(mine, 0.1, 0.1)  # type: ignore[misc]
         torch.testing.assert_close(embedding.rows, joined.rows)
-
-
-def test_a_step_before_the_backward_pass_is_refused() -> None:
-    embedding = TaskEmbedding(CFG, 1)
-    zero = torch.tensor([0])
-    with pytest.raises(ValueError, match="backward"):
-        SparseSignSGD(embedding).step(LookedUp(zero, zero, embedding.lookup(zero, zero)), 0.1, 0.0)

@@ -50,7 +50,7 @@ def oracle(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def run(known: Known, **options: Any) -> Any:
     tasks, solutions, asked = known
-    return validate(None, None, tasks, solutions, asked, lambda _: 0, **options)  # type: ignore[arg-type]
+    return validate(None, None, tasks, solutions, asked, **options)  # type: ignore[arg-type]
 
 
 def test_the_score_is_the_share_of_solved_outputs(known: Known, oracle: list[int]) -> None:

@@ -24,6 +24,7 @@ from hrm_submit.predict.raw import RawVote
 from hrm_submit.predict.scores import ViewScores
 from hrm_submit.predict.vote import Candidate
 from hrm_submit.run.cost import segment_work
+from hrm_submit.train import mix_training
 from hrm_submit.train.loop import CanvasBatch
 from hrm_submit.train.optimizers import Optimizers
 from tests.run.lab import recoloured
@@ -33,7 +34,7 @@ from tests.scripts.lab.ablation_lab import Recorder, runs_of, variants
 @pytest.fixture
 def recorded(monkeypatch: pytest.MonkeyPatch) -> list[CanvasBatch]:
     Recorder.seen = []
-    monkeypatch.setattr(ablation_training, "Trainer", Recorder)
+    monkeypatch.setattr(mix_training, "Trainer", Recorder)
     return Recorder.seen
 
 

@@ -1,4 +1,4 @@
-"""From options to a request: sizes, the mix without leaks, the held-out set, the card."""
+"""The data of a run: the mix without leaks, the held-out set, and what the metadata say of them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from hrm_submit.cli import main
 from hrm_submit.core.errors import TrainError
 from hrm_submit.corpora.solutions import solved_pairs, write_solutions
 from hrm_submit.corpora.sources import load
-from hrm_submit.model.weights import load_checkpoint
-from hrm_submit.train.prepare import held_out, training_tasks
-from tests.train.lab import options, write_data
+from hrm_submit.train.data import held_out, training_tasks
+from tests.train.lab import exported, options, write_data
 
 
 def test_the_two_training_tasks_that_leak_are_left_out_by_content(caplog: pytest.LogCaptureFixture) -> None:
@@ -61,14 +60,14 @@ def test_a_renamed_turned_and_recoloured_evaluation_task_does_not_get_in(tmp_pat
 
 def test_a_held_out_set_is_never_trained_on(tmp_path: Path) -> None:
     data, held = write_data(tmp_path / "a", 5), write_data(tmp_path / "b", 2, first=3)
-    kept = training_tasks(str(data), held_out(str(held), 60.0))
+    kept = training_tasks(str(data), held_out(str(held)))
     assert [t.key for t in kept] == ["task00", "task01", "task02"]
 
 
 def test_demonstrations_alone_of_the_set_to_be_scored(tmp_path: Path) -> None:
     """Asked for with `:demos`, the demonstrations of a held-out set are trained on; its tests are not, wherever they come from."""
     data = write_data(tmp_path)
-    kept = training_tasks(f"{data}:demos", held_out(str(data), 60.0))
+    kept = training_tasks(f"{data}:demos", held_out(str(data)))
     assert len(kept) == 4 and all(len(t.pairs) == 4 and len(t.task.test) == 1 for t in kept)
     with_tests = training_tasks(str(data), None)
     assert all(len(t.pairs) == 5 for t in with_tests)
@@ -76,25 +75,15 @@ def test_demonstrations_alone_of_the_set_to_be_scored(tmp_path: Path) -> None:
     assert len(tests) == 4 and not tests & {key for task in kept for key in task.hashes}
 
 
-def test_the_card_tells_where_weights_come_from(tmp_path: Path) -> None:
-    data = write_data(tmp_path)
-    assert main(["pretrain", *options(tmp_path, "--segments", "3", data=f"{data}:2.5")]) == 0
-    meta = load_checkpoint(tmp_path / "out" / "final.safetensors").meta
-    assert meta.data == (f"{data}:2.5",) and meta.steps == 3 and meta.seconds > 0 and meta.preset.endswith("tiny.toml")
-    assert meta.card["tasks"] == 4 and "cores of" in meta.card["machine"] and meta.card["command"].startswith("hrm-submit pretrain --")
-    assert len(meta.hashes) == 20 and all(len(h) == 64 for h in meta.hashes)
-
-
-def test_the_metadata_names_no_pair_that_was_too_large_to_train_on(tmp_path: Path) -> None:
-    """Held out by its size, a task may be measured on later."""
+def test_the_card_tells_where_weights_come_from_and_names_no_pair_that_was_too_large(tmp_path: Path) -> None:
+    """Left out by its size, a task may be measured on later."""
     data, large = write_data(tmp_path), tmp_path / "large_challenges.json"
     pair = Pair(make_grid([[1] * 20] * 20), make_grid([[2] * 20] * 20))
     write_challenges(large, {"large": Task("large", (pair,), (pair.input,))})
     write_solutions(tmp_path / "large_solutions.json", {"large": (pair.output,)})
-    (tmp_path / "small.toml").write_text("[train]\nmax_side = 15\n")
-    both = options(tmp_path, "--segments", "3", data=f"{data},{large}")
-    both[both.index("--preset") + 1] += f",{tmp_path / 'small.toml'}"
-    assert main(["pretrain", *both]) == 0
-    meta = load_checkpoint(tmp_path / "out" / "final.safetensors").meta
-    assert len(meta.hashes) == 20 and meta.card["tasks"] == 4
-    assert pair_hash(pair.input, pair.output) not in meta.hashes
+    mix = f"{data}:2.5,{large}"
+    assert main(["pretrain", *options(tmp_path, "--segments", "3", preset_text="[train]\nmax_side = 15\n", data=mix)]) == 0
+    meta = exported(tmp_path / "out").meta
+    assert meta.data == (f"{data}:2.5", str(large)) and meta.steps == 3 and meta.seconds > 0 and meta.preset.endswith("more.toml")
+    assert meta.card["tasks"] == 4 and "cores of" in meta.card["machine"] and meta.card["command"].startswith("hrm-submit pretrain --")
+    assert len(meta.hashes) == 20 and pair_hash(pair.input, pair.output) not in meta.hashes

@@ -1,0 +1,89 @@
+"""Training on a data mix, by pre-training and ablations: the loop of `Trainer` with what a long run adds to it.
+
+That is weights to start from, batches built ahead, and recovery from a failed segment.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Callable, Iterator
+
+import torch
+
+from hrm_submit.config.runtime import Runtime
+from hrm_submit.config.schema import Preset
+from hrm_submit.core.device import out_of_memory
+from hrm_submit.core.errors import TrainError
+from hrm_submit.model.compiled import compile_blocks, give_up_compiling, is_compiled
+from hrm_submit.model.hrm import HRM
+from hrm_submit.model.weights import Checkpoint, build_on
+from hrm_submit.train.checkpoints import place_rows
+from hrm_submit.train.loop import SegmentReport, Trainer
+from hrm_submit.train.mixture import Mixture, ahead
+from hrm_submit.train.ranks import Ranks, SharedMemoryError
+
+log = logging.getLogger(__name__)
+
+
+class MixTraining:
+    """A model in training on `mixture` with `[train]` of `preset`, from `start` or from random weights drawn from `seed`.
+
+    `known_tasks` of the mixture's tasks have a row in `start`. `batch_size` is the global one; it is halved when memory runs out.
+    Raises TrainError if the ranks cannot share it.
+    """
+
+    def __init__(
+        self, mixture: Mixture, preset: Preset, runtime: Runtime, start: Checkpoint | None = None, seed: int = 0, ranks: Ranks | None = None
+    ) -> None:
+        self.mixture, self.runtime, self.ranks = mixture, runtime, ranks or Ranks()
+        train = preset.train
+        self.batch_size = train.batch_size
+        if self.batch_size % self.ranks.world:
+            raise TrainError(f"[train] batch_size {self.batch_size} cannot be shared by {self.ranks.world} ranks")
+        model, embedding = build_on(runtime, start or preset.model, n_rows=mixture.n_rows, seed=seed)
+        self.known_tasks = place_rows(embedding, start, mixture.row_ids) if start else 0
+        if runtime.compile:
+            compile_blocks(model)
+        self.trainer = Trainer(model, embedding, train, torch.Generator().manual_seed(seed), self.ranks)
+
+    @property
+    def model(self) -> HRM:
+        """The weights in training."""
+        return self.trainer.model
+
+    def run(self, progress: Callable[[], float]) -> Iterator[SegmentReport]:
+        """Train and yield after each segment, until the caller stops; `progress` as in `Trainer.run`.
+
+        If memory runs out, the batch is halved; if a compiled model fails, it runs uncompiled; any other error is raised.
+        """
+        while True:
+            batches = ahead(self.mixture, self.trainer.segment, self.ranks, self.batch_size, self.runtime.device)
+            try:
+                yield from self.trainer.run(batches, progress)
+            except (MemoryError, RuntimeError) as error:
+                self._recover(error)
+            finally:
+                batches.close()  # type: ignore[attr-defined]
+            # Only now are the error and the frames that it holds gone.
+            self.model.zero_grad(set_to_none=True)
+            self.trainer.carries.clear()
+            gc.collect()
+            if self.runtime.device != "cpu":
+                torch.cuda.empty_cache()
+
+    def _recover(self, error: Exception) -> None:
+        """Change what the failed segment can be repeated with, or raise."""
+        world = self.ranks.world
+        if out_of_memory(error):
+            half = self.batch_size // 2 // world * world
+            if world > 1 and not isinstance(error, SharedMemoryError):
+                raise error
+            if not half:
+                raise TrainError(f"out of memory with a batch of {self.batch_size}: {str(error).splitlines()[0]}")
+            self.batch_size = half
+            log.warning("out of memory: the batch is now %d", half)
+        elif world == 1 and is_compiled(self.model):
+            give_up_compiling(self.model, error)
+        else:
+            raise error

@@ -1,0 +1,75 @@
+"""Progress and the time reserved for the end, by hand, on a clock that is set."""
+
+from __future__ import annotations
+
+import pytest
+
+from hrm_submit.core.clock import Clock
+from hrm_submit.train.progress import RunProgress
+
+
+class SetClock(Clock):
+    """Shows what it is told."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        super().__init__(source=lambda: self.now)
+
+
+def test_by_segments_the_clock_does_not_matter() -> None:
+    run = RunProgress(SetClock(), None, 4)
+    assert [run.after(n) for n in range(6)] == [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
+    assert not run.late()
+
+
+def test_by_time_what_was_timed_is_reserved() -> None:
+    clock = SetClock()
+    run = RunProgress(clock, 100.0, None)
+    assert run.reserved() == 3.0, "for the plot and the exit"
+    run.expect("save", 0.02, 1.5)
+    assert run.reserved() == 4.5, "two hundredths would be more than the most allowed"
+    clock.now = 10.0
+    with run.timed("save"):
+        clock.now = 14.0
+    assert run.reserved() == 3.0 + 5.0 and run.last("save") == 5.0, "a quarter more than it took"
+    clock.now = 46.0
+    assert run.after(1) == pytest.approx(0.5)
+    run.expect("save", 0.5, 50.0)
+    assert run.reserved() == 8.0, "what was measured needs no guess"
+
+
+def test_the_slowest_segment_is_reserved_but_for_the_first() -> None:
+    clock = SetClock()
+    run = RunProgress(clock, 200.0, None)
+    for now in (0.0, 30.0, 31.0, 36.0, 38.0):  # segments of 30, 1, 5 and 2 seconds
+        clock.now = now
+        run.after(0)
+    assert run.reserved() == 3.0 + 5.0
+    with run.timed("save"):
+        clock.now = 58.0
+    clock.now = 60.0
+    run.after(0)
+    assert run.reserved() == 3.0 + 5.0 + 25.0, "the save was no part of its segment"
+
+
+def test_progress_never_falls_and_never_ends_in_the_first_half() -> None:
+    clock = SetClock()
+    run = RunProgress(clock, 100.0, None)
+    with run.timed("validation"):
+        clock.now = 45.0
+    assert run.reserved() == 50.0 and run.after(0) == pytest.approx(0.9)
+    with run.timed("validation"):
+        pass
+    assert run.after(0) == pytest.approx(0.9), "though less is reserved now"
+    clock.now = 97.0
+    assert run.after(0) == 1.0 and not run.late()
+    clock.now = 97.5
+    assert run.late()
+
+
+def test_earlier_turns_count() -> None:
+    clock = SetClock()
+    run = RunProgress(clock, 103.0, None)
+    run.before = 50.0
+    clock.now = 25.0
+    assert run.seconds() == 75.0 and run.after(0) == pytest.approx(0.75)
