@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -53,17 +54,24 @@ class Marks:
 
     outputs: str
     views: float
-    loss: float | None = None
+    test_loss: float | None = None
 
 
 def execute(run: Run, folder: Path) -> dict[str, Any]:
-    """Do `run` in this process, on one thread; returns its figures and leaves them and its records in `folder`."""
+    """Do `run` in this process, on one thread; returns its figures and leaves its records in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "run.json").write_text(json.dumps(run.describe(), indent=1), encoding="utf-8")
     torch.set_num_threads(1)
-    figures = {**(train_run if run.plan.kind == "train" else ttt_run)(run, folder), "machine": machine()}
-    (folder / "result.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
-    return figures
+    marks, spent = (train_run if run.plan.kind == "train" else ttt_run)(run, folder)
+    seconds = spent.pop("training_seconds")
+    return {
+        **spent,
+        "examples_per_second": spent["examples"] / max(1e-9, seconds),
+        "view_exact": fmean(m.views for m in marks.values()),
+        "results": {task_id: m.outputs for task_id, m in marks.items()},
+        "test_losses": {task_id: m.test_loss for task_id, m in marks.items() if m.test_loss is not None},
+        "machine": machine(),
+    }
 
 
 def clock_of(run: Run) -> Callable[[], float]:
@@ -71,60 +79,51 @@ def clock_of(run: Run) -> Callable[[], float]:
     return time.process_time if run.plan.clock == "cpu" else time.monotonic
 
 
-class Account:
-    """What a run has spent, and how far through its amount that is; seconds count from its opening."""
+class Ledger:
+    """What a training has spent and learnt, in seconds from its opening; writes its learning curve to a file of JSON lines."""
 
-    def __init__(self, run: Run) -> None:
-        self._clock, self._run = Clock(source=clock_of(run)), run
+    def __init__(self, run: Run, path: Path) -> None:
+        self._clock, self._run, self._path = Clock(source=clock_of(run)), run, path
         self.segments = self.examples = 0
         self.flops = 0.0
+        self._reports: list[SegmentReport] = []
+        self._slices: list[tuple[float, float, float, int]] = []
 
     @property
     def seconds(self) -> float:
         """Seconds spent by now."""
         return self._clock.elapsed()
 
+    def progress(self) -> float:
+        """0..1 of the run's amount, or a little more when it is used up."""
+        return float(getattr(self, self._run.plan.unit)) / self._run.amount
+
     def add(self, report: SegmentReport) -> None:
-        """Count a finished segment."""
+        """Count a finished segment. Reading its tensors waits for the device, so that is done once a slice."""
         preset = self._run.preset
         self.segments += 1
         self.examples += report.size
         self.flops += segment_work(preset.model, replace(preset.train, batch_size=report.size), report.cells)
-
-    def progress(self) -> float:
-        """0..1 of the amount, or a little more when it is used up."""
-        return float(getattr(self, self._run.plan.unit)) / self._run.amount
-
-
-class Curve:
-    """Loss and exact-grid accuracy by slices of a run, written to a file of JSON lines."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._reports = path, list[SegmentReport]()
-        self._slices: list[tuple[float, float, float, int]] = []
-        path.write_text("", encoding="utf-8")
-
-    def add(self, report: SegmentReport, account: Account) -> None:
-        """Note a segment. Reading the tensors waits for the device, so that is done once a slice."""
         self._reports.append(report)
-        if account.progress() < (len(self._slices) + 1) / SLICES:
+        if self.progress() < (len(self._slices) + 1) / SLICES:
             return
         figures = [(r.loss, r.metrics.exact_accuracy, r.metrics.count) for r in self._reports]
-        loss, exact, count = (sum(float(x) for x in column) for column in zip(*figures, strict=True))
+        loss, exact, count = (sum(map(float, column)) for column in zip(*figures, strict=True))
         self._slices.append((loss, exact, count, len(figures)))
         self._reports = []
-        line = {"progress": account.progress(), "seconds": account.seconds, "examples": account.examples, "flops": account.flops}
+        line = {"progress": self.progress(), "seconds": self.seconds, "examples": self.examples, "flops": self.flops}
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({**line, "loss": loss / len(figures), "exact": exact / max(1.0, count)}) + "\n")
 
-    def end(self) -> tuple[float, float]:
-        """Mean loss and exact share over the last tenth, or over the last slice where slices are longer than that."""
+    def spent(self) -> dict[str, Any]:
+        """The row's figures: totals, and loss and exact share over the last tenth, or over the last slice if slices are longer."""
         loss, exact, count, n = (sum(column) for column in zip(*self._slices[-2:], strict=True))
-        return loss / n, exact / max(1.0, count)
+        learnt = {"loss": loss / n, "exact": exact / max(1.0, count), "training_seconds": self.seconds, "seconds": self.seconds}
+        return {"segments": self.segments, "examples": self.examples, "flops": self.flops, **learnt}
 
 
-def train_run(run: Run, folder: Path) -> dict[str, Any]:
-    """Train and measure; returns the row's figures. The learning curve and the weights go into `folder`."""
+def train_run(run: Run, folder: Path) -> tuple[dict[str, Marks], dict[str, Any]]:
+    """Train and measure; returns the marks and what was spent. The learning curve and the weights go into `folder`."""
     preset = run.preset
     runtime = runtime_for(run.plan.device, preset.device)
     mixture = Mixture(run.chosen.sources(), preset.model, preset.train, run.seed)
@@ -132,28 +131,14 @@ def train_run(run: Run, folder: Path) -> dict[str, Any]:
     training = MixTraining(mixture, preset, runtime, start, run.seed)
     model, embedding = training.model, training.trainer.embedding
     _warm_up(run, mixture, runtime)
-    account, curve = Account(run), Curve(folder / "curve.jsonl")
-    for report in training.run(account.progress):
-        account.add(report)
-        curve.add(report, account)
-        if account.progress() >= 1.0:
+    ledger = Ledger(run, folder / "curve.jsonl")
+    for report in training.run(ledger.progress):
+        ledger.add(report)
+        if ledger.progress() >= 1.0:
             break
-    seconds, (loss, exact) = account.seconds, curve.end()
+    spent = {**ledger.spent(), "parameters": sum(p.numel() for p in model.parameters())}
     save_checkpoint(folder / "weights.safetensors", snapshot(model, embedding, CheckpointMeta(), keep_rows=embedding.scheme == "shared"))
-    marks = measure(run, model, embedding, mixture, folder)
-    return {
-        "view_exact": sum(m.views for m in marks.values()) / len(marks),
-        "exact": exact,
-        "loss": loss,
-        "segments": account.segments,
-        "examples": account.examples,
-        "examples_per_second": account.examples / max(1e-9, seconds),
-        "flops": account.flops,
-        "seconds": seconds,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "results": {task_id: m.outputs for task_id, m in marks.items()},
-        "test_losses": {task_id: m.loss for task_id, m in marks.items() if m.loss is not None},
-    }
+    return measure(run, model, embedding, mixture, folder), spent
 
 
 def _warm_up(run: Run, mixture: Mixture, runtime: Runtime) -> None:
@@ -174,22 +159,23 @@ def measure(run: Run, model: HRM, embedding: TaskEmbedding, mixture: Mixture, fo
         turns, tables = mixture.views_of(number)
         views = [Augmentation(int(turn), tuple(colours.tolist())) for turn, colours in zip(turns, tables, strict=True)]
         first = number * mixture.rows_per_task
-        rows = [first] * len(views) if mixture.row_ids else list(range(first, first + len(views)))
+        rows = [first + k if mixture.rows_per_task > 1 else first for k in range(len(views))]
         vote = answer(model, embedding, task, views, rows, config, every_step=config.save_raw)
         outputs, loss = run.chosen.solutions[task_id], None
         if config.save_raw:
             raw = vote.raw(task_id, 0, answer_step(model.cfg, config))
             save_raw(folder / RAW, raw)
             loss = mean_test_loss(raw, task, outputs)
-        found[task_id] = replace(mark(vote.outputs, vote.views, outputs), loss=loss)
+        found[task_id] = mark(vote.outputs, vote.views, outputs, loss)
     return found
 
 
-def mark(candidates: Sequence[Sequence[Candidate]], views: int, outputs: Sequence[Grid]) -> Marks:
+def mark(candidates: Sequence[Sequence[Candidate]], views: int, outputs: Sequence[Grid], test_loss: float | None = None) -> Marks:
     """Mark the ranked `candidates` of each test output, made by `views` views each."""
     results = task_results([two_attempts(c, BLANKS) for c in candidates], outputs)
     right = sum(c.votes for found, truth in zip(candidates, outputs, strict=True) for c in found if same_grid(c.grid, truth))
-    return Marks("".join("1" if r.first else "2" if r.second else "0" for r in results), right / max(1, views * len(outputs)))
+    marks = "".join("1" if r.first else "2" if r.second else "0" for r in results)
+    return Marks(marks, right / max(1, views * len(outputs)), test_loss)
 
 
 def mean_test_loss(vote: RawVote, task: Task, outputs: Sequence[Grid]) -> float | None:
@@ -213,12 +199,14 @@ def mean_test_loss(vote: RawVote, task: Task, outputs: Sequence[Grid]) -> float 
     return sum(losses) / len(losses) if losses else None
 
 
-def ttt_run(run: Run, folder: Path) -> dict[str, Any]:
-    """Solve every task with the package's solver and mark its answers; returns the row's figures. A line a task goes into `folder`."""
+def ttt_run(run: Run, folder: Path) -> tuple[dict[str, Marks], dict[str, Any]]:
+    """Solve every task with the package's solver and mark its answers; returns the marks and what was spent. A line a task goes into
+    `folder`."""
     source = load_checkpoint(run.checkpoint, rows=True) if run.checkpoint else None
     now, ttt = clock_of(run), run.preset.ttt
     solver = TaskSolver(run.preset, runtime_for(run.plan.device, run.preset.device), source, run.seed, now)
     solver.warm_up()
+    marks: dict[str, Marks] = {}
     lines: list[dict[str, Any]] = []
     with (folder / "tasks.jsonl").open("w", encoding="utf-8") as file:
         for task_id, task in run.chosen.tasks.items():
@@ -231,25 +219,12 @@ def ttt_run(run: Run, folder: Path) -> dict[str, Any]:
                 if isinstance(message, RawVote):
                     save_raw(folder / RAW, message)
                     loss = mean_test_loss(message, task, outputs)
-            marks = mark(done.outputs or ((),) * len(task.test), done.views, outputs)
-            line: dict[str, Any] = {"task": task_id, "outputs": marks.outputs, "views": marks.views}
-            line |= {"test_loss": loss, "reason": done.reason, "segments": done.segments}
-            line |= {"exact": done.demo_exact, "seconds": clock.elapsed(), "training_seconds": done.seconds}
-            lines.append({**line, "flops": flops * done.segments})
+            marks[task_id] = mark(done.outputs or ((),) * len(task.test), done.views, outputs, loss)
+            line = {"task": task_id, **asdict(marks[task_id]), "reason": done.reason, "segments": done.segments, "exact": done.demo_exact}
+            lines.append({**line, "seconds": clock.elapsed(), "training_seconds": done.seconds, "flops": flops * done.segments})
             file.write(json.dumps(lines[-1]) + "\n")
             file.flush()
-    examples = sum(x["segments"] for x in lines) * ttt.batch_size
-    mean = {name: sum(x[name] for x in lines) / len(lines) for name in ("views", "exact", "segments", "seconds")}
-    return {
-        "view_exact": mean["views"],
-        "exact": mean["exact"],
-        "loss": None,
-        "segments": mean["segments"],
-        "examples": examples,
-        "examples_per_second": examples / max(1e-9, sum(x["training_seconds"] for x in lines)),
-        "flops": sum(x["flops"] for x in lines),
-        "seconds": mean["seconds"],
-        "parameters": sum(p.numel() for p in solver.model.parameters()),
-        "results": {x["task"]: x["outputs"] for x in lines},
-        "test_losses": {x["task"]: x["test_loss"] for x in lines if x["test_loss"] is not None},
-    }
+    spent: dict[str, Any] = {name: fmean(x[name] for x in lines) for name in ("exact", "segments", "seconds")}
+    spent |= {name: sum(x[name] for x in lines) for name in ("flops", "training_seconds")}
+    spent |= {"loss": None, "examples": sum(x["segments"] for x in lines) * ttt.batch_size}
+    return marks, {**spent, "parameters": sum(p.numel() for p in solver.model.parameters())}

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from lab import ablation_training
 from lab.ablation_command import run_folder
-from lab.ablation_training import LEAST, execute, mark, mean_test_loss, train_run
+from lab.ablation_training import LEAST, execute, mark, mean_test_loss
 from lab.votes import Setting, judge, read_tasks
 
 from hrm_submit.arc.augment import Augmentation
@@ -61,7 +61,7 @@ def forms(*pair: Grid) -> set[Any]:
 
 def test_training_learns_from_demonstrations_alone_and_its_figures_are_counts(tmp_path: Path, recorded: list[CanvasBatch]) -> None:
     (run,) = runs_of(tmp_path, "examples = 3200")
-    figures = train_run(run, tmp_path)
+    figures = execute(run, tmp_path)
     assert figures["results"] == {"task0": "1", "task1": "1", "task2": "11"}
     assert figures["view_exact"] > 0.8 and figures["exact"] > 0.8
     assert figures["examples"] == 3200 and figures["segments"] == 200
@@ -79,7 +79,7 @@ def test_training_learns_from_demonstrations_alone_and_its_figures_are_counts(tm
 def test_smaller_batches_of_large_canvases_are_counted_as_they_are(tmp_path: Path) -> None:
     (run,) = runs_of(tmp_path, "examples = 320")
     preset = replace(run.preset, train=replace(run.preset.train, batch_tokens=45))
-    figures = train_run(replace(run, preset=preset), tmp_path)
+    figures = execute(replace(run, preset=preset), tmp_path)
     assert (figures["examples"], figures["segments"]) == (320, 64)
     assert figures["flops"] == pytest.approx(20 * segment_work(run.preset.model, run.preset.train, 9))
 
@@ -87,7 +87,7 @@ def test_smaller_batches_of_large_canvases_are_counted_as_they_are(tmp_path: Pat
 def test_a_run_ends_with_its_operations(tmp_path: Path) -> None:
     (run,) = runs_of(tmp_path, "flops = 1")
     each = segment_work(run.preset.model, run.preset.train, 9)
-    assert train_run(replace(run, amount=10.5 * each), tmp_path)["segments"] == 11
+    assert execute(replace(run, amount=10.5 * each), tmp_path)["segments"] == 11
 
 
 def test_a_run_ends_with_its_seconds_of_the_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: list[CanvasBatch]) -> None:
@@ -98,7 +98,7 @@ def test_a_run_ends_with_its_seconds_of_the_processor(tmp_path: Path, monkeypatc
     rates: list[float] = []
     real = Optimizers.update
     monkeypatch.setattr(Optimizers, "update", lambda self, factor, rows: (rates.append(factor), real(self, factor, rows))[1])
-    figures = train_run(run, tmp_path)
+    figures = execute(run, tmp_path)
     assert figures["segments"] == len(recorded) == 12 and figures["seconds"] == 12.0
     # Warm-up is 5 segments; from half of the seconds on the rate falls towards 0.05, which it would have after the last.
     assert rates[4:6] == [1.0, 1.0] and rates[-1] == pytest.approx(0.05 + 0.95 * (1 - 11 / 12) / 0.5, abs=0.17)
@@ -115,7 +115,7 @@ def test_a_view_is_shown_under_the_row_that_it_was_trained_with(
     )
     more = 'model.embedding = "augmented"\ntrain.colours = "permute"\ntrain.augmentations = 9'
     (run,) = runs_of(tmp_path, "examples = 1600", variants("rows", more=more))
-    train_run(run, tmp_path)
+    execute(run, tmp_path)
     trained: dict[int, set[Any]] = {}
     for item in recorded:
         for row, (given, _) in zip(item.batch.ids.tolist(), shown(item), strict=True):
