@@ -1,22 +1,22 @@
-# Every target does its own set-up: the virtual environment .venv, made once from requirements.lock.
+# Every target does its own set-up: it makes the virtual environment .venv once, from requirements.lock.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# Without --no-compile pip compiles every module of every package, most of which are never imported: a third of the set-up's time.
+# Without --no-compile pip compiles all modules of all packages, which takes a third of the set-up; most are never imported.
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check --no-compile
 ARGS ?=
-# Where bytecode is not written, each process that a test starts compiles torch and all else anew: 7 s instead of 3.
+# Without bytecode files each process that a test starts compiles torch and everything else again: 7 s instead of 3.
 unexport PYTHONDONTWRITEBYTECODE
-# One more than the cores: many tests wait for the processes that they start.
+# One more than the cores: many tests wait for processes that they start.
 TEST_PROCESSES := $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else "auto")')
-# The oldest Kaggle client that the kit works with, which its tests run beside the one in the lock.
+# The oldest Kaggle client that the kit works with; the tests run it and the one in the lock.
 OLDEST_CLIENT := kaggle==2.2.4 kagglesdk==0.1.37
 
 .DEFAULT_GOAL := help
 .PHONY: help setup simulate test test-all lint benchmark docs docs-check gpu-check fuzz soak wheels push push-pretrain status submit lock clean
 
-help: ## this list
+help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(READY): pyproject.toml requirements.lock
@@ -28,65 +28,65 @@ $(READY): pyproject.toml requirements.lock
 	$(BIN)/python -c 'import matplotlib.figure, hrm_submit.run.worker, hrm_submit.report.build'  # what is imported is compiled now
 	@touch $@
 
-setup: $(READY) ## the virtual environment .venv
+setup: $(READY) ## make the virtual environment .venv
 
-simulate: $(READY) ## the Kaggle notebook, offline, on this machine: ARGS='--mode scored --tasks 20'
+simulate: $(READY) ## run the Kaggle notebook offline on this machine: ARGS='--mode scored --tasks 20'
 	$(BIN)/python scripts/simulate_kaggle.py $(ARGS)
 
-test: $(READY) ## lint, types, import floors, tests
+test: $(READY) ## run linters, types, import contracts and tests
 	$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal $(ARGS)
 
-test-all: $(READY) ## the same, with the tests marked slow
+test-all: $(READY) ## run the same and the slow tests
 	$(MAKE) --no-print-directory test ARGS='-m "slow or not slow" $(ARGS)'
 
-lint: $(READY) ## ruff, mypy, import-linter
+lint: $(READY) ## run ruff, mypy and import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-benchmark: $(READY) ## every speed that docs/speed.md quotes: ARGS='training start --json F'
+benchmark: $(READY) ## measure every speed that docs/speed.md quotes: ARGS='training start --json F'
 	$(BIN)/python scripts/benchmark.py $(ARGS)
 
-docs-check: $(READY) ## README and docs/: figures, links, the site, every code block: ARGS='-k budget'
+docs-check: $(READY) ## check README and docs/, figures, links, site, code blocks: ARGS='-k budget'
 	$(BIN)/python -m pytest --timeout 0 -m '' tests/test_docs.py $(ARGS)
 
-docs: $(READY) ## docs/ as a site, in build/site
+docs: $(READY) ## build docs/ as a site in build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict $(ARGS)
 
-gpu-check: $(READY) ## what this machine's GPU does with the kit, ten minutes: ARGS='speed solve --json F'
+gpu-check: $(READY) ## check this machine's GPU in ten minutes: ARGS='speed solve --json F'
 	$(BIN)/python scripts/gpu_check.py $(ARGS)
 
-fuzz: $(READY) ## readers against thousands of damaged files: ARGS='-k checkpoint'
+fuzz: $(READY) ## read thousands of damaged files: ARGS='-k checkpoint'
 	$(BIN)/python -m pytest --timeout 0 --hypothesis-profile many tests/test_hostile.py $(ARGS)
 
-soak: $(READY) ## runs that are killed at random moments: ARGS='--trials 30'
+soak: $(READY) ## kill runs at random moments: ARGS='--trials 30'
 	$(BIN)/python -m pytest --timeout 0 -m slow tests/run/test_kills.py $(ARGS)
 
-wheels: $(READY) ## offline_wheels/: what the notebook installs from
+wheels: $(READY) ## fill offline_wheels/, from which the notebook installs
 	$(BIN)/python scripts/build_offline_wheels.py $(ARGS)
 
-push: $(READY) ## dataset and notebook to Kaggle: make push OWNER=you, first with ARGS=--dry-run
+push: $(READY) ## push dataset and notebook to Kaggle: make push OWNER=you, first with ARGS=--dry-run
 	$(BIN)/python scripts/build_offline_wheels.py
 	$(BIN)/python scripts/kaggle_ship.py push $(if $(OWNER),--owner $(OWNER)) $(ARGS)
 
-push-pretrain: $(READY) ## pre-training on Kaggle's GPUs: make push-pretrain OWNER=you, make status ARGS=--pretrain
+push-pretrain: $(READY) ## pre-train on Kaggle's GPUs: make push-pretrain OWNER=you, make status ARGS=--pretrain
 	$(BIN)/python scripts/build_offline_wheels.py --with-data
 	$(BIN)/python scripts/kaggle_ship.py push --pretrain $(if $(OWNER),--owner $(OWNER)) $(ARGS)
 
-status: $(READY) ## how the pushed notebook is doing
+status: $(READY) ## follow the pushed notebook and fetch its outputs
 	$(BIN)/python scripts/kaggle_ship.py status $(if $(OWNER),--owner $(OWNER)) $(ARGS)
 
 submit: $(READY) ## submit the notebook's newest version to the competition
 	$(BIN)/python scripts/kaggle_ship.py submit $(if $(OWNER),--owner $(OWNER)) $(ARGS)
 
-lock: ## requirements.lock anew, from the newest versions that pyproject.toml allows
+lock: ## write requirements.lock from the newest versions that pyproject.toml allows
 	rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install -q torch==2.13.0
 	$(VENV)-lock/bin/python -m pip install -q -e '.[home,test]'
 	(sed -n '/^#/p' requirements.lock; $(VENV)-lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//') > requirements.lock.new
 	mv requirements.lock.new requirements.lock && rm -rf $(VENV)-lock
 
-clean: ## what was built, but not what was learnt
+clean: ## remove what was built; runs/ and data/ stay
 	rm -rf build dist *.egg-info .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
