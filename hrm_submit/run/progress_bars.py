@@ -35,7 +35,7 @@ class ProgressBars:
         self._tasks, self._done_before, self._fit = tasks, done, fit
         self._state = RunState()
         self._shown: dict[int, tuple[Any, Training]] = {}
-        self._worker_bars: list[Any] = []
+        self._worker_bars, self._free = list[Any](), list[Any]()
         self._next_line = LINE_EVERY_SECONDS
         self._logs = ExitStack()
         self._logs.enter_context(logs_above_bars(self._place))
@@ -90,8 +90,12 @@ class ProgressBars:
             shown.bar_format = _TASK_LINE
             shown.set_description_str("", refresh=False)
             shown.reset()
+            self._free.append(shown)
         for number, training in at_work.items():
-            shown, before = self._shown.get(number) or (self._free_bar(), None)
+            if number not in self._shown and not self._free:
+                self._worker_bars.append(bar(self._place, total=1.0, leave=False, bar_format=_TASK_LINE))
+                self._free.append(self._worker_bars[-1])
+            shown, before = self._shown.get(number) or (self._free.pop(0), None)
             if before is not training:
                 # No percentage of a training that is not planned in seconds.
                 shown.bar_format = _TASK_LINE if training.planned is None else _TASK_BAR
@@ -105,14 +109,6 @@ class ProgressBars:
                 shown.n = min(training.planned, now - training.start)
                 said.append(f"{format_duration(training.planned - shown.n)} left")
             shown.set_description_str(", ".join(said))
-
-    def _free_bar(self) -> Any:
-        used = [id(shown) for shown, _ in self._shown.values()]
-        free = next((shown for shown in self._worker_bars if id(shown) not in used), None)
-        if free is None:
-            free = bar(self._place, total=1.0, leave=False, bar_format=_TASK_LINE)
-            self._worker_bars.append(free)
-        return free
 
 
 def _tasks_at_work(at_work: Mapping[int, Training]) -> str:

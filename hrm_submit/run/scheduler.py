@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from statistics import median
 
 from hrm_submit.arc.sizes import canvas_side
@@ -37,23 +36,23 @@ MOST_DOUBLINGS = 32
 
 @dataclass(frozen=True)
 class Standing:
-    """A worker as the plan sees it: its number, its device, when it is free (seconds since the run began), its node in a cluster."""
+    """A worker as the plan sees it: its number, its device (with its node in a cluster: `"10.0.0.3/cuda:0"`), and when it is free, in
+    seconds since the run began."""
 
     number: int
-    device: str
+    location: str
     free_at: float
-    node: str = ""
 
     @property
-    def kind(self) -> str:
-        """Return what has the same speed: devices of one kind on one node."""
-        return kind_of(self.device, self.node)
+    def on_cpu(self) -> bool:
+        """Return whether its device is a CPU."""
+        return _kind(self.location).endswith("cpu")
 
 
-def kind_of(device: str, node: str = "") -> str:
-    """Return the kind of a device, with its node where it has one: `"cuda"`, `"10.0.0.3/cpu"`."""
-    kind = device.split(":", 1)[0]
-    return f"{node}/{kind}" if node else kind
+def _kind(location: str) -> str:
+    """Return what has the same speed, devices of one kind on one node: `"cuda"`, `"10.0.0.3/cpu"`."""
+    node, slash, device = location.rpartition("/")
+    return node + slash + device.split(":", 1)[0]
 
 
 @dataclass
@@ -61,8 +60,7 @@ class _Held:
     """What a worker has been given, and its last progress: segments, training seconds, share of exact demonstrations."""
 
     assignment: Assignment
-    device: str
-    kind: str
+    worker: Standing
     segments: int = 0
     seconds: float = 0.0
     demo_exact: float = 0.0
@@ -122,7 +120,7 @@ class Scheduler:
         else:
             assignment = self._retrain(me, others, now) if self._segments is None else None
         if assignment is not None:
-            self._held[me.number] = _Held(assignment, me.device, me.kind)
+            self._held[me.number] = _Held(assignment, me)
         return assignment
 
     def progress(self, number: int, progress: Progress) -> None:
@@ -130,7 +128,7 @@ class Scheduler:
         held = self._held.get(number)
         if held is None or held.assignment.task.id != progress.task:
             return
-        speed = self._speeds.setdefault(held.kind, Speed())
+        speed = self._speeds.setdefault(_kind(held.worker.location), Speed())
         speed.observe(self._work[progress.task], progress.seconds - held.seconds, progress.segments - held.segments)
         held.segments, held.seconds, held.demo_exact = progress.segments, progress.seconds, progress.demo_exact
 
@@ -157,7 +155,7 @@ class Scheduler:
             self.results[task.id].failed = True
             return False
         self._lost_by[task.id] = number
-        if memory and held.device != "cpu":
+        if memory and not held.worker.on_cpu:
             self._on_cpu.add(task.id)
         if self.attempts[task.id] >= MOST_ATTEMPTS:
             return False
@@ -174,9 +172,9 @@ class Scheduler:
         """Return whether a retrain of some task could follow."""
         return self._segments is None and any(r.may_improve for r in self.results.values())
 
-    def segment_seconds(self, task: str, device: str, node: str = "") -> float:
+    def segment_seconds(self, task: str, location: str) -> float:
         """Predict the seconds of a training segment; 0 before anything was measured."""
-        speed = self._speeds.get(kind_of(device, node))
+        speed = self._speeds.get(_kind(location))
         return speed.seconds(self._work[task]) if speed and speed.measured else 0.0
 
     def _ordered(self, tasks: Sequence[Task]) -> list[Task]:
@@ -190,17 +188,14 @@ class Scheduler:
     def _eligible(self, me: Standing, others: Sequence[Standing], now: float) -> Task | None:
         """Return the next task of the queue for `me`: on a CPU first what no GPU has memory for; what `me` lost itself only if all others
         are busy for long."""
-        mine: Iterable[Task] = self.queue
+        mine = [t for t in self.queue if me.on_cpu or t.id not in self._on_cpu]
         if self._on_cpu:
-            others_too = (t for t in self.queue if t.id not in self._on_cpu)
-            mine = chain((t for t in self.queue if t.id in self._on_cpu), others_too) if me.device == "cpu" else others_too
-        lost = None
-        for task in mine:
-            if self._lost_by.get(task.id) != me.number:
-                return task
-            lost = lost or task
+            mine.sort(key=lambda t: t.id not in self._on_cpu)
+        task = next((t for t in mine if self._lost_by.get(t.id) != me.number), None)
         soon = now + WAIT * (self._end - now)
-        return None if lost is None or any(s.free_at <= soon for s in others) else lost
+        if task is None and mine and not any(s.free_at <= soon for s in others):
+            return mine[0]
+        return task
 
     def _first(self, task: Task, me: Standing, others: Sequence[Standing], now: float) -> Assignment | None:
         """Begin the first training of `task`, or its second attempt."""
@@ -211,8 +206,8 @@ class Scheduler:
             tasks = [task, *(t for t in self.queue if t is not task)]
             end = self._first_end(len(others) + 1, now)
             # A worker of twice the mean speed counts as one with twice the time.
-            free_at = [end - (end - max(now, s.free_at)) * self._relative_speed(s.kind) for s in (me, *others)]
-            seconds = first_share(self._weights(tasks, me.kind), free_at, end) / self._relative_speed(me.kind)
+            free_at = [end - (end - max(now, s.free_at)) * self._relative_speed(s.location) for s in (me, *others)]
+            seconds = first_share(self._weights(tasks, me.location), free_at, end) / self._relative_speed(me.location)
             seconds = min(seconds, self._end - now)
         self.queue.remove(task)
         self.attempts[task.id] += 1
@@ -224,7 +219,7 @@ class Scheduler:
         order = sorted(
             (result.retrains, -result.promise, task)
             for task, result in self.results.items()
-            if result.may_improve and least * result.share <= left and (me.device == "cpu" or task not in self._on_cpu)
+            if result.may_improve and least * result.share <= left and (me.on_cpu or task not in self._on_cpu)
         )
         if not order:
             return None
@@ -243,14 +238,15 @@ class Scheduler:
         seconds = first_share(wishes, free_at, self._end)
         return Assignment(self._tasks[task], min(seconds, left), None, self.results[task].retrains)
 
-    def _weights(self, tasks: Sequence[Task], kind: str) -> list[float]:
+    def _weights(self, tasks: Sequence[Task], location: str) -> list[float]:
         """Return the weights of `tasks`, by measured seconds of a segment, or by its operations while nothing was measured."""
-        speed = self._speeds.get(kind)
+        speed = self._speeds.get(_kind(location))
         overhead, slope = speed.fitted() if speed and speed.measured else (0.0, 1.0)
         return weights([overhead + slope * self._work[t.id] for t in tasks], [len(t.train) for t in tasks], self._budget)
 
-    def _relative_speed(self, kind: str) -> float:
-        """Return the speed of `kind` relative to the mean of all nodes with such devices; 1 while unknown."""
+    def _relative_speed(self, location: str) -> float:
+        """Return the speed of a device relative to the mean of all nodes with such devices; 1 while unknown."""
+        kind = _kind(location)
         device = kind.rpartition("/")[2]
         measured = {k: 1 / s.seconds(self._typical_work) for k, s in self._speeds.items() if s.measured and k.rpartition("/")[2] == device}
         return measured[kind] * len(measured) / sum(measured.values()) if kind in measured and len(measured) > 1 else 1.0

@@ -129,7 +129,7 @@ class Supervisor:
         if assignment is not None and assignment.seconds is not None:
             overdue = now - member.due > max(5.0, OVERDUE * assignment.seconds)
             free_at = self._end if overdue else max(now, member.due)
-        return Standing(member.spec.number, member.spec.device, free_at, member.spec.node)
+        return Standing(member.spec.number, member.spec.location, free_at)
 
     def _hand_out(self) -> None:
         """Give work to all who are free."""
@@ -249,5 +249,5 @@ class Supervisor:
         most, spec = self._preset.budget.hang_seconds, member.spec
         if not member.ready:
             return max(most, STARTING_PATIENCE)
-        segment = self._scheduler.segment_seconds(member.assignment.task.id, spec.device, spec.node) if member.assignment else 0.0
+        segment = self._scheduler.segment_seconds(member.assignment.task.id, spec.location) if member.assignment else 0.0
         return min(most, max(LEAST_PATIENCE, self._budget / 10, 5 * segment))

@@ -175,7 +175,7 @@ def test_a_slow_node_gets_more_seconds_for_a_task_and_so_fewer_tasks() -> None:
     nodes = {0: "a", 1: "b"}
 
     def standing(number: int, free_at: float) -> Standing:
-        return Standing(number, "cpu", free_at, nodes[number])
+        return Standing(number, f"{nodes[number]}/cpu", free_at)
 
     shares = {}
     for turn in range(2):
