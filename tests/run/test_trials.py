@@ -1,4 +1,4 @@
-"""A hundred runs on a fake clock in which anything may go wrong, by a seed: what a run promises holds in every one of them.
+"""Dozens of runs on a fake clock in which anything may go wrong, by a seed: what a run promises holds in every one of them.
 
 After every event the submission on disk is complete and valid and shows, for each output, the best two of all that was
 answered, unless the disk is full just then; the run ends in time; every attempt that was begun has one end.
@@ -33,8 +33,8 @@ from tests.run.fake_pool import FIXED_SECONDS, FakeCrew, Script, Time, Timeline,
 from tests.run.lab import recolour
 from tests.run.stage import PRESET, Played, play
 
-TRIALS = 100
-FIXED_TRIALS = 20
+BLOCKS = 6
+"""Of ten trials in a time budget each, besides two of fixed work."""
 ENDS = ("share used", "early", "late", "failed", "memory", "fatal", "dies", "hangs", "begins anew")
 
 
@@ -255,21 +255,11 @@ def check(run: Played, pool: Watched, fate: Fate) -> None:
         assert starts[task, True] - ends[task, True] <= len(pool.started)
 
 
-@pytest.mark.parametrize("block", range(10))
-def test_whatever_happens(block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for seed in range(block, TRIALS, 10):
-        fate = Fate(seed)
-        try:
-            run, pool = trial(fate, tmp_path / str(seed), monkeypatch)
-            check(run, pool, fate)
-        except Exception as error:
-            raise AssertionError(f"trial {seed}") from error
-
-
-def test_fixed_work_whatever_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a deadline a run must end by itself."""
-    for seed in range(FIXED_TRIALS):
-        fate = Fate(seed, fixed=True)
+@pytest.mark.parametrize(("block", "fixed"), [*((block, False) for block in range(BLOCKS)), (0, True), (1, True)])
+def test_whatever_happens(block: int, fixed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fixed work has no deadline, so that it must end by itself."""
+    for seed in range(10 * block, 10 * block + 10):
+        fate = Fate(seed, fixed)
         try:
             run, pool = trial(fate, tmp_path / str(seed), monkeypatch)
             check(run, pool, fate)
