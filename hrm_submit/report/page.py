@@ -19,9 +19,9 @@ import pandas as pd
 from hrm_submit.core.clock import format_duration
 from hrm_submit.record.state import PHASES, RunState
 from hrm_submit.report.cards import Card, cards, count, known, percent
-from hrm_submit.report.charts import share_chart, timeline_chart
+from hrm_submit.report.charts import timeline_chart
 from hrm_submit.report.data import RunData, fit_of
-from hrm_submit.report.statistics import Comparison, Group, Scores, confidence_groups, solved_by_side
+from hrm_submit.report.statistics import Comparison, Groups, Scores, right_by_votes, solved_by_side
 from hrm_submit.report.tables import Tables
 
 FIGURES = {
@@ -37,16 +37,6 @@ THUMB, LARGE = 104, 210
 """Pixels of the longer side of a grid on a card, and behind it."""
 UNFIT = 0.5
 """Below this share of exact demonstrations a task lacked training."""
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A chart (markup) under its title, and its numbers as a table."""
-
-    title: str
-    svg: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[object]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,16 +56,12 @@ class PageContent:
     attempts: Sequence[str]
     timeline: str
     phases: Sequence[tuple[str, str, str]]
-    charts: Sequence[Chart]
+    groups: Sequence[tuple[str, tuple[str, str, str], Sequence[tuple[str, int, str]]]]
+    """What decides success: a title, the head of a table, and its rows."""
     run_facts: Sequence[tuple[str, object]]
     config: str
     notes: Sequence[str]
     cards: Iterable[Card]
-
-    @property
-    def judged(self) -> int:
-        """Tasks whose truth is known."""
-        return self.n_tasks - self.states["unknown"]
 
 
 def page(data: RunData, tables: Tables, scores: Sequence[tuple[str, Scores]], comparison: Comparison | None) -> str:
@@ -138,7 +124,10 @@ def _content(data: RunData, tables: Tables, scores: Sequence[tuple[str, Scores]]
         attempts=attempts,
         timeline=timeline_chart(state),
         phases=[(phase, format_duration(seconds), percent(seconds / total) if total else "") for phase, seconds in spent.items()],
-        charts=list(_charts(tables, bool(judged))),
+        groups=[
+            ("Are sure votes right?", ("votes for attempt 1", "outputs", "right"), _shares(right_by_votes(tables.outputs))),
+            ("Are small grids easier?", ("largest side", "tasks", "solved"), _shares(solved_by_side(tables.tasks))),
+        ],
         run_facts=[
             ("run folder", data.directory),
             ("challenges", run.get("challenges")),
@@ -154,21 +143,8 @@ def _content(data: RunData, tables: Tables, scores: Sequence[tuple[str, Scores]]
     )
 
 
-def _charts(tables: Tables, judged: bool) -> Iterator[Chart]:
-    """What decides success; without solutions only how sure the votes are."""
-    confidence, sides = confidence_groups(tables.outputs), solved_by_side(tables.tasks)
-    if any(g.n for g in confidence):
-        what = "share of votes for the first attempt"
-        chart = share_chart("confidence", what, confidence, judged=judged)
-        title = "Are sure votes right?" if judged else "Votes for the first attempt"
-        yield Chart(title, chart, ("share of votes", "outputs", "right"), _share_rows(confidence, judged))
-    if sides:
-        what = "largest side of any grid"
-        yield Chart("Grid size", share_chart("side", what, sides), (what, "tasks", "solved"), _share_rows(sides, True))
-
-
-def _share_rows(groups: Sequence[Group], judged: bool) -> list[tuple[object, ...]]:
-    return [(g.name, g.n, f"{g.right} ({percent(g.share)})" if judged and g.n else "") for g in groups]
+def _shares(groups: Groups) -> list[tuple[str, int, str]]:
+    return [(name, n, f"{right} ({percent(right / n)})") for name, n, right in groups]
 
 
 def _findings(tables: Tables, fit: float) -> Iterator[str]:

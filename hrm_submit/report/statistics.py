@@ -1,11 +1,11 @@
-"""The figures of a report and how sure they are: bootstrap and Wilson intervals, shares by group, two runs compared by the sign test."""
+"""The figures of a report and how sure they are: bootstrap intervals, shares by group, two runs compared by the sign test."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -80,16 +80,6 @@ def scores(answers: Mapping[str, Sequence[Attempts]], solutions: Solutions, *, s
     return Scores(result, {name: Interval.of(values[name], found) for name, found in resampled.items()})
 
 
-def wilson(successes: int, n: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share (Wilson 1927), also for small `n` and shares of 0 and 1; `(0, 1)` where `n` is 0."""
-    if not n:
-        return 0.0, 1.0
-    z, p = 1.959964, successes / n
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
 def sign_test(gained: int, lost: int) -> float:
     """Return the two-sided exact p-value that gains and losses are equally likely (Dixon and Mood 1946; on pairs, McNemar's exact test):
     twice the binomial tail of the rarer one, at most 1."""
@@ -98,37 +88,26 @@ def sign_test(gained: int, lost: int) -> float:
     return min(1.0, 2 * tail / 2**n)
 
 
-@dataclass(frozen=True)
-class Group:
-    """`n` tasks or outputs that have something in common, `right` of them solved."""
-
-    name: str
-    n: int
-    right: int
-
-    @property
-    def share(self) -> float:
-        """Share of solved ones; 0 of none."""
-        return self.right / self.n if self.n else 0.0
+Groups: TypeAlias = list[tuple[str, int, int]]
+"""Name, number of tasks or outputs, and how many of them are right."""
 
 
-def by_bands(values: pd.Series, right: pd.Series, edges: Mapping[str, float]) -> list[Group]:
+def by_bands(values: pd.Series, right: pd.Series, edges: Mapping[str, float]) -> Groups:
     """Group by the first of the ascending `edges` that is not below each value, and count what is `right`; missing values are left out."""
     bands = pd.cut(values.astype(float), [-math.inf, *edges.values()], labels=list(edges))
-    counts = right.astype(float).fillna(0).groupby(bands, observed=False).agg(["size", "sum"])
-    return [Group(str(name), int(n), int(solved)) for name, n, solved in counts.itertuples()]
+    counts = right.astype(float).fillna(0).groupby(bands, observed=True).agg(["size", "sum"])
+    return [(str(name), int(n), int(solved)) for name, n, solved in counts.itertuples()]
 
 
-def solved_by_side(tasks: pd.DataFrame) -> list[Group]:
-    """Group the tasks whose truth is known by their largest side; only groups that occur."""
+def solved_by_side(tasks: pd.DataFrame) -> Groups:
+    """Group the tasks whose truth is known by their largest side."""
     judged = tasks[tasks["state"] != "unknown"]
-    edges = {f"{side - 4}-{side}": float(side) for side in range(5, 31, 5)}
-    return [group for group in by_bands(judged["side"], judged["state"] == "solved", edges) if group.n]
+    return by_bands(judged["side"], judged["state"] == "solved", {f"{side - 4}-{side}": float(side) for side in range(5, 31, 5)})
 
 
-def confidence_groups(outputs: pd.DataFrame) -> list[Group]:
-    """Group outputs by the share of votes of their first candidate, in fifths; `right` counts right first attempts (0 if unknown)."""
-    judged = outputs[outputs["solved"].notna()] if outputs["solved"].notna().any() else outputs
+def right_by_votes(outputs: pd.DataFrame) -> Groups:
+    """Group the outputs whose truth is known by the share of votes of their first candidate, in fifths; count right first attempts."""
+    judged = outputs[outputs["solved"].notna()]
     edges = {f"{20 * k}-{20 * k + 20} %": round(0.2 * k + 0.2, 1) for k in range(5)}
     return by_bands(judged["votes_share"], judged["first"], edges)
 

@@ -7,8 +7,6 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hrm_submit.record import events
 from hrm_submit.record.events import (
@@ -113,13 +111,3 @@ def test_a_kind_of_a_later_version_is_kept() -> None:
 def test_a_line_that_is_no_event_is_refused(line: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="lacks a time, an event, a task or a worker"):
         parse_event(line)
-
-
-@given(
-    st.dictionaries(
-        st.sampled_from(["segments", "loss", "seconds", "views", "votes", "reason", "todo", "ready", "runtime"]), st.from_type(object)
-    ),
-    st.sampled_from(sorted(events._KINDS)),
-)
-def test_whatever_a_field_holds_it_is_read(found: dict[str, Any], kind: str) -> None:
-    assert parse_event({"t": 1, "event": kind, **found}).kind == kind

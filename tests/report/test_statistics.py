@@ -12,7 +12,7 @@ import pytest
 
 from hrm_submit.arc.task import make_grid
 from hrm_submit.corpora.scoring import score
-from hrm_submit.report.statistics import confidence_groups, scores, sign_test, solved_by_side, wilson
+from hrm_submit.report.statistics import right_by_votes, scores, sign_test, solved_by_side
 
 
 @pytest.mark.parametrize(("gained", "lost"), [(0, 0), (1, 0), (3, 3), (5, 1), (0, 6), (8, 2), (7, 4)])
@@ -28,18 +28,6 @@ def test_the_sign_test_of_many() -> None:
     """60 against 40: the textbook's exact 0.0569."""
     assert sign_test(60, 40) == pytest.approx(0.0569, abs=1e-4)
     assert sign_test(1000, 0) == 2.0**-999
-
-
-@pytest.mark.parametrize(
-    ("right", "n", "low", "high"), [(0, 10, 0.0, 0.2775), (5, 10, 0.2366, 0.7634), (10, 10, 0.7225, 1.0), (81, 263, 0.2553, 0.3662)]
-)
-def test_wilson_gives_the_published_intervals(right: int, n: int, low: float, high: float) -> None:
-    """81 of 263 is the example of Newcombe (1998), table I."""
-    assert wilson(right, n) == pytest.approx((low, high), abs=1e-4)
-
-
-def test_wilson_of_nothing_says_nothing() -> None:
-    assert wilson(0, 0) == (0.0, 1.0)
 
 
 def some_answers(seed: int, n: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -87,13 +75,11 @@ def test_the_intervals_are_the_same_every_time_and_shrink_to_what_is_certain() -
 def test_solved_shares_by_the_largest_side() -> None:
     states = ["solved", "wrong", "nearly", "solved", "unknown", "solved"]
     tasks = pd.DataFrame({"state": states, "side": pd.array([5, 6, 10, 30, 3, None], dtype="Int64")})
-    assert [(g.name, g.right, g.n) for g in solved_by_side(tasks)] == [("1-5", 1, 1), ("6-10", 0, 2), ("26-30", 1, 1)]
+    assert solved_by_side(tasks) == [("1-5", 1, 1), ("6-10", 2, 0), ("26-30", 1, 1)]
 
 
-def test_confidence_is_judged_where_the_truth_is_known() -> None:
+def test_right_shares_by_votes_where_the_truth_is_known() -> None:
     rows = [(0.1, True), (0.2, False), (0.21, True), (0.8, False), (0.81, True), (1.0, True), (0.9, None), (None, False)]
     types = {"votes_share": "Float64", "solved": "boolean", "first": "boolean"}
     frame = pd.DataFrame([(share, right, right) for share, right in rows], columns=list(types)).astype(types)
-    assert [(g.n, g.right) for g in confidence_groups(frame)] == [(2, 1), (1, 1), (0, 0), (1, 0), (2, 2)]
-    unknown = frame.assign(solved=pd.array([None] * len(frame), dtype="boolean"), first=pd.array([None] * len(frame), dtype="boolean"))
-    assert [(g.n, g.right) for g in confidence_groups(unknown)] == [(2, 0), (1, 0), (0, 0), (1, 0), (3, 0)]
+    assert right_by_votes(frame) == [("0-20 %", 2, 1), ("20-40 %", 1, 1), ("60-80 %", 1, 0), ("80-100 %", 2, 2)]

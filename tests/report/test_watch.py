@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from hrm_submit.cli import main
 from hrm_submit.core.errors import SolveError
@@ -203,36 +201,6 @@ def test_a_pre_training_that_goes_on_has_not_ended(tmp_path: Path) -> None:
     follower = follower_of(tmp_path)
     follower.look()
     assert not follower.ended
-
-
-@settings(max_examples=100, deadline=None)
-@given(
-    st.lists(
-        st.dictionaries(
-            st.sampled_from(
-                ["event", "t", "task", "worker", "segments", "loss", "demo_exact", "seconds", "budget", "tasks", "todo", "ready"]
-            ),
-            st.one_of(
-                st.sampled_from(
-                    ["run_start", "plan", "worker_start", "task_start", "progress", "task_final", "task_failed", "worker_exit"]
-                ),
-                st.integers(),
-                st.floats(),
-                st.booleans(),
-                st.none(),
-                st.lists(st.integers(), max_size=2),
-            ),
-        ),
-        max_size=8,
-    )
-)
-def test_whatever_the_lines_hold_they_are_only_looked_at(tmp_path_factory: Any, lines: list[dict[str, Any]]) -> None:
-    folder = tmp_path_factory.mktemp("any")
-    for name in ("events.jsonl", "metrics.jsonl"):
-        (folder / "events.jsonl").unlink(missing_ok=True)
-        (folder / name).write_text("".join(json.dumps({"v": 1} | line) + "\n" for line in lines))
-        for line in look_once(folder):
-            assert line.isprintable()
 
 
 def test_each_look_takes_the_place_of_the_one_before() -> None:
