@@ -23,6 +23,10 @@ class Prediction:
     log_probability: float
 
 
+MOST = 1e15
+"""No number of votes or score is as large; JSON may hold more, which would only break arithmetic."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """One distinct grid: how many views gave it, and the mean of their log-probabilities (of all views where none gave it)."""
@@ -49,8 +53,8 @@ class Candidate:
             weight = float(value.get("weight", votes)) if isinstance(value, Mapping) else math.nan
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise error if isinstance(error, FaultError) else FaultError(f"not a candidate: {error!r}") from None
-        if not math.isfinite(score) or not math.isfinite(weight):
-            raise FaultError("a score or weight that is no number")
+        if not (0 <= votes <= MOST and abs(score) <= MOST and abs(weight) <= MOST):
+            raise FaultError("votes, a score or a weight that no vote gives")
         return cls(grid, votes, score, weight)
 
     @property

@@ -218,3 +218,12 @@ def test_damaged_lines_are_passed_over_and_a_file_begun_anew_is_read_anew(tmp_pa
     assert reader.read() == [{"a": 1}, {"c": 3}]
     path.write_bytes(b'{"d": 4}\n')
     assert reader.read() == [{"d": 4}]
+
+
+@pytest.mark.parametrize("field", [{"votes": -1}, {"votes": 10**400}, {"score": float("nan")}, {"weight": 1e300}, {"grid": [[99]]}])
+def test_a_prediction_with_a_candidate_that_is_none_is_left_out_and_named(tmp_path: Path, field: dict[str, Any]) -> None:
+    candidate = {"grid": [[1]], "votes": 1, "score": 0.0, **field}
+    lines = [{"v": 1, "t": 1, "task": "a", "output": 0, "final": True, "candidates": [c]} for c in (candidate, CANDIDATES[0].to_json())]
+    (tmp_path / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    record = read_run(tmp_path)
+    assert len(record.predictions) == 1 and record.damaged[1].startswith("predictions.jsonl:1: a prediction of task 'a': ")
