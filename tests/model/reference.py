@@ -168,43 +168,25 @@ class Recorder:
         return {name: torch.from_numpy(values) for name, values in drawn.items()}
 
     def run(self, prefix: str, sequences: list[dict[str, Any]], training: bool) -> None:
-        """One segment of all sequences (their state is updated), recorded under `prefix`."""
+        """One segment of all sequences (their state is updated), recorded under `prefix`; metrics are in the published recordings alone."""
         cfg, most = self.cfg, self.cfg["halt_max_steps"]
         total, rows, out = torch.zeros((), dtype=torch.float64), [], []
-        metrics = dict.fromkeys(("count", "accuracy", "exact_accuracy", "q_halt_accuracy", "steps", "lm_loss", "q_halt_loss"), 0.0)
-        if training and most > 1:
-            metrics["q_continue_loss"] = 0.0
         for s in sequences:
             row = self.state["puzzle_emb.weights"][s["id"]].detach().requires_grad_() if cfg["puzzle_emb_ndim"] else None
             z_h, z_l, logits, q = segment(cfg, self.state, s["z_h"], s["z_l"], s["inputs"], row)
             s["z_h"], s["z_l"], s["steps"] = z_h.detach(), z_l.detach(), s["steps"] + 1
             rows.append(row)
             out.append((logits, q))
-            labelled = s["labels"] != -100
-            right = (logits.argmax(-1) == s["labels"])[labelled]
-            exact = bool(right.all())
-            last = s["steps"] >= most
-            lm, halt = cross_entropy(cfg, logits, s["labels"]), binary(q[0], float(exact))
-            total = total + lm + halt / 2
-            metrics["lm_loss"] += lm.item()
-            metrics["q_halt_loss"] += halt.item()
-            s["halted"] = last
+            exact = bool((logits.argmax(-1) == s["labels"])[s["labels"] != -100].all())
+            s["halted"] = last = s["steps"] >= most
+            total = total + cross_entropy(cfg, logits, s["labels"]) + binary(q[0], float(exact)) / 2
             if training and most > 1:
                 s["halted"] = last or bool(q[0] > q[1])
                 following = segment(cfg, self.state, s["z_h"], s["z_l"], s["inputs"], row)[3].detach()
-                proceed = binary(q[1], torch.sigmoid(following[0] if last else following.max()))
-                total = total + proceed / 2
-                metrics["q_continue_loss"] += proceed.item()
-            if s["halted"] and labelled.any():
-                metrics["count"] += 1
-                metrics["accuracy"] += right.double().mean().item()
-                metrics["exact_accuracy"] += exact
-                metrics["q_halt_accuracy"] += bool(q[0] >= 0) == exact
-                metrics["steps"] += s["steps"]
+                total = total + binary(q[1], torch.sigmoid(following[0] if last else following.max())) / 2
         record = {"loss": total.item(), "halted": [s["halted"] for s in sequences]}
         if training:
             record["steps"] = [s["steps"] for s in sequences]
-            record |= {f"metric/{name}": value for name, value in metrics.items()}
             self.gradients(f"{prefix}/grad/", total / len(sequences), rows)
         else:
             record["logits"] = torch.stack([logits for logits, _ in out]).detach().numpy()

@@ -36,36 +36,29 @@ def run(
     return act_step(model, embedding, carry, data, POSITIONS, training=training, **{"max_steps": 5, **options})  # type: ignore[arg-type]
 
 
-def steps_until_halted(exploration: float, size: int, q_halt: float = 1.0, seed: int = 0, max_steps: int = 5) -> list[int]:
-    model, embedding = make(q_halt, 0.0)
-    generator = torch.Generator().manual_seed(seed)
-    data = replace(batch(0, size), ids=torch.zeros(size, dtype=torch.int64))
-    carry, halted_at = initial_act_carry(model, data), [0] * size
-    for segment in range(1, max_steps + 1):
-        least = draw_least(size, max_steps, exploration, generator)
-        carry, _ = run(model, embedding, carry, data, least=least, max_steps=max_steps)
-        for i in range(size):
-            if carry.halted[i] and not halted_at[i]:
-                halted_at[i] = segment
-    return halted_at
+@pytest.mark.parametrize(("q_halt", "halted"), [(-1.0, False), (0.0, False), (1.0, True)])
+@pytest.mark.parametrize(("q_continue", "target"), [(0.0, True), (-9.0, False), (9.0, False)])
+def test_training_halts_where_halting_is_worth_more(q_halt: float, halted: bool, q_continue: float, target: bool) -> None:
+    """Than continuing where that value has a target, than nothing where it has none."""
+    model, embedding = make(q_halt, q_continue, replace(CFG, continue_target=target))
+    carry, data = initial_act_carry(model, batch(0)), batch(0)
+    for segment in range(1, 6):
+        carry, _ = run(model, embedding, carry, data)
+        assert carry.halted.tolist() == [halted or segment == 5] * 4
+        assert carry.steps.tolist() == [1 if halted else segment] * 4
 
 
-def test_training_halts_where_halting_is_worth_more() -> None:
-    assert steps_until_halted(0.0, 3, q_halt=1.0) == [1, 1, 1]
-    assert steps_until_halted(0.0, 3, q_halt=-1.0) == [5, 5, 5]
-
-
-def test_equal_values_go_on() -> None:
-    assert steps_until_halted(0.0, 2, q_halt=0.0) == [5, 5]
-
-
-@pytest.mark.parametrize("q_continue", [-9.0, 9.0])
-def test_without_a_continue_target_its_value_decides_nothing(q_continue: float) -> None:
-    data = batch(0)
-    for q_halt, halts in ((-4.0, False), (0.0, False), (0.5, True)):
-        model, embedding = make(q_halt, q_continue, replace(CFG, continue_target=False))
-        carry, _ = run(model, embedding, initial_act_carry(model, data), data)
-        assert carry.halted.tolist() == [halts] * 4, (q_halt, q_continue)
+def test_exploration_keeps_its_share_of_sequences_for_2_to_most_segments() -> None:
+    model, embedding = make(1.0, 0.0)
+    data = replace(batch(0, 2000), ids=torch.zeros(2000, dtype=torch.int64))
+    carry, kept = initial_act_carry(model, data), torch.ones(2000, dtype=torch.bool)
+    generator = torch.Generator().manual_seed(0)
+    # The least number is drawn anew at each segment: of those left, 0.4 is held at segment 1, 0.4 * 3/4 at 2, 0.4 * 2/4 at 3.
+    for share, tolerance in ((0.4, 0.03), (0.3, 0.05), (0.2, 0.08)):
+        carry, _ = run(model, embedding, carry, data, least=draw_least(2000, 5, 0.4, generator))
+        still = kept & ~carry.halted
+        assert float(still.sum() / kept.sum()) == pytest.approx(share, abs=tolerance)
+        kept = still
 
 
 def test_evaluation_always_runs_to_the_last_step() -> None:
@@ -76,24 +69,6 @@ def test_evaluation_always_runs_to_the_last_step() -> None:
         carry, output = run(model, embedding, carry, data, training=False)
         assert carry.halted.tolist() == [segment == 5] * 4 and carry.steps.tolist() == [segment] * 4
         assert output.target_q_continue is None and not output.logits.requires_grad
-
-
-def test_exploration_keeps_its_share_of_sequences_for_2_to_most_segments() -> None:
-    halted_at = steps_until_halted(0.4, 2000)
-    counts = torch.bincount(torch.tensor(halted_at), minlength=6)
-    assert counts[1] / 2000 == pytest.approx(0.6, abs=0.03)
-    # the least number is drawn anew at each segment: of those left, 0.4 * 3/4 are held at segment 2, 0.4 * 2/4 at 3, 0.4 / 4 at 4
-    left = 2000 - int(counts[1])
-    for segment, held in ((2, 0.3), (3, 0.2), (4, 0.1)):
-        assert 1 - counts[segment] / left == pytest.approx(held, abs=0.06)
-        left -= int(counts[segment])
-        if left < 60:
-            break
-
-
-def test_exploration_follows_its_generator() -> None:
-    assert steps_until_halted(0.5, 40, seed=1) == steps_until_halted(0.5, 40, seed=1)
-    assert steps_until_halted(0.5, 40, seed=1) != steps_until_halted(0.5, 40, seed=2)
 
 
 def test_only_halted_sequences_take_new_data_and_start_anew() -> None:
@@ -154,17 +129,11 @@ def test_the_target_is_the_best_value_of_the_next_segment_and_at_the_last_the_ha
     torch.testing.assert_close(last.target_q_continue, torch.sigmoid(after.q_halt))
 
 
-def test_no_target_where_none_is_asked_for() -> None:
-    data = batch(0)
-    for cfg, max_steps in ((replace(CFG, continue_target=False), 5), (CFG, 1)):
-        model, embedding = make(0.0, 0.0, cfg)
-        carry, output = run(model, embedding, initial_act_carry(model, data), data, max_steps=max_steps)
-        assert output.target_q_continue is None
-        assert carry.halted.tolist() == [max_steps == 1] * 4
-
-
-def test_a_model_without_task_embedding() -> None:
-    model, embedding = make(0.0, 0.0, replace(CFG, puzzle_emb_ndim=0))
-    data = batch(0)
-    _, output = run(model, embedding, initial_act_carry(model, data), data)
-    assert output.looked_up is None and output.logits.shape == (4, 9, 12)
+@pytest.mark.parametrize(("cfg", "max_steps", "forwards"), [(replace(CFG, continue_target=False), 5, 1), (CFG, 1, 1), (CFG, 5, 2)])
+def test_a_second_forward_computes_the_target_only_where_one_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, cfg: ModelConfig, max_steps: int, forwards: int
+) -> None:
+    (model, embedding), data, calls, forward = make(0.0, 0.0, cfg), batch(0), [], HRM.forward
+    monkeypatch.setattr(HRM, "forward", lambda *args: calls.append(1) or forward(*args))  # type: ignore[func-returns-value]
+    _, output = run(model, embedding, initial_act_carry(model, data), data, max_steps=max_steps)
+    assert len(calls) == forwards and (output.target_q_continue is not None) == (forwards == 2)

@@ -27,8 +27,8 @@ def forward(model: HRM) -> torch.Tensor:
     return result
 
 
-def compiler(monkeypatch: pytest.MonkeyPatch, fails: Callable[[int], bool], error: Exception) -> list[int]:
-    """A torch.compile whose functions raise `error` in the calls, counted from 1 over all, for which `fails`."""
+def compiled(monkeypatch: pytest.MonkeyPatch, fails: Callable[[int], bool], error: Exception) -> tuple[HRM, list[int]]:
+    """A model by a torch.compile whose functions raise `error` in the calls, counted from 1 over all, for which `fails`; and the calls."""
     calls: list[int] = []
 
     def compile_(function: Any, *args: Any, **options: Any) -> Any:
@@ -41,15 +41,15 @@ def compiler(monkeypatch: pytest.MonkeyPatch, fails: Callable[[int], bool], erro
         return run
 
     monkeypatch.setattr(torch, "compile", compile_)
-    return calls
+    model = build(CFG)[0]
+    compile_blocks(model)
+    return model, calls
 
 
 @pytest.mark.parametrize("first", [1, 4])
 def test_at_the_first_failure_all_go_on_uncompiled(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, first: int) -> None:
     plain = forward(build(CFG)[0])
-    calls = compiler(monkeypatch, lambda n: n >= first, RuntimeError("\nInvalidCxxCompiler: none found\nand much more"))
-    model = build(CFG)[0]
-    compile_blocks(model)
+    model, calls = compiled(monkeypatch, lambda n: n >= first, RuntimeError("\nInvalidCxxCompiler: none found\nand much more"))
     assert is_compiled(model)
     assert torch.equal(forward(model), plain) and torch.equal(forward(model), plain)
     assert not is_compiled(model) and len(calls) == first
@@ -57,28 +57,20 @@ def test_at_the_first_failure_all_go_on_uncompiled(monkeypatch: pytest.MonkeyPat
     assert record.getMessage().endswith("RuntimeError: InvalidCxxCompiler: none found")
 
 
-def test_memory_that_runs_out_is_no_fault_of_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiler(monkeypatch, lambda n: True, MemoryError("no room"))
-    model = build(CFG)[0]
-    compile_blocks(model)
+def test_running_out_of_memory_and_wrong_arguments_are_no_fault_of_the_compiler(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, _ = compiled(monkeypatch, lambda n: True, MemoryError("no room"))
     with pytest.raises(MemoryError, match="no room"):
         forward(model)
-    assert is_compiled(model)
-
-
-def test_an_error_of_the_arguments_stays_the_callers(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    compiler(monkeypatch, lambda n: False, RuntimeError())
-    model = build(CFG)[0]
-    compile_blocks(model)
+    model, _ = compiled(monkeypatch, lambda n: False, RuntimeError())
     with pytest.raises(RuntimeError):
         model.H_level(torch.zeros(2, 9, 5), torch.zeros(2, 9, 5), None, model.H_level.cast(torch.float32))
     assert is_compiled(model) and not caplog.records
 
 
 def test_a_working_compiler_is_used_and_may_be_given_up(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    calls = compiler(monkeypatch, lambda n: False, RuntimeError())
-    model = build(CFG)[0]
-    compile_blocks(model)
+    model, calls = compiled(monkeypatch, lambda n: False, RuntimeError())
     forward(model)
     assert len(calls) == 2 * 2 + 1 * 4, "H blocks twice, L blocks four times: two cycles of each"
     give_up_compiling(model, ValueError("slow"))

@@ -17,15 +17,21 @@ from hrm_submit.model.losses import IGNORED, labels_from_tokens, log_stablemax_s
 def test_stablemax_of_a_hand_worked_example() -> None:
     # s(1) = 2, s(0) = 1, s(-1) = 1/2, s(-3) = 1/4: sum 3.75
     logits = torch.tensor([[[1.0, 0.0, -1.0, -3.0]] * 4])
-    loss = token_loss(logits, torch.tensor([[0, 1, 2, 3]]), "stablemax_cross_entropy")
-    assert loss.dtype == torch.float64
-    torch.testing.assert_close(loss, -torch.tensor([[2, 1, 0.5, 0.25]], dtype=torch.float64).div(3.75).log())
+    expected = -torch.tensor([[2, 1, 0.5, 0.25]], dtype=torch.float64).div(3.75).log()
+    for dtype, as_computed in ((None, torch.float64), (torch.float32, torch.float32)):
+        loss = token_loss(logits, torch.tensor([[0, 1, 2, 3]]), "stablemax_cross_entropy", dtype)
+        torch.testing.assert_close(loss, expected.to(as_computed))
 
 
 def test_softmax_of_a_hand_worked_example() -> None:
     logits = torch.tensor([[[math.log(2.0), 0.0, 0.0]] * 2])
     loss = token_loss(logits, torch.tensor([[0, 2]]), "softmax_cross_entropy")
     torch.testing.assert_close(loss, torch.tensor([[math.log(2.0), math.log(4.0)]]))
+
+
+def test_labels_ignore_padding() -> None:
+    tokens = torch.tensor([[0, 1, 2], [11, 0, 0]], dtype=torch.uint8)
+    assert labels_from_tokens(tokens).tolist() == [[-100, 1, 2], [11, -100, -100]] and tokens[0, 0] == 0
 
 
 @settings(max_examples=50, deadline=None)
@@ -44,17 +50,6 @@ def test_stablemax_has_slope_1_over_1_plus_x_and_stays_finite(dtype: torch.dtype
     assert x.grad.tolist() == pytest.approx([1 / (1 + abs(v)) for v in x.tolist()])
 
 
-def test_float32_agrees_with_float64() -> None:
-    logits = torch.randn(2, 50, 12, generator=torch.Generator().manual_seed(0)) * 5
-    labels = torch.arange(100).reshape(2, 50) % 12
-    gradients = []
-    for dtype in (torch.float32, torch.float64):
-        leaf = logits.clone().requires_grad_()
-        token_loss(leaf, labels, "stablemax_cross_entropy", dtype).sum().backward()
-        gradients.append(leaf.grad)
-    torch.testing.assert_close(*gradients, atol=1e-6, rtol=1e-4)
-
-
 def test_ignored_cells_cost_nothing_and_pull_nothing() -> None:
     logits = torch.randn(1, 3, 12, generator=torch.Generator().manual_seed(0)).requires_grad_()
     for loss_type in ("stablemax_cross_entropy", "softmax_cross_entropy"):
@@ -62,15 +57,6 @@ def test_ignored_cells_cost_nothing_and_pull_nothing() -> None:
         assert loss[0, 1] == 0 and loss[0, 0] > 0
         (gradient,) = torch.autograd.grad(loss.sum(), logits)
         assert gradient[0, 1].abs().max() == 0 and gradient[0, 2].abs().max() > 0
-
-
-def test_padding_is_ignored() -> None:
-    tokens = torch.tensor([[0, 1, 2], [11, 0, 0]], dtype=torch.uint8)
-    assert labels_from_tokens(tokens).tolist() == [[-100, 1, 2], [11, -100, -100]]
-    assert tokens.tolist() == [[0, 1, 2], [11, 0, 0]]
-    wide = tokens.long()
-    labels_from_tokens(wide)
-    assert wide.tolist() == tokens.tolist()
 
 
 def segment(target: torch.Tensor | None) -> tuple[ActOutput, ActCarry]:

@@ -54,63 +54,28 @@ def test_round_trip(tmp_path: Path, keep_rows: bool, scheme: str, positions: str
     assert [p.name for p in tmp_path.iterdir()] == ["c.safetensors"]
 
 
-def test_weights_that_name_a_retired_key_load_where_it_asks_for_nothing(tmp_path: Path) -> None:
-    original, path = checkpoint(), tmp_path / "c.safetensors"
+def test_a_model_built_from_a_file_computes_what_the_saved_one_did(tmp_path: Path) -> None:
+    original, path = checkpoint(keep_rows=True), tmp_path / "c.safetensors"
     save_checkpoint(path, original)
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata()
-    for tied, loads in ((False, True), (True, False)):
-        config = json.dumps(json.loads(metadata["config"]) | {"tied": tied, "gradient_cycles": 0})
-        save_file(load_file(path), path, metadata | {"config": config})
-        if loads:
-            assert_same(load_checkpoint(path), replace(original, tables=replace(original.tables, rows=None)))
-        else:
-            with pytest.raises(CheckpointError, match="config has no key 'tied'"):
-                load_checkpoint(path)
-
-
-def test_the_file_is_safetensors_with_readable_metadata(tmp_path: Path) -> None:
-    original = checkpoint()
-    save_checkpoint(tmp_path / "c.safetensors", original)
-    tensors = load_file(tmp_path / "c.safetensors")
-    assert torch.equal(tensors["model.lm_head"], original.state["lm_head"])
-    assert torch.equal(tensors["embedding.mean_row"], original.tables.mean_row) and "embedding.rows" not in tensors
-    with safe_open(tmp_path / "c.safetensors", "pt") as file:
-        metadata = {k: json.loads(v) for k, v in file.metadata().items() if k != "format"}
-    assert metadata["config"]["hidden_size"] == 16 and metadata["embedding"] == "shared"
-    assert metadata["data"] == ["a", "b:demos"] and metadata["steps"] == 12 and metadata["hashes"] == ["00ff", "1234"]
-
-
-def test_numbers_of_any_format_survive(tmp_path: Path) -> None:
-    original = checkpoint()
-    original = replace(original, state={name: t.bfloat16() if t.ndim == 2 else t for name, t in original.state.items()})
-    save_checkpoint(tmp_path / "c.safetensors", original)
-    loaded = load_checkpoint(tmp_path / "c.safetensors")
-    assert loaded.state["lm_head"].dtype == torch.bfloat16
-    assert_same(loaded, original)
-    model, _ = build(loaded)
-    assert model.lm_head.dtype == torch.float32
-
-
-def test_a_built_model_computes_what_the_saved_one_did(tmp_path: Path) -> None:
-    model, embedding = build(CFG, n_rows=6, seed=3)
-    embedding.rows.normal_(generator=torch.Generator().manual_seed(1))
-    save_checkpoint(tmp_path / "c.safetensors", snapshot(model, embedding, META))
-    again, fresh = build(load_checkpoint(tmp_path / "c.safetensors"), n_rows=2, seed=99)
+    before, own = build(original, n_rows=None)
+    after, fresh = build(load_checkpoint(path), n_rows=2, seed=99)
     tokens, rows = torch.arange(9)[None], torch.ones(1, 20)
-    before, after = (m(m.initial_carry(1, 9), tokens, rows, torch.arange(9))[1] for m in (model, again))
-    assert torch.equal(before, after)
-    torch.testing.assert_close(fresh.rows, embedding.rows.mean(0).expand(2, -1))
-
-
-def test_the_checkpoints_own_rows(tmp_path: Path) -> None:
-    original = checkpoint(keep_rows=True)
-    _, embedding = build(original, n_rows=None)
-    assert original.tables.rows is not None and torch.equal(embedding.rows, original.tables.rows)
-    assert original.tables.dihedral_rows is not None and embedding.dihedral_rows is not None
-    assert torch.equal(embedding.dihedral_rows, original.tables.dihedral_rows)
+    assert torch.equal(*(m(m.initial_carry(1, 9), tokens, rows, torch.arange(9))[1] for m in (before, after)))
+    assert original.tables.rows is not None and torch.equal(own.rows, original.tables.rows)
+    assert own.dihedral_rows is not None and fresh.dihedral_rows is not None and torch.equal(own.dihedral_rows, fresh.dihedral_rows)
+    torch.testing.assert_close(fresh.rows, own.rows.mean(0).expand(2, -1))
     with pytest.raises(CheckpointError, match="only their mean"):
-        build(checkpoint(), n_rows=None)
+        build(load_checkpoint(path), n_rows=None)
+
+
+def test_tensors_in_bfloat16_and_retired_keys_are_read(tmp_path: Path) -> None:
+    original, path = checkpoint(), tmp_path / "c.safetensors"
+    original = replace(original, state={name: t.bfloat16() if t.ndim == 2 else t for name, t in original.state.items()})
+    save_checkpoint(path, original)
+    configured(tied=False, gradient_cycles=0)(path)
+    assert_same(load_checkpoint(path), original)
+    assert build(load_checkpoint(path))[0].lm_head.dtype == torch.float32
+    assert torch.equal(load_file(path)["model.lm_head"], original.state["lm_head"]), "as any reader of safetensors finds it"
 
 
 def test_a_fresh_model_follows_its_seed() -> None:
@@ -129,54 +94,35 @@ def edit(change: Callable[[dict[str, torch.Tensor], dict[str, str]], object]) ->
     return apply
 
 
-def about(key: str, value: str) -> Callable[[Path], object]:
-    return edit(lambda t, m: m.update({key: value}))
-
-
 def configured(**more: object) -> Callable[[Path], object]:
     return edit(lambda t, m: m.update(config=json.dumps(json.loads(m["config"]) | more)))
 
 
-def in_header(path: Path, old: bytes, new: bytes) -> None:
-    data = path.read_bytes()
-    assert data.count(old) >= 1 and len(old) == len(new), "the header keeps its length"
-    path.write_bytes(data.replace(old, new, 1))
-
-
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated": (lambda p: p.write_bytes(p.read_bytes()[:-100]), "not a whole safetensors file"),
-    "cut in the header": (lambda p: p.write_bytes(p.read_bytes()[:50]), "not a whole safetensors file"),
     "empty": (lambda p: p.write_bytes(b""), "not a whole safetensors file"),
-    "text": (lambda p: p.write_text("hello, world, hello"), "not a whole safetensors file"),
-    "a header without end": (lambda p: p.write_bytes((2**62).to_bytes(8, "little") + b"{}"), "not a whole safetensors file"),
-    "a size that does not fit": (lambda p: in_header(p, b'"shape":[12,16]', b'"shape":[92,16]'), "not a whole safetensors file"),
     "another number format": (edit(lambda t, m: t.update({"model.q_bias": torch.zeros(2, dtype=torch.int64)})), "number format I64"),
     "absent": (lambda p: p.unlink(), "no such file"),
     "a folder": (lambda p: (p.unlink(), p.mkdir()), r"is a folder; a checkpoint is one \.safetensors file"),
     "other shape": (
         edit(lambda t, m: t.update({"model.lm_head": torch.zeros(12, 17)})),
-        r"tensor 'model.lm_head' has shape \(12, 17\), its config asks for \(12, 16\)",
+        r"lm_head' has shape \(12, 17\), its config",
     ),
     "missing": (edit(lambda t, m: t.pop("model.tokens")), "tensor 'model.tokens' is missing"),
     "unknown": (edit(lambda t, m: t.update({"model.extra": torch.zeros(2)})), "tensor 'model.extra' belongs to no model"),
     "not finite": (edit(lambda t, m: t["model.q_bias"].fill_(float("nan"))), "'model.q_bias' has values that are not finite"),
-    "no mean row": (edit(lambda t, m: t.pop("embedding.mean_row")), "tensor 'embedding.mean_row' is missing"),
     "no dihedral rows": (edit(lambda t, m: t.pop("embedding.dihedral_rows")), "'embedding.dihedral_rows' is missing"),
     "foreign": (edit(lambda t, m: m.clear()), "not an hrm-submit checkpoint"),
-    "no config": (edit(lambda t, m: m.pop("config")), "metadata lacks 'config'"),
     "no hashes": (edit(lambda t, m: m.pop("hashes")), "metadata lacks 'hashes'"),
-    "not JSON": (about("steps", "{"), "its metadata cannot be read"),
-    "nested 100,000 deep": (about("card", '{"a":' * 100_000 + "1" + "}" * 100_000), "metadata cannot be read"),
-    "a card of 10 MB that is no object": (about("card", json.dumps("x" * 10_000_000)), "card = 'xxx"),
-    "a version from the future": (about("version", '"99.1.0"'), "hrm-submit 99.1.0, which is newer"),
-    "negative steps": (about("steps", "-5"), "steps = -5"),
-    "steps of 5,000 digits": (about("steps", "9" * 5000), "metadata cannot be read"),
-    "hashes of numbers": (about("hashes", "[1, 2]"), r"hashes = \[1, 2\]"),
-    "a preset that is a list": (about("preset", "[]"), r"preset = \[\]"),
+    "nested 100,000 deep": (edit(lambda t, m: m.update(card='{"a":' * 100_000 + "1" + "}" * 100_000)), "metadata cannot be read"),
+    "a card of 10 MB that is no object": (edit(lambda t, m: m.update(card=json.dumps("x" * 10_000_000))), "card = 'xxx"),
+    "a version from the future": (edit(lambda t, m: m.update(version='"99.1.0"')), "hrm-submit 99.1.0, which is newer"),
+    "steps of 5,000 digits": (edit(lambda t, m: m.update(steps="9" * 5000)), "metadata cannot be read"),
+    "hashes of numbers": (edit(lambda t, m: m.update(hashes="[1, 2]")), r"hashes = \[1, 2\]"),
+    "a retired key that asks for something": (configured(tied=True), "config has no key 'tied'"),
     "sizes of no model": (configured(hidden_size=10**30), "hidden_size must be at least 1 and at most"),
     "a size that is a text": (configured(H_layers="2"), "H_layers = '2' should be a whole number"),
     "a million layers": (configured(H_layers=1_000_000), "tensor 'model.H_level.blocks.1.gate_up' is missing"),
-    "wide layers": (configured(hidden_size=999_996, num_heads=3), "asks for \\(12, 999996\\)"),
 }
 
 
