@@ -62,7 +62,8 @@ class Ready:
 
 @dataclass(frozen=True)
 class Failed:
-    """The worker could not solve the task; `fault` is one line. It lives on unless `fatal`; `memory`: it had too little."""
+    """The worker could not solve the task, or before `Ready` not use its input; `fault` is one line. It lives on unless `fatal`; `memory`:
+    it had too little."""
 
     task: str
     fault: str

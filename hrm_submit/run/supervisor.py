@@ -63,6 +63,7 @@ class Supervisor:
         self._hard_end = (self._end + self._budget) / 2
         self._scheduler = Scheduler(tasks, preset, self._end, segments)
         self._false_starts: Counter[str] = Counter()
+        self._unusable: set[str] = set()
         self._segments_known: Counter[str] = Counter()
         self._runtimes: dict[str, dict[str, Any]] = {}
         self._next_number = len(specs)
@@ -167,6 +168,11 @@ class Supervisor:
                 self._answer(member, member.assignment, message)
             case Restarted():
                 self._record(events.Retry(reason=message.reason, task=message.task, worker=number))
+            case Failed(fatal=True) if not member.ready:
+                if message.fault not in self._unusable:
+                    log.error("%s", message.fault)
+                self._unusable.add(message.fault)
+                self._lost(member, message.fault, again=False)
             case Failed(fatal=True):
                 self._lost(member, message.fault)
             case Failed() if member.assignment:
@@ -214,13 +220,15 @@ class Supervisor:
             first = self._specs[0]
             self._start(replace(first, number=self._new_number(), device="cpu", preset=on_cpu(first.preset), sharing=1))
 
-    def _lost(self, member: Member, reason: str) -> None:
-        """A worker is gone or must go: count what it held, and start another in its place."""
+    def _lost(self, member: Member, reason: str, *, again: bool = True) -> None:
+        """A worker is gone or must go: count what it held, and start another in its place unless that would meet the same fault."""
         spec, held = member.spec, member.assignment
         code = self._pool.remove(member)
         self._record(events.WorkerExit(code=code, reason=reason, task=held.task.id if held else None, worker=spec.number))
         if held:
             self._failed(held, spec.number, reason if code is None else f"{reason} (exit code {code})")
+        if not again:
+            return
         self._false_starts[spec.location] = 0 if member.ready else self._false_starts[spec.location] + 1
         specs = [spec]
         if self._false_starts[spec.location] >= MOST_FALSE_STARTS:

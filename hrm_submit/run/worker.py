@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
@@ -21,7 +21,7 @@ from hrm_submit.config.runtime import Runtime, runtime_for
 from hrm_submit.core.allocator import keep_freed_memory
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.device import out_of_memory
-from hrm_submit.core.errors import one_line
+from hrm_submit.core.errors import UserError, one_line
 from hrm_submit.model.compiled import compiling_in_turn
 from hrm_submit.model.weights import load_checkpoint
 from hrm_submit.predict.raw import RawVote
@@ -97,6 +97,10 @@ def worker_main(connection: Connection, spec: WorkerSpec) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the supervisor decides what follows
     try:
         worker = Worker(spec)
+    except UserError as error:
+        with suppress(OSError):
+            connection.send(Failed("", str(error), fatal=True))
+        raise SystemExit(1) from None
     except Exception as error:
         log.error("worker %d cannot start: %s", spec.number, one_line(error))
         raise SystemExit(1) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
 import resource
@@ -20,12 +21,13 @@ import pytest
 from hrm_submit.arc.challenges import load_challenges
 from hrm_submit.arc.submission import file_faults
 from hrm_submit.core.clock import Clock
+from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
 from hrm_submit.predict.rank import rank
 from hrm_submit.predict.raw import load_raw
 from hrm_submit.record.folder import read_run
 from hrm_submit.run.options import RANDOM_WEIGHTS, SolveOptions
 from hrm_submit.run.solve import SolveSummary, solve
-from tests.run.lab import challenges, command, events, tiny, wait_for
+from tests.run.lab import challenges, command, events, tiny, tiny_preset, wait_for
 from tests.shared import made_once
 
 TASKS, SEGMENTS = 4, 30
@@ -54,7 +56,16 @@ def options_in(folder: Path, name: str, more: str = "", **changes: Any) -> Solve
 
 def words(options: SolveOptions) -> list[str]:
     """The same options as a command line."""
-    given = ["--run-dir", str(options.run_dir), "--preset", options.presets, "--seed", str(options.seed), "--checkpoint", "none"]
+    given = [
+        "--run-dir",
+        str(options.run_dir),
+        "--preset",
+        options.presets,
+        "--seed",
+        str(options.seed),
+        "--checkpoint",
+        str(options.checkpoint),
+    ]
     limit = ["--segments-per-task", str(options.segments)] if options.segments else ["--time-budget", f"{options.budget}s"]
     return command(options.challenges, options.output, *given, *limit)
 
@@ -205,6 +216,17 @@ def test_a_time_budget_is_kept_with_every_task_answered_and_the_file_valid_at_ev
     assert seconds <= 30, "from the start of the interpreter to its end"
     assert reads[0] > 50 and faults == []
     assert out.startswith("8 of 8 tasks answered by the model")
+
+
+def test_weights_that_are_not_finite_end_the_run_at_once_in_one_line_that_names_them(folder: Path) -> None:
+    options = options_in(folder, "nan", more="[device]\nworkers = 2\n", checkpoint=folder / "nan.safetensors")
+    weights = snapshot(*build(tiny_preset(folder).model), CheckpointMeta())
+    weights.state["q_bias"].fill_(math.nan)
+    save_checkpoint(options.checkpoint, weights)
+    done = subprocess.run(words(options), capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stdout.startswith(f"0 of {TASKS} tasks answered by the model")
+    assert done.stderr.splitlines() == [f"{options.checkpoint}: tensor 'model.q_bias' has values that are not finite"]
+    assert valid(options) and len(events(options.run_dir, "worker_start")) == 2, "each worker is started once"
 
 
 def test_a_full_disk_costs_no_answer_that_fits(folder: Path, reference: tuple[SolveOptions, SolveSummary]) -> None:
