@@ -60,12 +60,8 @@ def test_what_is_described_later_is_added(tmp_path: Path) -> None:
     run.describe({"seed": 7, "budget": 60.0})
     run.describe({"workers": {"0": {"dtype": "float32"}}})
     run.describe({"workers": {"0": {"dtype": "bfloat16"}, "1": {"dtype": "float32"}}})
-    assert read_run(tmp_path).run == {
-        "v": 1,
-        "seed": 7,
-        "budget": 60.0,
-        "workers": {"0": {"dtype": "bfloat16"}, "1": {"dtype": "float32"}},
-    }
+    workers = {"0": {"dtype": "bfloat16"}, "1": {"dtype": "float32"}}
+    assert read_run(tmp_path).run == {"v": 1, "seed": 7, "budget": 60.0, "workers": workers}
 
 
 def test_half_a_last_line_neither_stops_reading_nor_spoils_the_next_line(tmp_path: Path) -> None:
@@ -79,29 +75,24 @@ def test_half_a_last_line_neither_stops_reading_nor_spoils_the_next_line(tmp_pat
     assert len(record.damaged) == 2 and record.damaged[1].startswith("events.jsonl:2: ")  # the first: no run.json yet
 
 
+CORRUPT = [b"nonsense", b"[1, 2]", b'{"v": 2, "event": "run_end"}', b"\0\0\0", b"17", b'{"a": ' + b"[" * 100_000, b'"\xff"']
+
+
 @pytest.mark.parametrize(
-    "line", ["nonsense", "[1, 2]", '{"v": 2, "event": "run_end"}', "\x00\x00\x00", "17", '{"a": ' + "[" * 100_000, '"\udcff"']
+    ("file", "content", "where"),
+    [("events.jsonl", b'{"v":1,"t":0,"event":"run_start"}\n' + c + b"\n", "events.jsonl:2: ") for c in CORRUPT]
+    + [("run.json", c, "run.json: ") for c in (b"", b"{", b"[1]", b"null", b"\xff\xfe")],
 )
-def test_a_corrupt_line_is_named_and_the_others_are_kept(tmp_path: Path, line: str) -> None:
+def test_what_is_corrupt_is_named_and_everything_else_is_read(tmp_path: Path, file: str, content: bytes, where: str) -> None:
     run = writer(tmp_path)
     run.describe({})
-    run.event(event("run_start"))
-    with (tmp_path / "events.jsonl").open("ab") as file:
-        file.write(line.encode("utf-8", "surrogateescape") + b"\n")
+    (tmp_path / file).write_bytes(content)
     writer(tmp_path).event(event("run_end"))
     record = read_run(tmp_path)
-    assert [e.kind for e in record.events] == ["run_start", "run_end"]
+    assert [e.kind for e in record.events] == ["run_start", "run_end"][file == "run.json" :]
+    assert record.run == ({} if file == "run.json" else {"v": 1})
     (fault,) = record.damaged
-    assert fault.startswith("events.jsonl:2: ")
-
-
-@pytest.mark.parametrize("content", ["", "{", "[1]", "null", b"\xff\xfe"])
-def test_a_damaged_description_is_named(tmp_path: Path, content: str | bytes) -> None:
-    writer(tmp_path).event(event("run_start"))
-    (tmp_path / "run.json").write_bytes(content.encode() if isinstance(content, str) else content)
-    record = read_run(tmp_path)
-    assert record.run == {} and len(record.events) == 1
-    assert len(record.damaged) == 1 and record.damaged[0].startswith("run.json: ")
+    assert fault.startswith(where)
 
 
 def test_lines_that_a_full_disk_refused_are_written_later_whole_and_once(tmp_path: Path) -> None:
@@ -117,13 +108,8 @@ def test_lines_that_a_full_disk_refused_are_written_later_whole_and_once(tmp_pat
     assert run.flush() is True
     run.event(event("run_end"))
     record = read_run(tmp_path)
-    assert [(e.kind, e.task) for e in record.events] == [
-        ("run_start", None),
-        ("progress", "t1"),
-        ("progress", "t2"),
-        ("progress", "t3"),
-        ("run_end", None),
-    ]
+    assert [e.kind for e in record.events] == ["run_start", "progress", "progress", "progress", "run_end"]
+    assert [e.task for e in record.events][1:4] == ["t1", "t2", "t3"]
     assert [p.task for p in record.predictions] == ["t1"]
     assert all(fault.startswith("run.json") for fault in record.damaged)
     assert (tmp_path / "events.jsonl").read_text().count('"t2"') == 1
