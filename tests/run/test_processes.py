@@ -56,16 +56,8 @@ def options_in(folder: Path, name: str, more: str = "", **changes: Any) -> Solve
 
 def words(options: SolveOptions) -> list[str]:
     """The same options as a command line."""
-    given = [
-        "--run-dir",
-        str(options.run_dir),
-        "--preset",
-        options.presets,
-        "--seed",
-        str(options.seed),
-        "--checkpoint",
-        str(options.checkpoint),
-    ]
+    given = ["--run-dir", str(options.run_dir), "--preset", options.presets, "--checkpoint", str(options.checkpoint)]
+    given += ["--seed", str(options.seed)]
     limit = ["--segments-per-task", str(options.segments)] if options.segments else ["--time-budget", f"{options.budget}s"]
     return command(options.challenges, options.output, *given, *limit)
 

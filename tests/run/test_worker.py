@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from multiprocessing import Pipe
@@ -131,13 +130,12 @@ def test_training_gives_a_sign_of_life_at_every_segment(tmp_path: Path, monkeypa
     assert [type(m) for m in said[1:]] == [Alive] * 8 + [Progress, Alive, Answer], "and before the vote"
 
 
-def test_a_worker_that_cannot_start_says_so_in_a_line(preset: Preset, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    _, theirs = Pipe()
-    with caplog.at_level(logging.ERROR), pytest.raises(SystemExit) as ended:
+def test_a_worker_without_weights_tells_the_supervisor_so(preset: Preset, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ours, theirs = Pipe()
+    with pytest.raises(SystemExit) as ended:
         worker_main(theirs, WorkerSpec(4, "cpu", preset, tmp_path / "gone.safetensors", 0))
-    assert ended.value.code == 1
-    (record,) = caplog.records
-    assert "worker 4" in record.getMessage() and "gone.safetensors" in record.getMessage() and record.exc_info is None
+    assert ended.value.code == 1 and not caplog.records
+    assert ours.recv() == Failed("", f"{tmp_path / 'gone.safetensors'}: no such file", fatal=True)
 
 
 def test_a_device_that_cannot_compute_is_found_out_before_it_is_given_a_task(
