@@ -71,17 +71,8 @@ def test_grids_stand_side_by_side_for_as_long_as_they_fit() -> None:
     assert "input 1  output 1      input 2  output 2      test input" in wide
     assert "1 2      2 1           3        4             5 6" in wide
     narrow = show(SMALL).blocks(colour=False, width=20)
-    assert narrow.split("\n")[2:] == [
-        "input 1  output 1",
-        "1 2      2 1",
-        "",
-        "input 2  output 2",
-        "3        4",
-        "4        3",
-        "",
-        "test input",
-        "5 6",
-    ]
+    pairs = ["input 1  output 1", "1 2      2 1", "", "input 2  output 2", "3        4", "4        3"]
+    assert narrow.split("\n")[2:] == [*pairs, "", "test input", "5 6"]
     assert "input 1\n1 2\n\noutput 1\n2 1" in show(SMALL).blocks(colour=False, width=8), "even a pair breaks"
 
 
@@ -109,8 +100,6 @@ def test_answers_come_from_a_list_or_by_task() -> None:
 
 
 RIGHT, NEAR, OTHER = make_grid([[6, 5, 4]]), make_grid([[6, 1, 1]]), make_grid([[6], [5]])
-
-
 CANDIDATES = [Candidate(NEAR, 7, -0.1), Candidate(RIGHT, 2, -0.2), Candidate(OTHER, 1, -0.3)]
 
 
@@ -125,27 +114,16 @@ def test_candidates_give_two_attempts_with_their_votes(prediction: Any) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "prediction",
-    [
-        [(OTHER, NEAR), (RIGHT, RIGHT)],
-        [{"attempt_1": OTHER.tolist(), "attempt_2": NEAR.tolist()}, {"attempt_1": RIGHT.tolist(), "attempt_2": RIGHT.tolist()}],
-    ],
-    ids=["pairs", "JSON"],
-)
+PAIRS = [(OTHER, NEAR), (RIGHT, RIGHT)]
+ENTRIES = [{"attempt_1": a.tolist(), "attempt_2": b.tolist()} for a, b in PAIRS]
+
+
+@pytest.mark.parametrize("prediction", [PAIRS, ENTRIES], ids=["pairs", "JSON"])
 def test_a_submission_shows_both_attempts_at_every_output(prediction: Any) -> None:
-    assert [(caption, cells) for caption, cells, _ in on_page(show(prediction, solutions=[NEAR, RIGHT]))] == [
-        ("attempt 1, wrong size: 2x1, not 1x3", [[6], [5]]),
-        ("attempt 2, right", [[6, 1, 1]]),
-        ("answer", [[6, 1, 1]]),
-        ("attempt 1, right", [[6, 5, 4]]),
-        ("attempt 2, right", [[6, 5, 4]]),
-        ("answer", [[6, 5, 4]]),
-    ]
+    first = [("attempt 1, wrong size: 2x1, not 1x3", [[6], [5]]), ("attempt 2, right", [[6, 1, 1]]), ("answer", [[6, 1, 1]])]
+    second = [(caption, [[6, 5, 4]]) for caption in ("attempt 1, right", "attempt 2, right", "answer")]
+    assert [(caption, cells) for caption, cells, _ in on_page(show(prediction, solutions=[NEAR, RIGHT]))] == first + second
     assert [caption for caption, _, _ in on_page(show(prediction))] == ["attempt 1", "attempt 2"] * 2, "nothing is judged unasked"
-
-
-def test_what_is_no_grid_is_left_out() -> None:
     assert [cells for _, cells, _ in on_page(show([{"attempt_1": [[1, 2], [3]], "attempt_2": [[4]]}, []]))] == [[[4]]]
 
 

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 
 from hrm_submit.arc.submission import load_submission
-from hrm_submit.core.errors import DataError, SolveError
 from hrm_submit.corpora.scoring import score
 from hrm_submit.corpora.solutions import load_solutions
 from hrm_submit.report.build import run_scores
@@ -59,7 +58,12 @@ def test_the_tables_of_a_real_run_say_what_its_files_say(solved_run: Run) -> Non
     events = [json.loads(line) for line in (solved_run.directory / "events.jsonl").read_text().splitlines()]
     finals = {e["task"]: e for e in events if e["event"] == "task_final"}
     starts = {e["task"]: e for e in reversed(events) if e["event"] == "task_start"}
+    challenges = json.loads(solved_run.challenges.read_text())
     for row in tables.tasks.to_dict("records"):
+        task = challenges[row["task"]]
+        grids = [g for pair in task["train"] for g in pair.values()] + [t["input"] for t in task["test"]]
+        assert row["demonstrations"] == len(task["train"])
+        assert row["side"] == max(max(len(g), len(g[0])) for g in grids)
         assert row["segments"] == finals[row["task"]]["segments"] and row["ended"] == finals[row["task"]]["reason"]
         assert row["seconds"] == pytest.approx(finals[row["task"]]["t"] - starts[row["task"]]["t"], abs=0.002)
     predictions = [json.loads(line) for line in (solved_run.directory / "predictions.jsonl").read_text().splitlines()]
@@ -67,16 +71,6 @@ def test_the_tables_of_a_real_run_say_what_its_files_say(solved_run: Run) -> Non
     for (task, k), group in tables.candidates.groupby(["task", "output"], sort=False):
         wanted = [(text(c["grid"]), c["votes"], c["grid"] == truth[task][k]) for c in newest[task, k]]
         assert [tuple(row) for row in group[["grid", "votes", "right"]].to_numpy()] == wanted
-
-
-def test_what_a_task_is_comes_from_its_demonstrations(solved_run: Run) -> None:
-    tables = read_tables(solved_run.directory)
-    challenges = json.loads(solved_run.challenges.read_text())
-    for row in tables.tasks.to_dict("records"):
-        pairs, tests = challenges[row["task"]]["train"], challenges[row["task"]]["test"]
-        grids = [g for pair in pairs for g in pair.values()] + [t["input"] for t in tests]
-        assert row["demonstrations"] == len(pairs)
-        assert row["side"] == max(max(len(g), len(g[0])) for g in grids)
 
 
 A, B, C, D = [[1, 1]], [[2, 2]], [[3, 3]], [[4, 4], [4, 4]]
@@ -149,26 +143,18 @@ def test_damaged_lines_are_skipped_and_named(hand: Run) -> None:
     events, predictions = hand.directory / "events.jsonl", hand.directory / "predictions.jsonl"
     lines = events.read_text().splitlines()
     n = len(lines)
-    strange = [
-        '{"v":1,"t":"noon","event":"progress"}',
-        '{"v":1,"t":3,"event":"progress","task":[],"worker":0}',
-        '{"v":1,"t":1e999,"event":"x"}',
-    ]
+    strange = ['{"v":1,"t":3,"event":"progress","task":[],"worker":0}', '{"v":1,"t":1e999,"event":"x"}']
     events.write_text("\n".join([*lines[:3], '{"v":1,"t":4,"eve', *lines[3:], *strange, '{"v":9}', lines[-1][:20]]))
-    bad = [{"grid": [[1, 2], [3]], "votes": 1, "score": 0}, {"grid": [[99]], "votes": 1, "score": 0}, {"votes": 1}, 7]
-    more = [json.dumps({"v": 1, "t": 50, "task": "second", "output": 0, "final": True, "candidates": [c]}) for c in bad]
-    more.append(json.dumps({"v": 1, "t": 50, "task": "second", "output": -1, "final": True, "candidates": []}))
+    more = [{"output": 0, "candidates": [{"grid": [[99]], "votes": 1, "score": 0}]}, {"output": -1, "candidates": []}]
     good_then_bad = [{"grid": B, "votes": 3, "score": 0}, {"grid": [], "votes": 1, "score": 0}]
-    more.append(json.dumps({"v": 1, "t": 51, "task": "half", "output": 0, "final": False, "candidates": good_then_bad}))
-    predictions.write_text(predictions.read_text() + "\n".join(more) + '\n{"v":1,"t":60,"task":"seco')
+    lost = [json.dumps({"v": 1, "t": 50, "task": "second", "final": True, **m}) for m in more]
+    lost.append(json.dumps({"v": 1, "t": 51, "task": "half", "output": 0, "final": False, "candidates": good_then_bad}))
+    predictions.write_text(predictions.read_text() + "\n".join(lost) + '\n{"v":1,"t":60,"task":"seco')
     data = load_run(hand.directory, None, hand.solutions)
     notes = "\n".join(data.notes)
-    assert "events.jsonl:4:" in notes and f"events.jsonl:{n + 5}:" in notes and f"events.jsonl:{n + 6}:" in notes
-    assert notes.count("it lacks a time, an event, a task or a worker") == 3
-    assert notes.count(": a prediction of task 'second': ") == 4
-    assert notes.count(": a prediction of task 'half': ") == 1
-    assert notes.count("task 'second': no output -1") == 1
-    assert "predictions.jsonl:11:" in notes
+    named = [f"events.jsonl:{k}: " for k in (4, n + 2, n + 3, n + 4, n + 5)] + [f"predictions.jsonl:{k}: " for k in (5, 7, 8)]
+    assert all(name in notes for name in named) and len(data.notes) == len(named) + 1
+    assert "task 'second': no output -1" in notes
     damaged = read_tables(hand.directory, solutions=hand.solutions)
     pd.testing.assert_frame_equal(damaged.outputs, whole.outputs)
     pd.testing.assert_frame_equal(damaged.tasks, whole.tasks)
@@ -213,8 +199,6 @@ def test_challenges_that_are_gone_or_changed_are_not_used(hand: Run, tmp_path: P
     hand.challenges.write_text(elsewhere.read_text().replace("[1,2]", "[1,5]"))
     data = load_run(hand.directory)
     assert not data.tasks and any("changed" in note for note in data.notes)
-    with pytest.raises(DataError, match="not the challenges file of this run"):
-        load_run(hand.directory, hand.challenges)
 
 
 def test_broken_tasks_have_their_fallback_and_their_fault(tmp_path: Path) -> None:
@@ -229,18 +213,6 @@ def test_broken_tasks_have_their_fallback_and_their_fault(tmp_path: Path) -> Non
     assert any("task bad" in note for note in data.notes)
     tables = read_tables(run.directory)
     assert list(tables.outputs["attempt_1"]) == ["11", "6"]
-
-
-def test_files_that_do_not_belong_to_the_run_are_refused(hand: Run, tmp_path: Path) -> None:
-    other = tmp_path / "other.json"
-    other.write_text(json.dumps({"elsewhere": [A]}))
-    with pytest.raises(DataError, match="no solution of any task of this run"):
-        load_run(hand.directory, None, other)
-    other.write_text(json.dumps({"half": [A]}))
-    with pytest.raises(DataError, match="task half: 1 solutions for 2 test inputs"):
-        load_run(hand.directory, None, other)
-    with pytest.raises(SolveError, match="no such run folder"):
-        load_run(tmp_path / "none")
 
 
 def test_a_task_trained_again_counts_all_its_trainings(tmp_path: Path) -> None:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hrm_submit.cli import main
-from hrm_submit.core.errors import SolveError
 from hrm_submit.record.folder import RunWriter
-from hrm_submit.report.watch import Follower, Painter, follow, look_once
+from hrm_submit.report.watch import Follower, Painter, follow
 from tests.events import event
 from tests.run.fake_pool import Time
 from tests.terminal import screen
@@ -75,17 +73,8 @@ def test_what_each_worker_is_at_follows_from_the_events(tmp_path: Path) -> None:
     now.now = 20.0
     run.event(event("progress", "a", 1, segments=33, loss=0.5, demo_exact=0.25))
     (_, row) = table(follower.look())
-    assert row == {
-        "worker": "1",
-        "device": "cuda:0",
-        "task": "a",
-        "phase": "voting",
-        "for": "15.0s",
-        "of": "1m30s",
-        "segments": "33",
-        "loss": "0.500",
-        "demonstrations": "25%",
-    }
+    told = {"worker": "1", "device": "cuda:0", "task": "a", "phase": "voting", "for": "15.0s", "of": "1m30s"}
+    assert row == told | {"segments": "33", "loss": "0.500", "demonstrations": "25%"}
     run.event(event("candidates", "a", 1, segments=33, votes=[[3]]))
     assert table(follower.look())[1]["phase"] == "training"
     run.event(event("progress", "a", 1, segments=99, loss=None, demo_exact=1.0))
@@ -112,20 +101,14 @@ def test_tasks_that_fail_are_counted_when_they_are_given_up(tmp_path: Path) -> N
     assert trouble == "latest trouble: a: RuntimeError: no"
 
 
-def test_a_task_that_is_trained_anew_counts_once(tmp_path: Path) -> None:
-    run = Written(tmp_path, ["a", "b"])
+def test_a_retrained_task_counts_once_and_a_resumed_run_keeps_what_was_done(tmp_path: Path) -> None:
+    run = Written(tmp_path, ["a", "b", "c"])
+    follower = follower_of(run.directory)
     run.solve("a")
     run.solve("a")
     run.writer.event(event("task_start", "a", 0, seconds=9.0, segments=None, restart=2))
     run.writer.event(event("task_failed", "a", 0, reason="worker died", restart=2))
-    assert look_once(run.directory)[1].startswith("1 of 2 tasks done, 1 fit their demonstrations;")
-
-
-def test_a_run_that_goes_on_begins_anew_and_keeps_what_was_done(tmp_path: Path) -> None:
-    run = Written(tmp_path, ["a", "b", "c"])
-    follower = follower_of(run.directory)
-    run.solve("a")
-    assert follower.look()[1].startswith("1 of 3 tasks done, 1 fit their demonstrations; 11.0s gone")
+    assert follower.look()[1].startswith("1 of 3 tasks done, 1 fit their demonstrations; 21.0s gone")
     again = RunWriter(run.directory, Time())
     again.event(event("run_start", budget=50.0, tasks=3, broken=[], resumed=1))
     again.event(event("plan", todo=["b", "c"], workers=1, devices=["cpu"]))
@@ -177,6 +160,8 @@ def metrics(folder: Path, **line: Any) -> None:
 
 
 def test_a_pre_training_is_followed_too(tmp_path: Path) -> None:
+    (tmp_path / "metrics.svg").write_text("<svg/>")
+    os.utime(tmp_path / "metrics.svg", (0, 0))
     whole = {"segment": 40, "seconds": 30.0, "loss": 1.25, "exact": 0.125, "cells": 0.5, "examples_per_second": 812.4, "progress": 0.25}
     metrics(tmp_path, **whole)
     follower = follower_of(tmp_path)
@@ -188,19 +173,9 @@ def test_a_pre_training_is_followed_too(tmp_path: Path) -> None:
         "segment 80: loss not finite, exact 12.5%, 812 examples/s, 100% done, 0.0s left",
         "validation at segment 40: pass@2 20.0%",
     ]
-    assert not follower.ended, "the last exports are still to come"
+    assert not follower.ended, "the picture is that of an attempt before; the last exports are still to come"
     (tmp_path / "metrics.svg").write_text("<svg/>")
     assert follower.look()[1].endswith("100% done, ended after 2m00s") and follower.ended
-
-
-def test_a_pre_training_that_goes_on_has_not_ended(tmp_path: Path) -> None:
-    (tmp_path / "metrics.svg").write_text("<svg/>")
-    past = time.time() - 60
-    os.utime(tmp_path / "metrics.svg", (past, past))
-    metrics(tmp_path, segment=1, seconds=1.0, loss=1.0, exact=0.0, progress=0.5)
-    follower = follower_of(tmp_path)
-    follower.look()
-    assert not follower.ended
 
 
 def test_each_look_takes_the_place_of_the_one_before() -> None:
@@ -214,20 +189,15 @@ def test_each_look_takes_the_place_of_the_one_before() -> None:
 
 
 def test_the_command_says_how_a_run_stands_and_follows_it_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["watch", "--run-dir", str(tmp_path), "--once"]) == 2
+    assert capsys.readouterr().err == f"hrm-submit: {tmp_path}: there is no run here, neither of solve nor of pretrain\n"
     run = Written(tmp_path, ["a"])
     run.writer.event(event("run_end"))
     expected = f"{run.directory}:\n0 of 1 tasks done, 0 fit their demonstrations; ended after 1.0s\n"
     for more in (["--once"], ["--every", "5m"]):
         assert main(["watch", "--run-dir", str(run.directory), *more]) == 0
         assert capsys.readouterr().out == expected
-
-
-def test_without_a_run_the_command_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["watch", "--run-dir", str(tmp_path), "--once"]) == 2
-    assert capsys.readouterr().err == f"hrm-submit: {tmp_path}: there is no run here, neither of solve nor of pretrain\n"
     assert main(["watch", "--run-dir", str(tmp_path), "--every", "soon"]) == 2
-    with pytest.raises(SolveError):
-        look_once(tmp_path)
 
 
 @pytest.mark.parametrize(("fit", "counted"), [(0.5, 1), (0.7, 0), (None, 0)])
