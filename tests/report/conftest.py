@@ -13,19 +13,12 @@ from tests.report.lab import Run, real_run, run_in
 from tests.shared import made_once
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-QUIET = [
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+QUIET = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 
 
 @pytest.fixture(scope="session")
 def solved_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A real run of 42 tasks on the CPU."""
+    """A real run of 24 tasks on the CPU."""
     return run_in(made_once(tmp_path_factory, "solved", real_run))
 
 

@@ -1,9 +1,9 @@
-"""Run folders for the report: one that `solve` really wrote, and made-up ones of any size whose every line is known."""
+"""Run folders for the report: one that `solve` really wrote, and made-up ones of any size whose every event is known."""
 
 from __future__ import annotations
 
 import hashlib
-import json
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,10 @@ import numpy as np
 from hrm_submit.arc.challenges import write_challenges
 from hrm_submit.arc.task import Grid, Pair, Task, make_grid
 from hrm_submit.corpora.solutions import write_solutions
+from hrm_submit.predict.vote import Candidate
+from hrm_submit.record.folder import RunWriter
+from tests.events import event
+from tests.run.fake_pool import Time
 from tests.run.lab import command, recolour, recoloured, tiny
 
 
@@ -36,10 +40,10 @@ def run_in(folder: Path) -> Run:
     return Run(folder / "run", folder / "challenges.json", folder / "solutions.json", folder / "submission.json")
 
 
-def real_run(folder: Path, n: int = 42) -> Run:
+def real_run(folder: Path, n: int = 24) -> Run:
     """`n` recolouring tasks of several sizes, every fifth with two tests, solved on the CPU.
 
-    The truth of every third breaks the rule in one cell, so that no training solves it: of the largest grids 96 % are right then.
+    The truth of every third breaks the rule in one cell, so that no training solves it.
     """
     rng = np.random.default_rng(0)
     tasks, truth = {}, {}
@@ -66,49 +70,33 @@ def spoilt(grid: Grid, rng: np.random.Generator, n: int) -> Grid:
     return make_grid(cells.reshape(grid.shape))
 
 
-class Lines:
-    """The lines of a run folder, written by hand and not by the code under test."""
+class Written(RunWriter):
+    """A run folder that a test writes anew, event by event, each at its time."""
 
     def __init__(self, run: Run, **described: Any) -> None:
-        self.run, self.events, self.predictions = run, [], []  # type: ignore[var-annotated]
+        shutil.rmtree(run.directory, ignore_errors=True)
+        self.time = Time()
+        super().__init__(run.directory, self.time)
         digest = hashlib.sha256(run.challenges.read_bytes()).hexdigest() if run.challenges.exists() else None
-        self.described = {
-            "v": 1,
-            "challenges": str(run.challenges),
-            "challenges_sha256": digest,
-            "presets": "nano",
-            "seed": 7,
-            "devices": ["cpu"],
-            "versions": {"hrm_submit": "0"},
-            "config": {"vote": {"views": 32}},
-            **described,
-        }
+        files = {"challenges": str(run.challenges), "challenges_sha256": digest}
+        settings = {"presets": "nano", "seed": 7, "devices": ["cpu"], "config": {"vote": {"views": 32}}}
+        self.describe(files | settings | {"versions": {"hrm_submit": "0"}, "budget": 1000.0} | described)
 
-    def event(self, t: float, event: str, task: str | None = None, worker: int | None = None, **fields: Any) -> None:
-        """One line of events.jsonl."""
-        self.events.append(json.dumps({"v": 1, "t": round(t, 3), "event": event, "task": task, "worker": worker, **fields}))
+    def tell(self, t: float, kind: str, task: str | None = None, worker: int | None = None, **fields: Any) -> None:
+        """Write an event at `t` seconds."""
+        self.time.now = t
+        self.event(event(kind, task, worker, **fields))
 
-    def prediction(self, t: float, task: str, output: int, final: bool, candidates: list[dict[str, Any]]) -> None:
-        """One line of predictions.jsonl."""
-        line = {"v": 1, "t": round(t, 3), "task": task, "output": output, "final": final, "candidates": candidates}
-        self.predictions.append(json.dumps(line))
+    def answer(self, task: str, output: int, candidates: list[tuple[Any, int]]) -> None:
+        """Write the (grid, votes) of a test output, at the time of the last event."""
+        self.prediction(task, output, True, [Candidate(make_grid(grid), votes, -0.5) for grid, votes in candidates])
 
-    def begin(self, todo: list[str], workers: int = 1, t: float = 0.0) -> None:
-        """A turn begins, and its workers get ready ten seconds later."""
-        self.event(t, "run_start", budget=self.described.get("budget"), tasks=len(todo), broken=[], resumed=0)
-        self.event(t, "plan", todo=todo, workers=workers)
-        for worker in range(workers):
-            self.event(t, "worker_start", worker=worker, device="cpu")
-            self.event(t + 10, "worker_start", worker=worker, ready=True, device="cpu", dtype="bfloat16", attention="math")
-
-    def write(self) -> Path:
-        """All lines so far; returns the folder."""
-        folder = self.run.directory
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "run.json").write_text(json.dumps(self.described))
-        for name, lines in (("events", self.events), ("predictions", self.predictions)):
-            (folder / f"{name}.jsonl").write_text("".join(line + "\n" for line in lines))
-        return folder
+    def begin(self, todo: list[str]) -> None:
+        """Begin with one worker, which is ready after ten seconds."""
+        self.tell(0, "run_start", budget=1000.0, tasks=len(todo), broken=[], resumed=0)
+        self.tell(0, "plan", todo=todo, workers=1)
+        self.tell(0, "worker_start", worker=0, device="cpu")
+        self.tell(10, "worker_start", worker=0, ready=True, device="cpu", dtype="bfloat16", attention="math")
 
 
 def small_run(folder: Path, truths: dict[str, list[Any]], answers: dict[str, list[list[tuple[Any, int]]]]) -> Run:
@@ -116,20 +104,17 @@ def small_run(folder: Path, truths: dict[str, list[Any]], answers: dict[str, lis
     folder.mkdir(parents=True, exist_ok=True)
     cell = make_grid([[1, 2], [3, 4]])
     tasks = {name: Task(name, (Pair(cell, cell),) * 3, (cell,) * len(outputs)) for name, outputs in truths.items()}
-    run = Run(folder / "run", folder / "challenges.json", folder / "solutions.json", folder / "submission.json")
+    run = run_in(folder)
     write_challenges(run.challenges, tasks)
     write_solutions(run.solutions, {name: tuple(make_grid(g) for g in outputs) for name, outputs in truths.items()})
-    lines = Lines(run, budget=1000.0)
-    lines.begin(list(tasks))
-    t = 10.0
+    written, t = Written(run), 10.0
+    written.begin(list(tasks))
     for name, outputs in answers.items():
-        lines.event(t, "task_start", name, 0, seconds=20.0, segments=None, attempt=1)
-        lines.event(t + 10, "progress", name, 0, segments=30, loss=0.5, demo_exact=0.25)
-        for k, candidates in enumerate(outputs):
-            listed = [{"grid": grid, "votes": votes, "score": -0.5} for grid, votes in candidates]
-            lines.prediction(t + 15, name, k, True, listed)
-        lines.event(t + 15, "task_final", name, 0, segments=30, seconds=15.0, reason="share used")
+        written.tell(t, "task_start", name, 0, seconds=20.0, segments=None, attempt=1)
+        written.tell(t + 10, "progress", name, 0, segments=30, loss=0.5, demo_exact=0.25)
         t += 15
-    lines.event(t, "run_end", answered=len(answers), seconds=t, unsaved=None)
-    lines.write()
+        written.tell(t, "task_final", name, 0, segments=30, seconds=15.0, reason="share used")
+        for k, candidates in enumerate(outputs):
+            written.answer(name, k, candidates)
+    written.tell(t, "run_end", answered=len(answers), seconds=t, unsaved=None)
     return run

@@ -24,7 +24,7 @@ from hrm_submit.report.page import worker_seconds
 from hrm_submit.report.statistics import compare
 from hrm_submit.report.tables import read_tables
 from tests.events import event
-from tests.report.lab import Lines, Run, small_run
+from tests.report.lab import Run, Written, small_run
 
 A, B = [[1, 1]], [[2, 2]]
 VOID = {"meta", "input", "br", "img", "link"}
@@ -118,14 +118,13 @@ def test_the_page_is_one_file_that_asks_for_nothing_and_is_the_same_each_time(ru
 def test_ids_and_everything_else_from_files_are_escaped(tmp_path: Path) -> None:
     evil = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&lt;"
     run = small_run(tmp_path, {evil: [A], "b": [B]}, {evil: [[(B, 1), (A, 1)]], "b": [[(B, 1)]]})
-    lines = Lines(run, budget=100.0, presets=evil, seed=evil, devices=[evil], versions={evil: evil}, config={evil: evil}, checkpoint=evil)
-    lines.begin([evil, "b"])
-    lines.event(10, "task_start", evil, 0, seconds=5)
-    lines.event(12, "task_failed", evil, 0, reason=evil)
-    lines.event(13, "task_start", evil, 0, seconds=5)
-    lines.event(14, "task_final", evil, 0, segments=3, reason=evil)
-    lines.prediction(14, evil, 0, True, [{"grid": B, "votes": 1, "score": -1}])
-    lines.write()
+    written = Written(run, presets=evil, seed=evil, devices=[evil], versions={evil: evil}, config={evil: evil}, checkpoint=evil)
+    written.begin([evil, "b"])
+    written.tell(10, "task_start", evil, 0, seconds=5)
+    written.tell(12, "task_failed", evil, 0, reason=evil)
+    written.tell(13, "task_start", evil, 0, seconds=5)
+    written.tell(14, "task_final", evil, 0, segments=3, reason=evil)
+    written.answer(evil, 0, [(B, 1)])
     (run.directory / "events.jsonl").open("a").write(f'{{"v":1,"t":{json.dumps(evil)}}}\n')
     page, text = report(run, "--compare", str(run.directory))
     assert page.tags["img"] == 0 and page.tags["script"] == 1 + 2, "the page's own, and what is packed of each task"

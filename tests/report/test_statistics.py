@@ -24,8 +24,7 @@ def test_the_sign_test_counts_all_tosses_of_a_coin(gained: int, lost: int) -> No
     assert sign_test(gained, lost) == sign_test(lost, gained)
 
 
-def test_the_sign_test_of_many() -> None:
-    """60 against 40: the textbook's exact 0.0569."""
+def test_the_sign_test_of_many_is_the_textbooks() -> None:
     assert sign_test(60, 40) == pytest.approx(0.0569, abs=1e-4)
     assert sign_test(1000, 0) == 2.0**-999
 
@@ -72,14 +71,11 @@ def test_the_intervals_are_the_same_every_time_and_shrink_to_what_is_certain() -
     assert all(f.low == f.value == f.high for f in scores(answers, one).figures.values())
 
 
-def test_solved_shares_by_the_largest_side() -> None:
+def test_what_goes_with_success_is_counted_where_the_truth_is_known() -> None:
     states = ["solved", "wrong", "nearly", "solved", "unknown", "solved"]
     tasks = pd.DataFrame({"state": states, "side": pd.array([5, 6, 10, 30, 3, None], dtype="Int64")})
     assert solved_by_side(tasks) == [("1-5", 1, 1), ("6-10", 2, 0), ("26-30", 1, 1)]
-
-
-def test_right_shares_by_votes_where_the_truth_is_known() -> None:
     rows = [(0.1, True), (0.2, False), (0.21, True), (0.8, False), (0.81, True), (1.0, True), (0.9, None), (None, False)]
-    types = {"votes_share": "Float64", "solved": "boolean", "first": "boolean"}
-    frame = pd.DataFrame([(share, right, right) for share, right in rows], columns=list(types)).astype(types)
-    assert right_by_votes(frame) == [("0-20 %", 2, 1), ("20-40 %", 1, 1), ("60-80 %", 1, 0), ("80-100 %", 2, 2)]
+    frame = pd.DataFrame([(share, right, right) for share, right in rows], columns=["votes_share", "solved", "first"])
+    typed = frame.astype({"votes_share": "Float64", "solved": "boolean", "first": "boolean"})
+    assert right_by_votes(typed) == [("0-20 %", 2, 1), ("20-40 %", 1, 1), ("60-80 %", 1, 0), ("80-100 %", 2, 2)]
