@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
@@ -16,9 +16,9 @@ from hrm_submit.config.schema import Preset
 from hrm_submit.core.device import out_of_memory
 from hrm_submit.core.errors import TrainError
 from hrm_submit.model.compiled import compile_blocks, give_up_compiling, is_compiled
+from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.weights import Checkpoint, build_on
-from hrm_submit.train.checkpoints import place_rows
 from hrm_submit.train.loop import SegmentReport, Trainer
 from hrm_submit.train.mixture import Mixture, ahead
 from hrm_submit.train.ranks import Ranks, SharedMemoryError
@@ -87,3 +87,16 @@ class MixTraining:
             give_up_compiling(self.model, error)
         else:
             raise error
+
+
+@torch.no_grad()
+def place_rows(embedding: TaskEmbedding, checkpoint: Checkpoint, row_ids: Sequence[str]) -> int:
+    """Copy the row of each task of `row_ids` that `checkpoint` knows; the others keep theirs. Returns how many it knew."""
+    rows, known = checkpoint.tables.rows, {task_id: n for n, task_id in enumerate(checkpoint.meta.row_ids)}
+    if rows is None or embedding.scheme != "shared":
+        return 0
+    pairs = [(n, known[task_id]) for n, task_id in enumerate(row_ids) if task_id in known]
+    if pairs:
+        ours, theirs = (torch.tensor(side) for side in zip(*pairs, strict=True))
+        embedding.reset_rows(ours.to(embedding.rows.device), rows[theirs])
+    return len(pairs)

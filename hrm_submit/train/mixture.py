@@ -1,4 +1,4 @@
-"""Many tasks as an endless stream of batches, each on the smallest canvas that its tasks (or generated pairs) need.
+"""The data mix: its tasks without leaks, and an endless stream of batches, each on the smallest canvas that its tasks need.
 
 Batch number t is a function of the seed and t alone: a run resumes anywhere without a saved stream, each rank cuts its share from the
 same global batch, and a background thread may work ahead.
@@ -6,6 +6,7 @@ same global batch, and a background thread may work ahead.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,10 +25,34 @@ from hrm_submit.arc.task import Pair
 from hrm_submit.arc.training_task import TrainingTask, within
 from hrm_submit.config.schema import ModelConfig, TrainConfig
 from hrm_submit.core.errors import TrainError
+from hrm_submit.corpora.leaks import protected_hashes, without_leaks
+from hrm_submit.corpora.sources import load_corpora, parse_spec
 from hrm_submit.model.act import Batch
 from hrm_submit.model.losses import labels_from_tokens
 from hrm_submit.train.loop import CanvasBatch
+from hrm_submit.train.options import PROTECTED
 from hrm_submit.train.ranks import Ranks
+
+log = logging.getLogger(__name__)
+
+
+def training_tasks(data: str, protect: Sequence[str] = PROTECTED, *, strict: bool = False) -> list[TrainingTask]:
+    """Load the mix `data` without tasks that share a pair with a set of `protect`.
+
+    Of a protected set that the mix names with `:demos`, only the test pairs are protected. Raises DataError for data that cannot be
+    loaded, TrainError if no task is left.
+    """
+    corpora = load_corpora(data, strict=strict)
+    tasks = [task for corpus in corpora for task in corpus.tasks]
+    deliberate = {parse_spec(spec)[0] for spec, corpus in zip(data.split(","), corpora, strict=True) if corpus.demos_only}
+    kept, dropped = without_leaks(tasks, protected_hashes(protect, test_only=[name for name in protect if name in deliberate]))
+    for task_id, reason in dropped:
+        log.info("left out: %s %s", task_id, reason)
+    if not kept:
+        raise TrainError(f"--data {data}: no task is left to train on")
+    mix = ", ".join(corpus.name + (":demos" if corpus.demos_only else "") for corpus in corpora)
+    log.info("%s: %d tasks, %d of %d left out as leaks", mix, len(kept), len(dropped), len(tasks))
+    return kept
 
 
 class _Bucket:

@@ -1,19 +1,128 @@
-"""Which optimizer updates which weights: matrices of the blocks, all other weights, and the task embedding's looked-up rows."""
+"""The optimizers, and which of them updates which weights: matrices, all other weights, the task embedding's looked-up rows.
+
+They load no compiler: `torch.optim` marks its methods as not to be compiled, and their first call loads it, two seconds of a core in every
+process. No optimizer is compiled here, so these call the methods without the mark.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import inspect
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.optim import AdamW as _AdamW
+from torch.optim import Optimizer
 
 from hrm_submit.config.schema import TrainConfig
 from hrm_submit.model.embedding import LookedUp, TaskEmbedding
 from hrm_submit.model.hrm import HRM
-from hrm_submit.train.adam import AdamAtan2, AdamW, UncompiledOptimizer
-from hrm_submit.train.muon import Muon
 from hrm_submit.train.ranks import Ranks
+
+MOMENTUM = 0.95
+STEPS = 5
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""Of Muon's quintic iteration (Jordan, "Muon: An optimizer for hidden layers in neural networks", 2024)."""
+EPS = 1e-7
+
+
+class UncompiledOptimizer(Optimizer):
+    """Base of the optimizers here: loads no compiler."""
+
+    add_param_group = inspect.unwrap(Optimizer.add_param_group)
+    zero_grad = inspect.unwrap(Optimizer.zero_grad)
+    state_dict = inspect.unwrap(Optimizer.state_dict)
+    load_state_dict = inspect.unwrap(Optimizer.load_state_dict)
+
+
+class AdamW(UncompiledOptimizer, _AdamW):
+    """`torch.optim.AdamW`, not differentiable."""
+
+    step = torch.no_grad()(inspect.unwrap(_AdamW.step))
+
+
+class AdamAtan2(UncompiledOptimizer):
+    """Adam with atan2(m, sqrt(v)) for m / (sqrt(v) + eps): bounded, scale free, no epsilon (arXiv:2407.05872). Decoupled weight decay.
+
+    Published HRM trains with it; torch has none.
+    """
+
+    def __init__(self, params: Iterable[Any], lr: float, betas: tuple[float, float], weight_decay: float) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient."""
+        for group in self.param_groups:
+            beta1, beta2 = group["betas"]
+            params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
+            for p in params:
+                if not self.state[p]:
+                    self.state[p].update(step=0, m=torch.zeros_like(p), v=torch.zeros_like(p))
+                self.state[p]["step"] += 1
+            grads = [cast(Tensor, p.grad) for p in params]
+            m, v = [self.state[p]["m"] for p in params], [self.state[p]["v"] for p in params]
+            torch._foreach_lerp_(m, grads, 1 - beta1)
+            torch._foreach_mul_(v, beta2)
+            torch._foreach_addcmul_(v, grads, grads, value=1 - beta2)
+            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+            for p, first, second in zip(params, m, v, strict=True):
+                step = self.state[p]["step"]
+                p.add_(torch.atan2(first / (1 - beta1**step), (second / (1 - beta2**step)).sqrt()), alpha=-group["lr"])
+
+
+class Muon(UncompiledOptimizer):
+    """Nesterov momentum with nearly orthogonal updates of matrices, computed in `dtype`; decoupled weight decay.
+
+    Bit for bit the update of `torch.optim.Muon` (torch 2.9 and later), which always computes in bfloat16, but with all matrices of one
+    shape in one batch: a quarter of the operations of what is a third of a small model's training segment.
+    """
+
+    def __init__(self, params: Iterable[Any], lr: float, weight_decay: float, dtype: torch.dtype = torch.bfloat16) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+        self._dtype = dtype
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient."""
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
+            for p in params:
+                if not self.state[p]:
+                    self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+            grads, momenta = [p.grad for p in params], [self.state[p]["momentum_buffer"] for p in params]
+            torch._foreach_lerp_(momenta, grads, 1 - MOMENTUM)
+            updates = torch._foreach_lerp(grads, momenta, MOMENTUM)
+            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+            by_shape: dict[tuple[int, int], list[int]] = {}
+            for k, p in enumerate(params):
+                by_shape.setdefault((p.shape[0], p.shape[1]), []).append(k)
+            for (rows, columns), numbers in by_shape.items():
+                rate = group["lr"] * math.sqrt(max(1, rows / columns))
+                for k, update in zip(numbers, orthogonal([updates[k] for k in numbers], self._dtype), strict=True):
+                    params[k].add_(update, alpha=-rate)
+
+
+def orthogonal(matrices: list[Tensor], dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    """Bring the singular values of `matrices`, n of one shape, near 1 by `STEPS` Newton-Schulz iterations; returns (n, rows, columns)."""
+    a, b, c = COEFFICIENTS
+    x = torch.stack(matrices).to(dtype)
+    tall = x.shape[1] > x.shape[2]
+    if tall:
+        x = x.mT
+    # Norms one by one: summed over a batch they would differ in the last bit.
+    norms = torch.stack([matrix.norm() for matrix in x])
+    x = x / norms.clamp(min=EPS)[:, None, None]
+    for _ in range(STEPS):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
 
 
 class SparseSignSGD:

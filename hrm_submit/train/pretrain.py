@@ -23,17 +23,17 @@ from hrm_submit.core.allocator import keep_freed_memory
 from hrm_submit.core.clock import Clock, format_duration
 from hrm_submit.core.device import cpu_count, list_devices, machine
 from hrm_submit.core.errors import TrainError
+from hrm_submit.corpora.sources import load_source
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.weights import CheckpointMeta, build_on, snapshot
-from hrm_submit.train.checkpoints import FINAL, UNDECAYED, export, load_start, origin, with_origin
-from hrm_submit.train.data import held_out, training_tasks
+from hrm_submit.train import checkpoints
+from hrm_submit.train.checkpoints import FINAL, STATE_FILE, UNDECAYED
 from hrm_submit.train.metrics import MetricsLog
 from hrm_submit.train.mix_training import MixTraining
-from hrm_submit.train.mixture import Mixture
+from hrm_submit.train.mixture import Mixture, training_tasks
 from hrm_submit.train.options import PretrainOptions
 from hrm_submit.train.progress import RunProgress
 from hrm_submit.train.ranks import Ranks, join_ranks, leave_ranks, local_world, rank_device
-from hrm_submit.train.resume import STATE_FILE, check_identity, identity, read_state, restore, training_state, write_state
 from hrm_submit.train.schedule import rate_factor
 from hrm_submit.train.validate import validate
 
@@ -80,20 +80,23 @@ class Pretraining:
     def __init__(self, options: PretrainOptions, device: str, ranks: Ranks, clock: Clock) -> None:
         self.options, self.ranks = options, ranks
         self.preset = preset = load_preset(options.presets)
-        self._held = held_out(options.validate) if options.validate else None
-        tasks = training_tasks(options.data, self._held, strict=options.strict, protect=options.protect)
+        protect = tuple(dict.fromkeys([*options.protect, *([options.validate] if options.validate else [])]))
+        self._held_out = load_source(options.validate)[1:] if options.validate else None
+        if self._held_out and not self._held_out[1]:
+            raise TrainError(f"--validate {options.validate}: has no solutions to measure by")
+        tasks = training_tasks(options.data, protect, strict=options.strict)
         _check_folder(options)
         mixture = Mixture(tasks, preset.model, preset.train, options.seed)
         hashes = sorted({key for task in mixture.sources for key in task.hashes})
         card = {"machine": machine(), "command": options.command_line, "tasks": len(mixture.sources), "protected": list(options.protect)}
         self._meta = CheckpointMeta(data=tuple(options.data.split(",")), hashes=tuple(hashes), preset=options.presets, card=card)
         self._progress = RunProgress(clock, options.budget, options.segments)
-        state = read_state(options.out) if options.resume else None
-        start = load_start(options.start_from, preset.model) if options.start_from and not state else None
+        state = checkpoints.read_state(options.out) if options.resume else None
+        start = checkpoints.load_start(options.start_from, preset.model) if options.start_from and not state else None
         self.training = MixTraining(mixture, preset, runtime_for(device, preset.device), start, options.seed, ranks)
         self._origin: dict[str, Any] = {}
         if start and options.start_from:
-            self._origin = origin(start.meta, options.start_from)
+            self._origin = checkpoints.origin(start.meta, options.start_from)
             log.info("from %s, which knows %d of %d tasks", options.start_from, self.training.known_tasks, len(mixture.sources))
         self._stop = threading.Event()
         self._agreed = _Agreed()
@@ -101,7 +104,7 @@ class Pretraining:
         if state:
             self._restore(state)
         self._save_at = self._progress.seconds() + options.save_every
-        self._check_at = self._progress.seconds() + options.every if self._held else float("inf")
+        self._check_at = self._progress.seconds() + options.every if self._held_out else float("inf")
 
     def run(self) -> str:
         """Train to the end, or until SIGTERM or Ctrl-C; returns how it ended, for a person."""
@@ -119,7 +122,7 @@ class Pretraining:
         # In time mode, guesses of how long the end of the run takes; each is replaced when it has been timed.
         progress.expect("save", 0.02, 5.0)
         progress.expect("export", 0.02, 5.0)
-        if self._held:
+        if self._held_out:
             progress.expect("validation", 0.1, 600.0)
         with self._signals():
             if self.ranks.most(progress.after(first))[0] < 1.0:
@@ -177,11 +180,11 @@ class Pretraining:
                 signal.signal(number, handler)
 
     def _identity(self) -> dict[str, Any]:
-        return identity(self.training.mixture.sources, self.preset, self.options.seed)
+        return checkpoints.identity(self.training.mixture.sources, self.preset, self.options.seed)
 
     def _save(self) -> None:
         with self._progress.timed("save"):
-            state = training_state(self.training) | {
+            state = checkpoints.training_state(self.training) | {
                 "identity": self._identity(),
                 "seconds": self._progress.seconds(),
                 "ended": self._ended,
@@ -190,7 +193,7 @@ class Pretraining:
             }
             try:
                 if self.ranks.leads:
-                    write_state(self.options.out, state)
+                    checkpoints.write_state(self.options.out, state)
             except OSError as error:
                 log.warning("%s: the state could not be saved (%s); the earlier one stays", self.options.out, error.strerror or error)
         self._save_at = self._progress.seconds() + max(self.options.save_every, self._progress.last("save") / MOST_SAVING)
@@ -198,8 +201,8 @@ class Pretraining:
     def _restore(self, state: dict[str, Any]) -> None:
         options, progress, training, path = self.options, self._progress, self.training, self.options.out / STATE_FILE
         try:
-            check_identity(options.out, state["identity"], self._identity())
-            restore(training, state)
+            checkpoints.check_identity(options.out, state["identity"], self._identity())
+            checkpoints.restore(training, state)
             progress.before, self._origin = state["seconds"], state["origin"]
             ended, self._exported_undecayed = state["ended"], state["exported_undecayed"]
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -222,32 +225,32 @@ class Pretraining:
         self._exported_undecayed = True
 
     def _export(self, name: str, model: HRM, *, row_ids: tuple[str, ...] = (), card: dict[str, Any] | None = None) -> None:
-        meta, seconds = with_origin(self._meta, self._origin), round(self._progress.seconds(), 1)
+        meta, seconds = checkpoints.with_origin(self._meta, self._origin), round(self._progress.seconds(), 1)
         meta = replace(meta, steps=self.training.trainer.segment, seconds=seconds, row_ids=row_ids, card={**meta.card, **(card or {})})
         with self._progress.timed("export"):
             if self.ranks.leads:
-                export(self.options.out / f"{name}.safetensors", model, self.training.trainer.embedding, meta)
+                checkpoints.export(self.options.out / f"{name}.safetensors", model, self.training.trainer.embedding, meta)
 
     def _validate(self, metrics: MetricsLog) -> dict[str, Any] | None:
         """Measure on the held-out set, as far as time allows, and write a line; returns the figures for the card."""
-        held, progress, training, preset = self._held, self._progress, self.training, self.preset
-        if held is None:
+        name, progress, training, preset = self.options.validate, self._progress, self.training, self.preset
+        if self._held_out is None:
             return None
         with progress.timed("validation"):
             weights = snapshot(training.model, training.trainer.embedding, self._meta)
             model, embedding = build_on(training.runtime, weights)
             stop = lambda: self._stop.is_set() or progress.late()  # noqa: E731
-            score = validate(model, embedding, held.tasks, held.solutions, preset, ranks=self.ranks, stop=stop)
+            score = validate(model, embedding, *self._held_out, preset, ranks=self.ranks, stop=stop)
         self._check_at = progress.seconds() + self.options.every
         if score is None:
-            log.warning("no time was left to validate on %s", held.name)
+            log.warning("no time was left to validate on %s", name)
             return None
         segment, tasks = training.trainer.segment, score["counts"]["tasks"]
-        log.info("segment %d: %s pass@2 %.1f %% of %d tasks", segment, held.name, 100 * score["pass@2"], tasks)
+        log.info("segment %d: %s pass@2 %.1f %% of %d tasks", segment, name, 100 * score["pass@2"], tasks)
         figures = {"pass@1": score["pass@1"], "pass@2": score["pass@2"], "tasks": tasks}
         line = {"segment": segment, "seconds": round(progress.seconds(), 2)}
         metrics.write(line | {f"validation_{key}": value for key, value in figures.items()})
-        return {"data": held.name, "weight_updates": 0, "views": preset.vote.views, **figures}
+        return {"data": name, "weight_updates": 0, "views": preset.vote.views, **figures}
 
 
 def _check_folder(options: PretrainOptions) -> None:

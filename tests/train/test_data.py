@@ -14,13 +14,14 @@ from hrm_submit.cli import main
 from hrm_submit.core.errors import TrainError
 from hrm_submit.corpora.solutions import solved_pairs, write_solutions
 from hrm_submit.corpora.sources import load
-from hrm_submit.train.data import held_out, training_tasks
+from hrm_submit.train.mixture import training_tasks
+from hrm_submit.train.options import PROTECTED
 from tests.train.lab import exported, options, write_data
 
 
 def test_the_two_training_tasks_that_leak_are_left_out_by_content(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        kept = training_tasks("arc-agi-1-training", None)
+        kept = training_tasks("arc-agi-1-training")
     assert {"40853293", "caa06a1f"} <= {text.split("/")[1].split()[0] for text in caplog.text.splitlines() if "left out: " in text}
     assert len(kept) == 398
     tasks, solutions = load("arc-agi-1-evaluation", solutions=True)
@@ -32,13 +33,13 @@ def test_the_two_training_tasks_that_leak_are_left_out_by_content(caplog: pytest
 
 def test_weights_for_a_competition_may_know_what_it_does_not_score() -> None:
     """Of ARC-AGI-2 training 376 tasks are evaluation tasks of ARC-AGI-1 by id, and as good as all of those by content."""
-    careful = {t.key for t in training_tasks("arc-agi-2-training", None)}
-    for_arc_2 = {t.key for t in training_tasks("arc-agi-2-training", None, protect=["arc-agi-2-evaluation"])}
+    careful = {t.key for t in training_tasks("arc-agi-2-training")}
+    for_arc_2 = {t.key for t in training_tasks("arc-agi-2-training", ["arc-agi-2-evaluation"])}
     first, _ = load("arc-agi-1-evaluation", solutions=True)
     assert careful < for_arc_2 and not careful & first.keys() and len(for_arc_2 & first.keys()) > 350
     second, solutions = load("arc-agi-2-evaluation", solutions=True)
     barred = {pair_hash(p.input, p.output) for t in second.values() for p in t.train + solved_pairs(t, solutions[t.id])}
-    kept = training_tasks("arc-agi-2-training", None, protect=["arc-agi-2-evaluation"])
+    kept = training_tasks("arc-agi-2-training", ["arc-agi-2-evaluation"])
     assert not barred & {key for task in kept for key in task.hashes}
 
 
@@ -52,24 +53,24 @@ def test_a_renamed_turned_and_recoloured_evaluation_task_does_not_get_in(tmp_pat
     disguised = tmp_path / "other_challenges.json"
     write_challenges(disguised, {"innocent": Task("innocent", tuple(pairs[:1]), (pairs[1].input,))})
     write_solutions(tmp_path / "other_solutions.json", {"innocent": (pairs[1].output,)})
-    kept = training_tasks(f"{data},{disguised}", None)
+    kept = training_tasks(f"{data},{disguised}")
     assert [t.key for t in kept] == [f"task{k:02d}" for k in range(4)]
     with pytest.raises(TrainError, match="no task is left to train on"):
-        training_tasks(str(disguised), None)
+        training_tasks(str(disguised))
 
 
 def test_a_held_out_set_is_never_trained_on(tmp_path: Path) -> None:
     data, held = write_data(tmp_path / "a", 5), write_data(tmp_path / "b", 2, first=3)
-    kept = training_tasks(str(data), held_out(str(held)))
+    kept = training_tasks(str(data), [*PROTECTED, str(held)])
     assert [t.key for t in kept] == ["task00", "task01", "task02"]
 
 
 def test_demonstrations_alone_of_the_set_to_be_scored(tmp_path: Path) -> None:
     """Asked for with `:demos`, the demonstrations of a held-out set are trained on; its tests are not, wherever they come from."""
     data = write_data(tmp_path)
-    kept = training_tasks(f"{data}:demos", held_out(str(data)))
+    kept = training_tasks(f"{data}:demos", [*PROTECTED, str(data)])
     assert len(kept) == 4 and all(len(t.pairs) == 4 and len(t.task.test) == 1 for t in kept)
-    with_tests = training_tasks(str(data), None)
+    with_tests = training_tasks(str(data))
     assert all(len(t.pairs) == 5 for t in with_tests)
     tests = {t.hashes[4] for t in with_tests}
     assert len(tests) == 4 and not tests & {key for task in kept for key in task.hashes}

@@ -1,17 +1,170 @@
-"""Each weight is updated by exactly one optimizer, at the rate of its kind."""
+"""Optimizers against torch's own, hand-worked values and dense updates; each weight is updated by exactly one of them."""
+
+from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
 
 from hrm_submit.config.schema import ModelConfig, TrainConfig
 from hrm_submit.model.embedding import LookedUp, TaskEmbedding
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.weights import build
+from hrm_submit.train.optimizers import AdamAtan2, AdamW, Muon, Optimizers, SparseSignSGD, orthogonal
+from hrm_submit.train.ranks import Ranks
+
+UPDATES = """
+import sys
+from hrm_submit.config.schema import ModelConfig, TrainConfig
+from hrm_submit.model.weights import build
 from hrm_submit.train.optimizers import Optimizers
 from hrm_submit.train.ranks import Ranks
+
+for name in ("adam_atan2", "muon", "adamw"):
+    model, embedding = build(ModelConfig(hidden_size=16, num_heads=2, H_layers=1, L_layers=1, puzzle_emb_ndim=16), n_rows=1)
+    optimizers = Optimizers(model, embedding, TrainConfig(optimizer=name), Ranks())
+    optimizers.backward(sum((p * p).sum() for p in model.parameters()))
+    optimizers.update(1.0, None)
+    optimizers.load_state_dict(optimizers.state_dict())
+print(sorted(name for name in sys.modules if name in ("torch._dynamo", "torch._inductor", "sympy")))
+"""
+
+
+def take(optimizer: torch.optim.Optimizer, parameter: nn.Parameter, gradient: torch.Tensor) -> None:
+    parameter.grad = gradient.clone()
+    optimizer.step()
+
+
+def test_no_update_loads_the_compiler() -> None:
+    done = subprocess.run([sys.executable, "-c", UPDATES], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+def test_adamw_updates_as_torch_does_to_the_bit() -> None:
+    torch.manual_seed(0)
+    ours, theirs = (nn.Parameter(torch.ones(7, 5)) for _ in range(2))
+    options = {"lr": 1e-2, "betas": (0.9, 0.95), "weight_decay": 0.1, "fused": True}
+    a, b = AdamW([ours], **options), torch.optim.AdamW([theirs], **options)
+    for _ in range(20):
+        gradient = torch.randn(7, 5)
+        take(a, ours, gradient)
+        take(b, theirs, gradient)
+    assert torch.equal(ours, theirs) and a.state_dict().keys() == b.state_dict().keys()
+
+
+def test_adam_atan2_by_hand() -> None:
+    p = nn.Parameter(torch.tensor([1.0, -2.0, 3.0]))
+    optimizer = AdamAtan2([p], lr=0.1, betas=(0.9, 0.95), weight_decay=0.5)
+    take(optimizer, p, torch.tensor([4.0, -0.001, 0.0]))
+    # At the first step both corrected moments are the gradient's own: atan2(g, |g|) is a quarter of pi, whatever its size.
+    turn = math.pi / 4
+    assert p.tolist() == pytest.approx([0.95 - 0.1 * turn, -1.9 + 0.1 * turn, 2.85])
+    take(optimizer, p, torch.tensor([-2.0, -0.001, 1.0]))
+    m = (0.9 * 0.1 * 4.0 - 0.1 * 2.0) / (1 - 0.9**2)
+    v = (0.95 * 0.05 * 16.0 + 0.05 * 4.0) / (1 - 0.95**2)
+    assert p[0].item() == pytest.approx((0.95 - 0.1 * turn) * 0.95 - 0.1 * math.atan2(m, math.sqrt(v)))
+    third = math.atan2(0.1 / (1 - 0.9**2), math.sqrt(0.05 / (1 - 0.95**2)))
+    assert p[2].item() == pytest.approx(2.85 * 0.95 - 0.1 * third)
+
+
+def test_a_weight_without_gradient_stays_and_is_no_step_older() -> None:
+    a, b = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
+    optimizer = AdamAtan2([a, b], lr=0.1, betas=(0.9, 0.95), weight_decay=0.5)
+    take(optimizer, a, torch.ones(1))
+    assert b.item() == 1.0
+    take(optimizer, b, torch.full((1,), 3.0))
+    assert b.item() == pytest.approx(0.95 - 0.1 * math.pi / 4), "its first step, though the other's second"
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon to compare with")
+def test_it_updates_as_torch_does_to_the_bit() -> None:
+    shapes = [(24, 8), (8, 8), (8, 16), (24, 8), (8, 16), (3, 5), (24, 8)]
+    generator = torch.Generator().manual_seed(0)
+    ours = [torch.nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
+    theirs = [torch.nn.Parameter(p.detach().clone()) for p in ours]
+    mine, known = Muon(ours, 5e-3, 0.1), torch.optim.Muon(theirs, lr=5e-3, weight_decay=0.1)
+    for step in range(4):
+        for k, (p, q) in enumerate(zip(ours, theirs, strict=True)):
+            grad = None if (step, k) == (1, 3) else torch.randn(p.shape, generator=generator)
+            p.grad, q.grad = grad, None if grad is None else grad.clone()
+        mine.step()
+        known.step()
+    for p, q in zip(ours, theirs, strict=True):
+        assert torch.equal(p, q) and torch.equal(mine.state[p]["momentum_buffer"], known.state[q]["momentum_buffer"])
+
+
+def test_singular_values_come_near_1_and_directions_stay() -> None:
+    generator = torch.Generator().manual_seed(1)
+    matrices = [torch.randn(12, 30, generator=generator) for _ in range(3)]
+    exact, rounded = orthogonal(matrices, torch.float32), orthogonal(matrices)
+    assert exact.dtype == torch.float32 and rounded.dtype == torch.bfloat16
+    torch.testing.assert_close(rounded.float(), exact, rtol=0, atol=0.05)
+    for matrix, found in zip(matrices, exact, strict=True):
+        values = torch.linalg.svdvals(found)
+        assert values.min() > 0.5 and values.max() < 1.5
+        u, _, vh = torch.linalg.svd(matrix, full_matrices=False)
+        assert torch.nn.functional.cosine_similarity(found.flatten(), (u @ vh).flatten(), dim=0) > 0.95
+    assert not orthogonal([torch.zeros(3, 4)]).any()
+
+
+SPARSE = ModelConfig(hidden_size=4, num_heads=1, puzzle_emb_ndim=3)
+
+
+def looked_up(embedding: TaskEmbedding, ids: list[int], dihedral: list[int], grad: list[list[float]]) -> LookedUp:
+    rows = embedding.lookup(torch.tensor(ids), torch.tensor(dihedral))
+    rows.grad = torch.tensor(grad)
+    return LookedUp(torch.tensor(ids), torch.tensor(dihedral), rows)
+
+
+def test_both_tables_of_the_shared_scheme_by_hand() -> None:
+    embedding = TaskEmbedding(replace(SPARSE, embedding="shared"), 4)
+    assert embedding.dihedral_rows is not None
+    embedding.reset_rows(torch.arange(4), torch.tensor([1.0, 1, 1]))
+    # task 2 twice: gradients sum to (-2, 0, 1); transform 0 twice: to (1.1, -3, -8.5)
+    batch = looked_up(embedding, [2, 0, 2], [0, 0, 4], [[1.0, -3, 0.5], [0.1, 0, -9], [-3.0, 3, 0.5]])
+    SparseSignSGD(embedding).step(batch, lr=0.1, weight_decay=0.5)
+    kept = 1 - 0.1 * 0.5
+    expected = [[kept - 0.1, kept, kept + 0.1], [1, 1, 1], [kept + 0.1, kept, kept - 0.1], [1, 1, 1]]
+    torch.testing.assert_close(embedding.rows, torch.tensor(expected))
+    turned = torch.zeros(8, 3)
+    turned[0], turned[4] = torch.tensor([-0.1, 0.1, 0.1]), torch.tensor([0.1, -0.1, -0.1])
+    torch.testing.assert_close(embedding.dihedral_rows, turned)
+
+
+@settings(max_examples=30, deadline=None)
+@given(ids=st.lists(st.integers(0, 4), min_size=1, max_size=12), seed=st.integers(0, 1000))
+def test_it_is_a_dense_update_of_the_touched_rows(ids: list[int], seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    embedding, start = TaskEmbedding(SPARSE, 5), torch.randn(5, 3, generator=generator)
+    embedding.rows.copy_(start)
+    grad = torch.randint(-3, 4, (len(ids), 3), generator=generator).float()
+    SparseSignSGD(embedding).step(looked_up(embedding, ids, [0] * len(ids), grad.tolist()), lr=0.5, weight_decay=0.1)
+    expected = start.clone()
+    for row in set(ids):
+        total = sum(grad[i] for i, other in enumerate(ids) if other == row)
+        expected[row] = start[row] * 0.95 - 0.5 * torch.sign(torch.as_tensor(total))
+    torch.testing.assert_close(embedding.rows, expected)
+
+
+def test_ranks_that_gather_apply_the_update_of_the_joined_batch() -> None:
+    ids, grads = [[0, 1], [1, 2]], [[[1.0, 1, 1], [-1.0, 2, 0]], [[3.0, -5, 0], [0.0, 1, -1]]]
+    joined = TaskEmbedding(SPARSE, 3)
+    SparseSignSGD(joined).step(looked_up(joined, ids[0] + ids[1], [0] * 4, grads[0] + grads[1]), 0.1, 0.1)
+    for rank in range(2):
+        other = 1 - rank
+        embedding = TaskEmbedding(SPARSE, 3)
+        mine = looked_up(embedding, ids[rank], [0, 0], grads[rank])
+        theirs = {torch.int64: torch.tensor(ids[other]), torch.float32: torch.tensor(grads[other])}
+        SparseSignSGD(embedding, lambda t, theirs=theirs: torch.cat((t, theirs[t.dtype]))).step(mine, 0.1, 0.1)  # type: ignore[misc]
+        torch.testing.assert_close(embedding.rows, joined.rows)
+
 
 CFG = ModelConfig(
     hidden_size=16,

@@ -17,7 +17,7 @@ import torch
 from hrm_submit.cli import main
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.errors import TrainError
-from hrm_submit.train.resume import check_identity, identity, read_state
+from hrm_submit.train.checkpoints import check_identity, identity, read_state
 from tests.train.lab import DEEP, exported, finish, lines, options, start, state
 
 
