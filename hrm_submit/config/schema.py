@@ -146,7 +146,7 @@ class TTTConfig(TrainConfig):
     max_segments: int = 1_000_000
     """Most training segments that a task gets, however much time it has."""
     first_vote: float = 0.05
-    """Share of a task's time (or segments) before the first vote on the way, which improves the answer on disk."""
+    """Share of a task's time (or segments) before the first mid-run vote, which improves the answer on disk."""
     patience: int = 4
     """Stop early when this many votes in a row gave the same first attempts, each with at least `agreement` of its output's votes,
     while at least `fit` of the augmented demonstrations came out exactly right. A fit alone is no reason to stop: training on after
@@ -154,7 +154,7 @@ class TTTConfig(TrainConfig):
     agreement: float = 0.9
     fit: float = 0.9
     pool_exact: float = 0.5
-    """A vote on the way counts with the last one if at least this share of the augmented demonstrations was exact by then; above 1 none
+    """A mid-run vote counts with the last one if at least this share of the augmented demonstrations was exact by then; above 1 none
     does."""
 
     def __post_init__(self) -> None:

@@ -1,7 +1,7 @@
 """`hrm_submit.Solver`: one task at a time from Python, in this process, with a progress bar.
 
-Notable: it starts from the same weights, draws the same numbers and trains in the same way as the command `solve`, so that fixed work
-(`segments`) gives the same two attempts. It cannot read an answer: nothing in this room can (import-linter holds it).
+It starts from the same weights, draws the same numbers and trains in the same way as the command `solve`, so fixed work (`segments`)
+gives the same two attempts. It cannot read an answer: nothing in this room can (import-linter checks it).
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from hrm_submit.solver.task_answer import TaskAnswer
 
 
 class Solver:
-    """A model with which tasks are solved one after the other, each from the same weights.
+    """A model that solves tasks one after the other, each from the same weights.
 
-    `checkpoint`: a file or folder of weights, `"none"` for random ones drawn from `seed`, None for the packaged ones. `preset`: names
+    `checkpoint`: a file of weights, `"none"` for random ones drawn from `seed`, None for the packaged ones. `preset`: names
     or TOML files as for `--preset`, layered left to right over the checkpoint's own; where it names none, a GPU has the preset that
     suits it. `device`: `"auto"` (the first GPU that works, else the CPU), `"cpu"`, `"cuda:1"`. Raises ConfigError or CheckpointError.
     """
@@ -65,12 +65,20 @@ class Solver:
                 outcome.add(message)
         outputs = outcome.outputs or tuple(() for _ in task.test)
         attempts = tuple(map(two_attempts, outputs, fallback_attempts(task)))
-        spent = outcome.segments, outcome.demo_exact, clock.elapsed(), outcome.reason
-        return TaskAnswer(task, outputs, attempts, outcome.views, *spent)
+        return TaskAnswer(
+            task=task,
+            candidates=outputs,
+            attempts=attempts,
+            views=outcome.views,
+            segments=outcome.segments,
+            demo_exact=outcome.demo_exact,
+            seconds=clock.elapsed(),
+            reason=outcome.reason,
+        )
 
 
 def _shown(messages: Iterator[Message], task: Task, clock: Clock, segments: int | None, progress: bool) -> Iterator[Message]:
-    """`messages` as they come, with a bar of the seconds or segments that have passed."""
+    """Pass `messages` on, with a bar of the seconds or segments that have passed."""
     where = place() if progress else "plain"
     total = segments if segments is not None else round(clock.budget or 0.0, 1)
     form = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} " + ("s" if segments is None else "segments") + "{postfix}"

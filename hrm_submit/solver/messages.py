@@ -1,4 +1,4 @@
-"""Messages of a solver at work; all of them pickle."""
+"""Messages that a solver yields while it works on a task; all of them pickle."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Alive:
 
 @dataclass(frozen=True)
 class Progress:
-    """Training progress: segments done and the seconds that they took; mean loss and share of exactly right augmented
-    demonstrations since the last one."""
+    """Report of training: segments done and their seconds in all; since the last report, the mean loss and the share of augmented
+    demonstrations that came out exactly right."""
 
     task: str
     segments: int
@@ -32,8 +32,8 @@ class Progress:
 class Answer:
     """Candidates of each test output, best first; `final` ends the task, for `reason` (`"share used"`, `"votes agree"`, ...).
 
-    `outputs` are what the newest vote and those before it that count say, of `voters` views of each test input; in the newest `views` of
-    them voted, in `seconds`. `settled` where the newest agrees with itself and the demonstrations are fit.
+    `outputs` pool the newest vote with the earlier ones that count: `voters` views of each test input. The newest had `views` views and
+    took `seconds`; `settled` if it agrees with itself and the demonstrations are fit.
     """
 
     task: str
@@ -60,7 +60,7 @@ Message: TypeAlias = Alive | Progress | Answer | Restarted | RawVote
 
 @dataclass
 class Outcome:
-    """What the messages of one task come to: its last answer, and what was spent on it, trainings that diverged included."""
+    """Folds the messages of one task: its last answer, and what was spent on it, trainings that diverged included."""
 
     outputs: Outputs = ()
     views: int = 0
@@ -74,7 +74,7 @@ class Outcome:
     _before: tuple[int, float] = (0, 0.0)
 
     def add(self, message: Message) -> None:
-        """Take account of the next message. An Answer without candidates leaves the one before it as it is."""
+        """Add the next message. An Answer without candidates leaves the earlier one as it is."""
         if isinstance(message, Progress):
             segments, seconds = self._before
             self.segments, self.seconds, self.demo_exact = segments + message.segments, seconds + message.seconds, message.demo_exact

@@ -226,9 +226,9 @@ class TaskSession:
         yield Answer(
             self._task.id,
             together,
-            final,
-            self._done,
-            reason,
+            final=final,
+            segments=self._done,
+            reason=reason,
             settled=bool(self._stopping.settled_answer(vote.outputs, self._exact)),
             views=vote.views,
             seconds=seconds,
@@ -248,5 +248,6 @@ class TaskSession:
         exact = torch.stack([r.metrics.exact_accuracy for r in reports]).sum().item()
         reports.clear()
         self._exact = exact / count if count else 0.0
-        yield Progress(self._task.id, self._done, loss, self._exact, self._clock.elapsed() - self._began - self._vote_seconds)
+        seconds = self._clock.elapsed() - self._began - self._vote_seconds
+        yield Progress(self._task.id, segments=self._done, loss=loss, demo_exact=self._exact, seconds=seconds)
         self._divergence.check(loss, token_loss)

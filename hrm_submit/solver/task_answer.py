@@ -1,4 +1,4 @@
-"""What `hrm_submit.Solver` returns; apart from it so that showing an answer needs no torch."""
+"""The answer that `hrm_submit.Solver` returns; apart from it so that showing an answer needs no torch."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from hrm_submit.predict.vote import Outputs
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TaskAnswer:
-    """What a model makes of a task. `hrm_submit.show(task, answer)` is its picture; Jupyter shows that by itself."""
+    """The answer of a model to a task. `hrm_submit.show(task, answer)` draws it, as Jupyter does by itself."""
 
     task: Task
     candidates: Outputs
-    """Of each test output the grids that views voted for (`.grid`, `.votes`, `.score`, `.weight`), best first."""
+    """For each test output the grids that views voted for (`.grid`, `.votes`, `.score`, `.weight`), best first."""
     attempts: tuple[Attempts, ...]
-    """Of each test output the two grids to submit: the two best candidates, filled up by guesses that need no model."""
+    """For each test output the two grids to submit: the two best candidates, filled up by guesses that need no model."""
     views: int
-    """Augmented views of each test input that voted, those of votes on the way that count among them."""
+    """Augmented views of each test input that voted, in the last vote and the mid-run votes that count."""
     segments: int
-    """Training segments that were run."""
+    """Training segments run."""
     demo_exact: float
-    """Share of the augmented demonstrations that came out exactly right when training ended."""
+    """Share of augmented demonstrations that came out exactly right when training ended."""
     seconds: float
-    """All in all."""
+    """Seconds in all."""
     reason: str
     """Why it ended: `"share used"` (of the seconds or segments), `"votes agree"`, ..."""
 

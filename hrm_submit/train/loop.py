@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hrm_submit.config.schema import TrainConfig
-from hrm_submit.model.act import ActCarry, ActOutput, Batch, act_step, draw_least, initial_act_carry
+from hrm_submit.model.act import ActCarry, Batch, act_step, draw_least, initial_act_carry
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.losses import Metrics, segment_loss
@@ -28,6 +28,14 @@ class CanvasBatch:
 
     batch: Batch
     positions: Tensor
+
+    def to(self, device: str) -> CanvasBatch:
+        """Copy to `device`; a GPU fetches it from pinned memory, without a wait."""
+        if device == "cpu":
+            return self
+        moved = {k: v.pin_memory().to(device, non_blocking=True) for k, v in {**self.batch.tensors(), "positions": self.positions}.items()}
+        positions = moved.pop("positions")
+        return CanvasBatch(Batch(**moved), positions)
 
 
 @dataclass(frozen=True)
@@ -90,16 +98,13 @@ class Trainer:
             carry, output = act_step(
                 self.model, self.embedding, carry, batch, item.positions, training=True, max_steps=max_steps, least=least
             )
-            loss, metrics = self._loss(output, carry, size)
+            # Published training scores stablemax in float64; at reduced model precision that costs time and gains nothing.
+            dtype = None if self.model.dtype == torch.float32 else torch.float32
+            loss, metrics = segment_loss(output, carry, cfg.loss_type, dtype)
+            loss = loss / size
             self.optimizers.backward(loss)
         self.optimizers.update(rate_factor(self.segment, progress, self.config), output.looked_up)
         if max_steps > 1:  # after a single segment every sequence has halted: nothing is carried
             self.carries[cells] = carry
         self.segment += 1
         return SegmentReport(self.segment, size, cells, loss.detach(), metrics)
-
-    def _loss(self, output: ActOutput, carry: ActCarry, size: int) -> tuple[Tensor, Metrics]:
-        # Published training scores stablemax in float64; at reduced model precision that costs time and gains nothing.
-        dtype = None if self.model.dtype == torch.float32 else torch.float32
-        loss, metrics = segment_loss(output, carry, self.model.cfg.loss_type, dtype)
-        return loss / size, metrics

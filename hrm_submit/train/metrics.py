@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -130,15 +130,16 @@ def plot(metrics: Path, output: Path) -> None:
     from matplotlib import pyplot
 
     lines = _lines(metrics)
-    training, checks = [x for x in lines if x.get("loss") is not None], [x for x in lines if "validation_pass@2" in x]
     figure, left = pyplot.subplots(figsize=(8, 4.5))
     right = left.twinx()
-    left.plot([x["segment"] for x in training], [x["loss"] for x in training], color="tab:blue", linewidth=1)
-    right.plot([x["segment"] for x in training], [x["exact"] for x in training], color="tab:orange", linewidth=1, label="exact grids")
-    if checks:
-        right.plot(
-            [x["segment"] for x in checks], [x["validation_pass@2"] for x in checks], "o-", color="tab:green", label="validation pass@2"
-        )
+    for axes, key, colour, style, label in (
+        (left, "loss", "tab:blue", "-", None),
+        (right, "exact", "tab:orange", "-", "exact grids"),
+        (right, "validation_pass@2", "tab:green", "o-", "validation pass@2"),
+    ):
+        points = [(x["segment"], x[key]) for x in lines if x.get(key) is not None]
+        if points:
+            axes.plot(*zip(*points, strict=True), style, color=colour, linewidth=1, label=label)
     left.set(xlabel="segments", ylabel="loss", yscale="log")
     right.set(ylabel="share", ylim=(0, 1))
     right.legend(loc="upper left")
@@ -151,13 +152,9 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     """Read the whole lines of a file; a kill may have torn the last one."""
     found = []
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            line = json.loads(text)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(line, dict) and isinstance(line.get("segment"), int):
-            found.append(line)
-    return found
+        with suppress(ValueError, RecursionError):
+            found.append(json.loads(text))
+    return [line for line in found if isinstance(line, dict) and isinstance(line.get("segment"), int)]
 
 
 def _tensorboard(folder: Path) -> Any:

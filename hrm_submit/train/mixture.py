@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
-from itertools import count
+from itertools import accumulate, count
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from hrm_submit.arc.augment import augmentation_arrays, sample_augmentations
 from hrm_submit.arc.canvas import PackedPairs, check_model, encode, position_ids, sample_offsets
@@ -56,29 +54,16 @@ def training_tasks(data: str, protect: Sequence[str] = PROTECTED, *, strict: boo
 
 
 class _Bucket:
-    """All pairs shown on a canvas of one side: a run of `n_pairs[k]` pairs from `first_pair[k]` on belongs to task number `task[k]`."""
+    """All pairs shown on a canvas of `side`; `members` are the number of a task, its pairs there, and how often it is drawn."""
 
-    def __init__(self, side: int) -> None:
-        self.side = side
-        self.task: list[int] = []
-        self.first_pair: list[int] = []
-        self.n_pairs: list[int] = []
-        self.weight: list[float] = []
-        self.pairs: list[Pair] = []
-
-    def add(self, task: int, pairs: Sequence[Pair], weight: float) -> None:
-        self.task.append(task)
-        self.first_pair.append(len(self.pairs))
-        self.n_pairs.append(len(pairs))
-        self.weight.append(weight)
-        self.pairs.extend(pairs)
-
-    def pack(self) -> None:
-        """Prepare for drawing, once all pairs are added."""
-        self.packed = PackedPairs.from_pairs(self.pairs)
-        self.positions = torch.from_numpy(position_ids(self.side))
-        self.total = np.array(self.weight).sum()
-        self.chance = np.array(self.weight) / self.total
+    def __init__(self, side: int, members: Sequence[tuple[int, list[Pair], float]]) -> None:
+        self.side, self.positions = side, torch.from_numpy(position_ids(side))
+        self.task, pairs, weights = zip(*members, strict=True)
+        self.n_pairs = [len(own) for own in pairs]
+        self.first_pair = [0, *accumulate(self.n_pairs)]
+        self.packed = PackedPairs.from_pairs([pair for own in pairs for pair in own])
+        self.weight = np.array(weights).sum()
+        self.chance = np.array(weights) / self.weight
 
 
 class Mixture:
@@ -98,15 +83,13 @@ class Mixture:
         check_model(model, "pre-training")
         self.rows_per_task = config.augmentations if model.embedding == "augmented" else 1
         self.n_rows = len(self.sources) * self.rows_per_task
-        by_side: dict[int, _Bucket] = {}
+        by_side: dict[int, list[tuple[int, list[Pair], float]]] = {}
         for number, source in enumerate(self.sources):
             for side, pairs in _by_canvas(source, config.max_side).items():
-                by_side.setdefault(side, _Bucket(side)).add(number, pairs, source.weight * len(pairs) / len(source.pairs))
-        self._buckets = [by_side[side] for side in sorted(by_side)]
-        for bucket in self._buckets:
-            bucket.pack()
-        totals = np.array([bucket.total for bucket in self._buckets])
-        self._chance = totals / totals.sum()
+                by_side.setdefault(side, []).append((number, pairs, source.weight * len(pairs) / len(source.pairs)))
+        self._buckets = [_Bucket(side, by_side[side]) for side in sorted(by_side)]
+        weights = np.array([bucket.weight for bucket in self._buckets])
+        self._chance = weights / weights.sum()
         self._views: dict[int, tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]] = {}
 
     def batch(self, number: int, ranks: Ranks | None = None, batch_size: int | None = None) -> CanvasBatch:
@@ -178,9 +161,7 @@ def ahead(mixture: Mixture, start: int, ranks: Ranks, batch_size: int, device: s
     """Yield batches `start`, `start` + 1, ... on `device`; a background thread builds up to `depth` of them ahead."""
 
     def build(number: int) -> CanvasBatch:
-        item = mixture.batch(number, ranks, batch_size)
-        # A GPU fetches from pinned memory without waiting.
-        return item if device == "cpu" else _map(item, Tensor.pin_memory)
+        return mixture.batch(number, ranks, batch_size).to(device)
 
     thread = ThreadPoolExecutor(1, "batches")
     try:
@@ -188,10 +169,6 @@ def ahead(mixture: Mixture, start: int, ranks: Ranks, batch_size: int, device: s
         for number in count(start + depth):
             item = ready.popleft().result()
             ready.append(thread.submit(build, number))
-            yield item if device == "cpu" else _map(item, lambda tensor: tensor.to(device, non_blocking=True))
+            yield item
     finally:
         thread.shutdown(cancel_futures=True)
-
-
-def _map(item: CanvasBatch, change: Callable[[Tensor], Tensor]) -> CanvasBatch:
-    return CanvasBatch(Batch(**{f.name: change(getattr(item.batch, f.name)) for f in fields(Batch)}), change(item.positions))

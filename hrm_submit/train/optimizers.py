@@ -126,10 +126,10 @@ def orthogonal(matrices: list[Tensor], dtype: torch.dtype = torch.bfloat16) -> T
 
 
 class SparseSignSGD:
-    """Sign SGD with decoupled weight decay, on the looked-up rows alone (published HRM).
+    """Sign SGD with decoupled weight decay, on the looked-up rows alone (published HRM); sums the gradients of a row that occurs more than
+    once before it takes the sign.
 
-    The gradients of a row that occurs more than once are summed before the sign is taken. `gather` maps a rank's tensor (B, ...) to that
-    of all ranks (ranks * B, ...). The update neither sorts nor waits for the accelerator: it compares all pairs of ids.
+    `gather` maps a rank's tensor (B, ...) to that of all ranks (ranks * B, ...).
     """
 
     def __init__(self, embedding: TaskEmbedding, gather: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> None:
@@ -146,7 +146,7 @@ class SparseSignSGD:
 
 
 def _update(table: Tensor, ids: Tensor, grad: Tensor, lr: float, weight_decay: float) -> None:
-    same = ids[:, None] == ids[None, :]
+    same = ids[:, None] == ids[None, :]  # neither sorts nor waits for the accelerator
     # Every copy of an id takes the sum made for its first: rounding could otherwise give copies different signs.
     first = same.int().argmax(dim=1)
     summed = (same.to(grad.dtype) @ grad)[first]

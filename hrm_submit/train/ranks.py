@@ -78,10 +78,7 @@ class Ranks:
         """Return the largest of each of `values` over all ranks, so that all decide alike."""
         if self.world == 1:
             return values
-        shared = torch.tensor(values, dtype=torch.float64)
-        with self._exchange():
-            dist.all_reduce(shared, op=dist.ReduceOp.MAX)
-        return tuple(shared.tolist())
+        return tuple(self.gather(torch.tensor([values], dtype=torch.float64)).amax(0).tolist())
 
     @contextmanager
     def together(self) -> Iterator[None]:

@@ -37,7 +37,7 @@ from hrm_submit.solver.session import OVERRUN, VOTE_GROWTH
 from lab.budget_recording import Recording
 
 Timeline = list[tuple[float, Any]]
-MID_RUN = "on the way"
+MID_RUN = "mid-run vote"
 """The reason that a mid-run vote gives."""
 
 
