@@ -55,12 +55,11 @@ class ValidateOptions:
 
 
 def validate(options: ValidateOptions, clock: Clock) -> int:
-    from hrm_submit.arc.challenges import read_challenges
+    from hrm_submit.arc.reader import read_challenges
     from hrm_submit.arc.submission import file_faults
 
     tasks, broken = read_challenges(options.challenges)
-    expected = {i: len(t.test) for i, t in tasks.items()} | {i: b.n_outputs for i, b in broken.items()}
-    faults = file_faults(options.submission, expected)
+    faults = file_faults(options.submission, {**tasks, **broken})
     for fault in faults:
         print(fault)
     return 1 if faults else 0
@@ -99,7 +98,7 @@ class ConvertOptions:
 
 
 def convert(options: ConvertOptions, clock: Clock) -> int:
-    from hrm_submit.arc.challenges import write_challenges
+    from hrm_submit.arc.reader import write_challenges
     from hrm_submit.corpora.solutions import write_solutions
     from hrm_submit.corpora.sources import load_source
 

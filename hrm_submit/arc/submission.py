@@ -7,18 +7,17 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-import numpy as np
-
+from hrm_submit.arc.entries import Entry
 from hrm_submit.arc.jsonio import FaultError, JsonObject, located, parse_grid, parse_object, read_by_task, read_json, shown
-from hrm_submit.arc.task import Grid, Task
+from hrm_submit.arc.task import NO_GRID, Grid, Task
 from hrm_submit.core.errors import DataError
 
 Attempts: TypeAlias = tuple[Grid, Grid]
 """The first and the second guess at one test output."""
+Expected: TypeAlias = Mapping[str, Task | Entry] | Mapping[str, Task] | Mapping[str, int]
+"""The tasks to answer, or task id -> number of test outputs."""
 
 ATTEMPT_KEYS = ("attempt_1", "attempt_2")
-NO_GRID: Grid = np.zeros((0, 0), dtype=np.uint8)
-"""Stands for a malformed attempt; equals no answer."""
 
 
 def to_json(answers: Mapping[str, Sequence[Attempts]]) -> str:
@@ -37,25 +36,21 @@ def joined(parts: Mapping[str, str]) -> str:
     return "{" + ",".join(f"{json.dumps(task_id)}:{text}" for task_id, text in parts.items()) + "}"
 
 
-def load_submission(path: str | os.PathLike[str]) -> dict[str, tuple[Attempts, ...]]:
-    """Load the answers of a submission file, which need not be complete. Raises DataError at the first fault."""
-    content = read_by_task(path, "answers")
-    answers, malformed = _parsed(content, path)
-    malformed += [located(path, task_id, "appears twice") for task_id in content.duplicates]
-    if malformed:
-        raise DataError(malformed[0])
-    return answers
-
-
 def read_submission(path: str | os.PathLike[str]) -> tuple[dict[str, tuple[Attempts, ...]], list[str]]:
     """Read the answers of anybody's submission file, and a line `FILE: task ID: fault` for each malformed attempt (a `NO_GRID`).
 
     Raises DataError where the whole file is not a submission.
     """
-    return _parsed(read_by_task(path, "answers"), path)
+    answers, malformed = {}, list[str]()
+    for task_id, value in read_by_task(path, "answers").items():
+        attempts, wrong = _attempts(value)
+        malformed += [located(path, task_id, fault) for fault in wrong]
+        if isinstance(value, list):
+            answers[task_id] = attempts
+    return answers, malformed
 
 
-def file_faults(path: str | os.PathLike[str], expected: Mapping[str, Task] | Mapping[str, int]) -> list[str]:
+def file_faults(path: str | os.PathLike[str], expected: Expected) -> list[str]:
     """List everything wrong with a submission file, one line `FILE: task ID: fault` each; empty if it is valid."""
     try:
         content = read_json(path)
@@ -64,16 +59,13 @@ def file_faults(path: str | os.PathLike[str], expected: Mapping[str, Task] | Map
     return [located(path, None, fault) for fault in faults(content, expected)]
 
 
-def faults(submission: Any, expected: Mapping[str, Task] | Mapping[str, int]) -> list[str]:
-    """List everything wrong with a parsed submission for the tasks `expected` (or task id -> number of test outputs).
-
-    One line `task ID: fault` each, at most one a grid; empty if the submission is valid.
-    """
+def faults(submission: Any, expected: Expected) -> list[str]:
+    """List everything wrong with a parsed submission, one line `task ID: fault` each, at most one a grid; empty if it is valid."""
     if not isinstance(submission, Mapping):
         return [f"should be an object of answers by task id, not {shown(submission)}"]
     lines = []
     for task_id, task in expected.items():
-        value, n_outputs = submission.get(task_id), len(task.test) if isinstance(task, Task) else task
+        value, n_outputs = submission.get(task_id), task if isinstance(task, int) else len(task.test)
         wrong = _attempts(value)[1] if task_id in submission else ["is missing"]
         if isinstance(value, list) and len(value) != n_outputs:
             wrong.insert(0, f"has answers for {len(value)} test inputs, not {n_outputs}")
@@ -81,16 +73,6 @@ def faults(submission: Any, expected: Mapping[str, Task] | Mapping[str, int]) ->
     lines += [located(None, task_id, "is not among the challenges") for task_id in submission if task_id not in expected]
     duplicates = submission.duplicates if isinstance(submission, JsonObject) else ()
     return lines + [located(None, task_id, "appears twice") for task_id in duplicates]
-
-
-def _parsed(content: JsonObject, path: str | os.PathLike[str]) -> tuple[dict[str, tuple[Attempts, ...]], list[str]]:
-    answers, malformed = {}, list[str]()
-    for task_id, value in content.items():
-        attempts, wrong = _attempts(value)
-        malformed += [located(path, task_id, fault) for fault in wrong]
-        if isinstance(value, list):
-            answers[task_id] = attempts
-    return answers, malformed
 
 
 def _attempts(value: Any) -> tuple[tuple[Attempts, ...], list[str]]:

@@ -18,6 +18,8 @@ Grid: TypeAlias = npt.NDArray[np.uint8]
 
 MAX_SIDE = 30
 N_COLOURS = 10
+NO_GRID: Grid = np.zeros((0, 0), dtype=np.uint8)
+"""Stands for a grid that is not there; equals no grid of a task."""
 
 
 @dataclass(frozen=True, eq=False)

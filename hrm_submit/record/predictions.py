@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hrm_submit.arc.challenges import BrokenTask
+from hrm_submit.arc.entries import Entry
 from hrm_submit.arc.submission import Attempts
 from hrm_submit.arc.task import Grid, Task, make_grid, same_grid
 from hrm_submit.predict.fallback import BLANK, fallback_attempts
@@ -63,10 +63,10 @@ class Answers:
     final: set[str]
 
 
-def fallback_answers(tasks: Mapping[str, Task], broken: Mapping[str, BrokenTask]) -> dict[str, list[Attempts]]:
+def fallback_answers(tasks: Mapping[str, Task], broken: Mapping[str, Entry]) -> dict[str, list[Attempts]]:
     """Make two attempts at each test output without a model: first of all `tasks`, then of the `broken` ones."""
     return {name: fallback_attempts(task) for name, task in tasks.items()} | {
-        name: [_for_broken(grid) for grid in task.test_inputs] for name, task in broken.items()
+        name: [_for_broken(grid) for grid in task.test] for name, task in broken.items()
     }
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hrm_submit.arc.challenges import BrokenTask, read_challenges
+from hrm_submit.arc.entries import Entry
 from hrm_submit.arc.jsonio import located
-from hrm_submit.arc.reader import digest, source_names
+from hrm_submit.arc.reader import digest, read_challenges, source_names
 from hrm_submit.arc.submission import NO_GRID, Attempts
 from hrm_submit.arc.task import Grid, Solutions, Task
 from hrm_submit.config.schema import TTTConfig
@@ -94,7 +94,7 @@ def load_run(directory: Path, challenges: Path | None = None, solutions: Path | 
     return RunData(directory, record, candidates, scope, tasks, faults, found.attempts, answered, truth, tuple(notes))
 
 
-def _challenges(run: Mapping[str, Any], explicit: Path | None, notes: list[str]) -> tuple[Mapping[str, Task], Mapping[str, BrokenTask]]:
+def _challenges(run: Mapping[str, Any], explicit: Path | None, notes: list[str]) -> tuple[Mapping[str, Task], Mapping[str, Entry]]:
     path = explicit or (Path(run["challenges"]) if isinstance(run.get("challenges"), str) else None)
     if path is None:
         notes.append("the run folder names no challenges file (--challenges does): no demonstrations are shown")

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
-from hrm_submit.arc.challenges import read_challenges
+from hrm_submit.arc.reader import read_challenges
 from hrm_submit.arc.submission import Attempts, read_submission, to_json
 from hrm_submit.arc.task import Solutions, same_grid
 from hrm_submit.core.errors import ConfigError, DataError

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hrm_submit.arc.challenges import as_task
 from hrm_submit.arc.jsonio import FaultError, parse_grid
+from hrm_submit.arc.reader import as_task
 from hrm_submit.arc.task import Grid, Solutions, Task
 from hrm_submit.core.clock import format_duration
 from hrm_submit.core.errors import ConfigError, DataError

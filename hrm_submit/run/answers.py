@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from hrm_submit.arc.challenges import BrokenTask
+from hrm_submit.arc.entries import Entry
 from hrm_submit.arc.submission import answers_text, joined
 from hrm_submit.arc.task import Task
 from hrm_submit.core.errors import SolveError
@@ -31,7 +31,7 @@ class AnswerStore:
     `create` writes the file, `record_in` names the run folder; from then on a disk that refuses raises nothing and is tried again.
     """
 
-    def __init__(self, tasks: Mapping[str, Task], broken: Mapping[str, BrokenTask], output: Path) -> None:
+    def __init__(self, tasks: Mapping[str, Task], broken: Mapping[str, Entry], output: Path) -> None:
         self._fallbacks = fallback_answers(tasks, broken)
         self._attempts = {task: list(attempts) for task, attempts in self._fallbacks.items()}
         self._texts = {task: answers_text(attempts) for task, attempts in self._attempts.items()}

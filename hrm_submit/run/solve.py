@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from hrm_submit.arc.canonical import tasks_with_pairs_of
-from hrm_submit.arc.challenges import BrokenTask, read_challenges
-from hrm_submit.arc.reader import digest
+from hrm_submit.arc.entries import Entry
+from hrm_submit.arc.reader import digest, read_challenges
 from hrm_submit.arc.task import Task
 from hrm_submit.config.runtime import card_presets, preset_of_cards
 from hrm_submit.config.schema import Preset
@@ -93,7 +93,7 @@ def solve(options: SolveOptions, clock: Clock) -> SolveSummary:
     return SolveSummary(len(tasks) + len(broken), len(answers.answered), len(finished), len(wanted), faults, clock.elapsed())
 
 
-def _read_tasks(options: SolveOptions) -> tuple[dict[str, Task], dict[str, BrokenTask]]:
+def _read_tasks(options: SolveOptions) -> tuple[dict[str, Task], dict[str, Entry]]:
     """Read the challenges. Raises UserError where there is nothing to solve."""
     tasks, broken = read_challenges(options.challenges)
     if options.output.exists() and options.challenges.exists() and options.output.samefile(options.challenges):
@@ -105,7 +105,7 @@ def _read_tasks(options: SolveOptions) -> tuple[dict[str, Task], dict[str, Broke
     return tasks, broken
 
 
-def _wanted(options: SolveOptions, tasks: Mapping[str, Task], broken: Mapping[str, BrokenTask]) -> list[str]:
+def _wanted(options: SolveOptions, tasks: Mapping[str, Task], broken: Mapping[str, Entry]) -> list[str]:
     """Return the ids of the tasks to solve, in the file's order. Raises SolveError for an id that the file lacks."""
     if options.tasks is None:
         return list(tasks)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hrm_submit.arc.challenges import as_task
+from hrm_submit.arc.reader import as_task
 from hrm_submit.arc.task import Task
 from hrm_submit.config.runtime import preset_of_cards, runtime_for
 from hrm_submit.core.clock import Clock

@@ -6,13 +6,17 @@ import argparse
 import json
 import shutil
 import sys
-from dataclasses import replace
+from collections.abc import Iterable
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
-from hrm_submit.arc.challenges import write_challenges
-from hrm_submit.arc.pairfile import write_pair_file
-from hrm_submit.arc.reader import data_folder
+import numpy as np
+
+from hrm_submit.arc.reader import data_folder, write_challenges
+from hrm_submit.arc.training_task import TrainingTask
 from hrm_submit.core.errors import ConfigError
+from hrm_submit.core.files import write_atomic
 from hrm_submit.corpora.solutions import write_solutions
 from hrm_submit.corpora.sources import load_corpus, load_source
 
@@ -77,8 +81,20 @@ def place_training_data(folder: Path) -> list[Path]:
         write_solutions(placed[2], solutions)
     if (data_folder() / GENERATED).is_dir():
         placed.append(folder / f"{GENERATED}.npz")
-        write_pair_file(placed[-1], [replace(t.task, id=t.key) for t in load_corpus(GENERATED).tasks])
+        write_pair_file(placed[-1], load_corpus(GENERATED).tasks)
     return placed
+
+
+def write_pair_file(path: Path, tasks: Iterable[TrainingTask]) -> None:
+    """Write all pairs of `tasks` as `hrm_submit.arc.pairfile` reads them, compressed. Raises OSError."""
+    arrays: dict[str, Any] = {}
+    for task in tasks:
+        arrays[f"{task.key}/inputs"] = np.concatenate([pair.input.ravel() for pair in task.pairs])
+        arrays[f"{task.key}/outputs"] = np.concatenate([pair.output.ravel() for pair in task.pairs])
+        arrays[f"{task.key}/shapes"] = np.array([(*pair.input.shape, *pair.output.shape) for pair in task.pairs], dtype=np.uint8)
+    buffer = BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_atomic(path, buffer.getvalue())
 
 
 def write_metadata(folder: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from hrm_submit.arc.challenges import write_challenges
+from hrm_submit.arc.reader import write_challenges
 from hrm_submit.arc.task import Task
 
 from .competition import Competition

@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from hrm_submit.arc.canonical import tasks_with_pairs_of
-from hrm_submit.arc.submission import file_faults, load_submission
+from hrm_submit.arc.submission import file_faults, read_submission
 from hrm_submit.arc.task import Solutions, Task
 from hrm_submit.core.clock import format_duration, parse_duration
 from hrm_submit.core.errors import DataError, UserError
@@ -118,7 +118,7 @@ def submission_results(tree: KaggleTree, tasks: Mapping[str, Task], solutions: S
     faults = file_faults(submission, tasks)
     rows = {"submission": "valid" if not faults else f"{len(faults)} faults, first: {faults[0]}"}
     if solutions and not faults:
-        result = score(load_submission(submission), solutions)
+        result = score(read_submission(submission)[0], solutions)
         counts = result["counts"]
         rows |= {name: f"{result[name]:.1%}" for name in ("pass@1", "pass@2", "task_pass@2", "mean_task_pass@2", "cell_accuracy")}
         rows["pass@2"] += f"  ({counts['solved_outputs@2']} of {counts['outputs']} test outputs)"

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from hrm_submit.arc.challenges import write_challenges
+from hrm_submit.arc.reader import write_challenges
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.core.device import cards, cpu_count, list_devices, machine
 from hrm_submit.core.errors import ConfigError

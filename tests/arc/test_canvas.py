@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hrm_submit.arc.augment import Augmentation, augmentation_arrays
 from hrm_submit.arc.canvas import EOS, FULL_SIDE, PAD, PackedPairs, decode, encode, encode_inputs, position_ids, sample_offsets
-from hrm_submit.arc.task import Pair, make_grid
+from hrm_submit.arc.task import NO_GRID, Pair, make_grid
 from hrm_submit.core.errors import DataError
 from tests.arc.strategies import augmentations, grids, pairs, plain_canvas
 
@@ -15,8 +15,7 @@ quick = settings(max_examples=60, deadline=None)
 
 
 def draw(pair, augmentation, side):
-    transforms, colours, offsets = augmentation_arrays([augmentation])
-    return encode(PackedPairs.from_pairs([pair]), np.zeros(1, dtype=int), transforms, colours, offsets, side)
+    return encode(PackedPairs.from_pairs([pair]), np.zeros(1, dtype=int), *augmentation_arrays([augmentation]), side)
 
 
 def place(data, grid, side):
@@ -101,8 +100,8 @@ def test_no_colour_at_the_offset_is_no_grid(token):
     assert decode(tokens, np.array([[1, 1]]), 3) == [None]
 
 
-@given(grids(), st.data())
 @quick
+@given(grids(), st.data())
 def test_crop_and_full_canvas_give_each_token_the_same_position(grid, data):
     side = data.draw(st.integers(max(grid.shape), FULL_SIDE))
     cropped = encode_inputs([grid], [Augmentation()], side)[0]
@@ -113,10 +112,8 @@ def test_crop_and_full_canvas_give_each_token_the_same_position(grid, data):
     assert (full[left_out] <= EOS).all()
 
 
-def test_test_inputs_have_empty_labels():
-    transforms, colours, offsets = augmentation_arrays([Augmentation(1)])
-    packed = PackedPairs.from_inputs([make_grid([[1, 2, 3]])])
-    inputs, labels = encode(packed, np.zeros(1, dtype=int), transforms, colours, offsets, 3)
+def test_without_an_output_the_labels_are_empty():
+    inputs, labels = draw(Pair(make_grid([[1, 2, 3]]), NO_GRID), Augmentation(1), 3)
     assert inputs.reshape(3, 3).tolist() == [[5, 1, 0], [4, 1, 0], [3, 1, 0]]
     assert not labels.any()
 
@@ -158,7 +155,7 @@ def test_a_grid_that_does_not_fit_is_named():
 )
 def test_arguments_out_of_range_never_reach_compiled_code(change):
     arguments = {"index": [0], "dihedral": [0], "colours": [list(range(10))], "offsets": [[0, 0]]} | change
-    packed = PackedPairs.from_inputs([make_grid([[1]])])
+    packed = PackedPairs.from_pairs([Pair(make_grid([[1]]), NO_GRID)])
     with pytest.raises(ValueError, match=r"out of range|do not go with"):
         encode(packed, *(np.array(arguments[name]) for name in ("index", "dihedral", "colours", "offsets")), 3)
 
@@ -173,7 +170,7 @@ def test_decode_refuses_what_is_no_canvas(tokens, offset, side):
 
 def test_an_empty_batch_is_empty():
     transforms, colours, offsets = augmentation_arrays([])
-    packed = PackedPairs.from_inputs([make_grid([[1]])])
+    packed = PackedPairs.from_pairs([Pair(make_grid([[1]]), NO_GRID)])
     inputs, labels = encode(packed, np.zeros(0, dtype=int), transforms, colours, offsets, 4)
     assert inputs.shape == labels.shape == (0, 16)
     assert decode(inputs, offsets, 4) == []

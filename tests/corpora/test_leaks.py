@@ -1,10 +1,11 @@
 """The leak guard: training tasks that share a pair with a set to be scored on are found by content."""
 
+import json
+
 import pytest
 
 from hrm_submit.arc.canonical import pair_hash
-from hrm_submit.arc.challenges import write_challenges
-from hrm_submit.arc.pairfile import write_pair_file
+from hrm_submit.arc.reader import write_challenges
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.core.errors import DataError
 from hrm_submit.corpora.leaks import protected_hashes, without_leaks
@@ -57,12 +58,14 @@ def test_a_turned_and_recoloured_pair_is_a_leak(tmp_path):
 
 
 def test_a_generated_task_goes_with_the_task_that_it_imitates(tmp_path, barred):
-    pairs = tuple(Pair(make_grid([[1, 1, 2, 8, 9]]), make_grid([[k]])) for k in range(2))
-    write_pair_file(tmp_path / "made.npz", [Task(key, pairs, ()) for key in ("40853293", "007bbfb7", "unheard of")])
-    tasks = load_corpus(str(tmp_path / "made.npz")).tasks
+    for key in ("40853293", "007bbfb7", "unheard of"):
+        (tmp_path / f"{key}.json").write_text(json.dumps([{"input": [[1, 1, 2, 8, 9]], "output": [[k]]} for k in range(2)]))
+    tasks = load_corpus(str(tmp_path)).tasks
     kept, dropped = without_leaks(tasks, barred)
     assert [task.key for task in kept] == ["007bbfb7", "unheard of"]
-    assert dropped == [("made/40853293", "generated after arc-agi-1-training task 40853293, which has a pair of a protected set")]
+    assert dropped == [
+        (f"{tmp_path.name}/40853293", "generated after arc-agi-1-training task 40853293, which has a pair of a protected set")
+    ]
     assert without_leaks(tasks, ())[1] == []
 
 

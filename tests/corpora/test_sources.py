@@ -6,8 +6,7 @@ import logging
 import pytest
 
 from hrm_submit.arc.canonical import pair_hash
-from hrm_submit.arc.challenges import write_challenges
-from hrm_submit.arc.reader import data_folder, source_names
+from hrm_submit.arc.reader import data_folder, source_names, write_challenges
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.core.errors import DataError

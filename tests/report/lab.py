@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hrm_submit.arc.challenges import write_challenges
+from hrm_submit.arc.reader import write_challenges
 from hrm_submit.arc.task import Grid, Pair, Task, make_grid
 from hrm_submit.corpora.solutions import write_solutions
 from hrm_submit.predict.vote import Candidate

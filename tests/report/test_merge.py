@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hrm_submit.arc.challenges import write_challenges
+from hrm_submit.arc.reader import write_challenges
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.cli import main
 from hrm_submit.core.errors import ConfigError, DataError

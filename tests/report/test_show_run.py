@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from hrm_submit.arc.challenges import load_challenges
+from hrm_submit.arc.reader import load_challenges
 from hrm_submit.arc.task import make_grid
 from hrm_submit.cli import main
 from hrm_submit.core.errors import DataError

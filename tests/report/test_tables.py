@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from hrm_submit.arc.submission import load_submission
+from hrm_submit.arc.submission import read_submission
 from hrm_submit.corpora.scoring import score
 from hrm_submit.corpora.solutions import load_solutions
 from hrm_submit.report.build import run_scores
@@ -36,7 +36,7 @@ def like_score(tables: Tables) -> dict[str, float]:
 
 def test_a_real_run_scores_as_its_submission_does(solved_run: Run) -> None:
     tables = read_tables(solved_run.directory, solutions=solved_run.solutions)
-    wanted = score(load_submission(solved_run.submission), load_solutions(solved_run.solutions))
+    wanted = score(read_submission(solved_run.submission)[0], load_solutions(solved_run.solutions))
     assert 0 < wanted["task_pass@2"] < 1
     assert like_score(tables) == pytest.approx({k: v for k, v in wanted.items() if k != "counts"})
     ((name, found),) = run_scores(load_run(solved_run.directory, None, solved_run.solutions))

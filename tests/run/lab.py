@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hrm_submit.arc.challenges import write_challenges
+from hrm_submit.arc.reader import write_challenges
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.config.preset_files import load_preset
 from hrm_submit.config.schema import Preset

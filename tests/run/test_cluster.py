@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from hrm_submit.arc.submission import load_submission
+from hrm_submit.arc.submission import read_submission
 from hrm_submit.arc.task import same_grid
 from hrm_submit.cli import main
 from hrm_submit.config.schema import Preset
@@ -106,13 +106,13 @@ def test_without_its_head_the_file_is_valid_and_the_run_goes_on_at_home(tmp_path
         process.communicate(timeout=60)
     finally:
         process.kill()
-    shown = load_submission(output)
+    shown = read_submission(output)[0]
     finished, begun = {p.task for p in read_run(run).predictions if p.final}, len(events(run))
     assert len(shown) == n and 1 <= len(finished) < n, "valid, with what was known"
     assert subprocess.run(command(tasks, output, *options), capture_output=True).returncode == 0
     again = {e["task"] for e in events(run)[begun:] if e["event"] == "task_start"}
     assert again == {f"task{k:02d}" for k in range(n)} - finished, "what was final is not done twice"
-    after = load_submission(output)
+    after = read_submission(output)[0]
     assert all(same_grid(a, b) for t in finished for x, y in zip(shown[t], after[t], strict=True) for a, b in zip(x, y, strict=True))
 
 
@@ -122,7 +122,7 @@ def test_without_ray_one_line_names_the_extra(tmp_path: Path, monkeypatch: pytes
     given = on_cluster(challenges(tmp_path, 1), tmp_path / "s.json", "local", ["--segments-per-task", "1"])
     assert main(given[3:]) == 2
     assert capsys.readouterr().err.strip().splitlines()[-1] == "hrm-submit: --cluster needs Ray: pip install 'hrm-submit[cluster]'"
-    assert len(load_submission(tmp_path / "s.json")) == 1, "a valid file, all the same"
+    assert len(read_submission(tmp_path / "s.json")[0]) == 1, "a valid file, all the same"
 
 
 @pytest.mark.parametrize(

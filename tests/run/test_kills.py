@@ -22,7 +22,7 @@ import numpy as np
 import psutil
 import pytest
 
-from hrm_submit.arc.challenges import load_challenges
+from hrm_submit.arc.reader import load_challenges
 from hrm_submit.arc.submission import file_faults
 from tests.run.lab import challenges, command, events, tiny
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from hrm_submit.arc.challenges import load_challenges
+from hrm_submit.arc.reader import load_challenges
 from hrm_submit.arc.submission import file_faults
 from hrm_submit.core.clock import Clock
 from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from hrm_submit.arc.challenges import load_challenges
-from hrm_submit.arc.submission import load_submission
+from hrm_submit.arc.reader import load_challenges
+from hrm_submit.arc.submission import read_submission
 from hrm_submit.arc.task import same_grid
 from hrm_submit.core.errors import CheckpointError, ConfigError, DataError
 from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
@@ -39,7 +39,7 @@ def solver(presets: str) -> Solver:
 def test_fixed_work_gives_the_submission_of_the_command(solver: Solver, presets: str, tmp_path: Path) -> None:
     file, written = challenges(tmp_path, 2, outputs=2), tmp_path / "submission.json"
     subprocess.run(command(file, written, "--preset", presets, "--segments-per-task", "12", "--seed", "3"), check=True)
-    expected = load_submission(written)
+    expected = read_submission(written)[0]
     for task in reversed(load_challenges(file).values()):  # in another order: each starts from the same weights
         answer = solver.solve(task, segments=12, progress=False)
         for ours, theirs in zip(answer.attempts, expected[task.id], strict=True):

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from hrm_submit.arc.challenges import write_challenges
+from hrm_submit.arc.reader import write_challenges
 from hrm_submit.arc.task import Task
 from hrm_submit.core.clock import Clock
 from hrm_submit.corpora.solutions import write_solutions

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hrm_submit.arc.canonical import pair_hash
-from hrm_submit.arc.challenges import write_challenges
+from hrm_submit.arc.reader import write_challenges
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.cli import main
 from hrm_submit.core.errors import TrainError

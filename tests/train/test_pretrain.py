@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from hrm_submit.arc.challenges import load_challenges
+from hrm_submit.arc.reader import load_challenges
 from hrm_submit.config.preset_files import load_preset
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.errors import CheckpointError, TrainError

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hrm_submit.arc.challenges import load_challenges
+from hrm_submit.arc.reader import load_challenges
 from hrm_submit.arc.task import Solutions, Task, make_grid
 from hrm_submit.config.preset_files import load_preset
 from hrm_submit.config.schema import Preset

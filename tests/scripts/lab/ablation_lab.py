@@ -9,7 +9,7 @@ from typing import Any
 from lab.ablation_plan import read_plan
 from lab.ablation_runs import Run, plan_runs
 
-from hrm_submit.arc.challenges import write_challenges
+from hrm_submit.arc.reader import write_challenges
 from hrm_submit.corpora.solutions import write_solutions
 from hrm_submit.train.loop import CanvasBatch, Trainer
 from tests.run.lab import TINY_MODEL, recolour, recoloured

@@ -10,7 +10,7 @@ from lab.ablation_plan import read_plan
 from lab.ablation_runs import choose, plan_runs
 
 from hrm_submit.arc.canonical import pair_hash
-from hrm_submit.arc.challenges import write_challenges
+from hrm_submit.arc.reader import write_challenges
 from hrm_submit.core.errors import ConfigError
 from hrm_submit.corpora.leaks import protected_hashes
 from hrm_submit.corpora.solutions import write_solutions

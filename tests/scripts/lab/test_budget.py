@@ -13,7 +13,7 @@ import tune_budget
 from lab.budget_recording import Outcome, Recording, SolvedCurve, fit_curve, record
 from lab.budget_replay import Faults, replay
 
-from hrm_submit.arc.challenges import load_challenges, write_challenges
+from hrm_submit.arc.reader import load_challenges, write_challenges
 from hrm_submit.arc.submission import file_faults
 from hrm_submit.arc.task import make_grid
 from hrm_submit.config.preset_files import load_preset
