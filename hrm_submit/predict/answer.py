@@ -1,14 +1,11 @@
-"""One task answered by a model as it is: each test input in many views, the model's scores of each, the candidates they vote for.
-
-Notable: this is the only place that asks a model: test-time training between its segments, validation, ablations and the benchmark all
-answer here.
-"""
+"""Answer one task with a model as it is: score many views of each test input, vote. The only place that asks a model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import ParamSpec
 
 import numpy as np
 import torch
@@ -27,6 +24,8 @@ from hrm_submit.predict.rank import rank
 from hrm_submit.predict.raw import RawVote
 from hrm_submit.predict.scores import ViewScores, join
 from hrm_submit.predict.vote import Outputs
+
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,27 +51,6 @@ class ViewRequest:
     row: int
 
 
-def answer(
-    model: HRM,
-    embedding: TaskEmbedding,
-    task: Task,
-    views: Sequence[Augmentation],
-    rows: Sequence[int],
-    config: VoteConfig,
-    *,
-    side: int | None = None,
-    every_step: bool = False,
-) -> Vote:
-    """Vote with `[vote] views` of the `views` (`spread_views` chooses), each under its row of `embedding`.
-
-    `side` is the canvas (default: the task's own). With `every_step` all of `[vote] act_steps` are run and kept, but candidates are
-    those of the step that the model answers with.
-    """
-    *_, vote = answer_in_batches(model, embedding, task, views, rows, config, side=side, every_step=every_step)
-    assert vote is not None
-    return vote
-
-
 def answer_in_batches(
     model: HRM,
     embedding: TaskEmbedding,
@@ -84,7 +62,11 @@ def answer_in_batches(
     side: int | None = None,
     every_step: bool = False,
 ) -> Iterator[Vote | None]:
-    """Vote as `answer` does, in batches of `[vote] batch_size`: yields None before each batch, and the vote at the end."""
+    """Vote with `[vote] views` of the `views` (`spread_views` chooses), each under its row of `embedding`.
+
+    Yields None before each batch of `[vote] batch_size`, and the vote at the end. `side` is the canvas (default: the task's own). With
+    `every_step` all of `[vote] act_steps` are run and kept, but candidates are those of the step that the model answers with.
+    """
     chosen, canvas = spread_views(views, config.views), side or canvas_side(task)
     requests = [ViewRequest(grid, views[v], rows[v]) for grid in task.test for v in chosen]
     parts = []
@@ -101,6 +83,19 @@ def answer_in_batches(
     yield Vote(tuple(tuple(rank(last.some(slice(k * n, (k + 1) * n)), config.rule)) for k in range(len(task.test))), n, scores)
 
 
+def _drained(batches: Callable[P, Iterator[Vote | None]]) -> Callable[P, Vote]:
+    def drain(*args: P.args, **options: P.kwargs) -> Vote:
+        *_, vote = batches(*args, **options)
+        assert vote is not None
+        return vote
+
+    return drain
+
+
+answer = _drained(answer_in_batches)
+"""Vote as `answer_in_batches` does; returns the vote."""
+
+
 def answer_step(model: ModelConfig, vote: VoteConfig) -> int:
     """Return the ACT step that answers are taken from: a model is not run longer than it was trained."""
     return min(vote.act_steps, model.halt_max_steps)
@@ -110,10 +105,9 @@ def answer_step(model: ModelConfig, vote: VoteConfig) -> int:
 def score_views(
     model: HRM, embedding: TaskEmbedding, requests: Sequence[ViewRequest], side: int, config: VoteConfig, *, every_step: bool = False
 ) -> ViewScores:
-    """Run the model on one batch of views.
+    """Run the model on one batch of views to `answer_step`, and keep that step or, by `[vote] halt`, the one at which a view rests.
 
-    Runs to `answer_step` and keeps that step, or by `[vote] halt` the one before at which a view rests; with `every_step` runs all of
-    `act_steps`, further than the model was trained if they are more, and keeps each.
+    With `every_step` run all of `act_steps`, further than the model was trained if they are more, and keep each.
     """
     model.eval()
     device, views = model.tokens.device, [request.view for request in requests]

@@ -4,19 +4,13 @@
 name is replaced by its hash. A compressed numpy archive without pickled objects; n views (of all test outputs), T ACT steps,
 N = side * side canvas cells, row by row:
 
-| array | shape, type | |
-|---|---|---|
-| `format` | int | 1 |
-| `task` | bytes uint8 | its id in UTF-8 (numpy's own strings lose a NUL at their end) |
-| `restart` | int | 0, or K |
-| `answer_step` | int | the step, 1..T, whose predictions were the run's answer |
-| `side` | int | of the canvas |
-| `output` | (n,) uint16 | number of the test output |
-| `dihedral`, `colours`, `offset` | (n,), (n, 10), (n, 2) uint8 | the view, as `arc.augment.Augmentation` has it |
-| `log_probs` | (n, T, N, vocabulary) float16 | natural logarithms; tokens are PAD, EOS, then the ten colours as the view shows them |
-| `q_halt` | (n, T) float32 | the halt value, a logit |
-
-float16 keeps three digits: two tokens that differ less count as equal, and the lower one is taken.
+    format, restart, side           integers: 1; 0 or K; of the canvas
+    answer_step                     the step, 1..T, whose predictions were the run's answer
+    task                            uint8: its id in UTF-8 (numpy's own strings lose a NUL at their end)
+    output                          (n,) uint16: number of the test output
+    dihedral, colours, offset       (n,), (n, 10), (n, 2) uint8: the view, as `arc.augment.Augmentation` has it
+    log_probs                       (n, T, N, vocabulary) float16, nats: PAD, EOS, the ten colours as the view shows them; three digits
+    q_halt                          (n, T) float32: the halt value, a logit
 """
 
 from __future__ import annotations

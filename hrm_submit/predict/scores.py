@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hrm_submit.arc.augment import Augmentation
 from hrm_submit.arc.canvas import decode
-from hrm_submit.predict.vote import Prediction
+from hrm_submit.predict.vote import Candidate
 
 Floats: TypeAlias = npt.NDArray[np.floating]
 
@@ -65,19 +65,19 @@ class ViewScores:
         own = np.arange(len(self)), steps
         return replace(self, log_probs=self.log_probs[own][:, None], q_halt=self.q_halt[own][:, None])
 
-    def predictions(self) -> list[Prediction | None]:
+    def predictions(self) -> list[Candidate | None]:
         """Decode and un-augment the grid that each view shows after the last step; None where it shows none."""
         last = self.last
         tokens, sure = last.argmax(-1), last.max(-1).reshape(-1, self.side, self.side)
         offsets = np.array([v.offset for v in self.views], dtype=np.int64).reshape(-1, 2)
-        predictions: list[Prediction | None] = []
+        predictions: list[Candidate | None] = []
         for grid, view, cells in zip(decode(tokens, offsets, self.side), self.views, sure, strict=True):
             if grid is None:
                 predictions.append(None)
                 continue
             (row, column), (rows, columns) = view.offset, grid.shape
             confidence = cells[row : row + rows, column : column + columns].mean()
-            predictions.append(Prediction(view.invert(grid), float(confidence)))
+            predictions.append(Candidate(view.invert(grid), 1, float(confidence)))
         return predictions
 
 

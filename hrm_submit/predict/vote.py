@@ -14,22 +14,14 @@ from typing import Any, TypeAlias
 from hrm_submit.arc.jsonio import FaultError, parse_grid
 from hrm_submit.arc.task import Grid, same_grid
 
-
-@dataclass(frozen=True)
-class Prediction:
-    """One view's grid, un-augmented, and the mean log-probability of its cells (nats per cell, at most 0)."""
-
-    grid: Grid
-    log_probability: float
-
-
 MOST = 1e15
 """No number of votes or score is as large; JSON may hold more, which would only break arithmetic."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One distinct grid: how many views gave it, and the mean of their log-probabilities (of all views where none gave it)."""
+    """One distinct grid, un-augmented: how many views gave it, and the mean log-probability of its cells over them (nats a cell; over
+    all views where none gave it). One view's prediction is a candidate of one vote."""
 
     grid: Grid
     votes: int
@@ -67,16 +59,9 @@ Outputs: TypeAlias = tuple[tuple[Candidate, ...], ...]
 """The candidates of each test output, best first."""
 
 
-def vote(predictions: Iterable[Prediction]) -> list[Candidate]:
-    """Group predictions into distinct grids, best first, independent of their order."""
-    groups: dict[tuple[tuple[int, ...], bytes], list[Prediction]] = {}
-    for prediction in predictions:
-        groups.setdefault((prediction.grid.shape, prediction.grid.tobytes()), []).append(prediction)
-    # fsum is exact, so the mean does not depend on the order of its terms.
-    candidates = [
-        Candidate(group[0].grid, len(group), math.fsum(p.log_probability for p in group) / len(group)) for group in groups.values()
-    ]
-    return ranked(candidates)
+def vote(predictions: Iterable[Candidate]) -> list[Candidate]:
+    """Group the predictions of single views into distinct grids, best first, independent of their order."""
+    return pool([predictions])
 
 
 def pool(votes: Iterable[Iterable[Candidate]]) -> list[Candidate]:
@@ -88,7 +73,7 @@ def pool(votes: Iterable[Iterable[Candidate]]) -> list[Candidate]:
     pooled = []
     for group in groups.values():
         n = sum(c.votes for c in group)
-        # A grid that no view gave has no votes to weigh its scores by.
+        # fsum is exact, so that the order of terms does not matter; a grid that no view gave has no votes to weigh its scores by
         score = math.fsum(c.votes * c.score for c in group) / n if n else math.fsum(c.score for c in group) / len(group)
         pooled.append(Candidate(group[0].grid, n, score, math.fsum(c.weight for c in group)))
     return ranked(pooled)

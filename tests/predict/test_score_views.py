@@ -68,7 +68,7 @@ def test_a_copy_of_the_input_comes_back_unaugmented_from_every_view(chosen: list
     for grid, prediction in zip(grids, predictions, strict=True):
         assert prediction is not None
         np.testing.assert_array_equal(prediction.grid, grid)
-        assert prediction.log_probability == pytest.approx(SURENESS, abs=1e-5)
+        assert prediction.score == pytest.approx(SURENESS, abs=1e-5)
 
 
 def test_act_steps_are_as_asked_but_never_more_than_the_model_was_trained_for() -> None:
@@ -141,7 +141,7 @@ def test_a_prediction_does_not_depend_on_its_batch() -> None:
         assert (a is None) == (b is None)
         if a is not None and b is not None:
             np.testing.assert_array_equal(a.grid, b.grid)
-            assert a.log_probability == pytest.approx(b.log_probability, abs=1e-4)
+            assert a.score == pytest.approx(b.score, abs=1e-4)
 
 
 def test_prediction_leaves_the_weights_alone() -> None:
@@ -156,4 +156,4 @@ def test_prediction_leaves_the_weights_alone() -> None:
 def test_a_model_without_task_embedding_predicts_too() -> None:
     model, embedding = build(replace(CFG, puzzle_emb_ndim=0), seed=0)
     (prediction,) = score_views(model, embedding, [ViewRequest(make_grid([[1]]), IDENTITY, 0)], 2, VoteConfig()).predictions()
-    assert prediction is None or prediction.log_probability <= 0
+    assert prediction is None or prediction.score <= 0

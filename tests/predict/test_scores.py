@@ -26,7 +26,7 @@ def test_the_grid_that_a_view_shows_is_the_one_that_was_drawn(drawn: list[tuple[
     views = [Augmentation(a.dihedral, a.colours, (row, column)) for _, a, row, column in drawn]
     for (grid, *_), prediction in zip(drawn, showing([d[0] for d in drawn], views, 6).predictions(), strict=True):
         assert prediction is not None and same_grid(prediction.grid, grid)
-        assert prediction.log_probability == pytest.approx(np.log(SURE), abs=1e-5)
+        assert prediction.score == pytest.approx(np.log(SURE), abs=1e-5)
 
 
 def test_confidence_is_the_mean_over_the_cells_of_the_grid_alone() -> None:
@@ -36,7 +36,7 @@ def test_confidence_is_the_mean_over_the_cells_of_the_grid_alone() -> None:
     cells[0, 0, 8] += 0.5
     (prediction,) = ViewScores(scores.views, 3, cells, scores.q_halt).predictions()
     assert prediction is not None and prediction.grid.tolist() == [[5, 6]]
-    assert prediction.log_probability == pytest.approx(np.log(SURE) + 0.02, abs=1e-5)
+    assert prediction.score == pytest.approx(np.log(SURE) + 0.02, abs=1e-5)
 
 
 def test_only_the_last_step_shows_and_earlier_ones_can_be_gone_back_to() -> None:
