@@ -59,7 +59,8 @@ def validate(options: ValidateOptions, clock: Clock) -> int:
     from hrm_submit.arc.submission import file_faults
 
     tasks, broken = read_challenges(options.challenges)
-    faults = file_faults(options.submission, {**tasks, **broken})
+    expected = {task_id: len(task.test) for part in (tasks, broken) for task_id, task in part.items()}
+    faults = file_faults(options.submission, expected)
     for fault in faults:
         print(fault)
     return 1 if faults else 0

@@ -7,14 +7,13 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from hrm_submit.arc.entries import Entry
 from hrm_submit.arc.jsonio import FaultError, JsonObject, located, parse_grid, parse_object, read_by_task, read_json, shown
 from hrm_submit.arc.task import NO_GRID, Grid, Task
 from hrm_submit.core.errors import DataError
 
 Attempts: TypeAlias = tuple[Grid, Grid]
 """The first and the second guess at one test output."""
-Expected: TypeAlias = Mapping[str, Task | Entry] | Mapping[str, Task] | Mapping[str, int]
+Expected: TypeAlias = Mapping[str, Task] | Mapping[str, int]
 """The tasks to answer, or task id -> number of test outputs."""
 
 ATTEMPT_KEYS = ("attempt_1", "attempt_2")

@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hrm_submit.arc.augment import Augmentation, augmentation_arrays
-from hrm_submit.arc.canvas import EOS, FULL_SIDE, PAD, PackedPairs, decode, encode, encode_inputs, position_ids, sample_offsets
+from hrm_submit.arc.canvas import EOS, FULL_SIDE, PackedPairs, decode, encode, encode_inputs, position_ids, sample_offsets
 from hrm_submit.arc.task import NO_GRID, Pair, make_grid
 from hrm_submit.core.errors import DataError
 from tests.arc.strategies import augmentations, grids, pairs, plain_canvas
@@ -91,13 +91,6 @@ def test_decode_finds_the_largest_anchored_rectangle(side, seed):
     else:
         assert decoded is not None
         assert decoded.tolist() == (sheet[top : top + best[1], left : left + best[2]] - 2).tolist()
-
-
-@pytest.mark.parametrize("token", [PAD, EOS, 12])
-def test_no_colour_at_the_offset_is_no_grid(token):
-    tokens = np.full((1, 9), 4)
-    tokens[0, 4] = token
-    assert decode(tokens, np.array([[1, 1]]), 3) == [None]
 
 
 @quick

@@ -83,10 +83,7 @@ def test_without_a_rule_the_canvas_holds_what_was_seen():
     task = task_of([((3, 3), (2, 7)), ((3, 3), (5, 4)), ((4, 4), (1, 11))], (6, 6))
     assert output_shapes(task, task.test[0]) == []
     assert canvas_side(task) == 11
-
-
-def test_a_task_without_tests_has_a_canvas():
-    assert canvas_side(Task("t", (Pair(blank(2, 3), blank(4, 1)),), ())) == 4
+    assert canvas_side(Task("t", (Pair(blank(2, 3), blank(4, 1)),), ())) == 4, "without a test input too"
 
 
 @settings(max_examples=60, deadline=None)

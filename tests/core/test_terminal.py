@@ -16,9 +16,8 @@ from tests.terminal import screen as seen
 
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = ModuleType("IPython")
-    fake.get_ipython = lambda: SimpleNamespace(kernel=object(), config={"IPKernelApp": {}})  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "IPython", fake)
+    fake = SimpleNamespace(get_ipython=lambda: SimpleNamespace(kernel=object()))
+    monkeypatch.setitem(sys.modules, "IPython", fake)  # type: ignore[arg-type]
 
 
 def with_widgets(monkeypatch: pytest.MonkeyPatch, progress: object) -> None:
@@ -34,17 +33,12 @@ def test_a_file_keeps_plain_lines_and_a_terminal_has_bars(monkeypatch: pytest.Mo
     assert terminal.place() == "plain" and terminal.bar("plain", total=3).disable
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert terminal.place() == "terminal"
+    shell = SimpleNamespace(get_ipython=lambda: SimpleNamespace(config={}))
+    monkeypatch.setitem(sys.modules, "IPython", shell)  # type: ignore[arg-type]
+    assert terminal.place() == "terminal", "IPython without a kernel"
     bar = terminal.bar("terminal", total=3)
     assert not bar.disable
     bar.close()
-
-
-def test_ipython_in_a_terminal_is_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = ModuleType("IPython")
-    fake.get_ipython = lambda: SimpleNamespace(config={})  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "IPython", fake)
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    assert terminal.place() == "terminal"
 
 
 def test_a_notebook_has_widgets_where_they_are_installed(monkeypatch: pytest.MonkeyPatch, kernel: None) -> None:

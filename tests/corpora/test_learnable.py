@@ -35,27 +35,20 @@ def test_generated_pairs_that_are_too_large_are_left_out_and_counted(tmp_path: P
     assert "2 pairs left out: has N columns, more than N; the first is " in line and "x.json: task x: pair 1 input: has 31 columns" in line
 
 
-def test_tasks_that_are_too_wide_cost_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_too_wide_and_files_that_are_no_tasks_cost_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(tmp_path / "1d_fill" / "a.json", TASK)
     write(tmp_path / "1d_fill" / "b.json", {"train": [WIDE], "test": [WIDE]})
-    assert pairs(tmp_path) == {"a": 2}
-    assert "2 pairs left out" in caplog.text and "1 task left out: has no pair to learn from" in caplog.text
-
-
-def test_files_that_are_no_tasks_cost_no_task(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(tmp_path / "identifiers.json", ["<blank>"])
     write(tmp_path / "train" / "dataset.json", {"seq_len": 900, "sets": ["all"]})
     write(tmp_path / "notes.json", "{")
-    write(tmp_path / "train" / "t.json", TASK)
-    assert pairs(tmp_path) == {"t": 2}
-    assert "left out: not JSON" not in caplog.text and "Expecting property name" in caplog.text
+    assert pairs(tmp_path) == {"a": 2}
+    assert "2 pairs left out" in caplog.text and "1 task left out: has no pair to learn from" in caplog.text
+    assert "1 file left out: holds no task" in caplog.text and "Expecting property name" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("task", "learnt"),
     [
-        ({"train": [PAIR, OTHER]}, 2),
-        ({"train": [PAIR], "test": []}, 1),
         ({"train": [PAIR], "test": None}, 1),
         ({"train": [PAIR], "test": [{"input": [[1]], "output": []}]}, 1),
         ({"train": [PAIR], "test": [{"input": [[1]], "output": None}]}, 1),
@@ -76,7 +69,7 @@ def test_pairs_under_another_key_are_used_and_named(tmp_path: Path, caplog: pyte
     assert "2 pairs under 'arc-gen' are used too" in caplog.text and "what is under 'tags' is ignored" in caplog.text
 
 
-def test_lines_of_tasks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_lines_that_are_no_tasks_cost_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     lines = [json.dumps({"id": "a", **TASK}), "{", json.dumps({"examples": [[[[1]], [[2]]]]})]
     write(tmp_path / "s.jsonl", "\n".join(lines))
     assert pairs(tmp_path / "s.jsonl") == {"a": 2, "s-1": 1}

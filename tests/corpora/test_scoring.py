@@ -40,7 +40,6 @@ def test_every_figure_of_a_hand_count():
     assert result["mean_task_pass@2"] == pytest.approx((1 + 1 / 2 + 1 / 3 + 0) / 4)
     # first attempts: all 4 cells; 3 of 4; 2 of 3; all 3; another shape; none; none
     assert result["cell_accuracy"] == pytest.approx((1 + 3 / 4 + 2 / 3 + 1 + 0 + 0 + 0) / 7)
-    assert set(result) == {"pass@1", "pass@2", "task_pass@2", "mean_task_pass@2", "cell_accuracy", "counts"}
 
 
 def test_solutions_as_submission_score_one():
@@ -48,12 +47,6 @@ def test_solutions_as_submission_score_one():
     assert all(result[key] == 1 for key in result if key != "counts")
     result = score({k: [(WRONG, grid) for grid in v] for k, v in SOLUTIONS.items()}, SOLUTIONS)
     assert (result["pass@1"], result["cell_accuracy"], result["pass@2"], result["task_pass@2"]) == (0, 0, 1, 1)
-
-
-def test_an_empty_submission_scores_zero():
-    result = score({}, SOLUTIONS)
-    assert all(result[key] == 0 for key in result if key != "counts")
-    assert result["counts"]["missing"] == 7
 
 
 def test_same_cells_in_another_shape_are_wrong():

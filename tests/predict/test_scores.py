@@ -14,17 +14,17 @@ from hrm_submit.arc.task import make_grid, same_grid
 from hrm_submit.core.errors import DataError
 from hrm_submit.predict.raw import LEAST, RawVote, load_raw, save_raw
 from hrm_submit.predict.scores import ViewScores, join
-from tests.arc.strategies import augmentations, grids
+from tests.arc.strategies import grids, placed
 from tests.predict.lab import SURE, anything, showing
 
 TURNED = Augmentation(1, (0, 3, 2, 1, 4, 5, 6, 7, 8, 9), (1, 0))
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(grids(4), augmentations, st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=4))
-def test_the_grid_that_a_view_shows_is_the_one_that_was_drawn(drawn: list[tuple[np.ndarray, Augmentation, int, int]]) -> None:
-    views = [Augmentation(a.dihedral, a.colours, (row, column)) for _, a, row, column in drawn]
-    for (grid, *_), prediction in zip(drawn, showing([d[0] for d in drawn], views, 6).predictions(), strict=True):
+@given(st.lists(st.tuples(grids(4), placed(2)), min_size=1, max_size=4))
+def test_the_grid_that_a_view_shows_is_the_one_that_was_drawn(drawn: list[tuple[np.ndarray, Augmentation]]) -> None:
+    shown, views = zip(*drawn, strict=True)
+    for grid, prediction in zip(shown, showing(shown, views, 6).predictions(), strict=True):
         assert prediction is not None and same_grid(prediction.grid, grid)
         assert prediction.score == pytest.approx(np.log(SURE), abs=1e-5)
 
@@ -108,17 +108,10 @@ def rewritten(path: Path, **changed: object) -> Path:
 @pytest.mark.parametrize(
     "changed",
     [
-        {"format": 2},
-        {"q_halt": None},
-        {"q_halt": np.zeros((4, 2))},
-        {"log_probs": np.zeros((4, 3, 15, 12))},
+        *({"format": 2}, {"q_halt": None}, {"answer_step": 4}, {"side": "wide"}, {"task": np.array([{}], dtype=object)}),
+        *({"q_halt": np.zeros((4, 2))}, {"log_probs": np.zeros((4, 3, 15, 12))}, {"output": np.zeros(3)}),
         {"log_probs": np.zeros((0, 3, 16, 12)), "output": np.zeros(0), "q_halt": np.zeros((0, 3))},
-        {"output": np.zeros(3)},
-        {"dihedral": np.array([0, 9, 7, 5])},
-        {"offset": np.array([[0, 0], [4, 0], [0, 0], [0, 0]])},
-        {"answer_step": 4},
-        {"side": "wide"},
-        {"task": np.array([{}], dtype=object)},
+        *({"dihedral": np.array([0, 9, 7, 5])}, {"offset": np.array([[0, 0], [4, 0], [0, 0], [0, 0]])}),
     ],
     ids=lambda changed: "-".join(changed),
 )
