@@ -1,8 +1,7 @@
-"""Invertible changes of a whole task: dihedral transform, colour permutation, and a placement on the canvas.
+"""Invertible changes of a whole task: dihedral transform, colour permutation, placement on the canvas (applied by `arc.canvas`).
 
-Notable: dihedral ids are those of the published HRM. `sample_augmentations` tells augmented tasks apart by a hash that is
-*linear* in the colours, so that each (transform, permutation) costs a few multiplications a grid, whatever its size.
-The placement (`offset`) moves tokens on the canvas, not cells of a grid: `hrm_submit.arc.canvas` applies it.
+Dihedral ids are those of the published HRM. `sample_augmentations` tells augmented tasks apart by a hash that is linear in the colours,
+so each (transform, permutation) costs a few multiplications a grid.
 """
 
 from __future__ import annotations
@@ -44,9 +43,8 @@ def inverse_dihedral(transform: int) -> int:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """One view of a task.
+    """One view of a task: `colours[old]` is the new colour; a grid's top left cell is at the canvas's (row, column) `offset`.
 
-    `colours[old]` is the new colour; `offset` is the (row, column) of the canvas that a grid's top left cell takes.
     Raises ValueError unless `dihedral` is 0..7, `colours` a permutation of 0..9 and `offset` not negative.
     """
 
@@ -75,23 +73,18 @@ class Augmentation:
 IDENTITY = Augmentation()
 
 
-def augmentation_arrays(
-    augmentations: Sequence[Augmentation],
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+def augmentation_arrays(views: Sequence[Augmentation]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """Return dihedral ids (B,), colour tables (B, 10) and offsets (B, 2) of B augmentations, as `canvas.encode` takes them."""
-    n = len(augmentations)
-    transforms = np.fromiter((a.dihedral for a in augmentations), dtype=np.uint8, count=n)
-    colours = np.array([a.colours for a in augmentations], dtype=np.uint8).reshape(n, N_COLOURS)
-    offsets = np.array([a.offset for a in augmentations], dtype=np.int64).reshape(n, 2)
-    return transforms, colours, offsets
+    transforms = np.array([view.dihedral for view in views], dtype=np.uint8)
+    colours = np.array([view.colours for view in views], dtype=np.uint8).reshape(-1, N_COLOURS)
+    return transforms, colours, np.array([view.offset for view in views], dtype=np.int64).reshape(-1, 2)
 
 
 def movable_colours(task: Task, rule: ColourRule) -> tuple[int, ...]:
-    """Return the colours that a permutation may move.
+    """Return the colours that a permutation may move: `permute` 1..9 (published), `fixed` none.
 
-    `permute`: 1..9 (published); `permute_input`: the same without the colours that some demonstration's output has and its own
-    input lacks: moved, one input would have several outputs, which nothing can fit; `fixed`: none. Raises ValueError for
-    another rule.
+    `permute_input` leaves out colours that a demonstration's output has and its input lacks: moved, one input would have several
+    outputs. Raises ValueError for another rule.
     """
     if rule == "fixed":
         return ()
@@ -104,10 +97,9 @@ def movable_colours(task: Task, rule: ColourRule) -> tuple[int, ...]:
 
 
 def sample_augmentations(task: Task, n: int, rng: np.random.Generator, *, colours: ColourRule = "permute") -> list[Augmentation]:
-    """Sample up to `n` augmentations of `task`, the identity first, no two of which give the same augmented task.
+    """Sample up to `n` augmentations of `task`, the identity first, that give different pairs and test inputs, in any order.
 
-    Two augmented tasks are the same if they have the same pairs and the same test inputs, in any order. Where few different ones
-    exist all are listed; else a bounded number is drawn, which may miss some of a task with many symmetries.
+    Where few different ones exist all are listed; else a bounded number is drawn, which may miss some of a task with many symmetries.
     """
     contents = _ContentHash(task)
     movable = np.array(movable_colours(task, colours), dtype=np.int64)

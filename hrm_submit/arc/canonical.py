@@ -1,8 +1,7 @@
 """One name for all pairs that are the same up to a dihedral transform and a change of colours.
 
-Notable: for a fixed transform the least form over all 10! colour permutations is had without trying any: name the colours
-in the order in which they first appear. Augmentation moves a pair only within its class, so that two pairs of different
-canonical forms stay different whatever training makes of them.
+For a fixed transform, naming colours in the order in which they appear gives the least form over all 10! permutations. Pairs of
+different forms stay different under every augmentation.
 """
 
 from __future__ import annotations
@@ -18,10 +17,9 @@ from hrm_submit.arc.task import N_COLOURS, Task
 
 
 def canonical_form(given: npt.NDArray[np.uint8], wanted: npt.NDArray[np.uint8]) -> bytes:
-    """Return the least bytes over the 8 dihedral transforms and all colour permutations, both done to input and output alike.
+    """Return the least bytes over the 8 dihedral transforms and all colour permutations of input and output alike.
 
-    The bytes are the input's rows and columns, the output's rows and columns, the input's cells and the output's cells,
-    row by row; so the form tells everything of the pair but its orientation and its colours.
+    The bytes are rows and columns of the input, then of the output, then the cells of both, row by row.
     """
     return min(_relabelled(dihedral(given, transform), dihedral(wanted, transform)) for transform in range(N_DIHEDRAL))
 

@@ -1,7 +1,6 @@
-"""JSON files and the grids in them, with faults of one line that name file, task and place.
+"""JSON files and the grids in them, with faults of one line that name file, task and place (counted from 0).
 
-Notable: a `FaultError` names the fault and its place within a task; whoever knows the file and the task puts them before it.
-Rows, columns, demonstrations and tests are counted from 0, as in the file.
+A `FaultError` names the fault and its place within a task; `located` puts file and task before it.
 """
 
 from __future__ import annotations

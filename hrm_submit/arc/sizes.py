@@ -1,8 +1,7 @@
-"""How large the outputs of a task's test inputs may be, from its demonstrations alone.
+"""Predict the sizes of a task's test outputs from its demonstrations.
 
-Notable: a canvas that is too small makes a task unsolvable, one that is too large costs only time; so the canvas holds the largest
-prediction of all rules that fit every demonstration. Rules on counts (as many rows as the input has colours) are tried only where no
-rule on sides fits: with few demonstrations they often fit by chance.
+A canvas that is too small makes a task unsolvable, one that is too large only costs time: so it holds the largest prediction of all rules
+that fit. Rules on counts (as many rows as colours) are tried only where no rule on sides fits: they often fit few pairs by chance.
 """
 
 from __future__ import annotations
@@ -28,11 +27,10 @@ _COUNTS: tuple[Callable[[Grid, int], int], ...] = (
 
 
 def output_shapes(task: Task, test_input: Grid) -> list[tuple[int, int]]:
-    """Predict (rows, columns), clipped to 30, for the output of `test_input` by each rule that fits all demonstrations.
+    """Predict (rows, columns), clipped to 30, of the output of `test_input` by each rule that fits all demonstrations, best first.
 
-    Rows and columns are predicted apart. A rule makes an output side from the input's side: a rational multiple of it, a constant,
-    a constant more or less, its square. Where none fits: a multiple or a linear function of the input's other side, of its number of
-    colours (with or without 0) or of its coloured or empty cells. Most trusted first; empty if no rule fits.
+    Rows and columns are predicted apart: a rational multiple of the input's side, a constant, a constant more or less, its square. Where
+    none fits: a linear function of the input's other side, number of colours (with or without 0), coloured or empty cells.
     """
     rows, columns = (_sides(task, test_input, axis) for axis in (0, 1))
     ranked = sorted((i + j, i, r, c) for i, r in enumerate(rows) for j, c in enumerate(columns))

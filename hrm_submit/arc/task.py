@@ -1,7 +1,6 @@
-"""What a task is: pairs of small coloured grids, as frozen dataclasses of read-only numpy arrays.
+"""Tasks: pairs of small coloured grids, as frozen dataclasses of read-only numpy arrays.
 
-Notable: a `Task` never holds the answers to its test inputs. Solutions travel apart, as a mapping from task id to one
-output grid a test input, and only scoring, pre-training and reports load them.
+A `Task` never holds the answers to its test inputs; only scoring, pre-training and reports load `Solutions`.
 """
 
 from __future__ import annotations
