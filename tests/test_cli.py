@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from hrm_submit.arc.reader import write_challenges
 from hrm_submit.cli import main
@@ -30,7 +29,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any, **options: Any) -> None:
         raise Started
 
-    monkeypatch.setattr("hrm_submit.run.supervisor.WorkerPool.start", refuse)
+    monkeypatch.setattr("hrm_submit.run.worker_pool.WorkerPool.start", refuse)
 
 
 @pytest.fixture
@@ -176,10 +175,6 @@ def test_a_checkpoint_that_is_not_what_it_says(fault: Faults, weights: Path, tmp
     save_checkpoint(tmp_path / "lie.safetensors", lying)
     line = fault(checkpoint=str(tmp_path / "lie.safetensors"))
     assert "lie.safetensors" in line and "shape" in line
-    with torch.no_grad():
-        model.lm_head[0, 0] = float("nan")
-    save_checkpoint(tmp_path / "nan.safetensors", snapshot(model, embedding, CheckpointMeta()))
-    assert "not finite" in fault(checkpoint=str(tmp_path / "nan.safetensors"))
 
 
 def test_a_preset_that_asks_for_another_model_than_the_checkpoint_has(fault: Faults, weights: Path, tmp_path: Path) -> None:
