@@ -108,16 +108,11 @@ def test_a_small_grid_is_told_cell_by_cell_and_a_large_one_by_its_counts() -> No
         grid_svg(grid, label="x", wrong=np.zeros((2, 1), dtype=bool))
 
 
-def test_a_label_cannot_leave_its_attribute() -> None:
+def test_a_picture_stays_small_and_its_label_cannot_leave_its_attribute() -> None:
     label = "\"><script>alert(1)</script>&'"
-    svg = grid_svg(make_grid([[1]]), label=label)
+    svg = grid_svg(make_grid(np.random.default_rng(0).integers(0, 10, (30, 30))), label=label, cell=7)
     assert name(svg).startswith(label + ": ")
     assert Counter(element.tag for element in ElementTree.fromstring(svg).iter())["script"] == 0
-
-
-def test_a_picture_never_asks_for_more_than_the_page_has_and_stays_small() -> None:
-    grid = make_grid(np.random.default_rng(0).integers(0, 10, (30, 30)))
-    svg = grid_svg(grid, label="x", cell=7)
-    assert "width:210px;max-width:100%;height:auto" in svg
+    assert "width:210px;max-width:100%;height:auto" in svg, "never more than the page has"
     assert len(svg) < 9_000, "even of noise"
     assert len(grid_svg(make_grid([[1] * 30] * 30), label="x")) < 700

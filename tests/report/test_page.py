@@ -234,13 +234,13 @@ def test_two_runs_compared_by_hand(tmp_path: Path) -> None:
 
 
 def test_wrong_input_is_one_line(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    page = str(tmp_path / "x.html")
+    page, none = str(tmp_path / "x.html"), str(tmp_path / "none")
     other = small_run(tmp_path / "other", {"elsewhere": [A]}, {"elsewhere": [[(A, 1)]]})
     at = ["report", "--run-dir", str(run.directory), "--output", page]
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "short.json").write_text(json.dumps({"half": [A]}))
     cases = [
-        (["report", "--run-dir", str(tmp_path / "none"), "--output", page], "no such run folder"),
+        (["report", "--run-dir", none, "--output", page], "no such run folder"),
         ([*at, "--solutions", str(tmp_path / "none.json")], "no such file"),
         ([*at, "--solutions", str(tmp_path / "broken.json")], "not JSON"),
         ([*at, "--solutions", str(tmp_path / "short.json")], "task half: 1 solutions for 2 test inputs"),
@@ -248,7 +248,7 @@ def test_wrong_input_is_one_line(run: Run, tmp_path: Path, capsys: pytest.Captur
         ([*at, "--challenges", str(other.challenges)], "not the challenges file of this run"),
         ([*at, "--challenges", str(tmp_path / "none.json")], "no such file"),
         ([*at, "--compare", str(run.directory)], "--compare needs --solutions"),
-        ([*run.options("--output", page), "--compare", str(tmp_path / "none")], "no such run folder"),
+        ([*run.options("--output", page), "--compare", none], "no such run folder"),
         (run.options("--output", str(tmp_path / "none" / "x.html")), "cannot be written"),
         (run.options("--output", page, "--csv", str(run.challenges)), "cannot be made"),
     ]

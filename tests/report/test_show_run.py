@@ -48,13 +48,10 @@ def test_a_run_is_summed_up_and_a_few_attempts_are_shown(written: Run) -> None:
     assert ("attempt 1, 6 of 8 votes, right", RIGHT, set()) in on_page(picture)
 
 
-def test_without_solutions_a_run_judges_nothing(written: Run) -> None:
-    picture = show(str(written.directory))
-    assert "state" not in table(picture)[0] and "solved" not in picture._repr_html_()
-    assert show(load_run(written.directory))._repr_html_() == picture._repr_html_()
-
-
 def test_named_tasks_of_a_run_are_shown_and_fallbacks_said_to_be_such(written: Run) -> None:
+    bare = show(str(written.directory))
+    assert "state" not in table(bare)[0] and "solved" not in bare._repr_html_(), "without solutions nothing is judged"
+    assert show(load_run(written.directory))._repr_html_() == bare._repr_html_()
     picture = show(written.directory, ids=["t5", "t1"])
     assert [h.text for h in ElementTree.fromstring(picture._repr_html_()).iter("h4")] == ["task t5, answered by fallback", "task t1"]
     with pytest.raises(DataError, match="has no task t9, t7"):
@@ -64,9 +61,7 @@ def test_named_tasks_of_a_run_are_shown_and_fallbacks_said_to_be_such(written: R
 
 
 def said(argv: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    status = main(argv)
-    told = capsys.readouterr()
-    return status, told.out, told.err
+    return main(argv), *capsys.readouterr()
 
 
 def test_the_command_shows_what_the_function_does(

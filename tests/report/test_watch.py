@@ -124,31 +124,23 @@ def test_time_goes_on_between_lines_and_long_silence_is_pointed_out(tmp_path: Pa
 
 
 def test_following_waits_for_the_folder_and_ends_with_the_run(tmp_path: Path) -> None:
-    shown: list[list[str]] = []
-    slept: list[float] = []
-    state: dict[str, Any] = {}
+    folder, shown, runs = tmp_path / "later" / "run", list[list[str]](), list[Written]()
 
-    def sleep(seconds: float) -> None:
-        slept.append(seconds)
-        match len(slept):
-            case 1:
-                (tmp_path / "later" / "run").mkdir(parents=True)
-            case 2:
-                state["run"] = Written(tmp_path / "later" / "run", ["a"])
-            case 3:
-                run = state["run"]
-                run.solve("a")
-                with (run.directory / "events.jsonl").open("a") as file:
-                    file.write('{"v":1,"t":11.5,"event":"run_e')
-            case 4:
-                with (state["run"].directory / "events.jsonl").open("a") as file:
-                    file.write('nd","task":null,"worker":null}\n')
-            case _:
-                raise AssertionError("the run has ended")
+    def write(text: str) -> None:
+        with (folder / "events.jsonl").open("a") as file:
+            file.write(text)
 
-    follow(tmp_path / "later" / "run", 3.0, shown.append, sleep)
-    assert slept == [3.0] * 4
-    waiting = [f"waiting for a run in {tmp_path / 'later' / 'run'}"]
+    steps = iter(
+        [
+            lambda: folder.mkdir(parents=True),
+            lambda: runs.append(Written(folder, ["a"])),
+            lambda: (runs[0].solve("a"), write('{"v":1,"t":11.5,"event":"run_e')),
+            lambda: write('nd","task":null,"worker":null}\n'),
+        ]
+    )
+    follow(folder, 3.0, shown.append, lambda seconds: next(steps)())
+    assert next(steps, None) is None
+    waiting = [f"waiting for a run in {folder}"]
     assert shown[:2] == [waiting, waiting]
     assert [lines[1].split(",")[0] for lines in shown[2:]] == ["0 of 1 tasks done", "1 of 1 tasks done", "1 of 1 tasks done"]
     assert shown[-1][1:] == ["1 of 1 tasks done, 1 fit their demonstrations; ended after 11.5s"]

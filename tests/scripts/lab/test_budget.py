@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tune_budget
-from lab.budget_recording import Outcome, Recording, SolvedCurve, fit_curve, record
+from lab.budget_recording import Outcome, SolvedCurve, fit_curve, record
 from lab.budget_replay import Faults, replay
 
 from hrm_submit.arc.reader import load_challenges, write_challenges
@@ -43,6 +43,7 @@ def drawn(n: int, seed: int = 0) -> list[Outcome]:
 def test_chances_by_hand() -> None:
     curve = SolvedCurve(np.array([0.0, 1.0, -1.0]), np.zeros((3, 3)))
     assert curve.chances([0, 100, 300, 100], [100, 100, 100, 300]) == pytest.approx([0.0, 0.5, 0.75, 0.25])
+    assert fit_curve([]) is None and fit_curve([Outcome("t", 0, 9, True)]) is None, "without data there is no curve"
 
 
 def test_a_known_curve_is_found_again() -> None:
@@ -52,17 +53,11 @@ def test_a_known_curve_is_found_again() -> None:
     assert found.chances(*points) == pytest.approx(TRUTH.chances(*points), abs=0.02)
 
 
-@pytest.mark.parametrize(("solved", "share"), [(True, 1.0), (False, 0.0)])
-def test_all_or_none(solved: bool, share: float) -> None:
-    found = fit_curve([Outcome(f"t{k}", s, 100, solved) for k, s in enumerate([100, 200] * 20)])
-    assert found is not None and found.chances([150], [100]) == pytest.approx([share], abs=0.01)
-
-
-def test_runs_of_one_budget_leave_the_prior_of_what_more_time_gives() -> None:
-    found = fit_curve([Outcome(f"t{k}", 100, 100, k % 2 == 0) for k in range(40)])
-    assert found is not None and found.chances([100], [100]) == pytest.approx([0.5], abs=0.01)
-    assert found.beta[1:] == pytest.approx([0.5, -0.5], abs=0.01)
-    assert fit_curve([]) is None and fit_curve([Outcome("t", 0, 9, True)]) is None, "without data there is no curve"
+@pytest.mark.parametrize(("solved", "share"), [((True, True), 1.0), ((False, False), 0.0), ((True, False), 0.5)])
+def test_runs_of_one_budget_leave_the_prior_of_what_more_time_gives(solved: tuple[bool, bool], share: float) -> None:
+    found = fit_curve([Outcome(f"t{k}", 100, 100, solved[k % 2]) for k in range(40)])
+    assert found is not None and found.chances([100], [100]) == pytest.approx([share], abs=0.01)
+    assert share != 0.5 or found.beta[1:] == pytest.approx([0.5, -0.5], abs=0.01)
 
 
 def test_nineteen_of_twenty_runs_are_within_the_interval() -> None:
@@ -126,21 +121,16 @@ def test_a_recording_gives_back_what_the_folder_was_written_from(folder: Path) -
     assert [o.cells for o in found.outcomes] == [max(g.shape[0] for g in TASKS[o.task].grids()) ** 2 for o in found.outcomes]
 
 
-def test_recordings_of_one_configuration_belong_together_and_others_are_refused(folder: Path) -> None:
-    (found,) = record([folder, folder], TASKS)
-    assert isinstance(found, Recording) and len(found.folders) == 2 and len(found.settled_after) == 12
-    with pytest.raises(SolveError, match="recorded no finished task"):
-        record([folder], {"other": TASKS["t0"]})
-
-
 def test_scores_are_predicted_up_to_twice_the_recorded_training(folder: Path) -> None:
     (found,) = record([folder], TASKS, SOLUTIONS)
     tasks = list(TASKS.values())
     score = found.score(tasks, dict.fromkeys(TASKS, 100.0))
     assert score is not None and score[0] == pytest.approx(1 / 3, abs=0.02) and score[1] <= score[0] <= score[2]
     assert found.score(tasks, dict.fromkeys(TASKS, 199.0)) and not found.score(tasks, dict.fromkeys(TASKS, 201.0))
-    (without,) = record([folder], TASKS)
-    assert without.score(tasks, dict.fromkeys(TASKS, 100.0)) is None
+    (without,) = record([folder, folder], TASKS)
+    assert without.score(tasks, dict.fromkeys(TASKS, 100.0)) is None and len(without.settled_after) == 12
+    with pytest.raises(SolveError, match="recorded no finished task"):
+        record([folder], {"other": TASKS["t0"]})
 
 
 @pytest.mark.parametrize("faults", [Faults(), Faults(0.1, 0.1, 0.1)])
@@ -175,22 +165,18 @@ def files(folder: Path, tmp_path: Path) -> list[str]:
     return ["--runs", str(folder), "--challenges", str(tmp_path / "c.json")]
 
 
-def test_the_command_compares_settings_and_writes_the_best_as_a_preset(
+def test_the_command_compares_settings_and_says_where_its_record_ends(
     files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out, table = tmp_path / "best.toml", tmp_path / "t.csv"
-    options = ["--solutions", str(tmp_path / "s.json"), "--vary", "vote.views=8,64", "--output", str(out), "--csv", str(table)]
-    assert tune_budget.main([*files, "--time-budget", "40s", *options]) == 0
+    out, table, answers = tmp_path / "best.toml", tmp_path / "t.csv", ["--solutions", str(tmp_path / "s.json")]
+    options = ["--vary", "vote.views=8,64", "--output", str(out), "--csv", str(table)]
+    assert tune_budget.main([*files, "--time-budget", "40s", *answers, *options]) == 0
     said = capsys.readouterr().out
     assert "views=8" in said and "views=64" in said and "best by predicted score" in said and "no score" not in said
     assert len(table.read_text().splitlines()) == 1 + 2 * 3, "two settings at three budgets"
-    written = tomllib.loads(out.read_text())
-    assert written["vote"]["views"] in (8, 64)
-    assert load_preset(f"nano,{out}").vote.views == written["vote"]["views"]
-
-
-def test_the_command_says_where_its_record_ends(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert tune_budget.main([*files, "--time-budget", "4m", "--solutions", str(tmp_path / "s.json"), "--faster", "50"]) == 0
+    best = tomllib.loads(out.read_text())["vote"]["views"]
+    assert best in (8, 64) and load_preset(f"nano,{out}").vote.views == best
+    assert tune_budget.main([*files, "--time-budget", "4m", *answers, "--faster", "50"]) == 0
     said = capsys.readouterr().out
     assert said.startswith("no score is predicted beyond twice the recorded training, 200 segments a task")
     assert "best by segments a task (no scores): as recorded" in said
