@@ -1,10 +1,8 @@
 """Test-time training of one task: train, vote, improve the answer with mid-run votes, vote for good.
 
 Mid-run votes count with the last one if the demonstrations were fit well enough by then: a model that does not yet know them by heart
-sometimes answers better than it does later.
-
-The session is a generator: it yields messages for the run, and its caller sends them on. Time comes from the clock it is given, whose
-budget is the task's share. Fixed work looks at no clock, so the same seed gives the same answer.
+sometimes answers better than it does later. Time comes from the session's clock, whose budget is the task's share; fixed work looks at
+no clock, so the same seed gives the same answer.
 """
 
 from __future__ import annotations
@@ -181,16 +179,12 @@ class TaskSession:
         """Return 0..1: of the segments in fixed work, else of the seconds that the last vote leaves for training."""
         if self._segments is not None:
             return done / self._segments
-        share = self._clock.budget or 0.0
-        return min(1.0, self._clock.elapsed() / max(1e-9, share - self._final_vote_seconds()))
+        return min(1.0, self._clock.elapsed() / max(1e-9, (self._clock.budget or 0.0) - self._final_vote_seconds()))
 
     def _final_vote_seconds(self) -> float:
-        """Return the seconds to keep for the last vote, from the speed of the votes before it with room for noise.
-
-        Before the first vote is measured a tenth of the share stands for it; it never takes more than a third.
-        """
-        n = min(self._preset.vote.views, len(self._views)) * len(self._task.test)
-        share = self._clock.budget or 0.0
+        """Return the seconds to keep for the last vote: a tenth of the share until a vote was measured, then its time with room for
+        noise, at most a third."""
+        n, share = min(self._preset.vote.views, len(self._views)) * len(self._task.test), self._clock.budget or 0.0
         return min(share / 3, 1.5 * n * self._view_seconds * self._stretch if self._view_seconds else share / 10)
 
     def _affordable_views(self) -> int:
@@ -199,8 +193,7 @@ class TaskSession:
             return self._preset.vote.views
         # A little over the share is made good by the next plan; a vote cut short is lost for this task.
         left = self._clock.remaining() + OVERRUN * (self._clock.budget or 0.0)
-        fit = left / (self._view_seconds * self._stretch * len(self._task.test))
-        return max(1, min(self._preset.vote.views, int(fit)))
+        return max(1, min(self._preset.vote.views, int(left / (self._view_seconds * self._stretch * len(self._task.test)))))
 
     def _vote(self, views: int, reason: str, *, final: bool = False) -> Generator[Alive | RawVote | Answer, None, Outputs]:
         """Vote with `views` views, the plain one first and the dihedral ones in turn; yields the Answer, returns this vote's outputs.
@@ -208,10 +201,9 @@ class TaskSession:
         The answer pools earlier votes; only this one decides whether the task is settled.
         """
         before, config, keep = self._clock.elapsed(), replace(self._preset.vote, views=views), final and self._preset.vote.save_raw
+        asked = self._model, self._embedding, self._task, self._views, self._rows, config
         vote = None
-        for vote in answer_in_batches(
-            self._model, self._embedding, self._task, self._views, self._rows, config, side=self._side, every_step=keep
-        ):
+        for vote in answer_in_batches(*asked, side=self._side, every_step=keep):
             if vote is None:
                 yield Alive(self._task.id)
         assert vote is not None
@@ -237,10 +229,7 @@ class TaskSession:
         return vote.outputs
 
     def _report(self, reports: list[SegmentReport]) -> Iterator[Progress]:
-        """Yield the means since the last report, then check for divergence; empties `reports`.
-
-        Reading the tensors here is the loop's only wait for the device.
-        """
+        """Yield the means since the last report, then check for divergence; empties `reports`. Only this waits for the device."""
         self._done = reports[-1].segment
         loss = torch.stack([r.loss.float() for r in reports]).mean().item()
         token_loss = torch.stack([r.metrics.lm_loss.float() / r.size for r in reports]).mean().item()

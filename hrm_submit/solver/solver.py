@@ -39,24 +39,18 @@ class Recovery:
     def after(self, error: Exception) -> str:
         """Prepare a restart and return its reason; "" if nothing is left to try."""
         if isinstance(error, DivergedError):
-            return self._slow_down(error)
+            self._slowdowns += 1
+            self.preset = with_rate(self.preset, 1 / 3)
+            return str(error) if self._slowdowns <= MOST_SLOWDOWNS else ""
         if out_of_memory(error):
-            return self._halve_batches()
+            self._halvings += 1
+            self.preset = with_batch(self.preset, 2)
+            return "out of memory" if self._halvings <= MOST_HALVINGS else ""
         if is_compiled(self._model):
             # Where compiled code fails, above all in a backward pass, the plain model may not.
             give_up_compiling(self._model, error)
             return "the compiler failed"
         return ""
-
-    def _slow_down(self, error: DivergedError) -> str:
-        self._slowdowns += 1
-        self.preset = with_rate(self.preset, 1 / 3)
-        return str(error) if self._slowdowns <= MOST_SLOWDOWNS else ""
-
-    def _halve_batches(self) -> str:
-        self._halvings += 1
-        self.preset = with_batch(self.preset, 2)
-        return "out of memory" if self._halvings <= MOST_HALVINGS else ""
 
 
 class TaskSolver:
@@ -67,12 +61,7 @@ class TaskSolver:
     """
 
     def __init__(
-        self,
-        preset: Preset,
-        runtime: Runtime,
-        source: Checkpoint | None = None,
-        seed: int = 0,
-        now: Callable[[], float] = time.monotonic,
+        self, preset: Preset, runtime: Runtime, source: Checkpoint | None = None, seed: int = 0, now: Callable[[], float] = time.monotonic
     ) -> None:
         self.preset, self.runtime, self._source, self._seed, self._now = preset, runtime, source, seed, now
         self.model, self._embedding = build_on(runtime, source or preset.model, n_rows=n_rows(preset), seed=seed)

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from hrm_submit.arc.augment import IDENTITY, Augmentation
-from hrm_submit.arc.canvas import position_ids
 from hrm_submit.arc.task import Pair, make_grid
 from hrm_submit.config.schema import TrainConfig
 from hrm_submit.train.batches import task_batches
@@ -83,13 +82,6 @@ def test_looked_up_batches_are_those_that_are_encoded_one_by_one(size: int, monk
         for name in ("inputs", "labels", "ids", "dihedral"):
             a, b = getattr(ours.batch, name), getattr(plain.batch, name)
             assert a.dtype == b.dtype and torch.equal(a, b), name
-
-
-def test_position_ids_and_types() -> None:
-    (made,) = batches(1)
-    np.testing.assert_array_equal(made.positions, position_ids(SIDE))
-    assert made.batch.inputs.shape == made.batch.labels.shape == (4, SIDE * SIDE)
-    assert made.batch.labels.dtype == made.batch.ids.dtype == made.batch.dihedral.dtype == torch.int64
 
 
 def test_the_generator_decides() -> None:

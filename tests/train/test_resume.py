@@ -7,7 +7,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,8 @@ import pytest
 import torch
 
 from hrm_submit.cli import main
-from hrm_submit.config.schema import Preset
 from hrm_submit.core.errors import TrainError
-from hrm_submit.train.checkpoints import check_identity, identity, read_state
+from hrm_submit.train.checkpoints import read_state
 from tests.train.lab import DEEP, exported, finish, lines, options, start, state
 
 
@@ -105,17 +103,3 @@ def test_a_torn_state_is_one_line(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(TrainError, match=r"state\.pt: cannot be read") as error:
         read_state(tmp_path)
     assert "\n" not in str(error.value)
-
-
-def test_a_state_of_another_kind_of_run_is_refused() -> None:
-    preset = Preset()
-    ours = identity((), preset, 0)
-    check_identity(Path("d"), ours, ours)
-    for other, fault in (
-        (identity((), replace(preset, train=replace(preset.train, lr=1.0)), 0), r"\[train\] lr = 1.0, not 0.0001"),
-        (identity((), replace(preset, model=replace(preset.model, H_layers=9)), 0), r"\[model\] H_layers = 9, not 4"),
-        (identity((), preset, 3), "seed 3, not 0"),
-        ({**ours, "data": "x"}, "other tasks"),
-    ):
-        with pytest.raises(TrainError, match=fault):
-            check_identity(Path("d"), other, ours)
