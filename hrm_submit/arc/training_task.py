@@ -12,7 +12,7 @@ from hrm_submit.arc.task import Pair, Task
 
 @dataclass(frozen=True, eq=False)
 class TrainingTask:
-    """One task to learn from: `task.train` are all its pairs, `task.test` the test inputs without known answers."""
+    """`task.train` are all pairs to learn from, `task.test` the test inputs without known answers."""
 
     task: Task
     corpus: str

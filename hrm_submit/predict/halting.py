@@ -1,8 +1,6 @@
-"""When a view may end before its last ACT step: once the entropy of its prediction is at rest (after LoopViT).
+"""End a view before its last ACT step once the entropy of its prediction rests (after LoopViT); it then leaves the batch.
 
-Notable: the rule learns nothing, so it also suits weights whose halt value was never trained. A view at rest leaves the batch. With a
-model trained for eight steps views ended after 3.7 steps with as many right answers, by the halt value after 5.3; the comparison:
-`scripts/ablations/halting-rules.md`.
+The rule learns nothing, so it suits weights whose halt value was never trained. Compared in `scripts/ablations/halting-rules.md`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
 """The voting rules, from the scores of one output's views to its candidates.
 
-A new rule is a function like those here, its name in `RULES`, and the same name in `config.schema.VoteRule`: docs/extend/voting-rule.md.
-Notable: `composite` adds the grid that all views make together, whether or not one of them gave it. In each cell it has the colour of
-the highest mean probability over views. Where many views each err in another cell it is right although none of them is; between
-candidates of equal votes it prefers the one that the other views are nearer to.
+A new rule is a function like those here, its name in `RULES` and in `config.schema.VoteRule`: docs/extend/voting-rule.md. `composite`
+adds the grid whose every cell has the colour of the highest mean probability over views: right where many views each err in another cell.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""What a model predicts for augmented views: the log-probability of every token of every canvas cell, and the halt values.
-
-Notable: plain numpy, so that a voting rule works on them in a run or later on a file. Nothing here is un-augmented yet, as a rule may
-score a grid on the canvases of the views.
-"""
+"""What a model predicts for augmented views, still augmented: log-probabilities of all tokens of all canvas cells, and halt values."""
 
 from __future__ import annotations
 

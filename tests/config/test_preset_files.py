@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hrm_submit.config.preset_files import layer, load_preset, preset_names
-from hrm_submit.config.schema import Preset
+from hrm_submit.config.schema import ModelConfig, Preset
 from hrm_submit.core.errors import ConfigError
 
 
@@ -124,3 +124,8 @@ def test_a_retired_key_loads_only_where_it_asks_for_nothing() -> None:
     assert layer(Preset(), older) == Preset()
     with pytest.raises(ConfigError, match="has no key 'cuda_graphs'"):
         layer(Preset(), {"device": {"cuda_graphs": True}})
+
+
+@pytest.mark.parametrize(("ndim", "width", "tokens"), [(0, 64, 0), (64, 64, 1), (65, 64, 2), (32, 64, 1), (128, 64, 2)])
+def test_tokens_that_the_task_embedding_fills(ndim: int, width: int, tokens: int) -> None:
+    assert ModelConfig(hidden_size=width, num_heads=2, puzzle_emb_ndim=ndim).puzzle_emb_len == tokens

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 import tqdm
@@ -18,13 +18,6 @@ from tests.terminal import screen as seen
 def kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = SimpleNamespace(get_ipython=lambda: SimpleNamespace(kernel=object()))
     monkeypatch.setitem(sys.modules, "IPython", fake)  # type: ignore[arg-type]
-
-
-def with_widgets(monkeypatch: pytest.MonkeyPatch, progress: object) -> None:
-    fake = ModuleType("tqdm.notebook")
-    fake.IProgress = progress  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "tqdm.notebook", fake)
-    monkeypatch.setattr(tqdm, "notebook", fake, raising=False)
 
 
 def test_a_file_keeps_plain_lines_and_a_terminal_has_bars(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,10 +35,11 @@ def test_a_file_keeps_plain_lines_and_a_terminal_has_bars(monkeypatch: pytest.Mo
 
 
 def test_a_notebook_has_widgets_where_they_are_installed(monkeypatch: pytest.MonkeyPatch, kernel: None) -> None:
-    with_widgets(monkeypatch, object())
-    assert terminal.place() == "widgets"
-    with_widgets(monkeypatch, None)
-    assert terminal.place() == "one line"
+    for progress, place in ((object(), "widgets"), (None, "one line")):
+        fake = SimpleNamespace(IProgress=progress)
+        monkeypatch.setitem(sys.modules, "tqdm.notebook", fake)  # type: ignore[arg-type]
+        monkeypatch.setattr(tqdm, "notebook", fake, raising=False)
+        assert terminal.place() == place
 
 
 def test_a_real_kernel_without_widgets_shows_one_bar_and_no_warning() -> None:

@@ -64,7 +64,6 @@ def test_folders_as_arc_and_conceptarc_lay_them_out(tmp_path):
     write(tmp_path / "Above" / "Above2.json", {"train": [PAIR], "test": [PAIR, {"input": [[4]], "output": [[5]]}]})
     write(tmp_path / "Above" / "Above1.json", {"train": [PAIR, PAIR], "test": [{"input": [[7]]}], "name": "ignored"})
     write(tmp_path / ".hidden.json", "not JSON")
-    write(tmp_path / "README.md", "not a task")
     tasks, solutions = load(tmp_path, solutions=True)
     assert list(tasks) == ["Above1", "Above2"]
     assert len(tasks["Above1"].train) == 2

@@ -101,18 +101,6 @@ def test_each_view_is_shown_with_its_own_row_and_the_crop_keeps_its_position_ids
     assert model.positions[0].tolist() == [0, 1, 2, 30, 31, 32, 60, 61, 62]
 
 
-def test_where_no_grid_is_shown_there_is_no_prediction() -> None:
-    class Blank(Copier):
-        def forward(self, *args: Any) -> tuple[InnerCarry, Tensor, Tensor, Tensor]:
-            carry, logits, halt, go_on = super().forward(*args)
-            logits[1] = 0.0  # the second view of each batch: every token is as likely, and PAD the first of them
-            return carry, logits, halt, go_on
-
-    requests = [ViewRequest(make_grid([[4, 5]]), IDENTITY, 0)] * 3
-    predictions = score_views(Blank(), TaskEmbedding(CFG, 1), requests, 3, VoteConfig()).predictions()  # type: ignore[arg-type]
-    assert [p is None for p in predictions] == [False, True, False]
-
-
 def test_weights_that_are_no_numbers_give_no_prediction() -> None:
     model, embedding = build(CFG, seed=1)
     with torch.no_grad():

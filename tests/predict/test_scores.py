@@ -36,6 +36,7 @@ def test_confidence_is_the_mean_over_the_cells_of_the_grid_alone() -> None:
     cells[0, 0, 8] += 0.5
     (prediction,) = ViewScores(scores.views, 3, cells, scores.q_halt).predictions()
     assert prediction is not None and prediction.grid.tolist() == [[5, 6]]
+    assert showing([make_grid([[4]]), None], [IDENTITY] * 2, 3).predictions()[1] is None, "a canvas of PAD shows no grid"
     assert prediction.score == pytest.approx(np.log(SURE) + 0.02, abs=1e-5)
 
 
