@@ -18,7 +18,7 @@ QUIET = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-backgro
 
 @pytest.fixture(scope="session")
 def solved_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A real run of 24 tasks on the CPU."""
+    """A real run of 18 tasks on the CPU."""
     return run_in(made_once(tmp_path_factory, "solved", real_run))
 
 

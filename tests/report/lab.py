@@ -40,7 +40,7 @@ def run_in(folder: Path) -> Run:
     return Run(folder / "run", folder / "challenges.json", folder / "solutions.json", folder / "submission.json")
 
 
-def real_run(folder: Path, n: int = 24) -> Run:
+def real_run(folder: Path, n: int = 18) -> Run:
     """`n` recolouring tasks of several sizes, every fifth with two tests, solved on the CPU.
 
     The truth of every third breaks the rule in one cell, so that no training solves it.

@@ -55,19 +55,16 @@ def test_first_attempts_come_first_and_equal_grids_add_up(tmp_path: Path) -> Non
     assert "none as its first" in lines[0]
 
 
-def test_a_weight_decides(tmp_path: Path) -> None:
+def test_weights_and_shares_of_votes_decide(tmp_path: Path) -> None:
     one, two = submission(tmp_path, "1.json", t=[A, B]), submission(tmp_path, "2.json", t=[D, C])
-    assert merged(tmp_path, one, two, weights=(1.0, 2.0))[0]["t"][0] == D
-    assert merged(tmp_path, one, two, weights=(2.0, 1.0))[0]["t"][0] == A
+    for weights, first in (((1.0, 2.0), D), ((2.0, 1.0), A), ((0.0, 1.0), D)):
+        assert merged(tmp_path, one, two, weights=weights)[0]["t"][0] == first
     assert merged(tmp_path, one, two, weights=(0.0, 1.0))[0]["t"] == [D, C]
     with pytest.raises(ConfigError, match="1 weights for 2 sources"):
         merged(tmp_path, one, two, weights=(1.0,))
-
-
-def test_run_folders_are_voted_on_whatever_their_number_of_views(tmp_path: Path) -> None:
     few, many = run_folder(tmp_path, "few", t={1: 6.0, 2: 4.0}), run_folder(tmp_path, "many", t={2: 48.0, 3: 16.0})
     answers, lines = merged(tmp_path, few, many)
-    assert answers["t"] == [B, A], "0.4 + 0.75, then 0.6"
+    assert answers["t"] == [B, A], "0.4 + 0.75, then 0.6, whatever the number of views"
     assert "first attempts: 1 from many" in lines[0]
     beside = submission(tmp_path, "s.json", t=[C, C])
     assert merged(tmp_path, few, beside)[0]["t"][0] == C, "a submission that says one grid twice is sure of it"

@@ -165,16 +165,17 @@ def test_weights_that_were_trained_on_an_answer_are_refused(tmp_path: Path) -> N
         key("bad", hashes=("00", min(plain.chosen.test_hashes())))
 
 
-@pytest.mark.parametrize("name", ["ttt", "votes", "large"])
-def test_options_are_chosen_on_tasks_that_no_checkpoint_and_no_evaluation_set_knows(name: str) -> None:
-    run = plan_runs(read_plan(ROOT / "scripts" / "ablations" / f"{name}.toml"))[0]
-    assert run.checkpoint
-    known = protected_hashes(PROTECTED) | set(load_checkpoint(run.checkpoint).meta.hashes)
-    demonstrations = {pair_hash(p.input, p.output) for task in run.chosen.tasks.values() for p in task.train}
-    assert not known & (demonstrations | run.chosen.test_hashes())
+@pytest.fixture(scope="module")
+def protected() -> set[str]:
+    return set(protected_hashes(PROTECTED))
 
 
 @pytest.mark.parametrize("path", PLANS, ids=lambda path: path.stem)
-def test_the_plans_that_come_along_can_be_run(path: Path) -> None:
+def test_the_plans_that_come_along_can_be_run_and_choose_options_on_tasks_that_nothing_knows(path: Path, protected: set[str]) -> None:
     runs = plan_runs(read_plan(path))
     assert len({r.key for r in runs}) == len(runs) > 0, "no two variants come to the same"
+    if path.stem in ("ttt", "votes", "large"):
+        known = protected | set(load_checkpoint(runs[0].checkpoint).meta.hashes)
+        chosen = runs[0].chosen
+        demonstrations = {pair_hash(p.input, p.output) for task in chosen.tasks.values() for p in task.train}
+        assert runs[0].checkpoint and not known & (demonstrations | chosen.test_hashes())

@@ -44,19 +44,17 @@ def check(found: Interval, value: float, figure: Callable[[Sequence[str], int, i
 
 
 @pytest.mark.parametrize(("k", "value"), [(1, 2 / 7), (2, 4 / 7)])
-def test_intervals_are_those_of_every_possible_draw(k: int, value: float) -> None:
-    check(variant(RUNS).passed(k), value, lambda tasks, i, j: (passed(RUNS[i], tasks, k) + passed(RUNS[j], tasks, k)) / 2)
+def test_intervals_are_those_of_every_possible_draw_and_differences_of_the_same_draw(k: int, value: float) -> None:
+    def mean(tasks: Sequence[str], i: int, j: int) -> float:
+        return (passed(RUNS[i], tasks, k) + passed(RUNS[j], tasks, k)) / 2
+
+    check(variant(RUNS).passed(k), value, mean)
     assert variant(RUNS).passed(k) == variant(RUNS).passed(k)
-
-
-def test_differences_are_of_the_same_draw_of_tasks() -> None:
-    def gain(tasks: Sequence[str], i: int, j: int) -> float:
-        return (passed(RUNS[i], tasks, 2) + passed(RUNS[j], tasks, 2)) / 2 - passed(OTHERS[0], tasks, 2)
-
-    check(variant(RUNS).passed(2, variant(OTHERS)), 4 / 7 - 2 / 7, gain)
-    assert variant(OTHERS).passed(2, variant(OTHERS)).text("+") == "+0.0 [+0.0, +0.0]"
+    other = passed(OTHERS[0], "abcd", k)
+    check(variant(RUNS).passed(k, variant(OTHERS)), value - other, lambda *drawn: mean(*drawn) - passed(OTHERS[0], drawn[0], k))
+    assert variant(OTHERS).passed(k, variant(OTHERS)).text("+") == "+0.0 [+0.0, +0.0]"
     with pytest.raises(ValueError, match="same tasks"):
-        variant(RUNS).passed(2, variant([{"a": "1"}]))
+        variant(RUNS).passed(k, variant([{"a": "1"}]))
 
 
 def test_losses_are_compared_on_the_same_draw_of_tasks() -> None:

@@ -76,17 +76,13 @@ def test_training_learns_from_demonstrations_alone_and_its_figures_are_counts(tm
     assert len(pairs) > 20 and pairs <= demonstrations - tests
 
 
-def test_smaller_batches_of_large_canvases_are_counted_as_they_are(tmp_path: Path) -> None:
+def test_operations_are_counted_of_batches_as_they_are_and_end_a_run(tmp_path: Path) -> None:
     (run,) = runs_of(tmp_path, "examples = 320")
+    each = segment_work(run.preset.model, run.preset.train, 9)
     preset = replace(run.preset, train=replace(run.preset.train, batch_tokens=45))
     figures = execute(replace(run, preset=preset), tmp_path)
-    assert (figures["examples"], figures["segments"]) == (320, 64)
-    assert figures["flops"] == pytest.approx(20 * segment_work(run.preset.model, run.preset.train, 9))
-
-
-def test_a_run_ends_with_its_operations(tmp_path: Path) -> None:
+    assert (figures["examples"], figures["segments"], figures["flops"]) == (320, 64, pytest.approx(20 * each)), "of batches of five"
     (run,) = runs_of(tmp_path, "flops = 1")
-    each = segment_work(run.preset.model, run.preset.train, 9)
     assert execute(replace(run, amount=10.5 * each), tmp_path)["segments"] == 11
 
 
