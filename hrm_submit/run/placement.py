@@ -16,7 +16,7 @@ from hrm_submit.run.cost import segment_work, training_bytes, workers_that_fit
 from hrm_submit.run.protocol import WorkerSpec
 
 COMPILING_PAYS_FROM = 120.0
-"""Seconds of a run from which a CPU's kernels are worth the 5 to 15 that their compilation takes where no earlier run left it."""
+"""Seconds of a run from which a CPU's kernels repay the 5 to 15 that their compilation takes where no earlier run left it."""
 MOST_ON_A_GPU = 4
 FILLS_A_GPU = 1e12
 """Operations of a segment above which one worker keeps a GPU busy; below, the launches of several overlap."""

@@ -63,7 +63,7 @@ class Pool(Protocol[M]):
         return []
 
     def dismiss(self) -> None:
-        """Kill all workers: their answers are already here, and an orderly exit is worth no second of the budget."""
+        """Kill all workers: their answers are already here, and an orderly exit would cost seconds of the budget."""
         for member in list(self.members.values()):
             self.remove(member)
 

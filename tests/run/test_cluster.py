@@ -59,7 +59,7 @@ def on_cluster(tasks: Path, output: Path, address: str, options: Sequence[str]) 
     return [*base, "--challenges", str(tasks), "--output", str(output), *options]
 
 
-def places(run: Path) -> dict[int, str]:
+def locations(run: Path) -> dict[int, str]:
     return {e["worker"]: e["device"] for e in events(run, "worker_start") if not e.get("ready")}
 
 
@@ -74,13 +74,13 @@ def test_three_nodes_of_which_one_dies_and_another_joins_make_the_file_that_one_
     )
     try:
         wait_for(lambda: len([e for e in events(run, "worker_start") if e.get("ready")]) == 3, process, 300)
-        first = places(run)
+        first = locations(run)
         assert len(set(first.values())) == 3, "each node has a worker"
         assert sorted(json.loads((run / "run.json").read_text())["devices"]) == sorted(first.values())
         cluster.remove_node(cluster.extra[0], allow_graceful=False)
         cluster.add_node(**SMALL)
         # Ray may count the dead node as alive for a moment, in which another worker is tried there.
-        wait_for(lambda: set(places(run).values()) - set(first.values()), process)
+        wait_for(lambda: set(locations(run).values()) - set(first.values()), process)
         _, err = process.communicate(timeout=120)
     finally:
         process.kill()

@@ -21,9 +21,9 @@ L4, T4 = Card("NVIDIA L4", 8.9, 22.0), Card("Tesla T4", 7.5, 14.6)
 @pytest.mark.parametrize("machine", ["cpu", "l4x4", "t4x2", "rtx-pro-6000", "h100"])
 def test_the_preset_of_a_machine_alone_keeps_the_recipe(machine: str) -> None:
     """Model, pre-training and all of test-time training and voting but how many at once."""
-    box = packaged.packaged_checkpoint(machine)
-    assert box is not None
-    for checkpoint in (box, None):
+    packaged_weights = packaged.packaged_checkpoint(machine)
+    assert packaged_weights is not None
+    for checkpoint in (packaged_weights, None):
         plain, layered = packaged.resolve_preset("", checkpoint), packaged.resolve_preset(machine, checkpoint)
         ttt = replace(layered.ttt, batch_size=plain.ttt.batch_size)
         vote = replace(layered.vote, batch_size=plain.vote.batch_size, views=plain.vote.views)

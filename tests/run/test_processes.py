@@ -54,7 +54,7 @@ def options_in(folder: Path, name: str, more: str = "", **changes: Any) -> Solve
     return SolveOptions(**(values | changes))
 
 
-def words(options: SolveOptions) -> list[str]:
+def arguments(options: SolveOptions) -> list[str]:
     """The same options as a command line."""
     given = ["--run-dir", str(options.run_dir), "--preset", options.presets, "--checkpoint", str(options.checkpoint)]
     given += ["--seed", str(options.seed)]
@@ -63,7 +63,7 @@ def words(options: SolveOptions) -> list[str]:
 
 
 def begun(options: SolveOptions) -> subprocess.Popen[str]:
-    return subprocess.Popen(words(options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(arguments(options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def valid(options: SolveOptions) -> bool:
@@ -173,7 +173,7 @@ def test_kills_of_workers_and_of_the_supervisor_cost_an_attempt_each_and_no_answ
 
     before, n_events = final(options), len(events(options.run_dir))
     assert 0 < len(before) < TASKS, "killed in the middle"
-    again = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *words(options)[3:]], capture_output=True, text=True, check=False)
+    again = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *arguments(options)[3:]], capture_output=True, text=True, check=False)
     assert again.returncode == 0 and "Traceback" not in again.stderr, again.stderr
     assert f"{len(before)} had their final answer from before" in again.stdout
     started = [e["task"] for e in events(options.run_dir)[n_events:] if e["event"] == "task_start"]
@@ -231,7 +231,7 @@ def test_a_full_disk_costs_no_answer_that_fits(folder: Path, reference: tuple[So
     def fill() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2500, 2500))
 
-    done = subprocess.run([*words(options), "--tasks", "task00"], capture_output=True, text=True, check=False, preexec_fn=fill)
+    done = subprocess.run([*arguments(options), "--tasks", "task00"], capture_output=True, text=True, check=False, preexec_fn=fill)
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     assert done.stdout.startswith(f"1 of {TASKS} tasks answered by the model, {TASKS - 1} by fallback")
     assert valid(options)

@@ -138,14 +138,6 @@ def test_of_equally_split_votes_those_come_first_that_fit_their_demonstrations()
     assert order == ["t1", "t2", "t0"]
 
 
-def test_two_workers_train_two_different_tasks_anew() -> None:
-    hands = Hands(2, devices=("cpu", "cpu"))
-    for worker in (0, 1):
-        hands.take(0.0, worker)
-        hands.finish(10.0, worker, votes=(3, 2), seconds=10.0)
-    assert {hands.take(10.0, worker)[0] for worker in (0, 1)} == {"t0", "t1"}
-
-
 @pytest.mark.parametrize(("left", "again"), [(4.9, False), (5.1, True)])
 def test_what_is_too_little_to_train_anew_stays_unused(left: float, again: bool) -> None:
     """At least half of the first share, which was 10 s."""
@@ -177,16 +169,6 @@ def test_a_task_is_settled_once_its_newest_training_is_and_on_what_all_votes_ran
     hands.take(1.0)
     hands.finish(2.0, votes=newest, settled=settled, seconds=1.0)
     assert hands.scheduler.open == open_still and (hands.next(2.0) is not None) == open_still
-
-
-def test_a_settled_task_is_never_trained_again() -> None:
-    hands = Hands(2)
-    at = first_pass(hands, {"t1": (3, 2)})
-    for _ in range(4):
-        task, _ = hands.take(at)
-        assert task == "t1"
-        at += 1.0
-        hands.finish(at, votes=(3, 2), seconds=1.0)
 
 
 def test_a_training_anew_that_fails_is_not_tried_again_and_keeps_the_answer() -> None:

@@ -33,18 +33,6 @@ def test_a_task_that_fails_is_tried_once_more_and_no_oftener(play: Any) -> None:
     assert len(run.pool.started) == 1, "a worker that reports a fault lives on"
 
 
-def test_a_second_attempt_may_succeed(play: Any) -> None:
-    class Once(Script):
-        tries = 0
-
-        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
-            self.tries += 1
-            return [(2.0, Failed(assignment.task.id, "no"))] if self.tries == 1 else super().on_task(spec, assignment)
-
-    run = play(Once(), tasks=2)
-    assert run.first("t0") == run.first("t1") == [[2]]
-
-
 def test_the_answer_of_the_attempt_that_came_further_stays(play: Any) -> None:
     """Both attempts are lost on their way: the first after more segments than the second."""
 
@@ -77,20 +65,6 @@ def test_rather_than_wait_until_the_end_a_worker_tries_again_what_it_lost(play: 
     assert run.first("t0") == [[2]]
     again = run.events("task_start", "t0")[1]
     assert again["t"] == pytest.approx(4.0) and again["seconds"] == pytest.approx(SHARES_END - 4.0)
-
-
-def test_a_worker_that_dies_costs_one_attempt_of_its_task(play: Any) -> None:
-    class Dying(Script):
-        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
-            return [(3.0, gone())] if spec.number == 1 else super().on_task(spec, assignment)
-
-    run = play(Dying(), tasks=4, devices=("cpu", "cpu"))
-    assert [spec.number for spec in run.pool.started] == [0, 1, 2]
-    (lost,) = run.events("worker_exit")
-    assert lost["worker"] == 1
-    starts = Counter(e["task"] for e in run.events("task_start"))
-    assert starts[lost["task"]] == 2 and sum(starts.values()) == 5
-    assert all(run.first(f"t{k}") == [[2]] for k in range(4))
 
 
 def test_a_task_that_kills_every_worker_does_not_take_the_others_along(play: Any) -> None:

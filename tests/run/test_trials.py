@@ -47,8 +47,14 @@ class Fate:
         self.hang_seconds = float(rng.choice([15.0, 60.0, 300.0]))
         n = int(rng.integers(1, 15))
         self.tasks = [recolour(f"t{k}", k, side=int(rng.integers(2, 9)), outputs=int(rng.integers(1, 3))) for k in range(n)]
-        places = [("cpu",) * int(rng.integers(1, 5)), ("cuda:0",), ("cuda:0", "cuda:0"), ("cuda:0", "cuda:1", "cuda:1"), ("cuda:0", "cpu")]
-        self.devices = places[rng.integers(len(places))]
+        device_sets = [
+            ("cpu",) * int(rng.integers(1, 5)),
+            ("cuda:0",),
+            ("cuda:0", "cuda:0"),
+            ("cuda:0", "cuda:1", "cuda:1"),
+            ("cuda:0", "cpu"),
+        ]
+        self.devices = device_sets[rng.integers(len(device_sets))]
         trouble = float(rng.choice([0.0, 0.1, 0.4, 0.8]))
         weights = np.array([1.0, 1.0, *rng.exponential(trouble, len(ENDS) - 2)])
         self.ends = weights / weights.sum()
@@ -158,21 +164,21 @@ class Best:
 
 
 class Watched(FakeCrew):
-    """A pool that looks at the submission before anything happens, keeps what was answered, and lets the clock jump."""
+    """A pool that checks the submission before anything happens, keeps what was answered, and lets the clock jump."""
 
     def __init__(self, time: Time, script: Script, fate: Fate, submission: Path) -> None:
         super().__init__(time, script)
         self.fate, self.path = fate, submission
         self.best = Best({t.id: len(t.test) for t in fate.tasks})
         self.expected = {t.id: t for t in fate.tasks}
-        self.jumps, self.latest_jump, self.looks, self._known = list(fate.jumps), 0.0, 0, b""
+        self.jumps, self.latest_jump, self._known = list(fate.jumps), 0.0, b""
         self.ran_out: set[str] = set()
 
-    def look(self) -> None:
+    def check_file(self) -> None:
         content = self.path.read_bytes()
         if content != self._known:
             assert faults(json.loads(content), self.expected) == []
-            self._known, self.looks = content, self.looks + 1
+            self._known = content
         if not self.fate.disk_is_full(self.time.now):
             assert self.best.differences(json.loads(content)) == []
 
@@ -181,7 +187,7 @@ class Watched(FakeCrew):
         return super().give(member, work, now)
 
     def listen(self, seconds: float) -> Iterator[tuple[PooledWorker, Any]]:
-        self.look()
+        self.check_file()
         if self.jumps and self.time.now >= self.jumps[0][0]:
             _, length, workers_too = self.jumps.pop(0)
             self.time.now = self.latest_jump = self.time.now + length
