@@ -215,7 +215,7 @@ def test_weights_that_are_not_finite_end_the_run_at_once_in_one_line_that_names_
     weights = snapshot(*build(tiny_preset(folder).model), CheckpointMeta())
     weights.state["q_bias"].fill_(math.nan)
     save_checkpoint(options.checkpoint, weights)
-    done = subprocess.run(words(options), capture_output=True, text=True, check=False)
+    done = subprocess.run(arguments(options), capture_output=True, text=True, check=False)
     assert done.returncode == 1 and done.stdout.startswith(f"0 of {TASKS} tasks answered by the model")
     assert done.stderr.splitlines() == [f"{options.checkpoint}: tensor 'model.q_bias' has values that are not finite"]
     assert valid(options) and len(events(options.run_dir, "worker_start")) == 2, "each worker is started once"
