@@ -147,7 +147,7 @@ def test_reading_where_nothing_is(tmp_path: Path) -> None:
     assert (record.run, record.events, record.predictions) == ({}, [], [])
 
 
-def test_weights_that_know_tasks_of_the_run_are_told(tmp_path: Path) -> None:
+def test_weights_that_know_tasks_of_the_run_are_told() -> None:
     told = training_warning({"trained_on": ["t1", "t2"], "checkpoint": "w.safetensors"})
     assert told == "w.safetensors was trained on 2 of these tasks, the first is t1: a score of them says nothing"
     assert training_warning({"trained_on": []}) is None and training_warning({}) is None and training_warning({"trained_on": 5}) is None

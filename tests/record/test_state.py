@@ -8,11 +8,10 @@ from hrm_submit.record.state import RunState
 from tests.events import event
 
 
-def state_of(*lines: tuple[Any, ...], close: bool = True) -> RunState:
-    """The state after lines (t, kind, task, worker, fields)."""
+def state_of(*lines: tuple[Any, ...]) -> RunState:
+    """The state after lines (t, kind, task, worker, fields), when the run has ended."""
     state = RunState(event(kind, task, worker, t=t, **fields) for t, kind, task, worker, fields in lines)
-    if close:
-        state.close()
+    state.close()
     return state
 
 
@@ -101,13 +100,6 @@ def test_a_run_that_resumes_has_attempts_each_with_its_own_clock() -> None:
     assert [(a.end, a.ended, sorted(a.finals)) for a in state.attempts] == [(30, False, []), (25, False, ["a"])]
     assert [(t.attempt, t.number, t.start, t.end) for t in state.trainings] == [(1, 1, 10, 30), (2, 2, 12, 25)]
     assert state.given_up == set() and state.trouble == "", "what failed before is tried again"
-
-
-def test_workers_of_a_cluster_have_nodes() -> None:
-    places = ("10.0.0.2/cpu", "10.0.0.1/cuda:0", "cpu")
-    state = state_of(*((1, "worker_start", None, n, {"device": place}) for n, place in enumerate(places)), close=False)
-    assert state.nodes == {0: "10.0.0.2", 1: "10.0.0.1"}
-    assert {w.phase for w in state.workers.values()} == {"starting"}
 
 
 def test_odd_events_do_no_harm() -> None:

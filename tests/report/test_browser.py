@@ -151,7 +151,7 @@ def test_filters_and_orders_are_those_of_the_tables(opened: Opener, report: Path
     assert shown(page) == list(states)
 
 
-def test_the_keyboard_alone_is_enough(opened: Opener, report: Path, tables: Tables) -> None:
+def test_the_keyboard_alone_is_enough_and_the_comparison_leads_to_its_tasks(opened: Opener, report: Path, tables: Tables) -> None:
     page = opened(report)
     ids = list(tables.tasks["task"])
     page.keyboard.press("/")
@@ -173,14 +173,10 @@ def test_the_keyboard_alone_is_enough(opened: Opener, report: Path, tables: Tabl
     page.keyboard.press("Escape")
     page.locator("#viewer").wait_for(state="hidden")
     assert focused(page) == ids[1], "whoever closes a task is back at it"
-
-
-def test_the_comparison_leads_to_its_tasks(opened: Opener, report: Path, tables: Tables) -> None:
-    page = opened(report)
     page.evaluate("document.querySelectorAll('#compare details').forEach((d) => { d.open = true; })")
-    solved = int((tables.tasks["state"] == "solved").sum())
     both = page.locator("#compare .both").first
-    assert both.locator("dt b").inner_text() == str(solved) == str(both.locator(".jump").count())
+    solved = str(int((tables.tasks["state"] == "solved").sum()))
+    assert both.locator("dt b").inner_text() == solved == str(both.locator(".jump").count())
     name = both.locator(".jump").last.inner_text()
     both.locator(".jump").last.click()
     page.locator("#viewer[open]").wait_for()

@@ -157,13 +157,13 @@ def test_without_solutions_the_page_judges_nothing(tmp_path: Path) -> None:
 
 def test_a_page_of_many_tasks_stays_small(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(0)
-    grids = (rng.integers(0, 10, (120, 10, 14, 14)) * (rng.random((120, 10, 14, 14)) < 0.2)).tolist()
+    grids = (rng.integers(0, 10, (60, 10, 14, 14)) * (rng.random((60, 10, 14, 14)) < 0.2)).tolist()
     answers = {f"t{k}": [[(grid, 9 - n) for n, grid in enumerate(some)]] for k, some in enumerate(grids)}
     run = small_run(tmp_path, {f"t{k}": [some[k % 3]] for k, some in enumerate(grids)}, answers)
     _, content = report(run)
-    assert "120 tasks" in capsys.readouterr().out
-    assert len(content) < 120 / 240 * 5e6
-    assert Counter(re.findall(r'class="card \w+" data-id="[^"]*" data-state="(\w+)"', content)) == {"solved": 80, "wrong": 40}
+    assert "60 tasks" in capsys.readouterr().out
+    assert len(content) < 60 / 240 * 5e6
+    assert Counter(re.findall(r'class="card \w+" data-id="[^"]*" data-state="(\w+)"', content)) == {"solved": 40, "wrong": 20}
 
 
 def test_worker_time_is_counted_by_phase_and_the_rest_is_idle() -> None:

@@ -93,9 +93,8 @@ def test_no_line_is_wider_than_the_terminal_and_colours_change_no_place(task: Ta
 
 def test_answers_come_from_a_list_or_by_task() -> None:
     answer = make_grid([[6, 5]])
-    expected = ("answer", [[6, 5]], set())
-    assert on_page(show(SMALL, solutions=[answer]))[-1] == expected
-    assert on_page(show(SMALL, solutions={"abc": (answer,), "other": ()}))[-1] == expected
+    for solutions in ([answer], {"abc": (answer,), "other": ()}):
+        assert on_page(show(SMALL, solutions=solutions))[-1] == ("answer", [[6, 5]], set())
     assert len(on_page(show(SMALL, solutions={"other": (answer,)}))) == 5
 
 
