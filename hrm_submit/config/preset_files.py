@@ -80,7 +80,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any], base: T | None = None, wh
             raise ConfigError(f"{where} has no key {clipped(repr(key), 60)}; known: {', '.join(hints)}")
         if not _fits(value, hints[key]):
             raise ConfigError(f"{where} {key} = {clipped(repr(value), 60)} should be {_describe(hints[key])}")
-    converted = {k: float(v) if hints[k] is float else v for k, v in values.items()}
+    converted = {k: float(v) if hints[k] is float else tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     if base is None:
         return cls(**converted)
     return dataclasses.replace(base, **converted)  # type: ignore[type-var]
@@ -92,7 +92,9 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint in (float, int):
         # Bounded, as an int of thousands of digits is no float and cannot be shown.
         return isinstance(value, (int, float) if hint is float else int) and not isinstance(value, bool) and abs(value) < 1e300
-    return isinstance(value, hint)
+    if typing.get_origin(hint) is tuple:
+        return isinstance(value, list) and all(isinstance(part, typing.get_args(hint)[0]) for part in value)
+    return isinstance(value, typing.get_origin(hint) or hint)
 
 
 def _describe(hint: Any) -> str:

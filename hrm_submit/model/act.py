@@ -45,7 +45,7 @@ class ActCarry:
     data: Batch
 
     def tensors(self) -> dict[str, Tensor]:
-        """By name, which `of` takes back: for what saves, moves or records a carry."""
+        """By name, which `of` takes back."""
         return {"z_H": self.inner.z_H, "z_L": self.inner.z_L, "steps": self.steps, "halted": self.halted, **self.data.tensors()}
 
     @staticmethod

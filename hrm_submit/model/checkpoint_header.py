@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -119,11 +118,10 @@ def unreadable(path: Path, error: Exception) -> CheckpointError:
 
 
 def _parse(path: Path, about: Mapping[str, str]) -> tuple[ModelConfig, CheckpointMeta]:
-    known = {"row_ids": "[]"} | {key: about[key] for key in ("config", *typing.get_type_hints(CheckpointMeta)) if key in about}
     try:
-        values: dict[str, Any] = {key: json.loads(text) for key, text in known.items()}
+        values: dict[str, Any] = {key: json.loads(about[key]) for key in _METADATA if key in about or key != "row_ids"}
         config = from_dict(ModelConfig, without_retired("model", values.pop("config")), where=f"{path}: config")
-        meta = CheckpointMeta(**{f.name: _value(f.name, values[f.name]) for f in fields(CheckpointMeta)})
+        meta = from_dict(CheckpointMeta, values, where=f"{path}: metadata")
     except ConfigError as error:
         raise CheckpointError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
     except KeyError as error:
@@ -136,17 +134,7 @@ def _parse(path: Path, about: Mapping[str, str]) -> tuple[ModelConfig, Checkpoin
 
 
 _FORMATS = {"F64", "F32", "F16", "BF16"}
-_KINDS: Mapping[str, type | tuple[type, ...]] = {"steps": int, "seconds": (int, float), "card": dict, "preset": str, "version": str}
-
-
-def _value(key: str, value: Any) -> Any:
-    """`value` as the field `key` has it: one of its kind, or a tuple of texts."""
-    kind = _KINDS.get(key)
-    if kind is None and isinstance(value, list) and all(isinstance(text, str) for text in value):
-        return tuple(value)
-    if kind is None or not isinstance(value, kind) or isinstance(value, bool):
-        raise ValueError(f"{key} = {clipped(repr(value), 60)}")
-    return value
+_METADATA = ("config", *(f.name for f in fields(CheckpointMeta)))
 
 
 def _release(version: str) -> tuple[int, ...]:

@@ -32,10 +32,12 @@ def compiling_in_turn() -> Iterator[None]:
 
 
 def compile_blocks(model: HRM) -> None:
-    """Compile the blocks of `model` in place. They are compiled at their first use; where that fails, or any later use does
-    but for want of memory, the reason is logged and all blocks run uncompiled."""
-    model.compile_blocks()
+    """Compile the blocks of `model` in place, at their first use: one graph serves all layers, in a fraction of the whole model's time.
+
+    Where that fails, or any later use does but for want of memory, the reason is logged and all blocks run uncompiled.
+    """
     for block in _blocks(model):
+        block.compile()
         # torch compiles in place through this attribute, and leaves it out of copies of the module.
         compiled = block._compiled_call_impl
         block._compiled_call_impl = _guarded(model, block, compiled)

@@ -124,19 +124,14 @@ def add_norm_backward(grad: Any, out: Any, inverse: Any, grad_sum: Any) -> None:
 
 
 @_inline
-def _sigmoid(gate: Any, width: int, scratch: Any, out: Any) -> None:
-    for c in range(width):
-        scratch[c] = -gate[c]
-    _exp(scratch, width, out)
-    for c in range(width):
-        out[c] = np.float32(1.0) / (np.float32(1.0) + out[c])
-
-
-@_inline
 def _swiglu(row: Any, width: int, pair: Any, scratch: Any, sigmoid: Any, out: Any) -> None:
     """silu(gate) * up of one token, whose gate and up lie side by side in `row`; leaves them in `pair` (2 * width)."""
     _read(row, pair)
-    _sigmoid(pair, width, scratch, sigmoid)
+    for c in range(width):
+        scratch[c] = -pair[c]
+    _exp(scratch, width, sigmoid)
+    for c in range(width):
+        sigmoid[c] = np.float32(1.0) / (np.float32(1.0) + sigmoid[c])
     for c in range(width):
         out[c] = pair[c] * sigmoid[c] * pair[width + c]
 

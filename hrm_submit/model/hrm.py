@@ -100,12 +100,6 @@ class HRM(nn.Module):
             torch.where(mask, self.L_init.to(self.dtype), carry.z_L),
         )
 
-    def compile_blocks(self) -> None:
-        """Compile the blocks in place: one graph serves all layers, in a fraction of the time that the whole model takes."""
-        for level in self.levels:
-            for block in level.blocks:
-                block.compile()
-
     def forward(
         self, carry: InnerCarry, tokens: Tensor, task_rows: Tensor | None, positions: Tensor
     ) -> tuple[InnerCarry, Tensor, Tensor, Tensor]:

@@ -1,13 +1,10 @@
 """Building blocks of both HRM modules: post-norm transformer blocks without biases or learned norm gains.
 
 - Parameters stay in float32; a forward casts each of them once (`Level.cast`) however often the recurrence uses it.
-- RoPE tables hold half a head's width, since both halves turn by the same angles; queries and keys are turned together.
-- Two attentions that agree to rounding: torch's fused one, and a written-out one that is faster on CPUs in bfloat16. What lies between
-  the matrix products is torch's operations, or on a CPU compiled code that passes over memory once (`cpu_functions`).
-- Cells see each other by attention of all to all (published), by axial attention, where half of the heads see a cell's row and half its
-  column (arXiv:1912.12180) and the tokens before the grid see and are seen by all, or not at all.
-- Optionally a depthwise convolution over the grid inside the MLP (ConvSwiGLU of arXiv:2512.14693, here in two dimensions), which
-  starts as the identity: it gives a cell its neighbours' values at a few percent of a block's cost.
+- RoPE tables hold half a head's width, since both halves turn by the same angles.
+- Two attentions agree to rounding: torch's fused one, and a written-out one, which is faster on CPUs in bfloat16.
+- Cells see each other by full attention (published), by axial attention (arXiv:1912.12180), or not at all.
+- A depthwise convolution in the MLP (ConvSwiGLU of arXiv:2512.14693, here in two dimensions) starts as the identity.
 - Initial values are truncated at two standard deviations and have the standard deviation asked for *after* truncation.
 
 Architecture: arXiv:2506.21734 and its published code.
