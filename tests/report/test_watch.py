@@ -130,15 +130,18 @@ def test_following_waits_for_the_folder_and_ends_with_the_run(tmp_path: Path) ->
         with (folder / "events.jsonl").open("a") as file:
             file.write(text)
 
-    steps = iter(
-        [
-            lambda: folder.mkdir(parents=True),
-            lambda: runs.append(Written(folder, ["a"])),
-            lambda: (runs[0].solve("a"), write('{"v":1,"t":11.5,"event":"run_e')),
-            lambda: write('nd","task":null,"worker":null}\n'),
-        ]
-    )
-    follow(folder, 3.0, shown.append, lambda seconds: next(steps)())
+    def half_a_line() -> None:
+        runs[0].solve("a")
+        write('{"v":1,"t":11.5,"event":"run_e')
+
+    begin, end = (lambda: runs.append(Written(folder, ["a"]))), (lambda: write('nd","task":null,"worker":null}\n'))
+    steps = iter([lambda: folder.mkdir(parents=True), begin, half_a_line, end])
+
+    def sleep(seconds: float) -> None:
+        assert seconds == 3.0
+        next(steps)()
+
+    follow(folder, 3.0, shown.append, sleep)
     assert next(steps, None) is None
     waiting = [f"waiting for a run in {folder}"]
     assert shown[:2] == [waiting, waiting]

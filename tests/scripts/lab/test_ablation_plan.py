@@ -175,7 +175,8 @@ def test_the_plans_that_come_along_can_be_run_and_choose_options_on_tasks_that_n
     runs = plan_runs(read_plan(path))
     assert len({r.key for r in runs}) == len(runs) > 0, "no two variants come to the same"
     if path.stem in ("ttt", "votes", "large"):
-        known = protected | set(load_checkpoint(runs[0].checkpoint).meta.hashes)
-        chosen = runs[0].chosen
+        chosen, checkpoint = runs[0].chosen, runs[0].checkpoint
+        assert checkpoint
+        known = protected | set(load_checkpoint(checkpoint).meta.hashes)
         demonstrations = {pair_hash(p.input, p.output) for task in chosen.tasks.values() for p in task.train}
-        assert runs[0].checkpoint and not known & (demonstrations | chosen.test_hashes())
+        assert not known & (demonstrations | chosen.test_hashes())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -126,14 +127,13 @@ def test_retrains_are_pooled_whatever_their_canvas(tmp_path: Path) -> None:
     assert scores(row(content, "counts", views=3)) == (0.0, 1.0, 1.0), "1 1 1 and 2 2 3"
 
 
-def test_run_folders_can_be_pooled_as_trainings_of_one_run(tmp_path: Path) -> None:
+def test_run_folders_are_samples_or_are_pooled_as_trainings_of_one_run(tmp_path: Path) -> None:
     """Alone, 1 wins here and 2 there, by two votes each; together 3 has four."""
-    here, there = tmp_path / "here", tmp_path / "there"
-    saved(here, "a", shown(1, 1, 1, 3, 3))
-    saved(there, "a", shown(2, 2, 2, 3, 3))
-    answers = str(solutions(tmp_path, a=[3]))
-    apart = table(tmp_path, str(here), str(there), "--solutions", answers)
-    together = table(tmp_path, str(here), str(there), "--solutions", answers, "--pool")
+    runs = [str(tmp_path / name) for name in ("here", "there")]
+    for run, votes in zip(runs, ((1, 1, 1, 3, 3), (2, 2, 2, 3, 3)), strict=True):
+        saved(Path(run), "a", shown(*votes))
+    answers = ["--solutions", str(solutions(tmp_path, a=[3]))]
+    apart, together = table(tmp_path, *runs, *answers), table(tmp_path, *runs, *answers, "--pool")
     assert (apart["outputs"], scores(row(apart, "counts"))[0]) == (2, 0.0)
     assert (together["outputs"], scores(row(together, "counts"))[0]) == (1, 1.0)
 
@@ -141,14 +141,11 @@ def test_run_folders_can_be_pooled_as_trainings_of_one_run(tmp_path: Path) -> No
 def test_seeds_are_samples_of_the_same_tasks(tmp_path: Path, run: Path) -> None:
     """Twice the same run: the same shares and intervals."""
     options = "--solutions", str(solutions(tmp_path, a=[3], b=[4, 6])), "--against", "counts", "--own", str(tmp_path / "rarest.py")
-    (tmp_path / "again" / RAW).mkdir(parents=True)
-    for path in (run / RAW).iterdir():
-        (tmp_path / "again" / RAW / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(run, tmp_path / "again")
     once, twice = table(tmp_path, str(run), *options), table(tmp_path, str(run), str(tmp_path / "again"), *options)
     assert (twice["outputs"], twice["tasks"], twice["runs"]) == (6, 2, ["again", "run"])
-    for a, b in zip(once["rows"], twice["rows"], strict=True):
-        assert {k: a[k] for k in ("pass@1", "pass@2", "oracle")} == {k: b[k] for k in ("pass@1", "pass@2", "oracle")}
-    assert row(twice, "rarest")["gained"] == ["run:a#0", "again:a#0"]
+    figures = [[(r["pass@1"], r["pass@2"], r["oracle"]) for r in content["rows"]] for content in (once, twice)]
+    assert figures[0] == figures[1] and row(twice, "rarest")["gained"] == ["run:a#0", "again:a#0"]
 
 
 def test_the_interval_is_that_of_resampled_tasks() -> None:
