@@ -49,7 +49,7 @@ def test_status_once_does_not_wait(kit: Kit) -> None:
     assert "ListKernelSessionOutput" not in kit.kaggle.methods()
 
 
-def test_submit_hands_over_the_version_that_was_pushed(kit: Kit) -> None:
+def test_submit_hands_over_the_version_that_was_pushed_or_another_and_tells_a_refusal(kit: Kit) -> None:
     assert kit.ship("push", "--owner", "ada", "--kernel-only").returncode == 0
     done = kit.ship("submit")
     assert done.returncode == 0, done.stderr
@@ -63,14 +63,12 @@ def test_submit_hands_over_the_version_that_was_pushed(kit: Kit) -> None:
         "submissionDescription": "ada/hrm-submit version 7",
     }
     assert "Successfully submitted" in done.stderr
-
-
-def test_submit_takes_another_version_and_message_and_tells_a_refusal(kit: Kit) -> None:
-    assert kit.ship("submit", "--owner", "ada", "--version", "3", "--message", "longer TTT").returncode == 0
+    kit.kaggle.calls.clear()
+    assert kit.ship("submit", "--version", "3", "--message", "longer TTT").returncode == 0
     sent = kit.kaggle.body("CreateCodeSubmission")
     assert (sent["kernelVersion"], sent["submissionDescription"]) == (3, "longer TTT")
     kit.kaggle.refuse = {"CreateCodeSubmission": 403}
-    done = kit.ship("submit", "--owner", "ada", "--version", "3")
+    done = kit.ship("submit", "--version", "3")
     assert done.returncode == 1
     assert "competitions submit" in done.stderr.splitlines()[-1] and "403" in done.stderr.splitlines()[-1]
 

@@ -99,9 +99,14 @@ def test_offline_folder_is_flat_named_and_fits_kaggles_image(tmp_path: Path) -> 
     for path in (first, second):
         path.write_bytes(b"x")
     folder = tmp_path / "offline"
+    folder.mkdir()
+    shutil.copy(ROOT / "offline_wheels" / "README.md", folder)
+    told = (folder / "README.md").read_text()
+    assert "make wheels" in told and "dataset-metadata.json" in told, "a clone says what belongs there"
     result = build(folder, "--checkpoint", str(first))
-    assert result.returncode == 0, result.stderr
-    names = sorted(p.name for p in folder.iterdir())
+    assert result.returncode == 0 and "README.md" in result.stdout, result.stderr
+    assert (folder / "README.md").read_text() == told
+    names = sorted(p.name for p in folder.iterdir() if p.name != "README.md")
     assert names[:2] == ["dataset-metadata.json", "first.safetensors"] and names[2].endswith("-py3-none-any.whl")
     owner = json.loads((ROOT / "kernel-metadata.json").read_text())["id"].split("/")[0]
     assert json.loads((folder / "dataset-metadata.json").read_text())["id"] == f"{owner}/hrm-submit-wheels"
@@ -131,12 +136,3 @@ def test_what_does_not_fit_fails_in_one_line(tmp_path: Path) -> None:
     assert result.returncode == 1 and any("needs torch" in line and "2.1.0" in line for line in result.stderr.splitlines())
     result = build(tmp_path / "offline", "--checkpoint", str(tmp_path / "missing.safetensors"))
     assert result.returncode == 2 and result.stderr.count("\n") == 1 and "missing.safetensors: no checkpoint there" in result.stderr
-
-
-def test_a_clone_says_what_belongs_there_and_building_leaves_that(tmp_path: Path) -> None:
-    told = (ROOT / "offline_wheels" / "README.md").read_text()
-    assert "make wheels" in told and "dataset-metadata.json" in told
-    (tmp_path / "README.md").write_text(told)
-    result = build(tmp_path, "--checkpoint", "none")
-    assert result.returncode == 0 and "README.md" in result.stdout
-    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".json", ".md", ".whl"] and (tmp_path / "README.md").read_text() == told
