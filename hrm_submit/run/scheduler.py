@@ -30,6 +30,8 @@ LEAST_FIRST = 0.1
 """Least part of the time left that the first pass keeps, however much was given back."""
 WAIT = 0.25
 """Part of the time left that a lost task waits for another worker than the one that lost it."""
+SCARCE = 64
+"""Retrains a worker below which their lengths are scaled to fill the time."""
 MOST_DOUBLINGS = 32
 """A share doubled so often is longer than any run; retrains that end at their most segments may be begun more often."""
 
@@ -226,7 +228,7 @@ class Scheduler:
         task = order[0][2]
         free_at = [now, *(max(now, s.free_at) for s in others)]
         capacity, wishes = sum(max(0.0, self._end - at) for at in free_at), list[float]()
-        while True:  # `order` is a heap: each task comes back with twice the seconds
+        while len(wishes) < SCARCE * len(free_at):  # `order` is a heap: each task comes back with twice the seconds
             retrains, promise, following = order[0]
             wish = self.results[following].share * 2.0 ** min(retrains, MOST_DOUBLINGS)
             if wishes and wish > capacity:
@@ -235,7 +237,8 @@ class Scheduler:
             capacity -= wish
             heapq.heapreplace(order, (retrains + 1, promise, following))
         self.results[task].retrains += 1
-        seconds = first_share(wishes, free_at, self._end)
+        # Where a worker has time for many retrains, none of them needs another length to fill it.
+        seconds = first_share(wishes, free_at, self._end) if len(wishes) < SCARCE * len(free_at) else wishes[0]
         return Assignment(self._tasks[task], min(seconds, left), None, self.results[task].retrains)
 
     def _weights(self, tasks: Sequence[Task], location: str) -> list[float]:

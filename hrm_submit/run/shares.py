@@ -14,6 +14,8 @@ from hrm_submit.config.schema import BudgetConfig
 
 TOLERANCE = 1e-3
 """How closely the common scale is found, relative to the best one; shares are then scaled to fill each worker's time exactly."""
+CLOSE = 0.01
+"""Relative gap between the bounds of the common scale, with hundreds of tasks a worker, below which no schedule is searched."""
 
 
 def usable_seconds(budget: float, config: BudgetConfig) -> float:
@@ -45,6 +47,8 @@ def first_share(weights: Sequence[float], free_at: Sequence[float], end: float) 
     last = end + TOLERANCE * (end - workers[0][0])
     # A task starts, at the latest, when the mean worker is busy until then: the lower scale always fits.
     low, high = capacity / (total + (len(workers) - 1) * max(weights)), capacity / total
+    if high <= low * (1 + CLOSE):
+        return low * weights[0]
     chosen = _at_scale(weights, workers, last, high)
     if chosen is None:
         while high > low * (1 + TOLERANCE):
