@@ -2,7 +2,6 @@
 
     python scripts/gpu_check.py                                  # all steps on the first GPU
     python scripts/gpu_check.py numbers speed --json figures.json
-    python scripts/gpu_check.py solve --challenges arc-agi_evaluation_challenges.json
 
 Each step runs in a process of its own with a time limit, so that a step that crashes or hangs fails alone. Without --challenges
 the tasks are made up. Exits 2 where there is no GPU, 1 where a step failed.
