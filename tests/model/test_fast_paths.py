@@ -82,7 +82,7 @@ def trained(task: Task, shipped: Checkpoint) -> Checkpoint:
     """The same after test-time training on `task`, until it gives most demonstrations back right."""
     model, embedding = build(shipped, attention="math")
     trainer = Trainer(model, embedding, PRESET.ttt, torch.Generator())
-    reports = list(islice(trainer.run(batches(task), lambda: trainer.segment / 60), 60))
+    reports = list(islice(trainer.run(batches(task), lambda: trainer.segment / 80), 80))
     exact = sum(r.metrics.exact_accuracy.item() for r in reports[-10:])
     assert exact > 0.5 * sum(r.metrics.count.item() for r in reports[-10:]), "decoded grids of confident weights are compared"
     return snapshot(model, embedding, shipped.meta)

@@ -83,7 +83,7 @@ def test_rehearsal_with_a_checkpoint(tmp_path: Path, wheel: Path) -> None:
     assert "run_end" in {event.kind for event in record.events} and "tiny.safetensors" in json.dumps(record.run)
     assert all(task in (result.tree.working / "report.html").read_text() for task in MIRRORS)
     (shown,) = result.displayed
-    assert "2 of 2 tasks answered by the model" in shown and shown.count('class="grid"') >= 4 and "worker 0" in shown
+    assert "2 of 2 tasks answered by the model" in shown and shown.count('class="grid"') >= 4
 
 
 def test_scored_rerun_with_a_truncated_checkpoint_goes_on_without_and_merges_what_another_solver_says(tmp_path: Path, wheel: Path) -> None:

@@ -16,6 +16,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from hrm_submit.arc.reader import load_challenges
@@ -179,7 +180,8 @@ def test_kills_of_workers_and_of_the_supervisor_cost_an_attempt_each_and_no_answ
     started = [e["task"] for e in events(options.run_dir)[n_events:] if e["event"] == "task_start"]
     assert len(started) == TASKS - len(before) and not before & set(started), "no task with a final answer is done again"
     assert options.output.read_bytes() == reference[0].output.read_bytes(), "as if nothing had been killed"
-    assert not any(Path(f"/proc/{worker}").exists() for worker in (killed, frozen, *left)), "no process is left behind"
+    alive = [psutil.Process(worker) for worker in (killed, frozen, *left) if psutil.pid_exists(worker)]
+    assert not psutil.wait_procs(alive, timeout=30.0)[1], "no process is left behind"
     third = solve(options, Clock())
     assert (third.resumed, third.answered) == (TASKS, TASKS)
     assert len(events(options.run_dir, "task_start")) == sum(attempts.values()) + len(started), "nothing is left to do"
