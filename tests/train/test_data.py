@@ -85,6 +85,6 @@ def test_the_card_tells_where_weights_come_from_and_names_no_pair_that_was_too_l
     mix = f"{data}:2.5,{large}"
     assert main(["pretrain", *options(tmp_path, "--segments", "3", preset_text="[train]\nmax_side = 15\n", data=mix)]) == 0
     meta = exported(tmp_path / "out").meta
-    assert meta.data == (f"{data}:2.5", str(large)) and meta.steps == 3 and meta.seconds > 0 and meta.preset.endswith("more.toml")
+    assert meta.data == (f"{data}:2.5", str(large)) and meta.steps == 3 and meta.preset.endswith("more.toml")
     assert meta.card["tasks"] == 4 and "cores of" in meta.card["machine"] and meta.card["command"].startswith("hrm-submit pretrain --")
     assert len(meta.hashes) == 20 and pair_hash(pair.input, pair.output) not in meta.hashes
