@@ -28,11 +28,6 @@ def write_atomic(path: str | os.PathLike[str], data: str | bytes) -> None:
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:
-    """Hash (SHA-256) a file, or the files of a folder with their names, in order. Raises OSError."""
-    target, total = Path(path), hashlib.sha256()
-    if target.is_dir():
-        for file in sorted(f for f in target.rglob("*") if f.is_file()):
-            total.update(f"{file.relative_to(target)}\0{sha256_of(file)}\n".encode())
-        return total.hexdigest()
-    with target.open("rb") as opened:
+    """Hash (SHA-256) a file. Raises OSError."""
+    with Path(path).open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
