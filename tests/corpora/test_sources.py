@@ -169,16 +169,3 @@ def test_load_gives_tasks_and_answers_only_when_asked(tmp_path):
     assert list(load(path)) == ["a", "b"], "the file of answers is not even opened"
     with pytest.raises(DataError, match=r"my_solutions\.json: not JSON"):
         load(path, solutions=True)
-
-
-def test_load_takes_folders_and_files_of_one_task(tmp_path):
-    alone = {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[3]], "output": [[4]]}]}
-    (tmp_path / "mine.json").write_text(json.dumps(alone))
-    (tmp_path / "pairs.json").write_text(json.dumps(alone["train"]))
-    tasks, solutions = load(tmp_path / "mine.json", solutions=True)
-    assert (list(tasks), tasks["mine"].test[0].tolist(), solutions["mine"][0].tolist()) == (["mine"], [[3]], [[4]])
-    assert [pair.output.tolist() for pair in load(tmp_path / "pairs.json")["pairs"].train] == [[[2]]]
-    assert list(load(str(tmp_path))) == ["mine", "pairs"]
-    (tmp_path / "mine.json").write_text(json.dumps({**alone, "test": [{"input": [[33]]}]}))
-    with pytest.raises(DataError, match=r"mine\.json: task mine: test 0 input: row 0, column 0 is 33"):
-        load(tmp_path / "mine.json")

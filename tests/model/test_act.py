@@ -11,8 +11,9 @@ from hrm_submit.config.schema import ModelConfig
 from hrm_submit.model.act import ActCarry, ActOutput, Batch, act_step, draw_least, initial_act_carry
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
+from tests.model.tiny import TINY
 
-CFG = ModelConfig(hidden_size=16, num_heads=2, H_layers=1, L_layers=1, H_cycles=1, L_cycles=1, seq_len=9, puzzle_emb_ndim=16)
+CFG = replace(TINY, seq_len=9)
 POSITIONS = torch.arange(9)
 
 

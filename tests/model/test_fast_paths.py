@@ -118,13 +118,6 @@ def decoded(source: Checkpoint, task: Task, **options: object) -> tuple[list[obj
     return grids, [vote(p for p in part if p)[0].key for part in parts]
 
 
-def test_written_out_attention(task: Task, trained: Checkpoint) -> None:
-    item = next(batches(task))
-    loss, gradient = segment(trained, item).differs(segment(trained, item, attention="math"))
-    assert loss < ROUNDING and gradient < ROUNDING
-    assert decoded(trained, task) == decoded(trained, task, attention="math")
-
-
 @pytest.mark.parametrize("attention", ["sdpa", "math"])
 def test_bfloat16(task: Task, trained: Checkpoint, shipped: Checkpoint, attention: str) -> None:
     item = next(batches(task))

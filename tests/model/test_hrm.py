@@ -83,28 +83,6 @@ def test_full_gradient_is_that_of_the_whole_recurrence() -> None:
         assert float(weight.grad[i, j]) == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-3, abs=1e-6)
 
 
-def test_states_carry_information_between_segments() -> None:
-    model = make()
-    args = inputs()
-    carry, first, _, _ = model(model.initial_carry(2, 16), *args)
-    _, second, _, _ = model(carry, *args)
-    _, again, _, _ = model(model.reset(carry, torch.tensor([True, False])), *args)
-    assert (first - second).abs().max() > 1e-3
-    torch.testing.assert_close(again[0], first[0])
-    torch.testing.assert_close(again[1], second[1])
-
-
-def test_each_task_row_reaches_its_own_sequence_only() -> None:
-    model = make(replace(TINY, puzzle_emb_ndim=40))
-    tokens, rows, positions = inputs(replace(TINY, puzzle_emb_ndim=40))
-    carry = model.initial_carry(2, 16)
-    assert carry.z_H.shape == (2, 18, 32)
-    rows.requires_grad_()
-    model(carry, tokens, rows, positions)[1][0].square().sum().backward()
-    assert rows.grad is not None
-    assert rows.grad[0, 39].abs() > 0 and rows.grad[1].abs().max() == 0
-
-
 LINES = replace(TINY, H_mixer="axial", L_mixer="none", pos_encodings="rope_2d", conv_size=3, gradient="all")
 
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from hrm_submit.model.layers import (
     AttentionKind,
-    Block,
     Rotary,
     attend,
     attend_lines,
@@ -87,17 +86,6 @@ def test_a_convolution_sums_over_the_neighbours_of_a_cell_and_leaves_other_token
                         total += x[:, prefix + (row + dr) * side + column + dc] * filters[:, 0, dr + reach, dc + reach]
             expected[:, prefix + row * side + column] = total
     torch.testing.assert_close(convolve(x, filters, side), expected)
-
-
-def test_a_block_whose_convolution_is_as_it_started_is_the_block_without_one() -> None:
-    plain, convolving = Block(16, 2, 4.0, 1e-5, "math"), Block(16, 2, 4.0, 1e-5, "math", conv_size=3)
-    convolving.load_state_dict(plain.state_dict() | {"conv": convolving.conv})
-    x, tables = normal(2, 10, 16), rotary_tables(10, 8, 10000.0)
-    before = plain(x, tables, plain.cast(torch.float32))
-    assert torch.equal(convolving(x, tables, convolving.cast(torch.float32), side=3), before)
-    with torch.no_grad():
-        convolving.conv[:, :, 0, 1] = 0.5  # type: ignore[index]
-    assert not torch.allclose(convolving(x, tables, convolving.cast(torch.float32), side=3), before)
 
 
 def by_hand(qkv: torch.Tensor, side: int, line: Rotary | None) -> torch.Tensor:

@@ -11,17 +11,16 @@ import pytest
 
 from hrm_submit.arc.augment import IDENTITY, Augmentation, sample_augmentations
 from hrm_submit.arc.task import Grid, Pair, Task, make_grid, same_grid
-from hrm_submit.config.schema import ModelConfig, VoteConfig
+from hrm_submit.config.schema import VoteConfig
 from hrm_submit.model.weights import build
 from hrm_submit.predict import answer as module
 from hrm_submit.predict.answer import answer, answer_in_batches, spread_views
 from hrm_submit.predict.rank import rank
 from hrm_submit.predict.vote import vote
+from tests.model.tiny import TINY
 from tests.predict.lab import showing
 
-CFG = ModelConfig(
-    hidden_size=16, num_heads=2, H_layers=1, L_layers=1, H_cycles=1, L_cycles=1, puzzle_emb_ndim=16, halt_max_steps=2, embedding="shared"
-)
+CFG = replace(TINY, halt_max_steps=2, embedding="shared")
 RNG = np.random.default_rng(4)
 GRIDS = [make_grid(RNG.integers(0, 5, (3, 3))) for _ in range(6)]
 TASK = Task("t", (Pair(GRIDS[0], GRIDS[1]), Pair(GRIDS[2], GRIDS[3])), (GRIDS[4], GRIDS[5]))

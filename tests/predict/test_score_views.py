@@ -18,10 +18,9 @@ from hrm_submit.model.hrm import InnerCarry
 from hrm_submit.model.weights import build
 from hrm_submit.predict.answer import ViewRequest, answer_step, score_views
 from tests.arc.strategies import placed
+from tests.model.tiny import TINY
 
-CFG = ModelConfig(
-    hidden_size=16, num_heads=2, H_layers=1, L_layers=1, H_cycles=1, L_cycles=1, puzzle_emb_ndim=16, halt_max_steps=3, embedding="shared"
-)
+CFG = replace(TINY, halt_max_steps=3, embedding="shared")
 
 
 class Copier(torch.nn.Module):

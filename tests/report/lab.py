@@ -75,7 +75,7 @@ class Written(RunWriter):
 
     def __init__(self, run: Run, **described: Any) -> None:
         shutil.rmtree(run.directory, ignore_errors=True)
-        self.time = Time()
+        self.time, self.directory = Time(), run.directory
         super().__init__(run.directory, self.time)
         digest = hashlib.sha256(run.challenges.read_bytes()).hexdigest() if run.challenges.exists() else None
         files = {"challenges": str(run.challenges), "challenges_sha256": digest}

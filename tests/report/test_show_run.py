@@ -8,11 +8,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from hrm_submit.arc.reader import load_challenges
 from hrm_submit.arc.task import make_grid
 from hrm_submit.cli import main
 from hrm_submit.core.errors import DataError
 from hrm_submit.corpora.solutions import load_solutions
+from hrm_submit.corpora.sources import load
 from hrm_submit.report.data import load_run
 from hrm_submit.report.picture import Picture
 from hrm_submit.report.show import show
@@ -68,7 +68,7 @@ def test_the_command_shows_what_the_function_does(
     written: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
-    task, solutions = load_challenges(written.challenges)["t3"], load_solutions(written.solutions)
+    task, solutions = load(written.challenges)["t3"], load_solutions(written.solutions)
     argv = ["show", "--dataset", str(written.challenges), "--task", "t3"]
     for options, answers in (([], None), (["--solutions"], solutions), (["--solutions", str(written.solutions)], solutions)):
         picture = show(task, solutions=answers)

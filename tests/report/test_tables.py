@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -130,45 +129,6 @@ def test_tasks_that_were_not_to_be_solved_stay_out_of_the_tables_and_in_the_scor
     assert data.scope == ("second", "half", "fourth") and tuple(data.answers) == ("second", "half", "fourth", "none")
     scored = [(name, s.score["counts"]["tasks"], s.score["counts"]["solved_tasks"]) for name, s in run_scores(data)]
     assert scored == [("The 3 tasks to solve", 3, 1), ("The whole file, as `score` counts it", 4, 2)]
-
-
-def test_damaged_lines_are_skipped_and_named(hand: Run) -> None:
-    whole = read_tables(hand.directory, solutions=hand.solutions)
-    events, predictions = hand.directory / "events.jsonl", hand.directory / "predictions.jsonl"
-    lines = events.read_text().splitlines()
-    n = len(lines)
-    strange = ['{"v":1,"t":3,"event":"progress","task":[],"worker":0}', '{"v":1,"t":1e999,"event":"x"}']
-    events.write_text("\n".join([*lines[:3], '{"v":1,"t":4,"eve', *lines[3:], *strange, '{"v":9}', lines[-1][:20]]))
-    more = [{"output": 0, "candidates": [{"grid": [[99]], "votes": 1, "score": 0}]}, {"output": -1, "candidates": []}]
-    good_then_bad = [{"grid": B, "votes": 3, "score": 0}, {"grid": [], "votes": 1, "score": 0}]
-    lost = [json.dumps({"v": 1, "t": 50, "task": "second", "final": True, **m}) for m in more]
-    lost.append(json.dumps({"v": 1, "t": 51, "task": "half", "output": 0, "final": False, "candidates": good_then_bad}))
-    predictions.write_text(predictions.read_text() + "\n".join(lost) + '\n{"v":1,"t":60,"task":"seco')
-    data = load_run(hand.directory, None, hand.solutions)
-    notes = "\n".join(data.notes)
-    named = [f"events.jsonl:{k}: " for k in (4, n + 2, n + 3, n + 4, n + 5)] + [f"predictions.jsonl:{k}: " for k in (5, 7, 8)]
-    assert all(name in notes for name in named) and len(data.notes) == len(named) + 1
-    assert "task 'second': no output -1" in notes
-    damaged = read_tables(hand.directory, solutions=hand.solutions)
-    pd.testing.assert_frame_equal(damaged.outputs, whole.outputs)
-    pd.testing.assert_frame_equal(damaged.tasks, whole.tasks)
-
-
-def test_a_killed_run_keeps_what_it_had(solved_run: Run, tmp_path: Path) -> None:
-    """Cut off in the middle of a line: the answers so far count, the rest are fallbacks, and all tasks of the file are there."""
-    folder = tmp_path / "killed"
-    shutil.copytree(solved_run.directory, folder)
-    for name in ("events.jsonl", "predictions.jsonl"):
-        content = (folder / name).read_bytes()
-        (folder / name).write_bytes(content[: content.index(b"\n", len(content) // 2) - 5])
-    data = load_run(folder, None, solved_run.solutions)
-    tables = read_tables(folder, solutions=solved_run.solutions)
-    assert len(tables.tasks) == 18 and 0 < int(tables.tasks["answered"].sum()) < 18
-    assert any("events.jsonl:" in note for note in data.notes)
-    ((_, found),) = run_scores(data)
-    assert like_score(tables) == pytest.approx({k: v for k, v in found.score.items() if k != "counts"})
-    lost = tables.timeline[tables.timeline["phase"] == "lost"]
-    assert list(lost["detail"]) == ["the run ended"]
 
 
 def test_challenges_that_are_gone_or_changed_are_not_used(hand: Run, tmp_path: Path) -> None:

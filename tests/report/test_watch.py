@@ -11,10 +11,8 @@ from typing import Any
 import pytest
 
 from hrm_submit.cli import main
-from hrm_submit.record.folder import RunWriter
 from hrm_submit.report.watch import Follower, Painter, follow
-from tests.events import event
-from tests.run.fake_pool import Time
+from tests.report.lab import Written, run_in
 from tests.terminal import screen
 
 
@@ -31,111 +29,100 @@ def table(lines: list[str]) -> list[dict[str, str]]:
     return rows
 
 
-class Written:
-    """A run that has just begun in `folder`, its worker ready after a second; each task takes ten."""
-
-    def __init__(self, folder: Path, tasks: list[str], budget: float | None = 100.0) -> None:
-        self.directory, self.time = folder, Time()
-        self.writer = RunWriter(folder, self.time)
-        self.writer.event(event("run_start", budget=budget, tasks=len(tasks), broken=[], resumed=0))
-        self.writer.event(event("plan", todo=tasks, workers=1, devices=["cpu"]))
-        self.writer.event(event("worker_start", worker=0, device="cpu"))
-        self.time.now = 1.0
-        self.writer.event(event("worker_start", worker=0, ready=True, device="cpu"))
-
-    def solve(self, task: str) -> None:
-        self.writer.event(event("task_start", task, 0, seconds=10.0))
-        self.writer.event(event("progress", task, 0, segments=40, loss=0.25, demo_exact=1.0))
-        self.time.now += 10.0
-        self.writer.event(event("task_final", task, 0, segments=40, reason="share used"))
-
-
 def follower_of(folder: Path, age: float = 0.0) -> Follower:
     """One that looks `age` seconds after the events were last written."""
     return Follower(folder, lambda: (folder / "events.jsonl").stat().st_mtime + age if age else 0.0)
 
 
+def solve(run: Written, t: float, task: str) -> None:
+    """Solve a task in the ten seconds from `t`."""
+    run.tell(t, "task_start", task, 0, seconds=10.0)
+    run.tell(t, "progress", task, 0, segments=40, loss=0.25, demo_exact=1.0)
+    run.tell(t + 10, "task_final", task, 0, segments=40, reason="share used")
+
+
 def test_what_each_worker_is_at_follows_from_the_events(tmp_path: Path) -> None:
-    now = Time()
-    run = RunWriter(tmp_path, now)
-    follower = follower_of(tmp_path)
-    run.event(event("run_start", budget=600.0, tasks=9, broken=[], resumed=2))
-    run.event(event("plan", todo=["a", "b", "c"], workers=2, devices=["cpu", "cuda:0"]))
-    run.event(event("worker_start", worker=0, device="cpu"))
-    run.event(event("worker_start", worker=1, device="cuda:0"))
-    now.now = 5.0
-    run.event(event("worker_start", worker=1, ready=True, device="cuda:0"))
+    run = Written(run_in(tmp_path))
+    follower = follower_of(run.directory)
+    run.tell(0, "run_start", budget=600.0, tasks=9, broken=[], resumed=2)
+    run.tell(0, "plan", todo=["a", "b", "c"], workers=2, devices=["cpu", "cuda:0"])
+    run.tell(0, "worker_start", worker=0, device="cpu")
+    run.tell(0, "worker_start", worker=1, device="cuda:0")
+    run.tell(5, "worker_start", worker=1, ready=True, device="cuda:0")
     _, counts, *rest = follower.look()
     assert counts == "2 of 5 tasks done, 0 fit their demonstrations; 5.0s gone, 9m55s left"
     assert [(row["worker"], row["device"], row["phase"]) for row in table(rest)] == [("0", "cpu", "starting"), ("1", "cuda:0", "waiting")]
 
-    run.event(event("task_start", "a", 1, seconds=90.0, segments=None, attempt=1))
-    now.now = 20.0
-    run.event(event("progress", "a", 1, segments=33, loss=0.5, demo_exact=0.25))
+    run.tell(5, "task_start", "a", 1, seconds=90.0, segments=None, attempt=1)
+    run.tell(20, "progress", "a", 1, segments=33, loss=0.5, demo_exact=0.25)
     (_, row) = table(follower.look())
     told = {"worker": "1", "device": "cuda:0", "task": "a", "phase": "voting", "for": "15.0s", "of": "1m30s"}
     assert row == told | {"segments": "33", "loss": "0.500", "demonstrations": "25%"}
-    run.event(event("candidates", "a", 1, segments=33, votes=[[3]]))
+    run.tell(20, "candidates", "a", 1, segments=33, votes=[[3]])
     assert table(follower.look())[1]["phase"] == "training"
-    run.event(event("progress", "a", 1, segments=99, loss=None, demo_exact=1.0))
-    run.event(event("task_final", "a", 1, segments=99, votes=[[5]], seconds=15.0, reason="votes agree"))
+    run.tell(20, "progress", "a", 1, segments=99, loss=None, demo_exact=1.0)
+    run.tell(20, "task_final", "a", 1, segments=99, votes=[[5]], seconds=15.0, reason="votes agree")
     _, counts, *rest = follower.look()
     assert counts.startswith("3 of 5 tasks done, 1 fit their demonstrations;")
     assert {table(rest)[1][name] for name in ("task", "segments", "loss", "of")} == {""}
 
-    run.event(event("worker_exit", None, 0, code=-9, reason="worker died"))
+    run.tell(20, "worker_exit", None, 0, code=-9, reason="worker died")
     assert [row["worker"] for row in table(follower.look())] == ["1"]
 
 
 def test_tasks_that_fail_are_counted_when_they_are_given_up(tmp_path: Path) -> None:
-    run = RunWriter(tmp_path, Time())
-    run.event(event("run_start", budget=None, tasks=3, broken=[], resumed=0))
+    run = Written(run_in(tmp_path))
+    run.tell(0, "run_start", budget=None, tasks=3, broken=[], resumed=0)
     for attempt in (1, 2):
-        run.event(event("task_start", "a", 0, seconds=None, segments=5, attempt=attempt))
-        run.event(event("task_failed", "a", 0, reason="RuntimeError: no", attempt=attempt))
+        run.tell(0, "task_start", "a", 0, seconds=None, segments=5, attempt=attempt)
+        run.tell(0, "task_failed", "a", 0, reason="RuntimeError: no", attempt=attempt)
         if attempt == 1:
-            run.event(event("retry", "a", 0))
-            assert "0 of 3 tasks done, 0 fit their demonstrations, 1 tried again; 0.0s gone" in follower_of(tmp_path).look()
-    _, counts, trouble, *_ = follower_of(tmp_path).look()
+            run.tell(0, "retry", "a", 0)
+            assert "0 of 3 tasks done, 0 fit their demonstrations, 1 tried again; 0.0s gone" in follower_of(run.directory).look()
+    _, counts, trouble, *_ = follower_of(run.directory).look()
     assert counts == "1 of 3 tasks done, 0 fit their demonstrations, 1 tried again, 1 given up; 0.0s gone"
     assert trouble == "latest trouble: a: RuntimeError: no"
 
 
 def test_a_retrained_task_counts_once_and_a_resumed_run_keeps_what_was_done(tmp_path: Path) -> None:
-    run = Written(tmp_path, ["a", "b", "c"])
+    run = Written(run_in(tmp_path))
+    run.begin(["a", "b", "c"])
     follower = follower_of(run.directory)
-    run.solve("a")
-    run.solve("a")
-    run.writer.event(event("task_start", "a", 0, seconds=9.0, segments=None, restart=2))
-    run.writer.event(event("task_failed", "a", 0, reason="worker died", restart=2))
-    assert follower.look()[1].startswith("1 of 3 tasks done, 1 fit their demonstrations; 21.0s gone")
-    again = RunWriter(run.directory, Time())
-    again.event(event("run_start", budget=50.0, tasks=3, broken=[], resumed=1))
-    again.event(event("plan", todo=["b", "c"], workers=1, devices=["cpu"]))
+    solve(run, 10, "a")
+    solve(run, 20, "a")
+    run.tell(30, "task_start", "a", 0, seconds=9.0, segments=None, restart=2)
+    run.tell(30, "task_failed", "a", 0, reason="worker died", restart=2)
+    assert follower.look()[1].startswith("1 of 3 tasks done, 1 fit their demonstrations; 30.0s gone")
+    run.tell(0, "run_start", budget=50.0, tasks=3, broken=[], resumed=1)
+    run.tell(0, "plan", todo=["b", "c"], workers=1, devices=["cpu"])
     assert follower.look()[1] == "1 of 3 tasks done, 0 fit their demonstrations; 0.0s gone, 50.0s left"
 
 
 def test_time_goes_on_between_lines_and_long_silence_is_pointed_out(tmp_path: Path) -> None:
-    run = Written(tmp_path, ["a"], budget=2000.0)
+    run = Written(run_in(tmp_path))
+    run.begin(["a"])
     lines = follower_of(run.directory, 700.0).look()
-    assert "11m41s gone, 21m39s left" in lines[1]
+    assert "11m50s gone, 4m50s left" in lines[1]
     assert lines[-1].startswith("last line 11m40s ago; the run may have been killed")
     assert table(lines)[0]["for"] == "11m40s"
 
 
 def test_following_waits_for_the_folder_and_ends_with_the_run(tmp_path: Path) -> None:
-    folder, shown, runs = tmp_path / "later" / "run", list[list[str]](), list[Written]()
+    folder, shown, runs = tmp_path / "run", list[list[str]](), list[Written]()
 
     def write(text: str) -> None:
         with (folder / "events.jsonl").open("a") as file:
             file.write(text)
 
-    def half_a_line() -> None:
-        runs[0].solve("a")
-        write('{"v":1,"t":11.5,"event":"run_e')
+    def begin() -> None:
+        runs.append(Written(run_in(tmp_path)))
+        runs[0].begin(["a"])
 
-    begin, end = (lambda: runs.append(Written(folder, ["a"]))), (lambda: write('nd","task":null,"worker":null}\n'))
-    steps = iter([lambda: folder.mkdir(parents=True), begin, half_a_line, end])
+    def half_a_line() -> None:
+        solve(runs[0], 10, "a")
+        write('{"v":1,"t":20.5,"event":"run_e')
+
+    steps = iter([lambda: folder.mkdir(), begin, half_a_line, lambda: write('nd","task":null,"worker":null}\n')])
 
     def sleep(seconds: float) -> None:
         assert seconds == 3.0
@@ -146,7 +133,7 @@ def test_following_waits_for_the_folder_and_ends_with_the_run(tmp_path: Path) ->
     waiting = [f"waiting for a run in {folder}"]
     assert shown[:2] == [waiting, waiting]
     assert [lines[1].split(",")[0] for lines in shown[2:]] == ["0 of 1 tasks done", "1 of 1 tasks done", "1 of 1 tasks done"]
-    assert shown[-1][1:] == ["1 of 1 tasks done, 1 fit their demonstrations; ended after 11.5s"]
+    assert shown[-1][1:] == ["1 of 1 tasks done, 1 fit their demonstrations; ended after 20.5s"]
 
 
 def metrics(folder: Path, **line: Any) -> None:
@@ -186,9 +173,10 @@ def test_each_look_takes_the_place_of_the_one_before() -> None:
 def test_the_command_says_how_a_run_stands_and_follows_it_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["watch", "--run-dir", str(tmp_path), "--once"]) == 2
     assert capsys.readouterr().err == f"hrm-submit: {tmp_path}: there is no run here, neither of solve nor of pretrain\n"
-    run = Written(tmp_path, ["a"])
-    run.writer.event(event("run_end"))
-    expected = f"{run.directory}:\n0 of 1 tasks done, 0 fit their demonstrations; ended after 1.0s\n"
+    run = Written(run_in(tmp_path))
+    run.begin(["a"])
+    run.tell(10, "run_end")
+    expected = f"{run.directory}:\n0 of 1 tasks done, 0 fit their demonstrations; ended after 10.0s\n"
     for more in (["--once"], ["--every", "5m"]):
         assert main(["watch", "--run-dir", str(run.directory), *more]) == 0
         assert capsys.readouterr().out == expected
@@ -198,11 +186,9 @@ def test_the_command_says_how_a_run_stands_and_follows_it_to_its_end(tmp_path: P
 @pytest.mark.parametrize(("fit", "counted"), [(0.5, 1), (0.7, 0), (None, 0)])
 def test_what_counts_as_fit_is_what_the_runs_preset_says(tmp_path: Path, fit: float | None, counted: int) -> None:
     """Of a run that does not say, it is the default, 0.9."""
-    run = RunWriter(tmp_path, Time())
-    if fit is not None:
-        run.describe({"config": {"ttt": {"fit": fit}}})
-    run.event(event("run_start", budget=None, tasks=1, broken=[], resumed=0))
-    run.event(event("task_start", "a", 0, segments=5))
-    run.event(event("progress", "a", 0, segments=5, loss=0.5, demo_exact=0.6))
-    run.event(event("task_final", "a", 0, segments=5, votes=[[5]], reason="share used"))
-    assert f"{counted} fit their demonstrations" in follower_of(tmp_path).look()[1]
+    run = Written(run_in(tmp_path), **({} if fit is None else {"config": {"ttt": {"fit": fit}}}))
+    run.begin(["a"])
+    run.tell(10, "task_start", "a", 0, segments=5)
+    run.tell(10, "progress", "a", 0, segments=5, loss=0.5, demo_exact=0.6)
+    run.tell(10, "task_final", "a", 0, segments=5, votes=[[5]], reason="share used")
+    assert f"{counted} fit their demonstrations" in follower_of(run.directory).look()[1]

@@ -22,8 +22,8 @@ import numpy as np
 import psutil
 import pytest
 
-from hrm_submit.arc.reader import load_challenges
 from hrm_submit.arc.submission import file_faults
+from hrm_submit.corpora.sources import load
 from tests.run.lab import challenges, command, events, tiny
 
 BUDGET = 20.0
@@ -62,7 +62,7 @@ class Reader(threading.Thread):
 
     def __init__(self, submission: Path, challenges_file: Path) -> None:
         super().__init__(daemon=True)
-        self.path, self.tasks, self.over = submission, load_challenges(challenges_file), threading.Event()
+        self.path, self.tasks, self.over = submission, load(challenges_file), threading.Event()
         self.reads, self.faults, self.final = 0, set[str](), dict[tuple[str, int], list[Any]]()
 
     def run(self) -> None:

@@ -19,9 +19,9 @@ from typing import Any
 import psutil
 import pytest
 
-from hrm_submit.arc.reader import load_challenges
 from hrm_submit.arc.submission import file_faults
 from hrm_submit.core.clock import Clock
+from hrm_submit.corpora.sources import load
 from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
 from hrm_submit.predict.rank import rank
 from hrm_submit.predict.raw import load_raw
@@ -68,7 +68,7 @@ def begun(options: SolveOptions) -> subprocess.Popen[str]:
 
 
 def valid(options: SolveOptions) -> bool:
-    return file_faults(options.output, load_challenges(options.challenges)) == []
+    return file_faults(options.output, load(options.challenges)) == []
 
 
 def undisturbed(place: Path) -> None:
@@ -193,7 +193,7 @@ def test_a_time_budget_is_kept_with_every_task_answered_and_the_file_valid_at_ev
     options = options_in(tmp_path, "timed", more=early, budget=30.0, segments=None)
     began, process = time.monotonic(), begun(options)
     wait_for(options.output.exists, process)
-    tasks, reads, faults = load_challenges(options.challenges), [0], list[str]()
+    tasks, reads, faults = load(options.challenges), [0], list[str]()
 
     def read() -> None:
         while process.poll() is None:

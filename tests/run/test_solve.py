@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from hrm_submit.arc.canonical import pair_hash
-from hrm_submit.arc.reader import load_challenges
 from hrm_submit.arc.submission import file_faults, read_submission
 from hrm_submit.cli import main
 from hrm_submit.core.device import Card
@@ -120,7 +119,7 @@ def test_a_killed_run_of_an_earlier_version_resumes(tmp_path: Path, capsys: pyte
     output, _ = solved(tmp_path, file, "--preset", tiny(tmp_path), "--checkpoint", "none")
     assert "2 had their final answer from before" in capsys.readouterr().out
     assert sorted(Answering.solved) == ["00576224", "12eac192"]
-    assert file_faults(output, load_challenges(file)) == []
+    assert file_faults(output, load(file)) == []
     answers = read_submission(output)[0]
     assert {task: answers[task][0][0].tolist() for task in final} == final
     whole = load_run(run)

@@ -13,9 +13,8 @@ import pytest
 from hrm_submit.arc.augment import Augmentation
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.config.schema import Preset, TTTConfig
-from hrm_submit.predict.rank import rank
 from hrm_submit.predict.raw import RawVote
-from hrm_submit.predict.vote import Candidate, Outputs, ranked, vote
+from hrm_submit.predict.vote import Candidate, Outputs, vote
 from hrm_submit.solver.messages import Alive, Answer, Message, Progress
 from hrm_submit.solver.session import EarlyStopping, n_rows, task_seed
 from tests.run.lab import recolour, recoloured, tiny_preset
@@ -173,18 +172,3 @@ def test_the_raw_last_vote_is_told_if_asked(preset: Preset) -> None:
         assert [(c.key, c.votes, c.score) for c in recount] == [(c.key, c.votes, c.score) for c in candidates]
     again, _ = raw_vote(with_vote(preset, save_raw=True), task, 2, restart=2)
     assert again.restart == 2 and again.scores.steps == 1
-
-
-def test_every_vote_is_ranked_by_the_rule_of_the_preset(preset: Preset) -> None:
-    task, composed = recolour("t", 1, outputs=2), with_vote(preset, rule="composite", save_raw=True)
-    _, said = raw_vote(composed, task, 8)
-    answers = answers_of(iter(said))
-    assert len(answers) > 1
-    for candidates in (c for answer in answers for c in answer.outputs):
-        assert [c.key for c in ranked(candidates)] == [c.key for c in candidates]
-    for candidates in answers[0].outputs:
-        assert sum(c.weight for c in candidates) == pytest.approx(1.1 * sum(c.votes for c in candidates))
-    raw, said = raw_vote(with_ttt(composed, first_vote=1.0), task, 8)
-    (final,) = answers_of(iter(said))
-    for k, candidates in enumerate(final.outputs):
-        assert [(c.key, c.weight) for c in rank(raw.of_output(k), "composite")] == [(c.key, c.weight) for c in candidates]

@@ -82,19 +82,8 @@ def test_without_a_terminal_plain_lines_tell_how_it_goes(log: MetricsLog, caplog
     assert len(texts) == 2 and texts[1].endswith("20.0s left"), "one line a minute is enough"
 
 
-def test_on_a_terminal_a_bar_shows_the_same(
-    tmp_path: Path, no_plot: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    log = MetricsLog(tmp_path, 1, Ranks(), 0, 0.0)
-    log.add(report(1), 60.0, 0.5, 1.0)
-    log.close(60.0)
-    shown = capsys.readouterr().err
-    assert " 50%|" in shown and "loss 1.500, exact 25.0%" in shown and "1m00s left" in shown
-
-
-@pytest.mark.parametrize("place", ["widgets", "one line"])
-def test_in_a_notebook_its_bar_shows_the_same(
+@pytest.mark.parametrize("place", ["terminal", "widgets", "one line"])
+def test_where_progress_is_shown_a_bar_says_the_same(
     tmp_path: Path, no_plot: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, place: str
 ) -> None:
     shown: list[Any] = []

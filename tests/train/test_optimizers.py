@@ -19,6 +19,7 @@ from hrm_submit.model.hrm import HRM
 from hrm_submit.model.weights import build
 from hrm_submit.train.optimizers import AdamAtan2, AdamW, Muon, Optimizers, SparseSignSGD, orthogonal
 from hrm_submit.train.ranks import Ranks
+from tests.model.tiny import TINY
 
 UPDATES = """
 import sys
@@ -166,17 +167,7 @@ def test_ranks_that_gather_apply_the_update_of_the_joined_batch() -> None:
         torch.testing.assert_close(embedding.rows, joined.rows)
 
 
-CFG = ModelConfig(
-    hidden_size=16,
-    num_heads=2,
-    H_layers=1,
-    L_layers=1,
-    H_cycles=1,
-    L_cycles=1,
-    puzzle_emb_ndim=16,
-    pos_encodings="learned",
-    embedding="shared",
-)
+CFG = replace(TINY, pos_encodings="learned", embedding="shared")
 CONFIG = TrainConfig(lr=0.01, muon_lr=0.02, weight_decay=0.0, embedding_lr=0.1, embedding_weight_decay=0.0)
 
 every_optimizer = pytest.mark.parametrize("name", ["muon", "adamw", "adam_atan2"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import shutil
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -14,11 +13,11 @@ from typing import Any
 import pytest
 import torch
 
-from hrm_submit.arc.reader import load_challenges
 from hrm_submit.config.preset_files import load_preset
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.errors import CheckpointError, TrainError
 from hrm_submit.corpora.solutions import load_solutions
+from hrm_submit.corpora.sources import load
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.weights import Checkpoint, build
 from hrm_submit.train import checkpoints, metrics
@@ -197,17 +196,6 @@ def test_memory_for_not_even_one_example_is_one_line(tmp_path: Path, monkeypatch
         go(asked(tmp_path))
 
 
-def test_another_error_ends_the_run_and_its_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*args: Any) -> None:
-        raise RuntimeError("a bug")
-
-    monkeypatch.setattr(HRM, "forward", broken)
-    before = threading.active_count()
-    with pytest.raises(RuntimeError, match="a bug"):
-        go(asked(tmp_path))
-    assert threading.active_count() == before, "the thread that builds batches has ended"
-
-
 def test_a_full_disk_keeps_the_export_before(
     whole: Path, again: Callable[..., PretrainOptions], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -234,22 +222,6 @@ def test_reduced_precision_trains_and_another_one_goes_on(tmp_path: Path, dtype:
     assert all(math.isfinite(x["loss"]) for x in lines(tmp_path / "out")) and len(lines(tmp_path / "out")) == 64
 
 
-def test_a_compiler_that_fails_costs_a_line_and_no_segment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def no_compiler(function: Any, *args: Any, **options: Any) -> Any:
-        def fail(*a: Any, **o: Any) -> Any:
-            raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found")
-
-        return fail
-
-    monkeypatch.setattr(torch, "compile", no_compiler)
-    go(asked(tmp_path / "a", "[device]\ncompile = true\n"))
-    go(asked(tmp_path / "b", "[device]\nkernels = 'torch'\n"))
-    assert caplog.text.count("No working C++ compiler found") == 1
-    assert same(exported(tmp_path / "a" / "out"), exported(tmp_path / "b" / "out"))
-
-
 def test_validation_measures_the_weights_that_final_has(tmp_path: Path) -> None:
     """The held-out figures by hand: votes of the exported checkpoint itself, loaded anew."""
     held, out = write_data(tmp_path / "held", 3, "held", first=50), tmp_path / "out"
@@ -257,7 +229,7 @@ def test_validation_measures_the_weights_that_final_has(tmp_path: Path) -> None:
     go(options)
     (line,) = [x for x in lines(out) if "validation_pass@2" in x]
     card = exported(out).meta.card["validation"]
-    tasks, solutions = load_challenges(held), load_solutions(held.with_name("held_solutions.json"))
+    tasks, solutions = load(held), load_solutions(held.with_name("held_solutions.json"))
     result = validate(*build(exported(out), attention="math"), tasks, solutions, load_preset(options.presets))
     assert result is not None and line["validation_pass@2"] == card["pass@2"] == result["pass@2"]
     assert line["validation_tasks"] == 3 and line["segment"] == 30 and card["data"] == str(held)

@@ -10,7 +10,7 @@ import torch
 
 from hrm_submit.cli import main
 from hrm_submit.core.errors import ConfigError
-from hrm_submit.train.ranks import Ranks, join_ranks, local_world, rank_device
+from hrm_submit.train.ranks import local_world, rank_device
 from tests.train.lab import ROOT, exported, finish, lines, options, start, state, write_data
 
 DRIVER = str(Path(__file__).with_name("rank_driver.py"))
@@ -81,19 +81,6 @@ def test_a_rank_that_is_gone_ends_the_other(tmp_path: Path) -> None:
     assert processes[0].returncode == 2 and "rank 0 of 2 lost the others" in errors[0].splitlines()[-1] and "Traceback" not in errors[0]
 
 
-def test_one_rank_needs_no_group() -> None:
-    ranks, tensor = Ranks(), torch.arange(3.0)
-    ranks.average([tensor])
-    assert ranks.leads and ranks.gather(tensor) is tensor and ranks.most(1.5, 0.0) == (1.5, 0.0) and ranks.collect("x") == ["x"]
-    with pytest.raises(MemoryError, match="mine"), ranks.together():
-        raise MemoryError("mine")
-
-
-def test_shares_are_equal_and_complete() -> None:
-    shares = [list(range(12))[Ranks(rank, 4).slice(12)] for rank in range(4)]
-    assert [len(share) for share in shares] == [3] * 4 and [n for share in shares for n in share] == list(range(12))
-
-
 def test_ranks_take_the_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
@@ -102,8 +89,3 @@ def test_ranks_take_the_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert rank_device(["cuda:0", "cuda:3"]) == "cuda:3"
     with pytest.raises(ConfigError, match="2 ranks on this machine, but only cuda:0"):
         rank_device(["cuda:0"])
-
-
-def test_without_torchrun_there_is_one_rank(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
-    assert join_ranks("cpu") == Ranks(0, 1)

@@ -14,8 +14,6 @@ import pytest
 import torch
 
 from hrm_submit.cli import main
-from hrm_submit.core.errors import TrainError
-from hrm_submit.train.checkpoints import read_state
 from tests.train.lab import DEEP, exported, finish, lines, options, start, state
 
 
@@ -95,11 +93,3 @@ def test_a_full_disk_keeps_the_state_before_and_the_run_goes_on(tmp_path: Path, 
     assert "could not be saved" in caplog.text and "the earlier one stays" in caplog.text
     assert exported(tmp_path / "out").meta.steps == 6
     assert [p.name for p in (tmp_path / "out").iterdir() if p.name.endswith(".tmp")] == []
-
-
-@pytest.mark.parametrize("content", [b"", b"not a state", b"PK\x03\x04 torn"])
-def test_a_torn_state_is_one_line(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "state.pt").write_bytes(content)
-    with pytest.raises(TrainError, match=r"state\.pt: cannot be read") as error:
-        read_state(tmp_path)
-    assert "\n" not in str(error.value)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hrm_submit.arc.reader import load_challenges
-from hrm_submit.arc.task import Solutions, Task, make_grid
+from hrm_submit.arc.task import Solutions, Task
 from hrm_submit.config.preset_files import load_preset
 from hrm_submit.config.schema import Preset
 from hrm_submit.corpora.solutions import load_solutions
+from hrm_submit.corpora.sources import load
 from hrm_submit.predict import answer as answer_module
 from hrm_submit.predict.scores import ViewScores
 from hrm_submit.train.ranks import Ranks
@@ -27,7 +26,7 @@ Known = tuple[dict[str, Task], Solutions, Preset]
 @pytest.fixture
 def known(tmp_path: Path) -> Known:
     path = write_data(tmp_path, 4)
-    return load_challenges(path), load_solutions(path.with_name("little_solutions.json")), load_preset(preset(tmp_path))
+    return load(path), load_solutions(path.with_name("little_solutions.json")), load_preset(preset(tmp_path))
 
 
 @pytest.fixture
@@ -91,24 +90,3 @@ def test_out_of_memory_halves_the_batch(known: Known, oracle: list[int], monkeyp
     monkeypatch.setattr(answer_module, "score_views", lambda *args, **options: (_ for _ in ()).throw(MemoryError("none at all")))
     with pytest.raises(MemoryError, match="none at all"):
         run(known)
-
-
-def test_votes_are_ranked_by_the_rule_of_the_preset(known: Known, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every view errs in its own way, in one cell: no grid that was given is right, and the composite of all is."""
-    tasks, solutions, asked = known
-    (task_id, task), *_ = tasks.items()
-    answer, cells = solutions[task_id][0], solutions[task_id][0].size
-
-    def scored(model: Any, embedding: Any, requests: Any, side: int, config: Any, *, every_step: bool, **more: Any) -> ViewScores:
-        shown = []
-        for k in range(len(requests)):
-            flat = answer.ravel().copy()
-            flat[k % cells] = (flat[k % cells] + 1 + k // cells) % 10
-            shown.append(make_grid(flat.reshape(answer.shape)))
-        return showing(shown, [r.view for r in requests], side)
-
-    monkeypatch.setattr(answer_module, "score_views", scored)
-    for rule, expected in (("counts", 0.0), ("composite", 1.0)):
-        vote, train = replace(asked.vote, rule=rule, views=2 * cells, batch_size=2 * cells), replace(asked.train, colours="permute")
-        result = run(({task_id: task}, solutions, replace(asked, vote=vote, train=train)))
-        assert result["pass@1"] == expected, rule

@@ -13,12 +13,13 @@ import tune_budget
 from lab.budget_recording import Outcome, SolvedCurve, fit_curve, record
 from lab.budget_replay import Faults, replay
 
-from hrm_submit.arc.reader import load_challenges, write_challenges
+from hrm_submit.arc.reader import write_challenges
 from hrm_submit.arc.submission import file_faults
 from hrm_submit.arc.task import make_grid
 from hrm_submit.config.preset_files import load_preset
 from hrm_submit.core.errors import SolveError
 from hrm_submit.corpora.solutions import write_solutions
+from hrm_submit.corpora.sources import load
 from hrm_submit.predict.vote import Candidate
 from hrm_submit.record.folder import RunWriter, read_run
 from hrm_submit.run.cost import segment_work, view_work
@@ -141,7 +142,7 @@ def test_a_simulated_run_keeps_what_a_real_one_promises(folder: Path, tmp_path: 
     played = replay(found, found.preset, list(TASKS.values()), ["cpu", "cpu"], 300.0, target, faults, seed=1)
     assert (0.5 if faults.die else 0.93) * 300 <= played.events[-1].t <= 300 and played.events[-1].kind == "run_end"
     write_challenges(tmp_path / "c.json", TASKS)
-    assert not file_faults(target / "submission.json", load_challenges(tmp_path / "c.json"))
+    assert not file_faults(target / "submission.json", load(tmp_path / "c.json"))
     final = {e["task"] for e in told(played, "task_final")}
     lost = told(played, "task_failed")
     assert final == set(TASKS) or lost
