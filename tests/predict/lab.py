@@ -1,14 +1,17 @@
-"""Scores made by hand: views that show a given grid, and views that say anything at all."""
+"""Scores made by hand: views that show a given grid, views that say anything at all, and a model in whose place one answers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+import pytest
 
 from hrm_submit.arc.augment import Augmentation
 from hrm_submit.arc.canvas import encode_inputs
 from hrm_submit.arc.task import Grid
+from hrm_submit.predict import answer as answer_module
 from hrm_submit.predict.scores import ViewScores
 
 SURE = 0.9
@@ -30,3 +33,12 @@ def anything(views: Sequence[Augmentation], side: int, rng: np.random.Generator,
     logits = rng.normal(size=(len(views), steps, side * side, 12)) * spread
     log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     return ViewScores(tuple(views), side, log_probs.astype(np.float32), rng.normal(size=(len(views), steps)).astype(np.float32))
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, say: Callable[[Sequence[Any]], Sequence[Grid | None]]) -> None:
+    """Let every model show the grids that `say` makes of the views requested."""
+
+    def score_views(model: Any, embedding: Any, requests: Any, side: int, *args: Any, **options: Any) -> ViewScores:
+        return showing(say(requests), [r.view for r in requests], side)
+
+    monkeypatch.setattr(answer_module, "score_views", score_views)

@@ -13,12 +13,11 @@ from hrm_submit.arc.augment import IDENTITY, Augmentation, sample_augmentations
 from hrm_submit.arc.task import Grid, Pair, Task, make_grid, same_grid
 from hrm_submit.config.schema import VoteConfig
 from hrm_submit.model.weights import build
-from hrm_submit.predict import answer as module
 from hrm_submit.predict.answer import answer, answer_in_batches, spread_views
 from hrm_submit.predict.rank import rank
 from hrm_submit.predict.vote import vote
 from tests.model.tiny import TINY
-from tests.predict.lab import showing
+from tests.predict.lab import answering
 
 CFG = replace(TINY, halt_max_steps=2, embedding="shared")
 RNG = np.random.default_rng(4)
@@ -61,13 +60,10 @@ def test_each_output_is_ranked_by_the_rule_from_its_own_views(monkeypatch: pytes
     right = np.ones((3, 3), dtype=np.uint8)
     wrong = [make_grid(np.where(np.arange(9).reshape(3, 3) == k % 9, 2 + k // 9, right)) for k in range(18)]
 
-    def said(
-        model: Any, embedding: Any, requests: Sequence[Any], side: int, config: VoteConfig, *, every_step: bool = False, **more: Any
-    ) -> Any:
-        shown: list[Grid | None] = [wrong[k % 18] if np.array_equal(r.grid, TASK.test[0]) else GRIDS[0] for k, r in enumerate(requests)]
-        return showing(shown, [r.view for r in requests], side)
+    def said(requests: Sequence[Any]) -> list[Grid]:
+        return [wrong[k % 18] if np.array_equal(r.grid, TASK.test[0]) else GRIDS[0] for k, r in enumerate(requests)]
 
-    monkeypatch.setattr(module, "score_views", said)
+    answering(monkeypatch, said)
     made = answer(None, None, TASK, [IDENTITY] * 18, [0] * 18, VoteConfig(views=18, act_steps=1, batch_size=36, rule=rule))  # type: ignore[arg-type]
     assert same_grid(made.outputs[0][0].grid, right) == (rule == "composite")
     raw = made.raw("t", 0, 1)

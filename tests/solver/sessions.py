@@ -8,16 +8,14 @@ from typing import Any
 
 import pytest
 
-from hrm_submit.arc.task import Task, make_grid
+from hrm_submit.arc.task import Grid, Task, make_grid
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
 from hrm_submit.model.weights import build
-from hrm_submit.predict import answer as answer_module
-from hrm_submit.predict.scores import ViewScores
 from hrm_submit.solver import session as session_module
 from hrm_submit.solver.messages import Answer, Message, Progress
 from hrm_submit.solver.session import TaskSession, n_rows
-from tests.predict.lab import showing
+from tests.predict.lab import answering
 
 
 def session(
@@ -60,10 +58,10 @@ def scripted_votes(monkeypatch: pytest.MonkeyPatch, votes: Sequence[Sequence[int
     """Let the views of the k-th vote say the colours `votes[k]` in turn, the last of these again and again; returns the views asked."""
     asked: list[list[Any]] = []
 
-    def predict(model: Any, embedding: Any, requests: Any, side: int, *args: Any, **options: Any) -> ViewScores:
+    def say(requests: Sequence[Any]) -> list[Grid]:
         colours = votes[min(len(asked), len(votes) - 1)]
         asked.append([r.view for r in requests])
-        return showing([make_grid([[colours[k % len(colours)]]]) for k in range(len(requests))], asked[-1], side)
+        return [make_grid([[colours[k % len(colours)]]]) for k in range(len(requests))]
 
-    monkeypatch.setattr(answer_module, "score_views", predict)
+    answering(monkeypatch, say)
     return asked

@@ -21,11 +21,6 @@ from tests.run.lab import recolour, recoloured, tiny_preset
 from tests.solver.sessions import answers_of, scripted_votes, session, set_pace, told, with_ttt, with_vote
 
 
-@pytest.fixture
-def preset(tmp_path: Path) -> Preset:
-    return tiny_preset(tmp_path)
-
-
 def copying() -> Task:
     rng = np.random.default_rng(0)
     grids = [make_grid(rng.integers(0, 4, (3, 3))) for _ in range(6)]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count, pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,19 +13,13 @@ import pytest
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
 from hrm_submit.predict import answer as answer_module
-from hrm_submit.predict.scores import ViewScores
 from hrm_submit.solver import session as session_module
 from hrm_submit.solver.messages import Answer, Progress
 from hrm_submit.train.loop import CanvasBatch, SegmentReport, Trainer
-from tests.predict.lab import showing
+from tests.predict.lab import answering
 from tests.run.fake_pool import Time
-from tests.run.lab import recolour, tiny_preset
+from tests.run.lab import recolour
 from tests.solver.sessions import session, told, with_ttt, with_vote
-
-
-@pytest.fixture
-def preset(tmp_path: Path) -> Preset:
-    return tiny_preset(tmp_path)
 
 
 class SlowModel:
@@ -42,14 +35,14 @@ class SlowModel:
                     time.now += segment
                     yield replace(first, segment=number)
 
-        def predict(model: Any, embedding: Any, requests: Any, side: int, *args: Any, **options: Any) -> ViewScores:
+        def say(requests: Sequence[Any]) -> list[None]:
             start = time.now
             time.now += view * len(requests)
             self.votes.append((start, len(requests), time.now))
-            return showing([None] * len(requests), [r.view for r in requests], side)
+            return [None] * len(requests)
 
         monkeypatch.setattr(session_module, "Trainer", SlowTrainer)
-        monkeypatch.setattr(answer_module, "score_views", predict)
+        answering(monkeypatch, say)
 
 
 def timed(preset: Preset, share: float, time: Time) -> list[Progress | Answer]:

@@ -22,11 +22,6 @@ from tests.solver.sessions import with_ttt, with_vote
 
 
 @pytest.fixture
-def preset(tmp_path: Path) -> Preset:
-    return tiny_preset(tmp_path)
-
-
-@pytest.fixture
 def faulty(monkeypatch: pytest.MonkeyPatch) -> type[Faulty]:
     return stand_in(monkeypatch)
 

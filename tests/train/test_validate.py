@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hrm_submit.arc.task import Solutions, Task
+from hrm_submit.arc.task import Grid, Solutions, Task
 from hrm_submit.config.preset_files import load_preset
 from hrm_submit.config.schema import Preset
 from hrm_submit.corpora.solutions import load_solutions
 from hrm_submit.corpora.sources import load
 from hrm_submit.predict import answer as answer_module
-from hrm_submit.predict.scores import ViewScores
 from hrm_submit.train.ranks import Ranks
 from hrm_submit.train.validate import validate
-from tests.predict.lab import showing
+from tests.predict.lab import answering
 from tests.run.lab import recoloured
 from tests.train.lab import preset, write_data
 
@@ -30,21 +30,15 @@ def known(tmp_path: Path) -> Known:
 
 
 @pytest.fixture
-def oracle(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A model that knows the rule of the odd tasks (colours 2 or 4 first), and none of the others; the batch sizes it was asked with."""
-    sizes: list[int] = []
+def oracle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that knows the rule of the odd tasks (colours 2 or 4 first), and none of the others."""
 
-    def scored(model: Any, embedding: Any, requests: Any, side: int, config: Any, *, every_step: bool, **more: Any) -> ViewScores:
-        sizes.append(config.batch_size)
-        answers = []
-        for asked in requests:
-            first = min({int(c) for c in asked.grid.ravel()} - {7, 8}, default=0)
-            answers.append(recoloured(asked.grid, (first, 7, 8)) if first in (2, 4) else None)
-        return showing(answers, [asked.view for asked in requests], side)
+    def say(requests: Sequence[Any]) -> list[Grid | None]:
+        firsts = [min({int(c) for c in asked.grid.ravel()} - {7, 8}, default=0) for asked in requests]
+        return [recoloured(r.grid, (first, 7, 8)) if first in (2, 4) else None for r, first in zip(requests, firsts, strict=True)]
 
-    monkeypatch.setattr(answer_module, "score_views", scored)
+    answering(monkeypatch, say)
     monkeypatch.setattr(answer_module, "answer_step", lambda model, vote: 1)
-    return sizes
 
 
 def run(known: Known, **options: Any) -> Any:
@@ -52,18 +46,18 @@ def run(known: Known, **options: Any) -> Any:
     return validate(None, None, tasks, solutions, asked, **options)  # type: ignore[arg-type]
 
 
-def test_the_score_is_the_share_of_solved_outputs(known: Known, oracle: list[int]) -> None:
+def test_the_score_is_the_share_of_solved_outputs(known: Known, oracle: None) -> None:
     result = run(known)
     assert result["pass@1"] == result["pass@2"] == 0.5 and result["counts"]["tasks"] == 4
 
 
-def test_tasks_without_solutions_do_not_count(known: Known, oracle: list[int]) -> None:
+def test_tasks_without_solutions_do_not_count(known: Known, oracle: None) -> None:
     tasks, solutions, asked = known
     result = run((tasks, {"task01": solutions["task01"]}, asked))
     assert result["pass@2"] == 1.0 and result["counts"]["tasks"] == 1
 
 
-def test_ranks_measure_every_task_once(known: Known, oracle: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_measure_every_task_once(known: Known, oracle: None, monkeypatch: pytest.MonkeyPatch) -> None:
     shares: list[dict[str, Any]] = []
     monkeypatch.setattr(Ranks, "collect", lambda self, value: [shares.append(value), value][1:])
     for rank in range(3):
@@ -71,22 +65,23 @@ def test_ranks_measure_every_task_once(known: Known, oracle: list[int], monkeypa
     assert sorted(task_id for share in shares for task_id in share) == [f"task{k:02d}" for k in range(4)]
 
 
-def test_stopped_it_scores_what_is_done(known: Known, oracle: list[int]) -> None:
+def test_stopped_it_scores_what_is_done(known: Known, oracle: None) -> None:
     assert run(known, stop=lambda: True) is None
     asked = iter([False, False, True])
     assert run(known, stop=lambda: next(asked))["counts"]["tasks"] == 2
 
 
-def test_out_of_memory_halves_the_batch(known: Known, oracle: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    scored = answer_module.score_views
+def test_out_of_memory_halves_the_batch(known: Known, oracle: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    scored, sizes = answer_module.score_views, list[int]()
 
     def limited(model: Any, embedding: Any, requests: Any, side: int, config: Any, **options: Any) -> Any:
+        sizes.append(config.batch_size)
         if config.batch_size > 2:
             raise MemoryError
         return scored(model, embedding, requests, side, config, **options)
 
     monkeypatch.setattr(answer_module, "score_views", limited)
-    assert run(known)["pass@2"] == 0.5 and set(oracle) == {2}
+    assert run(known)["pass@2"] == 0.5 and sizes[:3] == [8, 4, 2] and set(sizes[3:]) == {2}
     monkeypatch.setattr(answer_module, "score_views", lambda *args, **options: (_ for _ in ()).throw(MemoryError("none at all")))
     with pytest.raises(MemoryError, match="none at all"):
         run(known)
