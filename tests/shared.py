@@ -1,13 +1,22 @@
-"""What several test processes make once and share."""
+"""Files that tests write, and folders that several test processes make once and share."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
+
+
+def write(path: Path, content: Any) -> Path:
+    """Write bytes or text as they are and anything else as JSON, into folders that it makes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else (content if isinstance(content, str) else json.dumps(content)).encode())
+    return path
 
 
 def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from hrm_submit.cli import main
 from hrm_submit.corpora.sources import load
+from tests.shared import write
 
 PAIR = {"input": [[1, 2]], "output": [[3]]}
 TASK = {"train": [PAIR], "test": [{"input": [[4]], "output": [[5]]}]}
-
-
-def write(path: Path, content: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content), encoding="utf-8")
-    return path
 
 
 def test_convert_writes_kaggles_pair_of_files_from_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -137,10 +137,3 @@ def test_a_task_without_symmetry_gets_as_many_as_asked():
     counts = np.bincount([augmentation.colours[1] for augmentation in found], minlength=10)
     assert counts[0] == 0
     assert abs(counts[1:] - 1000 / 9).max() < 60
-
-
-def test_the_same_generator_gives_the_same_sample():
-    task = task_of([([[1, 2], [3, 4]], [[5, 6, 7]])], [[[1]]])
-    first = sample_augmentations(task, 50, np.random.default_rng(3))
-    assert first == sample_augmentations(task, 50, np.random.default_rng(3))
-    assert first != sample_augmentations(task, 50, np.random.default_rng(4))

@@ -159,11 +159,3 @@ def test_arguments_out_of_range_never_reach_compiled_code(change):
 def test_decode_refuses_what_is_no_canvas(tokens, offset, side):
     with pytest.raises(ValueError, match="side"):
         decode(np.zeros(tokens, dtype=np.uint8), np.array([offset]), side)
-
-
-def test_an_empty_batch_is_empty():
-    transforms, colours, offsets = augmentation_arrays([])
-    packed = PackedPairs.from_pairs([Pair(make_grid([[1]]), NO_GRID)])
-    inputs, labels = encode(packed, np.zeros(0, dtype=int), transforms, colours, offsets, 4)
-    assert inputs.shape == labels.shape == (0, 16)
-    assert decode(inputs, offsets, 4) == []

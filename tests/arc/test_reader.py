@@ -12,16 +12,11 @@ from hypothesis import strategies as st
 from hrm_submit.arc.reader import digest, read_challenges, read_source, write_challenges
 from hrm_submit.core.errors import DataError
 from tests.arc.strategies import tasks
+from tests.shared import write
 
 PAIR = {"input": [[1, 2]], "output": [[3]]}
 TEST = {"input": [[4]], "output": [[7, 7, 7, 7, 7]]}
 TASK = {"train": [PAIR, PAIR], "test": [TEST]}
-
-
-def write(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content if isinstance(content, bytes) else (content if isinstance(content, str) else json.dumps(content)).encode())
-    return path
 
 
 def refusal(read, source):

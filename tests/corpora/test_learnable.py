@@ -11,17 +11,12 @@ import pytest
 
 from hrm_submit.core.errors import DataError
 from hrm_submit.corpora.sources import load_corpora, load_corpus
+from tests.shared import write
 
 PAIR = {"input": [[1, 2]], "output": [[3]]}
 OTHER = {"input": [[4, 4]], "output": [[5]]}
 WIDE = {"input": [[1] * 31], "output": [[3]]}
 TASK = {"train": [PAIR], "test": [OTHER]}
-
-
-def write(path: Path, content: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
-    return path
 
 
 def pairs(path: Path, **options: Any) -> dict[str, int]:

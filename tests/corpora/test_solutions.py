@@ -9,13 +9,9 @@ from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.core.errors import DataError
 from hrm_submit.corpora.solutions import load_solutions, sibling_solutions, solved_pairs, write_solutions
 from hrm_submit.corpora.sources import load
+from tests.shared import write
 
 PAIR = {"input": [[1, 2]], "output": [[3]]}
-
-
-def write(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content if isinstance(content, str) else json.dumps(content))
 
 
 def test_solutions_are_written_and_read(tmp_path):

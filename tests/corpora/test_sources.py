@@ -1,6 +1,5 @@
 """Training data by name and by file, and what the leak guard leaves out of it."""
 
-import json
 import logging
 
 import pytest
@@ -12,6 +11,7 @@ from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.core.errors import DataError
 from hrm_submit.corpora.solutions import write_solutions
 from hrm_submit.corpora.sources import load, load_corpora, load_corpus, parse_spec
+from tests.shared import write
 
 PAIR = Pair(make_grid([[1, 2]]), make_grid([[3]]))
 TEST, ANSWER = make_grid([[4, 0, 4]]), make_grid([[5, 5, 5, 5]])
@@ -142,9 +142,7 @@ def test_downloaded_sets_are_found_in_the_data_folder(tmp_path, monkeypatch):
             ("conceptarc/Copy/Copy1.json", {"train": [pair], "test": [pair]}),
             ("re-arc/00d62c1b.json", [pair, pair, pair]),
         ):
-            path = tmp_path / folder / file
-            path.parent.mkdir(parents=True)
-            path.write_text(json.dumps(content))
+            write(tmp_path / folder / file, content)
     (tmp_path / "data" / "conceptarc" / ".fetched.json").write_text("{}")
     (task,) = load_corpus("conceptarc").tasks
     assert (task.id, len(task.pairs), task.generated) == ("conceptarc/Copy1", 2, False)

@@ -23,15 +23,6 @@ def test_rows_start_at_zero_and_are_looked_up_as_leaves() -> None:
         assert not embedding.lookup(torch.tensor([0]), torch.tensor([0])).requires_grad
 
 
-def test_a_shared_row_is_the_sum_of_task_and_dihedral() -> None:
-    embedding = TaskEmbedding(SHARED, 2)
-    assert embedding.dihedral_rows is not None and embedding.dihedral_rows.shape == (8, 3)
-    embedding.reset_rows(torch.tensor([1]), torch.tensor([1.0, 2, 3]))
-    embedding.dihedral_rows[5] = torch.tensor([10.0, 20, 30])
-    rows = embedding.lookup(torch.tensor([1, 1, 0]), torch.tensor([5, 0, 5]))
-    assert rows.tolist() == [[11, 22, 33], [1, 2, 3], [10, 20, 30]]
-
-
 def test_the_mean_row_is_the_mean_in_any_chunks() -> None:
     table = torch.randn(1001, 3, generator=torch.Generator().manual_seed(0)) + 100
     for chunk in (1, 7, 1000, 5000):

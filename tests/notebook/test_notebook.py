@@ -14,10 +14,9 @@ import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kaggle_kit.competition import load_competition
 
 from hrm_submit.arc.submission import faults, file_faults
-from tests.notebook.notebook_lab import NOTEBOOK, SOLVED, TASKS, lay_out, run, stub_wheel
+from tests.notebook.notebook_lab import NOTEBOOK, TASKS, lay_out, run, stub_wheel
 
 CELLS = ["".join(cell["source"]) for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
 
@@ -158,15 +157,6 @@ def test_it_tells_what_the_machine_has_and_which_cards_lack(tmp_path: Path, caps
     assert any(f"{here} GPUs are here instead of 4" in problem for problem in problems) == (here < 4)
 
 
-def test_constants_are_those_of_the_competition() -> None:
-    competition = load_competition()
-    namespace = first_cell({})
-    assert namespace["COMPETITION"] == competition.slug and namespace["SESSION_HOURS"] == competition.hours
-    assert namespace["CARDS"] == competition.cards
-    for role in ("test_challenges", "evaluation_challenges", "sample_submission"):
-        assert competition.files[role].removeprefix("arc-agi_") in CELLS[0]
-
-
 def test_first_cell_needs_only_the_standard_library_and_all_cells_fit_on_a_few_screens() -> None:
     imported = [node for node in ast.walk(ast.parse(CELLS[0])) if isinstance(node, ast.Import | ast.ImportFrom)]
     names = {alias.name for node in imported if isinstance(node, ast.Import) for alias in node.names}
@@ -212,9 +202,3 @@ def test_whatever_the_tasks_and_answers_the_completed_submission_is_valid(tasks:
 
 
 NAMESPACE = first_cell({})
-
-
-def test_good_answers_stay_as_they_are() -> None:
-    NAMESPACE["challenges"] = {name: {"train": [], "test": [{"input": g.tolist()} for g in task.test]} for name, task in TASKS.items()}
-    whole = {name: [{"attempt_1": SOLVED, "attempt_2": [[k]]} for k in range(len(task.test))] for name, task in TASKS.items()}
-    assert NAMESPACE["complete"](whole) == whole

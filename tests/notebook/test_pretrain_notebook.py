@@ -25,6 +25,7 @@ from hrm_submit.corpora.sources import load, load_corpus
 from hrm_submit.model.weights import load_checkpoint
 from tests.notebook.notebook_lab import PACKAGES, Run, lay_out, run, wheel
 from tests.run.lab import tiny
+from tests.shared import write
 
 PRETRAIN = NOTEBOOKS / "pretrain.ipynb"
 
@@ -182,8 +183,7 @@ def test_fetched_data_comes_along_conceptarc_as_tasks_and_re_arc_as_pairs(tmp_pa
     pairs = [{"input": [[1, 2], [3, 4]], "output": [[k]]} for k in range(3)]
     concept = {"train": [pair], "test": [pair, {"input": [[3]], "output": [[4]]}]}
     for name, content in (("conceptarc/Copy/Copy1.json", concept), ("re-arc/00d62c1b.json", pairs)):
-        (tmp_path / "data" / name).parent.mkdir(parents=True)
-        (tmp_path / "data" / name).write_text(json.dumps(content))
+        write(tmp_path / "data" / name, content)
     _, challenges, solutions, generated = place_training_data(tmp_path / "flat")
     assert solutions.parent == challenges.parent == tmp_path / "flat"
     for file, name, key, known in (

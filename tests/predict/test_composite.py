@@ -11,7 +11,7 @@ from hrm_submit.arc.augment import IDENTITY, Augmentation
 from hrm_submit.arc.task import make_grid
 from hrm_submit.predict.rank import SHARE, colours_of_cells, rank, with_composite
 from hrm_submit.predict.scores import ViewScores, join
-from hrm_submit.predict.vote import Candidate, pool
+from hrm_submit.predict.vote import Candidate
 from tests.arc.strategies import placed
 from tests.predict.lab import anything, showing
 
@@ -104,12 +104,3 @@ def test_views_that_are_no_numbers_make_no_part_of_it() -> None:
     assert with_composite(candidates, scores)[1].weight == pytest.approx(1.3)
     scores.log_probs[0, 0, 0, 5] = np.inf
     assert with_composite(candidates, scores) == candidates
-
-
-def test_shares_of_several_trainings_add_up() -> None:
-    """Each tears its views between two wrong grids; both make the same right one of them."""
-    one, other = (rank(made_of(*(erring(k + shift) for k in range(6))), "composite") for shift in (0, 6))
-    assert [one[0].votes, other[0].votes] == [1, 1], "a tenth of six is less than a vote"
-    pooled = pool([one, other])
-    assert (pooled[0].grid.tolist(), pooled[0].votes, pooled[0].weight) == (RIGHT, 0, pytest.approx(1.2))
-    assert pooled[0].score == pytest.approx((one[-1].score + other[-1].score) / 2), "no votes to weigh them by"

@@ -61,12 +61,6 @@ def shown(blocks: str) -> tuple[list[list[str]], set[tuple[int, int]]]:
     return cells, marks
 
 
-def test_the_colours_are_those_of_the_arc_pages() -> None:
-    names = ("black", "blue", "red", "green", "yellow", "grey", "magenta", "orange", "sky", "maroon")
-    codes = "#000000 #0074D9 #FF4136 #2ECC40 #FFDC00 #AAAAAA #F012BE #FF851B #7FDBFF #870C25"
-    assert (tuple(NAMES), list(PALETTE)) == (names, codes.split())
-
-
 @given(grids())
 def test_every_cell_has_its_colour_as_picture_and_as_blocks(grid: Grid) -> None:
     wanted = [[PALETTE[value] for value in row] for row in grid.tolist()]

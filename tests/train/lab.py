@@ -13,10 +13,12 @@ from typing import Any
 
 import torch
 
+from hrm_submit.arc.canonical import pair_hash
 from hrm_submit.arc.reader import write_challenges
 from hrm_submit.arc.task import Task
 from hrm_submit.core.clock import Clock
-from hrm_submit.corpora.solutions import write_solutions
+from hrm_submit.corpora.solutions import solved_pairs, write_solutions
+from hrm_submit.corpora.sources import load
 from hrm_submit.model.weights import Checkpoint, load_checkpoint
 from hrm_submit.train.options import PretrainOptions
 from tests.run.lab import TINY_MODEL, recolour, recoloured
@@ -85,6 +87,12 @@ def write_data(folder: Path, n: int = 4, name: str = "little", first: int = 0) -
     write_challenges(folder / f"{name}_challenges.json", tasks)
     write_solutions(folder / f"{name}_solutions.json", answers)
     return folder / f"{name}_challenges.json"
+
+
+def hashes_of(name: str) -> dict[str, str]:
+    """Hash of every pair of a set, demonstrations and answers, to the id of its task."""
+    tasks, solutions = load(name, solutions=True)
+    return {pair_hash(p.input, p.output): t.id for t in tasks.values() for p in t.train + solved_pairs(t, solutions[t.id])}
 
 
 def asked(folder: Path, preset_text: str = "", data: Path | None = None, **changes: Any) -> PretrainOptions:

@@ -82,9 +82,3 @@ def test_looked_up_batches_are_those_that_are_encoded_one_by_one(size: int, monk
         for name in ("inputs", "labels", "ids", "dihedral"):
             a, b = getattr(ours.batch, name), getattr(plain.batch, name)
             assert a.dtype == b.dtype and torch.equal(a, b), name
-
-
-def test_the_generator_decides() -> None:
-    a, b, c = (examples(batches(5, seed=s)) for s in (1, 1, 2))
-    assert all((x[0] == y[0]).all() and x[2] == y[2] for x, y in zip(a, b, strict=True))
-    assert any((x[0] != y[0]).any() for x, y in zip(a, c, strict=True))

@@ -11,11 +11,10 @@ from hrm_submit.arc.canonical import pair_hash
 from hrm_submit.arc.reader import write_challenges
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.cli import main
-from hrm_submit.corpora.solutions import solved_pairs, write_solutions
-from hrm_submit.corpora.sources import load
+from hrm_submit.corpora.solutions import write_solutions
 from hrm_submit.train.mixture import training_tasks
 from hrm_submit.train.options import PROTECTED
-from tests.train.lab import exported, options, write_data
+from tests.train.lab import exported, hashes_of, options, write_data
 
 
 def test_the_two_training_tasks_that_leak_are_left_out_by_content(caplog: pytest.LogCaptureFixture) -> None:
@@ -23,9 +22,7 @@ def test_the_two_training_tasks_that_leak_are_left_out_by_content(caplog: pytest
         kept = training_tasks("arc-agi-1-training")
     assert {"40853293", "caa06a1f"} <= {text.split("/")[1].split()[0] for text in caplog.text.splitlines() if "left out: " in text}
     assert len(kept) == 398
-    tasks, solutions = load("arc-agi-1-evaluation", solutions=True)
-    barred = {pair_hash(p.input, p.output) for t in tasks.values() for p in t.train + solved_pairs(t, solutions[t.id])}
-    hashes = {key for task in kept for key in task.hashes}
+    barred, hashes = hashes_of("arc-agi-1-evaluation").keys(), {key for task in kept for key in task.hashes}
     assert len(barred) > 1500 and len(hashes) > 1000 and not barred & hashes
     assert hashes == {pair_hash(p.input, p.output) for t in kept for p in t.pairs}
 
@@ -34,12 +31,10 @@ def test_weights_for_a_competition_may_know_what_it_does_not_score() -> None:
     """Of ARC-AGI-2 training 376 tasks are evaluation tasks of ARC-AGI-1 by id, and as good as all of those by content."""
     careful = {t.key for t in training_tasks("arc-agi-2-training")}
     for_arc_2 = {t.key for t in training_tasks("arc-agi-2-training", ["arc-agi-2-evaluation"])}
-    first, _ = load("arc-agi-1-evaluation", solutions=True)
-    assert careful < for_arc_2 and not careful & first.keys() and len(for_arc_2 & first.keys()) > 350
-    second, solutions = load("arc-agi-2-evaluation", solutions=True)
-    barred = {pair_hash(p.input, p.output) for t in second.values() for p in t.train + solved_pairs(t, solutions[t.id])}
+    first = set(hashes_of("arc-agi-1-evaluation").values())
+    assert careful < for_arc_2 and not careful & first and len(for_arc_2 & first) > 350
     kept = training_tasks("arc-agi-2-training", ["arc-agi-2-evaluation"])
-    assert not barred & {key for task in kept for key in task.hashes}
+    assert not hashes_of("arc-agi-2-evaluation").keys() & {key for task in kept for key in task.hashes}
 
 
 def test_a_held_out_set_is_never_trained_on(tmp_path: Path) -> None:

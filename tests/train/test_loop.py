@@ -87,9 +87,3 @@ def test_each_canvas_size_carries_its_own_states() -> None:
         pass
     assert {length: carry.inner.z_H.shape[1] for length, carry in trainer.carries.items()} == {9: 10, 16: 17}
     assert all(1 <= int(c.steps.max()) <= 3 for c in trainer.carries.values())
-
-
-def test_the_loop_ends_with_its_batches_and_leaves_gradients_clear() -> None:
-    model, embedding = build(CFG, n_rows=3, seed=7)
-    assert len(list(Trainer(model, embedding, CONFIG, torch.Generator()).run(islice(stream(), 3), lambda: 0.0))) == 3
-    assert model.training and all(p.grad is None for p in model.parameters())

@@ -165,13 +165,6 @@ def test_each_pair_of_a_generated_task_has_its_own_canvas() -> None:
     assert all(n == pytest.approx(drawn / 4, rel=0.2) for n in seen.values())
 
 
-def test_a_batch_is_a_function_of_seed_and_number() -> None:
-    first, again, other = (Mixture(TASKS, SHARED, CONFIG, seed) for seed in (5, 5, 6))
-    late = again.batch(9)
-    assert all(torch.equal(getattr(first.batch(9).batch, name), getattr(late.batch, name)) for name in ("inputs", "labels", "ids"))
-    assert any(first.batch(n).batch.inputs.shape != other.batch(n).batch.inputs.shape for n in range(10))
-
-
 def test_ranks_share_out_the_same_global_batch() -> None:
     mixture = Mixture(TASKS, AUGMENTED, replace(CONFIG, translate=True), seed=2)
     for n in range(5):

@@ -7,12 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hrm_submit.arc.canonical import pair_hash
 from hrm_submit.cli import main
-from hrm_submit.corpora.solutions import solved_pairs
-from hrm_submit.corpora.sources import load
 from hrm_submit.model.weights import build, load_checkpoint
-from tests.train.lab import exported, options, write_data
+from tests.train.lab import exported, hashes_of, options, write_data
 
 FOLDER = Path(str(resources.files("hrm_submit"))) / "checkpoints"
 SHIPPED = sorted(FOLDER.glob("*.safetensors"))
@@ -24,13 +21,7 @@ MAY_KNOW = {"arc-agi-2.safetensors": {"arc-agi-1-evaluation"}}
 @pytest.fixture(scope="module")
 def barred() -> dict[str, str]:
     """Hash of every pair of both evaluation sets, demonstrations and answers, to its task."""
-    found = {}
-    for name in SETS:
-        tasks, solutions = load(name, solutions=True)
-        for task in tasks.values():
-            for pair in task.train + solved_pairs(task, solutions[task.id]):
-                found[pair_hash(pair.input, pair.output)] = f"{name}/{task.id}"
-    return found
+    return {key: f"{name}/{task}" for name in SETS for key, task in hashes_of(name).items()}
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)

@@ -63,8 +63,3 @@ def test_compiling_is_advised_where_it_is_right_and_faster() -> None:
     wrong = [*speeds(plain=100, compiled=500), Figure("numbers", "nano, side 3", 0.5, ok=False)]
     assert advice(wrong) == ["nano: checks failed: leave [device] as it is"]
     assert advice([]) == []
-
-
-def test_a_figure_says_whether_it_failed() -> None:
-    assert Figure("a", "x", 1.5, "s", True).cells()["value"] == "1.5 s"
-    assert [Figure("b", "y", "broken", ok=ok, more={"k": 1}).cells()[""] for ok in (True, False, None)] == ["ok", "FAILED", ""]

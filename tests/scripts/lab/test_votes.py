@@ -11,7 +11,6 @@ from typing import Any
 import compare_votes
 import numpy as np
 import pytest
-from lab.votes import mean_interval
 
 from hrm_submit.arc.augment import IDENTITY, Augmentation
 from hrm_submit.arc.task import make_grid
@@ -146,23 +145,6 @@ def test_seeds_are_samples_of_the_same_tasks(tmp_path: Path, run: Path) -> None:
     assert (twice["outputs"], twice["tasks"], twice["runs"]) == (6, 2, ["again", "run"])
     figures = [[(r["pass@1"], r["pass@2"], r["oracle"]) for r in content["rows"]] for content in (once, twice)]
     assert figures[0] == figures[1] and row(twice, "rarest")["gained"] == ["run:a#0", "again:a#0"]
-
-
-def test_the_interval_is_that_of_resampled_tasks() -> None:
-    """Against draws of our own: 30 tasks with one to three outputs, solved or not."""
-    rng = np.random.default_rng(1)
-    outputs, solved = rng.integers(1, 4, 30), (rng.random((30, 3)) < 0.4).astype(float)
-    tasks = [f"t{t:02d}" for t in range(30) for _ in range(outputs[t])]
-    values = np.concatenate([solved[t, : outputs[t]] for t in range(30)])
-    found = mean_interval(tasks, values, 0)
-    assert found.value == pytest.approx(values.mean())
-    means = []
-    for _ in range(4000):
-        drawn = rng.integers(0, 30, 30)
-        means.append(sum(solved[t, : outputs[t]].sum() for t in drawn) / sum(outputs[t] for t in drawn))
-    low, high = np.percentile(means, [2.5, 97.5])
-    assert (found.low, found.high) == (pytest.approx(low, abs=0.02), pytest.approx(high, abs=0.02))
-    assert mean_interval(tasks, values, 0) == found != mean_interval(tasks, values, 1)
 
 
 def test_damaged_files_are_skipped_and_empty_views_are_wrong(tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
