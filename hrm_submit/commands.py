@@ -23,8 +23,8 @@ def solve(options: SolveOptions, clock: Clock) -> int:
     summary = solve_file(options, clock)
     for line in summary.lines():
         print(line)
-    # Not one answer from the model: a caller may know of other weights or devices to try.
-    return 0 if summary.answered or not summary.solvable else 1
+    # Not one answer from the model, or not all in the file: a caller may know of other weights, devices or places to try.
+    return 0 if (summary.answered or not summary.solvable) and not summary.unsaved else 1
 
 
 @dataclass(frozen=True, kw_only=True)

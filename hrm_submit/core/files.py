@@ -1,7 +1,8 @@
-"""Files that are whole or absent: written to a temporary file, then moved. And their hashes."""
+"""Files that are whole or absent: written to a temporary file, then moved. Lines that are appended whole. And the hash of a file."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -25,6 +26,16 @@ def write_atomic(path: str | os.PathLike[str], data: str | bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def append_whole(path: Path, data: bytes) -> None:
+    """Append all of `data` or nothing, and hand it to the system; make the file and its folder where there is none. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab", buffering=0) as file:
+        before = file.seek(0, os.SEEK_END)
+        if file.write(data) != len(data):  # a disk that is nearly full takes a part, which must not stay
+            file.truncate(before)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:

@@ -1,6 +1,7 @@
 """The run folder, version 1: `run.json`, and two append-only files of JSON lines, `events.jsonl` and `predictions.jsonl`.
 
-Writing never stops a run: a line that cannot be written (disk full) waits in memory and is tried again with the next one.
+Writing never stops a run: a line that cannot be written (disk full) waits in memory and is tried again with the next one. An event
+waits for the predictions before it, so that whoever reads that a task ended finds its answer, whenever the run is killed.
 Reading never stops at a damaged line, such as the last one of a killed run: it is skipped and named.
 """
 
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from hrm_submit.core.errors import SolveError
-from hrm_submit.core.files import write_atomic
+from hrm_submit.core.files import append_whole, write_atomic
 from hrm_submit.predict.vote import Candidate
 from hrm_submit.record.events import VERSION, Event, Flush, RunStart, parse_event
 from hrm_submit.record.predictions import Prediction, parse_prediction
@@ -36,20 +37,15 @@ class _Appender:
 
     def append(self, record: Mapping[str, Any]) -> None:
         self._pending.append(_encode(record) + "\n")
-        self.flush()
 
     def flush(self) -> bool:
         """True when nothing waits."""
         if not self._pending:
             return True
-        data = (self._lead + "".join(self._pending)).encode()
         try:
-            with self._path.open("ab", buffering=0) as file:
-                before = file.seek(0, os.SEEK_END)
-                if file.write(data) != len(data):  # a disk that is nearly full takes a part, which must not stay
-                    file.truncate(before)
-                    return False
+            append_whole(self._path, (self._lead + "".join(self._pending)).encode())
         except OSError:
+            self._lead = "\n"  # in case a part of a line stayed
             return False
         self._lead = ""
         self._pending.clear()
@@ -78,6 +74,7 @@ class RunWriter:
         """Write `run.json` (config, seed, versions, devices, budget); a later call adds to it. A full disk costs only this file."""
         self._described = {**self._described, **run}
         try:
+            self._directory.mkdir(parents=True, exist_ok=True)
             write_atomic(self._directory / "run.json", json.dumps({"v": VERSION, **self._described}, indent=1) + "\n")
         except OSError as error:
             self.event(Flush("run.json", str(error)))
@@ -86,14 +83,16 @@ class RunWriter:
         """Append one line to `events.jsonl`, with the current time."""
         self._attempt += isinstance(event, RunStart)
         self._events.append({**event.to_json(), "t": round(self._now(), 3)})
+        self.flush()
 
     def prediction(self, task: str, output: int, final: bool, candidates: Iterable[Candidate]) -> None:
         """Append the candidates of output number `output` of `task`, best first, to `predictions.jsonl`."""
         self._predictions.append(Prediction(self._now(), task, output, final, max(1, self._attempt), tuple(candidates)).to_json())
+        self.flush()
 
     def flush(self) -> bool:
         """Try again to write what waits; True when nothing does."""
-        return all([self._events.flush(), self._predictions.flush()])
+        return self._predictions.flush() and self._events.flush()
 
 
 class LineReader(Generic[T]):

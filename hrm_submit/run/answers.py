@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hrm_submit.arc.entries import Entry
@@ -23,12 +23,15 @@ CANDIDATES_KEPT = 10
 """Candidates of an output in the run folder."""
 SAVING = 0.05
 """Most of the time that goes into the submission file, which is written whole: where that takes long, it is written less often."""
+LONGEST_PAUSE = 60.0
+"""Seconds between two writes, at most: a machine that sleeps during one would look like a very slow disk."""
 
 
 class AnswerStore:
     """Two attempts at every test output of every task of the file, broken tasks included; fallbacks to begin with.
 
-    `create` writes the file, `record_in` names the run folder; from then on a disk that refuses raises nothing and is tried again.
+    `create` writes the file, `record_in` names the run folder and the clock. From then on a disk that refuses raises nothing and is tried
+    again.
     """
 
     def __init__(self, tasks: Mapping[str, Task], broken: Mapping[str, Entry], output: Path) -> None:
@@ -41,7 +44,7 @@ class AnswerStore:
         self.latest: dict[str, Outputs] = {}
         """The newest candidates of each task in this run."""
         self._run: RunWriter | None = None
-        self._finals: list[tuple[str, Outputs]] = []
+        self._now: Callable[[], float] = lambda: 0.0
         self._unsaved, self._save_from = True, 0.0
         self._fault: str | None = None
 
@@ -55,22 +58,27 @@ class AnswerStore:
         return found.final
 
     def create(self) -> None:
-        """Write the file for the first time. Raises SolveError where it cannot be written."""
-        fault = self._write()
-        if fault:
-            raise SolveError(f"{self._output}: cannot be written: {fault}")
+        """Write the file, in a new folder where there is none. Raises SolveError where it cannot be written."""
+        try:
+            self._output.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(self._output, joined(self._texts))
+        except OSError as error:
+            raise SolveError(f"{self._output}: cannot be written: {error.strerror or error}") from None
+        self._unsaved = False
 
-    def record_in(self, run: RunWriter) -> None:
-        """Record all further answers in the run folder too."""
-        self._run = run
+    def record_in(self, run: RunWriter, now: Callable[[], float]) -> None:
+        """Record all further answers in the run folder too. `now`: seconds since the run began."""
+        self._run, self._now = run, now
 
     def put(self, task: str, outputs: Outputs, *, final: bool) -> None:
         """Answer with the best two candidates of each output; an output without candidates keeps what it has.
 
-        Mid-run candidates are recorded at once, `final` ones only when the submission file shows them.
+        They are in the run folder when this returns, unless the disk refuses; the submission file may follow later.
         """
         self.latest[task] = outputs
         for k, candidates in enumerate(outputs):
+            if self._run:
+                self._run.prediction(task, k, final, candidates[:CANDIDATES_KEPT])
             if candidates:
                 self._attempts[task][k] = two_attempts(candidates, self._fallbacks[task][k])
                 self.answered.add(task)
@@ -78,40 +86,22 @@ class AnswerStore:
         self._unsaved |= text != self._texts[task]
         self._texts[task] = text
         if final:
-            self._finals.append((task, outputs))
             self.save()
-        else:
-            self._record(task, outputs, final=False)
 
     def save(self, *, last: bool = False) -> str | None:
-        """Bring the submission file up to date, and only then record final answers: whenever the run is killed, what is final in the run
-        folder is in the file. Return the fault where the file could not be written: the old one then stays."""
-        began, unsaved = time.monotonic(), self._unsaved
-        if unsaved and began < self._save_from and not last:
-            return None
-        fault = self._write() if unsaved else None
-        for task, outputs in self._finals:
-            self._record(task, outputs, final=True)
-        self._finals.clear()
-        if unsaved:
-            self._save_from = began + (time.monotonic() - began) / SAVING
+        """Bring the submission file up to date, unless the last write is too recent and this is not the `last`; write to the run folder
+        what waits. Return the fault of the newest write where it failed: the old file then stays, if there is one."""
+        began = self._now()
+        if (last or began >= self._save_from) and (self._unsaved or not os.path.isfile(self._output)):
+            fault = None
+            try:
+                self.create()
+            except SolveError as error:
+                fault = str(error)
+            self._save_from = began + min(LONGEST_PAUSE, (self._now() - began) / SAVING)
+            if self._run and fault and fault != self._fault:  # recorded once, though it is tried again at every tick
+                self._run.event(Flush("submission", fault))
+            self._fault = fault
         if self._run:
             self._run.flush()
-            if fault and fault != self._fault:  # recorded once, though it is tried again at every tick
-                self._run.event(Flush("submission", f"{self._output}: {fault}"))
-        self._fault = fault
-        return fault and f"{self._output}: {fault}"
-
-    def _write(self) -> str | None:
-        """Write the file; return why it could not be."""
-        try:
-            write_atomic(self._output, joined(self._texts))
-        except OSError as error:
-            return error.strerror or str(error)
-        self._unsaved = False
-        return None
-
-    def _record(self, task: str, outputs: Outputs, *, final: bool) -> None:
-        if self._run:
-            for k, candidates in enumerate(outputs):
-                self._run.prediction(task, k, final, candidates[:CANDIDATES_KEPT])
+        return self._fault

@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class SolveSummary:
     """How a run went: tasks of the file; how many the model answered, had a final answer before, were to be solved; faults of the
-    broken ones; seconds."""
+    broken ones; seconds; why the last answers are not in the file, if they are not."""
 
     tasks: int
     answered: int
@@ -53,6 +53,7 @@ class SolveSummary:
     solvable: int
     faults: tuple[str, ...]
     seconds: float
+    unsaved: str | None
 
     def lines(self) -> list[str]:
         """Return lines for a person."""
@@ -90,7 +91,7 @@ def solve(options: SolveOptions, clock: Clock) -> SolveSummary:
     if fault:
         log.error("the last answers could not be written: %s", fault)
     faults = tuple(b.fault for b in broken.values())
-    return SolveSummary(len(tasks) + len(broken), len(answers.answered), len(finished), len(wanted), faults, clock.elapsed())
+    return SolveSummary(len(tasks) + len(broken), len(answers.answered), len(finished), len(wanted), faults, clock.elapsed(), fault)
 
 
 def _read_tasks(options: SolveOptions) -> tuple[dict[str, Task], dict[str, Entry]]:

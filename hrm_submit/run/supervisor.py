@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ from typing import Any
 from hrm_submit.arc.task import Task
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
+from hrm_submit.core.signals import set_by_signals
 from hrm_submit.record import events
 from hrm_submit.record.folder import RunWriter
 from hrm_submit.run.answers import CANDIDATES_KEPT, AnswerStore
@@ -68,14 +70,24 @@ class Supervisor:
         self._runtimes: dict[str, dict[str, Any]] = {}
         self._next_number = len(specs)
         self._checked = self._drawn = 0.0
-        answers.record_in(run)
+        answers.record_in(run, clock.elapsed)
+        self._stop = threading.Event()
 
     def run(self) -> None:
-        """Run until every task has its final answer or time is up. Nothing that a worker does can raise here."""
+        """Run until every task has its final answer or time is up. Nothing that a worker does can raise here.
+
+        Raises KeyboardInterrupt after Ctrl-C, SIGTERM or SIGHUP, when all answers so far are saved.
+        """
+        with set_by_signals(self._stop):
+            self._run_to_end()
+        if self._stop.is_set():
+            raise KeyboardInterrupt
+
+    def _run_to_end(self) -> None:
         try:
             for spec in self._specs if self._scheduler.queue else ():
                 self._start(spec)
-            while self._pool.members and self._clock.elapsed() < self._hard_end:
+            while self._pool.members and self._clock.elapsed() < self._hard_end and not self._stop.is_set():
                 self._hand_out()
                 if self._nothing_follows():
                     break
@@ -89,7 +101,8 @@ class Supervisor:
         finally:
             held = [m.assignment.task.id for m in self._pool.members.values() if m.assignment and not m.assignment.restart]
             self._pool.dismiss()
-            reason = "time is up" if self._clock.elapsed() >= self._end else "no worker left"
+            late = self._clock.elapsed() >= self._end
+            reason = "interrupted" if self._stop.is_set() else "time is up" if late else "no worker left"
             for task in [*held, *(t.id for t in self._scheduler.queue)]:
                 self._record(events.TaskFailed(reason=reason, task=task))
             self._answers.save(last=True)
@@ -190,11 +203,11 @@ class Supervisor:
         votes = [[c.votes for c in candidates[:CANDIDATES_KEPT]] for candidates in answer.outputs]
         vote = dict[str, Any](segments=answer.segments, votes=votes, views=answer.views, vote_seconds=round(answer.seconds, 4))
         if not answer.final:
-            self._record(events.Candidates(**vote, task=answer.task, worker=number))
             # Ignore mid-run votes of a retrain, and of an attempt that has not come as far as the one before it.
             if not retrain and answer.segments >= self._segments_known[answer.task]:
                 self._segments_known[answer.task] = answer.segments
                 self._answers.put(answer.task, answer.outputs, final=False)
+            self._record(events.Candidates(**vote, task=answer.task, worker=number))
             return
         member.assignment = None
         seconds = self._clock.elapsed() - (member.due - (assignment.seconds or 0.0))

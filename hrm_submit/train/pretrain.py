@@ -7,11 +7,8 @@ validation), since each of these needs all of them.
 from __future__ import annotations
 
 import logging
-import signal
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +20,7 @@ from hrm_submit.core.allocator import keep_freed_memory
 from hrm_submit.core.clock import Clock, format_duration
 from hrm_submit.core.device import cpu_count, list_devices, machine
 from hrm_submit.core.errors import TrainError
+from hrm_submit.core.signals import set_by_signals
 from hrm_submit.corpora.sources import load_source
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.weights import CheckpointMeta, build_on, snapshot
@@ -107,7 +105,7 @@ class Pretraining:
         self._check_at = self._progress.seconds() + options.every if self._held_out else float("inf")
 
     def run(self) -> str:
-        """Train to the end, or until SIGTERM or Ctrl-C; returns how it ended, for a person."""
+        """Train to the end, or until Ctrl-C, SIGTERM or SIGHUP; returns how it ended, for a person."""
         options, progress, training, trainer = self.options, self._progress, self.training, self.training.trainer
         first, mixture, runtime = trainer.segment, training.mixture, training.runtime
         metrics = MetricsLog(options.out, options.log_every, self.ranks, first, progress.seconds())
@@ -124,7 +122,7 @@ class Pretraining:
         progress.expect("export", 0.02, 5.0)
         if self._held_out:
             progress.expect("validation", 0.1, 600.0)
-        with self._signals():
+        with set_by_signals(self._stop):
             if self.ranks.most(progress.after(first))[0] < 1.0:
                 for report in training.run(self._agree):
                     factor = rate_factor(report.segment - 1, self._agreed.progress, self.preset.train)
@@ -165,19 +163,6 @@ class Pretraining:
             if figures := self._validate(metrics):
                 self._export(FINAL, self.training.model, card={"validation": figures})
         metrics.close(self._progress.seconds())
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Let SIGTERM and Ctrl-C end the run after the current segment."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        old = {s: signal.signal(s, lambda *_: self._stop.set()) for s in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in old.items():
-                signal.signal(number, handler)
 
     def _identity(self) -> dict[str, Any]:
         return checkpoints.identity(self.training.mixture.sources, self.preset, self.options.seed)

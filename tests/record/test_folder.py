@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hrm_submit.arc.task import make_grid
 from hrm_submit.core.errors import SolveError
 from hrm_submit.predict.vote import Candidate
-from hrm_submit.record.events import Flush, Progress, RunStart
+from hrm_submit.record.events import Progress, RunStart
 from hrm_submit.record.folder import LineReader, RunWriter, read_run, run_of, training_warning
 from tests.events import event
 
@@ -115,20 +115,28 @@ def test_lines_that_a_full_disk_refused_are_written_later_whole_and_once(tmp_pat
     assert (tmp_path / "events.jsonl").read_text().count('"t2"') == 1
 
 
-def test_a_folder_that_vanishes_stops_nothing(tmp_path: Path) -> None:
+def test_a_folder_that_vanishes_is_made_again(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     run = writer(folder)
     run.event(event("run_start"))
     (folder / "events.jsonl").unlink()
     folder.rmdir()
-    run.describe({"seed": 1})
     run.prediction("t1", 0, True, CANDIDATES)
-    assert run.flush() is False
-    folder.mkdir()
-    assert run.flush() is True
+    run.describe({"seed": 1})
     record = read_run(folder)
-    assert [e.kind for e in record.events] == ["flush"] and isinstance(record.events[0], Flush) and record.events[0].failed == "run.json"
-    assert [p.final for p in record.predictions] == [True]
+    assert record.run["seed"] == 1 and [p.final for p in record.predictions] == [True]
+
+
+def test_an_event_waits_for_the_predictions_before_it(tmp_path: Path) -> None:
+    run = writer(tmp_path)
+    (tmp_path / "predictions.jsonl").mkdir()
+    run.prediction("t1", 0, True, CANDIDATES)
+    run.event(event("task_final", "t1"))
+    assert run.flush() is False and read_run(tmp_path).events == []
+    (tmp_path / "predictions.jsonl").rmdir()
+    run.event(event("run_end"))
+    record = read_run(tmp_path)
+    assert [e.kind for e in record.events] == ["task_final", "run_end"] and len(record.predictions) == 1
 
 
 def test_a_place_that_cannot_be_a_run_folder_is_one_line(tmp_path: Path) -> None:

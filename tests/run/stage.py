@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from hrm_submit.arc.submission import faults
 from hrm_submit.arc.task import Task
 from hrm_submit.config.schema import BudgetConfig, Preset
 from hrm_submit.core.clock import Clock
 from hrm_submit.record.folder import RunRecord, RunWriter, read_run
-from hrm_submit.run import answers
 from hrm_submit.run.answers import AnswerStore
 from hrm_submit.run.progress_bars import ProgressBars
 from hrm_submit.run.protocol import WorkerSpec
@@ -61,10 +58,8 @@ def play(
     preset: Preset = PRESET,
     make_crew: Callable[[Time, Script], FakeCrew] = FakeCrew,
     time: Time | None = None,
-    saving: float = math.inf,
 ) -> Played:
-    """Run a supervisor in `folder`, which must be new; fails where the submission is not valid in the end. `saving` is the share of time
-    that may go into the submission file; the real seconds of writing mean nothing on a clock that jumps."""
+    """Run a supervisor in `folder`, which must be new; fails where the submission is not valid in the end."""
     folder.mkdir()
     time = time or Time()
     pool = make_crew(time, script)
@@ -75,8 +70,7 @@ def play(
     store.create()
     specs = [WorkerSpec(k, device, preset, None, 0) for k, device in enumerate(devices)]
     writer = RunWriter(folder / "run", clock.elapsed)
-    with mock.patch.object(answers, "SAVING", saving):
-        Supervisor(todo, segments, specs, preset, store, writer, clock, ProgressBars(len(todo)), pool).run()
+    Supervisor(todo, segments, specs, preset, store, writer, clock, ProgressBars(len(todo)), pool).run()
     store.save()
     submission = json.loads((folder / "submission.json").read_text())
     assert not faults(submission, by_id)

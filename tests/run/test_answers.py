@@ -10,8 +10,9 @@ from hrm_submit.arc.reader import read_challenges
 from hrm_submit.arc.submission import file_faults
 from hrm_submit.arc.task import make_grid
 from hrm_submit.core.errors import SolveError
+from hrm_submit.core.files import write_atomic
 from hrm_submit.predict.vote import Candidate
-from hrm_submit.record.folder import read_run
+from hrm_submit.record.folder import RunWriter, read_run
 from hrm_submit.run.answers import AnswerStore
 
 CONTENT: dict[str, Any] = {
@@ -84,7 +85,31 @@ def test_a_full_disk_leaves_the_old_file_and_the_answer_is_written_later(file: P
     assert answers(file)["good"][0]["attempt_1"] == [[7]]
 
 
-@pytest.mark.parametrize("place", ["/dev/null/x", "none/submission.json", "."])
+@pytest.mark.parametrize(("takes", "times"), [(0.5, [0, 10, 20, 30]), (1.0, [0, 20]), (3.5, [0])])
+def test_a_slow_disk_gets_the_file_less_often_and_the_run_folder_at_once(
+    file: Path, monkeypatch: pytest.MonkeyPatch, takes: float, times: list[float]
+) -> None:
+    store, now, written, run = store_of(file), [0.0], list[float](), file.with_name("run")
+
+    def write(path: Path, text: str) -> None:
+        written.append(now[0])
+        now[0] += takes
+        write_atomic(path, text)
+
+    monkeypatch.setattr("hrm_submit.run.answers.write_atomic", write)
+    store.record_in(RunWriter(run, lambda: now[0]), lambda: now[0])
+    for second in range(40):
+        now[0] = max(now[0], float(second))
+        store.put("good", (some(second % 7), some(second % 9)), final=True)
+        assert read_run(run).predictions[-1].candidates[0].grid.tolist() == [[second % 9]]
+    assert written == times
+    now[0] = 60.0
+    store.save()
+    assert written == [*times, 60.0], "a minute is the longest pause"
+    assert answers(file)["good"][1]["attempt_1"] == [[39 % 9]]
+
+
+@pytest.mark.parametrize("place", ["/dev/null/x", "."])
 def test_a_place_that_cannot_be_written(file: Path, place: str) -> None:
     tasks, broken = read_challenges(file)
     with pytest.raises(SolveError, match="cannot be written") as caught:

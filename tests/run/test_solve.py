@@ -34,7 +34,7 @@ class Answering:
 
     def __init__(self, tasks: Any, segments: Any, specs: Any, preset: Any, answers: Any, run: Any, *others: Any) -> None:
         self.tasks, self.answers = tasks, answers
-        answers.record_in(run)
+        answers.record_in(run, lambda: 0.0)
 
     def run(self) -> None:
         for task in self.tasks:
@@ -107,6 +107,26 @@ def test_a_resumed_run_with_other_settings_says_which(tmp_path: Path, caplog: py
         f"{tmp_path / 's.json'}.run: these answers were made with other settings than this run's: --seed 0; [vote] views = 8"
     ]
     assert Answering.solved == ["task00", "task01"], "each task once"
+
+
+@pytest.mark.parametrize(("in_its_place", "status"), [(None, 0), ("a file", 1)])
+def test_an_output_folder_that_went_is_made_again_or_the_status_says_that_answers_are_unsaved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, in_its_place: str | None, status: int
+) -> None:
+    folder, run = tmp_path / "out", Answering.run
+
+    def remove(self: Answering) -> None:
+        shutil.rmtree(folder)
+        if in_its_place:
+            folder.write_text(in_its_place)
+        run(self)
+
+    monkeypatch.setattr(Answering, "run", remove)
+    file = challenges(tmp_path, 1)
+    options = ["--challenges", str(file), "--output", str(folder / "s.json"), "--preset", tiny(tmp_path), "--checkpoint", "none"]
+    assert main(["solve", *options, "--devices", "cpu", "--segments-per-task", "1"]) == status
+    assert (f"the last answers could not be written: {folder / 's.json'}: " in caplog.text) == bool(status)
+    assert status or read_submission(folder / "s.json")[0]["task00"][0][0].tolist() == [[2]]
 
 
 def test_a_killed_run_of_an_earlier_version_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hrm_submit.predict.vote import Candidate
-from hrm_submit.record.folder import RunWriter, read_run
-from hrm_submit.run import answers
 from hrm_submit.run.protocol import Assignment, WorkerSpec
 from hrm_submit.solver.messages import Progress
-from tests.run.fake_pool import FakeCrew, Script, Timeline, answer
+from tests.run.fake_pool import Script, Timeline, answer
 
 
 def test_predictions_and_submission_tell_the_same(play: Any) -> None:
@@ -91,41 +86,3 @@ def test_a_disk_that_stays_full_is_not_told_at_every_tick(play: Any, disk: Any) 
     refused = disk(lambda k: k > 1)
     run = play(Script(), tasks=2)
     assert len(refused) > 10 and len(run.events("flush")) == 1
-
-
-def test_what_the_run_folder_calls_final_is_in_the_file_already(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kill between the two writes must never leave a final answer that the file does not show."""
-    told, write = [], RunWriter.prediction
-
-    def checked(writer: RunWriter, task: str, output: int, final: bool, candidates: Sequence[Candidate]) -> None:
-        shown = json.loads((writer._directory.parent / "submission.json").read_text())
-        told.append((final, shown[task][output]["attempt_1"] == candidates[0].grid.tolist()))
-        write(writer, task, output, final, candidates)
-
-    monkeypatch.setattr(RunWriter, "prediction", checked)
-    play(Script(), tasks=3)
-    assert [shown for final, shown in told if final] == [True] * 3
-
-
-def test_a_file_that_takes_long_to_write_is_written_less_often_and_the_run_folder_waits_for_it(
-    play: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Writing may take next to none of the time: after the first write, only the last one is left."""
-    shown: list[int] = []
-    written: list[Path] = []
-
-    class Watched(FakeCrew):
-        def listen(self, seconds: float) -> Any:
-            finals = [p for p in read_run(written[0].parent / "run").predictions if p.final]
-            known = json.loads(written[0].read_text())
-            for line in finals:
-                assert known[line.task][line.output]["attempt_1"] == line.candidates[0].grid.tolist(), "final, but not in the file"
-            shown.append(len(finals))
-            return super().listen(seconds)
-
-    plain: Any = answers.write_atomic
-    monkeypatch.setattr(answers, "write_atomic", lambda path, data: (written.append(path), plain(path, data)))
-
-    run = play(Script(), tasks=6, make_crew=Watched, saving=1e-12)
-    assert len(written) == 3, "the fallbacks, the first answer, the rest at the end"
-    assert max(shown) <= 1 and len([p for p in run.record.predictions if p.final]) == 6
