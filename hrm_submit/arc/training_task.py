@@ -21,7 +21,7 @@ class TrainingTask:
     weight: float = 1.0
     """How often it is drawn, relative to other tasks."""
     generated: bool = False
-    """Whether a generator drew the pairs after the ARC-AGI-1 training task of id `key`, as for RE-ARC."""
+    """Whether a generator drew the pairs after the task of ARC with the id `key`, as for RE-ARC and ARC-GEN."""
 
     @property
     def id(self) -> str:

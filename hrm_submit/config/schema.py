@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -15,6 +16,15 @@ from hrm_submit.core.errors import ConfigError, clipped
 Mixer: TypeAlias = Literal["attention", "axial", "none"]
 """How cells see each other in a block, besides convolutions."""
 Kernels: TypeAlias = Literal["torch", "numba"]
+CodeKind: TypeAlias = Literal["sight", "objects", "frequency", "mirror"]
+"""What the model may be told of a cell besides its token (`arc/codes.py`)."""
+CODE_SIZES: Mapping[CodeKind, tuple[int, ...]] = {
+    "sight": (11, 11, 11, 11),
+    "objects": (9, 6, 3, 16, 4, 2),
+    "frequency": (10,),
+    "mirror": (11, 11, 11),
+}
+"""Number of codes of each feature, by kind."""
 VoteRule: TypeAlias = Literal["counts", "composite"]
 
 LARGEST = 1_000_000
@@ -69,6 +79,8 @@ class ModelConfig:
     """How cells see each other in the blocks of H, besides convolutions: `attention` of all to all, `axial`, where half of the heads
     see a cell's row and half its column (arXiv:1912.12180), or `none`."""
     L_mixer: Mixer = "attention"
+    codes: tuple[CodeKind, ...] = ()
+    """Kinds of codes of the input's cells that are added to their embedding."""
 
     def __post_init__(self) -> None:
         _check(self, "hidden_size num_heads H_layers L_layers H_cycles L_cycles vocab_size seq_len halt_max_steps", 1, LARGEST)
@@ -85,11 +97,18 @@ class ModelConfig:
             raise ConfigError("[model] axial needs an even num_heads, and rope_2d or learned positions")
         if self.conv_size and self.conv_size % 2 == 0:
             raise ConfigError(f"[model] conv_size {self.conv_size} is neither 0 nor an odd number")
+        if len(set(self.codes)) < len(self.codes):
+            raise ConfigError(f"[model] codes names a kind twice: {list(self.codes)}")
 
     @property
     def puzzle_emb_len(self) -> int:
         """Tokens that the task embedding fills before the grid."""
         return -(-self.puzzle_emb_ndim // self.hidden_size)
+
+    @property
+    def n_codes(self) -> int:
+        """Codes that the features of `codes` have together."""
+        return sum(sum(CODE_SIZES[kind]) for kind in self.codes)
 
 
 def feed_forward_width(hidden_size: int, expansion: float) -> int:
@@ -126,6 +145,8 @@ class TrainConfig:
     """Random placement on the canvas where there is room (published)."""
     augmentations: int = 1000
     """Augmented versions of each task, the original included, that training and votes draw from."""
+    code_dropout: float = 0.0
+    """Probability with which each kind of codes is left out of an example, for a model that has `codes`."""
     max_side: int = 30
     """Pre-training leaves out tasks that need a larger canvas than this side; test-time training takes every task."""
     batch_tokens: int = 0
@@ -135,7 +156,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _check(self, "batch_size segments augmentations max_side", 1)
         _check(self, "lr muon_lr embedding_lr weight_decay embedding_weight_decay warmup_steps batch_tokens", 0)
-        _check(self, "decay_fraction lr_min_ratio single_segment_fraction", 0, 1)
+        _check(self, "decay_fraction lr_min_ratio single_segment_fraction code_dropout", 0, 1)
         _check(self, "beta1 beta2", 0, BELOW_1)
 
 

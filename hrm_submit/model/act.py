@@ -22,8 +22,8 @@ from hrm_submit.model.hrm import HRM, InnerCarry
 
 @dataclass(frozen=True)
 class Batch:
-    """Sequences offered to a segment: `inputs` (B, N) integer tokens, `labels` (B, N) integers with -100 where ignored,
-    `ids` (B,) int64 rows of the task embedding, `dihedral` (B,) int64 transforms 0..7."""
+    """Sequences offered to a segment: `inputs` (B, N) integer tokens, (B, N, 1 + features) with codes, `labels` (B, N) integers with -100
+    where ignored, `ids` (B,) int64 rows of the task embedding, `dihedral` (B,) int64 transforms 0..7."""
 
     inputs: Tensor
     labels: Tensor
@@ -69,7 +69,7 @@ class ActOutput:
 
 def initial_act_carry(model: HRM, batch: Batch) -> ActCarry:
     """A carry in which every sequence has halted, so that the first segment takes all of its batch."""
-    size, length = batch.inputs.shape
+    size, length = batch.inputs.shape[:2]
     device = batch.inputs.device
     return ActCarry(
         inner=model.initial_carry(size, length, device),

@@ -26,6 +26,10 @@ Q_HEAD_BIAS = -5.0
 """Published start of both Q values: halting is first believed when it has been learnt."""
 
 
+CODE_SCALE = 0.3
+"""Standard deviation of the initial codes beside that of the tokens, as a cell has up to fourteen codes."""
+
+
 @dataclass(frozen=True)
 class InnerCarry:
     """States of both modules, (B, puzzle_emb_len + N, hidden_size) each, without gradient history."""
@@ -64,6 +68,8 @@ class HRM(nn.Module):
         self.lm_head = nn.Parameter(init((cfg.vocab_size, width), width**-0.5))
         self.q_weight = nn.Parameter(torch.zeros(2, width))
         self.q_bias = nn.Parameter(torch.full((2,), Q_HEAD_BIAS))
+        if cfg.codes:
+            self.codes = nn.Parameter(init((cfg.n_codes, width), CODE_SCALE * width**-0.5))
         length = cfg.puzzle_emb_len + cfg.seq_len
         if cfg.pos_encodings == "learned":
             self.positions = nn.Parameter(init((length, width), width**-0.5))
@@ -105,7 +111,8 @@ class HRM(nn.Module):
     ) -> tuple[InnerCarry, Tensor, Tensor, Tensor]:
         """One segment.
 
-        `tokens` (B, N) of any integer type; `task_rows` (B, puzzle_emb_ndim), or None where the model has no task embedding;
+        `tokens` (B, N) of any integer type, (B, N, 1 + features) as `with_codes` gives them for a model with codes;
+        `task_rows` (B, puzzle_emb_ndim), or None where the model has no task embedding;
         `positions` (N,) int64, each token's position id below seq_len; where blocks convolve or see lines, the N tokens are a square
         canvas, row by row.
         Returns the detached carry, logits (B, N, vocab_size) in the model's `dtype`, and the Q values of halting and of
@@ -161,7 +168,12 @@ class HRM(nn.Module):
 
     def _embed(self, tokens: Tensor, task_rows: Tensor | None, ids: Tensor) -> Tensor:
         # Summed in float32 and rounded once: the few token rows gather gradients from every cell of the batch.
+        codes = None
+        if self.cfg.codes:
+            tokens, codes = tokens[..., 0], tokens[..., 1:]
         x = F.embedding(tokens.long(), self.tokens)
+        if codes is not None:
+            x = x + self._embed_codes(codes).float()
         length, width = self.cfg.puzzle_emb_len, self.cfg.hidden_size
         if length:
             assert task_rows is not None, "this model needs a task embedding"
@@ -171,6 +183,13 @@ class HRM(nn.Module):
             # The sum of two embeddings has twice the variance of one.
             x = (x + F.embedding(ids, self.positions)) * math.sqrt(0.5)
         return (x * math.sqrt(width)).to(self.dtype)
+
+    def _embed_codes(self, codes: Tensor) -> Tensor:
+        """Sums (B, N, hidden_size) of the embeddings of `codes` (B, N, features), `NO_CODE` adding nothing, in the model's `dtype`."""
+        n = len(self.codes)
+        hot = torch.zeros(*codes.shape[:2], n + 1, dtype=self.dtype, device=codes.device)
+        hot.scatter_(2, codes.long().clamp(max=n), 1.0)
+        return hot[..., :n] @ self.codes.to(self.dtype)
 
 
 def fresh_convolutions(cfg: ModelConfig) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hrm_submit.arc.augment import Augmentation
 from hrm_submit.arc.canvas import encode_inputs, position_ids
+from hrm_submit.arc.codes import with_codes
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Grid, Task
 from hrm_submit.config.schema import ModelConfig, VoteConfig
@@ -112,7 +113,7 @@ def score_views(
     model.eval()
     device, views = model.tokens.device, [request.view for request in requests]
     positions = torch.from_numpy(position_ids(side)).to(device)
-    inputs = torch.from_numpy(encode_inputs([request.grid for request in requests], views, side)).to(device)
+    inputs = torch.from_numpy(with_codes(encode_inputs([request.grid for request in requests], views, side), model.cfg.codes)).to(device)
     rows = None
     if model.cfg.puzzle_emb_len:
         ids = torch.tensor([request.row for request in requests], device=device)

@@ -171,7 +171,7 @@ class TaskSession:
         ttt, rng = self._preset.ttt, np.random.default_rng(self._seed_for("batches"))
         generator = torch.Generator().manual_seed(self._seed_for("exploration"))
         device = str(self._model.tokens.device)
-        batches = task_batches(self._task.train, self._views, self._rows, self._side, ttt, rng, device)
+        batches = task_batches(self._task.train, self._views, self._rows, self._side, ttt, rng, device, self._model.cfg.codes)
         trainer = Trainer(self._model, self._embedding, ttt, generator)
         yield from trainer.run(batches, lambda: self._progress(trainer.segment))
 

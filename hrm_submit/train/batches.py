@@ -11,8 +11,9 @@ from torch import Tensor
 
 from hrm_submit.arc.augment import Augmentation, augmentation_arrays
 from hrm_submit.arc.canvas import Ints, PackedPairs, encode, position_ids, sample_offsets
+from hrm_submit.arc.codes import NO_CODE, draw_left_out, with_codes
 from hrm_submit.arc.task import Pair
-from hrm_submit.config.schema import TrainConfig
+from hrm_submit.config.schema import CODE_SIZES, CodeKind, TrainConfig
 from hrm_submit.model.act import Batch
 from hrm_submit.model.losses import labels_from_tokens
 from hrm_submit.train.loop import CanvasBatch
@@ -32,27 +33,32 @@ def task_batches(
     config: TrainConfig,
     rng: np.random.Generator,
     device: str = "cpu",
+    codes: Sequence[CodeKind] = (),
 ) -> Iterator[CanvasBatch]:
     """Yield batches of one task on a canvas of `side`: pairs in shuffled rounds, each under a random one of `augmentations`.
 
-    `rows[a]` is the task embedding row of `augmentations[a]`. Every pair under every augmentation is encoded once and stays on the
+    `rows[a]` is the task embedding row of `augmentations[a]`; inputs have the cells' `codes`, but for kinds
+    left out at random. Every pair under every augmentation is encoded once and stays on the
     device, so a batch is a look-up there and nothing waits for a copy.
     """
     packed = PackedPairs.from_pairs(pairs)
     dihedral, colours, _ = augmentation_arrays(augmentations)
-    n, n_views = len(packed), len(augmentations)
+    n, n_views, n_features = len(packed), len(augmentations), sum(len(CODE_SIZES[kind]) for kind in codes)
     positions = torch.from_numpy(position_ids(side)).to(device)
     row_of, transform_of = (torch.from_numpy(np.asarray(table, dtype=np.int64)).to(device) for table in (rows, dihedral))
 
     def encoded(index: Ints, views: npt.NDArray[np.integer], offsets: Ints) -> list[Tensor]:
-        arrays = encode(packed, index, dihedral[views], colours[views], offsets, side)
-        return [torch.from_numpy(array).to(device) for array in arrays]
+        tokens, labels = encode(packed, index, dihedral[views], colours[views], offsets, side)
+        return [torch.from_numpy(array).to(device) for array in (with_codes(tokens, codes), labels)]
 
     resident = None
-    if not config.translate and 2 * n * n_views * side**2 <= RESIDENT_BYTES:
+    if not config.translate and (2 + n_features) * n * n_views * side**2 <= RESIDENT_BYTES:
         resident = encoded(np.repeat(np.arange(n), n_views), np.tile(np.arange(n_views), n), _at_origin(n * n_views))
+    hides = rng.spawn(1)[0] if codes and config.code_dropout else None
     for index, chosen in _draws(n, n_views, config.batch_size, rng, DRAWN_AHEAD if resident else 1):
         at, views = torch.from_numpy(index * n_views + chosen).to(device), torch.from_numpy(chosen).to(device)
+        if hides:
+            left_out = torch.from_numpy(draw_left_out(index.size, codes, config.code_dropout, hides)).to(device).view(*index.shape, 1, -1)
         for k in range(len(index)):
             if resident:
                 inputs, labels = (examples[at[k]] for examples in resident)
@@ -61,6 +67,8 @@ def task_batches(
                 if config.translate:
                     offsets = sample_offsets(packed, index[k], dihedral[chosen[k]], side, rng)
                 inputs, labels = encoded(index[k], chosen[k], offsets)
+            if hides:
+                inputs = inputs.masked_fill(left_out[k], NO_CODE)
             yield CanvasBatch(Batch(inputs, labels_from_tokens(labels), row_of[views[k]], transform_of[views[k]]), positions)
 
 

@@ -84,7 +84,7 @@ class Trainer:
 
     def _segment(self, item: CanvasBatch, progress: float) -> SegmentReport:
         batch, cfg = item.batch, self.model.cfg
-        size, cells = batch.inputs.shape
+        size, cells = batch.inputs.shape[:2]
         most = self.config.segments if progress >= self.config.single_segment_fraction else 1
         max_steps = min(most, cfg.halt_max_steps)
         carry = self.carries.get(cells)

@@ -18,6 +18,7 @@ import torch
 
 from hrm_submit.arc.augment import augmentation_arrays, sample_augmentations
 from hrm_submit.arc.canvas import PackedPairs, check_model, encode, position_ids, sample_offsets
+from hrm_submit.arc.codes import NO_CODE, draw_left_out, with_codes
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Pair
 from hrm_submit.arc.training_task import TrainingTask, within
@@ -74,7 +75,7 @@ class Mixture:
     """
 
     def __init__(self, sources: Sequence[TrainingTask], model: ModelConfig, config: TrainConfig, seed: int) -> None:
-        self._config, self._seed = config, seed
+        self._config, self._codes, self._seed = config, model.codes, seed
         kept = [(source.id, within(source, config.max_side)) for source in sources]
         self.sources = [source for _, source in kept if source]
         self.left_out = [task_id for task_id, source in kept if not source]
@@ -116,7 +117,10 @@ class Mixture:
         offsets = np.zeros((size, 2), dtype=np.int64)
         if self._config.translate:
             offsets = sample_offsets(bucket.packed, index, dihedral, bucket.side, rng)
-        inputs, labels = encode(bucket.packed, index[part], dihedral[part], colours[part], offsets[part], bucket.side)
+        tokens, labels = encode(bucket.packed, index[part], dihedral[part], colours[part], offsets[part], bucket.side)
+        inputs = with_codes(tokens, self._codes)
+        if self._codes and self._config.code_dropout:
+            inputs = np.where(draw_left_out(size, self._codes, self._config.code_dropout, rng)[part, None], np.uint8(NO_CODE), inputs)
         batch = Batch(
             inputs=torch.from_numpy(inputs),
             labels=labels_from_tokens(torch.from_numpy(labels)),
