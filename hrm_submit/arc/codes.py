@@ -115,7 +115,8 @@ def _survey(grid: Any, side: int, bounds: Any, count: Any) -> int:
             count[grid[i]] += 1
             y, x = i // side, i % side
             bounds[0], bounds[1], bounds[2], bounds[3] = min(bounds[0], y), min(bounds[1], x), max(bounds[2], y), max(bounds[3], x)
-    return FIRST_COLOUR + np.argmax(count[FIRST_COLOUR:])
+    background: int = FIRST_COLOUR + np.argmax(count[FIRST_COLOUR:])
+    return background
 
 
 @register_jitable

@@ -93,7 +93,7 @@ def _fits(value: Any, hint: Any) -> bool:
         # Bounded, as an int of thousands of digits is no float and cannot be shown.
         return isinstance(value, (int, float) if hint is float else int) and not isinstance(value, bool) and abs(value) < 1e300
     if typing.get_origin(hint) is tuple:
-        return isinstance(value, list) and all(_fits(part, typing.get_args(hint)[0]) for part in value)
+        return isinstance(value, list | tuple) and all(_fits(part, typing.get_args(hint)[0]) for part in value)
     return isinstance(value, typing.get_origin(hint) or hint)
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from hrm_submit.arc.codes import NO_CODE
 from hrm_submit.config.preset_files import load_preset
 from hrm_submit.config.schema import ModelConfig
 from hrm_submit.model.hrm import HRM
@@ -57,6 +58,25 @@ def test_position_ids_alone_say_where_a_token_is(encoding: str) -> None:
     torch.testing.assert_close(q, q_shuffled)
     _, elsewhere, _, _ = model(model.initial_carry(2, 16), tokens, rows, torch.arange(16))
     assert (elsewhere - logits).abs().max() > 1e-3
+
+
+def test_codes_are_added_to_the_tokens_and_no_code_adds_nothing() -> None:
+    cfg = replace(TINY, codes=("frequency", "mirror"))
+    plain, model, (tokens, rows, positions) = make(), make(cfg), inputs()
+    model.load_state_dict({**plain.state_dict(), "codes": model.codes.detach()})
+
+    def logits(of: HRM, codes: list[int]) -> torch.Tensor:
+        beside = torch.tensor(codes, dtype=torch.uint8).expand(2, 16, -1)
+        given = torch.cat((tokens[..., None].to(torch.uint8), beside), dim=2) if codes else tokens
+        return of(of.initial_carry(2, 16), given, rows, positions)[1]
+
+    torch.testing.assert_close(logits(model, [NO_CODE] * 4), logits(plain, []))
+    found = logits(model, [3, NO_CODE, 42, 12])
+    with torch.no_grad():
+        plain.tokens += model.codes[[3, 42, 12]].sum(0)
+    torch.testing.assert_close(found, logits(plain, []))
+    found.square().sum().backward()
+    assert model.codes.grad is not None and model.codes.grad.abs().sum(1).nonzero().flatten().tolist() == [3, 12, 42]
 
 
 def test_full_gradient_is_that_of_the_whole_recurrence() -> None:

@@ -45,9 +45,10 @@ def assert_same(a: Checkpoint, b: Checkpoint) -> None:
 
 @pytest.mark.parametrize("keep_rows", [False, True])
 @pytest.mark.parametrize("scheme", ["shared", "augmented"])
-@pytest.mark.parametrize("positions", ["rope", "learned"])
-def test_round_trip(tmp_path: Path, keep_rows: bool, scheme: str, positions: str) -> None:
-    original = checkpoint(replace(CFG, embedding=scheme, pos_encodings=positions), keep_rows)  # type: ignore[arg-type]
+@pytest.mark.parametrize(("positions", "codes"), [("rope", ()), ("learned", ("mirror", "sight"))])
+def test_round_trip(tmp_path: Path, keep_rows: bool, scheme: str, positions: str, codes: tuple[str, ...]) -> None:
+    config = replace(CFG, embedding=scheme, pos_encodings=positions, codes=codes)  # type: ignore[arg-type]
+    original = checkpoint(config, keep_rows)
     save_checkpoint(tmp_path / "c.safetensors", original)
     assert_same(load_checkpoint(tmp_path / "c.safetensors", rows=True), original)
     assert load_checkpoint(tmp_path / "c.safetensors").tables.rows is None

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from hrm_submit.arc.augment import IDENTITY, Augmentation
+from hrm_submit.arc.codes import NO_CODE, with_codes
 from hrm_submit.arc.task import Pair, make_grid
-from hrm_submit.config.schema import TrainConfig
+from hrm_submit.config.schema import CODE_SIZES, TrainConfig
 from hrm_submit.train.batches import task_batches
 from hrm_submit.train.loop import CanvasBatch
 from tests.arc.strategies import plain_canvas
@@ -22,8 +23,9 @@ ROWS = [40, 41, 42, 43, 44, 45, 46, 47]
 
 
 def batches(n: int, views: list[Augmentation] = VIEWS, rows: list[int] = ROWS, seed: int = 0, **options: object) -> list[CanvasBatch]:
+    codes = options.pop("codes", ())
     config = TrainConfig(**{"batch_size": 4, "translate": False, **options})  # type: ignore[arg-type]
-    return list(islice(task_batches(PAIRS, views, rows, SIDE, config, np.random.default_rng(seed)), n))
+    return list(islice(task_batches(PAIRS, views, rows, SIDE, config, np.random.default_rng(seed), codes=codes), n))  # type: ignore[arg-type]
 
 
 def examples(made: list[CanvasBatch]) -> list[tuple[np.ndarray, np.ndarray, int, int]]:
@@ -73,12 +75,27 @@ def test_translated_pairs_stay_whole_and_move_with_their_labels() -> None:
     assert places == {(y, x) for y in range(3) for x in range(3)}, "a pair of 3 by 3 has three places a side on a canvas of 5"
 
 
-@pytest.mark.parametrize("size", [3, 4])
-def test_looked_up_batches_are_those_that_are_encoded_one_by_one(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("size", "options"), [(3, {}), (4, {}), (4, {"codes": tuple(CODE_SIZES), "code_dropout": 0.5})])
+def test_looked_up_batches_are_those_that_are_encoded_one_by_one(
+    size: int, options: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("hrm_submit.train.batches.DRAWN_AHEAD", 5)
-    looked_up = batches(12, batch_size=size)
+    looked_up = batches(12, batch_size=size, **options)
     monkeypatch.setattr("hrm_submit.train.batches.RESIDENT_BYTES", 0)
-    for ours, plain in zip(looked_up, batches(12, batch_size=size), strict=True):
+    for ours, plain in zip(looked_up, batches(12, batch_size=size, **options), strict=True):
         for name in ("inputs", "labels", "ids", "dihedral"):
             a, b = getattr(ours.batch, name), getattr(plain.batch, name)
             assert a.dtype == b.dtype and torch.equal(a, b), name
+
+
+def test_codes_stand_beside_the_same_tokens_and_kinds_are_left_out() -> None:
+    kinds = tuple(CODE_SIZES)
+    plain, coded = batches(30), batches(30, codes=kinds, code_dropout=0.5)
+    kept = Counter()
+    for without, item in zip(plain, coded, strict=True):
+        assert torch.equal(item.batch.inputs[..., 0], without.batch.inputs) and torch.equal(item.batch.labels, without.batch.labels)
+        whole = with_codes(without.batch.inputs.numpy(), kinds)
+        for shown, full in zip(item.batch.inputs.numpy(), whole, strict=True):
+            assert ((shown == full) | (shown == NO_CODE)).all()
+            kept[(shown[:, 11] == full[:, 11]).all()] += 1
+    assert 30 < kept[True] < 90, "of 120 examples half keep the one feature of `frequency`"

@@ -14,10 +14,11 @@ import torch
 
 from hrm_submit.arc.augment import dihedral
 from hrm_submit.arc.canvas import position_ids
+from hrm_submit.arc.codes import NO_CODE, with_codes
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.arc.training_task import TrainingTask, within
-from hrm_submit.config.schema import ModelConfig, TrainConfig
+from hrm_submit.config.schema import CODE_SIZES, ModelConfig, TrainConfig
 from hrm_submit.core.errors import TrainError
 from hrm_submit.train.mixture import Mixture, ahead
 from hrm_submit.train.ranks import Ranks
@@ -103,6 +104,18 @@ def test_tasks_come_by_weight_and_pairs_and_views_evenly() -> None:
     alone = [item for item in made if set(item.batch.ids.tolist()) == {4}]
     contents = Counter(sheet.tobytes() for item in alone for sheet in item.batch.inputs.numpy())
     assert len(contents) == 3 * 8 and max(contents.values()) < 2.2 * min(contents.values()), "3 pairs, 8 views"
+
+
+def test_codes_stand_beside_the_same_tokens_and_kinds_are_left_out() -> None:
+    kinds = tuple(CODE_SIZES)
+    plain, coded = (Mixture(TASKS, replace(SHARED, codes=c), replace(CONFIG, code_dropout=0.5), seed=1) for c in ((), kinds))
+    hidden = 0
+    for without, item in zip(numbers(plain, 20), numbers(coded, 20), strict=True):
+        whole = torch.from_numpy(with_codes(without.batch.inputs.numpy(), kinds))
+        assert torch.equal(item.batch.inputs[..., 0], without.batch.inputs)
+        assert ((item.batch.inputs == whole) | (item.batch.inputs == NO_CODE)).all()
+        hidden += int((item.batch.inputs[:, 0, 11] == NO_CODE).sum())
+    assert 30 < hidden < 90, "of 120 examples half lack the one feature of `frequency`"
 
 
 def test_the_first_view_is_the_task_itself() -> None:
