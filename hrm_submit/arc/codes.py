@@ -115,8 +115,7 @@ def _survey(grid: Any, side: int, bounds: Any, count: Any) -> int:
             count[grid[i]] += 1
             y, x = i // side, i % side
             bounds[0], bounds[1], bounds[2], bounds[3] = min(bounds[0], y), min(bounds[1], x), max(bounds[2], y), max(bounds[3], x)
-    background: int = FIRST_COLOUR + np.argmax(count[FIRST_COLOUR:])
-    return background
+    return FIRST_COLOUR + int(np.argmax(count[FIRST_COLOUR:]))
 
 
 @register_jitable
