@@ -139,17 +139,14 @@ def report(options: ReportOptions, clock: Clock) -> int:
 
 
 def show(options: ShowOptions, clock: Clock) -> int:
-    from hrm_submit.core.files import write_atomic
+    from hrm_submit.core.files import write_output
     from hrm_submit.report.show import picture_of
 
     picture = picture_of(options)
     if options.html is None:
         print(picture)
         return 0
-    try:
-        write_atomic(options.html, picture._repr_html_().encode("utf-8", "replace"))
-    except OSError as error:
-        raise ConfigError(f"{options.html}: cannot be written: {error.strerror or error}") from None
+    write_output(options.html, picture._repr_html_().encode("utf-8", "replace"))
     return 0
 
 

@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None, sources: Mapping[str, Source] = SOUR
         if args.archive and len(args.names) != 1:
             raise DataError("--from takes the archive of one NAME")
         for name in args.names:
-            print(fetch(name, sources[name], data_folder(args.data_dir), args.archive))
+            print(fetch(name, sources[name], args.data_dir or data_folder(), args.archive))
         return 0
 
     return exit_status("fetch_data", run, OSError)

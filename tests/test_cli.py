@@ -110,7 +110,7 @@ def test_the_challenges_are_not_overwritten(fault: Faults, tmp_path: Path) -> No
     ("options", "said"),
     [
         ({"preset": "nanno"}, "unknown preset 'nanno'"),
-        ({"preset": "none/mine.toml"}, "no such preset file"),
+        ({"preset": "none/mine.toml"}, "no such file"),
         ({"tasks": "task00,nope"}, "has no task nope"),
         ({"tasks": ","}, "--tasks"),
         ({"devices": "cuda:77"}, "no cuda:77 here"),

@@ -14,7 +14,7 @@ from typing import Any
 
 from hrm_submit.arc.task import MAX_SIDE, N_COLOURS, Grid, make_grid
 from hrm_submit.core.errors import DataError, clipped
-from hrm_submit.core.files import write_atomic
+from hrm_submit.core.files import write_output
 
 
 class FaultError(ValueError):
@@ -70,10 +70,7 @@ def read_by_task(path: str | os.PathLike[str], what: str) -> JsonObject:
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
     """Write `content` in one piece, without spaces. Raises DataError where the file cannot be written."""
-    try:
-        write_atomic(path, json.dumps(content, separators=(",", ":")))
-    except OSError as error:
-        raise DataError(f"{os.fspath(path)}: cannot be written: {error.strerror or error}") from None
+    write_output(path, json.dumps(content, separators=(",", ":")))
 
 
 def located(path: str | os.PathLike[str] | None, task: str | None, fault: object) -> str:

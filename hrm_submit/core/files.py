@@ -8,6 +8,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from hrm_submit.core.errors import DataError
+
 
 def write_atomic(path: str | os.PathLike[str], data: str | bytes) -> None:
     """Replace `path` by `data` (text as UTF-8) so that a reader, or a kill at any moment, sees the old file or the new one.
@@ -36,6 +38,14 @@ def append_whole(path: Path, data: bytes) -> None:
         if file.write(data) != len(data):  # a disk that is nearly full takes a part, which must not stay
             file.truncate(before)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def write_output(path: str | os.PathLike[str], data: str | bytes) -> None:
+    """Write a file that a user named, as `write_atomic` does. Raises DataError where it cannot be written."""
+    try:
+        write_atomic(path, data)
+    except OSError as error:
+        raise DataError(f"{os.fspath(path)}: cannot be written: {error.strerror or error}") from None
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:

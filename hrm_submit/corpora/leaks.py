@@ -6,7 +6,6 @@ turned or recoloured is still the same pair to a model that is trained on all it
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable, Sequence
 
 from hrm_submit.arc.canonical import pair_hash
@@ -19,9 +18,7 @@ from hrm_submit.corpora.sources import load, load_source
 _ORIGINS = ("arc-agi-1-training", "arc-agi-1-evaluation", "arc-agi-2-training", "arc-agi-2-evaluation")
 
 
-def protected_hashes(
-    names: Sequence[str], *, test_only: Collection[str] = (), folder: str | os.PathLike[str] | None = None
-) -> frozenset[str]:
+def protected_hashes(names: Sequence[str], *, test_only: Collection[str] = ()) -> frozenset[str]:
     """Hash every pair, demonstrations and solved tests, of the sets `names` (names or files, no options) in canonical form.
 
     Of the sets that are also in `test_only`, those whose demonstrations are trained on deliberately, only the test pairs are hashed.
@@ -32,7 +29,7 @@ def protected_hashes(
         raise DataError(f"{strangers[0]}: is not among the protected sets: {', '.join(names)}")
     hashes: set[str] = set()
     for name in names:
-        _, tasks, solutions = load_source(name, folder)
+        _, tasks, solutions = load_source(name)
         if name in test_only and not solutions:
             raise DataError(f"{name}: has no solutions, so nothing tells its test pairs from those to train on")
         for task_id, task in tasks.items():

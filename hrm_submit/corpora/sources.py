@@ -57,13 +57,13 @@ def load(source: str | os.PathLike[str], solutions: bool = False) -> dict[str, T
     return (tasks, known) if solutions else tasks
 
 
-def load_corpora(specs: str, folder: str | os.PathLike[str] | None = None, *, strict: bool = False) -> tuple[Corpus, ...]:
+def load_corpora(specs: str, *, strict: bool = False) -> tuple[Corpus, ...]:
     """Load every corpus of a mix `SPEC,SPEC,...`; those of equal names get names from more of their paths.
 
     Raises DataError as `load_corpus` does, and where one is in the mix twice.
     """
     given = specs.split(",")
-    corpora = [load_corpus(spec, folder, strict=strict) for spec in given]
+    corpora = [load_corpus(spec, strict=strict) for spec in given]
     for name, times in Counter(corpus.name for corpus in corpora).items():
         if times > 1:
             alike = [k for k, corpus in enumerate(corpora) if corpus.name == name]
@@ -77,8 +77,8 @@ def load_corpora(specs: str, folder: str | os.PathLike[str] | None = None, *, st
     return tuple(corpora)
 
 
-def load_corpus(spec: str, folder: str | os.PathLike[str] | None = None, *, strict: bool = False) -> Corpus:
-    """Load the tasks of `NAME|F[:demos][:weight]`; `folder` as for `data_folder`.
+def load_corpus(spec: str, *, strict: bool = False) -> Corpus:
+    """Load the tasks of `NAME|F[:demos][:weight]`.
 
     `:demos` leaves test outputs out; so does a set that has none, which is logged. `:0.5` draws each of its tasks half as
     often as one of weight 1. Pairs, tasks and files that cannot be used are left out, counted and logged; with `strict` the first of them
@@ -86,7 +86,7 @@ def load_corpus(spec: str, folder: str | os.PathLike[str] | None = None, *, stri
     command that fetches it), a source that cannot be read, and where nothing is left.
     """
     text, demos_only, weight = parse_spec(spec)
-    source = read_source(text, folder, partial(read_solved_task, answers=not demos_only, more=True))
+    source = read_source(text, partial(read_solved_task, answers=not demos_only, more=True))
     known, faults, training = {} if demos_only else _beside(source), list(source.faults), list[TrainingTask]()
     for entry in source.entries:
         pairs, unsolved, left = _learnable(entry, known.get(entry.id))
@@ -131,15 +131,13 @@ def parse_spec(spec: str) -> tuple[str, bool, float]:
     return source, demos_only, 1.0 if weight is None else weight
 
 
-def load_source(
-    source: str, folder: str | os.PathLike[str] | None = None, *, solved: bool = True
-) -> tuple[str, dict[str, Task], Solutions]:
+def load_source(source: str, *, solved: bool = True) -> tuple[str, dict[str, Task], Solutions]:
     """Load the short name, the tasks by id and the known solutions of a name or path without options.
 
     Tasks with a fault are left out with a warning. A task of pairs alone has no tests. Unless `solved`, no answer is read. Raises
     DataError where nothing is left, and where solutions do not fit their tasks.
     """
-    found = read_source(source, folder, read_solved_task if solved else read_task)
+    found = read_source(source, read_solved_task if solved else read_task)
     faults, tasks = list(found.faults), dict[str, Task]()
     solutions: dict[str, tuple[Grid, ...]] = {}
     for entry in found.entries:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from hrm_submit.core.errors import ConfigError, DataError
-from hrm_submit.core.files import write_atomic
+from hrm_submit.core.files import write_output
 from hrm_submit.report.cards import count
 from hrm_submit.report.data import RunData, load_run
 from hrm_submit.report.options import ReportOptions
@@ -30,16 +29,16 @@ def write_report(options: ReportOptions) -> tuple[str, Sequence[str]]:
         other = read_tables(options.compare, solutions=options.solutions, challenges=options.challenges)
         comparison = compare(tables, other, str(options.compare))
     text = page(data, tables, found, comparison).encode("utf-8", "replace")
-    _write(options.output, text)
+    write_output(options.output, text)
     if options.json is not None:
-        _write(options.json, json.dumps(_as_json(data, tables, found, comparison), indent=1).encode("utf-8", "replace") + b"\n")
+        write_output(options.json, json.dumps(_as_json(data, tables, found, comparison), indent=1).encode("utf-8", "replace") + b"\n")
     if options.csv is not None:
         try:
             options.csv.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DataError(f"{options.csv}: cannot be made: {error.strerror or error}") from None
         for name, frame in tables.named():
-            _write(options.csv / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n").encode("utf-8", "replace"))
+            write_output(options.csv / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n").encode("utf-8", "replace"))
     return f"{options.output}: {count(len(tables.tasks), 'task')}, {len(text) / 1e6:.1f} MB", data.notes
 
 
@@ -67,10 +66,3 @@ def _as_json(data: RunData, tables: Tables, found: list[tuple[str, Scores]], com
         for kind, pairing in (("tasks", comparison.tasks), ("outputs", comparison.outputs)):
             content["compare"][kind] = {**asdict(pairing), "p_value": pairing.p_value}
     return content
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        write_atomic(path, content)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None

@@ -18,7 +18,7 @@ from hrm_submit.arc.reader import read_challenges
 from hrm_submit.arc.submission import Attempts, read_submission, to_json
 from hrm_submit.arc.task import Solutions, same_grid
 from hrm_submit.core.errors import ConfigError, DataError
-from hrm_submit.core.files import write_atomic
+from hrm_submit.core.files import write_output
 from hrm_submit.corpora.scoring import score, task_results
 from hrm_submit.corpora.sources import answers_of
 from hrm_submit.predict.fallback import BLANK
@@ -60,10 +60,7 @@ def merge(options: MergeOptions) -> list[str]:
             attempts.append(two_attempts(pool(scaled), spare))
             origins[_origin(attempts[-1], votes)] += 1
         merged[task] = tuple(attempts)
-    try:
-        write_atomic(options.output, to_json(merged))
-    except OSError as error:
-        raise DataError(f"{options.output}: cannot be written: {error.strerror or error}") from None
+    write_output(options.output, to_json(merged))
     firsts = ", ".join(f"{n} from {origin}" for origin, n in origins.most_common())
     lines = [f"{options.output}: {len(merged)} tasks, {sum(origins.values())} test outputs; first attempts: {firsts}"]
     return lines if truth is None else lines + _scores(sources, merged, fallbacks, truth)

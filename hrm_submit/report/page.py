@@ -53,7 +53,6 @@ class PageContent:
     """Tasks of the file that were not to be solved."""
     states: dict[str, int]
     head_facts: Sequence[tuple[str, object]]
-    attempts: Sequence[str]
     timeline: str
     phases: Sequence[tuple[str, str, str]]
     groups: Sequence[tuple[str, tuple[str, str, str], Sequence[tuple[str, int, str]]]]
@@ -99,8 +98,7 @@ def _content(data: RunData, tables: Tables, scores: Sequence[tuple[str, Scores]]
     states = {name: int((tasks["state"] == name).sum()) for name in STATES}
     judged, spent = len(tasks) - states["unknown"], worker_seconds(state)
     total = sum(spent.values())
-    attempts = list(_attempts(state))
-    versions, budget = run.get("versions"), run.get("budget")
+    versions = run.get("versions")
     numbers = {str(name): str(v) for name, v in versions.items()} if isinstance(versions, dict) else {}
     preset = (str(run.get("presets") or "") or "the checkpoint's own") if run else None
     return PageContent(
@@ -115,13 +113,12 @@ def _content(data: RunData, tables: Tables, scores: Sequence[tuple[str, Scores]]
         head_facts=[
             ("solved", f"{states['solved']} of {count(judged, 'task')}" if judged else None),
             ("nearly", str(states["nearly"]) if judged else None),
-            ("time used", "; ".join(attempts)),
+            ("time used", "; ".join(_attempts(state))),
             ("device", _devices(data)),
             ("preset", preset),
             ("seed", run.get("seed")),
             ("versions", ", ".join(f"{name} {numbers[name]}" for name in ("hrm_submit", "torch") if name in numbers)),
         ],
-        attempts=attempts,
         timeline=timeline_chart(state),
         phases=[(phase, format_duration(seconds), percent(seconds / total) if total else "") for phase, seconds in spent.items()],
         groups=[
@@ -132,7 +129,6 @@ def _content(data: RunData, tables: Tables, scores: Sequence[tuple[str, Scores]]
             ("run folder", data.directory),
             ("challenges", run.get("challenges")),
             ("checkpoint", run.get("checkpoint") or ("none" if run else None)),
-            ("budget", format_duration(budget) if isinstance(budget, int | float) else None),
             ("segments a task", run.get("segments")),
             ("tasks of the file", len(data.answers)),
             *numbers.items(),

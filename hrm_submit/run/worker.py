@@ -11,7 +11,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -55,7 +55,7 @@ class Worker:
     def describe(self) -> dict[str, Any]:
         """Return how it runs, for the run folder."""
         preset = self.spec.preset
-        return {**self.solver.runtime.describe(), "batch_size": preset.ttt.batch_size, "vote_batch_size": preset.vote.batch_size}
+        return {**asdict(self.solver.runtime), "batch_size": preset.ttt.batch_size, "vote_batch_size": preset.vote.batch_size}
 
     def serve(self, work: Assignment) -> Iterator[Any]:
         """Yield the solver's messages, with no more signs of life than the supervisor needs, and `Failed` where the work raises."""

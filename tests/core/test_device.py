@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -113,7 +114,7 @@ def test_what_the_preset_says_goes_before_the_guess(gpus: list[tuple[int, int]])
     gpus += [(9, 0)]
     runtime = runtime_for("cuda:0", DeviceConfig(dtype="float32", attention="math", compile=True, threads=3))
     told = {"dtype": "float32", "attention": "math", "kernels": "torch", "compile": True, "threads": 3}
-    assert runtime.describe() == {"device": "cuda:0", **told}
+    assert asdict(runtime) == {"device": "cuda:0", **told}
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
         ("--segments 5 --data {0}/absent.json", "absent.json: no such"),
         ("--segments 5 --from {0}/absent.safetensors", "absent.safetensors: no such"),
         ("--segments 5 --validate {0}/absent.json", "absent.json: no such"),
-        ("--segments 5 --preset {0}/absent.toml", "no such preset file"),
+        ("--segments 5 --preset {0}/absent.toml", "no such file"),
         ("--segments 5 --preset giant", "unknown preset 'giant'"),
         ("--segments 0", "--segments must be at least 1"),
         ("--time-budget soon", "not a duration: 'soon'"),

@@ -102,7 +102,7 @@ def test_it_downloads_verifies_and_unpacks_once(server, tmp_path, capsys):
     assert call([], sources, tmp_path) == 0 and "2 task files" in capsys.readouterr().out
     assert left(tmp_path / "data") == ["conceptarc/.fetched.json", "conceptarc/Above/Above1.json", "conceptarc/Copy/Copy1.json"]
     assert (tmp_path / "data/conceptarc/Copy/Copy1.json").read_bytes() == TASK
-    assert [task.key for task in load_corpus("conceptarc", tmp_path / "data").tasks] == ["Above1", "Copy1"]
+    assert [task.key for task in load_corpus(str(tmp_path / "data" / "conceptarc")).tasks] == ["Above1", "Copy1"]
     asked = len(server.asked)
     assert call(["conceptarc"], sources, tmp_path) == 0 and len(server.asked) == asked
 
