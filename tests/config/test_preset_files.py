@@ -98,25 +98,22 @@ def test_a_fault_is_one_line_that_says_what_and_where(tmp_path: Path, text: str,
     assert "\n" not in str(caught.value)
 
 
-def test_where_a_file_is_at_fault_its_name_is_said(tmp_path: Path) -> None:
-    path = write(tmp_path, "mine", "[ttt]\nlearning_rate = 1.0\n")
-    with pytest.raises(ConfigError, match=r"mine\.toml"):
-        load_preset(path)
-
-
-def test_unknown_names_list_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"unknown preset 'nanno'; known: .*nano"):
-        load_preset("nanno")
-    with pytest.raises(ConfigError, match="no such file"):
-        load_preset(str(tmp_path / "none.toml"))
-    with pytest.raises(ConfigError, match="no such file"):
-        load_preset(str(tmp_path) + "/.toml")
-
-
-def test_a_file_that_is_no_text_is_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nanno", r"unknown preset 'nanno'; known: .*nano"),
+        ("{0}/none.toml", r"none\.toml: no such file"),
+        ("{0}/.toml", r"/\.toml: no such file"),
+        ("{0}/bin.toml", r"bin\.toml: not TOML"),
+        ("{0}/mine.toml", r"mine\.toml: \[ttt\] has no key"),
+    ],
+)
+def test_names_and_files_that_are_no_presets_are_one_line(tmp_path: Path, name: str, said: str) -> None:
     (tmp_path / "bin.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match=r"bin\.toml.*not TOML"):
-        load_preset(str(tmp_path / "bin.toml"))
+    write(tmp_path, "mine", "[ttt]\nlearning_rate = 1.0\n")
+    with pytest.raises(ConfigError, match=said) as caught:
+        load_preset(name.format(tmp_path))
+    assert "\n" not in str(caught.value)
 
 
 def test_a_retired_key_loads_only_where_it_asks_for_nothing() -> None:

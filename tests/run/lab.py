@@ -65,10 +65,10 @@ dtype = "float32"
 )
 
 
-def tiny(folder: Path, more: str = "") -> str:
+def tiny(folder: Path, more: str = "", base: str = TINY) -> str:
     """The names of presets that make a small model; `more` is a preset laid over it."""
     names = []
-    for name, text in (("tiny", TINY), ("more", more)):
+    for name, text in (("tiny", base), ("more", more)):
         if text:
             path = folder / f"{name}.toml"
             path.write_text(text)

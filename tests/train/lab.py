@@ -21,7 +21,7 @@ from hrm_submit.corpora.solutions import solved_pairs, write_solutions
 from hrm_submit.corpora.sources import load
 from hrm_submit.model.weights import Checkpoint, load_checkpoint
 from hrm_submit.train.options import PretrainOptions
-from tests.run.lab import TINY_MODEL, recolour, recoloured
+from tests.run.lab import TINY_MODEL, recolour, recoloured, tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -67,12 +67,7 @@ translate = true
 def preset(folder: Path, more: str = "") -> str:
     """The names of presets that make a small model; `more` is layered over it."""
     folder.mkdir(parents=True, exist_ok=True)
-    names = []
-    for name, text in (("tiny", TINY), ("more", more)):
-        if text:
-            (folder / f"{name}.toml").write_text(text)
-            names.append(str(folder / f"{name}.toml"))
-    return ",".join(names)
+    return tiny(folder, more, TINY)
 
 
 def write_data(folder: Path, n: int = 4, name: str = "little", first: int = 0) -> Path:

@@ -17,16 +17,13 @@ from hrm_submit.train import metrics as module
 from hrm_submit.train.loop import SegmentReport
 from hrm_submit.train.metrics import MetricsLog, plot
 from hrm_submit.train.ranks import Ranks
+from tests.train.lab import lines
 
 
 def report(segment: int, loss: float = 1.5, count: int = 4, exact: int = 1, cells: float = 2.0) -> SegmentReport:
     number = torch.tensor
     sums = Metrics(number(count), number(cells), number(exact), *[number(0.0)] * 4, None)  # type: ignore[arg-type]
     return SegmentReport(segment, 4, 9, number(loss), sums)
-
-
-def read(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture
@@ -45,7 +42,7 @@ def test_a_line_is_the_mean_over_its_segments(tmp_path: Path, no_plot: None) -> 
     log.add(report(2, 1.0, count=2, exact=2, cells=1.0), 12.0, 0.2, 1.0)
     log.add(report(3, 5.0, count=0, exact=0, cells=0.0), 16.0, 0.3, 1.0)
     log.close(16.0)
-    first, last = read(tmp_path)
+    first, last = lines(tmp_path)
     means = {"segment": 2, "seconds": 12.0, "loss": 2.0, "exact": 0.5, "cells": 0.5}
     assert first == means | {"examples_per_second": 4.0, "progress": 0.2, "rate": 1.0}
     assert last["segment"] == 3 and last["examples_per_second"] == 1.0, "what is left is written at the end"
@@ -56,13 +53,13 @@ def test_lines_after_the_restored_segment_and_torn_ones_are_dropped(tmp_path: Pa
     whole = [json.dumps({"segment": n, "loss": 1.0}) for n in range(1, 6)]
     (tmp_path / "metrics.jsonl").write_text("\n".join(whole) + '\n{"segment": 6, "lo')
     MetricsLog(tmp_path, 1, Ranks(), 3, 0.0)
-    assert [line["segment"] for line in read(tmp_path)] == [1, 2, 3]
+    assert [line["segment"] for line in lines(tmp_path)] == [1, 2, 3]
 
 
 def test_a_loss_that_is_not_finite_is_told_once_and_stays_json(tmp_path: Path, log: MetricsLog, caplog: pytest.LogCaptureFixture) -> None:
     for n in (1, 2):
         log.add(report(n, float("nan")), float(n), 0.1, 1.0)
-    assert [line["loss"] for line in read(tmp_path)] == [None, None]
+    assert [line["loss"] for line in lines(tmp_path)] == [None, None]
     assert caplog.text.count("diverged") == 1
 
 
@@ -114,9 +111,9 @@ def test_where_progress_is_shown_a_bar_says_the_same(
 
 
 def test_the_plot_shows_every_curve(tmp_path: Path) -> None:
-    lines: list[dict[str, Any]] = [{"segment": n, "loss": 1.0 / n, "exact": n / 40} for n in range(1, 31)]
-    lines += [{"segment": 30, "validation_pass@2": 0.5}, {"segment": 31, "loss": None}]
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    told: list[dict[str, Any]] = [{"segment": n, "loss": 1.0 / n, "exact": n / 40} for n in range(1, 31)]
+    told += [{"segment": 30, "validation_pass@2": 0.5}, {"segment": 31, "loss": None}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in told))
     plot(tmp_path / "metrics.jsonl", tmp_path / "m.svg")
     picture = (tmp_path / "m.svg").read_text()
     assert picture.lstrip().startswith("<?xml") and all(colour in picture for colour in ("#1f77b4", "#ff7f0e", "#2ca02c"))

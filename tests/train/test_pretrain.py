@@ -188,12 +188,9 @@ def test_out_of_memory_halves_the_batch_and_goes_on(
     assert told == ["out of memory: the batch is now 4", "out of memory: the batch is now 2"]
     assert [x["segment"] for x in lines(tmp_path / "out")] == list(range(1, 11)) and state(tmp_path / "out")["batch_size"] == 2
     assert all(math.isfinite(x["loss"]) for x in lines(tmp_path / "out"))
-
-
-def test_memory_for_not_even_one_example_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failing_forward(monkeypatch, lambda number, size: True)
     with pytest.raises(TrainError, match="out of memory with a batch of 1"):
-        go(asked(tmp_path))
+        go(asked(tmp_path / "none"))
 
 
 def test_a_full_disk_keeps_the_export_before(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
-import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +12,8 @@ import pytest
 import torch
 
 from hrm_submit.cli import main
+from tests.run.lab import wait_for
 from tests.train.lab import DEEP, exported, finish, lines, options, start, state
-
-
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < until, "what was waited for never came"
-        time.sleep(0.01)
 
 
 def tensors(value: Any, name: str = "") -> dict[str, torch.Tensor]:
@@ -53,7 +44,7 @@ def test_killed_anywhere_and_resumed_gives_the_same_bits(tmp_path: Path, more: s
     for _ in range(kills):
         process = start(*killed, *resume)
         seen = (out / "state.pt").stat().st_mtime_ns if resume else 0
-        wait_until(lambda seen=seen: (out / "state.pt").exists() and (out / "state.pt").stat().st_mtime_ns != seen, process)  # type: ignore[misc]
+        wait_for(lambda seen=seen: (out / "state.pt").exists() and (out / "state.pt").stat().st_mtime_ns != seen, process)  # type: ignore[misc]
         time.sleep(random.uniform(0.0, 0.25))
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -71,7 +62,7 @@ def test_a_signal_saves_and_exits_and_the_run_goes_on(tmp_path: Path) -> None:
     command = options(tmp_path, "--segments", "100000", "--log-every", "5", "--save-every", "1h")
     out = tmp_path / "out"
     process = start(*command)
-    wait_until(lambda: (out / "metrics.jsonl").exists(), process)
+    wait_for(lambda: (out / "metrics.jsonl").exists(), process)
     process.send_signal(signal.SIGTERM)
     said, _ = finish(process)
     done = state(out)["segment"]

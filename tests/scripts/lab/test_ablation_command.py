@@ -17,6 +17,7 @@ import psutil
 import pytest
 from lab.ablation_command import run_all, run_folder
 
+from tests.run.lab import wait_for
 from tests.scripts.lab.ablation_lab import FAILS, ROOT, runs_of, variants, write_plan
 
 
@@ -68,10 +69,7 @@ def test_nothing_goes_on_when_it_is_stopped(tmp_path: Path, number: int, status:
     command = [sys.executable, str(ROOT / "scripts" / "ablate.py"), str(path), "--runs", str(tmp_path / "records"), "--parallel", "1"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
-        until = time.monotonic() + 240
-        while not list((tmp_path / "records").glob("*/run.json")) and time.monotonic() < until:
-            assert process.poll() is None
-            time.sleep(0.05)
+        wait_for(lambda: list((tmp_path / "records").glob("*/run.json")), process, 240)
         children = psutil.Process(process.pid).children(recursive=True)
         assert children
         if number == signal.SIGINT:
