@@ -1,5 +1,7 @@
 """What all tests share."""
 
+from collections.abc import Callable, Sequence
+
 import pytest
 import torch
 from hypothesis import settings
@@ -15,3 +17,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def one_thread() -> None:
     """Small tensors gain nothing from several threads, and on a busy machine lose much by waiting for them."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[[Callable[[Sequence[str]], int], Sequence[str]], str]:
+    """Call a command that must refuse its arguments; returns the one line that it says."""
+
+    def run(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> str:
+        capsys.readouterr()
+        try:
+            status = main(argv)
+        except SystemExit as ended:
+            status = int(ended.code or 0)
+        said = capsys.readouterr()
+        assert (status, said.out) == (2, ""), said.err
+        (line,) = said.err.splitlines()
+        return line
+
+    return run

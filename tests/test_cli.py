@@ -33,7 +33,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def fault(tmp_path: Path, capsys: pytest.CaptureFixture[str], no_work: None) -> Faults:
+def fault(tmp_path: Path, refused: Any, no_work: None) -> Faults:
     """Runs a `solve` that must be refused; returns its one line. `None` for an option leaves it out."""
     good = challenges(tmp_path, 2)
 
@@ -47,14 +47,7 @@ def fault(tmp_path: Path, capsys: pytest.CaptureFixture[str], no_work: None) -> 
             **options,
         }
         argv = ["solve", *(word for k, v in asked.items() if v is not None for word in (f"--{k.replace('_', '-')}", v)), *more]
-        try:
-            status = main(argv)
-        except SystemExit as ended:
-            status = int(ended.code or 0)
-        said = capsys.readouterr()
-        assert status == 2
-        assert said.out == ""
-        (line,) = said.err.splitlines()
+        line: str = refused(main, argv)
         assert line.startswith("hrm-submit")
         return line
 
@@ -224,12 +217,11 @@ def test_one_bad_task_among_good_ones_costs_only_itself(tmp_path: Path) -> None:
     assert events(run_dir, "run_start")[0]["broken"] == ["ragged"]
 
 
-def test_a_file_of_nothing_but_bad_tasks_leaves_a_valid_file(tmp_path: Path, no_work: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_of_nothing_but_bad_tasks_leaves_a_valid_file(tmp_path: Path, no_work: None, refused: Any) -> None:
     path = tmp_path / "challenges.json"
     path.write_text('{"a": 17, "b": {"train": [], "test": [{"input": [[1]]}]}}')
     argv = ["--challenges", str(path), "--devices", "cpu", "--segments-per-task", "1"]
-    assert main(["solve", "--output", str(tmp_path / "s.json"), *argv]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    line = refused(main, ["solve", "--output", str(tmp_path / "s.json"), *argv])
     assert "has no task that can be used" in line and "task a: should be an object, not 17" in line
     (tmp_path / "old.json").write_text("better answers")
     for output in (tmp_path / "old.json", path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,13 +28,12 @@ def test_convert_writes_kaggles_pair_of_files_from_a_folder(tmp_path: Path, caps
     assert "output" not in json.loads(challenges.read_text())["Above1"]["test"][0]
 
 
-def test_convert_refuses_what_there_is_nothing_to_solve_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_convert_refuses_what_there_is_nothing_to_solve_of(tmp_path: Path, refused: Any) -> None:
     write(tmp_path / "x.json", [PAIR])
-    assert main(["convert", str(tmp_path / "x.json"), "--output", str(tmp_path / "out")]) == 2
-    assert "no test inputs" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    line = refused(main, ["convert", str(tmp_path / "x.json"), "--output", str(tmp_path / "out")])
+    assert "no test inputs" in line and not (tmp_path / "out").exists()
     write(tmp_path / "y.json", TASK)
-    assert main(["convert", str(tmp_path / "y.json"), "--output", "/dev/null/out"]) == 2
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert refused(main, ["convert", str(tmp_path / "y.json"), "--output", "/dev/null/out"])
 
 
 @pytest.mark.parametrize("form", ["solutions", "tasks with answers", "folder"])
@@ -59,11 +59,10 @@ def test_score_takes_answers_from_wherever_they_are_and_counts_malformed_attempt
     assert main(["validate", "--submission", str(submission), "--challenges", str(tmp_path / "all.json")]) == 1, "which stays strict"
 
 
-def test_answers_that_are_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_answers_that_are_none(tmp_path: Path, refused: Any) -> None:
     submission = write(tmp_path / "submission.json", {"t": []})
     for truth in (write(tmp_path / "a.json", {"t": {"train": [PAIR], "test": [{"input": [[1]]}]}}), write(tmp_path / "b.json", {"t": 5})):
-        assert main(["score", "--submission", str(submission), "--solutions", str(truth)]) == 2
-        assert len(capsys.readouterr().err.splitlines()) == 1
+        assert refused(main, ["score", "--submission", str(submission), "--solutions", str(truth)])
 
 
 def test_a_plain_task_is_that_one_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

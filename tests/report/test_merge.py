@@ -94,11 +94,10 @@ def test_scores_of_each_and_what_only_one_solves(tmp_path: Path) -> None:
         merged(tmp_path, one, two, solutions=tmp_path / "other.json")
 
 
-def test_the_command_refuses_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_refuses_in_one_line(tmp_path: Path, refused: Any, capsys: pytest.CaptureFixture[str]) -> None:
     one, out = submission(tmp_path, "1.json", t=[A, B]), str(tmp_path / "m.json")
     (tmp_path / "empty").mkdir()
     for sources in ([str(one), str(one)], [str(tmp_path / "nowhere.json")], [str(tmp_path / "empty")], [str(one), "--weights", "1,2"]):
-        assert main(["merge", *sources, "--output", out]) == 2
-        assert len(capsys.readouterr().err.splitlines()) == 1
+        assert refused(main, ["merge", *sources, "--output", out])
     assert main(["merge", str(one), "--output", out]) == 0
     assert "m.json: 1 tasks, 1 test outputs; first attempts: 1 from 1.json" in capsys.readouterr().out

@@ -219,6 +219,14 @@ def test_reduced_precision_trains_and_another_one_goes_on(tmp_path: Path, dtype:
     assert all(math.isfinite(x["loss"]) for x in lines(tmp_path / "out")) and len(lines(tmp_path / "out")) == 64
 
 
+def test_the_blocks_are_compiled_where_the_preset_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[Any] = []
+    monkeypatch.setattr(torch, "compile", lambda function, *args, **options: compiled.append(function) or function)
+    for compiling in (False, True):
+        Pretraining(asked(tmp_path, f"[device]\ncompile = {str(compiling).lower()}\n"), "cpu", Ranks(), Clock())
+        assert bool(compiled) == compiling
+
+
 def test_validation_measures_the_weights_that_final_has(tmp_path: Path) -> None:
     """The held-out figures by hand: votes of the exported checkpoint itself, loaded anew."""
     held, out = write_data(tmp_path / "held", 3, "held", first=50), tmp_path / "out"

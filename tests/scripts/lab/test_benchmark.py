@@ -94,10 +94,8 @@ def test_tasks_are_spread_over_the_sizes() -> None:
         (["start", "--presets", "nano,huge"], "huge"),
     ],
 )
-def test_wrong_names_are_one_line_before_anything_is_measured(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert benchmark.main([*words, "--devices", "cpu"]) == 2
-    told = capsys.readouterr()
-    assert told.out == "" and told.err.count("\n") == 1 and said in told.err
+def test_wrong_names_are_one_line_before_anything_is_measured(words: list[str], said: str, refused: Any) -> None:
+    assert said in refused(benchmark.main, [*words, "--devices", "cpu"])
 
 
 def test_a_figure_has_four_digits_and_a_ratio_is_above_1_where_the_value_is_better() -> None:

@@ -77,26 +77,22 @@ def by_archive(server, content):
     return Source(f"{server.address}/r.zip", REVISION, inside="re_arc/tasks", largest=10_000, archive_id=identity)
 
 
+def fetching(sources, tmp_path):
+    return lambda arguments: main([*arguments, "--data-dir", str(tmp_path / "data")], sources)
+
+
 def call(arguments, sources, tmp_path):
-    return main([*arguments, "--data-dir", str(tmp_path / "data")], sources)
-
-
-def refused(arguments, sources, tmp_path, capsys):
-    """Return the one line that a call complains with."""
-    capsys.readouterr()
-    assert call(arguments, sources, tmp_path) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    return line
+    return fetching(sources, tmp_path)(arguments)
 
 
 def left(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def test_it_downloads_verifies_and_unpacks_once(server, tmp_path, capsys):
+def test_it_downloads_verifies_and_unpacks_once(server, tmp_path, refused, capsys):
     server.files["/c.zip"], server.cut = REPOSITORY, 100
     sources = {"conceptarc": by_content(server)}
-    assert "conceptarc: " in refused([], sources, tmp_path, capsys)
+    assert "conceptarc: " in refused(fetching(sources, tmp_path), [])
     assert left(tmp_path) == [], "of a download that breaks off nothing is kept"
     server.cut = 0
     assert call([], sources, tmp_path) == 0 and "2 task files" in capsys.readouterr().out
@@ -122,24 +118,24 @@ def test_what_was_changed_or_is_of_another_revision_is_put_right(server, tmp_pat
     assert len(server.asked) == 3
 
 
-def test_from_takes_an_archive_without_the_network(server, tmp_path, capsys):
+def test_from_takes_an_archive_without_the_network(server, tmp_path, refused):
     file = tmp_path / "downloaded.zip"
     file.write_bytes(REPOSITORY)
     sources = {"conceptarc": by_content(server), "re-arc": by_archive(server, REPOSITORY)}
     assert call(["--from", str(file)], sources, tmp_path) == 0
     assert server.asked == [] and file.read_bytes() == REPOSITORY
-    assert "--from takes the archive of one NAME" in refused(["conceptarc", "re-arc", "--from", str(file)], sources, tmp_path, capsys)
-    assert "nowhere.zip: no such file" in refused(["re-arc", "--from", str(tmp_path / "nowhere.zip")], sources, tmp_path, capsys)
+    assert "--from takes the archive of one NAME" in refused(fetching(sources, tmp_path), ["conceptarc", "re-arc", "--from", str(file)])
+    assert "nowhere.zip: no such file" in refused(fetching(sources, tmp_path), ["re-arc", "--from", str(tmp_path / "nowhere.zip")])
 
 
-def test_wrong_content_is_refused_and_what_was_there_stays(server, tmp_path, capsys):
+def test_wrong_content_is_refused_and_what_was_there_stays(server, tmp_path, refused):
     server.files["/c.zip"] = REPOSITORY
     assert call([], {"conceptarc": by_content(server)}, tmp_path) == 0
     before = left(tmp_path / "data")
-    line = refused([], {"conceptarc": replace(by_content(server), content="0" * 64)}, tmp_path, capsys)
+    line = refused(fetching({"conceptarc": replace(by_content(server), content="0" * 64)}, tmp_path), [])
     assert f"its 2 task files are not those of revision {REVISION[:12]}" in line
     server.files["/r.zip"] = archive({"re_arc/tasks/Copy1.json": TASK})
-    line = refused(["re-arc"], {"re-arc": by_archive(server, REPOSITORY)}, tmp_path, capsys)
+    line = refused(fetching({"re-arc": by_archive(server, REPOSITORY)}, tmp_path), ["re-arc"])
     assert hashlib.sha1(b"blob %d\0" % len(REPOSITORY) + REPOSITORY).hexdigest() in line
     assert left(tmp_path / "data") == before
 
@@ -152,30 +148,30 @@ def test_wrong_content_is_refused_and_what_was_there_stays(server, tmp_path, cap
         (None, "not a whole .zip archive"),
     ],
 )
-def test_archives_that_cannot_be_used(server, tmp_path, capsys, files, fault):
+def test_archives_that_cannot_be_used(server, tmp_path, refused, files, fault):
     file = tmp_path / "bad.zip"
     file.write_bytes(REPOSITORY[:-40] if files is None else archive(files))
-    assert fault in refused(["--from", str(file)], {"conceptarc": by_content(server)}, tmp_path, capsys)
+    assert fault in refused(fetching({"conceptarc": by_content(server)}, tmp_path), ["--from", str(file)])
     assert left(tmp_path) == ["bad.zip"]
 
 
-def test_a_folder_that_someone_else_made_is_not_touched(server, tmp_path, capsys):
+def test_a_folder_that_someone_else_made_is_not_touched(server, tmp_path, refused):
     mine = tmp_path / "data/conceptarc/mine.json"
     mine.parent.mkdir(parents=True)
     mine.write_text("[]")
-    assert "move it away" in refused([], {"conceptarc": by_content(server)}, tmp_path, capsys)
+    assert "move it away" in refused(fetching({"conceptarc": by_content(server)}, tmp_path), [])
     assert mine.read_text() == "[]" and server.asked == []
 
 
-def test_servers_that_do_not_answer_and_folders_that_cannot_be_written(server, tmp_path, capsys):
+def test_servers_that_do_not_answer_and_folders_that_cannot_be_written(server, tmp_path, refused):
     sources = {"conceptarc": by_content(server)}
-    assert f"conceptarc: {server.address}/c.zip: 404" in refused([], sources, tmp_path, capsys)
+    assert f"conceptarc: {server.address}/c.zip: 404" in refused(fetching(sources, tmp_path), [])
     closed = {"conceptarc": replace(sources["conceptarc"], url="http://127.0.0.1:1/c.zip")}
-    assert "conceptarc: http://127.0.0.1:1/c.zip: " in refused([], closed, tmp_path, capsys)
+    assert "conceptarc: http://127.0.0.1:1/c.zip: " in refused(fetching(closed, tmp_path), [])
     (tmp_path / "file").write_text("")
-    assert main(["--data-dir", str(tmp_path / "file")], sources) == 2
-    assert capsys.readouterr().err == f"fetch_data: {tmp_path / 'file'}: {os.strerror(17)}\n"
-    assert refused(["arc-3"], sources, tmp_path, capsys) == "fetch_data: unknown data 'arc-3'; known: conceptarc"
+    line = refused(lambda argv: main(argv, sources), ["--data-dir", str(tmp_path / "file")])
+    assert line == f"fetch_data: {tmp_path / 'file'}: {os.strerror(17)}"
+    assert refused(fetching(sources, tmp_path), ["arc-3"]) == "fetch_data: unknown data 'arc-3'; known: conceptarc"
 
 
 def test_real_sources_are_pinned():
