@@ -99,24 +99,29 @@ class ConvertOptions:
 
 
 def convert(options: ConvertOptions, clock: Clock) -> int:
-    from hrm_submit.arc.reader import write_challenges
-    from hrm_submit.corpora.solutions import write_solutions
+    from hrm_submit.arc.reader import source_files, write_challenges
+    from hrm_submit.corpora.solutions import sibling_solutions, write_solutions
     from hrm_submit.corpora.sources import load_source
 
     name, tasks, solutions = load_source(options.source)
     tasks = {task_id: task for task_id, task in tasks.items() if task.test}
     if not tasks:
         raise ConfigError(f"{options.source}: has only pairs to learn from, no test inputs: there is nothing to solve")
+    known = {task_id: outputs for task_id, outputs in solutions.items() if task_id in tasks}
+    challenges, answers = (options.output / f"{name}_{part}.json" for part in ("challenges", "solutions"))
+    for read in [path for file in source_files(options.source) for path in (file, sibling_solutions(file)) if path]:
+        for target in (challenges, *([answers] if known else [])):
+            if target.exists() and target.samefile(read):
+                raise ConfigError(f"{target}: is one of the files to convert and would be overwritten: give another --output")
     try:
         options.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{options.output}: cannot be made: {error.strerror or error}") from None
-    write_challenges(options.output / f"{name}_challenges.json", tasks)
-    print(f"{options.output / f'{name}_challenges.json'}: {len(tasks)} tasks")
-    known = {task_id: outputs for task_id, outputs in solutions.items() if task_id in tasks}
+    write_challenges(challenges, tasks)
+    print(f"{challenges}: {len(tasks)} tasks")
     if known:
-        write_solutions(options.output / f"{name}_solutions.json", known)
-        print(f"{options.output / f'{name}_solutions.json'}: {len(known)} tasks")
+        write_solutions(answers, known)
+        print(f"{answers}: {len(known)} tasks")
     return 0
 
 

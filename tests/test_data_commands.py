@@ -36,6 +36,41 @@ def test_convert_refuses_what_there_is_nothing_to_solve_of(tmp_path: Path, refus
     assert refused(main, ["convert", str(tmp_path / "y.json"), "--output", "/dev/null/out"])
 
 
+@pytest.mark.parametrize("way", ["named", "relative", "symbolic link", "hard link", "solutions beside it", "folder"])
+def test_convert_never_overwrites_what_it_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], way: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    content = {"a": TASK, "b": {"train": [PAIR], "test": [{"input": [[6]]}]}, "broken": {"train": 5}}
+    source = write(tmp_path / "x_challenges.json", content)
+    given, output = source, tmp_path
+    if way == "relative":
+        given, output = Path("x_challenges.json"), Path(".")
+    elif way == "symbolic link":
+        output = Path("out")
+        output.mkdir()
+        (output / source.name).symlink_to(source)
+    elif way == "hard link":
+        given = Path("x.json")
+        given.hardlink_to(source)
+    elif way == "solutions beside it":
+        write(tmp_path / "x_solutions.json", {"a": [[[5]]]})
+        output = Path("out")
+        output.mkdir()
+        (output / "x_solutions.json").hardlink_to(tmp_path / "x_solutions.json")
+    elif way == "folder":
+        given = output = tmp_path / "x"
+        source = source.rename(write(given / "x_challenges.json", {}))
+    before = source.read_bytes()
+    assert main(["convert", str(given), "--output", str(output)]) == 2
+    (*_, last) = capsys.readouterr().err.splitlines()
+    assert "would be overwritten: give another --output" in last
+    assert source.read_bytes() == before and not [*tmp_path.rglob("*.tmp")]
+    assert main(["convert", str(given), "--output", "elsewhere"]) == main(["convert", str(given), "--output", "elsewhere"]) == 0, (
+        "own output"
+    )
+
+
 @pytest.mark.parametrize("form", ["solutions", "tasks with answers", "folder"])
 def test_score_takes_answers_from_wherever_they_are_and_counts_malformed_attempts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str

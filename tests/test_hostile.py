@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import io
 import json
@@ -183,6 +184,38 @@ def test_run_folders(name: str, data: st.DataObject) -> None:
         ends_well("watch", "--run-dir", run, "--once")
         ends_well("merge", run, "--output", Path(folder, "merged.json"), "--challenges", challenges)
         ends_well("report", "--run-dir", run, "--challenges", challenges, "--output", Path(folder, "report.html"))
+
+
+def with_odd_numbers(value: Any, odd: float) -> Iterator[Any]:
+    """Yield `value` with each of its numbers replaced in turn, but for its version."""
+    items = list(value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ())
+    for key, item in items:
+        for changed in [odd] if type(item) in (int, float) and key != "v" else with_odd_numbers(item, odd):
+            whole = copy.copy(value)
+            whole[key] = changed
+            yield whole
+
+
+@pytest.mark.parametrize(
+    "odd", [10**400, -(10**400), 2**63, float("inf"), float("nan"), 1e300], ids=["large", "negative", "2**63", "inf", "nan", "1e300"]
+)
+def test_numbers_too_large_in_a_run_folder(tmp_path: Path, odd: float) -> None:
+    run = shutil.copytree(KILLED / "run", tmp_path / "run")
+    described = json.loads((run / "run.json").read_text())
+    described |= {"budget": odd, "seed": odd, "segments": odd}
+    described["config"]["ttt"]["fit"] = odd
+    (run / "run.json").write_text(json.dumps(described))
+    for name in ("events.jsonl", "predictions.jsonl"):
+        real = (run / name).read_text().splitlines()
+        kinds = {line.get("event"): line for line in map(json.loads, real)}
+        strange = [json.dumps(line) for known in kinds.values() for line in with_odd_numbers(known, odd)]
+        (run / name).write_text("\n".join([*real, *strange]) + "\n")
+    tasks = ["--challenges", KILLED / "challenges.json"]
+    ends_well("merge", run, "--output", tmp_path / "merged.json", *tasks)
+    ends_well("report", "--run-dir", run, *tasks, "--output", tmp_path / "report.html")
+    ends_well("show", "--run-dir", run)
+    ends_well("watch", "--run-dir", run, "--once")
+    assert len(read_run(run).predictions) >= len((KILLED / "run" / "predictions.jsonl").read_text().splitlines())
 
 
 @functools.cache

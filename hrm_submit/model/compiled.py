@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from hrm_submit.core.device import cpu_count, out_of_memory
 from hrm_submit.model.hrm import HRM
@@ -36,6 +39,7 @@ def compile_blocks(model: HRM) -> None:
 
     Where that fails, or any later use does but for want of memory, the reason is logged and all blocks run uncompiled.
     """
+    tqdm.set_lock(threading.RLock())  # the compiler makes a bar, whose default lock is a semaphore that a killed worker leaves
     for block in _blocks(model):
         block.compile()
         # torch compiles in place through this attribute, and leaves it out of copies of the module.

@@ -161,7 +161,8 @@ class RunEnd(Event):
 def parse_event(line: Mapping[str, Any]) -> Event:
     """Read a line's object. Raises ValueError where time or kind is missing, or task or worker is none."""
     t, name, task, worker = number(line.get("t")), line.get("event"), line.get("task"), line.get("worker")
-    if t is None or not isinstance(name, str) or not isinstance(task, str | None) or not (worker is None or type(worker) is int):
+    known = worker is None or (type(worker) is int and abs(worker) < MOST)
+    if t is None or not isinstance(name, str) or not isinstance(task, str | None) or not known:
         raise ValueError("it lacks a time, an event, a task or a worker")
     kind = _KINDS.get(name, Event)
     given = {field: _typed(_TYPES[kind][field], line.get(field)) for field in _TYPES[kind] if field not in _HEAD}

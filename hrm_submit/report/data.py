@@ -20,6 +20,7 @@ from hrm_submit.config.schema import TTTConfig
 from hrm_submit.core.errors import DataError
 from hrm_submit.corpora.sources import answers_of
 from hrm_submit.predict.vote import Candidate
+from hrm_submit.record.events import number
 from hrm_submit.record.folder import RunRecord, read_run, training_warning
 from hrm_submit.record.predictions import answers_from, fallback_answers
 from hrm_submit.record.state import RunState
@@ -66,9 +67,10 @@ class RunData:
 def fit_of(run: Mapping[str, Any]) -> float:
     """Return `[ttt] fit` of `run` (`run.json`), else the default: share of exact demonstrations from which a task has fit them."""
     try:
-        return float(run["config"]["ttt"]["fit"])
-    except (KeyError, TypeError, ValueError):
-        return TTTConfig().fit
+        fit = number(run["config"]["ttt"]["fit"])
+    except (KeyError, TypeError):
+        fit = None
+    return TTTConfig().fit if fit is None else fit
 
 
 def load_run(directory: Path, challenges: Path | None = None, solutions: Path | None = None) -> RunData:

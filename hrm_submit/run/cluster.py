@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import pickle
@@ -37,7 +36,6 @@ from hrm_submit.config.schema import Preset
 from hrm_submit.core.allocator import LARGE_PAGES
 from hrm_submit.core.device import cpu_count
 from hrm_submit.core.errors import ClusterError, clipped
-from hrm_submit.core.files import write_atomic
 from hrm_submit.predict.raw import RawVote
 from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec, keep_raw
 from hrm_submit.run.worker_pool import Gone, Member, Pool
@@ -220,7 +218,12 @@ class RemoteWorker:
         from hrm_submit.run.worker import Worker
 
         own: WorkerSpec = pickle.loads(spec)
-        self._worker = Worker(replace(own, checkpoint=None if weights is None else stored_checkpoint(weights)))
+        with tempfile.TemporaryDirectory(prefix="hrm-submit-") as folder:  # new, and open to this user alone
+            if weights is not None:
+                path = Path(folder, "weights.safetensors")
+                path.write_bytes(weights)
+                own = replace(own, checkpoint=path)
+            self._worker = Worker(own)
         yield Ready(self._worker.describe())
 
     def work(self, given: Assignment) -> Iterator[Any]:
@@ -229,12 +232,3 @@ class RemoteWorker:
             yield message
             if isinstance(message, Failed) and message.fatal:
                 os._exit(3)
-
-
-def stored_checkpoint(weights: bytes) -> Path:
-    """Write a checkpoint's bytes on this machine, unless an earlier worker has; return the path."""
-    path = Path(tempfile.gettempdir(), f"hrm-submit-{os.getuid()}", f"{hashlib.sha256(weights).hexdigest()[:20]}.safetensors")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.is_file() or path.stat().st_size != len(weights):
-        write_atomic(path, weights)
-    return path

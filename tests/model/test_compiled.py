@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -104,3 +107,24 @@ def test_where_no_lock_can_be_had_each_compiles_for_itself(monkeypatch: pytest.M
     monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")
     with compiling_in_turn():
         pass
+
+
+KILLED_WORKER = """
+import multiprocessing, os, signal
+from tqdm import tqdm
+from hrm_submit.model.compiled import compiling_in_turn
+from tests.model.test_compiled import CFG, build, compile_blocks, forward
+multiprocessing.set_start_method("spawn")
+model = build(CFG)[0]
+compile_blocks(model)
+with compiling_in_turn():
+    {work}
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("work", ["tqdm(disable=True)", pytest.param("forward(model)", marks=pytest.mark.slow)], ids=["bar", "compiler"])
+def test_a_killed_worker_that_compiled_leaves_no_semaphore(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, work: str) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", KILLED_WORKER.format(work=work)], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL and "semaphore" not in done.stderr, done.stderr

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,12 +24,13 @@ from hrm_submit.record.folder import read_run
 from hrm_submit.run.protocol import WorkerSpec
 from hrm_submit.run.scheduler import Scheduler, Standing
 from hrm_submit.solver.messages import Progress
+from hrm_submit.version import __version__
 from tests.run.lab import challenges, command, events, recolour, tiny, wait_for
 
 ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from hrm_submit.run.cluster import Node, RemoteWorker, specs_on, stored_checkpoint  # noqa: E402
+from hrm_submit.run.cluster import Node, RemoteWorker, specs_on  # noqa: E402
 
 SEGMENTS = "60"
 TASKS = 10
@@ -144,12 +147,30 @@ def test_another_version_on_a_node_is_refused_in_one_line() -> None:
         list(RemoteWorker().begin("0.0.1", b"never opened", None))
 
 
-def test_a_node_writes_a_checkpoint_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_loads_the_weights_it_was_sent_from_a_folder_that_only_its_user_can_enter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[bytes, int, int]] = []
+
+    class Loading:
+        def __init__(self, spec: WorkerSpec) -> None:
+            assert spec.checkpoint is not None
+            about = spec.checkpoint.parent.stat()
+            seen.append((spec.checkpoint.read_bytes(), about.st_mode & 0o777, about.st_uid))
+
+        def describe(self) -> dict[str, Any]:
+            return {}
+
+    weights = b"a" * 100
+    planted = tmp_path / f"hrm-submit-{os.getuid()}" / f"{hashlib.sha256(weights).hexdigest()[:20]}.safetensors"
+    planted.parent.mkdir(mode=0o777)
+    planted.write_bytes(b"x" * 100)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    first, other = stored_checkpoint(b"a" * 100), stored_checkpoint(b"b" * 100)
-    assert (first.read_bytes(), other.read_bytes()) == (b"a" * 100, b"b" * 100)
-    written = first.stat().st_mtime_ns
-    assert stored_checkpoint(b"a" * 100) == first and first.stat().st_mtime_ns == written
+    monkeypatch.setattr("hrm_submit.run.worker.Worker", Loading)
+    spec = pickle.dumps(WorkerSpec(0, "cpu", Preset(), Path("there.safetensors"), 5))
+    assert len(list(RemoteWorker().begin(__version__, spec, weights))) == 1
+    assert seen == [(weights, 0o700, os.getuid())], "not what somebody else has put where it was looked for before"
+    assert [*tmp_path.iterdir()] == [planted.parent], "nothing is left"
 
 
 def test_workers_are_spread_over_nodes() -> None:
