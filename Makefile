@@ -14,7 +14,7 @@ TEST_PROCESSES := $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinit
 OLDEST_CLIENT := kaggle==2.2.4 kagglesdk==0.1.37
 
 .DEFAULT_GOAL := help
-.PHONY: help setup simulate test test-all lint benchmark docs docs-check gpu-check fuzz soak wheels push push-pretrain status submit lock clean
+.PHONY: help setup simulate test test-all lint benchmark docs docs-serve docs-check gpu-check fuzz soak wheels push push-pretrain status submit lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -52,8 +52,12 @@ benchmark: $(READY) ## measure every speed that docs/speed.md quotes: ARGS='trai
 docs-check: $(READY) ## check README and docs/, figures, links, site, code blocks: ARGS='-k budget'
 	$(BIN)/python -m pytest --timeout 0 -m '' tests/test_docs.py $(ARGS)
 
-docs: $(READY) ## build docs/ as a site in build/site
+docs: $(READY) ## build docs/ as a site that opens from disk: build/site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict $(ARGS)
+	@echo "open $(CURDIR)/build/site/index.html"
+
+docs-serve: $(READY) ## show docs/ at http://127.0.0.1:8000, changes included
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve $(ARGS)
 
 gpu-check: $(READY) ## check this machine's GPU in ten minutes: ARGS='speed solve --json F'
 	$(BIN)/python scripts/gpu_check.py $(ARGS)

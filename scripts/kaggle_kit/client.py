@@ -16,7 +16,6 @@ from .processes import run_limited
 QUESTION_SECONDS = 300.0
 HTTP_STATUS = re.compile(r"\b([45]\d\d) (?:Client|Server) Error\b")
 ADVICE = re.compile(r"^If this is unexpected\b.*", re.MULTILINE | re.DOTALL)
-NO_CONNECTION = re.compile(r"\b(?:\w*ConnectionError|\w*Timeout(?:Error)?|MaxRetryError)\b")
 
 
 class ShipError(UserError):
@@ -53,11 +52,6 @@ class Answer:
         last = (before or lines or [f"exit code {self.code}, nothing said"])[-1]
         return next((line for line in lines if HTTP_STATUS.search(line)), last)
 
-    @property
-    def may_pass(self) -> bool:
-        """Whether asking again later may help: too many requests, a fault on Kaggle's side, no connection."""
-        return self.status == 429 or (self.status or 0) >= 500 or (self.status is None and bool(NO_CONNECTION.search(self.text)))
-
 
 @dataclass(frozen=True)
 class Client:
@@ -78,7 +72,9 @@ class Client:
                 print(text, end="", file=sys.stderr, flush=True)
 
         command = [sys.executable, "-m", "kaggle", "-W", *words]
-        outcome = run_limited(command, limit, env=os.environ | {"PYTHONUNBUFFERED": "1"}, cwd=self.folder, on_text=receive)
+        # In a locale that is not UTF-8 the client fails over the first other character of a log.
+        environment = os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
+        outcome = run_limited(command, limit, env=environment, cwd=self.folder, on_text=receive)
         if outcome.status is None:
             raise RefusedError(f"kaggle {' '.join(words[:2])}: not finished after {format_duration(limit)}")
         answer = Answer(outcome.status, "".join(output))

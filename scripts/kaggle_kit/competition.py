@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
+from datetime import date
 from pathlib import Path
 
 from hrm_submit.config.preset_files import read_toml
@@ -18,7 +19,13 @@ from .paths import COMPETITIONS
 
 DEFAULT = "arc-prize-2026-arc-agi-2"
 NOTEBOOK = Path("notebook", "submission.ipynb")
-KINDS: Mapping[str, tuple[type, ...]] = {"str": (str,), "float": (int, float), "int": (int,), "Mapping[str, str]": (dict,)}
+KINDS: Mapping[str, tuple[type, ...]] = {
+    "str": (str,),
+    "float": (int, float),
+    "int": (int,),
+    "Mapping[str, str]": (dict,),
+    "date | None": (date,),
+}
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,7 @@ class Competition:
     """What the kit needs to know of a competition.
 
     `cards` are the GPUs of its machine, `checkpoint` is the path of the weights to ship, from the root of the repository, `files` maps a
-    role such as `test_challenges` to a file name.
+    role such as `test_challenges` to a file name. `closed` is the last day of submissions, where it is known.
     """
 
     slug: str
@@ -37,6 +44,7 @@ class Competition:
     cards: int
     checkpoint: str
     files: Mapping[str, str]
+    closed: date | None = None
 
 
 def load_competition(slug: str = DEFAULT, folder: Path = COMPETITIONS) -> Competition:
@@ -47,6 +55,8 @@ def load_competition(slug: str = DEFAULT, folder: Path = COMPETITIONS) -> Compet
         raise ConfigError(f"unknown competition {slug!r}; known: {known}, or a TOML file")
     values = read_toml(path)
     for field in fields(Competition):
+        if field.default is not MISSING and field.name not in values:
+            continue
         if field.name not in values:
             raise ConfigError(f"{path.name}: no {field.name}")
         value = values[field.name]
@@ -54,7 +64,17 @@ def load_competition(slug: str = DEFAULT, folder: Path = COMPETITIONS) -> Compet
             raise ConfigError(f"{path.name}: {field.name} = {clipped(repr(value), 60)} is of another type")
     if not all(isinstance(file, str) for file in values["files"].values()):
         raise ConfigError(f"{path.name}: [files] should hold names of files")
-    return Competition(**{field.name: values[field.name] for field in fields(Competition)})
+    return Competition(**{field.name: values[field.name] for field in fields(Competition) if field.name in values})
+
+
+def closed_notice(slug: str, today: date) -> str | None:
+    """Say in one line that the competition is closed and what still works; None while it is open, and for one without a TOML file."""
+    path = COMPETITIONS / f"{slug}.toml"
+    closed = load_competition(slug).closed if path.is_file() else None
+    if closed is None or today <= closed:
+        return None
+    works = "notebooks still run, and Kaggle may take late submissions"
+    return f"{slug}: closed since {closed} ({path.name}); {works}; docs/extend/competition.md says how to enter the next one"
 
 
 def compete(args: argparse.Namespace) -> None:

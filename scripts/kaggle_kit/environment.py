@@ -34,7 +34,7 @@ def base_environment(lock: Path = LOCK, cache: Path = CACHE) -> Path:
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     venv.create(folder, with_pip=True)
-    command = [str(folder / "bin" / "python"), "-m", "pip", "install", "--constraint", str(lock), *PREINSTALLED, *RUNNER]
+    command = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--constraint", str(lock), *PREINSTALLED, *RUNNER]
     if subprocess.run(command, stdout=sys.stderr).returncode:
         raise ConfigError("the simulated machine's packages could not be installed; pip's message is above")
     (folder / "complete").touch()

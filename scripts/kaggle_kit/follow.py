@@ -17,7 +17,7 @@ from hrm_submit.core.files import write_atomic
 
 from .client import Client, RefusedError, say
 from .kernel import MAIN, METADATA, Kernel, dump
-from .push import TRANSFER_SECONDS, kernel_state, real_name, require_complete
+from .push import TRANSFER_SECONDS, kernel_state, real_name, require_complete, show_quota
 
 OUTPUT = Path("build") / "kaggle" / "output"
 RUNNING_STATES = {"QUEUED", "RUNNING", "NEW_SCRIPT", "CANCEL_REQUESTED"}
@@ -48,13 +48,17 @@ def status(args: argparse.Namespace) -> None:
         answer = client.call("kernels", "output", name, "-p", str(OUTPUT), "--force", limit=TRANSFER_SECONDS, show=True)
         if answer.code:
             raise RefusedError(f"kaggle kernels output: {answer.reason}")
+        log = args.root / OUTPUT / f"{name.split('/')[1]}.log"
+        for fact, value in what_happened(args.root / OUTPUT, log):
+            say(f"{fact:<10} {value}")
         if state != "COMPLETE":
-            for line in log_tail(args.root / OUTPUT / f"{name.split('/')[1]}.log"):
+            for line in log_text(log)[-LOG_LINES:]:
                 say(f"  {line}")
             raise RefusedError(f"kernel {name}: {described}; its log is in {OUTPUT}")
     if args.folder == MAIN:
         # A list that cannot be had (the rules not yet accepted, say) is no fault of the run that was asked about.
         show_submissions(client, kernel.competition)
+        show_quota(client)
 
 
 def follow_log(client: Client, name: str, wait: float) -> None:
@@ -67,15 +71,39 @@ def follow_log(client: Client, name: str, wait: float) -> None:
         say(f"kaggle kernels logs: {answer.reason}")
 
 
-def log_tail(path: Path) -> list[str]:
-    """The last lines of a run's log: of its JSON, one object for each piece of output, or of plain text."""
+def what_happened(output: Path, log: Path) -> list[tuple[str, str]]:
+    """Read from a run's `output` folder and `log` what ran where, what went wrong, what it scored and where to look: (fact, value)."""
+    lines, run = log_text(log), dict[str, Any]()
+    with contextlib.suppress(OSError, ValueError):
+        run = json.loads((output / "run" / "run.json").read_bytes())
+    modes = [found for line in lines if (found := re.match(r"(smoke|rehearse|scored): (.+)", line))]
+    machine = [line for line in lines if line.startswith("machine: ")]
+    problems = [line.removeprefix("PROBLEM: ") for line in lines if line.startswith("PROBLEM: ")]
+    answered = [line for line in lines if re.match(r"\d+ of \d+ tasks answered", line)]
+    scores = re.findall(r'"(pass@[12])": ([\d.]+)', "\n".join(lines))
+    facts = {
+        "version": " ".join(f"{name} {value}" for name, value in run["versions"].items()) if "versions" in run else "",
+        "mode": f"{modes[-1][1]}: {modes[-1][2]}" if modes else "",
+        "machine": ", ".join(filter(None, [*(line.removeprefix("machine: ") for line in machine), str(run.get("machine", ""))])),
+        "weights": Path(str(run["checkpoint"])).name if run.get("checkpoint") else "",
+        "answers": answered[-1] if answered else "",
+        "score": ", ".join(f"{name} {float(value):.1%}" for name, value in scores[-2:]),
+        "problems": "none" if lines and not problems else "; ".join(problems),
+        "log": str(log),
+        "report": str(output / "report.html") if (output / "report.html").is_file() else "",
+    }
+    return [(fact, value) for fact, value in facts.items() if value]
+
+
+def log_text(path: Path) -> list[str]:
+    """The lines of a run's log: of its JSON, one object for each piece of output, or of plain text."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
     with contextlib.suppress(ValueError, TypeError, KeyError):
         text = "".join(piece["data"] for piece in json.loads(text))
-    return [line.rstrip() for line in text.splitlines() if line.strip()][-LOG_LINES:]
+    return [line.rstrip() for line in text.splitlines() if line.strip()]
 
 
 def show_submissions(client: Client, competition: str) -> None:

@@ -8,14 +8,17 @@ import json
 import re
 import time
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from hrm_submit.core.clock import Clock, format_duration
 from hrm_submit.core.files import write_atomic
+from hrm_submit.model.packaged import CHECKPOINTS
 
 from .client import Answer, Client, RefusedError, ShipError, say
+from .competition import closed_notice
 from .kernel import MAIN, METADATA, WHEELS, Kernel, Package, dump
 
 RECORD = Path("build") / "kaggle" / "pushed.json"
@@ -38,9 +41,9 @@ def push_dataset(client: Client, package: Package, files: Sequence[str], *, poll
     """Create the dataset, or add a version to it, and wait until that version is current and ready."""
     before = _dataset_state(client, package.dataset)
     if isinstance(before, Answer):
-        if before.may_pass:
+        # Only these two say that it does not exist: a limit of requests, a missing name server or a TLS fault say nothing of it.
+        if before.status not in (403, 404):
             raise RefusedError(f"kaggle datasets status: {before.reason}")
-        # What does not exist is a 403 or a 404, in changing words. Kaggle creates no dataset twice, so a wrong guess costs nothing.
         old_version, words = 0, ["datasets", "create", "-p", str(WHEELS)]
         say(f"dataset {package.dataset}: creating it, {len(files)} files")
     else:
@@ -128,10 +131,30 @@ def _say_what_would_be_sent(package: Package, files: Sequence[str], kernel_only:
     say("nothing was sent and no file was changed: this was a dry run")
 
 
+def say_if_closed(root: Path, owner: str | None) -> None:
+    """Tell that the notebook's competition is closed, if it is."""
+    if notice := closed_notice(Kernel.read(root, owner).competition, date.today()):
+        say(notice)
+
+
+def shipped_weights(files: Sequence[str]) -> str:
+    """Say which weights are among the dataset's `files`, and how to ship the competition's again."""
+    found = [name for name in files if name.endswith(".safetensors")]
+    if not found:
+        return "none: the notebook trains each task from random weights"
+    packaged = {path.name for path in CHECKPOINTS.glob("*.safetensors")}
+    own = [name for name in found if name not in packaged]
+    back = "; go back with: make wheels ARGS='--checkpoint hrm_submit/checkpoints/arc-agi-2.safetensors'" if own else ""
+    return ", ".join(f"{name} (your own)" if name in own else name for name in found) + back
+
+
 def push(args: argparse.Namespace) -> None:
     """`push`: files checked first, then the dataset, then the kernel."""
     package = Package.read(args.root, args.owner, args.folder)
     files = package.check_wheels()
+    say_if_closed(args.root, args.owner)
+    if not args.kernel_only and args.folder == MAIN:
+        say(f"weights: {shipped_weights(files)}")
     if args.dry_run:
         _say_what_would_be_sent(package, files, args.kernel_only)
         return
@@ -141,8 +164,6 @@ def push(args: argparse.Namespace) -> None:
     if answer.code:
         raise RefusedError(f"kaggle config view: {answer.reason}")
     package.write()
-    if package.folder == MAIN and not any(name.endswith(".safetensors") for name in files):
-        say(f"{WHEELS}: no checkpoint (*.safetensors): the notebook will train each task from scratch")
     if not args.kernel_only:
         push_dataset(client, package, files, poll=args.poll, wait=args.wait or 1800.0)
     show_quota(client)
@@ -174,6 +195,7 @@ def submit(args: argparse.Namespace) -> None:
     if not isinstance(version, int):
         raise ShipError(f"{RECORD}: records no pushed version of {name}; push first, or give --version N")
     require_complete(client, name, "only a complete run can be submitted")
+    say_if_closed(args.root, args.owner)
     message = args.message or f"{name} version {version}"
     words = ("competitions", "submit", kernel.competition, "-k", name, "-v", str(version), "-f", args.file, "-m", message)
     answer = client.call(*words, show=True)

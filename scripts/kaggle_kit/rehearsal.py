@@ -22,6 +22,8 @@ from hrm_submit.model.checkpoint_header import read_header
 from hrm_submit.model.packaged import CHECKPOINTS, DEFAULT_PRESET
 from hrm_submit.record.events import TaskFinal
 from hrm_submit.record.folder import event_reader, read_run, run_of, training_warning
+from hrm_submit.report.build import write_report
+from hrm_submit.report.options import ReportOptions
 
 from .competition import load_competition
 from .dataset import own_weights, place_training_data
@@ -129,6 +131,19 @@ def submission_results(tree: KaggleTree, tasks: Mapping[str, Task], solutions: S
     return rows | {"tasks answered": f"{len(answered)} of {len(tasks)}, the rest by fallback"}, not faults
 
 
+def write_scored_report(folder: Path, tree: KaggleTree) -> str:
+    """Write `folder/report.html` of the run, with the solutions where they are known; returns its path, or why there is none."""
+    solutions = folder / "solutions.json"
+    options = ReportOptions(
+        run_dir=tree.working / "run", output=folder / "report.html", solutions=solutions if solutions.is_file() else None
+    )
+    try:
+        write_report(options)
+    except UserError as error:
+        return f"none: {error}"
+    return str(options.output)
+
+
 def export_results(out: Path) -> tuple[dict[str, str], bool]:
     """For each checkpoint that `pretrain` should leave in `out` what it is, or what is wrong; and whether both make a model."""
     from hrm_submit.model.weights import build, load_checkpoint  # torch, which bad options should not wait for
@@ -193,6 +208,8 @@ def simulate(options: argparse.Namespace) -> int:
         finally:
             progress.bar.close()
         results, good = submission_results(tree, tasks, solutions)
+        if (tree.working / "run").is_dir():
+            results["report"] = write_scored_report(folder, tree)
     print()
     for name, value in result_rows(outcome, limit, results).items():
         print(f"{name:<17} {value}")

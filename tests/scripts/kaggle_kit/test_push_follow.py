@@ -39,6 +39,31 @@ def test_status_of_a_failed_run_says_why_and_shows_the_end_of_its_log(kit: Kit, 
     assert (kit.root / "build" / "kaggle" / "output" / "hrm-submit.log").read_text() == kit.kaggle.log
 
 
+def test_status_says_what_happened_in_the_run_in_any_locale(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.setenv("PYTHONUTF8", "0")
+    monkeypatch.setenv("PYTHONCOERCECLOCALE", "0")
+    kit.kaggle.log = "\n".join(
+        [
+            "machine: 48 cores, 180 GiB, 4 GPUs",
+            "smoke: 400 tasks in /kaggle/input/x.json, 0.10 h of which 85 s are kept in reserve",
+            "PROBLEM: 0 GPUs are here instead of 4",
+            "|███| 3/3",
+            "3 of 3 tasks answered by the model, 0 by fallback, in 5.0 s",
+            '{"pass@1": 0.25, "pass@2": 0.5, "task_pass@2": 0.9}',
+        ]
+    )
+    run = {"versions": {"hrm_submit": "0.1.0", "torch": "2.9"}, "checkpoint": "/kaggle/input/nano.safetensors"}
+    kit.kaggle.outputs = {"run/run.json": json.dumps(run).encode(), "report.html": b"<html>"}
+    done = kit.ship("status", "--owner", "ada")
+    assert done.returncode == 0, done.stderr
+    facts = dict(line.split(maxsplit=1) for line in done.stderr.splitlines() if " " in line)
+    assert (facts["version"], facts["weights"]) == ("hrm_submit 0.1.0 torch 2.9", "nano.safetensors")
+    assert facts["mode"].startswith("smoke: 400 tasks") and facts["machine"] == "48 cores, 180 GiB, 4 GPUs"
+    assert facts["problems"] == "0 GPUs are here instead of 4" and facts["score"] == "pass@1 25.0%, pass@2 50.0%"
+    assert facts["answers"].startswith("3 of 3 tasks") and facts["report"].endswith("report.html") and facts["log"].endswith(".log")
+
+
 @newest_client
 def test_status_once_does_not_wait(kit: Kit) -> None:
     # On another machine nothing may be built: following a run needs no wheels.

@@ -89,8 +89,10 @@ def test_a_dry_run_says_what_a_push_sends_and_sends_nothing(kit: Kit) -> None:
     assert alone.returncode == whole.returncode == 0, whole.stderr
     assert kit.kaggle.calls == []
     assert {path: path.read_bytes() for path in kit.root.rglob("*") if path.is_file()} == before
-    dataset, kernel, last = whole.stderr.splitlines()
-    assert "nothing was sent" in last and alone.stderr.splitlines() == [kernel, last]
+    closed, weights, dataset, kernel, last = whole.stderr.splitlines()
+    assert closed.startswith("arc-prize-2026-arc-agi-2: closed since 2026-11-02") and "late submissions" in closed
+    assert weights.startswith("weights: checkpoint.safetensors (your own); go back with: make wheels")
+    assert "nothing was sent" in last and alone.stderr.splitlines() == [closed, kernel, last]
 
     assert kit.ship("push", "--owner", "ada").returncode == 0
     sent = kit.kaggle.body("SaveKernel")
@@ -175,12 +177,17 @@ def test_it_is_the_client_that_is_meant(kit: Kit, request: pytest.FixtureRequest
     assert ("2.2.4" in done.stdout) == ("oldest" in request.node.name)
 
 
-@pytest.mark.parametrize(("code", "created"), [(403, True), (429, False), (503, False)])
-def test_a_dataset_is_created_where_kaggle_forbids_a_look_but_not_where_it_cannot_tell_now(kit: Kit, code: int, created: bool) -> None:
-    kit.kaggle.refuse = {"GetDatasetStatus": code}
+@pytest.mark.parametrize(("code", "created"), [(403, True), (429, False), (503, False), ("no name server", False)])
+def test_a_dataset_is_created_where_kaggle_forbids_a_look_but_not_where_it_cannot_tell_now(
+    kit: Kit, code: int | str, created: bool
+) -> None:
+    if isinstance(code, int):
+        kit.kaggle.refuse = {"GetDatasetStatus": code}
+    else:
+        kit.kaggle.endpoint = "http://kaggle.invalid"
     done = kit.ship("push", "--owner", "ada", "--wait", "0.2s")
     if not created:
-        one_line(done, 1, "datasets status", str(code))
+        one_line(done, 1, "datasets status", str(code) if isinstance(code, int) else "kaggle.invalid")
     assert {"CreateDataset", "CreateDatasetVersion", "SaveKernel"} & set(kit.kaggle.methods()) == ({"CreateDataset"} if created else set())
 
 
