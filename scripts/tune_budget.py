@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import re
 import subprocess
 import sys
 import tempfile
@@ -27,14 +28,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from lab.budget_recording import Recording, record
+from lab.budget_recording import FEWEST, Recording, estimate, record
 from lab.budget_replay import Faults, planned_devices, replay
 
 from hrm_submit.arc.reader import write_challenges
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Task
 from hrm_submit.cli import exit_status
-from hrm_submit.config.preset_files import layer
+from hrm_submit.config.preset_files import layer, load_preset
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import format_duration, parse_duration
 from hrm_submit.core.errors import ConfigError, DataError
@@ -44,6 +45,7 @@ from hrm_submit.record.folder import RunRecord, read_run, training_warning
 
 VARIED = ("vote", "budget")
 """Tables that --vary may change and --output writes."""
+DATASET = "arc-agi-2-evaluation"
 PARTS = (0.25, 0.5, 1.0)
 """Parts of the budget that the table shows."""
 
@@ -53,7 +55,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--time-budget", required=True, metavar="T", help="time budget of the run to plan: 11h30m, 8m")
     tasks = parser.add_mutually_exclusive_group()
     tasks.add_argument("--challenges", type=Path, metavar="F", help="tasks to plan for; with --runs, those that were run")
-    tasks.add_argument("--dataset", metavar="NAME|F", default="arc-agi-2-evaluation", help="tasks to plan for (default: %(default)s)")
+    tasks.add_argument("--dataset", metavar="NAME|F", help=f"tasks to plan for (default: those of --runs, else {DATASET})")
     parser.add_argument("--max-side", type=int, default=30, help="leave out tasks with a larger canvas")
     parser.add_argument("--tasks", type=int, metavar="N", help="plan for so many tasks of such sizes (default: as many as there are)")
     parser.add_argument("--runs", type=Path, nargs="+", default=[], metavar="D", help="run folders to learn from")
@@ -81,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def tune(args: argparse.Namespace) -> int:
     """Plan as the options say. Raises UserError."""
     budget = parse_duration(args.time_budget)
-    known = load(args.challenges or args.dataset)
+    known = load(args.challenges or args.dataset or _recorded_challenges(args.runs) or DATASET)
     tasks = tasks_to_plan(list(known.values()), args.max_side, args.tasks)
     solutions = answers_of(args.solutions) if args.solutions else None
     with tempfile.TemporaryDirectory(prefix="tune-") as scratch:
@@ -92,6 +94,9 @@ def tune(args: argparse.Namespace) -> int:
         settings = vary(recordings, args.vary)
         first, preset = next(iter(settings.values()))
         devices = planned_devices(first, preset, tasks, args.profile)
+        guess = estimates(recordings, args.profile, preset)
+        if guess:
+            print(f"tune_budget: {guess}", file=sys.stderr)
         if args.faster <= 0:
             raise ConfigError(f"--faster {args.faster}: must be above 0")
         for recording in recordings:
@@ -103,8 +108,23 @@ def tune(args: argparse.Namespace) -> int:
             folder = Path(tempfile.mkdtemp(dir=scratch))
             played = replay(recording, preset, tasks, devices, part * budget, folder, seed=args.seed)
             rows.append({"setting": name, "budget": format_duration(part * budget), **summary(played, recording, tasks)})
-    show(pd.DataFrame(rows), settings, args)
+    show(pd.DataFrame(rows), settings, args, guess)
     return 0
+
+
+def _recorded_challenges(runs: Sequence[Path]) -> Path | None:
+    """Find the challenges that the first of `runs` names, if they are still there."""
+    named = read_run(runs[0]).run.get("challenges") if runs else None
+    return Path(named) if isinstance(named, str) and Path(named).exists() else None
+
+
+def estimates(recordings: Sequence[Recording], profile: str | None, preset: Preset) -> str:
+    """Replace recorded speeds by estimated ones where `profile` is of a card that none was recorded on; returns how, or ""."""
+    card = load_preset(profile, preset).device.card if profile else ""
+    machines = [str(read_run(folder).run.get("machine", "")) for recording in recordings for folder in recording.folders]
+    if not card or any(re.search(rf"\b{re.escape(card)}\b", machine, re.IGNORECASE) for machine in machines):
+        return ""
+    return [estimate(recording, card) for recording in recordings][-1]
 
 
 def tasks_to_plan(tasks: list[Task], max_side: int, n: int | None) -> list[Task]:
@@ -130,7 +150,8 @@ def measure(tasks: list[Task], args: argparse.Namespace, scratch: Path) -> Path:
     command = [sys.executable, "-m", "hrm_submit", "solve", *map(str, files), "--time-budget", args.measure, *options]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise ConfigError(f"the measurement ended with status {done.returncode}: {done.stderr.strip().splitlines()[-1:]}")
+        said = done.stderr.strip().splitlines() or [f"no task ended in {args.measure}; try a longer --measure, or a smaller --max-side"]
+        raise ConfigError(f"the measurement ended with status {done.returncode}: {said[-1]}")
     return run
 
 
@@ -164,33 +185,42 @@ def summary(played: RunRecord, recording: Recording, tasks: Sequence[Task]) -> d
     segments = pd.Series([e.segments for e in finals], dtype=float).groupby([e.task for e in finals]).sum()
     first = [e for e in finals if not e.restart]
     score = recording.score(tasks, {str(task): n for task, n in segments.items()})
+    told = [round(x, 4) for x in score] if score else [None, None, None]
+    if len(recording.outcomes) < FEWEST:
+        told[0] = None
     return {
         "tasks": len(first),
         "segments": round(float(segments.mean()), 1) if finals else 0.0,
         "votes": round(float(pd.Series([e.views for e in first]).mean()), 1) if first else 0.0,
-        "settled": sum(bool(e.settled) for e in first),
-        "again": len(finals) - len(first),
+        "stopped early": sum(bool(e.settled) for e in first),
+        "retrained": len(finals) - len(first),
         "ends": format_duration(played.events[-1].t) if played.events else "",
-        **dict(zip(("score", "low", "high"), (round(x, 4) for x in score) if score else (None, None, None), strict=True)),
+        **dict(zip(("score", "low", "high"), told, strict=True)),
     }
 
 
-def show(table: pd.DataFrame, settings: Mapping[str, tuple[Recording, Preset]], args: argparse.Namespace) -> None:
-    """Print the table, write what was asked for."""
+def show(table: pd.DataFrame, settings: Mapping[str, tuple[Recording, Preset]], args: argparse.Namespace, guess: str = "") -> None:
+    """Print the table, write what was asked for; `guess` says how speeds were estimated, if they were."""
     farthest = min(recording.farthest for recording, _ in settings.values())
-    if farthest and table["score"].isna().any():
+    if farthest and table["low"].isna().any():
         print(f"no score is predicted beyond twice the recorded training, {farthest:.0f} segments a task: record a longer run\n")
-    if table["score"].isna().all():
-        table = table.drop(columns=["score", "low", "high"])
+    table = table.dropna(axis=1, how="all")
     print(table.to_string(index=False, na_rep=""))
     whole = table.groupby("setting", sort=False).last().reset_index()
     by = "score" if "score" in table and whole["score"].notna().any() else "segments"
     best = whole.sort_values(by, ascending=False, kind="stable").iloc[0]
-    print(f"\nbest by {'predicted score' if by == 'score' else 'segments a task (no scores)'}: {best['setting']}")
+    recorded = [name for name, (recording, preset) in settings.items() if preset == recording.preset]
+    default = whole[whole["setting"].isin(recorded)].head(1)
+    if len(default) and (best["low"] if by == "score" else best[by]) <= default[by].iloc[0]:
+        best = default.iloc[0]  # no other is surely better
+    why = "predicted score" if by == "score" else "segments a task (too few recorded outputs for scores)"
+    print(f"\nbest by {why if 'low' in table else 'segments a task (no scores)'}: {best['setting']}")
     if args.csv:
         table.to_csv(args.csv, index=False)
     if args.output:
         told = f"# For {args.time_budget}: {best['segments']} segments and {best['votes']} votes a task, ends at {best['ends']}.\n"
+        if guess:
+            told += f"# Speeds are {guess}.\n"
         if by == "score":
             told += f"# Predicted share solved: {best['score']}, 95 % interval {best['low']} to {best['high']}.\n"
         tables = {name: values for name, values in settings[best["setting"]][1].to_dict().items() if name in VARIED}

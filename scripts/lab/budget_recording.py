@@ -20,7 +20,7 @@ from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Solutions, Task, same_grid
 from hrm_submit.config.preset_files import layer
 from hrm_submit.config.schema import Preset
-from hrm_submit.core.errors import SolveError
+from hrm_submit.core.errors import ConfigError, SolveError
 from hrm_submit.record.events import TaskFinal
 from hrm_submit.record.folder import RunRecord, read_run
 from hrm_submit.run.cost import Speed, segment_work, view_work
@@ -34,6 +34,15 @@ PRIOR = np.array([0.0, 0.5, -0.5])
 PRECISION = np.array([1e-3, 4.0, 4.0])
 """Of the normal prior: a standard deviation of a half for each power, and of 30 for the bias."""
 STEPS = 30
+
+TERAFLOPS: Mapping[str, float] = {"T4": 65.0, "L4": 121.0, "RTX PRO 6000": 504.0, "H100": 989.0}
+"""Peak rate of a card in half precision without sparsity, from NVIDIA's data sheets, in 10^12 operations a second."""
+USED = 0.1
+"""Assumed part of that rate that a small model's matrices reach."""
+LAUNCHES, LAUNCH_SECONDS = 1010, 7e-6
+"""Launches of one uncompiled training segment of `gpu-small`, counted, and what PyTorch takes for one, assumed; a forward has a third."""
+FEWEST = 50
+"""With fewer recorded outputs a predicted score is told as an interval only."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -116,6 +125,21 @@ class Recording:
         if curve is None or fmean(segments.get(t.id, 0.0) for t in tasks) > self.farthest:
             return None
         return curve.predict([segments.get(t.id, 0.0) for t in outputs], [canvas_side(t) ** 2 for t in outputs])
+
+
+def estimate(recording: Recording, card: str) -> str:
+    """Put the estimated speeds of a `card` into a recording made elsewhere; returns how. Raises ConfigError for an unknown card."""
+    if card not in TERAFLOPS:
+        raise ConfigError(f"no run was recorded on this card ({card}), and its rate is not known: plan with --runs of a rehearsal there")
+    rate, vote = USED * TERAFLOPS[card] * 1e12, recording.preset.vote
+    recording.segment, recording.view = Speed(), Speed()
+    for work in (1e6, 1e13):  # two points of a line fix it
+        recording.segment.observe(work, LAUNCHES * LAUNCH_SECONDS + work / rate, 1)
+        recording.view.observe(work, LAUNCHES / 3 * LAUNCH_SECONDS / vote.batch_size + work / rate, 1)
+    return (
+        f"an estimate: no run was recorded on this card ({card}). Assumed are {USED:.0%} of its data sheet's {TERAFLOPS[card]:g} TFLOP/s "
+        f"and {LAUNCHES} launches of {LAUNCH_SECONDS * 1e6:g} microseconds a segment; --runs with a rehearsal there gives its real speed"
+    )
 
 
 def record(folders: Sequence[Path], tasks: Mapping[str, Task], solutions: Solutions | None = None) -> list[Recording]:

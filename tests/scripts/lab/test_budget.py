@@ -167,8 +167,9 @@ def files(folder: Path, tmp_path: Path) -> list[str]:
 
 
 def test_the_command_compares_settings_and_says_where_its_record_ends(
-    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(tune_budget, "FEWEST", 1)
     out, table, answers = tmp_path / "best.toml", tmp_path / "t.csv", ["--solutions", str(tmp_path / "s.json")]
     options = ["--vary", "vote.views=8,64", "--output", str(out), "--csv", str(table)]
     assert tune_budget.main([*files, "--time-budget", "40s", *answers, *options]) == 0
@@ -181,6 +182,35 @@ def test_the_command_compares_settings_and_says_where_its_record_ends(
     said = capsys.readouterr().out
     assert said.startswith("no score is predicted beyond twice the recorded training, 200 segments a task")
     assert "best by segments a task (no scores): as recorded" in said
+
+
+def test_few_outputs_give_an_interval_and_a_tie_keeps_what_was_recorded(files: list[str], tmp_path: Path, capsys: Any) -> None:
+    answers = ["--solutions", str(tmp_path / "s.json"), "--vary", "vote.views=33,32"]
+    assert tune_budget.main([*files[:2], "--time-budget", "40s", *answers]) == 2, "run.json names no challenges here"
+    capsys.readouterr()
+    assert tune_budget.main([*files, "--time-budget", "40s", *answers]) == 0
+    said = capsys.readouterr().out
+    assert "best by segments a task (too few recorded outputs for scores): views=32" in said
+    header = next(line for line in said.splitlines() if "low" in line)
+    assert "high" in header and "score" not in header
+    record_of = read_run(Path(files[1])).run | {"challenges": files[3]}
+    Path(files[1], "run.json").write_text(json.dumps(record_of))
+    assert tune_budget.main([*files[:2], "--time-budget", "40s", *answers]) == 0
+
+
+def test_another_card_is_planned_by_an_estimate_that_says_so(files: list[str], tmp_path: Path, capsys: Any) -> None:
+    def segments(profile: str) -> tuple[float, str]:
+        out = tmp_path / f"{profile}.toml"
+        assert tune_budget.main([*files, "--time-budget", "40s", "--profile", profile, "--output", str(out)]) == 0
+        said = capsys.readouterr()
+        return float(out.read_text().split(":")[1].split()[0]), said.err + out.read_text()
+
+    fast, slow, here = segments("h100"), segments("rtx-pro-6000"), segments("cpu")
+    assert "an estimate: no run was recorded on this card (H100)" in fast[1] and "an estimate" not in here[1]
+    assert fast[0] >= slow[0] > here[0], "one card each; here a device of 10^9 operations a second was recorded"
+    (tmp_path / "odd.toml").write_text('[device]\ncard = "ODD"\ncount = 1\nmemory_gib = 10.0\ncapability = 9.0\n')
+    assert tune_budget.main([*files, "--time-budget", "40s", "--profile", str(tmp_path / "odd.toml")]) == 2
+    assert "its rate is not known" in capsys.readouterr().err
 
 
 def test_the_command_simulates_a_run_into_a_folder(files: list[str], tmp_path: Path) -> None:
