@@ -11,8 +11,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hrm_submit.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +145,33 @@ def on_threads(n: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def to_device(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """Copy a CPU tensor to `device`; a GPU fetches it from pinned memory, without a wait."""
+    return tensor if str(device) == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+
+
+class Fetched:
+    """A tensor on its way to the CPU: a GPU sends it when it comes to that, and works on; `get` waits for it."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        import torch
+
+        self._arrived = torch.cuda.Event(blocking=True) if tensor.device.type == "cuda" else None
+        self._tensor = tensor.detach().to("cpu", non_blocking=True)
+        if self._arrived:
+            self._arrived.record()
+
+    def get(self) -> torch.Tensor:
+        """Wait for the tensor, and return it."""
+        if self._arrived:
+            self._arrived.synchronize()
+        return self._tensor
+
+
+NO_ENGINE = "nable to find an engine to execute this computation"
+"""What cuDNN says where memory is short, or where it has no convolution of a number format."""
 NO_MEMORY = (
+    NO_ENGINE,
     "can't allocate memory",
     "CUDA error: out of memory",
     "CUDA_ERROR_OUT_OF_MEMORY",
@@ -156,6 +186,11 @@ def out_of_memory(error: BaseException) -> bool:
     import torch
 
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(message in str(error) for message in NO_MEMORY)
+
+
+def no_engine(error: BaseException) -> bool:
+    """Tell whether cuDNN found no way to compute something, for want of memory or for good."""
+    return NO_ENGINE in str(error)
 
 
 def machine() -> str:

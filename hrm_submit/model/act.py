@@ -102,7 +102,7 @@ def act_step(
         inner = model.reset(carry.inner, carry.halted)
         inner, logits, q_halt, q_continue = model(inner, data.inputs, rows, positions)
     with torch.no_grad():
-        steps = torch.where(carry.halted, 0, carry.steps) + 1
+        steps = carry.steps.masked_fill(carry.halted, 0) + 1
         is_last = steps >= max_steps
         halted, target = is_last, None
         if training and max_steps > 1:

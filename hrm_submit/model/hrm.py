@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hrm_submit.config.schema import Kernels, Mixer, ModelConfig
-from hrm_submit.model.layers import AttentionKind, Block, Level, Rotary, rotary_tables, rotary_tables_2d, truncated_normal
+from hrm_submit.model.layers import AttentionKind, Block, Level, Rotary, cast, embed, rotary_tables, rotary_tables_2d, truncated_normal
 
 Q_HEAD_BIAS = -5.0
 """Published start of both Q values: halting is first believed when it has been learnt."""
@@ -92,10 +92,10 @@ class HRM(nn.Module):
 
     def initial_carry(self, batch: int, length: int, device: torch.device | str | None = None) -> InnerCarry:
         """The states that every sequence starts from, for `batch` canvases of `length` grid tokens."""
-        shape = (batch, self.cfg.puzzle_emb_len + length, 1)
+        shape = (batch, self.cfg.puzzle_emb_len + length, -1)
         return InnerCarry(
-            self.H_init.to(device, self.dtype).repeat(shape),
-            self.L_init.to(device, self.dtype).repeat(shape),
+            self.H_init.to(device, self.dtype).expand(shape),
+            self.L_init.to(device, self.dtype).expand(shape),
         )
 
     def reset(self, carry: InnerCarry, where: Tensor) -> InnerCarry:
@@ -119,7 +119,8 @@ class HRM(nn.Module):
         continuing, (B,) float32 each.
         """
         cfg = self.cfg
-        ids = self._position_ids(positions)
+        placed = "attention" in (cfg.H_mixer, cfg.L_mixer) or cfg.pos_encodings == "learned"
+        ids = self._position_ids(positions) if placed else positions
         x = self._embed(tokens, task_rows, ids)
         side = math.isqrt(tokens.shape[1]) if cfg.conv_size or "axial" in (cfg.H_mixer, cfg.L_mixer) else 0
         h_rotary, l_rotary = (self._rotary(mixer, ids, side) for mixer in (cfg.H_mixer, cfg.L_mixer))
@@ -135,8 +136,9 @@ class HRM(nn.Module):
                     z_H = slow(z_H, z_L, h_rotary, h_weights, side)
         z_L = fast(z_L, z_H + x, l_rotary, l_weights, side)
         z_H = slow(z_H, z_L, h_rotary, h_weights, side)
-        logits = F.linear(z_H, self.lm_head.to(self.dtype))[:, cfg.puzzle_emb_len :]
-        q = F.linear(z_H[:, 0], self.q_weight.to(self.dtype), self.q_bias.to(self.dtype)).float()
+        lm_head, q_weight, q_bias = cast((self.lm_head, self.q_weight, self.q_bias), self.dtype)
+        logits = F.linear(z_H, lm_head)[:, cfg.puzzle_emb_len :]
+        q = F.linear(z_H[:, 0], q_weight, q_bias).float()
         return InnerCarry(z_H.detach(), z_L.detach()), logits, q[:, 0], q[:, 1]
 
     def _tables(self) -> dict[str, Rotary]:
@@ -171,7 +173,7 @@ class HRM(nn.Module):
         codes = None
         if self.cfg.codes:
             tokens, codes = tokens[..., 0], tokens[..., 1:]
-        x = F.embedding(tokens.long(), self.tokens)
+        x = embed(tokens, self.tokens)
         if codes is not None:
             x = x + self._embed_codes(codes).float()
         length, width = self.cfg.puzzle_emb_len, self.cfg.hidden_size

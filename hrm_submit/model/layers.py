@@ -1,6 +1,6 @@
 """Building blocks of both HRM modules: post-norm transformer blocks without biases or learned norm gains.
 
-- Parameters stay in float32; a forward casts each of them once (`Level.cast`) however often the recurrence uses it.
+- Parameters stay in float32; a forward casts all of them once (`Level.cast`) however often the recurrence uses it.
 - RoPE tables hold half a head's width, since both halves turn by the same angles.
 - Two attentions agree to rounding: torch's fused one, and a written-out one, which is faster on CPUs in bfloat16.
 - Cells see each other by full attention (published), by axial attention (arXiv:1912.12180), or not at all.
@@ -13,12 +13,13 @@ Architecture: arXiv:2506.21734 and its published code.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from hrm_submit.config.schema import Kernels, Mixer, feed_forward_width
 from hrm_submit.model import cpu_functions
@@ -76,6 +77,16 @@ def rotary_tables_2d(rows: Tensor, columns: Tensor, head_width: int, theta: floa
     return Rotary(*(torch.cat((table[rows], table[columns]), dim=-1) for table in line))
 
 
+def embed(ids: Tensor, table: Tensor) -> Tensor:
+    """Rows (..., D) of `table` (R, D) for integer `ids` (...), below R."""
+    return F.embedding(ids.long(), table) if table.device.type == "cpu" else _Embedding.apply(ids, table)
+
+
+def cast(tensors: Sequence[Tensor], dtype: torch.dtype) -> Sequence[Tensor]:
+    """`tensors`, all of one format, in `dtype`: in one launch on a GPU, and so are their gradients."""
+    return tensors if tensors[0].dtype == dtype else _Cast.apply(dtype, *tensors)
+
+
 def rotate(x: Tensor, rotary: Rotary) -> Tensor:
     """Turn the pairs (x[i], x[i + d/2]) of `x` (..., T, d) by the angle of their position; result (..., T, d), contiguous.
 
@@ -109,13 +120,14 @@ def attend_lines(qkv: Tensor, rotary: Rotary | None, side: int, kind: AttentionK
     _, batch, heads, length, width = qkv.shape
     before, half = length - side * side, heads // 2
     grid = qkv[..., before:, :].reshape(3, batch, heads, side, side, width)
-    q, k, v = torch.cat((grid[:, :, :half], grid[:, :, half:].transpose(3, 4)), dim=2)
-    if rotary is not None:
-        q, k = rotate(torch.stack((q, k)), rotary)
+    lines = torch.cat((grid[:, :, :half], grid[:, :, half:].transpose(3, 4)), dim=2)
+    q, k = lines[:2] if rotary is None else rotate(lines[:2], rotary)
+    v = lines[2]
     if before:
         shared = qkv[1:, :, :, None, :before].expand(-1, -1, -1, side, -1, -1)
         k, v = torch.cat((shared[0], k), dim=-2), torch.cat((shared[1], v), dim=-2)
-    lines = attend(q, k, v, kind)
+    # Fused kernels take four dimensions: a line of a head is a head of its own.
+    lines = attend(q.flatten(1, 2), k.flatten(1, 2), v.flatten(1, 2), kind).unflatten(1, (heads, side))
     cells = torch.cat((lines[:, :half], lines[:, half:].transpose(2, 3)), dim=1).reshape(batch, heads, side * side, width)
     if not before:
         return cells
@@ -168,14 +180,13 @@ class Block(nn.Module):
         self.down = _matrix(hidden_size, inner, init)
         self.conv = nn.Parameter(_identity_filters(inner, conv_size)) if conv_size else None
 
-    def cast(self, dtype: torch.dtype) -> BlockWeights:
-        """The block's weights in `dtype`; gradients flow back to the parameters."""
-        qkv, out, conv = (None if p is None else p.to(dtype) for p in (self.qkv, self.out, self.conv))
-        return BlockWeights(qkv, out, self.gate_up.to(dtype), self.down.to(dtype), conv)
+    def weights(self) -> BlockWeights:
+        """The block's parameters."""
+        return BlockWeights(self.qkv, self.out, self.gate_up, self.down, self.conv)
 
     def forward(self, x: Tensor, rotary: Rotary | None, weights: BlockWeights, side: int = 0) -> Tensor:
-        """`x` (B, T, D) through the block, with weights from `cast`; the last side * side tokens are the grid, where lines or
-        convolutions ask for one. `rotary` is that of the tokens, or for axial attention that along a line."""
+        """`x` (B, T, D) through the block, with its `weights` as `Level.cast` returns them; the last side * side tokens are the grid,
+        where lines or convolutions ask for one. `rotary` is that of the tokens, or for axial attention that along a line."""
         if weights.qkv is not None and weights.out is not None:
             mixed = self._mixed(F.linear(x, weights.qkv), rotary, side)
             x = self._add_norm(x, F.linear(mixed, weights.out))
@@ -209,8 +220,10 @@ class Level(nn.Module):
         self.blocks = nn.ModuleList(blocks)
 
     def cast(self, dtype: torch.dtype) -> list[BlockWeights]:
-        """Weights of all blocks in `dtype`."""
-        return [block.cast(dtype) for block in self.blocks]  # type: ignore[operator]
+        """Weights of all blocks in `dtype`; gradients flow back to the parameters."""
+        held: list[BlockWeights] = [block.weights() for block in self.blocks]  # type: ignore[operator]
+        done = iter(cast([w for weights in held for w in weights if w is not None], dtype))
+        return [BlockWeights(*(None if w is None else next(done) for w in weights)) for weights in held]  # type: ignore[arg-type]
 
     def forward(self, state: Tensor, injection: Tensor, rotary: Rotary | None, weights: list[BlockWeights], side: int = 0) -> Tensor:
         """New state (B, T, D) from `state` and `injection`, both (B, T, D); `rotary` and `side` as a block takes them."""
@@ -218,6 +231,41 @@ class Level(nn.Module):
         for block, cast_weights in zip(self.blocks, weights, strict=True):
             x = block(x, rotary, cast_weights, side)
         return x
+
+
+class _Embedding(torch.autograd.Function):
+    """Rows of a small table, whose gradient is one matrix product: a GPU would else sum thousands of equal ids one after the other."""
+
+    @staticmethod
+    def forward(ctx: Any, ids: Tensor, table: Tensor) -> Tensor:
+        ctx.save_for_backward(ids)
+        ctx.rows = len(table)
+        return F.embedding(ids.long(), table)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
+        (ids,) = ctx.saved_tensors
+        chosen = torch.arange(ctx.rows, device=ids.device)[:, None] == ids.flatten()
+        return None, chosen.to(grad.dtype) @ grad.flatten(0, -2)
+
+
+class _Cast(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, dtype: torch.dtype, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.dtype = tensors[0].dtype
+        return _in_format(tensors, dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *_in_format(grads, ctx.dtype)
+
+
+def _in_format(tensors: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:
+    cast = [torch.empty_like(tensor, dtype=dtype) for tensor in tensors]
+    torch._foreach_copy_(cast, tensors)
+    return tuple(cast)
 
 
 def _matrix(rows: int, columns: int, init: Initialiser) -> nn.Parameter:

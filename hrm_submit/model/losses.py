@@ -91,10 +91,10 @@ def segment_loss(output: ActOutput, carry: ActCarry, loss_type: LossType, dtype:
         q_loss = q_loss + q_continue_loss
     metrics = Metrics(
         count=counted.sum(),
-        accuracy=torch.where(counted, correct.float() / divisor, 0).sum(),
+        accuracy=(counted * (correct.float() / divisor)).sum(),
         exact_accuracy=(counted & exact).sum(),
         q_halt_accuracy=(counted & ((output.q_halt >= 0) == exact)).sum(),
-        steps=torch.where(counted, carry.steps, 0).sum(),
+        steps=(counted * carry.steps).sum(),
         lm_loss=lm_loss.detach(),
         q_halt_loss=q_halt_loss.detach(),
         q_continue_loss=None if q_continue_loss is None else q_continue_loss.detach(),

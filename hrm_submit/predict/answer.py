@@ -17,6 +17,7 @@ from hrm_submit.arc.codes import with_codes
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Grid, Task
 from hrm_submit.config.schema import ModelConfig, VoteConfig
+from hrm_submit.core.device import Fetched, to_device
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.losses import log_stablemax_scores
@@ -112,18 +113,19 @@ def score_views(
     """
     model.eval()
     device, views = model.tokens.device, [request.view for request in requests]
-    positions = torch.from_numpy(position_ids(side)).to(device)
-    inputs = torch.from_numpy(with_codes(encode_inputs([request.grid for request in requests], views, side), model.cfg.codes)).to(device)
+    positions = to_device(torch.from_numpy(position_ids(side)), device)
+    encoded = with_codes(encode_inputs([request.grid for request in requests], views, side), model.cfg.codes)
+    inputs = to_device(torch.from_numpy(encoded), device)
     rows = None
     if model.cfg.puzzle_emb_len:
-        ids = torch.tensor([request.row for request in requests], device=device)
-        rows = embedding.lookup(ids, torch.tensor([view.dihedral for view in views], device=device))
+        ids, transforms = torch.tensor([request.row for request in requests]), torch.tensor([view.dihedral for view in views])
+        rows = embedding.lookup(to_device(ids, device), to_device(transforms, device))
     steps = config.act_steps if every_step else answer_step(model.cfg, config)
     if config.halt == "rest" and not every_step:
         scored = until_rest(model, steps, partial(_log_probs, cfg=model.cfg), positions, inputs, rows)
     else:
         scored = _steps(model, range(1 if every_step else steps, steps + 1), positions, inputs, rows)
-    log_probs, halt = (values.cpu().numpy() for values in scored)
+    log_probs, halt = (values.get().numpy() for values in [Fetched(values) for values in scored])
     return ViewScores(tuple(views), side, log_probs, halt)
 
 

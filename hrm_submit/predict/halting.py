@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from hrm_submit.core.device import Fetched, to_device
 from hrm_submit.model.hrm import HRM, InnerCarry
 
 REST = 0.01
@@ -25,7 +27,7 @@ def entropy(log_probs: Tensor) -> Tensor:
 def first_rest(log_probs: Tensor) -> Tensor:
     """Find the step, from 0, after which each view is at rest, or its last: (n,) int64 of log-probabilities (n, T, N, vocabulary)."""
     rests = entropy(log_probs).diff(dim=1).abs() < REST
-    first = rests.long().argmax(dim=1) + 1 if rests.shape[1] else torch.zeros(len(rests), dtype=torch.int64)
+    first = rests.long().argmax(dim=1) + 1 if rests.shape[1] else rests.new_zeros(len(rests), dtype=torch.int64)
     return torch.where(rests.any(dim=1), first, rests.shape[1])
 
 
@@ -34,28 +36,36 @@ def until_rest(
 ) -> tuple[Tensor, Tensor]:
     """Run each view until it rests, at most `most` steps.
 
+    Who rests after a step leaves the batch after the next one, during which a GPU tells who that is: nothing waits for it.
     Returns log-probabilities (B, 1, N, vocabulary), which `log_probs_of` makes of logits, and Q values of halting (B, 1), float32.
     """
     carry = model.initial_carry(inputs.shape[0], inputs.shape[1], inputs.device)
     going = torch.arange(inputs.shape[0], device=inputs.device)
+    moves = torch.ones_like(going, dtype=torch.bool)
     before: Tensor | None = None
+    told: Fetched | None = None
     for step in range(1, most + 1):
         carry, logits, q_halt, _ = model(carry, inputs, rows, positions)
-        current = log_probs_of(logits)
+        current, says = log_probs_of(logits), q_halt.float()
         if step == 1:
-            log_probs, halt = current.clone(), q_halt.float().clone()
+            log_probs, halt = current.clone(), says.clone()
         else:
-            log_probs[going], halt[going] = current, q_halt.float()
+            log_probs[going] = torch.where(moves[:, None, None], current, log_probs[going])
+            halt[going] = torch.where(moves, says, halt[going])
         if step == most:
             break
         now = entropy(current)
         if before is not None:
-            stay = ((now - before).abs() >= REST).nonzero().squeeze(1)
+            moves = moves & ((now - before).abs() >= REST)
+        if told:
+            stay = torch.from_numpy(np.flatnonzero(told.get().numpy()))
             if not len(stay):
                 break
             if len(stay) < len(going):
-                going, now, inputs = going[stay], now[stay], inputs[stay]
+                stay = to_device(stay, inputs.device)
+                going, moves, now, inputs = going[stay], moves[stay], now[stay], inputs[stay]
                 rows = None if rows is None else rows[stay]
                 carry = InnerCarry(carry.z_H[stay], carry.z_L[stay])
+        told = None if before is None else Fetched(moves)
         before = now
     return log_probs[:, None], halt[:, None]

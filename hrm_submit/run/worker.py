@@ -20,7 +20,7 @@ import torch
 from hrm_submit.config.runtime import Runtime, runtime_for
 from hrm_submit.core.allocator import keep_freed_memory
 from hrm_submit.core.clock import Clock
-from hrm_submit.core.device import out_of_memory
+from hrm_submit.core.device import no_engine, out_of_memory
 from hrm_submit.core.errors import UserError, one_line
 from hrm_submit.model.compiled import compiling_in_turn
 from hrm_submit.model.weights import load_checkpoint
@@ -66,8 +66,9 @@ class Worker:
             try:
                 message = next(messages, None)
             except Exception as error:
-                memory = out_of_memory(error)
-                yield Failed(work.task.id, one_line(error), "CUDA" in str(error) and not memory, memory)
+                memory = out_of_memory(error) and not no_engine(error)
+                broken = ("CUDA" in str(error) and not memory) or no_engine(error)
+                yield Failed(work.task.id, one_line(error), broken, memory)
                 return
             if message is None:
                 return

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from hrm_submit.arc.reader import as_task
 from hrm_submit.arc.task import Task
 from hrm_submit.config.runtime import preset_of_cards, runtime_for
@@ -37,6 +39,8 @@ class Solver:
 
     def __init__(self, checkpoint: str | Path | None = None, preset: str = "", device: str = "auto", seed: int = 0) -> None:
         where = list_devices(device)[0]
+        if where != "cpu":
+            torch.cuda.set_device(where)
         preset = preset or preset_of_cards(cards([where]))
         path = packaged_checkpoint(preset) if checkpoint is None else None if str(checkpoint) == "none" else Path(checkpoint)
         self.preset = resolve_preset(preset, path)

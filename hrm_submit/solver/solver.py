@@ -15,7 +15,7 @@ from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.config.runtime import Runtime
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
-from hrm_submit.core.device import out_of_memory
+from hrm_submit.core.device import no_engine, out_of_memory
 from hrm_submit.model.compiled import compile_blocks, give_up_compiling, is_compiled
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.weights import Checkpoint, build_on
@@ -42,6 +42,9 @@ class Recovery:
             self._slowdowns += 1
             self.preset = with_rate(self.preset, 1 / 3)
             return str(error) if self._slowdowns <= MOST_SLOWDOWNS else ""
+        if no_engine(error) and self._halvings:
+            tried, torch.backends.cudnn.enabled = not torch.backends.cudnn.enabled, False
+            return "" if tried else "cuDNN has no engine, going on without it"
         if out_of_memory(error):
             self._halvings += 1
             self.preset = with_batch(self.preset, 2)
@@ -84,8 +87,9 @@ class TaskSolver:
 
         `restart` numbers the trainings of one task, whose draws differ.
 
-        A training that fails restarts, in the time left: with half the batch if memory ran out, uncompiled if a compiled model failed, at
-        a third of the rates if it diverged. If it still diverges, the final Answer has no candidates and the earlier votes stand.
+        A training that fails restarts, in the time left: with half the batch if memory ran out (then without cuDNN, if that has no
+        engine), uncompiled if a compiled model failed, at a third of the rates if it diverged. If it still
+        diverges, the final Answer has no candidates and the earlier votes stand.
         """
         clock, recovery = Clock(seconds, source=self._now), Recovery(self.preset, self.model)
         while True:

@@ -14,6 +14,7 @@ from hrm_submit.arc.canvas import Ints, PackedPairs, encode, position_ids, sampl
 from hrm_submit.arc.codes import NO_CODE, draw_left_out, with_codes
 from hrm_submit.arc.task import Pair
 from hrm_submit.config.schema import CODE_SIZES, CodeKind, TrainConfig
+from hrm_submit.core.device import to_device
 from hrm_submit.model.act import Batch
 from hrm_submit.model.losses import labels_from_tokens
 from hrm_submit.train.loop import CanvasBatch
@@ -44,21 +45,22 @@ def task_batches(
     packed = PackedPairs.from_pairs(pairs)
     dihedral, colours, _ = augmentation_arrays(augmentations)
     n, n_views, n_features = len(packed), len(augmentations), sum(len(CODE_SIZES[kind]) for kind in codes)
-    positions = torch.from_numpy(position_ids(side)).to(device)
-    row_of, transform_of = (torch.from_numpy(np.asarray(table, dtype=np.int64)).to(device) for table in (rows, dihedral))
+    positions = to_device(torch.from_numpy(position_ids(side)), device)
+    row_of, transform_of = (to_device(torch.from_numpy(np.asarray(table, dtype=np.int64)), device) for table in (rows, dihedral))
 
     def encoded(index: Ints, views: npt.NDArray[np.integer], offsets: Ints) -> list[Tensor]:
         tokens, labels = encode(packed, index, dihedral[views], colours[views], offsets, side)
-        return [torch.from_numpy(array).to(device) for array in (with_codes(tokens, codes), labels)]
+        return [to_device(torch.from_numpy(array), device) for array in (with_codes(tokens, codes), labels)]
 
     resident = None
     if not config.translate and (2 + n_features) * n * n_views * side**2 <= RESIDENT_BYTES:
         resident = encoded(np.repeat(np.arange(n), n_views), np.tile(np.arange(n_views), n), _at_origin(n * n_views))
     hides = rng.spawn(1)[0] if codes and config.code_dropout else None
     for index, chosen in _draws(n, n_views, config.batch_size, rng, DRAWN_AHEAD if resident else 1):
-        at, views = torch.from_numpy(index * n_views + chosen).to(device), torch.from_numpy(chosen).to(device)
+        at, views = (to_device(torch.from_numpy(drawn), device) for drawn in (index * n_views + chosen, chosen))
         if hides:
-            left_out = torch.from_numpy(draw_left_out(index.size, codes, config.code_dropout, hides)).to(device).view(*index.shape, 1, -1)
+            drawn_out = torch.from_numpy(draw_left_out(index.size, codes, config.code_dropout, hides))
+            left_out = to_device(drawn_out, device).view(*index.shape, 1, -1)
         for k in range(len(index)):
             if resident:
                 inputs, labels = (examples[at[k]] for examples in resident)

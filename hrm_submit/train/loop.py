@@ -6,6 +6,7 @@ evaluates, saves, and stops by closing the generator.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hrm_submit.config.schema import TrainConfig
+from hrm_submit.core.device import Fetched, to_device
 from hrm_submit.model.act import ActCarry, Batch, act_step, draw_least, initial_act_carry
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
@@ -20,6 +22,9 @@ from hrm_submit.model.losses import Metrics, segment_loss
 from hrm_submit.train.optimizers import Optimizers
 from hrm_submit.train.ranks import Ranks
 from hrm_submit.train.schedule import rate_factor
+
+MOST_AHEAD = 2
+"""Segments that may wait for the device: it stays busy, and a clock read between two segments tells how far the device is."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +35,8 @@ class CanvasBatch:
     positions: Tensor
 
     def to(self, device: str) -> CanvasBatch:
-        """Copy to `device`; a GPU fetches it from pinned memory, without a wait."""
-        if device == "cpu":
-            return self
-        moved = {k: v.pin_memory().to(device, non_blocking=True) for k, v in {**self.batch.tensors(), "positions": self.positions}.items()}
-        positions = moved.pop("positions")
-        return CanvasBatch(Batch(**moved), positions)
+        """Copy to `device`, without a wait."""
+        return CanvasBatch(Batch(**{k: to_device(v, device) for k, v in self.batch.tensors().items()}), to_device(self.positions, device))
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Trainer:
 
         `progress`, called before each segment, returns how far the run is, 0..1; learning rate and segments per sequence depend on it.
         """
+        unfinished: deque[Fetched] = deque()
         for item in batches:
             self.model.train()
             drawn = self.generator.get_state()
@@ -80,6 +82,9 @@ class Trainer:
                 # The caller may repeat a failed segment: every rank must then draw the same again, however far each had come.
                 self.generator.set_state(drawn)
                 raise
+            unfinished.append(Fetched(report.loss))
+            if len(unfinished) > MOST_AHEAD:
+                unfinished.popleft().get()
             yield report
 
     def _segment(self, item: CanvasBatch, progress: float) -> SegmentReport:
@@ -91,8 +96,8 @@ class Trainer:
         if carry is not None and carry.steps.shape[0] != size:
             carry = None
         least = draw_least(size, max_steps, cfg.halt_exploration_prob, self.generator, (self.ranks.rank, self.ranks.world))
-        if least is not None and (device := batch.ids.device).type == "cuda":
-            least = least.pin_memory().to(device, non_blocking=True)
+        if least is not None:
+            least = to_device(least, batch.ids.device)
         with self.ranks.together():
             carry = carry or initial_act_carry(self.model, batch)
             carry, output = act_step(

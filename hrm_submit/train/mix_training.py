@@ -13,7 +13,7 @@ import torch
 
 from hrm_submit.config.runtime import Runtime
 from hrm_submit.config.schema import Preset
-from hrm_submit.core.device import out_of_memory
+from hrm_submit.core.device import no_engine, out_of_memory
 from hrm_submit.core.errors import TrainError
 from hrm_submit.model.compiled import compile_blocks, give_up_compiling, is_compiled
 from hrm_submit.model.embedding import TaskEmbedding
@@ -55,7 +55,8 @@ class MixTraining:
     def run(self, progress: Callable[[], float]) -> Iterator[SegmentReport]:
         """Train and yield after each segment, until the caller stops; `progress` as in `Trainer.run`.
 
-        If memory runs out, the batch is halved; if a compiled model fails, it runs uncompiled; any other error is raised.
+        If memory runs out, the batch is halved, then cuDNN given up if that has no engine; if a compiled model fails, it runs
+        uncompiled; any other error is raised.
         """
         while True:
             batches = ahead(self.mixture, self.trainer.segment, self.ranks, self.batch_size, self.runtime.device)
@@ -75,7 +76,10 @@ class MixTraining:
     def _recover(self, error: Exception) -> None:
         """Change what the failed segment can be repeated with, or raise."""
         world = self.ranks.world
-        if out_of_memory(error):
+        if no_engine(error) and self.batch_size < self.trainer.config.batch_size and torch.backends.cudnn.enabled:
+            torch.backends.cudnn.enabled = False
+            log.warning("cuDNN has no engine, continuing without it: %s", str(error).splitlines()[0])
+        elif out_of_memory(error):
             half = self.batch_size // 2 // world * world
             if world > 1 and not isinstance(error, SharedMemoryError):
                 raise error

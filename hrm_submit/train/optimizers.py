@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import AdamW as _AdamW
 from torch.optim import Optimizer
 
@@ -26,6 +26,8 @@ STEPS = 5
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of Muon's quintic iteration (Jordan, "Muon: An optimizer for hidden layers in neural networks", 2024)."""
 EPS = 1e-7
+LOSS_SCALE = 2.0**10
+"""Of losses in float16, whose gradients underflow otherwise."""
 
 
 class UncompiledOptimizer(Optimizer):
@@ -100,29 +102,40 @@ class Muon(UncompiledOptimizer):
             torch._foreach_lerp_(momenta, grads, 1 - MOMENTUM)
             updates = torch._foreach_lerp(grads, momenta, MOMENTUM)
             torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-            by_shape: dict[tuple[int, int], list[int]] = {}
-            for k, p in enumerate(params):
-                by_shape.setdefault((p.shape[0], p.shape[1]), []).append(k)
-            for (rows, columns), numbers in by_shape.items():
+            found = orthogonal(updates, self._dtype)
+            for (rows, columns), numbers in _by_shape(params).items():
                 rate = group["lr"] * math.sqrt(max(1, rows / columns))
-                for k, update in zip(numbers, orthogonal([updates[k] for k in numbers], self._dtype), strict=True):
-                    params[k].add_(update, alpha=-rate)
+                torch._foreach_add_([params[k] for k in numbers], [found[k] for k in numbers], alpha=-rate)
 
 
-def orthogonal(matrices: list[Tensor], dtype: torch.dtype = torch.bfloat16) -> Tensor:
-    """Bring the singular values of `matrices`, n of one shape, near 1 by `STEPS` Newton-Schulz iterations; returns (n, rows, columns)."""
+def orthogonal(matrices: Sequence[Tensor], dtype: torch.dtype = torch.bfloat16) -> list[Tensor]:
+    """Bring the singular values of each of `matrices` near 1 by `STEPS` Newton-Schulz iterations in `dtype`; returns them in float32."""
     a, b, c = COEFFICIENTS
-    x = torch.stack(matrices).to(dtype)
-    tall = x.shape[1] > x.shape[2]
-    if tall:
-        x = x.mT
+    by_shape = _by_shape(matrices)
+    stacks = [torch.stack([matrices[k] for k in numbers]) for numbers in by_shape.values()]
+    if dtype != torch.float16:  # whose range is too small for what has no norm of 1 yet
+        stacks = [stack.to(dtype) for stack in stacks]
+    wide = [stack.mT if stack.shape[1] > stack.shape[2] else stack for stack in stacks]
     # Norms one by one: summed over a batch they would differ in the last bit.
-    norms = torch.stack([matrix.norm() for matrix in x])
-    x = x / norms.clamp(min=EPS)[:, None, None]
-    for _ in range(STEPS):
-        gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.mT if tall else x
+    norms = torch.stack(torch._foreach_norm([matrix for stack in wide for matrix in stack])).clamp(min=EPS)
+    done: list[Tensor] = [torch.empty(0)] * len(matrices)
+    of_stacks = norms.split([len(stack) for stack in wide])
+    for (rows, columns), numbers, x, norm in zip(by_shape, by_shape.values(), wide, of_stacks, strict=True):
+        x = (x / norm[:, None, None]).to(dtype)
+        for _ in range(STEPS):
+            gram = x @ x.mT
+            x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+        for k, found in zip(numbers, (x.mT if rows > columns else x).float(), strict=True):
+            done[k] = found
+    return done
+
+
+def _by_shape(matrices: Sequence[Tensor]) -> dict[tuple[int, int], list[int]]:
+    """Group the numbers of `matrices` by their shapes."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for k, matrix in enumerate(matrices):
+        groups.setdefault((matrix.shape[0], matrix.shape[1]), []).append(k)
+    return groups
 
 
 class SparseSignSGD:
@@ -168,42 +181,48 @@ class Optimizers:
         if config.optimizer == "adam_atan2":
             self._dense = [(AdamAtan2(self._params, lr, betas, decay), lr)]
         elif config.optimizer == "muon":
-            # A device that computes the model in bfloat16 has instructions for it; on others float32 is several times faster.
-            dtype = torch.bfloat16 if model.dtype == torch.bfloat16 else torch.float32
-            muon = Muon(matrices, config.muon_lr, decay, dtype)
+            # What a device computes the model in it has instructions for.
+            muon = Muon(matrices, config.muon_lr, decay, model.dtype)
             self._dense = [(muon, config.muon_lr), (AdamW(rest, lr, betas, weight_decay=decay, fused=True), lr)]
         else:
             self._dense = [(AdamW(self._params, lr, betas, weight_decay=decay, fused=True), lr)]
         self._sparse = SparseSignSGD(embedding, ranks.gather)
-        # float16 gradients underflow without scaling; the scaler is a no-op for other formats.
-        self._scaler = torch.amp.GradScaler(model.tokens.device.type, enabled=model.dtype == torch.float16)
+        self._scale = LOSS_SCALE if model.dtype == torch.float16 else 1.0
 
     def backward(self, loss: Tensor) -> None:
         """Back-propagate `loss`, a scalar; nothing else, so that it may be abandoned and repeated."""
-        self._scaler.scale(loss).backward()
+        (loss if self._scale == 1.0 else loss * self._scale).backward()
 
     def update(self, factor: float, looked_up: LookedUp | None) -> None:
         """Join the gradients of all ranks, update all weights at `factor` times the configured rates, clear the gradients."""
-        self._ranks.average([p.grad for p in self._params if p.grad is not None])
+        updated = [p for p in self._params if p.grad is not None]
+        self._ranks.average([cast(Tensor, p.grad) for p in updated])
+        if self._scale != 1.0:
+            _unscale(updated, self._scale)
         for optimizer, rate in self._dense:
             for group in optimizer.param_groups:
                 group["lr"] = rate * factor
-            self._scaler.step(optimizer)
+            optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         if looked_up is not None and looked_up.rows.grad is not None:
-            if self._scaler.is_enabled():
+            if self._scale != 1.0:
                 # Only the sign counts, so a scaled gradient needs no unscaling; an overflowed one has no sign to trust.
                 looked_up.rows.grad.nan_to_num_(0.0, 0.0, 0.0)
             self._sparse.step(looked_up, self.config.embedding_lr * factor, self.config.embedding_weight_decay)
-        self._scaler.update()
 
     def state_dict(self) -> dict[str, Any]:
-        """Moments and loss scale, for a run that resumes later."""
-        return {"dense": [optimizer.state_dict() for optimizer, _ in self._dense], "scaler": self._scaler.state_dict()}
+        """Moments, for a run that resumes later."""
+        return {"dense": [optimizer.state_dict() for optimizer, _ in self._dense]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned for the same model and configuration."""
         for (optimizer, _), saved in zip(self._dense, state["dense"], strict=True):
             optimizer.load_state_dict(saved)
-        if state["scaler"]:  # empty if the run was in another number format until now
-            self._scaler.load_state_dict(state["scaler"])
+
+
+def _unscale(params: list[nn.Parameter], scale: float) -> None:
+    """Divide all gradients by `scale`; what overflowed becomes 0. All in one tensor: nothing is launched for each, and nothing waits."""
+    grads = [cast(Tensor, p.grad) for p in params]
+    flat = torch.cat([grad.reshape(-1) for grad in grads]).div_(scale).nan_to_num_(0.0, 0.0, 0.0)
+    for p, part in zip(params, flat.split([grad.numel() for grad in grads]), strict=True):
+        p.grad = part.view_as(p)

@@ -45,6 +45,8 @@ def pretrain(options: PretrainOptions, clock: Clock) -> str:
     """Pre-train on this rank; the first one returns how it ended. Raises UserError before the first segment."""
     found = list_devices(options.devices)
     device = rank_device(found)
+    if device != "cpu":
+        torch.cuda.set_device(device)  # before the ranks join: each would talk on the first GPU
     ranks = join_ranks(device)
     if not ranks.leads:
         logging.getLogger("hrm_submit").setLevel(logging.WARNING)  # once is enough
@@ -54,8 +56,6 @@ def pretrain(options: PretrainOptions, clock: Clock) -> str:
         if device == "cpu":
             torch.set_num_threads(options.threads or max(1, cpu_count() // local_world()))
             keep_freed_memory()
-        else:
-            torch.cuda.set_device(device)
         ended = Pretraining(options, device, ranks, clock).run()
         return ended if ranks.leads else ""
     finally:

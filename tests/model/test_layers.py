@@ -9,12 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hrm_submit.model import layers
 from hrm_submit.model.layers import (
     AttentionKind,
     Rotary,
     attend,
     attend_lines,
     convolve,
+    embed,
     rms_norm,
     rotary_tables,
     rotary_tables_2d,
@@ -120,3 +122,13 @@ def test_axial_attention_as_written_out_cell_by_cell(side: int, before: int, tur
     qkv = normal(3, 2, 4, before + side * side, 8)
     line = rotary_tables(side, 8, 100.0) if turn else None
     torch.testing.assert_close(attend_lines(qkv, line, side, kind), by_hand(qkv, side, line), atol=1e-5, rtol=1e-5)
+
+
+def test_the_gradient_of_a_small_table_as_one_matrix_product_is_that_of_its_sums() -> None:
+    ids, grad = torch.randint(0, 12, (4, 30), generator=torch.Generator().manual_seed(0)), normal(4, 30, 8)
+    tables = [torch.nn.Parameter(normal(12, 8)) for _ in range(2)]
+    rows = embed(ids.to(torch.uint8), tables[0]), layers._Embedding.apply(ids.to(torch.uint8), tables[1])
+    assert torch.equal(*rows)
+    for found in rows:
+        found.backward(grad)
+    torch.testing.assert_close(tables[1].grad, tables[0].grad)

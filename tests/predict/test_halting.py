@@ -50,9 +50,10 @@ def test_who_rests_leaves_the_batch() -> None:
     model = Moody(DEEP)
     requests = [ViewRequest(make_grid([[k]]), IDENTITY, 0) for k in range(4)]
     scores = score_views(model, TaskEmbedding(DEEP, 1), requests, 2, CONFIG)  # type: ignore[arg-type]
-    assert [calls[0] for calls in model.calls] == [4, 4, 2, 1], "0 and 1 rest after the second step, 2 after the third, 3 after the fourth"
+    left = [4, 4, 4, 2, 1]  # 0 and 1 rest after the second step, 2 after the third, 3 after the fourth; each leaves a step later
+    assert [calls[0] for calls in model.calls] == left
     assert scores.q_halt[:, 0].tolist() == [0, 1, 2, 3], "each says what it said last"
-    assert [int(rows.shape[0]) for rows in model.rows if rows is not None] == [4, 4, 2, 1]
+    assert [int(rows.shape[0]) for rows in model.rows if rows is not None] == left
     assert scores.steps == 1
 
 

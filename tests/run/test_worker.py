@@ -61,6 +61,9 @@ def test_without_a_supervisor_it_ends(preset: Preset) -> None:
     worker_main(theirs, WorkerSpec(0, "cpu", preset, None, 0))
 
 
+NO_ENGINE = "GET was unable to find an engine to execute this computation"
+
+
 @pytest.fixture
 def faulty(monkeypatch: pytest.MonkeyPatch) -> type[Faulty]:
     monkeypatch.setattr(worker_module, "SIGN_OF_LIFE_SECONDS", 1e9)  # however busy the machine is
@@ -93,8 +96,9 @@ def test_a_training_anew_is_told_which_one_it_is(preset: Preset, faulty: type[Fa
     assert faulty.restarts == [0, 2]
 
 
-def test_a_broken_cuda_context_ends_the_process_after_its_last_words(
-    preset: Preset, faulty: type[Faulty], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fault", ["CUDA error: an illegal memory access was encountered", NO_ENGINE])
+def test_a_gpu_that_computes_no_more_ends_the_process_after_its_last_words(
+    preset: Preset, faulty: type[Faulty], monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     class Ended(BaseException):
         pass
@@ -103,14 +107,15 @@ def test_a_broken_cuda_context_ends_the_process_after_its_last_words(
         raise Ended(code)
 
     monkeypatch.setattr(worker_module.os, "_exit", leave)
-    faulty.faults = {"a": RuntimeError("CUDA error: an illegal memory access was encountered")}
+    monkeypatch.setattr(torch.backends.cudnn, "enabled", True)
+    faulty.faults = {"a": RuntimeError(fault)}
     ours, theirs = Pipe()
     ours.send(work("a"))
     ours.send(work("b"))
     with pytest.raises(Ended):
         worker_main(theirs, WorkerSpec(0, "cpu", preset, None, 0))
-    said = [ours.recv() for _ in range(2)]
-    assert isinstance(said[1], Failed) and "illegal memory access" in said[1].fault
+    *_, failed = [ours.recv() for _ in range(4 if fault == NO_ENGINE else 2)]
+    assert isinstance(failed, Failed) and fault in failed.fault and failed.fatal
     assert not ours.poll(), "the next task was not begun"
 
 

@@ -110,3 +110,13 @@ def test_the_bar_ends_full_and_tells_how_training_goes(
     assert line.startswith("handwritten: 100%|") and "8/8 segments, loss " in line and "of demonstrations exact" in line
     solver.solve(FIXED, segments=8, progress=False)
     assert capsys.readouterr().err == ""
+
+
+def test_a_gpu_is_the_current_one_before_the_model_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    def chosen(device: str) -> None:
+        raise LookupError(device)
+
+    monkeypatch.setattr(interface, "list_devices", lambda device: [device])
+    monkeypatch.setattr(torch.cuda, "set_device", chosen)
+    with pytest.raises(LookupError, match="cuda:1"):
+        Solver("none", "nano", "cuda:1")

@@ -77,6 +77,16 @@ def test_memory_that_never_suffices_is_an_error_of_the_task(preset: Preset, faul
     assert [size for _, size, _ in faulty.batches] == [16, 8, 4, 2]
 
 
+def test_convolutions_without_an_engine_halve_the_batch_once_then_do_without_cudnn(
+    preset: Preset, faulty: type[Faulty], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "enabled", True)
+    faulty.faults = {"a": RuntimeError("GET was unable to find an engine to execute this computation")}
+    with pytest.raises(RuntimeError, match="an engine"):
+        list(solver(preset).solve(recolour("a"), segments=6))
+    assert [size for _, size, _ in faulty.batches] == [16, 8, 8] and not torch.backends.cudnn.enabled
+
+
 def test_training_that_diverges_restarts_at_a_third_of_the_rates(preset: Preset, faulty: type[Faulty]) -> None:
     ttt = preset.ttt
     faulty.fastest = ttt.lr / 2

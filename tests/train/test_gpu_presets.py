@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,6 +30,26 @@ augmentations = 4
 views = 1
 batch_size = 2
 act_steps = 2
+"""
+REFUSED = """
+import torch
+from tests.pretended_gpu import pretended_gpu
+
+with pretended_gpu():
+    here, there = torch.zeros(2, 3, 4, 5, 6), torch.zeros(2, 3, 4, 5, 6, device="cuda:0")
+    for attempt in (
+        lambda: there.sum().item(),
+        lambda: there.nonzero(),
+        lambda: there[there > 0],
+        lambda: there.cpu(),
+        lambda: here.to("cuda:0"),
+        lambda: here + there,
+        lambda: torch.nn.functional.scaled_dot_product_attention(there, there, there),
+    ):
+        try:
+            attempt()
+        except RuntimeError:
+            print("refused")
 """
 
 
@@ -57,3 +80,20 @@ def test_its_largest_batches_fit_the_cards_that_prefer_it(machine: str, name: st
         train = min(preset.train.batch_size, preset.train.batch_tokens // side**2)
         for batch in (train, preset.ttt.batch_size):
             assert training_bytes(preset.model, side * side, batch, element=torch.float16.itemsize, fused_attention=True) < room
+
+
+@pytest.mark.parametrize("names", ["gpu-small", "nano gpu-base", pytest.param("gpu-small,codes nano-2d hrm-7m", marks=pytest.mark.slow)])
+def test_on_a_pretended_gpu_nothing_waits_and_memory_is_as_planned(names: str) -> None:
+    """Each raises where it would wait, mix devices, or attend without a fused kernel; a GPU outruns the launches of more than some hundred
+    operations a segment."""
+    done = subprocess.run([sys.executable, "-m", "tests.pretended_gpu", *names.split()], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for preset, dtype, found in map(json.loads, done.stdout.splitlines()):
+        assert found["held"] < found["planned"] < 2.5 * found["held"], (preset, dtype)
+        if preset == "gpu-small":
+            assert found["single"] <= 300 and found["carried"] <= 300, (dtype, found)
+
+
+def test_a_pretended_gpu_refuses_what_a_real_one_would_wait_for_or_write_out() -> None:
+    done = subprocess.run([sys.executable, "-c", REFUSED], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split()) == (0, ["refused"] * 7), done.stderr

@@ -21,6 +21,7 @@ from hrm_submit.corpora.sources import load
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.weights import Checkpoint, build
 from hrm_submit.train import checkpoints, metrics
+from hrm_submit.train import pretrain as pretrain_module
 from hrm_submit.train.metrics import MetricsLog
 from hrm_submit.train.options import PretrainOptions
 from hrm_submit.train.pretrain import Pretraining, pretrain
@@ -166,14 +167,14 @@ def test_a_longer_run_raises_its_rate_again_and_leaves_new_undecayed_weights(
     assert exported(options.out, "undecayed").meta.steps == 21
 
 
-def failing_forward(monkeypatch: pytest.MonkeyPatch, fails: Callable[[int, int], bool]) -> None:
+def failing_forward(monkeypatch: pytest.MonkeyPatch, fails: Callable[[int, int], bool], fault: str = NO_ROOM) -> None:
     """Memory runs out in the forwards, counted from 1, for which `fails(number, batch size)`."""
     forward, calls = HRM.forward, [0]
 
     def limited(self: HRM, carry: Any, tokens: torch.Tensor, *rest: Any) -> Any:
         calls[0] += 1
         if fails(calls[0], tokens.shape[0]):
-            raise RuntimeError(NO_ROOM)
+            raise RuntimeError(fault)
         return forward(self, carry, tokens, *rest)
 
     monkeypatch.setattr(HRM, "forward", limited)
@@ -246,3 +247,27 @@ def test_validations_come_as_often_as_asked_and_stop_at_the_deadline(tmp_path: P
     checks = [x for x in lines(tmp_path / "out") if "validation_pass@2" in x]
     assert 3 <= len(checks) <= 5 and clock.now <= 40.0
     assert all(b["seconds"] - a["seconds"] >= 10.0 for a, b in pairwise(checks[:-1]))
+
+
+def test_a_rank_sets_its_gpu_before_it_joins_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = list[str]()
+
+    def join(device: str) -> Ranks:
+        raise TrainError(" ".join([*calls, device]))
+
+    monkeypatch.setattr(pretrain_module, "rank_device", lambda found: "cuda:1")
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: calls.append(f"set {device}"))
+    monkeypatch.setattr(pretrain_module, "join_ranks", join)
+    with pytest.raises(TrainError, match=r"^set cuda:1 cuda:1$"):
+        go(asked(tmp_path))
+
+
+def test_convolutions_without_an_engine_halve_the_batch_once_then_do_without_cudnn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "enabled", True)
+    failing_forward(
+        monkeypatch, lambda number, size: torch.backends.cudnn.enabled, "GET was unable to find an engine to execute this computation"
+    )
+    go(asked(tmp_path))
+    assert state(tmp_path / "out")["batch_size"] == 4 and "continuing without it" in caplog.text
