@@ -185,7 +185,7 @@ def summary(played: RunRecord, recording: Recording, tasks: Sequence[Task]) -> d
     segments = pd.Series([e.segments for e in finals], dtype=float).groupby([e.task for e in finals]).sum()
     first = [e for e in finals if not e.restart]
     score = recording.score(tasks, {str(task): n for task, n in segments.items()})
-    told = [round(x, 4) for x in score] if score else [None, None, None]
+    told: list[float | None] = [round(x, 4) for x in score] if score else [None, None, None]
     if len(recording.outcomes) < FEWEST:
         told[0] = None
     return {
