@@ -66,14 +66,24 @@ def test_scored_rerun_outlives_a_corrupt_wheel(tmp_path: Path) -> None:
     broken = stub_wheel(tmp_path)
     broken.write_bytes(broken.read_bytes()[:200])
     result = run(tmp_path, lay_out(tmp_path, [broken]))
-    assert result.outcome.status == 0 and not result.faults and "install the wheel" in result.degraded
+    assert result.outcome.status == 0 and not result.faults and "unpack the wheel" in result.degraded
     assert result.submission["aaaa0001"] == [{"attempt_1": [[5, 6]], "attempt_2": [[2, 1]]}]
 
 
-def test_a_wheel_that_pip_refuses_is_unpacked_and_a_missing_file_to_merge_costs_no_answer(tmp_path: Path) -> None:
-    refused = stub_wheel(tmp_path, requires_python=">=99")
-    result = run(tmp_path, lay_out(tmp_path, [refused]), variables={"HRM_MERGE": "other.json"})
-    assert result.outcome.status == 0 and all(result.solved) and "unpacking it instead" in result.degraded
+@pytest.mark.parametrize("other", ["another/hrm-submit-wheels", "another/merged-answers"])
+def test_only_the_wheel_of_the_kits_own_dataset_is_run(tmp_path: Path, other: str) -> None:
+    tree = lay_out(tmp_path, [stub_wheel(tmp_path)])
+    folder = tree.input / "datasets" / other
+    folder.mkdir(parents=True)
+    stub_wheel(folder, "import").rename(folder / "hrm_submit-99.0.0-py3-none-any.whl")
+    (folder / "other.json").write_text("{}")
+    result = run(tmp_path, tree, variables={"HRM_MERGE": "other.json"})
+    assert result.outcome.status == 0 and all(result.solved) and "solve" not in result.degraded
+
+
+def test_a_missing_file_to_merge_costs_no_answer(tmp_path: Path) -> None:
+    result = run(tmp_path, lay_out(tmp_path, [stub_wheel(tmp_path)]), variables={"HRM_MERGE": "other.json"})
+    assert result.outcome.status == 0 and all(result.solved)
     assert "merge: FileNotFoundError: no other.json below" in result.degraded
 
 
@@ -144,6 +154,27 @@ def test_only_a_commit_keeps_time_to_show_its_run() -> None:
     modes = {"scored": {"KAGGLE_IS_COMPETITION_RERUN": "1"}, "rehearse": {"HRM_MODE": "rehearse"}, "smoke": {"HRM_MODE": "smoke"}}
     reserve = {mode: first_cell(variables | {"HRM_HOURS": "0.1"})["RESERVE"] for mode, variables in modes.items()}
     assert reserve == {"scored": 36.0, "rehearse": 81.0, "smoke": 81.0}, "of six minutes"
+
+
+@pytest.mark.parametrize("variable", ["HRM_HOURS", "HRM_CARDS"])
+@pytest.mark.parametrize("value", ["abc", "nan", "-1", "inf"])
+def test_a_bad_number_is_told_and_the_default_counts(tmp_path: Path, variable: str, value: str) -> None:
+    tree = lay_out(tmp_path, [])
+    left = first_cell({"HRM_INPUT": str(tree.input), "HRM_WORKING": str(tree.working), variable: value})
+    name = {"HRM_HOURS": "LIMIT", "HRM_CARDS": "CARDS"}[variable]
+    assert left[name] == first_cell({})[name] and any(f"read {variable}: " in problem for problem in left["problems"])
+    assert file_faults(tree.working / "submission.json", TASKS) == []
+
+
+def test_folders_that_link_to_each_other_are_looked_at_once(tmp_path: Path) -> None:
+    tree = lay_out(tmp_path, [])
+    for name, other in (("a", "b"), ("b", "a")):
+        (tree.input / name).mkdir()
+        for k in range(4):
+            (tree.input / name / f"link{k}").symlink_to(tree.input / other)
+    left = first_cell({"HRM_INPUT": str(tree.input), "HRM_WORKING": str(tree.working)})
+    assert sorted(left["FILES"]) == sorted(tree.challenges.parent.iterdir())
+    assert file_faults(tree.working / "submission.json", TASKS) == []
 
 
 @pytest.mark.parametrize("here", [0, 2, 4])
