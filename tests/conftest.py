@@ -10,6 +10,7 @@ settings.register_profile("many", max_examples=10_000)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--schedules", type=int, default=100, metavar="N", help="random schedules of faults in tests/run/test_trials.py")
     parser.addoption("--trials", type=int, default=3, metavar="N", help="runs that tests/run/test_kills.py kills (slow)")
 
 

@@ -14,7 +14,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +62,11 @@ class Node:
 
 @dataclass
 class Actor(Member):
-    """A worker on a node; `stream` are the messages of its running call."""
+    """A worker on a node; `stream` are the messages of its running call, `coming` the next one while it is on its way."""
 
     handle: Any
     stream: Any
+    coming: Any = field(default=None, kw_only=True)
 
 
 class ClusterPool(Pool[Actor]):
@@ -156,17 +157,17 @@ class ClusterPool(Pool[Actor]):
         return True
 
     def listen(self, seconds: float) -> Iterator[tuple[Actor, Any]]:
-        streams = {id(m.stream): m for m in self.members.values() if m.stream is not None}
-        waiting = [m.stream for m in streams.values()]
+        members = {id(m.coming or m.stream): m for m in self.members.values() if m.stream is not None}
+        waiting = [m.coming or m.stream for m in members.values()]
         if not waiting:
             time.sleep(max(0.0, seconds))
             return
         ready, _ = ray.wait(waiting, num_returns=1, timeout=max(0.0, seconds), fetch_local=True)
         if len(waiting) > 1 and ready:
             ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0, fetch_local=True)
-        for stream in ready:
-            member = streams[id(stream)]
-            message = self._next(member, stream)
+        for found in ready:
+            member = members[id(found)]
+            message = self._next(member)
             if isinstance(message, RawVote):
                 keep_raw(member.spec, message)
             elif message is not None:
@@ -174,22 +175,27 @@ class ClusterPool(Pool[Actor]):
 
     def remove(self, member: Actor) -> int | None:
         self.members.pop(member.spec.number, None)
-        member.stream = None
+        member.stream = member.coming = None
         try:
             ray.kill(member.handle, no_restart=True)
         except (RayError, ValueError) as error:
             log.debug("worker %d: %s", member.spec.number, error)
         return None  # an actor's exit code is not known
 
-    def _next(self, member: Actor, stream: Any) -> Any:
-        """Return the next message of a stream that has one; None at its end."""
+    def _next(self, member: Actor) -> Any:
+        """Return the next message of a stream that has one; None at its end, or while the message is still on another node, which may have
+        stopped."""
         try:
-            return ray.get(next(stream))
+            member.coming = member.coming or next(member.stream)
+            if not ray.wait([member.coming], timeout=0, fetch_local=True)[0]:
+                return None
+            found, member.coming = member.coming, None
+            return ray.get(found)
         except StopIteration:
             member.stream = None
             return None
         except RayError as error:
-            member.stream = None
+            member.stream = member.coming = None
             lines = [line for line in str(getattr(error, "cause", None) or error).splitlines() if line.strip()]
             cause = clipped(lines[-1] if lines else type(error).__name__, 200)
             log.warning("worker %d on %s: %s", member.spec.number, member.spec.location, cause)

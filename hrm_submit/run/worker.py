@@ -12,7 +12,6 @@ import signal
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
-from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
@@ -25,6 +24,7 @@ from hrm_submit.core.errors import UserError, one_line
 from hrm_submit.model.compiled import compiling_in_turn
 from hrm_submit.model.weights import load_checkpoint
 from hrm_submit.predict.raw import RawVote
+from hrm_submit.run.channel import Channel
 from hrm_submit.run.cost import batch_that_fits
 from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec, keep_raw
 from hrm_submit.solver.messages import Alive
@@ -93,26 +93,26 @@ def _with_room(spec: WorkerSpec, runtime: Runtime) -> WorkerSpec:
     return replace(spec, preset=with_batch(spec.preset, batch // fits))
 
 
-def worker_main(connection: Connection, spec: WorkerSpec) -> None:
-    """Run a worker process: send `Ready`, then for each Assignment received its messages, until None or a closed pipe."""
+def worker_main(channel: Channel, spec: WorkerSpec) -> None:
+    """Run a worker process: send `Ready`, then for each Assignment received its messages, until None or a closed channel."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the supervisor decides what follows
     try:
         worker = Worker(spec)
     except UserError as error:
         with suppress(OSError):
-            connection.send(Failed("", str(error), fatal=True))
+            channel.send(Failed("", str(error), fatal=True))
         raise SystemExit(1) from None
     except Exception as error:
         log.error("worker %d cannot start: %s", spec.number, one_line(error))
         raise SystemExit(1) from None
     try:
-        connection.send(Ready(worker.describe()))
-        while (work := connection.recv()) is not None:
+        channel.send(Ready(worker.describe()))
+        while (work := channel.receive()) is not None:
             for message in worker.serve(work):
                 if isinstance(message, RawVote):
                     keep_raw(worker.spec, message)
                 else:
-                    connection.send(message)
+                    channel.send(message)
                 if isinstance(message, Failed) and message.fatal:
                     os._exit(3)
     except (EOFError, BrokenPipeError, ConnectionResetError):

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import selectors
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from selectors import EVENT_READ, EVENT_WRITE
 from typing import Any, Protocol, TypeVar
 
+from hrm_submit.run.channel import Channel, channels
 from hrm_submit.run.protocol import Assignment, WorkerSpec
 
 log = logging.getLogger(__name__)
+
+KILLED_SECONDS = 1.0
+"""Most time that a killed process is waited for; one that a driver holds may take longer to end."""
 
 M = TypeVar("M", bound="Member")
 
@@ -77,60 +83,81 @@ class PooledWorker(Member):
     """A worker in a process of its own on this machine."""
 
     process: BaseProcess
-    connection: Connection
+    channel: Channel
 
 
 class WorkerPool(Pool[PooledWorker]):
-    """Workers that are processes of this machine."""
+    """Workers that are processes of this machine. Nothing here waits for what a worker does, but for a second where it is killed."""
 
     def __init__(self) -> None:
-        # spawn: a forked child would inherit locks of threads, and could never use CUDA once the parent has.
-        self._context = multiprocessing.get_context("spawn")
         self.members = {}
 
     def start(self, spec: WorkerSpec, now: float) -> None:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_enter, args=(theirs, spec), name=f"hrm-worker-{spec.number}", daemon=True)
+        channel, theirs = channels()
+        try:
+            process = self.launch(spec, theirs)
+        except OSError:
+            channel.close()
+            raise
+        finally:
+            theirs.close()
+        self.members[spec.number] = PooledWorker(spec, process, channel, heard=now)
+
+    def launch(self, spec: WorkerSpec, theirs: socket.socket) -> BaseProcess:
+        """Start the process, which gets the socket `theirs`. Raises OSError."""
+        # spawn: a forked child would inherit locks of threads, and could never use CUDA once the parent has.
+        context = multiprocessing.get_context("spawn")
+        process = context.Process(target=_enter, args=(theirs, spec), name=f"hrm-worker-{spec.number}", daemon=True)
         process.start()
-        theirs.close()
-        self.members[spec.number] = PooledWorker(spec, process, ours, heard=now)
+        return process
 
     def give(self, member: PooledWorker, work: Assignment, now: float) -> bool:
         try:
-            member.connection.send(work)
+            member.channel.send(work)
         except OSError:
             return False
         member.begin(work, now)
         return True
 
     def listen(self, seconds: float) -> Iterator[tuple[PooledWorker, Any]]:
-        by_pipe = {m.connection: m for m in self.members.values()}
-        for pipe in wait(list(by_pipe), timeout=max(0.0, seconds)):
-            member = by_pipe[pipe]  # type: ignore[index]
-            try:
-                message = member.connection.recv()
-            except (EOFError, OSError):
-                message = Gone()
-            except Exception as error:  # half a message of a killed worker unpickles as anything
-                log.warning("worker %d: unreadable message: %s", member.spec.number, error)
-                message = Gone()
-            yield member, message
+        with selectors.DefaultSelector() as selector:
+            for member in self.members.values():
+                selector.register(member.channel.socket, EVENT_READ | (EVENT_WRITE if member.channel.unsent else 0), member)
+            ready = selector.select(max(0.0, seconds))
+        for member in [key.data for key, _ in ready]:
+            for message in self._exchange(member):
+                if self.members.get(member.spec.number) is member:  # not removed for an earlier message
+                    yield member, message
 
-    def remove(self, member: PooledWorker) -> int | None:
+    def _exchange(self, member: PooledWorker) -> Iterator[Any]:
+        """Read and write what is possible now; yield the messages that are whole, `Gone` where the worker has ended."""
+        try:
+            member.channel.read()
+            yield from member.channel.messages()
+            member.channel.flush()
+        except (EOFError, OSError):
+            yield Gone()
+        except Exception as error:
+            log.warning("worker %d: unreadable message: %s", member.spec.number, error)
+            yield Gone()
+
+    def remove(self, member: PooledWorker, patience: float = KILLED_SECONDS) -> int | None:
         self.members.pop(member.spec.number, None)
         member.process.kill()
-        member.process.join(timeout=5)
-        member.connection.close()
+        member.process.join(patience)
+        member.channel.close()
         return member.process.exitcode
 
     def dismiss(self) -> None:
-        for member in self.members.values():
+        members = list(self.members.values())
+        for member in members:
             member.process.kill()  # all of them, before the first is waited for
-        super().dismiss()
+        for member in members:
+            self.remove(member, KILLED_SECONDS / len(members))
 
 
-def _enter(connection: Connection, spec: WorkerSpec) -> None:
+def _enter(end: socket.socket, spec: WorkerSpec) -> None:
     """Run a worker in its process. Only there torch is imported, so that the supervisor stays small."""
     from hrm_submit.run.worker import worker_main
 
-    worker_main(connection, spec)
+    worker_main(Channel(end, waits=True), spec)

@@ -31,7 +31,7 @@ from hrm_submit.run.placement import MOST_ON_A_GPU
 from hrm_submit.run.progress_bars import ProgressBars
 from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec
 from hrm_submit.run.supervisor import Supervisor
-from hrm_submit.run.worker_pool import Gone, PooledWorker, WorkerPool
+from hrm_submit.run.worker_pool import Gone, Member, Pool
 from hrm_submit.solver.messages import Answer, Progress
 from hrm_submit.solver.session import OVERRUN, VOTE_GROWTH
 from lab.budget_recording import Recording
@@ -94,24 +94,24 @@ def replay(
     return read_run(folder)
 
 
-class PretendedPool(WorkerPool):
+class PretendedPool(Pool[Member]):
     """A pool without processes."""
 
     def __init__(self, recording: Recording, preset: Preset, faults: Faults, seed: int) -> None:
-        self.members: dict[int, PooledWorker] = {}
+        self.members: dict[int, Member] = {}
         self.now = 0.0
         self._recording, self._preset, self._faults = recording, preset, faults
         self._rng = np.random.default_rng(seed)
-        self._coming: list[tuple[float, int, PooledWorker, Any]] = []
+        self._coming: list[tuple[float, int, Member, Any]] = []
         self._order = count()
         self._hung: set[int] = set()
 
     def start(self, spec: WorkerSpec, now: float) -> None:
-        member = PooledWorker(spec, None, None, heard=now)  # type: ignore[arg-type]
+        member = Member(spec, heard=now)
         self.members[spec.number] = member
         self._schedule(member, [(median(self._recording.start_ups or [0.0]), Ready({"device": spec.device}))])
 
-    def give(self, member: PooledWorker, work: Assignment, now: float) -> bool:
+    def give(self, member: Member, work: Assignment, now: float) -> bool:
         member.begin(work, now)
         messages = self._session(work)
         kind = self._rng.random()
@@ -128,7 +128,7 @@ class PretendedPool(WorkerPool):
         self._schedule(member, messages)
         return True
 
-    def listen(self, seconds: float) -> Iterator[tuple[PooledWorker, Any]]:
+    def listen(self, seconds: float) -> Iterator[tuple[Member, Any]]:
         until = self.now + max(0.0, seconds)
         if self._coming and not self._hung:
             until = max(until, self._coming[0][0])  # nothing happens before: the clock may jump over those ticks
@@ -140,7 +140,7 @@ class PretendedPool(WorkerPool):
                 return
         self._jump(until)
 
-    def remove(self, member: PooledWorker) -> int:
+    def remove(self, member: Member) -> int:
         self.members.pop(member.spec.number, None)
         self._hung.discard(member.spec.number)
         return -9
@@ -154,7 +154,7 @@ class PretendedPool(WorkerPool):
             if number not in self._hung:
                 member.heard = now
 
-    def _schedule(self, member: PooledWorker, timeline: Timeline) -> None:
+    def _schedule(self, member: Member, timeline: Timeline) -> None:
         for delay, message in timeline:
             heapq.heappush(self._coming, (self.now + delay, next(self._order), member, message))
 

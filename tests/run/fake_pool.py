@@ -1,20 +1,28 @@
-"""A pool without processes, on a clock that moves only when somebody listens: what workers do is written in a script."""
+"""Workers without processes, on a clock that moves only when somebody listens: what they do is written in a script.
+
+The pool is the real one: messages are pickled and travel through sockets, of which stubs hold the other ends.
+"""
 
 from __future__ import annotations
 
 import heapq
+import pickle
+import socket
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 from hrm_submit.arc.task import make_grid
 from hrm_submit.predict.vote import Candidate
+from hrm_submit.run.channel import Channel
 from hrm_submit.run.protocol import Assignment, Ready, WorkerSpec
-from hrm_submit.run.worker_pool import Gone, PooledWorker
+from hrm_submit.run.worker_pool import Gone, PooledWorker, WorkerPool
 from hrm_submit.solver.messages import Alive, Answer
 
 Timeline = list[tuple[float, Any]]
-"""What a worker says, each with the seconds after its start or its assignment."""
+"""What a worker says, each with the seconds after its start or its assignment. `Gone`: its process ends."""
 
 FIXED_SECONDS = 5.0
 """What a task takes where it is given no seconds."""
@@ -44,6 +52,14 @@ def alive(assignment: Assignment, seconds: float) -> Timeline:
     return [(float(t), Alive(assignment.task.id)) for t in range(5, int(seconds), 5)]
 
 
+@dataclass(frozen=True)
+class Freeze:
+    """The process stops for good when it has sent a part of `message`."""
+
+    message: Any
+    part: float
+
+
 class Script:
     """What workers do: ready after a second, an answer half way (colour 1) and a final one at the share's end (colour 2), on which
     all votes agree."""
@@ -56,61 +72,94 @@ class Script:
         return [*alive(assignment, seconds), (0.5 * seconds, answer(assignment, 1, final=False)), (seconds, answer(assignment, 2))]
 
     def takes(self, spec: WorkerSpec) -> bool:
-        """Whether handing over a task works."""
+        """Whether it lives when a task is handed over."""
         return True
 
 
-class FakeCrew:
-    """Stands in for `WorkerPool`: a list of messages to come, in the order of their times."""
+class Stub:
+    """Stands in for a worker's process, and holds its end of the socket."""
+
+    def __init__(self, spec: WorkerSpec, end: socket.socket) -> None:
+        self.spec, self.channel, self.exitcode, self.frozen = spec, Channel(end, waits=False), None, False
+
+    def say(self, message: Any) -> None:
+        if self.frozen or self.exitcode is not None:
+            return
+        if isinstance(message, Gone):
+            self.end(1)
+            return
+        self.frozen = isinstance(message, Freeze)
+        with suppress(OSError):
+            if isinstance(message, Freeze):
+                data = pickle.dumps(message.message)
+                data = len(data).to_bytes(8, "big") + data
+                self.channel.socket.send(data[: int(message.part * len(data))])
+            else:
+                self.channel.send(message)
+
+    def given(self) -> Iterator[Assignment]:
+        if not self.frozen and self.exitcode is None:
+            self.channel.read()
+            yield from self.channel.messages()
+
+    def end(self, code: int) -> None:
+        self.exitcode = code if self.exitcode is None else self.exitcode
+        self.channel.close()
+
+    def kill(self) -> None:
+        self.end(-9)
+
+    def join(self, timeout: float) -> None:
+        pass
+
+
+class StubPool(WorkerPool):
+    """The pool of local workers with stubs instead of processes: a list of what they say, in the order of its times."""
 
     def __init__(self, time: Time, script: Script) -> None:
+        super().__init__()
         self.time, self.script = time, script
-        self.members: dict[int, PooledWorker] = {}
         self.started: list[WorkerSpec] = []
         self.assigned: list[tuple[float, int, Assignment]] = []
         self.dismissed_at: float | None = None
-        self._coming: list[tuple[float, int, PooledWorker, Any]] = []
+        self.stubs: dict[int, Stub] = {}
+        self._coming: list[tuple[float, int, Stub, Any]] = []
         self._order = count()
 
-    def start(self, spec: WorkerSpec, now: float) -> None:
+    def launch(self, spec: WorkerSpec, theirs: socket.socket) -> Any:
+        stub = self.stubs[spec.number] = Stub(spec, theirs.dup())
         self.started.append(spec)
-        member = PooledWorker(spec, None, None, heard=now)  # type: ignore[arg-type]
-        self.members[spec.number] = member
-        self._schedule(member, self.script.on_start(spec))
+        self._schedule(stub, self.script.on_start(spec))
+        return stub
 
     def give(self, member: PooledWorker, work: Assignment, now: float) -> bool:
         if not self.script.takes(member.spec):
-            return False
-        member.begin(work, now)
-        self.assigned.append((now, member.spec.number, work))
-        self._schedule(member, self.script.on_task(member.spec, work))
-        return True
-
-    def newcomers(self) -> list[WorkerSpec]:
-        return []
+            self.stubs[member.spec.number].end(1)
+        if given := super().give(member, work, now):
+            self.assigned.append((now, member.spec.number, work))
+        return given
 
     def listen(self, seconds: float) -> Iterator[tuple[PooledWorker, Any]]:
         until = self.time.now + max(0.0, seconds)
-        while self._coming and self._coming[0][0] <= until:
-            at, _, member, message = heapq.heappop(self._coming)
-            if self.members.get(member.spec.number) is not member:
-                continue  # what a dead worker would have said
+        for stub in self.stubs.values():
+            for work in stub.given():
+                self._schedule(stub, self.script.on_task(stub.spec, work))
+        due = self._coming and self._coming[0][0] <= until
+        if due:
+            at, _, stub, message = heapq.heappop(self._coming)
             self.time.now = max(self.time.now, at)
-            yield member, message
-            return
-        self.time.now = until
-
-    def remove(self, member: PooledWorker) -> int:
-        self.members.pop(member.spec.number, None)
-        return -9
+            stub.say(message)
+        else:
+            self.time.now = until
+        yield from super().listen(0.0)
 
     def dismiss(self) -> None:
         self.dismissed_at = self.time.now
-        self.members.clear()
+        super().dismiss()
 
-    def _schedule(self, member: PooledWorker, timeline: Timeline) -> None:
+    def _schedule(self, stub: Stub, timeline: Timeline) -> None:
         for delay, message in timeline:
-            heapq.heappush(self._coming, (self.time.now + delay, next(self._order), member, message))
+            heapq.heappush(self._coming, (self.time.now + delay, next(self._order), stub, message))
 
 
 def gone() -> Gone:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from multiprocessing import Pipe
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hrm_submit.arc.reader import write_challenges
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.config.preset_files import load_preset
 from hrm_submit.config.schema import Preset
+from hrm_submit.run.channel import Channel
 from hrm_submit.run.protocol import Assignment, WorkerSpec
 from hrm_submit.run.worker import worker_main
 
@@ -109,18 +111,28 @@ def command(challenges_file: Path, output: Path, *options: str) -> list[str]:
 
 def converse(preset: Preset, *assignments: Assignment, checkpoint: Path | None = None, raw: Path | None = None) -> list[Any]:
     """All that a worker in this process says to these assignments; it then ignores Ctrl-C for good."""
-    ours, theirs = Pipe()
-    for assignment in assignments:
+    ours, theirs = channel_pair()
+    for assignment in (*assignments, None):
         ours.send(assignment)
-    ours.send(None)
     worker_main(theirs, WorkerSpec(0, "cpu", preset, checkpoint, 0, raw=raw))
+    return heard(ours, theirs)
+
+
+def channel_pair() -> tuple[Channel, Channel]:
+    """Two ends of a conversation, both of which wait."""
+    ours, theirs = (Channel(end, waits=True) for end in socket.socketpair())
+    return ours, theirs
+
+
+def heard(ours: Channel, theirs: Channel) -> list[Any]:
+    """All that was said at the other end, which closes."""
     theirs.close()
     said = []
-    while True:
-        try:
-            said.append(ours.recv())
-        except EOFError:
-            return said
+    with suppress(EOFError, ConnectionResetError):
+        while True:
+            said.append(ours.receive())
+    ours.close()
+    return said
 
 
 def events(run_dir: Path, event: str | None = None) -> list[dict[str, Any]]:

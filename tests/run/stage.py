@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ from hrm_submit.arc.submission import faults
 from hrm_submit.arc.task import Task
 from hrm_submit.config.schema import BudgetConfig, Preset
 from hrm_submit.core.clock import Clock
+from hrm_submit.record.events import RunStart
 from hrm_submit.record.folder import RunRecord, RunWriter, read_run
 from hrm_submit.run.answers import AnswerStore
 from hrm_submit.run.progress_bars import ProgressBars
 from hrm_submit.run.protocol import WorkerSpec
 from hrm_submit.run.supervisor import Supervisor
 from tests.events import told
-from tests.run.fake_pool import FakeCrew, Script, Time
+from tests.run.fake_pool import Script, StubPool, Time
 from tests.run.lab import recolour
 
 PRESET = Preset(budget=BudgetConfig(reserve=0.02, reserve_min_seconds=2.0, hang_seconds=60.0))
@@ -30,10 +32,14 @@ BUDGET, SHARES_END, HARD_END = 100.0, 98.0, 99.0
 class Played:
     """What a run left behind."""
 
-    pool: FakeCrew
+    pool: StubPool
     record: RunRecord
     submission: dict[str, Any]
     seconds: float
+    saved: bool
+    """The submission file has all answers."""
+    recorded: bool
+    """The run folder has everything."""
 
     def events(self, event: str, task: str | None = None) -> list[dict[str, Any]]:
         return [e for e in told(self.record, event) if task in (None, e["task"])]
@@ -56,22 +62,26 @@ def play(
     budget: float | None = BUDGET,
     segments: int | None = None,
     preset: Preset = PRESET,
-    make_crew: Callable[[Time, Script], FakeCrew] = FakeCrew,
+    make_crew: Callable[[Time, Script], StubPool] = StubPool,
     time: Time | None = None,
 ) -> Played:
-    """Run a supervisor in `folder`, which must be new; fails where the submission is not valid in the end."""
-    folder.mkdir()
+    """Run a supervisor in `folder`, or resume the run that was killed there; fails where the submission is not valid in the end."""
+    folder.mkdir(exist_ok=True)
     time = time or Time()
     pool = make_crew(time, script)
     clock = Clock(budget, source=time)
     todo = [recolour(f"t{k}", k) for k in range(tasks)] if isinstance(tasks, int) else tasks
     by_id = {t.id: t for t in todo}
     store = AnswerStore(by_id, {}, folder / "submission.json")
+    done = store.restore(read_run(folder / "run")) if (folder / "run").is_dir() else set()
     store.create()
     specs = [WorkerSpec(k, device, preset, None, 0) for k, device in enumerate(devices)]
     writer = RunWriter(folder / "run", clock.elapsed)
-    Supervisor(todo, segments, specs, preset, store, writer, clock, ProgressBars(len(todo)), pool).run()
-    store.save()
+    writer.event(RunStart(budget=budget, tasks=len(todo), broken=[], resumed=len(done)))
+    todo = [task for task in todo if task.id not in done]
+    with suppress(KeyboardInterrupt):
+        Supervisor(todo, segments, specs, preset, store, writer, clock, ProgressBars(len(todo)), pool).run()
+    saved, recorded = not store.save(last=True), writer.flush()
     submission = json.loads((folder / "submission.json").read_text())
     assert not faults(submission, by_id)
-    return Played(pool, read_run(folder / "run"), submission, time.now)
+    return Played(pool, read_run(folder / "run"), submission, time.now, saved, recorded)

@@ -10,7 +10,7 @@ import pytest
 
 from hrm_submit.run import placement
 from hrm_submit.run.protocol import Assignment, Failed, WorkerSpec
-from tests.run.fake_pool import FakeCrew, Script, Timeline, answer, gone
+from tests.run.fake_pool import Script, StubPool, Timeline, answer, gone
 from tests.run.stage import BUDGET, PRESET
 
 
@@ -102,10 +102,10 @@ def test_where_no_worker_ever_gets_ready_the_run_ends_with_its_fallbacks(play: A
 
 
 def test_workers_that_cannot_be_started_at_all(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: FakeCrew, spec: WorkerSpec, now: float) -> None:
+    def refuse(self: StubPool, spec: WorkerSpec, now: float) -> None:
         raise OSError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(FakeCrew, "start", refuse)
+    monkeypatch.setattr(StubPool, "start", refuse)
     assert play(Script(), tasks=1).seconds == 0.0
 
 

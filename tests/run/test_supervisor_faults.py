@@ -13,7 +13,7 @@ from hrm_submit.config.schema import BudgetConfig
 from hrm_submit.run.protocol import Assignment, Failed, WorkerSpec
 from hrm_submit.run.worker_pool import PooledWorker
 from hrm_submit.solver.messages import Progress, Restarted
-from tests.run.fake_pool import FakeCrew, Script, Timeline, alive, answer, gone
+from tests.run.fake_pool import Script, StubPool, Timeline, alive, answer, gone
 from tests.run.stage import BUDGET, PRESET, SHARES_END
 
 
@@ -177,7 +177,7 @@ def test_signs_of_life_keep_a_slow_worker(play: Any) -> None:
 def test_a_machine_that_slept_has_no_hung_workers(play: Any) -> None:
     """The clock goes on by half a minute at once; all workers answer a little later than they would have."""
 
-    class Sleepy(FakeCrew):
+    class Sleepy(StubPool):
         slept = False
 
         def listen(self, seconds: float) -> Iterator[tuple[PooledWorker, Any]]:

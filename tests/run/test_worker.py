@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from hrm_submit.run import worker as worker_module
 from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec
 from hrm_submit.run.worker import worker_main
 from hrm_submit.solver.messages import Alive, Answer, Progress
-from tests.run.lab import converse, recolour, tiny_preset
+from tests.run.lab import channel_pair, converse, heard, recolour, tiny_preset
 from tests.solver.faulty import Faulty, stand_in
 
 
@@ -56,7 +55,7 @@ def test_a_checkpoint_is_where_tasks_start_from(preset: Preset, tmp_path: Path) 
 
 
 def test_without_a_supervisor_it_ends(preset: Preset) -> None:
-    ours, theirs = Pipe()
+    ours, theirs = channel_pair()
     ours.close()
     worker_main(theirs, WorkerSpec(0, "cpu", preset, None, 0))
 
@@ -107,16 +106,27 @@ def test_a_gpu_that_computes_no_more_ends_the_process_after_its_last_words(
         raise Ended(code)
 
     monkeypatch.setattr(worker_module.os, "_exit", leave)
+<<<<<<< HEAD
     monkeypatch.setattr(torch.backends.cudnn, "enabled", True)
     faulty.faults = {"a": RuntimeError(fault)}
     ours, theirs = Pipe()
+=======
+    faulty.faults = {"a": RuntimeError("CUDA error: an illegal memory access was encountered")}
+    ours, theirs = channel_pair()
+>>>>>>> fb7252c (The supervisor waits for no worker: messages travel over sockets that do not block on its side)
     ours.send(work("a"))
     ours.send(work("b"))
     with pytest.raises(Ended):
         worker_main(theirs, WorkerSpec(0, "cpu", preset, None, 0))
+<<<<<<< HEAD
     *_, failed = [ours.recv() for _ in range(4 if fault == NO_ENGINE else 2)]
     assert isinstance(failed, Failed) and fault in failed.fault and failed.fatal
     assert not ours.poll(), "the next task was not begun"
+=======
+    said = heard(ours, theirs)
+    assert isinstance(said[1], Failed) and "illegal memory access" in said[1].fault
+    assert len(said) == 2, "the next task was not begun"
+>>>>>>> fb7252c (The supervisor waits for no worker: messages travel over sockets that do not block on its side)
 
 
 @pytest.mark.parametrize(("hang_seconds", "signs"), [(300.0, 0), (1e-9, 3)])
@@ -136,11 +146,11 @@ def test_training_gives_a_sign_of_life_at_every_segment(tmp_path: Path, monkeypa
 
 
 def test_a_worker_without_weights_tells_the_supervisor_so(preset: Preset, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    ours, theirs = Pipe()
+    ours, theirs = channel_pair()
     with pytest.raises(SystemExit) as ended:
         worker_main(theirs, WorkerSpec(4, "cpu", preset, tmp_path / "gone.safetensors", 0))
     assert ended.value.code == 1 and not caplog.records
-    assert ours.recv() == Failed("", f"{tmp_path / 'gone.safetensors'}: no such file", fatal=True)
+    assert heard(ours, theirs) == [Failed("", f"{tmp_path / 'gone.safetensors'}: no such file", fatal=True)]
 
 
 def test_a_device_that_cannot_compute_is_found_out_before_it_is_given_a_task(
@@ -151,11 +161,11 @@ def test_a_device_that_cannot_compute_is_found_out_before_it_is_given_a_task(
         yield
 
     monkeypatch.setattr(faulty, "run", refuse)
-    ours, theirs = Pipe()
+    ours, theirs = channel_pair()
     ours.send(work("a"))
     with pytest.raises(SystemExit):
         worker_main(theirs, WorkerSpec(0, "cpu", preset, None, 0))
-    assert not ours.poll(), "not even Ready"
+    assert heard(ours, theirs) == [], "not even Ready"
     assert "no kernel image" in caplog.text
 
 
