@@ -51,6 +51,9 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _run_command(argv: Sequence[str], clock: Clock) -> int:
+    if not argv:
+        _parser().print_help()
+        return 0
     args = _parser().parse_args(argv)
     args.command_line = shlex.join(["hrm-submit", *argv])
     return int(args.run(from_args(args.options, args), clock))
@@ -94,6 +97,7 @@ COMMANDS: tuple[tuple[str, str, type, Callable[[Any, Clock], int]], ...] = (
     ("merge", "merge the submissions of several solvers", MergeOptions, commands.merge),
     ("report", "look at a run: one HTML file that opens anywhere", ReportOptions, commands.report),
     ("show", "a task or a run as coloured blocks", ShowOptions, commands.show),
+    ("presets", "list the presets of the package", commands.PresetsOptions, commands.presets),
     ("watch", "follow a run of solve or pretrain from another terminal", WatchOptions, commands.watch),
 )
 

@@ -155,6 +155,18 @@ def show(options: ShowOptions, clock: Clock) -> int:
     return 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class PresetsOptions:
+    """`presets` has no options."""
+
+
+def presets(options: PresetsOptions, clock: Clock) -> int:
+    from hrm_submit.model.packaged import describe_presets
+
+    print("\n".join(describe_presets()))
+    return 0
+
+
 def watch(options: WatchOptions, clock: Clock) -> int:
     from hrm_submit.report.watch import Painter, follow, look_once
 

@@ -16,9 +16,16 @@ from hrm_submit.run import solve as run_module
 from tests.run.lab import challenges
 
 
-def test_no_command_and_an_unknown_one(refused: Any) -> None:
-    for argv in ([], ["dance"]):
-        assert refused(main, argv)
+def test_without_a_command_help_is_shown_and_an_unknown_one_is_refused(refused: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert refused(main, ["dance"])
+    assert main([]) == 0 and "solve a challenges file" in capsys.readouterr().out
+
+
+def test_presets_are_listed_with_size_weights_machine_and_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["presets"]) == 0
+    said = capsys.readouterr().out
+    assert "nano: 0.67M parameters, weights nano.safetensors\n" in said and "hrm-27m: 27.28M parameters, no packaged weights\n" in said
+    assert "l4x4: for 4 x L4 of 22 GiB\n" in said and "further: a layer over another preset\n    [train] lr = 0.0006" in said
 
 
 def test_interrupts_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+import textwrap
 from dataclasses import asdict, replace
 from importlib import resources
 from pathlib import Path
@@ -10,7 +13,7 @@ from hrm_submit.arc.canvas import check_model
 from hrm_submit.config.preset_files import load_preset, preset_names, read_presets
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.errors import ModelConflictError
-from hrm_submit.model.checkpoint_header import read_header
+from hrm_submit.model.checkpoint_header import model_shapes, read_header
 
 DEFAULT_PRESET = "nano"
 CHECKPOINTS = Path(str(resources.files("hrm_submit") / "checkpoints"))
@@ -54,6 +57,30 @@ def resolve_preset(names: str, checkpoint: Path | None) -> Preset:
                     raise ModelConflictError(f"preset {name}: [model] {key} = {value!r}, but {checkpoint} was trained with {fixed[key]!r}")
     own = meta.preset if meta.preset and all(n in preset_names() for n in meta.preset.split(",")) else DEFAULT_PRESET
     return replace(load_preset(_whole(names, own)), model=trained)
+
+
+def describe_presets() -> list[str]:
+    """Describe each preset of the package in lines for a person: parameters, packaged weights, machine, and the keys that it sets."""
+    lines = []
+    for name in preset_names():
+        ((_, tables),) = read_presets(name)
+        preset, facts = load_preset(name), []
+        weights = [path.name for path in sorted(CHECKPOINTS.glob("*.safetensors")) if _trained_as(path) == name]
+        if len(tables.get("model", {})) > 1:
+            facts.append(f"{sum(math.prod(shape) for _, shape in model_shapes(preset.model)) / 1e6:.2f}M parameters")
+            facts.append(f"weights {', '.join(weights)}" if weights else "no packaged weights")
+        if preset.device.card:
+            facts.append(f"for {preset.device.count} x {preset.device.card} of {preset.device.memory_gib:g} GiB")
+        lines.append(f"{name}: {', '.join(facts) or 'a layer over another preset'}")
+        for table, values in tables.items():
+            keys = ", ".join(f"{key} = {json.dumps(value)}" for key, value in values.items())
+            lines += textwrap.wrap(f"[{table}] {keys}", 110, initial_indent="    ", subsequent_indent="        ")
+    return lines
+
+
+def _trained_as(checkpoint: Path) -> str:
+    """The first preset that a checkpoint was trained with."""
+    return read_header(checkpoint)[1].preset.split(",")[0]
 
 
 def _whole(names: str, own: str) -> str:

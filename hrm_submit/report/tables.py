@@ -70,9 +70,10 @@ class Tables:
             yield field.name, getattr(self, field.name)
 
 
-def read_tables(run_dir: Path, *, solutions: Path | None = None, challenges: Path | None = None) -> Tables:
+def read_tables(run_dir: Path | str, *, solutions: Path | str | None = None, challenges: Path | str | None = None) -> Tables:
     """Read the tables of a run folder; give `challenges` if the file is no longer where the run found it. Raises UserError."""
-    return make_tables(load_run(run_dir, challenges, solutions))
+    moved, truth = (None if path is None else Path(path) for path in (challenges, solutions))
+    return make_tables(load_run(Path(run_dir), moved, truth))
 
 
 def make_tables(data: RunData) -> Tables:

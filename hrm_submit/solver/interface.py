@@ -1,4 +1,4 @@
-"""`hrm_submit.Solver`: one task at a time from Python, in this process, with a progress bar.
+"""`hrm_submit.Solver`: tasks one at a time from Python, in this process, with a progress bar.
 
 It starts from the same weights, draws the same numbers and trains in the same way as the command `solve`, so fixed work (`segments`)
 gives the same two attempts. It cannot read an answer: nothing in this room can (import-linter checks it).
@@ -79,6 +79,21 @@ class Solver:
             seconds=clock.elapsed(),
             reason=outcome.reason,
         )
+
+    def solve_all(
+        self, tasks: Mapping[str, Task], *, seconds: float | None = None, segments: int | None = None, progress: bool = True
+    ) -> dict[str, TaskAnswer]:
+        """Solve `tasks` one after the other in `seconds` for all, or in `segments` each; returns the answers by id.
+
+        Each task gets an equal part of the time that is left. Raises as `solve` does.
+        """
+        clock, answers, where = Clock(seconds), dict[str, TaskAnswer](), place() if progress else "plain"
+        with logs_above_bars(where), bar(where, total=len(tasks), desc="tasks") as shown:
+            for number, (key, task) in enumerate(tasks.items()):
+                share = None if seconds is None else max(1e-3, clock.remaining()) / (len(tasks) - number)
+                answers[key] = self.solve(task, seconds=share, segments=segments, progress=False)
+                shown.update()
+        return answers
 
 
 def _shown(messages: Iterator[Message], task: Task, clock: Clock, segments: int | None, progress: bool) -> Iterator[Message]:

@@ -12,9 +12,8 @@ from hrm_submit.core.errors import ConfigError
         ("11h30m", 41400.0),
         ("20m", 1200.0),
         ("2m30s", 150.0),
-        ("90", 90.0),
         ("1.5h", 5400.0),
-        ("0.5", 0.5),
+        ("0.5s", 0.5),
         ("1h0m1s", 3601.0),
         (" 5M ", 300.0),
     ],
@@ -24,7 +23,8 @@ def test_durations_that_are_understood(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", " ", "0", "0s", "0h0m", "-5m", "5 m", "m", "h30", "30m1h", "1d", "five", "1e3", "nan", "inf", "9" * 400]
+    "text",
+    ["", " ", "0", "90", "0.5", "2m30", "0s", "0h0m", "-5m", "5 m", "m", "h30", "30m1h", "1d", "five", "1e3", "nan", "9" * 400],
 )
 def test_durations_that_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="not a duration") as caught:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import hrm_submit
 from hrm_submit.arc.submission import read_submission
-from hrm_submit.arc.task import same_grid
+from hrm_submit.arc.task import make_grid, same_grid
 from hrm_submit.core.errors import CheckpointError, ConfigError, DataError
 from hrm_submit.corpora.sources import load
 from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
@@ -45,6 +47,27 @@ def test_fixed_work_gives_the_submission_of_the_command(solver: Solver, presets:
         for ours, theirs in zip(answer.attempts, expected[task.id], strict=True):
             assert all(same_grid(a, b) for a, b in zip(ours, theirs, strict=True))
         assert (answer.segments, answer.reason) == (12, "share used") and 8 <= answer.views <= 16, "four mid-run votes of two views each"
+
+
+def test_several_tasks_are_solved_as_each_alone_and_scored(solver: Solver, tmp_path: Path) -> None:
+    tasks = load(challenges(tmp_path, 3))
+    answers = solver.solve_all(tasks, segments=5, progress=False)
+    assert list(answers) == list(tasks)
+    one = list(tasks)[1]
+    alone = solver.solve(tasks[one], segments=5, progress=False)
+    assert all(same_grid(a, b) for a, b in zip(answers[one].attempts[0], alone.attempts[0], strict=True))
+    timed = solver.solve_all(tasks, seconds=1.5, progress=False)
+    assert list(timed) == list(tasks) and all(answer.segments for answer in timed.values())
+
+    truth = {key: tuple(attempts[1] for attempts in answer.attempts) for key, answer in answers.items()}
+    whole = hrm_submit.score(tasks, answers, truth)
+    assert (whole["pass@2"], whole["counts"]["tasks"]) == (1.0, 3)
+    assert hrm_submit.score(tasks[one], answers[one], truth[one])["pass@2"] == 1.0
+    with pytest.raises(DataError, match=f"{one}: no public set holds this task"):
+        hrm_submit.score(tasks[one], answers[one])
+    public, solutions = hrm_submit.load("arc-agi-1-evaluation", solutions=True)
+    given = replace(alone, task=public["00576224"], attempts=((solutions["00576224"][0], make_grid([[0]])),))
+    assert hrm_submit.score(public["00576224"], given)["pass@1"] == 1.0
 
 
 def test_a_checkpoint_is_started_from(solver: Solver, presets: str, tmp_path: Path) -> None:

@@ -1,0 +1,61 @@
+"""Score answers from Python: `hrm_submit.score(task, answer)`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from hrm_submit.arc.reader import source_names
+from hrm_submit.arc.submission import Attempts
+from hrm_submit.arc.task import Grid, Solutions, Task, same_grid
+from hrm_submit.core.errors import DataError
+from hrm_submit.corpora.scoring import Score, score
+from hrm_submit.corpora.sources import load
+
+
+class Answer(Protocol):
+    """What `hrm_submit.Solver` returns, or anything with two attempts at each test output."""
+
+    @property
+    def attempts(self) -> Sequence[Attempts]: ...
+
+
+def score_answers(
+    task: Task | Mapping[str, Task], answer: Answer | Mapping[str, Answer], solutions: Solutions | Sequence[Grid] | None = None
+) -> Score:
+    """Score the answer to a task, or the answers by id to tasks by id, as the command `score` does.
+
+    `solutions`: the outputs of the task, or by task id, as `load(..., solutions=True)` gives them. Without them they are looked up in
+    the public sets. Raises DataError where no public set holds a task.
+    """
+    if isinstance(task, Task):
+        assert not isinstance(answer, Mapping)
+        tasks, answers = {task.id: task}, {task.id: answer}
+        solutions = {task.id: tuple(solutions)} if solutions is not None and not isinstance(solutions, Mapping) else solutions
+    else:
+        assert isinstance(answer, Mapping)
+        tasks, answers = dict(task), dict(answer)
+    known = public_solutions(tasks) if solutions is None else solutions
+    assert isinstance(known, Mapping)
+    return score({key: given.attempts for key, given in answers.items()}, {key: known[key] for key in tasks if key in known})
+
+
+def public_solutions(tasks: Mapping[str, Task]) -> Solutions:
+    """Look the outputs of `tasks` up in the public sets that are here, by id and test inputs. Raises DataError for one that none holds."""
+    found: dict[str, tuple[Grid, ...]] = {}
+    for name in source_names():
+        if len(found) == len(tasks):
+            break
+        try:
+            theirs, solutions = load(name, solutions=True)
+        except DataError:  # not downloaded
+            continue
+        for key, task in tasks.items():
+            same = theirs.get(task.id)
+            alike = same is not None and len(same.test) == len(task.test) and all(map(same_grid, same.test, task.test))
+            if key not in found and alike and task.id in solutions:
+                found[key] = solutions[task.id]
+    for key in tasks:
+        if key not in found:
+            raise DataError(f"{key}: no public set holds this task; give its solutions")
+    return found
