@@ -1,9 +1,11 @@
 """Real runs that lose workers, their supervisor or both at random moments, some after a while of SIGSTOP: each keeps its promises.
 
+A supervisor gets SIGKILL, or SIGTERM, which it answers by saving.
+
     python -m pytest tests/run/test_kills.py -m slow --trials 30
 
-The submission is read dozens of times a second and is complete and valid each time; a run ends within its budget; a final answer stays,
-and its task is not solved again; no worker is left behind. The run folder is read without the package's reader.
+The submission is read dozens of times a second and is complete and valid each time; a run ends within its budget; a final answer that an
+event tells stays, and its task is not solved again; no worker is left behind. The run folder is read without the package's reader.
 """
 
 from __future__ import annotations
@@ -119,17 +121,23 @@ def test_a_run_that_is_killed_keeps_its_promises(trial: int, tmp_path: Path) -> 
             frozen = float(rng.uniform(0.2, 3.0)) if rng.random() < 1 / 3 else 0.0
             if number == n:  # the last one is the supervisor
                 killed = True
-                kill(psutil.Process(run.pid), frozen)
-                run.wait()
+                if rng.random() < 1 / 3:
+                    run.terminate()
+                    assert run.wait(BUDGET) in (-signal.SIGTERM, 130, 0)
+                    assert not changed(submission, final_answers(run_dir)), "saved before it ended"
+                else:
+                    kill(psutil.Process(run.pid), frozen)
+                    run.wait()
             elif alive:
                 kill(alive[rng.integers(len(alive))], frozen)
-        done: set[str] = set()
-        before = 0
+        final, before = final_answers(run_dir), len(events(run_dir))
+        done = {task for task, _ in final} if killed else set()
+        assert not killed or {e["task"] for e in events(run_dir, "task_final")} <= done, "told, but lost"
         if killed:
-            reader.final = final_answers(run_dir)
-            done, before = {task for task, _ in reader.final}, len(events(run_dir))
             began, run = time.monotonic(), solve()
         while run.poll() is None and time.monotonic() - began < 3 * BUDGET:
+            if killed and len(events(run_dir)) > before:
+                reader.final = final  # the resumed run has written its first file
             all_workers += workers(run)
             time.sleep(0.1)
         seconds = time.monotonic() - began
