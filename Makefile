@@ -65,8 +65,8 @@ gpu-check: $(READY) ## check this machine's GPU in ten minutes: ARGS='speed solv
 fuzz: $(READY) ## read thousands of damaged files: ARGS='-k checkpoint'
 	$(BIN)/python -m pytest --timeout 0 --hypothesis-profile many tests/test_hostile.py $(ARGS)
 
-soak: $(READY) ## kill runs at random moments: ARGS='--trials 30'
-	$(BIN)/python -m pytest --timeout 0 -m slow tests/run/test_kills.py $(ARGS)
+soak: $(READY) ## kill runs at random moments, and run random schedules of faults: ARGS='--trials 30 --schedules 1000'
+	$(BIN)/python -m pytest --timeout 0 -m '' tests/run/test_kills.py tests/run/test_trials.py $(ARGS)
 
 wheels: $(READY) ## fill offline_wheels/, from which the notebook installs
 	$(BIN)/python scripts/build_offline_wheels.py $(ARGS)

@@ -72,19 +72,6 @@ def test_candidates_take_the_place_of_fallbacks_output_by_output(file: Path) -> 
     assert store.answered == {"good"}
 
 
-def test_a_full_disk_leaves_the_old_file_and_the_answer_is_written_later(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = store_of(file)
-    store.create()
-    before = answers(file)
-    store.put("good", (some(7), some(8)), final=False)
-    with monkeypatch.context() as patch:
-        patch.setattr("hrm_submit.run.answers.write_atomic", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-        assert "No space left on device" in str(store.save(last=True))
-        assert answers(file) == before
-    assert store.save(last=True) is None
-    assert answers(file)["good"][0]["attempt_1"] == [[7]]
-
-
 @pytest.mark.parametrize(("takes", "times"), [(0.5, [0, 10, 20, 30]), (1.0, [0, 20]), (3.5, [0])])
 def test_a_slow_disk_gets_the_file_less_often_and_the_run_folder_at_once(
     file: Path, monkeypatch: pytest.MonkeyPatch, takes: float, times: list[float]
@@ -107,6 +94,16 @@ def test_a_slow_disk_gets_the_file_less_often_and_the_run_folder_at_once(
     store.save()
     assert written == [*times, 60.0], "a minute is the longest pause"
     assert answers(file)["good"][1]["attempt_1"] == [[39 % 9]]
+
+
+def test_a_disk_that_stays_full_is_told_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, run = store_of(file), file.with_name("run")
+    store.create()
+    store.record_in(RunWriter(run, lambda: 0.0), lambda: 0.0)
+    monkeypatch.setattr("hrm_submit.run.answers.write_atomic", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    store.put("good", (some(7), some(8)), final=False)
+    assert ["No space left on device" in str(store.save()) for _ in range(3)] == [True] * 3
+    assert [e.kind for e in read_run(run).events] == ["flush"]
 
 
 @pytest.mark.parametrize("place", ["/dev/null/x", "."])

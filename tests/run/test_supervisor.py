@@ -9,7 +9,7 @@ import pytest
 
 from hrm_submit.run.protocol import Assignment, WorkerSpec
 from hrm_submit.solver.messages import Progress
-from tests.run.fake_pool import Script, Timeline, alive, answer, candidate, gone
+from tests.run.fake_pool import Script, Timeline, alive, answer, candidate
 from tests.run.stage import BUDGET, HARD_END, SHARES_END
 
 
@@ -67,28 +67,6 @@ def test_a_run_uses_its_time_while_any_votes_disagree_and_no_longer(play: Any) -
     assert play(Disagreeing(), tasks=12, devices=("cpu", "cpu")).seconds == pytest.approx(1 + 6 * 1.0)
 
 
-def test_answers_of_all_trainings_are_pooled_in_the_file(play: Any) -> None:
-    """Colour 2 has three votes of the first training, colour 3 three of each later one, colour 7 two of every one."""
-    run = play(Disagreeing("t0"), tasks=6)
-    trainings = len(run.events("task_start", "t0"))
-    assert trainings >= 3
-    votes = {c.grid[0][0]: c.votes for c in run.record.predictions[-1].candidates}
-    assert votes == {3: 3 * (trainings - 1), 7: 2 * trainings, 2: 3}
-    assert run.submission["t0"] == [{"attempt_1": [[3]], "attempt_2": [[7]]}]
-
-
-def test_what_a_restart_thinks_on_its_way_does_not_replace_a_final_answer(play: Any) -> None:
-    class Wavering(Disagreeing):
-        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
-            said = super().on_task(spec, assignment)
-            if not assignment.restart:
-                return said
-            return [(0.5, answer(assignment, 9, final=False)), (1.0, gone())]
-
-    run = play(Wavering("t0"), tasks=2)
-    assert len(run.events("task_start", "t0")) == 2 and run.first("t0") == [[2]]
-
-
 def test_the_deadline_holds_whatever_workers_do(play: Any) -> None:
     class Silent(Script):
         def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
@@ -144,3 +122,17 @@ def test_fixed_work_trains_nothing_anew(play: Any) -> None:
 def test_nothing_to_do_ends_at_once(play: Any) -> None:
     run = play(Script(), tasks=0)
     assert run.seconds == 0.0 and not run.pool.started
+
+
+def test_a_loss_that_is_no_number_is_written_as_none(play: Any) -> None:
+    class Lost(Script):
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            return [(1.0, Progress(assignment.task.id, 3, float("nan"), 0.0)), *super().on_task(spec, assignment)]
+
+    run = play(Lost(), tasks=1)
+    assert run.events("progress")[0]["loss"] is None and run.record.damaged == []
+
+
+def test_how_each_worker_runs_stands_in_the_description(play: Any) -> None:
+    run = play(Script(), tasks=2, devices=("cuda:0", "cpu"))
+    assert run.record.run["workers"] == {"0": {"device": "cuda:0"}, "1": {"device": "cpu"}}

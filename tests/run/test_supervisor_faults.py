@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -13,24 +12,8 @@ from hrm_submit.config.schema import BudgetConfig
 from hrm_submit.run.protocol import Assignment, Failed, WorkerSpec
 from hrm_submit.run.worker_pool import PooledWorker
 from hrm_submit.solver.messages import Progress, Restarted
-from tests.run.fake_pool import Script, StubPool, Timeline, alive, answer, gone
+from tests.run.fake_pool import Script, StubPool, Timeline, answer
 from tests.run.stage import BUDGET, PRESET, SHARES_END
-
-
-def test_a_task_that_fails_is_tried_once_more_and_no_oftener(play: Any) -> None:
-    class Failing(Script):
-        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
-            if assignment.task.id == "t1":
-                return [(1.0, answer(assignment, 3, final=False)), (2.0, Failed("t1", "ValueError: no"))]
-            return super().on_task(spec, assignment)
-
-    run = play(Failing(), tasks=3)
-    assert Counter(a.task.id for _, _, a in run.pool.assigned) == {"t0": 1, "t1": 2, "t2": 1}
-    assert run.pool.assigned[-1][2].task.id == "t1", "the second attempt waits for the others"
-    assert [e["attempt"] for e in run.events("task_failed", "t1")] == [1, 2]
-    assert len(run.events("retry", "t1")) == 1
-    assert run.first("t1") == [[3]] and run.first("t0") == run.first("t2") == [[2]]
-    assert len(run.pool.started) == 1, "a worker that reports a fault lives on"
 
 
 def test_the_answer_of_the_attempt_that_came_further_stays(play: Any) -> None:
@@ -67,16 +50,6 @@ def test_rather_than_wait_until_the_end_a_worker_tries_again_what_it_lost(play: 
     assert again["t"] == pytest.approx(4.0) and again["seconds"] == pytest.approx(SHARES_END - 4.0)
 
 
-def test_a_task_that_kills_every_worker_does_not_take_the_others_along(play: Any) -> None:
-    class Poison(Script):
-        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
-            return [(1.0, gone())] if assignment.task.id == "t0" else super().on_task(spec, assignment)
-
-    run = play(Poison(), tasks=5, devices=("cpu", "cpu"))
-    assert Counter(e["task"] for e in run.events("task_start")) == {"t0": 2, "t1": 1, "t2": 1, "t3": 1, "t4": 1}
-    assert all(run.first(f"t{k}") == [[2]] for k in range(1, 5))
-
-
 def test_a_task_that_is_answered_and_then_fails_anew_is_left_alone(play: Any) -> None:
     class Breaking(Script):
         """Votes disagree, and every training anew breaks at once."""
@@ -90,34 +63,6 @@ def test_a_task_that_is_answered_and_then_fails_anew_is_left_alone(play: Any) ->
     assert [a.restart for _, _, a in run.pool.assigned] == [0, 0, 0, 1, 1, 1]
     assert not run.events("retry") and all(run.first(f"t{k}") == [[2]] for k in range(3))
     assert run.seconds == pytest.approx(1 + 3 * 2.0 + 3 * 0.1), "nothing is left to be done"
-
-
-def test_a_worker_that_dies_while_training_anew_is_replaced_for_the_others(play: Any) -> None:
-    """The one worker dies when all tasks are answered: whose votes disagree are still worth a new one."""
-
-    class Dying(Script):
-        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
-            if assignment.restart and spec.number == 0:
-                return [(1.0, gone())]
-            if not assignment.restart:
-                return [(2.0, answer(assignment, 2, settled=False))]
-            assert assignment.seconds is not None
-            return [*alive(assignment, assignment.seconds), (assignment.seconds, answer(assignment, 3, settled=False))]
-
-    run = play(Dying(), tasks=2)
-    assert [spec.number for spec in run.pool.started] == [0, 1]
-    assert run.seconds == pytest.approx(SHARES_END)
-    assert len([a for _, number, a in run.pool.assigned if number == 1]) >= 1
-
-
-def test_a_worker_that_died_unnoticed_is_replaced(play: Any) -> None:
-    class Deaf(Script):
-        def takes(self, spec: WorkerSpec) -> bool:
-            return spec.number != 0
-
-    run = play(Deaf(), tasks=2)
-    assert [spec.number for spec in run.pool.started] == [0, 1]
-    assert run.first("t0") == run.first("t1") == [[2]]
 
 
 @pytest.mark.parametrize(
