@@ -54,7 +54,7 @@ def final_answers(run_dir: Path) -> dict[tuple[str, int], list[Any]]:
 
 def changed(submission: Path, final: dict[tuple[str, int], list[Any]]) -> list[str]:
     """Return the outputs whose attempts do not begin with their final answers."""
-    content = json.loads(submission.read_bytes())
+    content = json.loads(submission.read_bytes()) if final else {}
     shown = {(task, k): [*content[task][k].values()] for task, k in final}
     return [f"{task}: output {k} has lost its final answer" for (task, k), grids in final.items() if shown[task, k][: len(grids)] != grids]
 
