@@ -119,7 +119,7 @@ def _wanted(options: SolveOptions, tasks: Mapping[str, Task], broken: Mapping[st
 def _restore(options: SolveOptions, answers: AnswerStore) -> tuple[set[str], dict[str, Any]]:
     """Take over the answers of an earlier run of the folder; return the tasks with final ones, and its `run.json`. Raises SolveError where
     it solved another file."""
-    if not (options.run_dir / "run.json").is_file():
+    if not any((options.run_dir / name).is_file() for name in ("run.json", "predictions.jsonl")):
         return set(), {}
     record, content = read_run(options.run_dir), digest(options.challenges)
     if record.run.get("challenges_sha256", content) != content:

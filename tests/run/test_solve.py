@@ -129,9 +129,10 @@ def test_an_output_folder_that_went_is_made_again_or_the_status_says_that_answer
     assert status or read_submission(folder / "s.json")[0]["task00"][0][0].tolist() == [[2]]
 
 
-def test_a_killed_run_of_an_earlier_version_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("described", [True, False])
+def test_a_killed_run_of_an_earlier_version_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str], described: bool) -> None:
     run = tmp_path / "s.json.run"
-    shutil.copytree(RECORDED / "run", run)
+    shutil.copytree(RECORDED / "run", run, ignore=None if described else shutil.ignore_patterns("run.json"))
     file = RECORDED / "challenges.json"
     lines = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
     final = {line["task"]: line["candidates"][0]["grid"] for line in lines if line["final"]}
