@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import pytest
 from hrm_submit.arc.submission import file_faults
 from hrm_submit.core.clock import Clock
 from hrm_submit.corpora.sources import load
+from hrm_submit.model.packaged import CHECKPOINTS
 from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
 from hrm_submit.predict.rank import rank
 from hrm_submit.predict.raw import load_raw
@@ -123,6 +125,28 @@ def test_two_workers_give_the_same_file_as_one_and_keep_what_the_votes_were_made
         assert (raw.scores.steps, raw.answer_step) == (2, 1)
         pooled = {c.key: c.votes for c in candidates}
         assert all(c.votes <= pooled[c.key] for c in rank(raw.of_output(0).until(1), "composite")), "mid-run votes count too"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weights", ["nano", "arc-agi-2"])
+def test_fixed_work_gives_the_same_bytes_again_by_two_workers_and_after_a_kill(tmp_path: Path, weights: str) -> None:
+    challenges(tmp_path, 3)
+    files: dict[str, bytes] = {}
+    reported: dict[str, dict[tuple[str, int], float]] = {}
+    for name, workers in (("first", 1), ("again", 1), ("two workers", 2), ("killed", 1)):
+        layer = tmp_path / f"{workers}.toml"
+        layer.write_text(f"[device]\nworkers = {workers}\n")
+        options = options_in(tmp_path, name, checkpoint=str(CHECKPOINTS / f"{weights}.safetensors"), presets=str(layer), segments=4)
+        if name == "killed":
+            process = begun(options)
+            wait_for(partial(final, options), process)
+            process.kill()
+            process.wait()
+            assert 0 < len(final(options)) < 3, "killed in the middle"
+        solve(options, Clock())
+        files[name], reported[name] = options.output.read_bytes(), losses(options)
+    assert all(content == files["first"] for content in files.values()), "byte for byte"
+    assert all(found == reported["first"] != {} for found in reported.values())
 
 
 def children(pid: int) -> list[int]:
