@@ -20,7 +20,12 @@ def solve(options: SolveOptions, clock: Clock) -> int:
     from hrm_submit.run.solve import solve as solve_file
 
     clock.budget = options.budget
-    summary = solve_file(options, clock)
+    try:
+        summary = solve_file(options, clock)
+    except KeyboardInterrupt:
+        if options.output.is_file():
+            print(f"{options.output}: is valid and holds the answers so far; the same command resumes", file=sys.stderr)
+        raise
     for line in summary.lines():
         print(line)
     # Not one answer from the model, or not all in the file: a caller may know of other weights, devices or places to try.
@@ -40,7 +45,14 @@ def score(options: ScoreOptions, clock: Clock) -> int:
     from hrm_submit.record.folder import run_of, training_warning
 
     answers, malformed = read_submission(options.submission)
-    print(json.dumps(score_answers(answers, answers_of(options.solutions), len(malformed)), indent=1))
+    solutions = answers_of(options.solutions)
+    print(json.dumps(score_answers(answers, solutions, len(malformed)), indent=1))
+    chosen = run_of(options.submission).get("tasks")
+    wanted = {task: solutions[task] for task in chosen if task in solutions} if isinstance(chosen, list) else {}
+    if 0 < len(wanted) < len(solutions):
+        alone = score_answers(answers, wanted)
+        said = f"pass@2 {alone['pass@2']:.1%} of {alone['counts']['outputs']} test outputs"
+        print(f"hrm-submit: the {len(wanted)} tasks of --tasks alone: {said}; all others are fallback answers", file=sys.stderr)
     if malformed:
         print(f"hrm-submit: {len(malformed)} malformed attempts count as wrong, the first is {malformed[0]}", file=sys.stderr)
     if warning := training_warning(run_of(options.submission)):

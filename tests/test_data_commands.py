@@ -90,6 +90,9 @@ def test_score_takes_answers_from_wherever_they_are_and_counts_malformed_attempt
     assert result["pass@2"] == pytest.approx(2 / 3) and result["counts"]["malformed"] == 3
     assert "3 malformed attempts count as wrong, the first is " in said.err and "task u: output 0 attempt_1: has no rows" in said.err
     assert main(["validate", "--submission", str(submission), "--challenges", str(tmp_path / "s.json")]) == 2, "solutions are no tasks"
+    write(tmp_path / "submission.json.run" / "run.json", {"v": 1, "tasks": ["t"]})
+    assert main(["score", "--submission", str(submission), "--solutions", str(truth)]) == 0
+    assert "the 1 tasks of --tasks alone: pass@2 100.0% of 1 test outputs; all others are fallback answers" in capsys.readouterr().err
     write(tmp_path / "all.json", {"t": TASK, "u": TASK, "v": TASK})
     assert main(["validate", "--submission", str(submission), "--challenges", str(tmp_path / "all.json")]) == 1, "which stays strict"
 

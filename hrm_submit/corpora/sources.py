@@ -180,7 +180,8 @@ def left_out(faults: Iterable[Fault]) -> list[str]:
     """Summarize faults for a person: one line a reason, with their number and the first."""
     groups: dict[tuple[str, str], list[str]] = {}
     for fault in faults:
-        reason = re.sub(r"\d+", "N", fault.line.rsplit(": ", 1)[-1].split(", the first")[0])
+        said = fault.line.rsplit(": ", 1)[-1].split(", the first")[0]
+        reason = re.sub(r"""'[^']*'|"[^"]*"|\d+""", lambda found: "N" if found[0].isdigit() else found[0], said)
         groups.setdefault((fault.kind, reason), []).append(fault.line)
     return [
         f"{len(lines)} {kind}{'s' if len(lines) > 1 else ''} left out: {reason}; the first is {lines[0]}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from hrm_submit.core.errors import SolveError
 from hrm_submit.core.files import append_whole, write_atomic
 from hrm_submit.predict.vote import Candidate
 from hrm_submit.record.events import VERSION, Event, Flush, RunStart, parse_event
-from hrm_submit.record.predictions import Prediction, parse_prediction
+from hrm_submit.record.predictions import CANDIDATES_KEPT, Prediction, parse_prediction
 from hrm_submit.record.state import RunState
 
 T = TypeVar("T")
@@ -85,9 +85,10 @@ class RunWriter:
         self._events.append({**event.to_json(), "t": round(self._now(), 3)})
         self.flush()
 
-    def prediction(self, task: str, output: int, final: bool, candidates: Iterable[Candidate]) -> None:
-        """Append the candidates of output number `output` of `task`, best first, to `predictions.jsonl`."""
-        self._predictions.append(Prediction(self._now(), task, output, final, max(1, self._attempt), tuple(candidates)).to_json())
+    def prediction(self, task: str, output: int, final: bool, candidates: Sequence[Candidate]) -> None:
+        """Append the first candidates of output number `output` of `task`, best first, to `predictions.jsonl`."""
+        kept, votes = tuple(candidates[:CANDIDATES_KEPT]), sum(c.votes for c in candidates)
+        self._predictions.append(Prediction(self._now(), task, output, final, max(1, self._attempt), kept, votes).to_json())
         self.flush()
 
     def flush(self) -> bool:

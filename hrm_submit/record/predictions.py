@@ -13,6 +13,8 @@ from hrm_submit.predict.fallback import BLANK, fallback_attempts
 from hrm_submit.predict.vote import Candidate, two_attempts
 from hrm_submit.record.events import VERSION, number
 
+CANDIDATES_KEPT = 10
+"""Candidates of an output in the run folder."""
 MOST_OUTPUTS = 10_000
 """No task has more test outputs; a larger number in a file would only cost memory."""
 
@@ -22,7 +24,7 @@ class Prediction:
     """The candidates of one test output after one vote, best first; none where no view gave a grid.
 
     `t`: seconds since the attempt began. `attempt`: number of the run's start, from 1, that `t` counts from (0 in a file that does
-    not say). `final`: from the last vote of a training.
+    not say). `final`: from the last vote of a training. `votes`: those for any grid, also for candidates that are not kept.
     """
 
     t: float
@@ -31,11 +33,12 @@ class Prediction:
     final: bool
     attempt: int
     candidates: tuple[Candidate, ...]
+    votes: int
 
     def to_json(self) -> dict[str, Any]:
         """The line's object."""
         line = {"v": VERSION, "t": round(self.t, 3), "attempt": self.attempt, "task": self.task, "output": self.output}
-        return {**line, "final": self.final, "candidates": [c.to_json() for c in self.candidates]}
+        return {**line, "final": self.final, "votes": self.votes, "candidates": [c.to_json() for c in self.candidates]}
 
 
 def parse_prediction(line: Mapping[str, Any]) -> Prediction:
@@ -49,9 +52,12 @@ def parse_prediction(line: Mapping[str, Any]) -> Prediction:
     if type(attempt) is not int or attempt < 0:
         raise ValueError(f"task {task!r}: no attempt {attempt!r}")
     try:
-        return Prediction(t, task, output, line.get("final") is True, attempt, tuple(map(Candidate.from_json, candidates)))
+        kept = tuple(map(Candidate.from_json, candidates))
     except ValueError as error:
         raise ValueError(f"a prediction of task {task!r}: {error}") from None
+    least, votes = sum(c.votes for c in kept), line.get("votes")
+    votes = votes if type(votes) is int and least <= votes < 2**53 else least  # folders of earlier versions do not tell
+    return Prediction(t, task, output, line.get("final") is True, attempt, kept, votes)
 
 
 @dataclass(frozen=True)

@@ -103,10 +103,9 @@ def _hints(row: dict[str, Any], has_task: bool, votes: Sequence[Sequence[Any]]) 
 
 def _test(data: RunData, task: str, k: int, history: Sequence[Prediction]) -> Test:
     truth, part, given, answers = data.truth(task, k), f"test {k + 1}", data.tasks.get(task), data.answers[task]
-    candidates = data.candidates.get((task, k), ())
-    total = sum(c.votes for c in candidates)
+    candidates, total = data.candidates.get((task, k), ()), data.votes.get((task, k), 0)
     strip = [Tile("input", given.test[k], part)] if given else []
-    strip += attempt_tiles(answers[k] if k < len(answers) else (NO_GRID, NO_GRID), candidates, truth, part, "fallback")
+    strip += attempt_tiles(answers[k] if k < len(answers) else (NO_GRID, NO_GRID), candidates, total, truth, part, "fallback")
     if truth is not None:
         strip.append(Tile("truth", truth, part))
     ranked = enumerate(candidates[2:], 3)
@@ -115,7 +114,7 @@ def _test(data: RunData, task: str, k: int, history: Sequence[Prediction]) -> Te
     for before, p in zip([None, *history], history, strict=False):
         best = p.candidates[0]
         if before is None or not same_grid(before.candidates[0].grid, best.grid):
-            notes = votes_of(best, sum(c.votes for c in p.candidates))[:1]
+            notes = votes_of(best, p.votes)[:1]
             changes.append(Tile(f"at {format_duration(p.t)}", best.grid, f"{part}, best answer", notes).judged(truth))
     until = f"of {count(len(history), 'vote')} until {format_duration(history[-1].t)}" if history else ""
     return Test(strip, following, changes, until)

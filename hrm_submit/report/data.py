@@ -34,6 +34,8 @@ class RunData:
     record: RunRecord
     candidates: Mapping[tuple[str, int], tuple[Candidate, ...]]
     """The newest of each (task, output), best first."""
+    votes: Mapping[tuple[str, int], int]
+    """Votes for any grid of each (task, output), candidates that were not kept included."""
     scope: tuple[str, ...]
     """Tasks that the run was to solve, in the file's order: all, but with `--tasks`."""
     tasks: Mapping[str, Task]
@@ -82,7 +84,8 @@ def load_run(directory: Path, challenges: Path | None = None, solutions: Path | 
     record = read_run(directory)
     notes = [*filter(None, [training_warning(record.run)]), *record.damaged]
     tasks, broken = _challenges(record.run, challenges, notes)
-    candidates = {(p.task, p.output): p.candidates for p in record.predictions if p.candidates}
+    newest = {(p.task, p.output): p for p in record.predictions if p.candidates}
+    candidates, votes = {key: p.candidates for key, p in newest.items()}, {key: p.votes for key, p in newest.items()}
     wanted = {**record.state.tasks, **{task: None for task, _ in candidates}}
     fallbacks = fallback_answers(tasks, broken) or _unknown([*wanted], [*candidates])
     found = answers_from(fallbacks, record.predictions)
@@ -93,7 +96,7 @@ def load_run(directory: Path, challenges: Path | None = None, solutions: Path | 
     faults = {task: b.fault for task, b in broken.items()}
     notes += [*faults.values(), *(f"task {t!r}: in the run folder, but not among the challenges" for t in wanted if t not in fallbacks)]
     answered = frozenset(found.answered)
-    return RunData(directory, record, candidates, scope, tasks, faults, found.attempts, answered, truth, tuple(notes))
+    return RunData(directory, record, candidates, votes, scope, tasks, faults, found.attempts, answered, truth, tuple(notes))
 
 
 def _challenges(run: Mapping[str, Any], explicit: Path | None, notes: list[str]) -> tuple[Mapping[str, Task], Mapping[str, Entry]]:

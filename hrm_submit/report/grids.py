@@ -56,10 +56,10 @@ class Tile:
 
 
 def attempt_tiles(
-    attempts: Iterable[Grid], candidates: Sequence[Candidate], truth: Grid | None, part: str = "", other: str = ""
+    attempts: Iterable[Grid], candidates: Sequence[Candidate], total: int, truth: Grid | None, part: str = "", other: str = ""
 ) -> list[Tile]:
-    """Make a tile of each attempt with the votes for it, or with the note `other` where it is no candidate."""
-    known, total = {c.key: c for c in candidates}, sum(c.votes for c in candidates)
+    """Make a tile of each attempt with its votes of `total`, or with the note `other` where it is no candidate."""
+    known = {c.key: c for c in candidates}
     tiles = []
     for number, grid in enumerate(attempts, 1):
         found = known.get((grid.shape, grid.tobytes()))
@@ -69,8 +69,11 @@ def attempt_tiles(
 
 
 def votes_of(candidate: Candidate, total: int) -> tuple[str, ...]:
-    """Say how many of `total` votes a candidate has, and its score; nothing where no votes are known."""
-    return (f"{candidate.votes} of {total} votes", f"score {candidate.score:.3f}") if total else ()
+    """Say how many of `total` votes a candidate has, and its score; nothing where no votes are known. A composite has none."""
+    if not total:
+        return ()
+    votes = f"{candidate.votes} of {total} votes" if candidate.votes else f"composite of {total} votes"
+    return votes, f"mean log-probability of a cell {candidate.score:.3f}"
 
 
 def grid_svg(grid: Grid, *, label: str, cell: int = 12, wrong: NDArray[np.bool_] | None = None) -> str:

@@ -36,6 +36,8 @@ class Answer(NamedTuple):
 
     attempts: Sequence[Grid]
     candidates: Sequence[Candidate] = ()
+    votes: int = 0
+    """Votes for any grid."""
 
 
 def show(
@@ -110,7 +112,7 @@ def _tests(answers: Sequence[Answer], task: Task | None, truth: Sequence[Grid], 
         right = truth[k] if k < len(truth) else None
         tiles = [Tile("test input" if n == 1 else f"test input {k + 1}", task.test[k])] if task and k < len(task.test) else []
         if k < len(answers):
-            tiles += attempt_tiles(answers[k].attempts, answers[k].candidates, right, other=other)
+            tiles += attempt_tiles(answers[k].attempts, answers[k].candidates, answers[k].votes, right, other=other)
         tiles += [] if right is None else [Tile("answer", right)]
         groups.append(tuple(tile for tile in tiles if tile.grid.size))
     return Section(heading, tuple(group for group in groups if group))
@@ -119,7 +121,9 @@ def _tests(answers: Sequence[Answer], task: Task | None, truth: Sequence[Grid], 
 def _answers(what: Any) -> list[Answer]:
     """Read a prediction in any of its forms. Raises TypeError for what is none."""
     if isinstance(what, TaskAnswer):
-        return [Answer(attempts, candidates) for attempts, candidates in zip(what.attempts, what.candidates, strict=True)]
+        return [
+            Answer(a, candidates, sum(c.votes for c in candidates)) for a, candidates in zip(what.attempts, what.candidates, strict=True)
+        ]
     if isinstance(what, Mapping) or not isinstance(what, Iterable) or isinstance(what, str | bytes | np.ndarray):
         raise TypeError(f"cannot show {type(what).__name__}: a Task, a run folder or the predictions for a task's outputs are needed")
     outputs = list(what)
@@ -133,7 +137,7 @@ def _answer(grids: Any) -> Answer:
     if not isinstance(grids, list | tuple):
         raise TypeError("a prediction has for each output its candidates or its pair of attempts")
     if all(isinstance(x, Candidate) for x in grids):
-        return Answer([c.grid for c in grids[:2]], grids)
+        return Answer([c.grid for c in grids[:2]], grids, sum(c.votes for c in grids))
     attempts = []
     for cells in grids[:2]:
         with suppress(FaultError):
@@ -163,7 +167,8 @@ def _show_run(run: RunData, ids: Sequence[str] | None) -> Picture:
 
 
 def _run_task(run: RunData, task: str, state: str) -> Section:
-    answers = [Answer(attempts, run.candidates.get((task, k), ())) for k, attempts in enumerate(run.answers[task])]
+    found = enumerate(run.answers[task])
+    answers = [Answer(attempts, run.candidates.get((task, k), ()), run.votes.get((task, k), 0)) for k, attempts in found]
     said = [f"task {task}"] + ([] if state == "unknown" else [state]) + ([] if task in run.answered else ["answered by fallback"])
     return _tests(answers, run.tasks.get(task), (run.solutions or {}).get(task, ()), ", ".join(said), "fallback")
 

@@ -1,7 +1,6 @@
 """A run as tables: pandas data frames that the page, `--json` and `--csv` show, and that a notebook can use.
 
-    from hrm_submit.report.tables import read_tables
-    tables = read_tables(Path("submission.json.run"), solutions=Path("arc-agi_evaluation_solutions.json"))
+    tables = hrm_submit.open_run("submission.json.run", solutions="arc-agi_evaluation_solutions.json")
     tables.tasks.query("state == 'nearly'").sort_values("seconds")
 
 Columns that say whether something is right are empty (`<NA>`) where the solution is not known. Grids are text: a digit a cell, rows
@@ -54,7 +53,7 @@ class Tables:
     the last training did.
 
     `outputs`: `first`, `second`: whether an attempt is right; `rank`: of the truth among attempt_1, attempt_2 and the candidates after
-    them, from 1; `votes` of `votes_of` (those of the candidates kept) were for the first candidate, whose mean log-probability a cell is
+    them, from 1; `votes` of `votes_of` were for the first candidate, whose mean log-probability a cell is
     `score`. `candidates`: the newest ones, best first. `timeline`: what each worker did, see `record.state.Stretch`; seconds of `attempt`,
     the number of the run's start.
     """
@@ -102,8 +101,7 @@ def _frame(name: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 def _outputs(data: RunData, task: str) -> Iterator[dict[str, Any]]:
     answers = data.answers[task]
     for k in range(max(len(answers), len((data.solutions or {}).get(task, ())))):
-        candidates = data.candidates.get((task, k), ())
-        total = sum(c.votes for c in candidates)
+        candidates, total = data.candidates.get((task, k), ()), data.votes.get((task, k), 0)
         row: dict[str, Any] = {"task": task, "output": k, "candidates": len(candidates)}
         if candidates:
             best = candidates[0]
@@ -173,7 +171,7 @@ def _trained(task: TaskState) -> dict[str, Any]:
 def _candidates(data: RunData, task: str) -> Iterator[dict[str, Any]]:
     for k in range(len(data.answers[task])):
         candidates, truth = data.candidates.get((task, k), ()), data.truth(task, k)
-        total = sum(c.votes for c in candidates)
+        total = data.votes.get((task, k), 0)
         for rank, c in enumerate(candidates, 1):
             row = {"task": task, "output": k, "rank": rank, "votes": c.votes, "votes_share": c.votes / total if total else None}
             row |= {"score": c.score, "grid": grid_text(c.grid)}

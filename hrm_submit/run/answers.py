@@ -19,8 +19,6 @@ from hrm_submit.record.predictions import answers_from, fallback_answers
 
 log = logging.getLogger(__name__)
 
-CANDIDATES_KEPT = 10
-"""Candidates of an output in the run folder."""
 SAVING = 0.05
 """Most of the time that goes into the submission file, which is written whole: where that takes long, it is written less often."""
 LONGEST_PAUSE = 60.0
@@ -78,7 +76,7 @@ class AnswerStore:
         self.latest[task] = outputs
         for k, candidates in enumerate(outputs):
             if self._run:
-                self._run.prediction(task, k, final, candidates[:CANDIDATES_KEPT])
+                self._run.prediction(task, k, final, candidates)
             if candidates:
                 self._attempts[task][k] = two_attempts(candidates, self._fallbacks[task][k])
                 self.answered.add(task)

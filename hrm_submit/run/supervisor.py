@@ -20,7 +20,8 @@ from hrm_submit.core.clock import Clock
 from hrm_submit.core.signals import set_by_signals
 from hrm_submit.record import events
 from hrm_submit.record.folder import RunWriter
-from hrm_submit.run.answers import CANDIDATES_KEPT, AnswerStore
+from hrm_submit.record.predictions import CANDIDATES_KEPT
+from hrm_submit.run.answers import AnswerStore
 from hrm_submit.run.placement import on_cpu, worker_specs
 from hrm_submit.run.progress_bars import ProgressBars
 from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec

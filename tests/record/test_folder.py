@@ -16,6 +16,7 @@ from hrm_submit.core.errors import SolveError
 from hrm_submit.predict.vote import Candidate
 from hrm_submit.record.events import Progress, RunStart
 from hrm_submit.record.folder import LineReader, RunWriter, read_run, run_of, training_warning
+from hrm_submit.record.predictions import parse_prediction
 from tests.events import event
 
 
@@ -49,9 +50,14 @@ def test_round_trip(tmp_path: Path) -> None:
     assert record.events == [RunStart(12.5, 3, ["t2"], 0, t=0.0), Progress(40, None, 0.25, t=1.0, task="t1", worker=3)]
     (line,) = (tmp_path / "a" / "run" / "predictions.jsonl").read_text().splitlines()
     candidates = '[{"grid":[[1,2]],"votes":3,"score":-0.5,"weight":3.25}]'
-    assert line == f'{{"v":1,"t":2.0,"attempt":1,"task":"t1","output":0,"final":true,"candidates":{candidates}}}'
+    assert line == f'{{"v":1,"t":2.0,"attempt":1,"task":"t1","output":0,"final":true,"votes":3,"candidates":{candidates}}}'
     (read,) = record.predictions
     assert read.to_json() == json.loads(line)
+    old = {key: value for key, value in json.loads(line).items() if key != "votes"}
+    assert parse_prediction(old).votes == 3, "earlier versions did not tell the votes of all candidates"
+    run.prediction("t1", 1, True, [Candidate(make_grid([[k]]), 9 - k, -0.5) for k in range(10)] + CANDIDATES * 2)
+    whole = read_run(tmp_path / "a" / "run").predictions[1]
+    assert (whole.votes, len(whole.candidates)) == (51, 10)
     assert record.damaged == []
 
 
