@@ -1,7 +1,7 @@
 """The command line: `hrm-submit` = `python -m hrm_submit`, a table of commands. Imports nothing heavy to show its help.
 
-Exit status: 0; 1 if `validate` found faults or `solve` got no answer from the model; 2 for wrong input, with one line on
-standard error; 130 for Ctrl-C.
+Exit status: 0; 1 if `validate` found faults, or `solve` got no answer from the model or had to be ended at its time limit (3 if its file is
+not complete then); 2 for wrong input, with one line on standard error; 130 for Ctrl-C.
 """
 
 from __future__ import annotations

@@ -17,17 +17,19 @@ from hrm_submit.train.options import PretrainOptions
 
 
 def solve(options: SolveOptions, clock: Clock) -> int:
-    from hrm_submit.run.solve import solve as solve_file
+    from hrm_submit.run.start import started
 
     clock.budget = options.budget
-    try:
-        summary = solve_file(options, clock)
-    except KeyboardInterrupt:
-        if options.output.is_file():
-            print(f"{options.output}: is valid and holds the answers so far; the same command resumes", file=sys.stderr)
-        raise
-    for line in summary.lines():
-        print(line)
+    with started(options, clock) as watchdog:
+        from hrm_submit.run.solve import solve as solve_file  # takes seconds on a busy machine
+
+        try:
+            summary = solve_file(options, clock, watchdog)
+        except KeyboardInterrupt:
+            if options.output.is_file():
+                print(f"{options.output}: is valid and holds the answers so far; the same command resumes", file=sys.stderr)
+            raise
+        print(*summary.lines(), sep="\n", flush=True)
     # Not one answer from the model, or not all in the file: a caller may know of other weights, devices or places to try.
     return 0 if (summary.answered or not summary.solvable) and not summary.unsaved else 1
 

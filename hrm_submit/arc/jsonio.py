@@ -9,12 +9,11 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from hrm_submit.arc.task import MAX_SIDE, N_COLOURS, Grid, make_grid
 from hrm_submit.core.errors import DataError, clipped
-from hrm_submit.core.files import write_output
+from hrm_submit.core.files import open_regular, write_output
 
 
 class FaultError(ValueError):
@@ -35,7 +34,8 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """Read a file. Raises DataError."""
     try:
-        return Path(path).read_bytes()
+        with open_regular(path) as file:
+            return file.read()
     except FileNotFoundError:
         fault = "no such file"
     except IsADirectoryError:

@@ -18,6 +18,7 @@ from hrm_submit.arc.entries import Entry, FaultList
 from hrm_submit.arc.jsonio import FaultError
 from hrm_submit.arc.task import MAX_SIDE, N_COLOURS, NO_GRID, Grid, Pair
 from hrm_submit.core.errors import DataError
+from hrm_submit.core.files import open_regular
 
 MAX_CELLS = 10_000
 """Larger sides are refused, so that their product cannot overflow."""
@@ -28,7 +29,7 @@ def load_pair_file(path: Path) -> list[Entry]:
     """Read the tasks of a file, in its order, without their bad pairs. Unpickles nothing. Raises DataError where the whole file is bad."""
     try:
         # opened here, as np.load leaves a file open that it cannot make sense of
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             arrays = np.load(file, allow_pickle=False)
             if not isinstance(arrays, np.lib.npyio.NpzFile):
                 raise ValueError("it is a single array")

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.errors import ConfigError, clipped
+from hrm_submit.core.files import check_regular
 
 T = TypeVar("T")
 
@@ -115,6 +116,8 @@ def _read_preset(name: str) -> dict[str, Any]:
 def read_toml(path: Path | Traversable) -> dict[str, Any]:
     """The tables of a TOML file. Raises ConfigError."""
     try:
+        if isinstance(path, Path):
+            check_regular(path)
         return tomllib.loads(path.read_bytes().decode())
     except FileNotFoundError:
         fault = "no such file"

@@ -1,11 +1,14 @@
-"""Files that are whole or absent: written to a temporary file, then moved. Lines that are appended whole. And the hash of a file."""
+"""Regular files, written whole or not at all, appended, read, hashed. A FIFO may never end, and a device is not ours to replace."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import os
+import stat
 import tempfile
+from io import BufferedReader
 from pathlib import Path
 
 from hrm_submit.core.errors import DataError
@@ -14,9 +17,11 @@ from hrm_submit.core.errors import DataError
 def write_atomic(path: str | os.PathLike[str], data: str | bytes) -> None:
     """Replace `path` by `data` (text as UTF-8) so that a reader, or a kill at any moment, sees the old file or the new one.
 
-    Raises OSError, in which case the old file is untouched.
+    A link stays, and its target is replaced. Raises OSError, in which case the old file is untouched.
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))
+    if target.exists():
+        check_regular(target)
     handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -28,6 +33,23 @@ def write_atomic(path: str | os.PathLike[str], data: str | bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def check_regular(path: str | os.PathLike[str], most: float = math.inf) -> None:
+    """Raise OSError unless `path`, or what it links to, is a regular file of at most so many bytes."""
+    found = os.stat(path)
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+    if found.st_size > most:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), os.fspath(path))
+
+
+def open_regular(path: str | os.PathLike[str], most: float = math.inf) -> BufferedReader:
+    """Open a regular file, of at most so many bytes, for reading. Raises OSError."""
+    check_regular(path, most)
+    return open(path, "rb")
 
 
 def append_whole(path: Path, data: bytes) -> None:
@@ -50,5 +72,5 @@ def write_output(path: str | os.PathLike[str], data: str | bytes) -> None:
 
 def sha256_of(path: str | os.PathLike[str]) -> str:
     """Hash (SHA-256) a file. Raises OSError."""
-    with Path(path).open("rb") as opened:
+    with open_regular(path) as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()

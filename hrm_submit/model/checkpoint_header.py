@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from hrm_submit.config.preset_files import from_dict, without_retired
 from hrm_submit.config.schema import ModelConfig, feed_forward_width
 from hrm_submit.core.errors import CheckpointError, ConfigError, clipped
+from hrm_submit.core.files import check_regular
 from hrm_submit.version import __version__
 
 FORMAT = "hrm-submit checkpoint 1"
@@ -54,6 +55,7 @@ def read_header(path: Path) -> tuple[ModelConfig, CheckpointMeta]:
     try:
         if path.is_dir():
             raise CheckpointError(f"{path}: is a folder; a checkpoint is one .safetensors file")
+        check_regular(path)
         with safe_open(path, framework="numpy") as file:
             about, slices = file.metadata() or {}, {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
@@ -116,7 +118,7 @@ def unreadable(path: Path, error: Exception) -> CheckpointError:
     """The one line for a file that safetensors refused with `error`."""
     if isinstance(error, FileNotFoundError):
         return CheckpointError(f"{path}: no such file")
-    return CheckpointError(f"{path}: not a whole safetensors file: {clipped(error, 150)}")
+    return CheckpointError(f"{path}: not a whole safetensors file: {clipped(getattr(error, 'strerror', None) or error, 150)}")
 
 
 def _parse(path: Path, about: Mapping[str, str]) -> tuple[ModelConfig, CheckpointMeta]:

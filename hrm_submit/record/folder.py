@@ -8,21 +8,28 @@ Reading never stops at a damaged line, such as the last one of a killed run: it 
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from hrm_submit.core.errors import SolveError
-from hrm_submit.core.files import append_whole, write_atomic
+from hrm_submit.core.files import append_whole, open_regular, write_atomic
 from hrm_submit.predict.vote import Candidate
 from hrm_submit.record.events import VERSION, Event, Flush, RunStart, parse_event
 from hrm_submit.record.predictions import CANDIDATES_KEPT, Prediction, parse_prediction
 from hrm_submit.record.state import RunState
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
+
+MOST_BYTES = 2**30
+"""No run writes a larger file into its folder, and a mistake or a damaged disk can leave one that no memory holds."""
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -32,8 +39,13 @@ class _Appender:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._pending: list[str] = []
-        # A killed run may have left half a line, which must not swallow the first new one.
-        self._lead = "\n" if path.exists() and path.read_bytes()[-1:] not in (b"", b"\n") else ""
+        self._lead = ""
+        if path.exists():
+            with open_regular(path) as file:
+                # A killed run may have left half a line, which must not swallow the first new one.
+                if end := file.seek(0, os.SEEK_END):
+                    file.seek(end - 1)
+                    self._lead = "" if file.read(1) == b"\n" else "\n"
 
     def append(self, record: Mapping[str, Any]) -> None:
         self._pending.append(_encode(record) + "\n")
@@ -63,7 +75,8 @@ class RunWriter:
             directory.mkdir(parents=True, exist_ok=True)
             self._events, self._predictions = _Appender(directory / "events.jsonl"), _Appender(directory / "predictions.jsonl")
             (directory / "events.jsonl").touch()
-            self._attempt = (directory / "events.jsonl").read_bytes().count(b'"event":"run_start"')
+            with open_regular(directory / "events.jsonl", MOST_BYTES) as file:
+                self._attempt = file.read().count(b'"event":"run_start"')
         except OSError as error:
             raise SolveError(f"{directory}: run folder cannot be written: {error.strerror or error}") from None
         self._directory = directory
@@ -108,15 +121,20 @@ class LineReader(Generic[T]):
         self._at, self._number, self._half = 0, 0, b""
 
     def read(self, *, whole: bool = False) -> list[T]:
-        """Read what was appended since the last call; a last line without its end waits, unless the file is `whole`."""
+        """Read what was appended since the last call; a last line without its end waits, unless the file is `whole`.
+
+        Raises SolveError where there is a file, but none that can be read.
+        """
         try:
-            with self._path.open("rb") as file:
+            with open_regular(self._path, MOST_BYTES) as file:
                 if file.seek(0, os.SEEK_END) < self._at:
                     self._at, self._number, self._half = 0, 0, b""
                 file.seek(self._at)
                 new = file.read()
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
+        except OSError as error:
+            raise SolveError(f"{self._path}: cannot be read: {error.strerror or error}") from None
         self._at += len(new)
         *lines, self._half = (self._half + new).split(b"\n")
         values = []
@@ -159,7 +177,7 @@ class RunRecord:
 
 
 def read_run(directory: Path) -> RunRecord:
-    """Read a run folder, whole or of a killed run. Raises SolveError where there is none."""
+    """Read a run folder, whole or of a killed run. Raises SolveError where there is none, or a log cannot be read."""
     if not directory.is_dir():
         raise SolveError(f"{directory}: no such run folder")
     damaged: list[str] = []
@@ -170,6 +188,19 @@ def read_run(directory: Path) -> RunRecord:
     return RunRecord(run, record.events, numbered, [*damaged, *events.damaged, *predictions.damaged])
 
 
+def set_aside_unreadable(directory: Path) -> None:
+    """Rename the predictions of a run folder where they cannot be read, so that the next run records its own, and log that."""
+    path, aside = directory / "predictions.jsonl", directory / "predictions.jsonl.unreadable"
+    try:
+        open_regular(path, MOST_BYTES).close()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        with suppress(OSError):
+            path.replace(aside)
+        log.warning("%s: cannot be read: %s; it is now %s, and its tasks are solved again", path, error.strerror or error, aside.name)
+
+
 def event_reader(directory: Path) -> LineReader[Event]:
     """A reader of the events of a run folder, which may still grow."""
     return LineReader(directory / "events.jsonl", _of_version_1(parse_event))
@@ -178,7 +209,8 @@ def event_reader(directory: Path) -> LineReader[Event]:
 def read_description(directory: Path, damaged: list[str]) -> dict[str, Any]:
     """Read `run.json`; where that fails return nothing and add the fault to `damaged`."""
     try:
-        content = json.loads((directory / "run.json").read_text(encoding="utf-8"))
+        with open_regular(directory / "run.json", MOST_BYTES) as file:
+            content = json.loads(file.read())
         if isinstance(content, dict):
             return content
         damaged.append("run.json: not an object")

@@ -29,12 +29,13 @@ from hrm_submit.model.checkpoint_header import read_header
 from hrm_submit.model.packaged import packaged_checkpoint, resolve_preset
 from hrm_submit.predict.raw import RAW
 from hrm_submit.record.events import Plan, RunEnd, RunStart
-from hrm_submit.record.folder import RunWriter, read_run, training_warning
+from hrm_submit.record.folder import RunWriter, read_run, set_aside_unreadable, training_warning
 from hrm_submit.run.answers import AnswerStore
 from hrm_submit.run.options import RANDOM_WEIGHTS, SolveOptions
 from hrm_submit.run.placement import for_budget, worker_specs
 from hrm_submit.run.progress_bars import ProgressBars
 from hrm_submit.run.protocol import WorkerSpec
+from hrm_submit.run.start import Watchdog
 from hrm_submit.run.supervisor import Supervisor
 from hrm_submit.run.worker_pool import Pool, WorkerPool
 from hrm_submit.version import __version__
@@ -64,13 +65,17 @@ class SolveSummary:
         return [text, *(f"answered by fallback: {fault}" for fault in self.faults)]
 
 
-def solve(options: SolveOptions, clock: Clock) -> SolveSummary:
-    """Solve the tasks of a challenges file until the clock's budget, if it has one, is spent. Raises UserError before the first task."""
+def solve(options: SolveOptions, clock: Clock, watchdog: Watchdog | None = None) -> SolveSummary:
+    """Solve the tasks of a challenges file until the clock's budget, if it has one, is spent; `watchdog` is told when the submission is
+    complete. Raises UserError before the first task."""
     tasks, broken = _read_tasks(options)
     wanted = _wanted(options, tasks, broken)
     answers = AnswerStore(tasks, broken, options.output)
+    set_aside_unreadable(options.run_dir)
     finished, earlier = _restore(options, answers)
     answers.create()  # valid from here on: before torch is imported, weights are read or a GPU is touched
+    if watchdog:
+        watchdog.complete = True
     todo = [tasks[i] for i in wanted if i not in finished]
     setup = _set_up(options, todo)
     run = RunWriter(options.run_dir, clock.elapsed)
@@ -97,8 +102,6 @@ def solve(options: SolveOptions, clock: Clock) -> SolveSummary:
 def _read_tasks(options: SolveOptions) -> tuple[dict[str, Task], dict[str, Entry]]:
     """Read the challenges. Raises UserError where there is nothing to solve."""
     tasks, broken = read_challenges(options.challenges)
-    if options.output.exists() and options.challenges.exists() and options.output.samefile(options.challenges):
-        raise SolveError(f"{options.output}: cannot be both the challenges and the submission file")
     if not tasks:
         if not options.output.exists():  # a valid file, all the same; one that is there may hold better answers
             AnswerStore(tasks, broken, options.output).create()

@@ -19,6 +19,17 @@ def test_text_and_bytes_are_written_and_readable_by_all(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["f.json"]
 
 
+def test_only_a_regular_file_is_replaced_and_a_link_to_one_stays(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "f.json")
+    write_atomic(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "f.json").read_text() == "new"
+    os.mkfifo(tmp_path / "fifo")
+    for place in (tmp_path / "fifo", tmp_path, "/dev/null"):
+        with pytest.raises(OSError, match=r"not a regular file|Is a directory"):
+            write_atomic(place, "new")
+    assert sorted(os.listdir(tmp_path)) == ["f.json", "fifo", "link"]
+
+
 @pytest.mark.parametrize("step", ["fsync", "chmod", "replace"])
 def test_a_failing_step_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     path = tmp_path / "f.json"

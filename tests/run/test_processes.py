@@ -185,6 +185,7 @@ def test_kills_of_workers_and_of_the_supervisor_cost_an_attempt_each_and_no_answ
     os.kill(frozen, signal.SIGSTOP)
     wait_for(lambda: len(events(options.run_dir, "worker_exit")) == 2 and final(options), process)
     left = children(process.pid)
+    os.kill(left[0], signal.SIGSTOP)  # it is still there when the run resumes, and must not keep the folder locked
     process.kill()
     process.wait()
     assert valid(options), "complete and valid, whenever it was killed"
@@ -198,6 +199,7 @@ def test_kills_of_workers_and_of_the_supervisor_cost_an_attempt_each_and_no_answ
     before, n_events = final(options), len(events(options.run_dir))
     assert 0 < len(before) < TASKS, "killed in the middle"
     again = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *arguments(options)[3:]], capture_output=True, text=True, check=False)
+    os.kill(left[0], signal.SIGCONT)
     assert again.returncode == 0 and "Traceback" not in again.stderr, again.stderr
     assert f"{len(before)} had their final answer from before" in again.stdout
     started = [e["task"] for e in events(options.run_dir)[n_events:] if e["event"] == "task_start"]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import os
 import shutil
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,12 @@ from hrm_submit.arc.canonical import pair_hash
 from hrm_submit.arc.submission import file_faults, read_submission
 from hrm_submit.cli import main
 from hrm_submit.core.device import Card
+from hrm_submit.core.files import open_regular
 from hrm_submit.corpora.solutions import write_solutions
 from hrm_submit.corpora.sources import load
 from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
+from hrm_submit.record import folder as folder_module
+from hrm_submit.record.folder import read_run
 from hrm_submit.report.data import load_run
 from hrm_submit.run import solve as solve_module
 from tests.run.fake_pool import candidate
@@ -127,6 +133,32 @@ def test_an_output_folder_that_went_is_made_again_or_the_status_says_that_answer
     assert main(["solve", *options, "--devices", "cpu", "--segments-per-task", "1"]) == status
     assert (f"the last answers could not be written: {folder / 's.json'}: " in caplog.text) == bool(status)
     assert status or read_submission(folder / "s.json")[0]["task00"][0][0].tolist() == [[2]]
+
+
+@pytest.mark.parametrize("kind", ["folder", "fifo", "holes", "permission"])
+def test_predictions_that_cannot_be_read_cost_only_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    file, run = RECORDED / "challenges.json", shutil.copytree(RECORDED / "run", tmp_path / "s.json.run")
+    path = run / "predictions.jsonl"
+    if kind == "permission":  # root may read everything
+        opened = path.stat()
+
+        def forbidden(path: Path, most: float = math.inf) -> BufferedReader:
+            if os.path.samestat(os.stat(path), opened):
+                raise PermissionError(13, "Permission denied")
+            return open_regular(path, most)
+
+        monkeypatch.setattr(folder_module, "open_regular", forbidden)
+    elif kind == "holes":
+        os.truncate(path, 40 * 2**30)
+    else:
+        path.unlink()
+        path.mkdir() if kind == "folder" else os.mkfifo(path)
+    output, _ = solved(tmp_path, file, "--preset", tiny(tmp_path), "--checkpoint", "none")
+    assert [r.getMessage().split(":")[1] for r in caplog.records if "predictions" in r.getMessage()] == [" cannot be read"]
+    assert file_faults(output, load(file)) == [] and len(Answering.solved) == 4
+    assert {p.task for p in read_run(run).predictions if p.final} == set(Answering.solved), "this run's are recorded"
 
 
 @pytest.mark.parametrize("described", [True, False])
