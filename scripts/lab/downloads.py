@@ -18,6 +18,7 @@ import requests
 
 from hrm_submit.core.errors import DataError, clipped
 from hrm_submit.core.files import sha256_of
+from lab.generators import draw_all
 
 RECEIPT = ".fetched.json"
 TIMEOUT = 60.0
@@ -29,7 +30,8 @@ class Source:
     """Where a corpus comes from, and what it must be.
 
     The `.json` files below the folder `inside`, anywhere in the archive at `url`, are the tasks, `largest` bytes at most in all. Either
-    `archive_id` is git's id of the archive, or `content` is the SHA-256 that `listing_digest` gives for the files.
+    `archive_id` is git's id of the archive, or `content` is the SHA-256 that `listing_digest` gives for the files. `generators`: the
+    archive holds no tasks but programs that draw them, `.py` files below `inside`, which `content` identifies.
     """
 
     url: str
@@ -38,6 +40,12 @@ class Source:
     largest: int
     archive_id: str | None = None
     content: str | None = None
+    generators: bool = False
+
+    @property
+    def suffix(self) -> str:
+        """The ending of the files that are taken from the archive."""
+        return ".py" if self.generators else ".json"
 
 
 SOURCES: Mapping[str, Source] = {
@@ -55,6 +63,14 @@ SOURCES: Mapping[str, Source] = {
         largest=4_000_000_000,
         archive_id="2365d068ba4564fce626862a93794d7b6ad93fdf",
     ),
+    "arc-gen": Source(
+        url="https://github.com/google/ARC-GEN/archive/a15cbdb44c776610aeeb9f487a06af875d3d0878.zip",
+        revision="a15cbdb44c776610aeeb9f487a06af875d3d0878",
+        inside="ARC-GEN-a15cbdb44c776610aeeb9f487a06af875d3d0878",
+        largest=50_000_000,
+        content="65e9655acd6a4a3ee23ad9b0828071fafa97953cc21b9957bf343a78c8e842ea",
+        generators=True,
+    ),
 }
 
 
@@ -69,15 +85,21 @@ def fetch(name: str, source: Source, folder: Path, archive: Path | None = None) 
     with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder) as scratch:
         place = archive or download(name, source.url, Path(scratch))
         fresh = Path(scratch, "fresh")
+        failed: list[str] = []
         try:
             count = unpack(place, fresh, source)
+            if source.generators:
+                code = fresh.rename(Path(scratch, "code"))
+                count, failed = draw_all(code, fresh)
+                write_receipt(fresh, source, count)
         except (DataError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
             fault = error if isinstance(error, DataError) else f"not a whole .zip archive: {error}"
             raise DataError(f"{name}: {archive or source.url}: {fault}") from None
         if target.exists():
             target.rename(Path(scratch, "old"))
         fresh.rename(target)
-    return f"{name}: {count} task files in {target}, verified"
+    slow = f"; {len(failed)} generators gave no pair in time: {', '.join(failed)}" if failed else ""
+    return f"{name}: {count} task files in {target}, verified{slow}"
 
 
 def download(name: str, url: str, folder: Path) -> Path:
@@ -97,7 +119,7 @@ def unpack(archive: Path, folder: Path, source: Source) -> int:
     if source.archive_id and (found := git_id(archive)) != source.archive_id:
         raise DataError(f"not the archive of revision {source.revision[:12]}: its git id is {found}, not {source.archive_id}")
     with zipfile.ZipFile(archive) as content:
-        wanted = {member: path for member in content.infolist() if (path := _below(member.filename, source.inside))}
+        wanted = {member: path for member in content.infolist() if (path := _below(member.filename, source))}
         if sum(member.file_size for member in wanted) > source.largest:
             raise DataError(f"holds more than {source.largest} bytes of tasks")
         for member, path in wanted.items():
@@ -105,21 +127,26 @@ def unpack(archive: Path, folder: Path, source: Source) -> int:
             with content.open(member) as packed, (folder / path).open("wb") as file:
                 shutil.copyfileobj(packed, file)
     if not wanted:
-        raise DataError(f"has no .json files in {source.inside}")
-    digest = listing_digest(folder)
+        raise DataError(f"has no {source.suffix} files in {source.inside}")
+    digest = listing_digest(folder, source.suffix)
     if source.content not in (None, digest):
-        fault = f"its {len(wanted)} task files are not those of revision {source.revision[:12]}"
+        fault = f"its {len(wanted)} files are not those of revision {source.revision[:12]}"
         raise DataError(f"{fault}: SHA-256 {digest}, not {source.content}")
-    receipt = {"url": source.url, "revision": source.revision, "files": len(wanted), "content": digest}
-    (folder / RECEIPT).write_text(json.dumps(receipt), encoding="utf-8")
+    write_receipt(folder, source, len(wanted))
     return len(wanted)
 
 
-def _below(name: str, inside: str) -> PurePosixPath | None:
-    """Return the path of a task file below the folder `inside`; None for other members, and for names that would leave the folder."""
-    path, inner = PurePosixPath(name), PurePosixPath(inside).parts
+def write_receipt(folder: Path, source: Source, files: int) -> None:
+    """Describe the task files in `folder`, for `is_valid`."""
+    receipt = {"url": source.url, "revision": source.revision, "files": files, "content": listing_digest(folder)}
+    (folder / RECEIPT).write_text(json.dumps(receipt), encoding="utf-8")
+
+
+def _below(name: str, source: Source) -> PurePosixPath | None:
+    """Return the path of a file to take below the folder `inside`; None for other members, and for names that would leave the folder."""
+    path, inner = PurePosixPath(name), PurePosixPath(source.inside).parts
     for start in range(len(path.parts) - len(inner)):
-        if path.parts[start : start + len(inner)] == inner and path.suffix == ".json" and ".." not in path.parts:
+        if path.parts[start : start + len(inner)] == inner and path.suffix == source.suffix and ".." not in path.parts:
             return PurePosixPath(*path.parts[start + len(inner) :])
     return None
 
@@ -128,14 +155,15 @@ def is_valid(target: Path, source: Source) -> bool:
     """Say whether `target` holds exactly the task files of the revision: the known ones, else those that the receipt names."""
     try:
         receipt = json.loads((target / RECEIPT).read_bytes())
-        return receipt["revision"] == source.revision and listing_digest(target) == (source.content or receipt["content"])
+        known = None if source.generators else source.content
+        return receipt["revision"] == source.revision and listing_digest(target) == (known or receipt["content"])
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def listing_digest(folder: Path) -> str:
-    """Return the SHA-256 of the lines `SHA256  PATH` of all `.json` files below `folder`, as `sha256sum` prints them, ordered by path."""
-    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.json")}
+def listing_digest(folder: Path, suffix: str = ".json") -> str:
+    """Return the SHA-256 of the lines `SHA256  PATH` of all such files below `folder`, as `sha256sum` prints them, ordered by path."""
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob(f"*{suffix}")}
     lines = [f"{sha256_of(files[name])}  {name}\n" for name in sorted(files) if name != RECEIPT]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import random
 import threading
 import zipfile
 from dataclasses import replace
@@ -10,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from fetch_data import main
+from lab import generators
 from lab.downloads import SOURCES, Source
 
 from hrm_submit.corpora.sources import load_corpus
@@ -128,12 +130,32 @@ def test_from_takes_an_archive_without_the_network(server, tmp_path, refused):
     assert "nowhere.zip: no such file" in refused(fetching(sources, tmp_path), ["re-arc", "--from", str(tmp_path / "nowhere.zip")])
 
 
+def test_generators_draw_their_pairs_under_a_time_limit(server, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(generators, "LIMIT", 2.0)
+    monkeypatch.setattr(generators, "PAIRS", 4)
+    pair = 'import random\ndef generate():\n    {}\n    return {{"input": [[random.randint(0, 9)] * {}], "output": [[1]]}}\n'
+    programs = {"good": pair.format("pass", 3), "large": pair.format("pass", 31), "endless": pair.format("while True: pass", 3)}
+    programs["wrong"] = "def generate():\n    return 1 / 0\n"
+    files = {f"tasks/task_{name}.py": text.encode() for name, text in programs.items()} | {"common.py": b""}
+    server.files["/g.zip"] = archive({f"Gen-1/{name}": text for name, text in files.items()})
+    listing = "".join(f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files))
+    digest = hashlib.sha256(listing.encode()).hexdigest()
+    source = Source(f"{server.address}/g.zip", REVISION, inside="Gen-1", largest=10_000, content=digest, generators=True)
+    assert call(["gen"], {"gen": source}, tmp_path) == 0
+    assert "1 task files" in (said := capsys.readouterr().out) and "gave no pair in time: endless, large, wrong" in said
+    assert left(tmp_path / "data") == ["gen/.fetched.json", "gen/good.json"]
+    (task,) = load_corpus(str(tmp_path / "data" / "gen")).tasks
+    drawn = [random.Random(2025 + k).randint(0, 9) for k in range(4)]
+    assert task.generated and [pair.input[0, 0] for pair in task.pairs] == list(dict.fromkeys(drawn))
+    assert call(["gen"], {"gen": source}, tmp_path) == 0 and "nothing to do" in capsys.readouterr().out
+
+
 def test_wrong_content_is_refused_and_what_was_there_stays(server, tmp_path, refused):
     server.files["/c.zip"] = REPOSITORY
     assert call([], {"conceptarc": by_content(server)}, tmp_path) == 0
     before = left(tmp_path / "data")
     line = refused(fetching({"conceptarc": replace(by_content(server), content="0" * 64)}, tmp_path), [])
-    assert f"its 2 task files are not those of revision {REVISION[:12]}" in line
+    assert f"its 2 files are not those of revision {REVISION[:12]}" in line
     server.files["/r.zip"] = archive({"re_arc/tasks/Copy1.json": TASK})
     line = refused(fetching({"re-arc": by_archive(server, REPOSITORY)}, tmp_path), ["re-arc"])
     assert hashlib.sha1(b"blob %d\0" % len(REPOSITORY) + REPOSITORY).hexdigest() in line
