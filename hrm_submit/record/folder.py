@@ -220,7 +220,10 @@ def read_description(directory: Path, damaged: list[str]) -> dict[str, Any]:
 
 
 def training_warning(run: Mapping[str, Any]) -> str | None:
-    """Warn where the weights were trained on some of the tasks that `run` (`run.json`) names, so that a score says nothing; else None."""
+    """Warn where the weights of `run` (`run.json`) are random, or were trained on some of its tasks, so that a score says nothing of
+    pre-trained ones; else None."""
+    if "checkpoint" in run and run["checkpoint"] is None:
+        return f"preset {run.get('presets') or 'nano'} starts from random weights: pre-trained ones solve far more"
     known = run.get("trained_on")
     if not isinstance(known, list) or not known:
         return None

@@ -164,6 +164,7 @@ def test_reading_where_nothing_is(tmp_path: Path) -> None:
 def test_weights_that_know_tasks_of_the_run_are_told() -> None:
     told = training_warning({"trained_on": ["t1", "t2"], "checkpoint": "w.safetensors"})
     assert told == "w.safetensors was trained on 2 of these tasks, the first is t1: a score of them says nothing"
+    assert "gpu-small starts from random weights" in str(training_warning({"presets": "gpu-small", "checkpoint": None}))
     assert training_warning({"trained_on": []}) is None and training_warning({}) is None and training_warning({"trained_on": 5}) is None
 
 
