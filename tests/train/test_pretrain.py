@@ -214,7 +214,6 @@ def test_reduced_precision_trains_and_another_one_goes_on(tmp_path: Path, dtype:
     go(asked(tmp_path, text.format(dtype), segments=60))
     losses = [x["loss"] for x in lines(tmp_path / "out")]
     assert all(math.isfinite(x) for x in losses) and sum(losses[-10:]) < 0.9 * sum(losses[:10])
-    assert ("scale" in state(tmp_path / "out")["optimizers"]["scaler"]) == (dtype == "float16")
     assert all(t.dtype == torch.float32 for t in exported(tmp_path / "out").state.values())
     go(asked(tmp_path, text.format("bfloat16" if dtype == "float16" else "float16"), segments=64, resume=True))
     assert all(math.isfinite(x["loss"]) for x in lines(tmp_path / "out")) and len(lines(tmp_path / "out")) == 64
