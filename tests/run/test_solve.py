@@ -156,7 +156,7 @@ def test_predictions_that_cannot_be_read_cost_only_themselves(
         path.unlink()
         path.mkdir() if kind == "folder" else os.mkfifo(path)
     output, _ = solved(tmp_path, file, "--preset", tiny(tmp_path), "--checkpoint", "none")
-    assert [r.getMessage().split(":")[1] for r in caplog.records if "predictions" in r.getMessage()] == [" cannot be read"]
+    assert [r.getMessage().split(":")[1] for r in caplog.records if "predictions.jsonl" in r.getMessage()] == [" cannot be read"]
     assert file_faults(output, load(file)) == [] and len(Answering.solved) == 4
     assert {p.task for p in read_run(run).predictions if p.final} == set(Answering.solved), "this run's are recorded"
 
