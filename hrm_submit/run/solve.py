@@ -78,10 +78,16 @@ def solve(options: SolveOptions, clock: Clock, watchdog: Watchdog | None = None)
         watchdog.complete = True
     todo = [tasks[i] for i in wanted if i not in finished]
     setup = _set_up(options, todo)
-    run = RunWriter(options.run_dir, clock.elapsed)
     for task in broken.values():
         log.warning("%s", task.fault)
-    _describe(run, options, setup, [tasks[i] for i in wanted], earlier if finished else {})
+    faults, description = tuple(b.fault for b in broken.values()), _description(options, setup, [tasks[i] for i in wanted])
+    if finished:
+        _warn_of_earlier(options, earlier, description, len(finished), len(todo))
+    if earlier and finished and not todo:  # what made the answers stays recorded
+        setup.pool.close()
+        return SolveSummary(len(tasks) + len(broken), len(answers.answered), len(finished), len(wanted), faults, clock.elapsed(), None)
+    run = RunWriter(options.run_dir, clock.elapsed)
+    run.describe(description)
     run.event(RunStart(budget=options.budget, tasks=len(tasks), broken=sorted(broken), resumed=len(finished)))
     locations = [spec.location for spec in setup.specs]
     run.event(Plan(todo=[t.id for t in todo], workers=len(locations), devices=locations))
@@ -95,7 +101,6 @@ def solve(options: SolveOptions, clock: Clock, watchdog: Watchdog | None = None)
         setup.pool.close()
     if fault:
         log.error("the last answers could not be written: %s", fault)
-    faults = tuple(b.fault for b in broken.values())
     return SolveSummary(len(tasks) + len(broken), len(answers.answered), len(finished), len(wanted), faults, clock.elapsed(), fault)
 
 
@@ -127,11 +132,7 @@ def _restore(options: SolveOptions, answers: AnswerStore) -> tuple[set[str], dic
     record, content = read_run(options.run_dir), digest(options.challenges)
     if record.run.get("challenges_sha256", content) != content:
         raise SolveError(f"{options.run_dir}: run folder of another challenges file ({record.run.get('challenges')})")
-    finished = answers.restore(record)
-    if finished:
-        text = "%s: resuming an earlier run; %d tasks keep their final answers (another --run-dir solves them again)"
-        log.warning(text, options.run_dir, len(finished))
-    return finished, record.run
+    return answers.restore(record), record.run
 
 
 @dataclass(frozen=True)
@@ -175,8 +176,8 @@ def _set_up(options: SolveOptions, todo: Sequence[Task]) -> _SetUp:
     return _SetUp(presets, preset, checkpoint, specs, cluster or WorkerPool())
 
 
-def _describe(run: RunWriter, options: SolveOptions, setup: _SetUp, wanted: Sequence[Task], earlier: Mapping[str, Any]) -> None:
-    """Write `run.json`; warn where tasks were trained on, and where answers of an `earlier` run were made with other settings."""
+def _description(options: SolveOptions, setup: _SetUp, wanted: Sequence[Task]) -> dict[str, Any]:
+    """Return the content of `run.json`; warn where the weights were trained on some of the tasks."""
     checkpoint = setup.checkpoint
     hashes = read_header(checkpoint)[1].hashes if checkpoint else ()
     description = {
@@ -192,16 +193,24 @@ def _describe(run: RunWriter, options: SolveOptions, setup: _SetUp, wanted: Sequ
         "trained_on": tasks_with_pairs_of(hashes, {t.id: t for t in wanted}),
         "devices": [spec.location for spec in setup.specs],
     }
-    if others := _other_settings(earlier, description):
-        log.warning("%s: these answers were made with other settings than this run's: %s", options.run_dir, "; ".join(others))
     if warning := training_warning(description):
         log.warning("%s", warning)
-    run.describe(description)
+    return description
+
+
+def _warn_of_earlier(options: SolveOptions, earlier: Mapping[str, Any], now: Mapping[str, Any], finished: int, todo: int) -> None:
+    """Say that tasks keep the final answers of an earlier run, what solves them again, and which settings differ."""
+    does = "resuming an earlier run" if todo else "nothing is left to solve"
+    text = "%s: %s; %d tasks keep their final answers (another --output or --run-dir solves them again)"
+    log.warning(text, options.run_dir, does, finished)
+    if others := _other_settings(earlier, now):
+        log.warning("%s: these answers were made with other settings than this run's: %s", options.run_dir, "; ".join(others))
 
 
 def _other_settings(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return the settings of an earlier run that differ from those of this one, by their `run.json`; a missing one counts as equal."""
-    texts = {"checkpoint_sha256": "another checkpoint", "seed": "--seed {}"}
+    limit = "--segments-per-task {}" if earlier.get("segments") else "--time-budget"
+    texts = {"checkpoint_sha256": "another checkpoint", "seed": "--seed {}", "segments": limit}
     others = [text.format(earlier[key]) for key, text in texts.items() if key in earlier and earlier[key] != now[key]]
     config = earlier.get("config")
     for table in ("ttt", "vote"):

@@ -115,6 +115,20 @@ def test_a_resumed_run_with_other_settings_says_which(tmp_path: Path, caplog: py
     assert Answering.solved == ["task00", "task01"], "each task once"
 
 
+def test_a_resume_with_nothing_to_do_says_so_and_leaves_the_run_folder_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file, common = challenges(tmp_path, 2), ["--preset", tiny(tmp_path), "--checkpoint", "none"]
+    output, _ = solved(tmp_path, file, *common)
+    before = {path: path.read_bytes() for path in (output, *Path(f"{output}.run").iterdir())}
+    other = ["--challenges", str(file), "--output", str(output), "--devices", "cpu", "--time-budget", "9s", "--seed", "3"]
+    caplog.clear()
+    assert main(["solve", *other, *common]) == 0
+    assert [r.getMessage() for r in caplog.records] == [
+        f"{output}.run: nothing is left to solve; 2 tasks keep their final answers (another --output or --run-dir solves them again)",
+        f"{output}.run: these answers were made with other settings than this run's: --seed 0; --segments-per-task 1",
+    ]
+    assert {path: path.read_bytes() for path in (output, *Path(f"{output}.run").iterdir())} == before
+
+
 @pytest.mark.parametrize(("in_its_place", "status"), [(None, 0), ("a file", 1)])
 def test_an_output_folder_that_went_is_made_again_or_the_status_says_that_answers_are_unsaved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, in_its_place: str | None, status: int
