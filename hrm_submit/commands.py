@@ -91,7 +91,7 @@ def pretrain(options: PretrainOptions, clock: Clock) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class ImportOptions:
-    weights: Path = option("F.pt")
+    weights: Path = option("F.pt|DIR", "the file, or a folder that holds it, such as a snapshot of a hub")
     config: Path = option("F", "its YAML or JSON configuration")
     output: Path = option("F.safetensors")
     keep_rows: bool = option(help="keep the embedding row of every augmented task (gigabytes)", default=False)

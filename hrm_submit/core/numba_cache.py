@@ -1,7 +1,8 @@
 """Compiled functions that work without their disk cache.
 
 numba keeps compiled code beside the source, else in the user's cache folder; where neither can be written (a package
-installed read-only, no home folder, a full disk, a damaged entry) it raises. Here such a function is compiled again instead.
+installed read-only, a full disk, a damaged entry) it raises. Here such a function is compiled again instead. A user without a
+home folder gets a cache below the temporary folder: numba would make a folder named `~`.
 Three rules for users of `kernel`: numba judges a cached function stale by its own source file alone, so the functions that
 it calls must live in that file; a kernel must give the same result when it is run twice, as the fallback may do; and where
 `fast` is given, what it calls must be inlined by force. The process that compiles two kernels runs one copy of a function
@@ -12,7 +13,10 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from numba import njit
@@ -20,6 +24,21 @@ from numba import njit
 F = TypeVar("F", bound=Callable[..., Any])
 
 log = logging.getLogger(__name__)
+
+
+def _cache_home() -> str:
+    """Return this user's own folder below the temporary one, else a path where no folder can be."""
+    try:
+        own = Path(tempfile.gettempdir(), f"hrm-submit-{os.getuid()}")
+        own.mkdir(mode=0o700, exist_ok=True)
+        # Entries are unpickled: not those of a folder that another user has put there.
+        return str(own) if own.stat().st_uid == os.getuid() else os.devnull
+    except OSError:
+        return os.devnull
+
+
+if os.path.expanduser("~") == "~" and not os.environ.get("XDG_CACHE_HOME"):
+    os.environ["XDG_CACHE_HOME"] = _cache_home()
 
 
 def kernel(function: F, *, fast: bool = False) -> F:

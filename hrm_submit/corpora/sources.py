@@ -180,7 +180,7 @@ def left_out(faults: Iterable[Fault]) -> list[str]:
     """Summarize faults for a person: one line a reason, with their number and the first."""
     groups: dict[tuple[str, str], list[str]] = {}
     for fault in faults:
-        said = fault.line.rsplit(": ", 1)[-1].split(", the first")[0]
+        said = re.sub(r".*: (?![^{]*\})", "", fault.line).split(", the first")[0]  # not at a colon in braces
         reason = re.sub(r"""'[^']*'|"[^"]*"|\d+""", lambda found: "N" if found[0].isdigit() else found[0], said)
         groups.setdefault((fault.kind, reason), []).append(fault.line)
     return [

@@ -34,9 +34,12 @@ def module(tmp_path):
 
 
 def run(module, **environment):
+    """What it prints; a value of None unsets a variable."""
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **environment}
     env = {key: value for key, value in env.items() if value is not None}
-    done = subprocess.run([sys.executable, str(module)], env=env, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, str(module)], env=env, capture_output=True, text=True, timeout=120, check=False, cwd=module.parent
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
@@ -64,3 +67,15 @@ def test_nowhere_to_write_is_no_error(module, tmp_path):
     blocked.write_text("")
     places = {"XDG_CACHE_HOME": str(blocked), "HOME": str(blocked), "LOCALAPPDATA": str(blocked), "NUMBA_CACHE_DIR": None}
     assert run(module, **places) == ["10", "6.0"]
+
+
+def test_a_user_without_a_home_folder_gets_a_cache_below_the_temporary_one_and_no_folder_called_tilde(module, tmp_path):
+    (module.parent / "__pycache__").write_text("")  # as in a package that is installed read-only
+    entry = "import pwd\ndef getpwuid(uid):\n    raise KeyError(uid)\npwd.getpwuid = getpwuid\n"
+    (module.parent / "sitecustomize.py").write_text(entry)  # a user without an entry
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    nowhere = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "NUMBA_CACHE_DIR"))
+    path = os.pathsep.join(map(str, (module.parent, ROOT)))
+    assert run(module, TMPDIR=str(temporary), PYTHONPATH=path, **nowhere) == ["10", "6.0"]
+    assert len(list(temporary.rglob("*.nbc"))) == 2 and not list(tmp_path.rglob("~"))

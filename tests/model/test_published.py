@@ -96,6 +96,31 @@ def test_only_the_mean_row_is_kept_unless_rows_are_asked_for(tmp_path: Path) -> 
     assert (tmp_path / "rows.safetensors").stat().st_size - (tmp_path / "mean.safetensors").stat().st_size >= 64_000
 
 
+@pytest.mark.parametrize("nested", [True, False])
+def test_a_key_that_may_change_the_model_is_refused_by_name(tmp_path: Path, nested: bool) -> None:
+    def config(**keys: Any) -> dict[str, Any]:
+        arch, training = {**DEFAULTS, "name": "hrm", **keys}, {"lr": 1e-4, "epochs": 100}
+        return {"arch": arch, "project_of_mine": "a", **training} if nested else {**arch, **training}
+
+    import_published(*write(tmp_path, config()), tmp_path / "out.safetensors")
+    with pytest.raises(CheckpointError, match=r"all_config.yaml: not known, .*: extra_gate, residual_connections; remove"):
+        import_published(*write(tmp_path, config(residual_connections=True, extra_gate=1)), tmp_path / "other.safetensors")
+
+
+def test_weights_beside_optimizers_in_a_folder_of_a_hub_are_found_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    weights, config = write(tmp_path, dict(DEFAULTS))
+    expected = {name: tensor.clone() for name, tensor in import_published(weights, config, tmp_path / "out.safetensors").state.items()}
+    optimizer = {"state": {0: {"exp_avg": torch.zeros(2)}}, "param_groups": [{"lr": 1e-4}]}
+    torch.save({"step": 100, "optimizers": [optimizer], "model": torch.load(weights), "ema": torch.load(weights)}, weights)
+    with caplog.at_level("INFO"):
+        found = import_published(tmp_path, config, tmp_path / "out.safetensors").state
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items()) and found.keys() == expected.keys()
+    assert caplog.messages == [f"{tmp_path}: took step_100", f"{weights}: took the tensors of its entry 'model', not of ['ema']"]
+    (tmp_path / "step_200").write_bytes(weights.read_bytes())
+    with pytest.raises(CheckpointError, match=r"holds 2 files that torch wrote \(step_100, step_200\): name the file of the weights"):
+        import_published(tmp_path, config, tmp_path / "out.safetensors")
+
+
 class Trap:
     def __reduce__(self) -> tuple[Any, tuple[str]]:
         return os.mkdir, ("sprung",)
