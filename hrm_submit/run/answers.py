@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hrm_submit.arc.entries import Entry
-from hrm_submit.arc.submission import answers_text, joined
-from hrm_submit.arc.task import Task
-from hrm_submit.core.errors import SolveError
+from hrm_submit.arc.submission import answers_text, joined, read_submission
+from hrm_submit.arc.task import Task, same_grid
+from hrm_submit.core.errors import DataError, SolveError
 from hrm_submit.core.files import write_atomic
+from hrm_submit.predict.fallback import BLANK
 from hrm_submit.predict.vote import Outputs, two_attempts
 from hrm_submit.record.events import Flush
 from hrm_submit.record.folder import RunRecord, RunWriter
@@ -54,6 +55,20 @@ class AnswerStore:
         self._attempts, self.answered = found.attempts, found.answered
         self._texts = {task: answers_text(attempts) for task, attempts in self._attempts.items()}
         return found.final
+
+    def keep(self) -> None:
+        """Take over the answers of the file that is there, for tasks without a prediction: a disk may have refused the prediction, or
+        damaged it. They do not count as the model's, as they may be fallbacks."""
+        try:
+            there = read_submission(self._output)[0]
+        except DataError:
+            return
+        for task, fallback in self._fallbacks.items():
+            found = there.get(task, ())
+            # What `start` writes before the tasks are read is less than a fallback.
+            whole = len(found) == len(fallback) and all(a.size and b.size and not same_grid(b, BLANK) for a, b in found)
+            if whole and task not in self.answered:
+                self._attempts[task], self._texts[task] = list(found), answers_text(found)
 
     def create(self) -> None:
         """Write the file, in a new folder where there is none. Raises SolveError where it cannot be written."""

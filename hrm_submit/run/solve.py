@@ -132,7 +132,9 @@ def _restore(options: SolveOptions, answers: AnswerStore) -> tuple[set[str], dic
     record, content = read_run(options.run_dir), digest(options.challenges)
     if record.run.get("challenges_sha256", content) != content:
         raise SolveError(f"{options.run_dir}: run folder of another challenges file ({record.run.get('challenges')})")
-    return answers.restore(record), record.run
+    finished = answers.restore(record)
+    answers.keep()
+    return finished, record.run
 
 
 @dataclass(frozen=True)

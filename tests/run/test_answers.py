@@ -57,6 +57,21 @@ def test_every_task_has_an_answer_before_any_work_broken_ones_too(file: Path) ->
     assert all(a["attempt_1"] != a["attempt_2"] for outputs in found.values() for a in outputs)
 
 
+def test_answers_of_the_file_stay_where_no_prediction_is_left(file: Path) -> None:
+    store = store_of(file)
+    store.create()
+    found = answers(file)
+    found |= {"good": [both(5, 6), both(7, 8)], "bad": [both(1, 0), both(1, 0)], "worse": [{"attempt_1": [[2]]}]}
+    file.with_name("submission.json").write_text(json.dumps(found))
+    resumed = store_of(file)
+    resumed.keep()
+    resumed.create()
+    assert answers(file)["good"] == [both(5, 6), both(7, 8)] and resumed.answered == set()
+    assert answers(file)["bad"][0]["attempt_1"] == [[3, 3]], "what is written before the tasks are read is less than a fallback"
+    resumed.put("good", (some(9), some(9)), final=True)
+    assert answers(file)["good"][0]["attempt_1"] == [[9]]
+
+
 def test_candidates_take_the_place_of_fallbacks_output_by_output(file: Path) -> None:
     store = store_of(file)
     store.create()
