@@ -36,7 +36,8 @@ MOST_FALSE_STARTS = 2
 """Workers in a row that may end before they are ready until their device is given up."""
 TICK_SECONDS = 0.5
 LEAST_PATIENCE = 20.0
-STARTING_PATIENCE = 60.0
+STARTING_PATIENCE, SLOW_START = 900.0, 60.0
+"""Seconds that a start may take at most and at least before it counts as hung; one of more than SLOW_START is logged."""
 ASLEEP = 10.0
 """Seconds between two checks for hung workers after which the supervisor itself is taken to have stood still."""
 OVERDUE = 0.25
@@ -71,6 +72,7 @@ class Supervisor:
         self._runtimes: dict[str, dict[str, Any]] = {}
         self._next_number = len(specs)
         self._checked = self._drawn = 0.0
+        self._slow = set[int]()
         answers.record_in(run, clock.elapsed)
         self._stop = threading.Event()
 
@@ -263,13 +265,19 @@ class Supervisor:
                 member.heard = min(now, member.heard + now - self._checked)
         self._checked = now
         for member in members:
-            if not member.idle and now - member.heard > self._patience(member):
-                self._lost(member, "worker hangs")
+            silent, patience, number = now - member.heard, self._patience(member), member.spec.number
+            if not member.idle and silent > patience:
+                log.warning("worker %d: no sign of life for %.0f s: it counts as hung and is replaced", number, silent)
+                self._lost(member, "worker hangs" if member.ready else "worker hangs as it starts")
+            elif not member.ready and silent > SLOW_START and number not in self._slow:
+                self._slow.add(number)
+                log.warning("worker %d has been starting for %.0f s; after %.0f s it counts as hung", number, silent, patience)
 
     def _patience(self, member: Member) -> float:
-        """Return the seconds of silence after which a worker counts as hung; a start may take long whatever the budget."""
+        """Return the seconds of silence after which a worker counts as hung: of a start up to half of the budget, whatever
+        `hang_seconds` says."""
         most, spec = self._preset.budget.hang_seconds, member.spec
         if not member.ready:
-            return max(most, STARTING_PATIENCE)
+            return max(SLOW_START, min(STARTING_PATIENCE, self._budget / 2))
         segment = self._scheduler.segment_seconds(member.assignment.task.id, spec.location) if member.assignment else 0.0
         return min(most, max(LEAST_PATIENCE, self._budget / 10, 5 * segment))

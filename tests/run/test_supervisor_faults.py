@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hrm_submit.config.schema import BudgetConfig
-from hrm_submit.run.protocol import Assignment, Failed, WorkerSpec
+from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec
 from hrm_submit.run.worker_pool import PooledWorker
 from hrm_submit.solver.messages import Progress, Restarted
 from tests.run.fake_pool import Script, StubPool, Timeline, answer
@@ -91,22 +91,27 @@ def test_a_hanging_worker_is_replaced(play: Any, budget: float, hang_seconds: fl
     assert run.first("t0") == run.first("t1") == [[2]]
 
 
-@pytest.mark.parametrize(("hang_seconds", "patience"), [(70.0, 70.0), (5.0, 60.0)])
-def test_a_worker_that_hangs_before_it_is_ready_is_replaced(play: Any, hang_seconds: float, patience: float) -> None:
+@pytest.mark.parametrize(("budget", "patience"), [(BUDGET, 60.0), (800.0, 400.0), (40_000.0, 900.0), (None, 900.0)])
+@pytest.mark.parametrize("late", [False, True])
+def test_a_start_has_patience_of_its_own(
+    play: Any, caplog: pytest.LogCaptureFixture, budget: float | None, patience: float, late: bool
+) -> None:
     """Libraries may load slowly on a busy machine, however soon a silence is to be noticed after that."""
 
-    class Stuck(Script):
+    class Slow(Script):
         def on_start(self, spec: WorkerSpec) -> Timeline:
-            return [] if spec.number == 0 else super().on_start(spec)
+            return [(patience + (5.0 if late else -5.0), Ready({}))] if spec.number == 0 else super().on_start(spec)
 
         def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
             return [(1.0, answer(assignment, 2))]
 
-    run = play(Stuck(), tasks=1, preset=replace(PRESET, budget=replace(PRESET.budget, hang_seconds=hang_seconds)))
-    assert [spec.number for spec in run.pool.started] == [0, 1]
-    (lost,) = run.events("worker_exit")
-    assert lost["reason"] == "worker hangs" and 0 < lost["t"] - patience <= 0.5
-    assert run.first("t0") == [[2]]
+    segments = 10 if budget is None else None
+    run = play(Slow(), tasks=1, budget=budget, segments=segments)
+    assert run.first("t0") == [[2]] and [spec.number for spec in run.pool.started] == ([0, 1] if late else [0])
+    assert [e["reason"] for e in run.events("worker_exit")] == ["worker hangs as it starts"] * late
+    assert all(0 < e["t"] - patience <= 0.5 for e in run.events("worker_exit"))
+    told = f"worker 0 has been starting for 60 s; after {patience:.0f} s it counts as hung"
+    assert (told in caplog.messages) == (patience > 60)
 
 
 def test_signs_of_life_keep_a_slow_worker(play: Any) -> None:
