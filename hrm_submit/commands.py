@@ -7,6 +7,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.errors import ConfigError
@@ -14,6 +15,9 @@ from hrm_submit.core.options import option
 from hrm_submit.report.options import MergeOptions, ReportOptions, ShowOptions, WatchOptions
 from hrm_submit.run.options import SolveOptions
 from hrm_submit.train.options import PretrainOptions
+
+if TYPE_CHECKING:
+    from hrm_submit.report.picture import Picture
 
 
 def solve(options: SolveOptions, clock: Clock) -> int:
@@ -54,7 +58,7 @@ def score(options: ScoreOptions, clock: Clock) -> int:
     if 0 < len(wanted) < len(solutions):
         alone = score_answers(answers, wanted)
         said = f"pass@2 {alone['pass@2']:.1%} of {alone['counts']['outputs']} test outputs"
-        print(f"hrm-submit: the {len(wanted)} tasks of --tasks alone: {said}; all others are fallback answers", file=sys.stderr)
+        print(f"hrm-submit: the {len(wanted)} chosen tasks alone: {said}; all others are fallback answers", file=sys.stderr)
     if malformed:
         print(f"hrm-submit: {len(malformed)} malformed attempts count as wrong, the first is {malformed[0]}", file=sys.stderr)
     if warning := training_warning(run_of(options.submission)):
@@ -158,14 +162,20 @@ def report(options: ReportOptions, clock: Clock) -> int:
 
 
 def show(options: ShowOptions, clock: Clock) -> int:
-    from hrm_submit.core.files import write_output
     from hrm_submit.report.show import picture_of
 
-    picture = picture_of(options)
-    if options.html is None:
+    return _put(picture_of(options), options.html)
+
+
+def _put(picture: Picture, page: Path | None) -> int:
+    """Print a picture or write it as a page."""
+    from hrm_submit.core.files import write_output
+    from hrm_submit.report.document import document
+
+    if page is None:
         print(picture)
-        return 0
-    write_output(options.html, picture._repr_html_().encode("utf-8", "replace"))
+    else:
+        write_output(page, document(picture))
     return 0
 
 

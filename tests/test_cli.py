@@ -64,6 +64,14 @@ def test_the_good_case_would_start(tmp_path: Path, no_work: None) -> None:
         main([*argv, "--time-budget", "20s"])
 
 
+def test_only_chosen_tasks_are_planned_and_the_run_folder_names_them(tmp_path: Path, no_work: None) -> None:
+    argv = ["solve", "--challenges", str(challenges(tmp_path, 4)), "--output", str(tmp_path / "s.json"), "--preset", tiny(tmp_path)]
+    with pytest.raises(Started):
+        main([*argv, "--segments-per-task", "3", "--devices", "cpu", "--tasks", "task03,task01,task02", "--first", "2"])
+    folder = tmp_path / "s.json.run"
+    assert events(folder, "plan")[0]["todo"] == json.loads((folder / "run.json").read_text())["tasks"] == ["task01", "task02"]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [(None, "no such file"), ('{"a": [', "not JSON: line 1"), ("17", "should be an object"), ("{}", "has no tasks")],

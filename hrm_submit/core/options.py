@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 MISSING: Any = dataclasses.MISSING
+MOST_PARTS = 16
+"""Parts that a name with commas has at most."""
 
 
 def option(metavar: str | None = None, help: str | None = None, *, default: Any = MISSING, **how: Any) -> Any:
@@ -26,9 +29,20 @@ def option(metavar: str | None = None, help: str | None = None, *, default: Any 
     return dataclasses.field(default=default, metadata={"option": {"metavar": metavar, "help": help, **how}})
 
 
+def split_names(text: str, known: Callable[[str], bool]) -> list[str]:
+    """Split a comma-separated list; a name that is `known` may itself hold commas, and the longest one is taken."""
+    parts, found = text.split(","), list[str]()
+    while parts:
+        whole = (n for n in range(min(len(parts), MOST_PARTS), 1, -1) if known(",".join(parts[:n]).strip()))
+        n = next(whole, 1)
+        found.append(",".join(parts[:n]).strip())
+        parts = parts[n:]
+    return found
+
+
 def names(text: str) -> tuple[str, ...]:
-    """The names of a comma-separated list."""
-    return tuple(filter(None, (name.strip() for name in text.split(","))))
+    """The names of a comma-separated list, paths that hold commas among them."""
+    return tuple(filter(None, split_names(text, os.path.exists)))
 
 
 def seed(text: str) -> int:
@@ -40,9 +54,9 @@ def seed(text: str) -> int:
 
 
 def add_options(parser: argparse.ArgumentParser, options: type) -> None:
-    """Add an option to `parser` for each field of the dataclass `options` made by `option`."""
+    """Add an option to `parser` for each field of the dataclass `options` made by `option`, inherited ones last."""
     hints, groups = get_type_hints(options), dict[str, Any]()
-    for field in dataclasses.fields(options):
+    for field in sorted(dataclasses.fields(options), key=lambda field: field.name not in options.__annotations__):
         if "option" not in field.metadata:
             continue
         how = dict(field.metadata["option"])

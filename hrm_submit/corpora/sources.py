@@ -23,6 +23,7 @@ from hrm_submit.arc.reader import Source, holds_tasks, read_source, source_names
 from hrm_submit.arc.task import Grid, Pair, Solutions, Task
 from hrm_submit.arc.training_task import TrainingTask
 from hrm_submit.core.errors import DataError
+from hrm_submit.core.options import split_names
 from hrm_submit.corpora.solutions import load_solutions, read_solved_task, sibling_solutions
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ def load_corpora(specs: str, *, strict: bool = False) -> tuple[Corpus, ...]:
 
     Raises DataError as `load_corpus` does, and where one is in the mix twice.
     """
-    given = specs.split(",")
+    given = split_specs(specs)
     corpora = [load_corpus(spec, strict=strict) for spec in given]
     for name, times in Counter(corpus.name for corpus in corpora).items():
         if times > 1:
@@ -106,6 +107,11 @@ def load_corpus(spec: str, *, strict: bool = False) -> Corpus:
         some = "it has no" if without == len(training) else f"{without} of its {len(training)} tasks have no"
         log.warning("%s: %s solutions, so only demonstrations are used there", text, some)
     return Corpus(source.name, tuple(training), demos_only, weight)
+
+
+def split_specs(specs: str) -> list[str]:
+    """Split a mix at its commas; a path may hold commas itself."""
+    return split_names(specs, lambda spec: os.path.exists(re.sub(r"(:demos|:[\d.]+)+$", "", spec)))
 
 
 def parse_spec(spec: str) -> tuple[str, bool, float]:

@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar
 from hrm_submit.core.errors import SolveError
 from hrm_submit.core.files import append_whole, open_regular, write_atomic
 from hrm_submit.predict.vote import Candidate
-from hrm_submit.record.events import VERSION, Event, Flush, RunStart, parse_event
+from hrm_submit.record.events import VERSION, Event, Flush, RunStart, TaskFinal, parse_event
 from hrm_submit.record.predictions import CANDIDATES_KEPT, Prediction, parse_prediction
 from hrm_submit.record.state import RunState
 
@@ -199,6 +199,15 @@ def set_aside_unreadable(directory: Path) -> None:
         with suppress(OSError):
             path.replace(aside)
         log.warning("%s: cannot be read: %s; it is now %s, and its tasks are solved again", path, error.strerror or error, aside.name)
+
+
+def settled_tasks(directory: Path) -> set[str]:
+    """The tasks of a run whose newest final vote agreed with itself and whose demonstrations were fit. Raises SolveError without a run."""
+    events = read_run(directory).events
+    if not events:
+        raise SolveError(f"{directory}: holds no run")
+    newest = {event.task: event.settled for event in events if isinstance(event, TaskFinal) and event.task is not None}
+    return {task for task, settled in newest.items() if settled}
 
 
 def event_reader(directory: Path) -> LineReader[Event]:

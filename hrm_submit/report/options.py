@@ -7,8 +7,9 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from hrm_submit.arc.options import ChoiceOptions
 from hrm_submit.core.clock import parse_duration
-from hrm_submit.core.options import names, option
+from hrm_submit.core.options import option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,14 +26,13 @@ class ReportOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShowOptions:
+class ShowOptions(ChoiceOptions):
     """What `show` shows: tasks of exactly one of `dataset` and `run_dir`. `solutions`: None for none, "" for those that lie beside."""
 
-    dataset: str | None = option("NAME|F", "a data set or a challenges file; --task names the task", one_of="source", default=None)
-    run_dir: Path | None = option(
-        "D", "a run folder: its tasks, and the attempts at those of --task, or at some", one_of="source", default=None
+    dataset: str | None = option(
+        "NAME|F", "a data set or a challenges file: the tasks of --tasks, else a contact sheet", one_of="source", default=None
     )
-    task: tuple[str, ...] = option("ID[,ID]", parse=names, default=())
+    run_dir: Path | None = option("D", "a run folder: its tasks, and the attempts at chosen ones", one_of="source", default=None)
     solutions: str | None = option("F", "show the solutions too (default: the file beside the challenges)", const="", default=None)
     html: Path | None = option("F", "write the pictures into an HTML file instead", default=None)
 

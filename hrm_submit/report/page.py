@@ -1,18 +1,12 @@
-"""The page: one HTML file that needs nothing besides itself.
-
-Notable: a template that escapes whatever it is given, and a content security policy that forbids every request and runs only the one
-script whose hash it names, so that nothing in a run folder could do harm even if it got past the escaping.
-"""
+"""The page of a run: one HTML file that needs nothing besides itself, from a template that escapes whatever it is given."""
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import resources
 
 import pandas as pd
 
@@ -21,6 +15,7 @@ from hrm_submit.record.state import PHASES, RunState
 from hrm_submit.report.cards import Card, cards, count, known, percent
 from hrm_submit.report.charts import timeline_chart
 from hrm_submit.report.data import RunData, fit_of
+from hrm_submit.report.document import asset, policy
 from hrm_submit.report.statistics import Comparison, Groups, Scores, right_by_votes, solved_by_side
 from hrm_submit.report.tables import Tables
 
@@ -71,11 +66,9 @@ def page(data: RunData, tables: Tables, scores: Sequence[tuple[str, Scores]], co
     pages.filters |= {"count": count, "packed": packed, "percent": percent}
     pages.tests["known"] = known
     pages.globals |= {"STATES": STATES, "THUMB": THUMB, "LARGE": LARGE, "FIGURES": FIGURES}
-    script = _asset("page.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    script = asset("page.js")
     content = _content(data, tables, scores, comparison)
-    return pages.from_string(_asset("page.html.j2")).render(run=content, policy=policy, style=_asset("page.css"), script=script)
+    return pages.from_string(asset("page.html.j2")).render(run=content, policy=policy(script), style=asset("page.css"), script=script)
 
 
 def packed(markup: str) -> str:
@@ -178,7 +171,3 @@ def _devices(data: RunData) -> str:
     names = [str(d) for d in devices] if isinstance(devices, list) else []
     counted = [f"{names.count(d)} x {d}" if names.count(d) > 1 else d for d in dict.fromkeys(names)]
     return ", ".join(filter(None, [*counted, str(data.state.runtime.get("dtype") or "")]))
-
-
-def _asset(name: str) -> str:
-    return (resources.files("hrm_submit.report") / name).read_text(encoding="utf-8")

@@ -24,6 +24,8 @@ CAPTION_WIDTH = 22
 """Columns of a terminal that a caption may take where its grid is narrower."""
 TILE_GAP, GROUP_GAP = 2, 6
 """Columns between the grids of a group, and between groups."""
+THUMB = 72
+"""Pixels of the longer side of a grid on a contact sheet; more where a cell would be too small."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +77,23 @@ class Picture:
     @staticmethod
     def _cells(table: DataFrame) -> DataFrame:
         return table.map(lambda cell: printable(str(cell)))
+
+
+class ContactSheet(Picture):
+    """A few small grids for each task: a page shows them side by side, a terminal the table alone."""
+
+    def _repr_html_(self) -> str:
+        shown = []
+        for section in self.sections:
+            grids = "".join(f'<span style="min-width:0">{tile.svg(THUMB)}</span>' for group in section.groups for tile in group)
+            caption = f"<figcaption>{_escaped(section.heading)}</figcaption>"
+            shown.append(f'<figure style="margin:0">{caption}<div style="display:flex;gap:.4em">{grids}</div></figure>')
+        columns = "display:grid;grid-template-columns:repeat(auto-fill,minmax(155px,1fr));gap:1.2em;margin:.5em 0"
+        return f'<div>{Picture(self.title, (), self.lines)._repr_html_()}<div style="{columns}">{"".join(shown)}</div></div>'
+
+    def blocks(self, *, colour: bool, width: int) -> str:
+        """Write the table."""
+        return Picture(self.title, (), self.lines, self.table).blocks(colour=colour, width=width)
 
 
 def printable(text: str) -> str:

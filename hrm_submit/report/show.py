@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hrm_submit.arc.choice import chosen
 from hrm_submit.arc.jsonio import FaultError, parse_grid
 from hrm_submit.arc.reader import as_task
 from hrm_submit.arc.task import Grid, Solutions, Task
 from hrm_submit.core.clock import format_duration
-from hrm_submit.core.errors import ConfigError, DataError
+from hrm_submit.core.errors import DataError
+from hrm_submit.corpora.scoring import task_results
 from hrm_submit.corpora.solutions import sibling_solutions
 from hrm_submit.corpora.sources import answers_of, load_source
 from hrm_submit.predict.vote import Candidate
+from hrm_submit.record.folder import settled_tasks
 from hrm_submit.report.data import RunData, load_run
 from hrm_submit.report.grids import Tile, attempt_tiles
 from hrm_submit.report.options import ShowOptions
-from hrm_submit.report.picture import Picture, Section
+from hrm_submit.report.picture import ContactSheet, Picture, Section
 from hrm_submit.solver.task_answer import TaskAnswer
 
 if TYPE_CHECKING:
@@ -47,8 +50,8 @@ def show(
 
     A task, also as a dict of lists: its demonstrations and test inputs, the two attempts of `prediction` at each test output where
     given, and the right outputs where `solutions` has them. A prediction, here or alone, may be what `Solver.solve` returns, a
-    submission's entry (pairs of grids), or lists of candidates. A run folder, by its path or as `load_run` read it: a table of its
-    tasks, and the attempts at the tasks `ids` (default: the first few).
+    submission's entry (pairs of grids), or lists of candidates. Tasks by id, as `load` gives them: a contact sheet. A run folder, by
+    its path or as `load_run` read it: a table of its tasks, and the attempts at the tasks `ids` (default: the first few).
 
     `solutions` are the outputs of the one task, or all of them by task id; with them wrong cells are marked. Raises SolveError
     for a path that is no run folder, DataError for unknown ids or a dict that is no task, TypeError for anything else.
@@ -57,6 +60,8 @@ def show(
         what, prediction = what.task, what
     if isinstance(what, Task) or (isinstance(what, Mapping) and "train" in what):
         return _show_task(as_task(what), solutions, None if prediction is None else _answers(prediction))
+    if isinstance(what, Mapping) and what and all(isinstance(task, Task) for task in what.values()):
+        return contact_sheet(what)
     if isinstance(what, str | Path | RunData):
         if solutions is not None and not isinstance(solutions, Mapping):
             raise TypeError("a run has many tasks: its solutions must be given by task id")
@@ -70,15 +75,42 @@ def picture_of(options: ShowOptions) -> Picture:
     if options.run_dir is not None:
         run = load_run(options.run_dir)
         given = run.run.get("challenges")
-        return show(run, solutions=_solutions(given if isinstance(given, str) else None, options.solutions), ids=options.task or None)
-    if len(options.task) != 1:
-        raise ConfigError(f"--dataset needs one task: --task ID{'' if not options.task else f', not {len(options.task)} of them'}")
-    name, (task,) = str(options.dataset), options.task
+        solutions = _solutions(given if isinstance(given, str) else None, options.solutions)
+        every = {task: run.tasks.get(task) for task in run.answers}
+        ids = chosen(options, every, run.directory, lambda other: _done(other, solutions)) if options.chooses else None
+        return show(run, solutions=solutions, ids=ids)
+    name = str(options.dataset)
     _, tasks, answers = load_source(name, solved=options.solutions == "")
-    if task not in tasks:
-        raise DataError(f"{name}: has no task {task}")
-    known = answers if options.solutions == "" else {}
-    return show(tasks[task], solutions=known or _solutions(name, options.solutions))
+    solutions = (answers if options.solutions == "" else {}) or _solutions(name, options.solutions)
+    found = {task: tasks[task] for task in chosen(options, tasks, name, lambda other: _done(other, solutions))}
+    if options.tasks is None:
+        return contact_sheet(found, name)
+    shown = [show(task, solutions=solutions) for task in found.values()]
+    whole = tuple(replace(section, heading=picture.title) for picture in shown for section in picture.sections)
+    return shown[0] if len(shown) == 1 else Picture(name, whole)
+
+
+def contact_sheet(tasks: Mapping[str, Task], title: str = "tasks") -> ContactSheet:
+    """Show the first demonstration of each task on a page, and a table of the tasks in a terminal."""
+    from pandas import DataFrame
+
+    sections, rows = [], []
+    for name, task in tasks.items():
+        pairs = (Tile("input", task.train[0].input), Tile("output", task.train[0].output)) if task.train else ()
+        sections.append(Section(name, (pairs,)))
+        sizes = ", ".join("x".join(map(str, pair.input.shape)) + " to " + "x".join(map(str, pair.output.shape)) for pair in task.train[:1])
+        rows.append((name, len(task.train), len(task.test), task.largest_side, sizes))
+    table = DataFrame(rows, columns=["task", "demonstrations", "tests", "largest side", "first demonstration"])
+    return ContactSheet(title, tuple(sections), (f"{len(tasks)} task{'s' * (len(tasks) > 1)}",), table)
+
+
+def _done(run_dir: Path, solutions: Solutions | None) -> set[str]:
+    """The tasks that a run solved or, without `solutions`, settled."""
+    if solutions is None:
+        return settled_tasks(run_dir)
+    answers = load_run(run_dir).answers
+    results = {task: task_results(answers[task], outputs) for task, outputs in solutions.items() if task in answers}
+    return {task for task, outputs in results.items() if all(output.solved for output in outputs)}
 
 
 def _solutions(challenges: str | None, asked: str | None) -> Solutions | None:

@@ -5,16 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from hrm_submit.arc.options import ChoiceOptions
 from hrm_submit.core.clock import parse_duration
 from hrm_submit.core.errors import ConfigError
-from hrm_submit.core.options import names, option, seed
+from hrm_submit.core.options import option
 
 RANDOM_WEIGHTS = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
-class SolveOptions:
-    """What `solve` does. `budget` is in seconds, and exactly one of `budget` and `segments` is given. Raises ConfigError."""
+class SolveOptions(ChoiceOptions):
+    """What `solve` does; tasks that are not chosen get fallback answers.
+
+    `budget` is in seconds, and exactly one of `budget` and `segments` is given. Raises ConfigError.
+    """
 
     challenges: Path = option("F")
     output: Path = option("F", "the submission file")
@@ -37,10 +41,9 @@ class SolveOptions:
     devices: str = option("auto|cpu|cuda:0,...", default="auto")
     cluster: str = option("ADDRESS|auto|local", "work on all machines of a Ray cluster instead (extra: hrm-submit[cluster])", default="")
     cores_per_worker: int = option("N", "CPU cores of each worker of a cluster (default: 1)", default=1)
-    tasks: tuple[str, ...] | None = option("ID,ID", "solve only these; all others get fallback answers", parse=names, default=None)
-    seed: int = option("N", parse=seed, default=0)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for flag, value in (("segments-per-task", self.segments), ("cores-per-worker", self.cores_per_worker)):
             if value is not None and value < 1:
                 raise ConfigError(f"--{flag} must be at least 1, not {value}")
@@ -48,7 +51,5 @@ class SolveOptions:
             raise ConfigError(f"--output {self.output} names no file")
         if self.cluster and self.devices != "auto":
             raise ConfigError("--cluster takes the devices of the cluster: leave --devices out")
-        if self.tasks == ():
-            raise ConfigError("--tasks names no task")
         if self.run_dir == Path():
             object.__setattr__(self, "run_dir", self.output.with_name(self.output.name + ".run"))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hrm_submit.arc.canonical import tasks_with_pairs_of
+from hrm_submit.arc.choice import chosen
 from hrm_submit.arc.entries import Entry
 from hrm_submit.arc.reader import digest, read_challenges
 from hrm_submit.arc.task import Task
@@ -29,7 +30,7 @@ from hrm_submit.model.checkpoint_header import read_header
 from hrm_submit.model.packaged import packaged_checkpoint, resolve_preset
 from hrm_submit.predict.raw import RAW
 from hrm_submit.record.events import Plan, RunEnd, RunStart
-from hrm_submit.record.folder import RunWriter, read_run, set_aside_unreadable, training_warning
+from hrm_submit.record.folder import RunWriter, read_run, set_aside_unreadable, settled_tasks, training_warning
 from hrm_submit.run.answers import AnswerStore
 from hrm_submit.run.options import RANDOM_WEIGHTS, SolveOptions
 from hrm_submit.run.placement import for_budget, worker_specs
@@ -115,13 +116,8 @@ def _read_tasks(options: SolveOptions) -> tuple[dict[str, Task], dict[str, Entry
 
 
 def _wanted(options: SolveOptions, tasks: Mapping[str, Task], broken: Mapping[str, Entry]) -> list[str]:
-    """Return the ids of the tasks to solve, in the file's order. Raises SolveError for an id that the file lacks."""
-    if options.tasks is None:
-        return list(tasks)
-    unknown = [t for t in options.tasks if t not in tasks and t not in broken]
-    if unknown:
-        raise SolveError(f"{options.challenges}: has no task {', '.join(unknown)}")
-    return [t for t in tasks if t in options.tasks]
+    """Return the ids of the tasks to solve, in the file's order. Raises UserError as `chosen` does."""
+    return chosen(options, tasks, options.challenges, settled_tasks, broken) if options.chooses else list(tasks)
 
 
 def _restore(options: SolveOptions, answers: AnswerStore) -> tuple[set[str], dict[str, Any]]:
@@ -185,6 +181,7 @@ def _description(options: SolveOptions, setup: _SetUp, wanted: Sequence[Task]) -
     description = {
         "command": "solve",
         **described(options),
+        "tasks": [task.id for task in wanted] if options.chooses else None,
         "challenges_sha256": digest(options.challenges),
         "presets": setup.presets,
         "checkpoint": str(checkpoint) if checkpoint else None,

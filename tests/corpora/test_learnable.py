@@ -91,3 +91,10 @@ def test_sets_that_are_called_alike_get_more_of_their_paths(tmp_path: Path) -> N
     assert load_corpora(str(folders[0]))[0].name == "training", "alone it keeps its short name"
     with pytest.raises(DataError, match="is in the mix twice"):
         load_corpora(f"{folders[0]},{folders[0]}/")
+
+
+def test_a_path_with_commas_is_one_source_of_a_mix(tmp_path: Path) -> None:
+    for name in ("a, b.json", "c.json", "a"):
+        write(tmp_path / name, TASK)
+    mix = f"{tmp_path}/a, b.json:demos:0.5, {tmp_path}/c.json:2"
+    assert [(c.name, c.demos_only, c.weight) for c in load_corpora(mix)] == [("a, b", True, 0.5), ("c", False, 2.0)]

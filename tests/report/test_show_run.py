@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -69,32 +70,50 @@ def test_the_command_shows_what_the_function_does(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     task, solutions = load(written.challenges)["t3"], load_solutions(written.solutions)
-    argv = ["show", "--dataset", str(written.challenges), "--task", "t3"]
+    argv = ["show", "--dataset", str(written.challenges), "--tasks", "t3"]
     for options, answers in (([], None), (["--solutions"], solutions), (["--solutions", str(written.solutions)], solutions)):
         picture = show(task, solutions=answers)
         assert said([*argv, *options], capsys) == (0, picture.blocks(colour=False, width=100) + "\n", "")
-    argv = ["show", "--run-dir", str(written.directory), "--task", "t1,t5", "--solutions"]
+    argv = ["show", "--run-dir", str(written.directory), "--tasks", "t1,t5", "--solutions"]
     picture = show(written.directory, solutions=solutions, ids=["t1", "t5"])
     assert said(argv, capsys) == (0, picture.blocks(colour=False, width=100) + "\n", "")
     assert said([*argv, "--html", str(tmp_path / "run.html")], capsys) == (0, "", "")
-    assert (tmp_path / "run.html").read_text() == picture._repr_html_()
+    page = (tmp_path / "run.html").read_text()
+    assert page.startswith("<!doctype html>") and picture._repr_html_() in page
+
+
+def test_a_set_is_a_contact_sheet_and_open_tasks_of_a_run_are_those_unsolved_or_unsettled(
+    written: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks = load(written.challenges)
+    sheet = show(tasks)
+    assert sheet._repr_html_().count("<svg") == 2 * len(tasks)
+    assert [h.text for h in ElementTree.fromstring(sheet._repr_html_()).iter("figcaption")] == list(tasks)
+    with (written.directory / "events.jsonl").open("a") as file:
+        file.write('{"v":1,"t":99,"event":"task_final","task":"t0","worker":0,"settled":true}\n')
+    argv = ["show", "--dataset", str(written.challenges), "--unsolved-of", str(written.directory)]
+    for more, wanted in (([], ["t1", "t2", "t3", "t4", "t5"]), (["--solutions"], ["t0", "t2", "t4", "t5"])):
+        status, out, _ = said([*argv, *more], capsys)
+        assert (status, re.findall(r"(?m)^ *(t\d) ", out)) == (0, wanted)
 
 
 @pytest.mark.parametrize(
     ("options", "fault"),
     [
-        (["--dataset", "{file}", "--task", "t9"], "has no task t9"),
-        (["--dataset", "{file}"], "--dataset needs one task"),
-        (["--dataset", "{file}", "--task", "t1,t2"], "not 2 of them"),
-        (["--dataset", "arc-agi-9", "--task", "t1"], "unknown data 'arc-agi-9'; known: arc-agi-1-training"),
-        (["--dataset", "{alone}", "--task", "t1", "--solutions"], "no solutions file lies beside it"),
+        (["--dataset", "{file}", "--tasks", "t9"], "has no task t9"),
+        (["--dataset", "{file}", "--tasks", "@{none}"], "none: no such file"),
+        (["--dataset", "{file}", "--first", "0"], "--first must be at least 1"),
+        (["--dataset", "{file}", "--max-side", "1"], "no task is left of those asked for"),
+        (["--dataset", "{file}", "--unsolved-of", "{empty}"], "holds no run"),
+        (["--dataset", "arc-agi-9", "--tasks", "t1"], "unknown data 'arc-agi-9'; known: arc-agi-1-training"),
+        (["--dataset", "{alone}", "--tasks", "t1", "--solutions"], "no solutions file lies beside it"),
         (["--run-dir", "{none}"], "no such run folder"),
-        (["--run-dir", "{run}", "--task", "t9"], "has no task t9"),
+        (["--run-dir", "{run}", "--tasks", "t9"], "has no task t9"),
         (["--run-dir", "{run}", "--html", "{none}/x.html"], "cannot be written"),
     ],
 )
 def test_wrong_input_of_the_command_is_one_line(written: Run, tmp_path: Path, refused: Any, options: list[str], fault: str) -> None:
     alone = tmp_path / "alone.json"
     alone.write_bytes(written.challenges.read_bytes())
-    places = {"file": written.challenges, "alone": alone, "none": tmp_path / "none", "run": written.directory}
+    places = {"file": written.challenges, "alone": alone, "none": tmp_path / "none", "run": written.directory, "empty": tmp_path}
     assert fault in refused(main, ["show", *(option.format(**places) for option in options)])

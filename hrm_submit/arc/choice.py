@@ -1,0 +1,59 @@
+"""Choose tasks of a set as `ChoiceOptions` ask for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from hrm_submit.arc.jsonio import read_bytes
+from hrm_submit.arc.options import ChoiceOptions
+from hrm_submit.arc.task import Task
+from hrm_submit.core.errors import ConfigError, DataError
+from hrm_submit.core.options import split_names
+
+
+def chosen(
+    choice: ChoiceOptions,
+    tasks: Mapping[str, Task | None],
+    source: str | os.PathLike[str],
+    done: Callable[[Path], Collection[str]],
+    broken: Collection[str] = (),
+) -> list[str]:
+    """Choose ids of `tasks`, in their order.
+
+    `done`: the tasks of a run folder that `unsolved_of` leaves out. `broken`: tasks of `source` that may be named but are not chosen.
+    Raises ConfigError where no task is named, DataError for an unknown task and where none is left.
+    """
+    ids, named = list(tasks), set[str]()
+    if choice.tasks is not None:
+        names = _names(choice.tasks, {*tasks, *broken})
+        if unknown := [name for name in names if name not in tasks and name not in broken]:
+            raise DataError(f"{os.fspath(source)}: has no task {', '.join(unknown)}")
+        named = set(names)
+        ids = [task for task in ids if task in named]
+    if choice.max_side is not None:
+        ids = [name for name in ids if (task := tasks[name]) and task.largest_side <= choice.max_side]
+    if choice.unsolved_of is not None:
+        solved = done(choice.unsolved_of)
+        ids = [task for task in ids if task not in solved]
+    if choice.random is not None:
+        drawn = np.random.default_rng(choice.seed).permutation(len(ids))[: choice.random]
+        ids = [ids[k] for k in sorted(drawn.tolist())]
+    ids = ids[: choice.first]
+    if not ids and not named & {*broken}:
+        raise DataError(f"{os.fspath(source)}: no task is left of those asked for")
+    return ids
+
+
+def _names(text: str, known: Collection[str]) -> list[str]:
+    """Read `ID,ID`, or `@F`, a file with an id on each line."""
+    if text.startswith("@") and text not in known:
+        names = [line.strip() for line in read_bytes(text[1:]).decode("utf-8", "replace").splitlines()]
+    else:
+        names = split_names(text, known.__contains__)
+    if not any(names):
+        raise ConfigError(f"--tasks {text}: names no task")
+    return list(filter(None, names))
