@@ -9,15 +9,17 @@ from html import escape
 from hrm_submit.core.clock import format_duration
 from hrm_submit.record.state import RunState, Training
 
-WIDTH, TOP, ROW = 1040, 34, 34
-"""Pixels: of the time line, of its legend, and of a worker."""
+WIDTH, TOP, ROW = 1040, 8, 34
+"""Pixels: of the time line, above it, and of a worker."""
 TICK_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
 PHASE_COLOURS = {"training": "accent", "vote": "accent2", "loading": "none", "lost": "bad"}
+LEGEND = PHASE_COLOURS | {"planned time": "muted", "time budget": "bad"}
+"""Name and colour of what the time line shows. The page has it outside of what scrolls."""
 CURVE_WIDTH, CURVE_HEIGHT, CURVE_PAD = 320, 96, 6
 
 
 def timeline_chart(state: RunState) -> str:
-    """Draw workers over time, those of one node together: phases as bars, planned shares as a thin line under them, lost work crossed;
+    """Draw workers over time, those of one node together: phases as bars, planned time as a thin line under them, lost work crossed;
     attempts one after the other, each with its budget. Empty where no worker did anything."""
     if not state.stretches:
         return ""
@@ -42,13 +44,11 @@ def timeline_chart(state: RunState) -> str:
     parts = [_path("".join(f"M{at(1, t):.1f} {TOP}V{bottom}" for t in ticks), "rule", stroke=True)]
     parts += [_text(at(1, t), bottom + 16, _clock_time(t, total), "muted", "middle") for t in ticks]
     parts += [_text(left - 8, tops[w] + 18, name, "muted", "end") for w, name in names.items()]
-    legend = dict(PHASE_COLOURS)
     for phase, colour in PHASE_COLOURS.items():
         bars = "".join(bar(s.attempt, s.start, s.end, tops[s.worker] + 6, 16) for s in state.stretches if s.phase == phase)
         parts.append(_path(bars, colour))
     planned = [(t, t.planned) for t in state.trainings if t.planned is not None]
     if planned:
-        legend["planned share"] = "muted"
         parts.append(_path("".join(bar(t.attempt, t.start, t.start + p, tops[t.worker] + 25, 3) for t, p in planned), "muted"))
     starts = "".join(f"M{at(t.attempt, t.start):.1f} {tops[t.worker] + 6}v16" for t in state.trainings)
     parts.append(_path(starts, "surface", stroke=True))
@@ -59,10 +59,7 @@ def timeline_chart(state: RunState) -> str:
     parts.append(_path("".join(f"M{x - 4:.1f} {y}l8 8m0-8l-8 8" for x, y in lost), "bad", stroke=True))
     parts.append(_path("".join(f"M{left + x * scale:.1f} {TOP}V{bottom}" for x in offsets[1:]), "ink", stroke=True, dash="2 3"))
     if budgets:
-        legend["time budget"] = "bad"
         parts.append(_path("".join(f"M{left + x * scale:.1f} {TOP}V{bottom}" for x in budgets), "bad", stroke=True, dash="6 4"))
-    for k, (name, colour) in enumerate(legend.items()):
-        parts += [_path(f"M{left + 110 * k:.0f} 8h10v10h-10z", colour), _text(left + 110 * k + 15, 17, name, "ink", "start")]
     told = f"What {len(workers)} workers did in {format_duration(total)}: {len(state.trainings)} trainings, {len(lost)} losses"
     size = f'viewBox="0 0 {WIDTH} {bottom + 24}" style="width:{WIDTH}px;max-width:100%;height:auto"'
     return f'<svg class="chart" role="img" aria-label="{escape(told)}" font-size="11" {size}>{"".join(parts)}</svg>'

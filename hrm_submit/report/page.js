@@ -46,8 +46,24 @@ async function unpack(card) {
   return new Response(stream).text();
 }
 
+const ADDRESS = "#task=";
+
+// A frame may refuse: then the address stays as it is.
+function setAddress(text) {
+  try {
+    history.replaceState(null, "", text);
+  } catch {}
+}
+
+function showAddressed() {
+  if (!location.hash.startsWith(ADDRESS)) return;
+  const card = cards.find((c) => ADDRESS + encodeURIComponent(c.dataset.id) === location.hash);
+  if (card && card !== current) show(card);
+}
+
 async function show(card) {
   current = card;
+  setAddress(ADDRESS + encodeURIComponent(card.dataset.id));
   $("viewer-name").textContent = card.dataset.id;
   $("viewer-state").textContent = card.querySelector(".state").textContent;
   viewer.className = card.dataset.state;
@@ -105,6 +121,7 @@ $("close").addEventListener("click", () => viewer.close());
 viewer.addEventListener("close", () => {
   if (current && !current.hidden) opener(current).focus();
   current = null;
+  setAddress("#tasks");
 });
 viewer.addEventListener("click", (event) => {
   if (event.target === viewer) viewer.close();
@@ -129,9 +146,17 @@ document.addEventListener("keydown", (event) => {
     $("find").focus();
     return;
   }
+  if (event.key === "Enter" && event.target === $("find")) {
+    const [first] = inOrder();
+    if (first) show(first);
+    return;
+  }
   const button = event.target.closest(".open");
   if (!button || !ARROWS.includes(event.key)) return;
   event.preventDefault();
   const card = neighbour(button.closest(".card"), event.key);
   if (card) opener(card).focus();
 });
+
+window.addEventListener("hashchange", showAddressed);
+showAddressed();

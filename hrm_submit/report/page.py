@@ -13,7 +13,7 @@ import pandas as pd
 from hrm_submit.core.clock import format_duration
 from hrm_submit.record.state import PHASES, RunState
 from hrm_submit.report.cards import Card, cards, count, known, percent
-from hrm_submit.report.charts import timeline_chart
+from hrm_submit.report.charts import LEGEND, timeline_chart
 from hrm_submit.report.data import RunData, fit_of
 from hrm_submit.report.document import asset, policy
 from hrm_submit.report.statistics import Comparison, Groups, Scores, right_by_votes, solved_by_side
@@ -27,7 +27,7 @@ FIGURES = {
     "cell_accuracy": "cells right in the first attempt",
 }
 """The figures of a score in words."""
-STATES = {"solved": "✓ solved", "nearly": "≈ nearly", "wrong": "✗ wrong", "unknown": "? no truth"}
+STATES = {"solved": "✓ solved", "nearly": "≈ nearly", "wrong": "✗ wrong", "unknown": "? not scored"}
 THUMB, LARGE = 104, 210
 """Pixels of the longer side of a grid on a card, and behind it."""
 UNFIT = 0.5
@@ -49,6 +49,8 @@ class PageContent:
     states: dict[str, int]
     head_facts: Sequence[tuple[str, object]]
     timeline: str
+    legend: dict[str, str]
+    """Name -> colour of what the timeline shows."""
     phases: Sequence[tuple[str, str, str]]
     groups: Sequence[tuple[str, tuple[str, str, str], Sequence[tuple[str, int, str]]]]
     """What decides success: a title, the head of a table, and its rows."""
@@ -113,6 +115,7 @@ def _content(data: RunData, tables: Tables, scores: Sequence[tuple[str, Scores]]
             ("versions", ", ".join(f"{name} {numbers[name]}" for name in ("hrm_submit", "torch") if name in numbers)),
         ],
         timeline=timeline_chart(state),
+        legend=LEGEND,
         phases=[(phase, format_duration(seconds), percent(seconds / total) if total else "") for phase, seconds in spent.items()],
         groups=[
             ("Are sure votes right?", ("votes for attempt 1", "outputs", "right"), _shares(right_by_votes(tables.outputs))),

@@ -186,9 +186,10 @@ def _show_run(run: RunData, ids: Sequence[str] | None) -> Picture:
         raise DataError(f"{run.directory}: has no task {', '.join(unknown)}")
     tables = make_tables(run)
     tasks, judged = tables.tasks, tables.outputs["solved"].dropna()
-    lines = [f"{int(tasks['answered'].sum())} of {len(tasks)} tasks answered by the model"]
+    lines = ["not scored: no solutions were given"]
     if len(judged):
-        lines.append(f"{int(judged.sum())} of {len(judged)} test outputs solved ({judged.mean():.1%})")
+        lines = [f"{int(judged.sum())} of {len(judged)} test outputs solved ({judged.mean():.1%})"]
+    lines.append(f"{int(tasks['answered'].sum())} of {len(tasks)} tasks answered by the model, right or wrong")
     if ids is None:  # of each state the first, then of each the second, and so on
         answered = tasks[tasks["answered"]]
         order = answered.groupby("state").cumcount().sort_values(kind="stable")

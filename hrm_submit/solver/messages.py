@@ -30,7 +30,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Answer:
-    """Candidates of each test output, best first; `final` ends the task, for `reason` (`"share used"`, `"votes agree"`, ...).
+    """Candidates of each test output, best first; `final` ends the task, for `reason` (`"time used"`, `"votes agree"`, ...).
 
     `outputs` pool the newest vote with the earlier ones that count: `voters` views of each test input. The newest had `views` views and
     took `seconds`; `settled` if it agrees with itself and the demonstrations are fit.

@@ -139,11 +139,12 @@ class TaskSession:
         self._began = self._clock.elapsed()
         reports: list[SegmentReport] = []
         next_report, next_vote = REPORT_EVERY, ttt.first_vote
-        reason = "share used"
+        reason = "time used"
         for report in self._train():
             reports.append(report)
             progress = self._progress(report.segment)
             if progress >= 1.0 or report.segment >= ttt.max_segments:
+                reason = "time used" if progress >= 1.0 and self._segments is None else "segments done"
                 break
             if progress < min(next_report, next_vote):
                 yield Alive(self._task.id)

@@ -27,7 +27,7 @@ class TaskAnswer:
     seconds: float
     """Seconds in all."""
     reason: str
-    """Why it ended: `"share used"` (of the seconds or segments), `"votes agree"`, ..."""
+    """Why it ended: `"time used"`, `"segments done"`, `"votes agree"`, ..."""
 
     def __repr__(self) -> str:
         votes = ", ".join(f"{found[0].votes} of {self.views} votes" if found else "a guess without a model" for found in self.candidates)

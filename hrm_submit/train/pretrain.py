@@ -136,7 +136,7 @@ class Pretraining:
             self._finish(metrics)
         how = "decayed" if self._ended else "stopped early, go on with --resume"
         if self._ended and trainer.segment == first:
-            how = "nothing was left to do, as earlier turns count"
+            how = "nothing was left to do: the limit counts what earlier starts did"
         return f"{trainer.segment} segments in {format_duration(progress.seconds())}, {how}: {options.out}"
 
     def _agree(self) -> float:

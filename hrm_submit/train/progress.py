@@ -20,7 +20,7 @@ MARGIN = 1.25
 
 
 class RunProgress:
-    """Progress of a run limited by either `budget` (seconds) or `segments`; `before` are the seconds of earlier turns."""
+    """Progress of a run limited by either `budget` (seconds) or `segments`; `before` are the seconds of earlier starts."""
 
     def __init__(self, clock: Clock, budget: float | None, segments: int | None) -> None:
         self._clock, self._limited, self._budget, self._segments = clock, budget is not None, budget or 0.0, segments
@@ -32,7 +32,7 @@ class RunProgress:
         self._aside = self._furthest = 0.0
 
     def seconds(self) -> float:
-        """Return the seconds spent, earlier turns included."""
+        """Return the seconds spent, earlier starts included."""
         return self.before + self._clock.elapsed()
 
     def expect(self, work: str, share: float, most: float) -> None:

@@ -170,7 +170,7 @@ class PretendedPool(Pool[Member]):
         known = self._recording.settled_after
         settles = known[int(self._rng.integers(len(known)))] if known else None
         messages: Timeline = []
-        now, trained, segments, next_vote, reason = median(self._recording.set_ups or [0.0]), 0.0, 0, ttt.first_vote, "share used"
+        now, trained, segments, next_vote, reason = median(self._recording.set_ups or [0.0]), 0.0, 0, ttt.first_vote, "time used"
         while True:
             needed = max(1, int(np.ceil(max(0.0, min(next_vote * end, end) - now) / segment)))
             steps = min(needed, ttt.max_segments - segments)

@@ -76,7 +76,7 @@ def opened(browser: Any) -> Iterator[Opener]:
     wanted: list[str] = []
     contexts = []
 
-    def open_page(path: Path, width: int = DESKTOP, scheme: str = "light") -> Any:
+    def open_page(path: Path, width: int = DESKTOP, scheme: str = "light", address: str = "") -> Any:
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce")
         contexts.append(context)
         page = context.new_page()
@@ -85,7 +85,7 @@ def opened(browser: Any) -> Iterator[Opener]:
         page.on("request", lambda request: asked.append(request.url))
         page.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}"))
         wanted.append(path.as_uri())
-        page.goto(path.as_uri())
+        page.goto(path.as_uri() + address)
         return page
 
     yield open_page
@@ -111,6 +111,7 @@ def test_it_fits_and_reads_in_both_schemes_and_on_a_phone(opened: Opener, report
     assert (min(map(int, re.findall(r"\d+", ground))) > 128) == (scheme == "light")
     page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
     assert page.locator("svg.chart").count() == 1
+    assert page.locator(".legend .key").all_inner_texts() == ["training", "vote", "loading", "lost", "planned time", "time budget"]
     assert page.evaluate(OVERFLOW) == []
     assert page.evaluate(CONTRAST) == []
     page.locator(".wrong .open").first.click()
@@ -181,6 +182,20 @@ def test_the_keyboard_alone_is_enough_and_the_comparison_leads_to_its_tasks(open
     both.locator(".jump").last.click()
     page.locator("#viewer[open]").wait_for()
     assert page.locator("#viewer-name").inner_text() == name
+
+
+def test_the_address_names_the_open_task_and_enter_in_find_opens_the_first_found(opened: Opener, report: Path) -> None:
+    page = opened(report)
+    page.locator("#find").fill("task07")
+    page.keyboard.press("Enter")
+    page.locator("#viewer[open]").wait_for()
+    assert page.url == f"{report.as_uri()}#task=task07"
+    page = opened(report, address="#task=task07")
+    page.locator("#viewer[open]").wait_for()
+    assert page.locator("#viewer-name").inner_text() == "task07"
+    page.keyboard.press("Escape")
+    page.locator("#viewer").wait_for(state="hidden")
+    assert page.url.endswith("#tasks")
 
 
 def test_no_id_becomes_markup_in_a_browser(opened: Opener, tmp_path: Path) -> None:

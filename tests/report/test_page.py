@@ -151,7 +151,7 @@ def test_without_solutions_the_page_judges_nothing(tmp_path: Path) -> None:
     assert "100.0 % pass@2" in page.text
     assert main(["report", "--run-dir", str(run.directory), "--output", str(path)]) == 0
     page = Page(path.read_text())
-    assert page.tags["li"] >= 1 and "1 of 1 tasks answered by the model; no solutions given" in page.text
+    assert page.tags["li"] >= 1 and "Not scored The model answered 1 of 1 task." in page.text
     assert "truth" not in "".join(unpacked(path.read_text())) and "✗" not in page.text.replace("✗ wrong 0", "")
 
 

@@ -46,7 +46,7 @@ def test_fixed_work_gives_the_submission_of_the_command(solver: Solver, presets:
         answer = solver.solve(task, segments=12, progress=False)
         for ours, theirs in zip(answer.attempts, expected[task.id], strict=True):
             assert all(same_grid(a, b) for a, b in zip(ours, theirs, strict=True))
-        assert (answer.segments, answer.reason) == (12, "share used") and 8 <= answer.views <= 16, "four mid-run votes of two views each"
+        assert (answer.segments, answer.reason) == (12, "segments done") and 8 <= answer.views <= 16, "four mid-run votes of two views each"
 
 
 def test_several_tasks_are_solved_as_each_alone_and_scored(solver: Solver, tmp_path: Path) -> None:

@@ -70,13 +70,14 @@ def test_work_is_as_fixed_as_asked(monkeypatch: pytest.MonkeyPatch, preset: Pres
     set_pace(monkeypatch, report_every=0.125, vote_growth=2.0)
     messages = told(session(with_ttt(preset, patience=1000, first_vote=0.125), recolour("t", 0), 16).run())
     answers = answers_of(iter(messages))
-    assert answers[-1].segments == 16 and answers[-1].reason == "share used"
+    assert answers[-1].segments == 16 and answers[-1].reason == "segments done"
     assert [a.segments for a in answers[:-1]] == [2, 4, 8], "each answer twice as late as the one before"
     assert [m.segments for m in messages if isinstance(m, Progress)] == [*range(2, 16, 2), 16]
 
 
 def test_max_segments_bounds_the_work(preset: Preset) -> None:
-    assert answers_of(session(with_ttt(preset, max_segments=7), recolour("t", 0), 1000).run())[-1].segments == 7
+    last = answers_of(session(with_ttt(preset, max_segments=7), recolour("t", 0), 1000).run())[-1]
+    assert (last.segments, last.reason) == (7, "segments done")
 
 
 def outputs(*votes: tuple[int, int]) -> Outputs:

@@ -165,7 +165,7 @@ def test_each_task_gets_its_seconds_of_the_processor(tmp_path: Path, monkeypatch
     (run,) = runs_of(tmp_path, "seconds = 2", variants("all of it", more="ttt.patience = 99"), kind="ttt")
     figures = execute(run, tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "tasks.jsonl").read_text().splitlines()]
-    assert all(1.6 < line["seconds"] < 2.2 and line["reason"] == "share used" for line in lines), lines
+    assert all(1.6 < line["seconds"] < 2.2 and line["reason"] == "time used" for line in lines), lines
     assert figures["seconds"] == pytest.approx(sum(line["seconds"] for line in lines) / 3)
 
 
