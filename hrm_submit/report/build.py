@@ -9,6 +9,7 @@ from typing import Any
 
 from hrm_submit.core.errors import ConfigError, DataError
 from hrm_submit.core.files import write_output
+from hrm_submit.report.board import write_board
 from hrm_submit.report.cards import count
 from hrm_submit.report.data import RunData, load_run
 from hrm_submit.report.options import ReportOptions
@@ -32,6 +33,8 @@ def write_report(options: ReportOptions) -> tuple[str, Sequence[str]]:
     write_output(options.output, text)
     if options.json is not None:
         write_output(options.json, json.dumps(_as_json(data, tables, found, comparison), indent=1).encode("utf-8", "replace") + b"\n")
+    if options.tensorboard is not None:
+        write_board(data.state, options.tensorboard)
     if options.csv is not None:
         try:
             options.csv.mkdir(parents=True, exist_ok=True)

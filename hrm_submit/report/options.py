@@ -23,6 +23,7 @@ class ReportOptions:
     compare: Path | None = option("D2", "another run folder, to show what this run gains and loses", default=None)
     json: Path | None = option("F", "write all tables as JSON too", default=None)
     csv: Path | None = option("DIR", "write each table as a CSV file too", default=None)
+    tensorboard: Path | None = option("DIR", "write the curves of each training too (extra: hrm-submit[tensorboard])", default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
