@@ -127,6 +127,8 @@ def submission_results(tree: KaggleTree, tasks: Mapping[str, Task], solutions: S
         rows["task_pass@2"] += f"  ({counts['solved_tasks']} of {counts['tasks']} tasks)"
         if warning := training_warning(run_of(submission)):
             rows["warning"] = warning
+    if not solutions:
+        rows["score"] = "not known: no solutions are at hand"
     answered = {event.task for event in read_run(run).events if isinstance(event, TaskFinal)} if run.is_dir() else ()
     return rows | {"tasks answered": f"{len(answered)} of {len(tasks)}, the rest by fallback"}, not faults
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
+import shutil
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hrm_submit.arc.submission import faults, file_faults
-from tests.notebook.notebook_lab import NOTEBOOK, TASKS, lay_out, run, stub_wheel
+from tests.notebook.notebook_lab import NOTEBOOK, SOLVED, TASKS, lay_out, run, stub_wheel
 
 CELLS = ["".join(cell["source"]) for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
 
@@ -142,6 +145,28 @@ def test_rehearsal_solves_the_evaluation_tasks_and_shows_their_score(tmp_path: P
     assert '{"pass@2": 0.5, "solutions": "arc-agi_evaluation_solutions.json"}' in result.output
     assert result.report and result.report["solutions"] == str(solutions)
     assert len(result.displayed) == 1 and solutions.name in result.displayed[0]
+
+
+def test_two_cells_more_make_it_run_on_colab(tmp_path: Path) -> None:
+    """Colab mounts nothing: the files lie in the folder where the notebook runs."""
+    page = (NOTEBOOK.parents[1] / "docs" / "colab.md").read_text()
+    more = [textwrap.dedent(block) for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL)]
+    assert len(more) == 2
+    content = json.loads(NOTEBOOK.read_text())
+    code = next(cell for cell in content["cells"] if cell["cell_type"] == "code")
+    content["cells"][:0] = [{**code, "id": f"colab{k}", "source": text} for k, text in enumerate(more)]
+    notebook = tmp_path / "colab.ipynb"
+    notebook.write_text(json.dumps(content))
+    tree = lay_out(tmp_path, [])
+    here = tree.working
+    for path in (stub_wheel(tmp_path), weights(tmp_path), tree.challenges.with_name("arc-agi_evaluation_challenges.json")):
+        path.rename(here / path.name)
+    shutil.rmtree(tree.input)
+    result = run(tmp_path, tree, "smoke", notebook=notebook, variables={"HRM_INPUT": "", "HRM_WORKING": "", "HRM_HOURS": ""})
+    assert result.outcome.status == 0, result.output
+    answers = json.loads((here / "working" / "submission.json").read_text())
+    assert all(entry["attempt_1"] == SOLVED for entries in answers.values() for entry in entries) and list(answers) == list(TASKS)
+    assert (here / "working" / "report.html").is_file()
 
 
 def test_a_page_that_takes_too_long_is_left_out(tmp_path: Path) -> None:
