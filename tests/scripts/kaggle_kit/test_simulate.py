@@ -95,6 +95,7 @@ def test_a_score_that_says_nothing_is_told_as_such(tmp_path: Path) -> None:
         rows, good = rehearsal.submission_results(tree, TASKS, {"aaaa0001": (make_grid(SOLVED),)})
         assert good and rows["pass@2"].startswith("100.0%")
         assert rows.get("warning", "").startswith("w.safetensors was trained on 1 of these tasks") == bool(known)
+    assert rehearsal.submission_results(tree, TASKS, {})[0]["score"] == "not known: no solutions are at hand"
 
 
 def test_hard_limit_kills_all_that_was_started(tmp_path: Path) -> None:
