@@ -20,7 +20,7 @@ from hrm_submit.core.allocator import large_pages_for_children
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.errors import UserError, clipped
 from hrm_submit.core.options import OneLineParser, add_options, from_args
-from hrm_submit.report.options import MergeOptions, ReportOptions, ShowOptions, WatchOptions
+from hrm_submit.report.options import MergeOptions, ReportOptions, RunsOptions, ShowOptions, WatchOptions
 from hrm_submit.run.options import SolveOptions
 from hrm_submit.train.options import PretrainOptions
 from hrm_submit.version import __version__
@@ -97,6 +97,7 @@ COMMANDS: tuple[tuple[str, str, type, Callable[[Any, Clock], int]], ...] = (
     ("merge", "merge the submissions of several solvers", MergeOptions, commands.merge),
     ("report", "look at a run: one HTML file that opens anywhere", ReportOptions, commands.report),
     ("show", "a task or a run as coloured blocks", ShowOptions, commands.show),
+    ("runs", "list the runs and submissions below a folder, or compare two runs", RunsOptions, commands.runs),
     ("presets", "list the presets of the package", commands.PresetsOptions, commands.presets),
     ("watch", "follow a run of solve or pretrain from another terminal", WatchOptions, commands.watch),
 )

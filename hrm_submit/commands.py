@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.errors import ConfigError
 from hrm_submit.core.options import option
-from hrm_submit.report.options import MergeOptions, ReportOptions, ShowOptions, WatchOptions
+from hrm_submit.report.options import MergeOptions, ReportOptions, RunsOptions, ShowOptions, WatchOptions
 from hrm_submit.run.options import SolveOptions
 from hrm_submit.train.options import PretrainOptions
 
@@ -177,6 +177,12 @@ def _put(picture: Picture, page: Path | None) -> int:
     else:
         write_output(page, document(picture))
     return 0
+
+
+def runs(options: RunsOptions, clock: Clock) -> int:
+    from hrm_submit.report.runs import picture_of_runs
+
+    return _put(picture_of_runs(options), options.html)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,7 +65,7 @@ def _as_json(data: RunData, tables: Tables, found: list[tuple[str, Scores]], com
     for name, frame in tables.named():
         content[name] = frame.astype(object).where(frame.notna(), None).to_dict("records")
     if comparison is not None:
-        content["compare"] = {"other": comparison.other}
+        content["compare"] = {"other": comparison.other, "difference": asdict(comparison.difference)}
         for kind, pairing in (("tasks", comparison.tasks), ("outputs", comparison.outputs)):
             content["compare"][kind] = {**asdict(pairing), "p_value": pairing.p_value}
     return content

@@ -1,4 +1,4 @@
-"""The options of `report`, `show`, `watch` and `merge`."""
+"""The options of `report`, `show`, `runs`, `watch` and `merge`."""
 
 from __future__ import annotations
 
@@ -36,6 +36,18 @@ class ShowOptions(ChoiceOptions):
     run_dir: Path | None = option("D", "a run folder: its tasks, and the attempts at chosen ones", one_of="source", default=None)
     solutions: str | None = option("F", "show the solutions too (default: the file beside the challenges)", const="", default=None)
     html: Path | None = option("F", "write the pictures into an HTML file instead", default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunsOptions:
+    """What `runs` lists, or the two run folders that it compares."""
+
+    folder: Path = option("FOLDER", "where to look, folders below included (default: here)", name="folder", nargs="?", default=Path())
+    compare: tuple[Path, ...] | None = option(
+        "D", "compare two run folders instead: settings that differ, tasks gained and lost", nargs=2, parse=Path, default=None
+    )
+    solutions: str | None = option("NAME|F", "the solutions (default: those of the challenges, or solutions.json nearby)", default=None)
+    html: Path | None = option("F", "write a page whose tables can be sorted instead", default=None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,7 +49,7 @@ class Picture:
         parts = [f"<h3>{_escaped(self.title)}</h3>", *(f"<p>{_escaped(line)}</p>" for line in self.lines)]
         if self.table is not None:
             cells = self._cells(self.table).to_html(index=False, border=0, escape=True)
-            parts.append(f'<div style="overflow:auto;max-height:30em" tabindex="0">{cells}</div>')
+            parts.append(f'<div class="scroll" style="overflow:auto;max-height:30em" tabindex="0">{cells}</div>')
         for section in self.sections:
             if section.heading:
                 parts.append(f"<h4>{_escaped(section.heading)}</h4>")

@@ -46,6 +46,14 @@ def draws(rng: np.random.Generator, n: int) -> npt.NDArray[np.float64]:
     return rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
 
 
+def mean_interval(tasks: Sequence[str], values: npt.NDArray[np.float64], seed: int = 0) -> Interval:
+    """The mean of one value a sample, with its bootstrap interval over whole tasks; one seed gives the same draws of the same tasks."""
+    _, number = np.unique(tasks, return_inverse=True)
+    sums, sizes = np.bincount(number, weights=values), np.bincount(number)
+    drawn = draws(np.random.default_rng(seed), len(sums))
+    return Interval.of(values.mean(), (drawn @ sums) / (drawn @ sizes))
+
+
 @dataclass(frozen=True)
 class Scores:
     """What `score` gives for a submission, and an interval of each figure that is a share."""
@@ -138,11 +146,12 @@ class Pairing:
 
 @dataclass(frozen=True)
 class Comparison:
-    """This run against `other`, by tasks (every output right) and by test outputs (named `TASK test K`, from 1)."""
+    """This run against `other`, by tasks (every output right) and by test outputs (named `TASK test K`, from 1); `difference` of pass@2."""
 
     other: str
     tasks: Pairing
     outputs: Pairing
+    difference: Interval
 
 
 def compare(mine: Tables, theirs: Tables, other: str) -> Comparison:
@@ -152,7 +161,8 @@ def compare(mine: Tables, theirs: Tables, other: str) -> Comparison:
         raise DataError(f"{other}: has no task with a known solution in common with this run")
     tasks = both.groupby("task", sort=False)[["solved_x", "solved_y"]].all().reset_index()
     names = [f"{task} test {k + 1}" for task, k in zip(both["task"], both["output"], strict=True)]
-    return Comparison(other, _pair(tasks["task"], tasks), _pair(names, both))
+    change = both["solved_x"].to_numpy(dtype=np.float64) - both["solved_y"].to_numpy(dtype=np.float64)
+    return Comparison(other, _pair(tasks["task"], tasks), _pair(names, both), mean_interval(list(both["task"]), change))
 
 
 def _pair(names: Iterable[str], solved: pd.DataFrame) -> Pairing:

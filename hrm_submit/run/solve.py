@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import platform
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -180,6 +181,7 @@ def _description(options: SolveOptions, setup: _SetUp, wanted: Sequence[Task]) -
     hashes = read_header(checkpoint)[1].hashes if checkpoint else ()
     description = {
         "command": "solve",
+        "started": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
         **described(options),
         "tasks": [task.id for task in wanted] if options.chooses else None,
         "challenges_sha256": digest(options.challenges),

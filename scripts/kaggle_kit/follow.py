@@ -20,6 +20,7 @@ from .kernel import MAIN, METADATA, Kernel, dump
 from .push import TRANSFER_SECONDS, kernel_state, real_name, require_complete, show_quota
 
 OUTPUT = Path("build") / "kaggle" / "output"
+SUBMISSIONS = Path("build") / "kaggle" / "submissions.json"
 RUNNING_STATES = {"QUEUED", "RUNNING", "NEW_SCRIPT", "CANCEL_REQUESTED"}
 LOG_LINES = 15
 ERRORS_EXPLAINED = 3
@@ -57,7 +58,7 @@ def status(args: argparse.Namespace) -> None:
             raise RefusedError(f"kernel {name}: {described}; its log is in {OUTPUT}")
     if args.folder == MAIN:
         # A list that cannot be had (the rules not yet accepted, say) is no fault of the run that was asked about.
-        show_submissions(client, kernel.competition)
+        show_submissions(client, kernel.competition, args.root / SUBMISSIONS)
         show_quota(client)
 
 
@@ -106,13 +107,15 @@ def log_text(path: Path) -> list[str]:
     return [line.rstrip() for line in text.splitlines() if line.strip()]
 
 
-def show_submissions(client: Client, competition: str) -> None:
-    """List the submissions, and tell why the newest that failed did."""
+def show_submissions(client: Client, competition: str, record: Path) -> None:
+    """List the submissions, record them for `hrm-submit runs`, and tell why the newest that failed did."""
     answer = client.call("competitions", "submissions", competition, "--format", "json")
     rows = _rows(answer.text) if answer.code == 0 else None
     if rows is None:
         say(f"submissions: {answer.reason}")
         return
+    record.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(record, json.dumps(rows, indent=1) + "\n")
     unexplained = ERRORS_EXPLAINED
     for row in rows:
         state = str(row.get("status", "")).rsplit(".", 1)[-1]

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from tqdm import tqdm
 
@@ -29,7 +28,7 @@ from hrm_submit.predict.rank import Rule
 from hrm_submit.predict.raw import RAW, RawVote, load_raw
 from hrm_submit.predict.scores import ViewScores
 from hrm_submit.predict.vote import pool
-from hrm_submit.report.statistics import Interval, draws
+from hrm_submit.report.statistics import Interval, mean_interval
 from lab.markdown import to_markdown
 
 RULES: dict[str, Rule] = {str(name): rule for name, rule in PACKAGE_RULES.items()}
@@ -179,14 +178,6 @@ def table(samples: Sequence[Sample], settings: Sequence[Setting], seed: int) -> 
             }
         )
     return rows
-
-
-def mean_interval(tasks: Sequence[str], values: npt.NDArray[np.float64], seed: int) -> Interval:
-    """The mean of one value a sample, with its bootstrap interval over whole tasks; one seed gives the same draws of the same tasks."""
-    _, number = np.unique(tasks, return_inverse=True)
-    sums, sizes = np.bincount(number, weights=values), np.bincount(number)
-    drawn = draws(np.random.default_rng(seed), len(sums))
-    return Interval.of(values.mean(), (drawn @ sums) / (drawn @ sizes))
 
 
 def show(rows: Sequence[Mapping[str, Any]], markdown: bool) -> None:

@@ -117,6 +117,8 @@ def test_a_failed_submission_says_why_where_the_client_can_ask(kit: Kit, request
     why = "kaggle 2.2.5 or newer can tell why" if "oldest" in request.node.name else "Submission Scoring Error: a row is missing"
     assert told[0].startswith("submission 5 of 2026-11-01") and told[0].endswith(f"longer TTT: ERROR: {why}")
     assert told[1].endswith("longer TTT: COMPLETE, score 12.5")
+    recorded = json.loads((kit.root / "build" / "kaggle" / "submissions.json").read_text())
+    assert [(str(row["ref"]), str(row["publicScore"] or "")) for row in recorded] == [("5", ""), ("4", "12.5")]
 
 
 def test_the_log_is_followed_where_the_client_can(kit: Kit) -> None:

@@ -1,0 +1,214 @@
+"""`runs`: the runs and submissions below a folder as a table, and two runs compared.
+
+Notable: a score is shown where solutions are given or found: those of the challenges of a run, or a `solutions.json` in one of the few
+folders around it, where a rehearsal leaves it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hrm_submit.arc.submission import Attempts, read_submission
+from hrm_submit.arc.task import Solutions
+from hrm_submit.core.clock import format_duration
+from hrm_submit.core.errors import ConfigError, DataError, UserError, clipped
+from hrm_submit.corpora.scoring import score
+from hrm_submit.corpora.sources import answers_of
+from hrm_submit.record.events import number
+from hrm_submit.record.folder import read_description, run_of
+from hrm_submit.report.data import RunData, load_run
+from hrm_submit.report.grids import Tile, attempt_tiles
+from hrm_submit.report.options import RunsOptions
+from hrm_submit.report.picture import Picture, Section
+from hrm_submit.report.statistics import compare
+from hrm_submit.report.tables import make_tables
+
+COLUMNS = ("name", "pass@2", "Kaggle", "tasks", "date", "command", "weights", "preset", "seed", "budget")
+SUBMISSIONS = Path("kaggle") / "submissions.json"
+"""What `make status` records in its build folder."""
+AROUND = 4
+"""Folders around a run in which its solutions may lie."""
+NO_SETTINGS = ("v", "output", "run_dir", "started", "workers", "challenges", "challenges_sha256", "checkpoint_sha256")
+"""Keys of `run.json` that say nothing of how a run works."""
+
+
+def picture_of_runs(options: RunsOptions) -> Picture:
+    """Show the table, or the comparison. Raises UserError."""
+    if options.compare:
+        a, b = options.compare
+        return compare_runs(a, b, options.solutions)
+    table, notes = runs(options.folder, options.solutions)
+    shown = table.dropna(axis="columns", how="all").fillna("")
+    lines = (*notes, *([] if len(table) else ["no run and no submission"]))
+    return Picture(f"Runs below {options.folder.resolve()}", (), lines, shown)
+
+
+def runs(folder: Path, solutions: str | None = None) -> tuple[pd.DataFrame, Sequence[str]]:
+    """List the runs and submissions below `folder`, the oldest first, as text, and what could not be read. Raises DataError."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    rows, notes = list[dict[str, Any]](), list[str]()
+    given = answers_of(solutions) if solutions else None
+    for path in _found(folder):
+        try:
+            if path.match(str(SUBMISSIONS)):
+                rows += _on_kaggle(path)
+                continue
+            row = _run(path, given) if path.is_dir() else _submission(path, given)
+            rows.append({"name": str(path.relative_to(folder))} | row)
+        except UserError as error:
+            notes.append(str(error))
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    return table.sort_values("date", kind="stable", ignore_index=True), notes
+
+
+def _found(folder: Path) -> Iterator[Path]:
+    """Walk through run folders, submissions that are not of a run, and records of Kaggle's submissions."""
+    outputs = set[Path]()
+    files = list[Path]()
+    for root, folders, names in os.walk(folder):
+        here = Path(root)
+        if "events.jsonl" in names:
+            folders.clear()
+            outputs.add(Path(str(read_description(here, []).get("output", ""))).resolve())
+            yield here
+            continue
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        files += [here / name for name in sorted(names) if name.endswith(".json")]
+    for file in files:
+        if file.match(str(SUBMISSIONS)) or (_is_submission(file) and file.resolve() not in outputs and not run_of(file)):
+            yield file
+
+
+def _is_submission(file: Path) -> bool:
+    """Tell by its first bytes; Kaggle's sample is none of anybody's."""
+    try:
+        with file.open("rb") as opened:
+            return b'"attempt_1"' in opened.read(1000) and file.name != "sample_submission.json"
+    except OSError:
+        return False
+
+
+def _run(path: Path, given: Solutions | None) -> dict[str, Any]:
+    data = load_run(path)
+    run, budget = data.run, number(data.run.get("budget"))
+    work = format_duration(budget) if budget else f"{run['segments']} segments" if run.get("segments") else None
+    return {
+        "date": str(run.get("started") or _date((path / "events.jsonl").stat().st_mtime)),
+        "command": str(run.get("command", "solve")),
+        "weights": Path(str(run.get("checkpoint") or "none")).name,
+        "preset": str(run.get("presets") or "") or None,
+        "seed": None if run.get("seed") is None else str(run["seed"]),
+        "budget": work,
+        "tasks": str(len(data.scope)),
+        "pass@2": _score(data.answers, data.scope, _truth(data, given)),
+    }
+
+
+def _submission(path: Path, given: Solutions | None) -> dict[str, Any]:
+    answers = read_submission(path)[0]
+    truth = given or _around(path)
+    return {
+        "date": _date(path.stat().st_mtime),
+        "command": "submission",
+        "tasks": str(len(answers)),
+        "pass@2": _score(answers, list(truth), truth),
+    }
+
+
+def _on_kaggle(path: Path) -> Iterator[dict[str, Any]]:
+    """Read what `make status` recorded."""
+    try:
+        rows = [row for row in json.loads(path.read_bytes()) if isinstance(row, dict)]
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from None
+    for row in rows:
+        state = str(row.get("status", "")).rsplit(".", 1)[-1].lower()
+        points = row.get("publicScore")
+        named = {"name": str(row.get("description") or row.get("ref")), "command": "Kaggle submission"}
+        yield named | {"date": str(row.get("date", ""))[:16].replace("T", " "), "Kaggle": state if points in (None, "") else str(points)}
+
+
+def _date(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(seconds))
+
+
+def _score(answers: Mapping[str, Sequence[Attempts]], tasks: Sequence[str], truth: Solutions) -> str | None:
+    wanted = {task: truth[task] for task in tasks if task in truth}
+    return f"{score(answers, wanted)['pass@2']:.1%}".replace("%", " %") if wanted and wanted.keys() & answers.keys() else None
+
+
+def _truth(data: RunData, given: Solutions | None) -> Solutions:
+    """Return the solutions `given`, else those of the challenges, else those that lie around the run; none where there are none."""
+    return given or (_known(str(data.run["challenges"])) if data.run.get("challenges") else {}) or _around(data.directory)
+
+
+def _known(source: str) -> Solutions:
+    try:
+        return answers_of(source)
+    except UserError:
+        return {}
+
+
+def _around(path: Path) -> Solutions:
+    found = (folder / "solutions.json" for folder in path.resolve().parents[:AROUND])
+    return next((_known(str(file)) for file in found if file.is_file()), {})
+
+
+def compare_runs(a: Path, b: Path, solutions: str | None = None) -> Picture:
+    """Show how run `a` did against run `b`: the settings that differ, and both attempts at each task gained and lost. Raises UserError."""
+    mine, theirs = load_run(a), load_run(b)
+    truth = _truth(mine, answers_of(solutions) if solutions else None)
+    if not truth:
+        raise ConfigError("--compare needs --solutions, to know which run solved what")
+    mine, theirs = replace(mine, solutions=truth), replace(theirs, solutions=truth)
+    found = compare(make_tables(mine), make_tables(theirs), str(b))
+    solved = [len(found.outputs.both) + len(only) for only in (found.outputs.gained, found.outputs.lost)]
+    n = solved[0] + len(found.outputs.lost) + len(found.outputs.neither)
+    lines = [
+        f"A is {a}: {solved[0]} of {n} test outputs solved. B is {b}: {solved[1]} of {n}.",
+        f"pass@2 of A less that of B, in points: {found.difference.text('+')} (95 % interval, paired: whole tasks are drawn).",
+        f"Tasks of A against B: {found.tasks.verdict}",
+    ]
+    settings = _differences(mine.run, theirs.run)
+    if settings.empty:
+        lines.append("The settings are the same.")
+    changed = [("gained", task) for task in found.tasks.gained] + [("lost", task) for task in found.tasks.lost]
+    sections = tuple(_both(mine, theirs, task, f"{how}: task {task}") for how, task in changed)
+    return Picture("Two runs compared", sections, tuple(lines), settings)
+
+
+def _differences(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> pd.DataFrame:
+    a, b = (dict(_flat({key: value for key, value in run.items() if key not in NO_SETTINGS})) for run in (mine, theirs))
+    rows = [(key, a.get(key, ""), b.get(key, "")) for key in {**a, **b} if a.get(key) != b.get(key)]
+    return pd.DataFrame(rows, columns=["setting", "A", "B"])
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, clipped(value if isinstance(value, str) else json.dumps(value), 60)
+
+
+def _both(mine: RunData, theirs: RunData, task: str, heading: str) -> Section:
+    """Group for each test output its input, both attempts of A and of B, and the solution."""
+    groups = []
+    for k in range(len((mine.solutions or {})[task])):
+        truth = mine.truth(task, k)
+        tiles = [Tile("test input", mine.tasks[task].test[k])] if task in mine.tasks else []
+        for name, run in (("A", mine), ("B", theirs)):
+            attempts = run.answers[task][k] if k < len(run.answers[task]) else ()
+            shown = attempt_tiles(attempts, run.candidates.get((task, k), ()), run.votes.get((task, k), 0), truth, other="fallback")
+            tiles += [replace(tile, caption=f"{name}, {tile.caption}") for tile in shown]
+        groups.append((*(tile for tile in tiles if tile.grid.size), *([] if truth is None else [Tile("answer", truth)])))
+    return Section(heading, tuple(groups))

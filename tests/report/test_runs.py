@@ -1,0 +1,120 @@
+"""`runs`: what stands in the table, where a score comes from, and two runs compared."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hrm_submit.cli import main
+from hrm_submit.report.runs import compare_runs, runs
+from hrm_submit.report.statistics import compare
+from hrm_submit.report.tables import read_tables
+from tests.report.lab import Run, small_run
+from tests.report.test_browser import OVERFLOW, PHONE, Opener, opened  # noqa: F401
+from tests.report.test_show import on_page
+from tests.shared import write
+
+RIGHT, WRONG = [[1, 2]], [[3, 4]]
+TRUTH = {f"t{k}": [RIGHT] for k in range(4)}
+
+
+def a_run(folder: Path, solved: str, **settings: Any) -> Run:
+    """A run of four tasks that solved those of `solved`."""
+    run = small_run(folder, TRUTH, {task: [[(RIGHT, 3)] if task in solved else [(WRONG, 5)]] for task in TRUTH})
+    described = json.loads((run.directory / "run.json").read_text())
+    write(run.directory / "run.json", described | {"started": "2026-11-01 10:00", "output": str(run.submission)} | settings)
+    write(run.submission, {task: [{"attempt_1": RIGHT, "attempt_2": RIGHT}] for task in TRUTH})
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two runs, a merged submission, Kaggle's sample, and a record of Kaggle's submissions."""
+    a_run(tmp_path / "a", "t0 t1 t2", config={"ttt": {"lr": 0.1, "fit": 1}}, checkpoint="x/nano.safetensors")
+    a_run(tmp_path / "b", "t0 t3", started="2026-10-31 09:00", budget=None, segments=30, config={"ttt": {"lr": 0.2, "fit": 1}})
+    (tmp_path / "a" / "run.json").write_text("[]")
+    write(tmp_path / "merged.json", {"t0": [{"attempt_1": RIGHT, "attempt_2": WRONG}], "t1": [{"attempt_1": WRONG, "attempt_2": WRONG}]})
+    shutil.copy(tmp_path / "merged.json", tmp_path / "sample_submission.json")
+    failed = {"ref": 5, "status": "SubmissionStatus.ERROR", "date": "2026-10-01T10:00:00Z", "description": "longer", "publicScore": ""}
+    write(tmp_path / "build" / "kaggle" / "submissions.json", [failed, failed | {"ref": 4, "description": None, "publicScore": "6.67"}])
+    return tmp_path
+
+
+def test_runs_submissions_and_kaggle_s_scores_are_listed_by_date(folder: Path) -> None:
+    table, notes = runs(folder)
+    rows = {row.pop("name"): {k: v for k, v in row.items() if pd.notna(v)} for row in table.to_dict("records")}
+    assert list(rows) == ["longer", "4", "b/run", "a/run", "merged.json"] and notes == []
+    solved = {"command": "solve", "seed": "7", "preset": "nano", "tasks": "4"}
+    assert rows["a/run"] == solved | {"date": "2026-11-01 10:00", "weights": "nano.safetensors", "budget": "16m40s", "pass@2": "75.0 %"}
+    assert rows["b/run"] == solved | {"date": "2026-10-31 09:00", "weights": "none", "budget": "30 segments", "pass@2": "50.0 %"}
+    assert (
+        rows["longer"] == {"date": "2026-10-01 10:00", "command": "Kaggle submission", "Kaggle": "error"} and rows["4"]["Kaggle"] == "6.67"
+    )
+    assert (rows["merged.json"]["command"], "pass@2" in rows["merged.json"]) == ("submission", False), "its solutions are not known"
+    scored, _ = runs(folder, str(folder / "a" / "solutions.json"))
+    assert dict(zip(scored["name"], scored["pass@2"], strict=True))["merged.json"] == "25.0 %"
+    write(folder / "b" / "challenges.json", "{")
+    assert len(runs(folder)[0]) == 4 and "b/challenges.json" in runs(folder)[1][0], "a run that cannot be read costs only itself"
+
+
+def test_two_runs_compared_show_settings_tasks_and_a_paired_interval(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = folder / "a" / "run", folder / "b" / "run"
+    page = compare_runs(a, b)._repr_html_()
+    root = ElementTree.fromstring(page)
+    assert [["".join(cell.itertext()) for cell in row] for row in root.iter("tr")][1:] == [
+        ["config.ttt.lr", "0.1", "0.2"],
+        ["budget", "1000.0", "null"],
+        ["checkpoint", "x/nano.safetensors", ""],
+        ["segments", "", "30"],
+    ]
+    assert [h.text for h in root.iter("h4")] == ["gained: task t1", "gained: task t2", "lost: task t3"]
+    captions = ["test input", "A, attempt 1, 3 of 3 votes, right", "A, attempt 2, fallback", "B, attempt 1, 5 of 5 votes, 2 cells wrong"]
+    assert [caption.split(", wrong")[0] for caption, _, _ in on_page(compare_runs(a, b))][:4] == captions
+    assert main(["runs", "--compare", str(a), str(b)]) == 0
+    assert "3 of 4 test outputs solved" in (out := capsys.readouterr().out) and "pass@2 of A less that of B, in points: +25.0 [" in out
+
+
+def test_the_interval_of_a_difference_is_paired(folder: Path) -> None:
+    """Against the plain bootstrap: A solves t0 to t2, B solves t0 and t3, so tasks change by 0, 1, 1, -1."""
+    mine, theirs = (read_tables(folder / name / "run", solutions=folder / name / "solutions.json") for name in "ab")
+    found = compare(mine, theirs, "b").difference
+    rng = np.random.default_rng(5)
+    means = [rng.choice([0, 1, 1, -1], 4).mean() for _ in range(4000)]
+    assert found.value == 0.25 and (found.low, found.high) == pytest.approx(np.percentile(means, [2.5, 97.5]), abs=0.01)
+    assert compare(mine, mine, "a").difference.text("+") == "+0.0 [+0.0, +0.0]"
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        (["{folder}/nowhere"], "nowhere: no such folder"),
+        (["--compare", "{folder}/a/run", "{folder}/c"], "c: no such run folder"),
+        (["--compare", "{folder}/a/run"], "--compare: expected 2 arguments"),
+        (["{folder}", "--solutions", "nothing"], "unknown data 'nothing'"),
+    ],
+)
+def test_wrong_input_is_one_line(folder: Path, refused: Any, options: list[str], fault: str) -> None:
+    assert fault in refused(main, ["runs", *(option.format(folder=folder) for option in options)])
+
+
+def test_the_page_sorts_by_a_click_on_a_head(folder: Path, opened: Opener) -> None:  # noqa: F811
+    path = folder / "runs.html"
+    assert main(["runs", str(folder), "--html", str(path)]) == 0
+    page = opened(path, PHONE)
+
+    def column(head: str) -> list[str]:
+        page.get_by_role("button", name=re.compile(rf"^{re.escape(head)}")).click()
+        n = [text.strip(" ▲▼") for text in page.locator("th").all_inner_texts()].index(head)
+        return [text for text in page.locator(f"tbody td:nth-child({n + 1})").all_inner_texts() if text]
+
+    assert column("pass@2") == ["50.0 %", "75.0 %"] and column("pass@2") == ["75.0 %", "50.0 %"]
+    assert column("budget") == ["16m40s", "30 segments"]
+    assert page.evaluate(OVERFLOW) == []
