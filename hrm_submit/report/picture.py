@@ -114,7 +114,8 @@ def _caption(tile: Tile) -> str:
 
 
 def _figure(tile: Tile) -> str:
-    return f'<figure style="margin:0;max-width:100%"><figcaption>{escape(_caption(tile))}</figcaption>{tile.svg()}</figure>'
+    caption = f'<figcaption style="max-width:10em;font-size:.875em">{escape(_caption(tile))}</figcaption>'
+    return f'<figure style="margin:0;max-width:100%">{tile.svg()}{caption}</figure>'
 
 
 @dataclass(frozen=True)

@@ -90,9 +90,11 @@ def _found(folder: Path) -> Iterator[Path]:
 
 def _is_submission(file: Path) -> bool:
     """Tell by its first bytes; Kaggle's sample is none of anybody's."""
+    if file.name == "sample_submission.json" or not file.is_file():
+        return False
     try:
         with file.open("rb") as opened:
-            return b'"attempt_1"' in opened.read(1000) and file.name != "sample_submission.json"
+            return b'"attempt_1"' in opened.read(1000)
     except OSError:
         return False
 
@@ -104,7 +106,7 @@ def _run(path: Path, given: Solutions | None) -> dict[str, Any]:
     return {
         "date": str(run.get("started") or _date((path / "events.jsonl").stat().st_mtime)),
         "command": str(run.get("command", "solve")),
-        "weights": Path(str(run.get("checkpoint") or "none")).name,
+        "weights": Path(str(run.get("checkpoint") or "none")).name if run else None,
         "preset": str(run.get("presets") or "") or None,
         "seed": None if run.get("seed") is None else str(run["seed"]),
         "budget": work,
