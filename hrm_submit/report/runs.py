@@ -184,7 +184,7 @@ def compare_runs(a: Path, b: Path, solutions: str | None = None) -> Picture:
     if settings.empty:
         lines.append("The settings are the same.")
     changed = [("gained", task) for task in found.tasks.gained] + [("lost", task) for task in found.tasks.lost]
-    sections = tuple(_both(mine, theirs, task, f"{how}: task {task}") for how, task in changed)
+    sections = tuple(section for how, task in changed for section in _both(mine, theirs, task, f"{how}: task {task}"))
     return Picture("Two runs compared", sections, tuple(lines), settings)
 
 
@@ -202,15 +202,14 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
         yield name, clipped(value if isinstance(value, str) else json.dumps(value), 60)
 
 
-def _both(mine: RunData, theirs: RunData, task: str, heading: str) -> Section:
-    """Group for each test output its input, both attempts of A and of B, and the solution."""
-    groups = []
-    for k in range(len((mine.solutions or {})[task])):
-        truth = mine.truth(task, k)
-        tiles = [Tile("test input", mine.tasks[task].test[k])] if task in mine.tasks else []
+def _both(mine: RunData, theirs: RunData, task: str, heading: str) -> Iterator[Section]:
+    """Make a section for each test output: its input with the solution, the attempts of A, and those of B."""
+    outputs = (mine.solutions or {})[task]
+    for k, truth in enumerate(outputs):
+        tiles = [Tile("test input", grid) for grid in mine.tasks[task].test[k : k + 1]] if task in mine.tasks else []
+        groups = [(*tiles, Tile("answer", truth))]
         for name, run in (("A", mine), ("B", theirs)):
             attempts = run.answers[task][k] if k < len(run.answers[task]) else ()
             shown = attempt_tiles(attempts, run.candidates.get((task, k), ()), run.votes.get((task, k), 0), truth, other="fallback")
-            tiles += [replace(tile, caption=f"{name}, {tile.caption}") for tile in shown]
-        groups.append((*(tile for tile in tiles if tile.grid.size), *([] if truth is None else [Tile("answer", truth)])))
-    return Section(heading, tuple(groups))
+            groups.append(tuple(replace(tile, caption=f"{name}, {tile.caption}") for tile in shown if tile.grid.size))
+        yield Section(heading + (f", test {k + 1}" if len(outputs) > 1 else ""), tuple(filter(None, groups)))

@@ -76,8 +76,14 @@ def test_two_runs_compared_show_settings_tasks_and_a_paired_interval(folder: Pat
         ["segments", "", "30"],
     ]
     assert [h.text for h in root.iter("h4")] == ["gained: task t1", "gained: task t2", "lost: task t3"]
-    captions = ["test input", "A, attempt 1, 3 of 3 votes, right", "A, attempt 2, fallback", "B, attempt 1, 5 of 5 votes, 2 cells wrong"]
-    assert [caption.split(", wrong")[0] for caption, _, _ in on_page(compare_runs(a, b))][:4] == captions
+    captions = [
+        "test input",
+        "answer",
+        "A, attempt 1, 3 of 3 votes, right",
+        "A, attempt 2, fallback",
+        "B, attempt 1, 5 of 5 votes, 2 cells wrong",
+    ]
+    assert [caption.split(", wrong")[0] for caption, _, _ in on_page(compare_runs(a, b))][:5] == captions
     assert main(["runs", "--compare", str(a), str(b)]) == 0
     assert "3 of 4 test outputs solved" in (out := capsys.readouterr().out) and "pass@2 of A less that of B, in points: +25.0 [" in out
 
