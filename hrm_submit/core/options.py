@@ -73,7 +73,9 @@ def add_options(parser: argparse.ArgumentParser, options: type) -> None:
             how["nargs"] = "?"
         if group and group not in groups:
             groups[group] = parser.add_mutually_exclusive_group(required=True)
-        (groups[group] if group else parser).add_argument(name, default=argparse.SUPPRESS, **how)
+        # argparse converts the text of a missing positional argument's default, SUPPRESS too
+        default = field.default if how.get("nargs") == "?" and not name.startswith("-") else argparse.SUPPRESS
+        (groups[group] if group else parser).add_argument(name, default=default, **how)
 
 
 def from_args(options: type[T], args: argparse.Namespace) -> T:

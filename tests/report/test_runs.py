@@ -48,7 +48,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_runs_submissions_and_kaggle_s_scores_are_listed_by_date(folder: Path) -> None:
+def test_runs_submissions_and_kaggle_s_scores_are_listed_by_date(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     table, notes = runs(folder)
     rows = {row.pop("name"): {k: v for k, v in row.items() if pd.notna(v)} for row in table.to_dict("records")}
     assert list(rows) == ["longer", "4", "b/run", "a/run", "merged.json"] and notes == []
@@ -61,6 +63,8 @@ def test_runs_submissions_and_kaggle_s_scores_are_listed_by_date(folder: Path) -
     assert (rows["merged.json"]["command"], "pass@2" in rows["merged.json"]) == ("submission", False), "its solutions are not known"
     scored, _ = runs(folder, str(folder / "a" / "solutions.json"))
     assert dict(zip(scored["name"], scored["pass@2"], strict=True))["merged.json"] == "25.0 %"
+    monkeypatch.chdir(folder)
+    assert main(["runs"]) == 0 and "75.0 %" in capsys.readouterr().out
     write(folder / "b" / "challenges.json", "{")
     assert len(runs(folder)[0]) == 4 and "b/challenges.json" in runs(folder)[1][0], "a run that cannot be read costs only itself"
 
