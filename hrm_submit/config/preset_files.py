@@ -26,7 +26,7 @@ RETIRED: Mapping[str, Mapping[str, object]] = {
     "train": {"grad_clip": 0.0, "ema": 0.0, "dihedral": True},
     "ttt": {"grad_clip": 0.0, "ema": 0.0, "dihedral": True, "joint": 0.0, "evaluate_every": 0.1, "vote_growth": 1.6},
     "vote": {"keep": 10},
-    "device": {"cuda_graphs": False},
+    "device": {"cuda_graphs": False, "compile": False},
 }
 """Keys of earlier versions, by table, with the value that asks for nothing: older checkpoints and run folders name them."""
 
@@ -69,8 +69,10 @@ def layer(preset: Preset, tables: Mapping[str, Any], source: str = "preset") -> 
 
 
 def without_retired(table: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` of `table` but for `RETIRED` keys at the value that asks for nothing."""
+    """`values` of `table` but for `RETIRED` keys at the value that asks for nothing; `compile` was an engine of its own key."""
     retired = RETIRED.get(table, {})
+    if table == "device" and values.get("compile") is True:
+        values = {"engine": "compile"} | {key: value for key, value in values.items() if key != "compile"}
     return {key: value for key, value in values.items() if key not in retired or retired[key] != value}
 
 

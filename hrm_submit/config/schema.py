@@ -26,6 +26,11 @@ CODE_SIZES: Mapping[CodeKind, tuple[int, ...]] = {
 }
 """Number of codes of each feature, by kind."""
 VoteRule: TypeAlias = Literal["counts", "composite"]
+Engine: TypeAlias = Literal["plain", "compile", "reduce-overhead"]
+"""How the blocks of a model run: as written, by torch.compile, or by that with CUDA graphs."""
+TOLERANCES: Mapping[str, tuple[float, float]] = {"float32": (0.02, 0.01), "bfloat16": (0.1, 0.05), "float16": (0.1, 0.05)}
+"""By number format: how far an engine that agrees may be from plain float32, in its losses (relative) and in the probabilities of its first
+predictions (half the sum over a cell's tokens, mean over cells)."""
 
 LARGEST = 1_000_000
 """Upper bound of every size of a model; a larger one is a mistake."""
@@ -241,8 +246,10 @@ class DeviceConfig:
     attention: Literal["auto", "sdpa", "math"] = "auto"
     kernels: Literal["auto", "torch", "numba"] = "auto"
     """Norms, SwiGLU, convolutions and axial attention on a CPU: `torch`, or compiled by `numba` for one thread. `auto`: numba unless
-    `compile` is on. GPUs always use torch."""
-    compile: bool = False
+    torch.compile is on. GPUs always use torch."""
+    engine: Literal["auto", "plain", "compile", "reduce-overhead"] = "auto"
+    """How the blocks run. `auto`: `plain`; but a long run of `solve` compares the engines, and the number formats if `dtype` is `auto`, on
+    each kind of GPU with its first task, and takes the fastest that agrees."""
     workers: int = 0
     """Worker processes on a CPU; 0: one for each core."""
     threads: int = 1

@@ -89,12 +89,12 @@ def cards(devices: Sequence[str]) -> list[Card]:
     return found
 
 
-def gpu_dtype(device: str) -> str:
-    """Choose bfloat16 on GPUs from sm_80, float16 on older ones with tensor cores, else float32."""
+def gpu_dtypes(device: str) -> list[str]:
+    """List the number formats of a GPU, the best first: bfloat16 from sm_80, float16 where it has tensor cores, float32."""
     import torch
 
     major, _ = torch.cuda.get_device_capability(device)
-    return "bfloat16" if major >= 8 else "float16" if major >= 7 else "float32"
+    return [*["bfloat16"] * (major >= 8), *["float16"] * (major >= 7), "float32"]
 
 
 def cpu_dtype() -> str:

@@ -1,4 +1,4 @@
-"""torch.compile where it works: a compiler that is missing or fails costs speed and a line of log, never a run."""
+"""Engines: blocks plain, by torch.compile, or by that with CUDA graphs. One that fails costs speed and a line of log, never a run."""
 
 from __future__ import annotations
 
@@ -6,18 +6,23 @@ import logging
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from hrm_submit.config.schema import Engine
 from hrm_submit.core.device import cpu_count, out_of_memory
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.layers import Block
 
 log = logging.getLogger(__name__)
+
+BELOW: Mapping[Engine, Engine] = {"reduce-overhead": "compile", "compile": "plain", "plain": "plain"}
+"""What follows an engine that failed."""
 
 
 @contextmanager
@@ -34,47 +39,61 @@ def compiling_in_turn() -> Iterator[None]:
         yield
 
 
-def compile_blocks(model: HRM) -> None:
+def compile_blocks(model: HRM, engine: Engine = "compile") -> None:
     """Compile the blocks of `model` in place, at their first use: one graph serves all layers, in a fraction of the whole model's time.
 
-    Where that fails, or any later use does but for want of memory, the reason is logged and all blocks run uncompiled.
+    Where that fails, or any later use does but for want of memory, the reason is logged and all blocks go one engine down. Nothing
+    happens where `engine` is plain.
     """
+    if engine == "plain":
+        return
     tqdm.set_lock(threading.RLock())  # the compiler makes a bar, whose default lock is a semaphore that a killed worker leaves
     for block in _blocks(model):
-        block.compile()
+        block.compile(**({} if engine == "compile" else {"mode": engine}))
         # torch compiles in place through this attribute, and leaves it out of copies of the module.
-        compiled = block._compiled_call_impl
-        block._compiled_call_impl = _guarded(model, block, compiled)
+        block._compiled_call_impl = _Guarded(model, block, engine, block._compiled_call_impl)
 
 
-def is_compiled(model: HRM) -> bool:
-    """Whether the blocks of `model` run compiled."""
-    return any(block._compiled_call_impl is not None for block in _blocks(model))
+def engine_of(model: HRM) -> Engine:
+    """Return how the blocks of `model` run."""
+    guarded = _blocks(model)[0]._compiled_call_impl
+    return guarded.engine if isinstance(guarded, _Guarded) else "plain"
 
 
-def give_up_compiling(model: HRM, error: BaseException) -> None:
-    """Go on uncompiled, and log `error` as the reason."""
+def step_down(model: HRM, error: BaseException) -> None:
+    """Go on with the next simpler engine, and log `error` as the reason."""
+    failed = engine_of(model)
     for block in _blocks(model):
         block._compiled_call_impl = None
+    compile_blocks(model, BELOW[failed])
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    log.warning("torch.compile failed, continuing without it: %s: %s", type(error).__name__, reason)
+    what = "torch.compile" if failed == "compile" else "CUDA graphs"
+    log.warning("%s failed, continuing without: %s: %s", what, type(error).__name__, reason)
 
 
-def _guarded(model: HRM, block: Block, compiled: Any) -> Callable[..., Any]:
-    def call(*args: Any, **options: Any) -> Any:
+@dataclass(frozen=True, eq=False)
+class _Guarded:
+    """The call of a compiled block."""
+
+    model: HRM
+    block: Block
+    engine: Engine
+    compiled: Any
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
         try:
-            return compiled(*args, **options)
+            result = self.compiled(*args, **options)
+            # What a graph puts out lies where its next replay writes.
+            return result.clone() if self.engine == "reduce-overhead" else result
         except Exception as error:
             if out_of_memory(error):
                 raise
             failure = error
         # An error of the arguments themselves comes again from the plain call, and then it is the caller's.
-        result = block._call_impl(*args, **options)
-        if is_compiled(model):
-            give_up_compiling(model, failure)
+        result = self.block._call_impl(*args, **options)
+        if engine_of(self.model) == self.engine:
+            step_down(self.model, failure)
         return result
-
-    return call
 
 
 def _blocks(model: HRM) -> list[Block]:

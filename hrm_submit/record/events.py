@@ -76,6 +76,19 @@ class WorkerStart(Event):
 
 
 @dataclass(frozen=True)
+class EngineChosen(Event):
+    """Workers on GPUs named `card` (or `cpu`) compute by `engine` in number format `dtype` from now on, for `reason`. `trials`: what was
+    compared in `seconds`, each as `solver.engine.Trial` has it."""
+
+    card: str | None
+    engine: str | None
+    dtype: str | None
+    reason: str | None
+    seconds: float | None = None
+    trials: list[dict[str, Any]] | None = None
+
+
+@dataclass(frozen=True)
 class TaskStart(Event):
     """A worker begins a task for `seconds` or `segments`. `attempt` counts the tries of a first
     training, `restart` numbers the retrains."""
@@ -203,8 +216,5 @@ def _kind(event: type[Event]) -> str:
 
 
 _HEAD = ("t", "task", "worker")
-_KINDS = {
-    _kind(event): event
-    for event in (RunStart, Plan, WorkerStart, TaskStart, Progress, Candidates, TaskFinal, TaskFailed, Retry, WorkerExit, Flush, RunEnd)
-}
+_KINDS = {_kind(event): event for event in (*Event.__subclasses__(), TaskFinal)}
 _TYPES = {event: get_type_hints(event) for event in (Event, *_KINDS.values())}

@@ -120,8 +120,8 @@ class RunState:
     """A run as far as its events were taken; never without an attempt.
 
     `tasks`: every task that the run was to do or did something for, in the order of first mention. `workers`: those of the current
-    attempt that have not ended; `nodes`: the machine of each worker of a cluster; `runtime`: how the newest worker runs. `trouble`: the
-    newest failure.
+    attempt that have not ended; `nodes`: the machine of each worker of a cluster; `runtime`: how the newest worker runs;
+    `engines`: the newest choice for each kind of GPU. `trouble`: the newest failure.
     """
 
     def __init__(self, lines: Iterable[Event] = ()) -> None:
@@ -132,6 +132,7 @@ class RunState:
         self.trainings: list[Training] = []
         self.stretches: list[Stretch] = []
         self.runtime: dict[str, object] = {}
+        self.engines: dict[str, events.EngineChosen] = {}
         self.trouble = ""
         self._begun = False
         for event in lines:
@@ -167,6 +168,8 @@ class RunState:
                 attempt.tasks = attempt.resumed + len(todo)
             case events.WorkerStart(worker=int(number)):
                 self._start_worker(event, number)
+            case events.EngineChosen(card=str(card)):
+                self.engines[card] = event
             case events.TaskStart(task=str(task), worker=int(number)):
                 self._start_training(event, task, number)
             case Progress() | Candidates() | events.TaskFailed() | events.WorkerExit():

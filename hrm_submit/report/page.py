@@ -123,6 +123,7 @@ def _content(data: RunData, tables: Tables, scores: Sequence[tuple[str, Scores]]
         ],
         run_facts=[
             ("run folder", data.directory),
+            *((f"engine on {card}", f"{e.engine} in {e.dtype}: {e.reason}") for card, e in state.engines.items()),
             ("challenges", run.get("challenges")),
             ("checkpoint", run.get("checkpoint") or ("none" if run else None)),
             ("segments a task", run.get("segments")),

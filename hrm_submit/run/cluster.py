@@ -230,7 +230,7 @@ class RemoteWorker:
                 path.write_bytes(weights)
                 own = replace(own, checkpoint=path)
             self._worker = Worker(own)
-        yield Ready(self._worker.describe())
+        yield Ready(self._worker.describe(), self._worker.card)
 
     def work(self, given: Assignment) -> Iterator[Any]:
         """Solve a task."""

@@ -64,7 +64,7 @@ def for_budget(preset: Preset, seconds: float | None) -> Preset:
 
 def on_cpu(preset: Preset) -> Preset:
     """Return `preset` for a CPU that takes over from a GPU, without the settings that were meant for that."""
-    return replace(preset, device=replace(preset.device, dtype="auto", attention="auto", compile=False))
+    return replace(preset, device=replace(preset.device, dtype="auto", attention="auto", engine="plain"))
 
 
 def _that_fit(device: str, preset: Preset, tasks: Sequence[Task], free: Callable[[str], int]) -> int:

@@ -11,6 +11,7 @@ from hrm_submit.arc.task import Task
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.errors import one_line
 from hrm_submit.predict.raw import RawVote, save_raw
+from hrm_submit.record.events import EngineChosen
 
 log = logging.getLogger(__name__)
 
@@ -44,20 +45,24 @@ class WorkerSpec:
 class Assignment:
     """A task to solve in `seconds` or in exactly `segments` training segments (the one that is not None).
 
-    `restart` numbers the retrains of the task, each with a seed of its own; 0: its first training.
+    `restart` numbers the retrains of the task, each with a seed of its own; 0: its first training. `engine`: what to compute with (None:
+    as before); `compare_seconds`: how long to compare engines first, where that is above 0.
     """
 
     task: Task
     seconds: float | None
     segments: int | None
     restart: int = 0
+    engine: EngineChosen | None = None
+    compare_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class Ready:
-    """The worker has its model; `runtime` says how it runs, for the run folder."""
+    """The worker has its model; `runtime` says how it runs, for the run folder; `card`: the name of its GPU, or `cpu`."""
 
     runtime: dict[str, Any]
+    card: str = "cpu"
 
 
 @dataclass(frozen=True)

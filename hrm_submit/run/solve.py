@@ -5,6 +5,7 @@ All that wrong input can cause is raised before the first task starts; after tha
 
 from __future__ import annotations
 
+import json
 import logging
 import platform
 import sys
@@ -31,7 +32,7 @@ from hrm_submit.model.checkpoint_header import read_header
 from hrm_submit.model.packaged import packaged_checkpoint, resolve_preset
 from hrm_submit.predict.raw import RAW
 from hrm_submit.record.events import Plan, RunEnd, RunStart
-from hrm_submit.record.folder import RunWriter, read_run, set_aside_unreadable, settled_tasks, training_warning
+from hrm_submit.record.folder import RunRecord, RunWriter, read_run, set_aside_unreadable, settled_tasks, training_warning
 from hrm_submit.run.answers import AnswerStore
 from hrm_submit.run.options import RANDOM_WEIGHTS, SolveOptions
 from hrm_submit.run.placement import for_budget, worker_specs
@@ -74,7 +75,8 @@ def solve(options: SolveOptions, clock: Clock, watchdog: Watchdog | None = None)
     wanted = _wanted(options, tasks, broken)
     answers = AnswerStore(tasks, broken, options.output)
     set_aside_unreadable(options.run_dir)
-    finished, earlier = _restore(options, answers)
+    finished, record = _restore(options, answers)
+    earlier = record.run if record else {}
     answers.create()  # valid from here on: before torch is imported, weights are read or a GPU is touched
     if watchdog:
         watchdog.complete = True
@@ -88,6 +90,8 @@ def solve(options: SolveOptions, clock: Clock, watchdog: Watchdog | None = None)
     if earlier and finished and not todo:  # what made the answers stays recorded
         setup.pool.close()
         return SolveSummary(len(tasks) + len(broken), len(answers.answered), len(finished), len(wanted), faults, clock.elapsed(), None)
+    same = all(earlier.get(key) == json.loads(json.dumps(description[key])) for key in ("config", "checkpoint_sha256"))
+    engines = list(record.state.engines.values()) if record and same else []
     run = RunWriter(options.run_dir, clock.elapsed)
     run.describe(description)
     run.event(RunStart(budget=options.budget, tasks=len(tasks), broken=sorted(broken), resumed=len(finished)))
@@ -95,7 +99,7 @@ def solve(options: SolveOptions, clock: Clock, watchdog: Watchdog | None = None)
     run.event(Plan(todo=[t.id for t in todo], workers=len(locations), devices=locations))
     bars = ProgressBars(len(wanted), len(wanted) - len(todo), setup.preset.ttt.fit)
     try:
-        Supervisor(todo, options.segments, setup.specs, setup.preset, answers, run, clock, bars, setup.pool).run()
+        Supervisor(todo, options.segments, setup.specs, setup.preset, answers, run, clock, bars, setup.pool, engines).run()
     finally:
         bars.close()
         fault = answers.save(last=True)
@@ -121,17 +125,17 @@ def _wanted(options: SolveOptions, tasks: Mapping[str, Task], broken: Mapping[st
     return chosen(options, tasks, options.challenges, settled_tasks, broken) if options.chooses else list(tasks)
 
 
-def _restore(options: SolveOptions, answers: AnswerStore) -> tuple[set[str], dict[str, Any]]:
-    """Take over the answers of an earlier run of the folder; return the tasks with final ones, and its `run.json`. Raises SolveError where
+def _restore(options: SolveOptions, answers: AnswerStore) -> tuple[set[str], RunRecord | None]:
+    """Take over the answers of an earlier run of the folder; return the tasks with final ones, and its record. Raises SolveError where
     it solved another file."""
     if not any((options.run_dir / name).is_file() for name in ("run.json", "predictions.jsonl")):
-        return set(), {}
+        return set(), None
     record, content = read_run(options.run_dir), digest(options.challenges)
     if record.run.get("challenges_sha256", content) != content:
         raise SolveError(f"{options.run_dir}: run folder of another challenges file ({record.run.get('challenges')})")
     finished = answers.restore(record)
     answers.keep()
-    return finished, record.run
+    return finished, record
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from hrm_submit.record import events
 from hrm_submit.record.folder import RunWriter
 from hrm_submit.record.predictions import CANDIDATES_KEPT
 from hrm_submit.run.answers import AnswerStore
+from hrm_submit.run.engines import Engines
 from hrm_submit.run.placement import on_cpu, worker_specs
 from hrm_submit.run.progress_bars import ProgressBars
 from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec
@@ -58,6 +59,7 @@ class Supervisor:
         clock: Clock,
         bars: ProgressBars,
         pool: Pool[Any],
+        engines: Sequence[events.EngineChosen] = (),
     ) -> None:
         self._specs, self._preset, self._answers, self._run, self._clock, self._bars = specs, preset, answers, run, clock, bars
         self._pool = pool
@@ -66,6 +68,7 @@ class Supervisor:
         # Between the end of the last share and the budget's end: half for answers that come late, half for the last write.
         self._hard_end = (self._end + self._budget) / 2
         self._scheduler = Scheduler(tasks, preset, self._end, segments)
+        self._engines = Engines(preset.device, clock.budget, engines)
         self._false_starts: Counter[str] = Counter()
         self._unusable: set[str] = set()
         self._segments_known: Counter[str] = Counter()
@@ -159,6 +162,8 @@ class Supervisor:
             standings[number] = replace(me, free_at=now + (assignment.seconds or 0.0)) if assignment else me
             if assignment is None:
                 continue
+            engine, compare_seconds = self._engines.order(member.card, number)
+            assignment = replace(assignment, engine=engine, compare_seconds=compare_seconds)
             task, seconds, segments = assignment.task.id, assignment.seconds, assignment.segments
             tries: dict[str, Any] = {"restart": assignment.restart} if assignment.restart else {"attempt": self._scheduler.attempts[task]}
             self._record(events.TaskStart(seconds=seconds, segments=segments, **tries, task=task, worker=number))
@@ -171,10 +176,12 @@ class Supervisor:
         member.heard, number = self._clock.elapsed(), member.spec.number
         match message:
             case Ready():
-                member.ready = True
+                member.ready, member.card = True, message.card
                 self._record(events.WorkerStart(ready=True, runtime=message.runtime, worker=number))
                 self._runtimes[str(number)] = message.runtime
                 self._run.describe({"workers": self._runtimes})
+            case events.EngineChosen():
+                self._engine(replace(message, worker=number))
             case Progress():
                 loss = message.loss if math.isfinite(message.loss) else None  # JSON has no NaN
                 done = dict[str, Any](segments=message.segments, demo_exact=message.demo_exact, seconds=round(message.seconds, 3))
@@ -196,6 +203,12 @@ class Supervisor:
                 self._failed(held, number, message.fault, memory=message.memory)
             case Gone():
                 self._lost(member, "worker died")
+
+    def _engine(self, told: events.EngineChosen) -> None:
+        """Note what the workers on a kind of GPU compute with from now on."""
+        if self._engines.take(told):
+            log.info("%s computes by %s in %s: %s", told.card, told.engine, told.dtype, told.reason)
+            self._record(told)
 
     def _answer(self, member: Member, assignment: Assignment, answer: Answer) -> None:
         """Keep a mid-run answer, or end the task with its last one."""
@@ -241,6 +254,9 @@ class Supervisor:
         spec, held = member.spec, member.assignment
         code = self._pool.remove(member)
         self._record(events.WorkerExit(code=code, reason=reason, task=held.task.id if held else None, worker=spec.number))
+        dtype = str(self._runtimes.get(str(spec.number), {}).get("dtype"))
+        if held and again and (fallen := self._engines.lost(member.card, spec.number, dtype, reason)):
+            self._engine(fallen)
         if held:
             self._failed(held, spec.number, reason if code is None else f"{reason} (exit code {code})")
         if not again:

@@ -19,20 +19,24 @@ import torch
 from hrm_submit.config.runtime import Runtime, runtime_for
 from hrm_submit.core.allocator import keep_freed_memory
 from hrm_submit.core.clock import Clock
-from hrm_submit.core.device import no_engine, out_of_memory
+from hrm_submit.core.device import gpu_dtypes, no_engine, out_of_memory
 from hrm_submit.core.errors import UserError, one_line
-from hrm_submit.model.compiled import compiling_in_turn
+from hrm_submit.model.compiled import compiling_in_turn, engine_of
 from hrm_submit.model.weights import load_checkpoint
 from hrm_submit.predict.raw import RawVote
+from hrm_submit.record.events import EngineChosen
 from hrm_submit.run.channel import Channel
 from hrm_submit.run.cost import batch_that_fits
 from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec, keep_raw
+from hrm_submit.solver.engine import Trial, chosen, measure, trials
 from hrm_submit.solver.messages import Alive
-from hrm_submit.solver.solver import TaskSolver, with_batch
+from hrm_submit.solver.solver import TaskSolver, free_memory, with_batch
 
 log = logging.getLogger(__name__)
 
 SIGN_OF_LIFE_SECONDS = 2.0
+PAID = 0.1
+"""Most of its time that a task pays for the choice of an engine."""
 
 
 class Worker:
@@ -47,9 +51,10 @@ class Worker:
             torch.set_num_threads(1)  # one core launches the GPU's work; more threads would take those of other workers
             torch.cuda.set_device(spec.device)
         self.spec = spec = _with_room(spec, runtime)
-        source = load_checkpoint(spec.checkpoint, rows=True) if spec.checkpoint else None
-        self.solver = TaskSolver(spec.preset, runtime, source, spec.seed)
-        with compiling_in_turn() if runtime.compile else nullcontext():
+        self.card = "cpu" if spec.device == "cpu" else torch.cuda.get_device_name(spec.device)
+        self._source = load_checkpoint(spec.checkpoint, rows=True) if spec.checkpoint else None
+        self.solver = self._built(runtime)
+        with compiling_in_turn() if runtime.engine != "plain" else nullcontext():
             self.solver.warm_up()
 
     def describe(self) -> dict[str, Any]:
@@ -60,14 +65,14 @@ class Worker:
     def serve(self, work: Assignment) -> Iterator[Any]:
         """Yield the solver's messages, with no more signs of life than the supervisor needs, and `Failed` where the work raises."""
         clock, sent, pause = Clock(), 0.0, min(SIGN_OF_LIFE_SECONDS, self.spec.preset.budget.hang_seconds / 10)
-        messages = self.solver.solve(work.task, seconds=work.seconds, segments=work.segments, restart=work.restart)
+        messages = self._work(work)
         while True:
             # Only what the work itself raises is its fault: an error of the listener is not.
             try:
                 message = next(messages, None)
             except Exception as error:
                 memory = out_of_memory(error) and not no_engine(error)
-                broken = ("CUDA" in str(error) and not memory) or no_engine(error)
+                broken = ("CUDA" in str(error) and not memory) or no_engine(error) or "solver" not in vars(self)
                 yield Failed(work.task.id, one_line(error), broken, memory)
                 return
             if message is None:
@@ -76,6 +81,61 @@ class Worker:
                 continue
             yield message
             sent = clock.elapsed()
+
+    def _work(self, work: Assignment) -> Iterator[Any]:
+        """Yield what comes of the assignment, the engine first. The task pays for that with at most `PAID` of its time; what is beyond
+        makes it late, and the next plan makes that good."""
+        seconds = work.seconds
+        if work.compare_seconds or (work.engine and self._computes() != (work.engine.engine, work.engine.dtype)):
+            clock = Clock(work.compare_seconds)
+            yield from self._set_engine(work, clock)
+            seconds = None if seconds is None else seconds - min(clock.elapsed(), PAID * seconds)
+        try:
+            for message in self.solver.solve(work.task, seconds=seconds, segments=work.segments, restart=work.restart):
+                yield from self._fallen(work)  # before the task's end, after which the supervisor gives the next order
+                yield message
+        except Exception:
+            yield from self._fallen(work)
+            raise
+
+    def _set_engine(self, work: Assignment, clock: Clock) -> Iterator[Alive | EngineChosen]:
+        """Change to the engine of the assignment, or to the one that comparing finds best."""
+        told, config, tried = work.engine, self.spec.preset.device, list[Trial]()
+        if told is None:
+            otherwise = self.solver.runtime.dtype
+            fast = gpu_dtypes(self.spec.device) if self.spec.device != "cpu" else [otherwise]
+            dtypes = ["float32", *(d for d in fast if d != "float32")] if config.dtype == "auto" else [otherwise]
+            with compiling_in_turn():
+                for trial in trials(lambda *how: measure(self._change(*how), work.task), dtypes, clock):
+                    tried.append(trial)
+                    yield Alive(work.task.id)
+            told = chosen(self.card, tried, otherwise, clock.elapsed())
+            yield told
+        solver = self._change(told.engine or "plain", told.dtype or "float32")
+        with compiling_in_turn() if told.engine != "plain" else nullcontext():
+            solver.warm_up()
+
+    def _change(self, engine: str, dtype: str) -> TaskSolver:
+        """Build the solver anew."""
+        config = self.spec.preset.device
+        runtime = runtime_for(self.spec.device, replace(config, engine=engine, dtype=dtype))  # type: ignore[arg-type]
+        vars(self).pop("solver", None)  # its memory first
+        free_memory(self.spec.device)
+        self.solver = self._built(runtime)
+        return self.solver
+
+    def _built(self, runtime: Runtime) -> TaskSolver:
+        return TaskSolver(self.spec.preset, runtime, self._source, self.spec.seed)
+
+    def _computes(self) -> tuple[str, str]:
+        return self.solver.runtime.engine, self.solver.runtime.dtype
+
+    def _fallen(self, work: Assignment) -> Iterator[EngineChosen]:
+        """Tell once that the engine has been given up."""
+        engine, runtime = engine_of(self.solver.model), self.solver.runtime
+        if engine != runtime.engine:
+            self.solver.runtime = replace(runtime, engine=engine)
+            yield EngineChosen(card=self.card, engine=engine, dtype=runtime.dtype, reason=f"{runtime.engine} failed in {work.task.id}")
 
 
 def _with_room(spec: WorkerSpec, runtime: Runtime) -> WorkerSpec:
@@ -106,7 +166,7 @@ def worker_main(channel: Channel, spec: WorkerSpec) -> None:
         log.error("worker %d cannot start: %s", spec.number, one_line(error))
         raise SystemExit(1) from None
     try:
-        channel.send(Ready(worker.describe()))
+        channel.send(Ready(worker.describe(), worker.card))
         while (work := channel.receive()) is not None:
             for message in worker.serve(work):
                 if isinstance(message, RawVote):

@@ -25,11 +25,13 @@ M = TypeVar("M", bound="Member")
 
 @dataclass
 class Member:
-    """One running worker. `heard`: when it last gave a sign of life; `due`: when its task's share ends, in the run's seconds."""
+    """One running worker. `heard`: when it last gave a sign of life; `due`: when its task's share ends, in the run's seconds; `card`: the
+    name of its GPU, once ready."""
 
     spec: WorkerSpec
     heard: float = field(kw_only=True)
     ready: bool = field(default=False, kw_only=True)
+    card: str = field(default="cpu", kw_only=True)
     assignment: Assignment | None = field(default=None, kw_only=True)
     due: float = field(default=0.0, kw_only=True)
 

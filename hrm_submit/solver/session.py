@@ -140,7 +140,7 @@ class TaskSession:
         reports: list[SegmentReport] = []
         next_report, next_vote = REPORT_EVERY, ttt.first_vote
         reason = "time used"
-        for report in self._train():
+        for report in self.train():
             reports.append(report)
             progress = self._progress(report.segment)
             if progress >= 1.0 or report.segment >= ttt.max_segments:
@@ -168,7 +168,8 @@ class TaskSession:
     def _seed_for(self, purpose: str) -> int:
         return task_seed(self._seed, self._task.id, purpose + (f"/{self._restart}" if self._restart else ""))
 
-    def _train(self) -> Iterator[SegmentReport]:
+    def train(self) -> Iterator[SegmentReport]:
+        """Yield after each segment of the training."""
         ttt, rng = self._preset.ttt, np.random.default_rng(self._seed_for("batches"))
         generator = torch.Generator().manual_seed(self._seed_for("exploration"))
         device = str(self._model.tokens.device)

@@ -16,7 +16,7 @@ from hrm_submit.config.runtime import Runtime
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.device import no_engine, out_of_memory
-from hrm_submit.model.compiled import compile_blocks, give_up_compiling, is_compiled
+from hrm_submit.model.compiled import compile_blocks, engine_of, step_down
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.weights import Checkpoint, build_on
 from hrm_submit.solver.messages import Answer, Message, Restarted
@@ -30,7 +30,7 @@ COMPILED_SIDES = (9, 14)
 
 
 class Recovery:
-    """What changes between the trainings of one task after a failure: `preset`'s batch sizes or rates, or compiled to uncompiled."""
+    """What changes between the trainings of one task after a failure: `preset`'s batch sizes or rates, or the engine."""
 
     def __init__(self, preset: Preset, model: HRM) -> None:
         self.preset, self._model = preset, model
@@ -49,9 +49,9 @@ class Recovery:
             self._halvings += 1
             self.preset = with_batch(self.preset, 2)
             return "out of memory" if self._halvings <= MOST_HALVINGS else ""
-        if is_compiled(self._model):
+        if engine_of(self._model) != "plain":
             # Where compiled code fails, above all in a backward pass, the plain model may not.
-            give_up_compiling(self._model, error)
+            step_down(self._model, error)
             return "the compiler failed"
         return ""
 
@@ -67,17 +67,16 @@ class TaskSolver:
         self, preset: Preset, runtime: Runtime, source: Checkpoint | None = None, seed: int = 0, now: Callable[[], float] = time.monotonic
     ) -> None:
         self.preset, self.runtime, self._source, self._seed, self._now = preset, runtime, source, seed, now
-        self.model, self._embedding = build_on(runtime, source or preset.model, n_rows=n_rows(preset), seed=seed)
-        if runtime.compile:
-            compile_blocks(self.model)
-        self._start = [{k: v.clone() for k, v in m.state_dict().items()} for m in (self.model, self._embedding)]
+        self.model, self.embedding = build_on(runtime, source or preset.model, n_rows=n_rows(preset), seed=seed)
+        compile_blocks(self.model, runtime.engine)
+        self._start = [{k: v.clone() for k, v in m.state_dict().items()} for m in (self.model, self.embedding)]
 
     def warm_up(self) -> None:
         """Solve a task of one cell: first use loads libraries, in no task's time, and shows whether the device computes at all.
 
         A compiled model solves two sizes, from which the compiler learns that sizes vary.
         """
-        for side in COMPILED_SIDES if self.runtime.compile else (1,):
+        for side in (1,) if self.runtime.engine == "plain" else COMPILED_SIDES:
             grid = make_grid(np.arange(side * side).reshape(side, side) % 10)
             for _ in self.solve(Task("warm-up", (Pair(grid, grid),), (grid,)), segments=1):
                 pass
@@ -88,15 +87,14 @@ class TaskSolver:
         `restart` numbers the trainings of one task, whose draws differ.
 
         A training that fails restarts, in the time left: with half the batch if memory ran out (then without cuDNN, if that has no
-        engine), uncompiled if a compiled model failed, at a third of the rates if it diverged. If it still
+        engine), with the next simpler engine if a compiled model failed, at a third of the rates if it diverged. If it still
         diverges, the final Answer has no candidates and the earlier votes stand.
         """
         clock, recovery = Clock(seconds, source=self._now), Recovery(self.preset, self.model)
         while True:
             try:
-                self._reset(task.id)
                 left = Clock(None if seconds is None else clock.remaining(), source=self._now)
-                yield from TaskSession(self.model, self._embedding, task, recovery.preset, self._seed, left, segments, restart).run()
+                yield from self.session(task, recovery.preset, left, segments, restart).run()
                 return
             except Exception as error:
                 reason, diverged = recovery.after(error), isinstance(error, DivergedError)
@@ -110,16 +108,26 @@ class TaskSolver:
             yield Restarted(task.id, reason)
             # Only now are the error and the frames that it holds gone.
             self.model.zero_grad(set_to_none=True)
-            gc.collect()
-            if self.runtime.device != "cpu":
-                torch.cuda.empty_cache()
+            free_memory(self.runtime.device)
+
+    def session(self, task: Task, preset: Preset, clock: Clock, segments: int | None, restart: int = 0) -> TaskSession:
+        """Begin a training of `task` from the first weights."""
+        self._reset(task.id)
+        return TaskSession(self.model, self.embedding, task, preset, self._seed, clock, segments, restart)
 
     def _reset(self, task_id: str) -> None:
-        for module, state in zip((self.model, self._embedding), self._start, strict=True):
+        for module, state in zip((self.model, self.embedding), self._start, strict=True):
             module.load_state_dict(state)
         if self._source and self._source.tables.rows is not None and task_id in self._source.meta.row_ids:
             own = self._source.tables.rows[self._source.meta.row_ids.index(task_id)]
-            self._embedding.reset_rows(torch.arange(len(self._embedding.rows), device=own.device), own)
+            self.embedding.reset_rows(torch.arange(len(self.embedding.rows), device=own.device), own)
+
+
+def free_memory(device: str) -> None:
+    """Give back what nothing holds any more."""
+    gc.collect()
+    if device != "cpu":
+        torch.cuda.empty_cache()
 
 
 def with_rate(preset: Preset, factor: float) -> Preset:

@@ -15,7 +15,7 @@ from hrm_submit.config.runtime import Runtime
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.device import no_engine, out_of_memory
 from hrm_submit.core.errors import TrainError
-from hrm_submit.model.compiled import compile_blocks, give_up_compiling, is_compiled
+from hrm_submit.model.compiled import compile_blocks, engine_of, step_down
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.weights import Checkpoint, build_on
@@ -43,8 +43,7 @@ class MixTraining:
             raise TrainError(f"[train] batch_size {self.batch_size} cannot be shared by {self.ranks.world} ranks")
         model, embedding = build_on(runtime, start or preset.model, n_rows=mixture.n_rows, seed=seed)
         self.known_tasks = place_rows(embedding, start, mixture.row_ids) if start else 0
-        if runtime.compile:
-            compile_blocks(model)
+        compile_blocks(model, runtime.engine)
         self.trainer = Trainer(model, embedding, train, torch.Generator().manual_seed(seed), self.ranks)
 
     @property
@@ -55,8 +54,8 @@ class MixTraining:
     def run(self, progress: Callable[[], float]) -> Iterator[SegmentReport]:
         """Train and yield after each segment, until the caller stops; `progress` as in `Trainer.run`.
 
-        If memory runs out, the batch is halved, then cuDNN given up if that has no engine; if a compiled model fails, it runs
-        uncompiled; any other error is raised.
+        If memory runs out, the batch is halved, then cuDNN given up if that has no engine; if a compiled model fails, its engine
+        steps down; any other error is raised.
         """
         while True:
             batches = ahead(self.mixture, self.trainer.segment, self.ranks, self.batch_size, self.runtime.device)
@@ -87,8 +86,8 @@ class MixTraining:
                 raise TrainError(f"out of memory with a batch of {self.batch_size}: {str(error).splitlines()[0]}")
             self.batch_size = half
             log.warning("out of memory: the batch is now %d", half)
-        elif world == 1 and is_compiled(self.model):
-            give_up_compiling(self.model, error)
+        elif world == 1 and engine_of(self.model) != "plain":
+            step_down(self.model, error)
         else:
             raise error
 

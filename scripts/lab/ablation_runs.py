@@ -26,7 +26,7 @@ from lab.ablation_plan import TABLES, Kind, Plan, TaskChoice, Variant
 
 SETTINGS: Mapping[str, tuple[str, ...]] = {"train": ("model", "train", "vote", "device"), "ttt": ("model", "ttt", "vote", "device")}
 """Tables of a preset that decide a run of each kind."""
-DEVICE_KEYS = ("dtype", "attention", "compile")
+DEVICE_KEYS = ("dtype", "attention", "engine")
 """The keys of [device] that decide what comes out: a run has one process of one thread."""
 
 

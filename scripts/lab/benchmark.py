@@ -160,7 +160,7 @@ def training(device: str, args: argparse.Namespace) -> Iterator[Row]:
     """Examples a second of a segment on three canvases, against the published way's 900 tokens; on a GPU compiled too."""
     for name in args.presets:
         kit = kit_way(name, device)
-        ways = {"": kit} if device == "cpu" else {"": kit, ", compiled": replace(kit, runtime=replace(kit.runtime, compile=True))}
+        ways = {"": kit} if device == "cpu" else {"": kit, ", compiled": replace(kit, runtime=replace(kit.runtime, engine="compile"))}
         with on_threads(1 if kit.preset.model.hidden_size <= SMALL else torch.get_num_threads()):
             calls = {f"{name}, {side * side} tokens{how}": segment(way, side) for side in SIDES for how, way in ways.items()}
             took = medians({"": segment(published_way(kit), SIDE), **calls}, repeats=args.repeats, device=device)

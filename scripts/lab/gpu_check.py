@@ -111,7 +111,7 @@ def advice(figures: Sequence[Figure]) -> list[str]:
     lines = []
     for preset in dict.fromkeys(what.split(",")[0] for what in rates):
         gain = rates.get(f"{preset}, batch 32, compiled", 0.0) / rates.get(f"{preset}, batch 32, plain", float("inf"))
-        said = "leave [device] as it is" if gain < GAIN else f"compiled is {gain:.1f} times as fast: set [device] compile = true"
+        said = "leave [device] as it is" if gain < GAIN else f"compiled is {gain:.1f} times as fast: set [device] engine = compile"
         failed = gain >= GAIN and any(f.ok is False for f in figures)
         lines.append(f"{preset}: {'checks failed: leave [device] as it is' if failed else said}")
     return lines
@@ -156,7 +156,7 @@ def step_numbers(options: Options) -> None:
 
 
 def _plain(way: Way, dtype: str) -> Way:
-    return replace(way, runtime=replace(way.runtime, dtype=dtype, kernels="torch", compile=False))
+    return replace(way, runtime=replace(way.runtime, dtype=dtype, kernels="torch", engine="plain"))
 
 
 def _losses(way: Way, side: int) -> list[float]:
@@ -169,9 +169,9 @@ def step_speed(options: Options) -> None:
     for name, side in (("nano", 15),) if options.quick else (("nano", 15), ("nano-2d", 15), ("hrm-27m", SIDE)):
         for batch in (2,) if options.quick else (8, 32, 96):
             kit = kit_way(name, options.device, batch=batch)
-            ways = {"plain": (replace(kit, runtime=replace(kit.runtime, compile=False)), side)}
+            ways = {"plain": (replace(kit, runtime=replace(kit.runtime, engine="plain")), side)}
             if not options.quick:
-                ways["compiled"] = replace(kit, runtime=replace(kit.runtime, compile=True)), side
+                ways["compiled"] = replace(kit, runtime=replace(kit.runtime, engine="compile")), side
                 ways["published way"] = published_way(kit), SIDE
             for label, (way, canvas) in ways.items():
                 what = f"{name}, batch {batch}, {label}"

@@ -91,7 +91,7 @@ def published_way(kit: Way) -> Way:
     levels: dict[str, Any] = {"H_mixer": "attention", "L_mixer": "attention"}
     model = replace(kit.preset.model, continue_target=True, halt_max_steps=ACT_STEPS, halt_exploration_prob=0.1, **levels)
     ttt = replace(kit.preset.ttt, optimizer="adam_atan2", segments=ACT_STEPS)
-    runtime = replace(kit.runtime, attention="sdpa", kernels="torch", compile=False)
+    runtime = replace(kit.runtime, attention="sdpa", kernels="torch", engine="plain")
     return Way(replace(kit.preset, model=model, ttt=ttt), runtime, whole=runtime.device != "cpu")
 
 
@@ -104,8 +104,8 @@ def segment(way: Way, side: int) -> Callable[[], Tensor]:
     model, embedding = build_on(way.runtime, way.preset.model)
     if way.whole:
         model.compile(dynamic=False)
-    elif way.runtime.compile:
-        compile_blocks(model)
+    else:
+        compile_blocks(model, way.runtime.engine)
     trained = Trainer(model, embedding, way.preset.ttt, torch.Generator().manual_seed(0))
     return lambda: next(trained.run(iter([batch]), lambda: 0.5)).loss
 

@@ -33,7 +33,7 @@ def test_layers_go_left_to_right_and_keep_what_they_do_not_name(tmp_path: Path) 
     a = write(tmp_path, "a", "[ttt]\nlr = 0.5\nbatch_size = 3\n[vote]\nviews = 7\n")
     b = write(tmp_path, "b", "[ttt]\nlr = 2\n[device]\ncompile = true\n")
     preset = load_preset(f"nano,{a}, {b}")
-    assert (preset.ttt.lr, preset.ttt.batch_size, preset.vote.views, preset.device.compile) == (2.0, 3, 7, True)
+    assert (preset.ttt.lr, preset.ttt.batch_size, preset.vote.views, preset.device.engine) == (2.0, 3, 7, "compile")
     assert isinstance(preset.ttt.lr, float), "a whole number where a fraction may stand becomes one"
     assert preset.ttt.muon_lr == load_preset("nano").ttt.muon_lr
     assert preset.model == load_preset("nano").model
@@ -121,6 +121,8 @@ def test_a_retired_key_loads_only_where_it_asks_for_nothing() -> None:
     assert layer(Preset(), older) == Preset()
     with pytest.raises(ConfigError, match="has no key 'cuda_graphs'"):
         layer(Preset(), {"device": {"cuda_graphs": True}})
+    assert layer(Preset(), {"device": {"compile": False}}) == Preset()
+    assert layer(Preset(), {"device": {"compile": True}}).device.engine == "compile"
 
 
 @pytest.mark.parametrize(("ndim", "width", "tokens"), [(0, 64, 0), (64, 64, 1), (65, 64, 2), (32, 64, 1), (128, 64, 2)])

@@ -112,8 +112,8 @@ def test_number_format_and_attention_of_a_cpu(monkeypatch: pytest.MonkeyPatch, c
 
 def test_what_the_preset_says_goes_before_the_guess(gpus: list[tuple[int, int]]) -> None:
     gpus += [(9, 0)]
-    runtime = runtime_for("cuda:0", DeviceConfig(dtype="float32", attention="math", compile=True, threads=3))
-    told = {"dtype": "float32", "attention": "math", "kernels": "torch", "compile": True, "threads": 3}
+    runtime = runtime_for("cuda:0", DeviceConfig(dtype="float32", attention="math", engine="compile", threads=3))
+    told = {"dtype": "float32", "attention": "math", "kernels": "torch", "engine": "compile", "threads": 3}
     assert asdict(runtime) == {"device": "cuda:0", **told}
 
 
@@ -122,8 +122,8 @@ def test_what_the_preset_says_goes_before_the_guess(gpus: list[tuple[int, int]])
     [
         ("cpu", DeviceConfig(), "numba"),
         ("cpu", DeviceConfig(kernels="torch"), "torch"),
-        ("cpu", DeviceConfig(compile=True), "torch"),
-        ("cpu", DeviceConfig(kernels="numba", compile=True), "numba"),
+        ("cpu", DeviceConfig(engine="compile"), "torch"),
+        ("cpu", DeviceConfig(kernels="numba", engine="compile"), "numba"),
         ("cpu", DeviceConfig(dtype="float16"), "torch"),
         ("cuda:0", DeviceConfig(dtype="float32", kernels="numba"), "torch"),
     ],

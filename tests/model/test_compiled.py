@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from hrm_submit.config.schema import ModelConfig
-from hrm_submit.model.compiled import compile_blocks, compiling_in_turn, give_up_compiling, is_compiled
+from hrm_submit.model.compiled import compile_blocks, compiling_in_turn, engine_of, step_down
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.weights import build
 
@@ -53,9 +53,9 @@ def compiled(monkeypatch: pytest.MonkeyPatch, fails: Callable[[int], bool], erro
 def test_at_the_first_failure_all_go_on_uncompiled(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, first: int) -> None:
     plain = forward(build(CFG)[0])
     model, calls = compiled(monkeypatch, lambda n: n >= first, RuntimeError("\nInvalidCxxCompiler: none found\nand much more"))
-    assert is_compiled(model)
+    assert engine_of(model) == "compile"
     assert torch.equal(forward(model), plain) and torch.equal(forward(model), plain)
-    assert not is_compiled(model) and len(calls) == first
+    assert engine_of(model) == "plain" and len(calls) == first
     (record,) = caplog.records
     assert record.getMessage().endswith("RuntimeError: InvalidCxxCompiler: none found")
 
@@ -69,16 +69,36 @@ def test_running_out_of_memory_and_wrong_arguments_are_no_fault_of_the_compiler(
     model, _ = compiled(monkeypatch, lambda n: False, RuntimeError())
     with pytest.raises(RuntimeError):
         model.H_level(torch.zeros(2, 9, 5), torch.zeros(2, 9, 5), None, model.H_level.cast(torch.float32))
-    assert is_compiled(model) and not caplog.records
+    assert engine_of(model) == "compile" and not caplog.records
 
 
 def test_a_working_compiler_is_used_and_may_be_given_up(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     model, calls = compiled(monkeypatch, lambda n: False, RuntimeError())
     forward(model)
     assert len(calls) == 2 * 2 + 1 * 4, "H blocks twice, L blocks four times: two cycles of each"
-    give_up_compiling(model, ValueError("slow"))
+    step_down(model, ValueError("slow"))
     forward(model)
     assert len(calls) == 8 and "ValueError: slow" in caplog.text
+
+
+def test_an_engine_that_fails_goes_one_step_down(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    plain, modes = forward(build(CFG)[0]), list[str | None]()
+
+    def compile_(function: Any, *args: Any, mode: str | None = None, **options: Any) -> Any:
+        def run(*a: Any, **o: Any) -> Any:
+            modes.append(mode)
+            if mode or len(modes) == 5:
+                raise RuntimeError("overwritten by a subsequent run")
+            return function(*a, **o)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    model = build(CFG)[0]
+    compile_blocks(model, "reduce-overhead")
+    assert torch.equal(forward(model), plain) and engine_of(model) == "plain"
+    assert modes == ["reduce-overhead", None, None, None, None]
+    assert [r.getMessage().split(" failed")[0] for r in caplog.records] == ["CUDA graphs", "torch.compile"]
 
 
 def _compile_for_a_while(times: Any) -> None:

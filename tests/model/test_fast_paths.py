@@ -27,7 +27,7 @@ from hrm_submit.config.schema import ModelConfig
 from hrm_submit.corpora.sources import load
 from hrm_submit.model import layers
 from hrm_submit.model.act import ActOutput, act_step, initial_act_carry
-from hrm_submit.model.compiled import compile_blocks, is_compiled
+from hrm_submit.model.compiled import compile_blocks, engine_of
 from hrm_submit.model.losses import segment_loss
 from hrm_submit.model.weights import Checkpoint, build, load_checkpoint, snapshot
 from hrm_submit.predict.answer import ViewRequest, score_views
@@ -102,7 +102,7 @@ def segment(source: Checkpoint | ModelConfig, item: CanvasBatch, max_steps: int 
     carry, output = act_step(model, embedding, carry, item.batch, item.positions, training=True, max_steps=max_steps)
     loss, _ = segment_loss(output, carry, model.cfg.loss_type, torch.float32)
     loss.backward()  # type: ignore[no-untyped-call]
-    assert is_compiled(model) == compiled, "the compiler has not failed"
+    assert (engine_of(model) == "compile") == compiled, "the compiler has not failed"
     found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     assert output.looked_up is not None and output.looked_up.rows.grad is not None
     return Segment(loss.detach(), found | {"task rows": output.looked_up.rows.grad}, output)

@@ -19,6 +19,11 @@ EXAMPLES = [
     (kinds.Plan(["a", "b"], 2, ["cpu", "cpu"]), "plan", '"todo":["a","b"],"workers":2,"devices":["cpu","cpu"]'),
     (kinds.WorkerStart("cuda:0", worker=1), "worker_start", '"device":"cuda:0"'),
     (kinds.WorkerStart(ready=True, runtime={"device": "cpu"}, worker=1), "worker_start", '"ready":true,"device":"cpu"'),
+    (
+        kinds.EngineChosen("L4", "compile", "bfloat16", "faster", 41.5, [{"rate": 2.0}], worker=0),
+        "engine_chosen",
+        '"card":"L4","engine":"compile","dtype":"bfloat16","reason":"faster","seconds":41.5,"trials":[{"rate":2.0}]',
+    ),
     (kinds.TaskStart(30.25, None, 1, **A0), "task_start", '"seconds":30.25,"segments":null,"attempt":1'),
     (kinds.TaskStart(None, 20, restart=2, **A0), "task_start", '"seconds":null,"segments":20,"restart":2'),
     (kinds.Progress(40, None, 0.75, 9.5, **A0), "progress", '"segments":40,"loss":null,"demo_exact":0.75,"seconds":9.5'),

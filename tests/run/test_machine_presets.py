@@ -56,7 +56,7 @@ def test_cards_find_their_preset(cards: list[Card], machine: str) -> None:
 def test_nothing_that_never_ran_on_a_gpu_is_in_the_preset_of_a_machine() -> None:
     assert set(card_presets()) == {"l4x4", "t4x2", "rtx-pro-6000", "h100"}
     for device in card_presets().values():
-        assert not device.compile and device.dtype == device.attention == "auto"
+        assert device.engine == device.dtype == device.attention == "auto"
 
 
 def test_the_preset_of_a_machine_takes_the_best_weights_that_the_package_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

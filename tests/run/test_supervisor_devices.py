@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from hrm_submit.record.events import EngineChosen
 from hrm_submit.run import placement
-from hrm_submit.run.protocol import Assignment, Failed, WorkerSpec
+from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec
 from tests.run.fake_pool import Script, StubPool, Timeline, answer, gone
 from tests.run.stage import BUDGET, PRESET
 
@@ -111,8 +112,38 @@ def test_workers_that_cannot_be_started_at_all(play: Any, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("script", [SmallGpu(), NoGpu()])
 def test_a_cpu_that_takes_over_is_told_nothing_that_was_meant_for_the_gpu(play: Any, script: Script) -> None:
-    device = replace(PRESET.device, compile=True, dtype="float16", attention="sdpa")
+    device = replace(PRESET.device, engine="compile", dtype="float16", attention="sdpa")
     run = play(script, tasks=2, devices=("cuda:0",), preset=replace(PRESET, device=device))
     (spec,) = [spec for spec in run.pool.started if spec.device == "cpu"][:1]
-    assert (spec.preset.device.compile, spec.preset.device.dtype, spec.preset.device.attention) == (False, "auto", "auto")
+    assert (spec.preset.device.engine, spec.preset.device.dtype, spec.preset.device.attention) == ("plain", "auto", "auto")
     assert run.first("t1") == [[2]]
+
+
+class Comparing(Script):
+    """Workers on one kind of GPU, of which the first to be asked finds an engine; that of task t3 dies."""
+
+    def on_start(self, spec: WorkerSpec) -> Timeline:
+        return [(1.0, Ready({"dtype": "bfloat16"}, card="L4"))]
+
+    def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+        found = EngineChosen(card="L4", engine="reduce-overhead", dtype="float16", reason="twice as fast", trials=[{"rate": 2.0}])
+        said = super().on_task(spec, assignment)
+        if assignment.task.id == "t3" and assignment.engine:
+            return [(1.0, gone())]
+        return [(4.0, found), *said] if assignment.compare_seconds else said
+
+
+def test_one_worker_compares_engines_and_the_others_take_over_what_it_found(play: Any) -> None:
+    run = play(Comparing(), tasks=8, devices=("cuda:0", "cuda:1"), budget=2000.0)
+    orders = [(a.task.id, a.compare_seconds, a.engine and a.engine.engine) for _, _, a in run.pool.assigned]
+    assert orders[:3] == [("t0", 100.0, None), ("t1", 0.0, None), ("t2", 0.0, "reduce-overhead")]
+    told = [(e["engine"], e["dtype"], e["worker"] is None) for e in run.events("engine_chosen")]
+    assert told[:2] == [("reduce-overhead", "float16", False), ("compile", "float16", False)], "a worker that is lost takes one step"
+    last = run.record.state.engines["L4"]
+    assert last.engine in ("compile", "plain") and "lost" in str(last.reason)
+
+
+def test_short_runs_and_fixed_work_compare_nothing(play: Any) -> None:
+    for limit in ({"budget": 1000.0}, {"budget": None, "segments": 5}):
+        run = play(Comparing(), tasks=4, devices=("cuda:0",), **limit)
+        assert all(a.compare_seconds == 0 and a.engine is None for _, _, a in run.pool.assigned)

@@ -13,6 +13,7 @@ import torch
 from hrm_submit.config.runtime import Runtime
 from hrm_submit.config.schema import Preset
 from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
+from hrm_submit.record.events import EngineChosen
 from hrm_submit.run import worker as worker_module
 from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec
 from hrm_submit.run.worker import worker_main
@@ -169,3 +170,21 @@ def test_workers_that_start_together_do_not_each_count_on_the_whole_card(
     runtime = Runtime("cuda:0", "bfloat16", "sdpa", "torch", False, 1)
     spec = WorkerSpec(0, "cuda:0", preset, None, 0, sharing=sharing)
     assert worker_module._with_room(spec, runtime).preset == preset and seen == [most * 2**30]
+
+
+def test_an_engine_is_compared_taken_over_and_given_up(preset: Preset, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **options: Any) -> Any:
+        raise RuntimeError("no compiler here")
+
+    monkeypatch.setattr(torch, "compile", lambda *args, **options: refuse)
+    preset = replace(preset, device=replace(preset.device, kernels="torch"))
+    expected = finals(converse(preset, work("a")))
+    said = converse(preset, replace(work("a"), compare_seconds=60.0))
+    (found,) = [m for m in said if isinstance(m, EngineChosen)]
+    assert (found.card, found.engine, found.dtype) == ("cpu", "plain", "float32") and "it failed" in str(found.reason)
+    assert finals(said) == expected
+    told = EngineChosen(card="cpu", engine="reduce-overhead", dtype="float32", reason="")
+    said = converse(preset, replace(work("a"), engine=told))
+    (fallen,) = [m for m in said if isinstance(m, EngineChosen)]
+    assert (fallen.engine, fallen.reason) == ("plain", "reduce-overhead failed in a") and said.index(fallen) < len(said) - 1
+    assert finals(said) == expected

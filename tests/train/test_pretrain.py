@@ -222,9 +222,9 @@ def test_reduced_precision_trains_and_another_one_goes_on(tmp_path: Path, dtype:
 def test_the_blocks_are_compiled_where_the_preset_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[Any] = []
     monkeypatch.setattr(torch, "compile", lambda function, *args, **options: compiled.append(function) or function)
-    for compiling in (False, True):
-        Pretraining(asked(tmp_path, f"[device]\ncompile = {str(compiling).lower()}\n"), "cpu", Ranks(), Clock())
-        assert bool(compiled) == compiling
+    for engine in ("auto", "compile"):
+        Pretraining(asked(tmp_path, f'[device]\nengine = "{engine}"\n'), "cpu", Ranks(), Clock())
+        assert bool(compiled) == (engine == "compile")
 
 
 def test_validation_measures_the_weights_that_final_has(tmp_path: Path) -> None:

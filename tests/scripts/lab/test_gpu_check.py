@@ -58,7 +58,7 @@ def speeds(**rates: float) -> list[Figure]:
 
 
 def test_compiling_is_advised_where_it_is_right_and_faster() -> None:
-    assert advice(speeds(plain=100, compiled=500)) == ["nano: compiled is 5.0 times as fast: set [device] compile = true"]
+    assert advice(speeds(plain=100, compiled=500)) == ["nano: compiled is 5.0 times as fast: set [device] engine = compile"]
     assert advice(speeds(plain=100, compiled=105)) == ["nano: leave [device] as it is"]
     wrong = [*speeds(plain=100, compiled=500), Figure("numbers", "nano, side 3", 0.5, ok=False)]
     assert advice(wrong) == ["nano: checks failed: leave [device] as it is"]
