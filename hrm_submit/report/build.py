@@ -50,7 +50,7 @@ def run_scores(data: RunData) -> list[tuple[str, Scores]]:
     if data.solutions is None:
         return []
     wanted = {task: data.solutions[task] for task in data.scope if task in data.solutions}
-    whole = ("The whole file, as `score` counts it", scores(data.answers, data.solutions))
+    whole = ("The whole file, as the command score counts it", scores(data.answers, data.solutions))
     if not wanted or len(wanted) == len(data.solutions):
         return [whole]
     return [(f"The {len(wanted)} tasks to solve", scores(data.answers, wanted)), whole]

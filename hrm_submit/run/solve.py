@@ -206,7 +206,7 @@ def _description(options: SolveOptions, setup: _SetUp, wanted: Sequence[Task]) -
 def _warn_of_earlier(options: SolveOptions, earlier: Mapping[str, Any], now: Mapping[str, Any], finished: int, todo: int) -> None:
     """Say that tasks keep the final answers of an earlier run, what solves them again, and which settings differ."""
     does = "resuming an earlier run" if todo else "nothing is left to solve"
-    text = "%s: %s; %d tasks keep their final answers (another --output or --run-dir solves them again)"
+    text = "%s: %s; final answers kept: %d (another --output or --run-dir solves these tasks again)"
     log.warning(text, options.run_dir, does, finished)
     if others := _other_settings(earlier, now):
         log.warning("%s: these answers were made with other settings than this run's: %s", options.run_dir, "; ".join(others))

@@ -128,7 +128,7 @@ def test_tasks_that_were_not_to_be_solved_stay_out_of_the_tables_and_in_the_scor
     data = load_run(hand.directory, None, hand.solutions)
     assert data.scope == ("second", "half", "fourth") and tuple(data.answers) == ("second", "half", "fourth", "none")
     scored = [(name, s.score["counts"]["tasks"], s.score["counts"]["solved_tasks"]) for name, s in run_scores(data)]
-    assert scored == [("The 3 tasks to solve", 3, 1), ("The whole file, as `score` counts it", 4, 2)]
+    assert scored == [("The 3 tasks to solve", 3, 1), ("The whole file, as the command score counts it", 4, 2)]
 
 
 def test_challenges_that_are_gone_or_changed_are_not_used(hand: Run, tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_a_resume_with_nothing_to_do_says_so_and_leaves_the_run_folder_as_it_is(
     caplog.clear()
     assert main(["solve", *other, *common]) == 0
     assert [r.getMessage() for r in caplog.records][-2:] == [
-        f"{output}.run: nothing is left to solve; 2 tasks keep their final answers (another --output or --run-dir solves them again)",
+        f"{output}.run: nothing is left to solve; final answers kept: 2 (another --output or --run-dir solves these tasks again)",
         f"{output}.run: these answers were made with other settings than this run's: --seed 0; --segments-per-task 1",
     ]
     assert {path: path.read_bytes() for path in (output, *Path(f"{output}.run").iterdir())} == before
