@@ -65,7 +65,7 @@ def test_an_unknown_name_lists_the_known_ones_and_a_path_is_not_found(tmp_path):
     with pytest.raises(DataError) as caught:
         load_corpus("arc-3")
     assert all(name in str(caught.value) for name in ["'arc-3'", "conceptarc", "re-arc", "arc-agi-1-training"])
-    assert len(source_names()) == 6
+    assert len(source_names()) == 7
     for path in (tmp_path / "nowhere", tmp_path / "x_challenges.json:demos"):
         with pytest.raises(DataError) as caught:
             load_corpus(str(path))

@@ -153,6 +153,8 @@ def test_a_node_loads_the_weights_it_was_sent_from_a_folder_that_only_its_user_c
     seen: list[tuple[bytes, int, int]] = []
 
     class Loading:
+        card = "cpu"
+
         def __init__(self, spec: WorkerSpec) -> None:
             assert spec.checkpoint is not None
             about = spec.checkpoint.parent.stat()
