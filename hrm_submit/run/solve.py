@@ -20,6 +20,7 @@ from hrm_submit.arc.canonical import tasks_with_pairs_of
 from hrm_submit.arc.choice import chosen
 from hrm_submit.arc.entries import Entry
 from hrm_submit.arc.reader import digest, read_challenges
+from hrm_submit.arc.submission import file_faults
 from hrm_submit.arc.task import Task
 from hrm_submit.config.runtime import card_presets, preset_of_cards
 from hrm_submit.config.schema import Preset
@@ -77,11 +78,16 @@ def solve(options: SolveOptions, clock: Clock, watchdog: Watchdog | None = None)
     set_aside_unreadable(options.run_dir)
     finished, record = _restore(options, answers)
     earlier = record.run if record else {}
-    answers.create()  # valid from here on: before torch is imported, weights are read or a GPU is touched
+    # Valid from here on: before torch is imported, weights are read or a GPU is touched. A whole file is kept until nothing can be refused.
+    whole = not file_faults(options.output, {task: len(found.test) for part in (tasks, broken) for task, found in part.items()})
+    if not whole:
+        answers.create()
     if watchdog:
         watchdog.complete = True
     todo = [tasks[i] for i in wanted if i not in finished]
     setup = _set_up(options, todo)
+    if whole:
+        answers.create()
     for task in broken.values():
         log.warning("%s", task.fault)
     faults, description = tuple(b.fault for b in broken.values()), _description(options, setup, [tasks[i] for i in wanted])

@@ -70,13 +70,14 @@ def test_weights_and_shares_of_votes_decide(tmp_path: Path) -> None:
     assert merged(tmp_path, few, beside)[0]["t"][0] == C, "a submission that says one grid twice is sure of it"
 
 
-def test_it_is_complete_and_valid_whatever_lacks(tmp_path: Path) -> None:
+def test_it_is_complete_and_valid_whatever_lacks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_challenges(tmp_path / "c.json", TASKS)
     run = run_folder(tmp_path, "run", tmp_path / "c.json", t={1: 2.0})
     bad = tmp_path / "bad.json"
     bad.write_text('{"t": [{"attempt_1": [], "attempt_2": "no"}], "u": "none", "v": [{"attempt_1": [[1]], "attempt_2": [[1]]}]}')
     answers, lines = merged(tmp_path, bad, run)
     assert list(answers) == ["t", "u"] and answers["t"][0] == A and "1 from no source" in lines[0]
+    assert "bad.json: answers 1 tasks that are not among the challenges, the first is v" in caplog.text
     given = ["--submission", str(tmp_path / "merged.json"), "--challenges", str(tmp_path / "c.json")]
     assert main(["validate", *given]) == 0
     answers, _ = merged(tmp_path, bad, submission(tmp_path, "s.json", t=[A, B]))

@@ -129,6 +129,17 @@ def test_a_resume_with_nothing_to_do_says_so_and_leaves_the_run_folder_as_it_is(
     assert {path: path.read_bytes() for path in (output, *Path(f"{output}.run").iterdir())} == before
 
 
+@pytest.mark.parametrize("wrong", [["--preset", "nanno"], ["--checkpoint", "none.safetensors"]])
+def test_wrong_input_leaves_a_whole_submission_as_it_is(tmp_path: Path, refused: Any, wrong: list[str]) -> None:
+    file, output = challenges(tmp_path, 2), tmp_path / "corrected.json"
+    by_hand = {task: [{"attempt_1": [[7]], "attempt_2": [[8]]}] * len(found.test) for task, found in load(file).items()}
+    output.write_text(json.dumps(by_hand))
+    command = ["solve", "--challenges", str(file), "--output", str(output), "--devices", "cpu", "--segments-per-task", "1"]
+    assert refused(main, [*command, *wrong])
+    assert json.loads(output.read_text()) == by_hand
+    assert main([*command, "--preset", tiny(tmp_path), "--checkpoint", "none"]) == 0 and json.loads(output.read_text()) != by_hand
+
+
 @pytest.mark.parametrize(("in_its_place", "status"), [(None, 0), ("a file", 1)])
 def test_an_output_folder_that_went_is_made_again_or_the_status_says_that_answers_are_unsaved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, in_its_place: str | None, status: int
