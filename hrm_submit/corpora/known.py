@@ -28,6 +28,10 @@ def score_answers(
     `solutions`: the outputs of the task, or by task id, as `load(..., solutions=True)` gives them. Without them they are looked up in
     the public sets. Raises DataError where no public set holds a task.
     """
+    if isinstance(task, Task) == isinstance(answer, Mapping) or not all(
+        hasattr(given, "attempts") for given in (answer.values() if isinstance(answer, Mapping) else [answer])
+    ):
+        raise DataError("score takes a task and what Solver.solve returned, or tasks and answers by id")
     if isinstance(task, Task):
         assert not isinstance(answer, Mapping)
         tasks, answers = {task.id: task}, {task.id: answer}

@@ -50,8 +50,8 @@ def merge(options: MergeOptions) -> list[str]:
     truth = answers_of(options.solutions) if options.solutions else None
     sources = {name: _votes(source) for name, source in zip(names, options.sources, strict=True)}
     fallbacks = _fallbacks(options, sources.values())
-    for name, votes in sources.items():
-        if strangers := [task for task in votes if task not in fallbacks]:
+    for name, source in sources.items():
+        if strangers := [task for task in source if task not in fallbacks]:
             log.warning("%s: answers %d tasks that are not among the challenges, the first is %s", name, len(strangers), strangers[0])
     merged: dict[str, tuple[Attempts, ...]] = {}
     origins = Counter[str]()

@@ -63,6 +63,9 @@ def test_several_tasks_are_solved_as_each_alone_and_scored(solver: Solver, tmp_p
     whole = hrm_submit.score(tasks, answers, truth)
     assert (whole["pass@2"], whole["counts"]["tasks"]) == (1.0, 3)
     assert hrm_submit.score(tasks[one], answers[one], truth[one])["pass@2"] == 1.0
+    for wrong in (answers, "submission.json"):
+        with pytest.raises(DataError, match="score takes a task and what"):
+            hrm_submit.score(tasks[one], wrong)  # type: ignore[arg-type]
     with pytest.raises(DataError, match=f"{one}: no public set holds this task"):
         hrm_submit.score(tasks[one], answers[one])
     public, solutions = hrm_submit.load("arc-agi-1-evaluation", solutions=True)
