@@ -28,19 +28,13 @@ def score_answers(
     `solutions`: the outputs of the task, or by task id, as `load(..., solutions=True)` gives them. Without them they are looked up in
     the public sets. Raises DataError where no public set holds a task.
     """
-    if isinstance(task, Task) == isinstance(answer, Mapping) or not all(
-        hasattr(given, "attempts") for given in (answer.values() if isinstance(answer, Mapping) else [answer])
-    ):
+    tasks = {task.id: task} if isinstance(task, Task) else task
+    answers = answer if isinstance(answer, Mapping) else dict.fromkeys(tasks, answer)
+    if isinstance(task, Task) == isinstance(answer, Mapping) or not all(hasattr(given, "attempts") for given in answers.values()):
         raise DataError("score takes a task and what Solver.solve returned, or tasks and answers by id")
-    if isinstance(task, Task):
-        assert not isinstance(answer, Mapping)
-        tasks, answers = {task.id: task}, {task.id: answer}
-        solutions = {task.id: tuple(solutions)} if solutions is not None and not isinstance(solutions, Mapping) else solutions
-    else:
-        assert isinstance(answer, Mapping)
-        tasks, answers = dict(task), dict(answer)
-    known = public_solutions(tasks) if solutions is None else solutions
-    assert isinstance(known, Mapping)
+    if solutions is None:
+        solutions = public_solutions(tasks)
+    known = solutions if isinstance(solutions, Mapping) else dict.fromkeys(tasks, tuple(solutions))
     return score({key: given.attempts for key, given in answers.items()}, {key: known[key] for key in tasks if key in known})
 
 
