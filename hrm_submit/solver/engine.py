@@ -69,7 +69,7 @@ def measure(solver: TaskSolver, task: Task, now: Callable[[], float] = time.mono
     """Predict and train `task`. Raises RuntimeError where the engine was given up, and whatever training raises."""
     solver.warm_up()
     preset, side, rng = solver.preset, canvas_side(task), np.random.default_rng(0)
-    solver.session(task, preset, Clock(), SEGMENTS)
+    solver.session(task, preset, Clock(), SEGMENTS)  # sets the first weights, of which the predictions are compared
     views = sample_augmentations(task, min(preset.vote.batch_size, preset.ttt.augmentations), rng, colours=preset.ttt.colours)
     requests = [ViewRequest(task.test[0], view, 0) for view in views]
     scores = score_views(solver.model, solver.embedding, requests, side, preset.vote)

@@ -11,6 +11,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from hrm_submit.arc.canonical import tasks_with_pairs_of
+from hrm_submit.arc.choice import chosen
+from hrm_submit.arc.options import ChoiceOptions
 from hrm_submit.arc.submission import file_faults, read_submission
 from hrm_submit.arc.task import Solutions, Task
 from hrm_submit.core.clock import format_duration, parse_duration
@@ -42,18 +44,15 @@ DEFAULT_DATASET, DEFAULT_TASKS, DEFAULT_SIDE = "arc-agi-1-evaluation", "12", 12
 
 
 def choose_tasks(dataset: str | None, tasks: str | None, max_side: int | None) -> tuple[dict[str, Task], Solutions]:
-    """The tasks to simulate with, and their solutions (none for a challenges file that has no sibling). Raises DataError."""
+    """The tasks to simulate with, by id, and their solutions (none for a challenges file that has no sibling). Raises DataError, or
+    ConfigError for none."""
     name = dataset or DEFAULT_DATASET
     known, solutions = load(name, solutions=True)
     wanted = tasks or (DEFAULT_TASKS if dataset is None else str(len(known)))
     side = max_side or (DEFAULT_SIDE if dataset is None and tasks is None else 30)
-    if wanted.isdecimal() and wanted not in known:
-        ids = sorted(name for name, task in known.items() if task.largest_side <= side)[: int(wanted)]
-    else:
-        ids = [name.strip() for name in wanted.split(",")]
-    unknown = [task for task in ids if task not in known]
-    if unknown or not ids:
-        raise DataError(f"{name}: no task {unknown[0]!r}" if unknown else f"{name}: no tasks are left to simulate with")
+    counted = wanted.isdecimal() and wanted not in known
+    choice = ChoiceOptions(max_side=side, first=int(wanted)) if counted else ChoiceOptions(tasks=wanted)
+    ids = chosen(choice, dict(sorted(known.items())), name, lambda _: ())
     return {task: known[task] for task in ids}, {task: solutions[task] for task in ids if task in solutions}
 
 

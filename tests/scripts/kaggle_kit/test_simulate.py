@@ -19,7 +19,7 @@ from kaggle_kit.processes import isolation, run_limited
 
 from hrm_submit.arc.canonical import pair_hash
 from hrm_submit.arc.task import Solutions, make_grid
-from hrm_submit.core.errors import DataError
+from hrm_submit.core.errors import ConfigError, DataError
 from hrm_submit.corpora.sources import load
 from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
 from tests.notebook.notebook_lab import PACKAGES, SOLVED, TASKS, lay_out, stub_wheel
@@ -54,9 +54,11 @@ def test_choice_of_tasks(tmp_path: Path) -> None:
     assert len(rehearsal.choose_tasks("arc-agi-2-evaluation", None, None)[0]) == 120
     ids = sorted(known)[7:9]
     assert list(rehearsal.choose_tasks(None, ",".join(ids), None)[0]) == ids
-    for dataset, tasks_wanted in (("arc-agi-1-evaluation", "nonsense"), ("no-such-set", None), ("arc-agi-1-evaluation", "0")):
+    for dataset, tasks_wanted in (("arc-agi-1-evaluation", "nonsense"), ("no-such-set", None)):
         with pytest.raises(DataError):
             rehearsal.choose_tasks(dataset, tasks_wanted, None)
+    with pytest.raises(ConfigError, match="must be at least 1, not 0"):
+        rehearsal.choose_tasks("arc-agi-1-evaluation", "0", None)
 
     tree = lay_out(tmp_path, [])
     file = tmp_path / "my_challenges.json"
