@@ -213,6 +213,15 @@ class VoteConfig:
 
 
 @dataclass(frozen=True)
+class SolveConfig:
+    """What trains a task: table `[solve]`."""
+
+    members: tuple[str, ...] = ()
+    """Weights that train each task too, after those of the run, with equal parts of its time: names of packaged ones, or files. Each has
+    its own model and preset, the votes of all are pooled. Kinds that differ fail in different places; seeds of one kind hardly do."""
+
+
+@dataclass(frozen=True)
 class BudgetConfig:
     """How a run divides its time: table `[budget]`."""
 
@@ -283,6 +292,7 @@ class Preset:
     train: TrainConfig = field(default_factory=TrainConfig)
     ttt: TTTConfig = field(default_factory=TTTConfig)
     vote: VoteConfig = field(default_factory=VoteConfig)
+    solve: SolveConfig = field(default_factory=SolveConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     device: DeviceConfig = field(default_factory=DeviceConfig)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 import textwrap
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
 
 from hrm_submit.arc.canvas import check_model
 from hrm_submit.config.preset_files import load_preset, preset_names, read_presets
 from hrm_submit.config.schema import Preset
-from hrm_submit.core.errors import ModelConflictError
+from hrm_submit.core.errors import ConfigError, ModelConflictError
 from hrm_submit.model.checkpoint_header import model_shapes, read_header
 
 DEFAULT_PRESET = "nano"
@@ -57,6 +57,34 @@ def resolve_preset(names: str, checkpoint: Path | None) -> Preset:
                     raise ModelConflictError(f"preset {name}: [model] {key} = {value!r}, but {checkpoint} was trained with {fixed[key]!r}")
     own = meta.preset if meta.preset and all(n in preset_names() for n in meta.preset.split(",")) else DEFAULT_PRESET
     return replace(load_preset(_whole(names, own)), model=trained)
+
+
+@dataclass(frozen=True)
+class EnsembleMember:
+    """One of the models that train a task: `checkpoint` is what each training starts from (None: random weights)."""
+
+    name: str
+    preset: Preset
+    checkpoint: Path | None
+
+
+def members(names: str, checkpoint: Path | None) -> tuple[EnsembleMember, ...]:
+    """Return the model of `resolve_preset`, then those that its `[solve] members` names, none where it has random weights. They share its
+    tables `[solve]`, `[budget]` and `[device]`, and what `names` layers without a `[model]`. Raises ConfigError."""
+    first = EnsembleMember(checkpoint.stem if checkpoint else "random", resolve_preset(names, checkpoint), checkpoint)
+    if checkpoint is None:
+        return (first,)
+    layers, found = ",".join(name for name, tables in read_presets(names) if "model" not in tables), [first]
+    for name in first.preset.solve.members:
+        path = Path(name) if name.endswith(".safetensors") else CHECKPOINTS / f"{name}.safetensors"
+        if not path.is_file():
+            raise ConfigError(f"[solve] members: no weights {name!r}")
+        if not any(m.checkpoint and path.samefile(m.checkpoint) for m in found):
+            own, shared = resolve_preset(layers, path), first.preset
+            own = replace(own, solve=shared.solve, budget=shared.budget, device=shared.device)
+            alike = sum(m.name.startswith(path.stem) for m in found)
+            found.append(EnsembleMember(f"{path.stem}-{alike + 1}" if alike else path.stem, own, path))
+    return tuple(found)
 
 
 def describe_presets() -> list[str]:

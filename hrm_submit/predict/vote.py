@@ -84,6 +84,11 @@ def pooled(before: Outputs, vote: Outputs) -> Outputs:
     return tuple(tuple(pool(both)) for both in zip(before, vote, strict=True)) if before else vote
 
 
+def first_attempts(outputs: Outputs) -> list[object]:
+    """Return what identifies the best candidate of each output that has one."""
+    return [c.key for candidates in outputs for c in candidates[:1]]
+
+
 def ranked(candidates: Iterable[Candidate]) -> list[Candidate]:
     """Sort by weight, votes, score, then shape and cells, best first."""
     return sorted(candidates, key=lambda c: (-c.weight, -c.votes, -c.score, c.key))

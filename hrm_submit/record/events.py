@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -108,6 +108,8 @@ class Progress(Event):
     loss: float | None
     demo_exact: float | None
     seconds: float | None = None
+    member: str | None = None
+    """Which of several models trains."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ class Candidates(Event):
     votes: list[list[int]] | None
     views: int | None
     vote_seconds: float | None
+    member: str | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -228,6 +228,13 @@ def read_description(directory: Path, damaged: list[str]) -> dict[str, Any]:
     return {}
 
 
+def weights_of(run: Mapping[str, Any]) -> list[str]:
+    """List the paths of the weights of `run` (`run.json`), those of further members included; `none` for random ones."""
+    members = run.get("members")
+    further = [m.get("checkpoint") for m in members if isinstance(m, dict)] if isinstance(members, list) else []
+    return [str(path or "none") for path in (run.get("checkpoint"), *further)]
+
+
 def training_warning(run: Mapping[str, Any]) -> str | None:
     """Warn where the weights of `run` (`run.json`) are random, or were trained on some of its tasks, so that a score says nothing of
     pre-trained ones; else None."""
@@ -236,7 +243,7 @@ def training_warning(run: Mapping[str, Any]) -> str | None:
     known = run.get("trained_on")
     if not isinstance(known, list) or not known:
         return None
-    return f"{run.get('checkpoint')} was trained on {len(known)} of these tasks, the first is {known[0]}: a score of them says nothing"
+    return f"{', '.join(weights_of(run))} was trained on {len(known)} of these tasks, the first is {known[0]}: a score of them says nothing"
 
 
 def run_of(submission: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from hrm_submit.core.clock import format_duration
+from hrm_submit.record.folder import weights_of
 from hrm_submit.record.state import PHASES, RunState
 from hrm_submit.report.cards import Card, cards, count, known, percent
 from hrm_submit.report.charts import LEGEND, timeline_chart
@@ -125,7 +126,7 @@ def _content(data: RunData, tables: Tables, scores: Sequence[tuple[str, Scores]]
             ("run folder", data.directory),
             *((f"engine on {card}", f"{e.engine} in {e.dtype}: {e.reason}") for card, e in state.engines.items()),
             ("challenges", run.get("challenges")),
-            ("checkpoint", run.get("checkpoint") or ("none" if run else None)),
+            ("checkpoint", ", ".join(weights_of(run)) if run else None),
             ("segments a task", run.get("segments")),
             ("tasks of the file", len(data.answers)),
             *numbers.items(),

@@ -23,7 +23,7 @@ from hrm_submit.core.errors import ConfigError, DataError, UserError, clipped
 from hrm_submit.corpora.scoring import score
 from hrm_submit.corpora.sources import answers_of
 from hrm_submit.record.events import number
-from hrm_submit.record.folder import read_description, run_of
+from hrm_submit.record.folder import read_description, run_of, weights_of
 from hrm_submit.report.data import RunData, load_run
 from hrm_submit.report.grids import Tile, attempt_tiles
 from hrm_submit.report.options import RunsOptions
@@ -106,7 +106,7 @@ def _run(path: Path, given: Solutions | None) -> dict[str, Any]:
     return {
         "date": str(run.get("started") or _date((path / "events.jsonl").stat().st_mtime)),
         "command": str(run.get("command", "solve")),
-        "weights": Path(str(run.get("checkpoint") or "none")).name if run else None,
+        "weights": ", ".join(Path(path).name for path in weights_of(run)) if run else None,
         "preset": str(run.get("presets") or "") or None,
         "seed": None if run.get("seed") is None else str(run["seed"]),
         "budget": work,

@@ -36,6 +36,7 @@ from hrm_submit.config.schema import Preset
 from hrm_submit.core.allocator import LARGE_PAGES
 from hrm_submit.core.device import cpu_count
 from hrm_submit.core.errors import ClusterError, clipped
+from hrm_submit.model.packaged import EnsembleMember
 from hrm_submit.predict.raw import RawVote
 from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec, keep_raw
 from hrm_submit.run.worker_pool import Gone, Member, Pool
@@ -107,11 +108,13 @@ class ClusterPool(Pool[Actor]):
                 found.append(Node(id, name, int(has.get("CPU", 0)), int(has.get("GPU", 0)), card))
         return sorted(found, key=lambda n: n.name)
 
-    def specs(self, preset: Preset, checkpoint: Path | None, seed: int, tasks: Sequence[Task]) -> list[WorkerSpec]:
+    def specs(
+        self, preset: Preset, checkpoint: Path | None, seed: int, tasks: Sequence[Task], others: tuple[EnsembleMember, ...] = ()
+    ) -> list[WorkerSpec]:
         """Return the workers of all nodes, no more than `tasks`. Raises ClusterError where no node has room for one."""
         tokens, nodes = max((canvas_side(t) for t in tasks), default=1) ** 2, self.nodes()
         preset = replace(preset, device=replace(preset.device, threads=self._cores))
-        self._like = WorkerSpec(0, "cpu", preset, checkpoint, seed, tokens)
+        self._like = WorkerSpec(0, "cpu", preset, checkpoint, seed, tokens, others=others)
         specs = specs_on(nodes, self._like, self._cores, max(1, len(tasks)))
         if not specs:
             raise ClusterError(f"--cluster {self._address}: none of its {len(nodes)} nodes has {self._cores} CPU cores or a GPU")
@@ -138,12 +141,12 @@ class ClusterPool(Pool[Actor]):
         if spec.device != "cpu":
             options |= {"num_cpus": 0, "num_gpus": 1 / spec.sharing}
             there = replace(spec, device="cuda:0")  # Ray shows an actor its own GPU alone
-        if spec.checkpoint and spec.checkpoint not in self._weights:
-            self._weights[spec.checkpoint] = ray.put(spec.checkpoint.read_bytes())
-        weights = self._weights[spec.checkpoint] if spec.checkpoint else None
+        files = [m.checkpoint for m in spec.members if m.checkpoint]
+        self._weights |= {path: ray.put(path.read_bytes()) for path in files if path not in self._weights}
+        weights = [self._weights[path] for path in files]
         try:
             handle = self._remote.options(**options).remote()
-            stream = handle.begin.options(num_returns="streaming").remote(__version__, pickle.dumps(there), weights)
+            stream = handle.begin.options(num_returns="streaming").remote(__version__, pickle.dumps(there), *weights)
         except RayError as error:
             raise OSError(clipped(error, 150)) from None
         self.members[spec.number] = Actor(spec, handle, stream, heard=now)
@@ -214,22 +217,34 @@ def specs_on(nodes: Sequence[Node], like: WorkerSpec, cores: int, most: int) -> 
     ]
 
 
+def _unpacked(spec: WorkerSpec, weights: Sequence[bytes], folder: Path) -> WorkerSpec:
+    """Write the `weights` of the members of `spec` that have any; return it with their places in `folder`."""
+    files = iter(weights)
+
+    def placed(checkpoint: Path | None) -> Path | None:
+        if checkpoint is None:
+            return None
+        path = folder / checkpoint.name
+        path.write_bytes(next(files))
+        return path
+
+    first = replace(spec, checkpoint=placed(spec.checkpoint))
+    return replace(first, others=tuple(replace(m, checkpoint=placed(m.checkpoint)) for m in spec.others))
+
+
 class RemoteWorker:
     """What an actor runs on its node: set up by its first call, it works in the later ones; each yields a local worker's messages."""
 
-    def begin(self, version: str, spec: bytes, weights: bytes | None) -> Iterator[Ready]:
-        """Build the model. `spec` is a pickled WorkerSpec, opened only where both sides have the same package. Raises ClusterError."""
+    def begin(self, version: str, spec: bytes, *weights: bytes) -> Iterator[Ready]:
+        """Build the models. `spec` is a pickled WorkerSpec, opened only where both sides have the same package; `weights` are the files of
+        those of its members that have any. Raises ClusterError."""
         if version != __version__:
             raise ClusterError(f"{socket.gethostname()} has hrm-submit {__version__}, not {version}: install the same on all nodes")
         from hrm_submit.run.worker import Worker
 
         own: WorkerSpec = pickle.loads(spec)
         with tempfile.TemporaryDirectory(prefix="hrm-submit-") as folder:  # new, and open to this user alone
-            if weights is not None:
-                path = Path(folder, "weights.safetensors")
-                path.write_bytes(weights)
-                own = replace(own, checkpoint=path)
-            self._worker = Worker(own)
+            self._worker = Worker(_unpacked(own, weights, Path(folder)))
         yield Ready(self._worker.describe(), self._worker.card)
 
     def work(self, given: Assignment) -> Iterator[Any]:

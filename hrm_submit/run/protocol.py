@@ -10,6 +10,7 @@ from typing import Any
 from hrm_submit.arc.task import Task
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.errors import one_line
+from hrm_submit.model.packaged import EnsembleMember
 from hrm_submit.predict.raw import RawVote, save_raw
 from hrm_submit.record.events import EngineChosen
 
@@ -22,7 +23,7 @@ class WorkerSpec:
 
     `device`: `"cpu"`, `"cuda:0"`; `checkpoint`: the weights that tasks start from (None: random ones); `tokens`: cells of the largest
     canvas it may get; `raw`: the folder for raw predictions, where they are kept; `sharing`: workers on its device; `node`: its
-    machine in a cluster.
+    machine in a cluster; `others`: further models, whose settings of devices are those of `preset`.
     """
 
     number: int
@@ -34,6 +35,12 @@ class WorkerSpec:
     raw: Path | None = None
     sharing: int = 1
     node: str = ""
+    others: tuple[EnsembleMember, ...] = ()
+
+    @property
+    def members(self) -> tuple[EnsembleMember, ...]:
+        """Return all models that train a task, in their order."""
+        return EnsembleMember(self.checkpoint.stem if self.checkpoint else "random", self.preset, self.checkpoint), *self.others
 
     @property
     def location(self) -> str:

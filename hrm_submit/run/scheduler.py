@@ -18,7 +18,7 @@ from statistics import median
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Task
 from hrm_submit.config.schema import Preset
-from hrm_submit.predict.vote import Outputs, pooled
+from hrm_submit.predict.vote import Outputs, first_attempts, pooled
 from hrm_submit.run.cost import Speed, segment_work
 from hrm_submit.run.protocol import Assignment
 from hrm_submit.run.shares import first_share, weights
@@ -144,7 +144,7 @@ class Scheduler:
             return answer.outputs
         result.outputs = pooled(result.outputs, answer.outputs)
         # Its votes agree now if the newest do, and on what all of them rank first.
-        result.settled = answer.settled and _first_attempts(result.outputs) == _first_attempts(answer.outputs)
+        result.settled = answer.settled and first_attempts(result.outputs) == first_attempts(answer.outputs)
         result.demo_exact = max(result.demo_exact, held.demo_exact)
         result.update_promise()
         return result.outputs
@@ -258,7 +258,3 @@ class Scheduler:
         """Return when the first pass would end if what was given back stayed unused."""
         # Workers that were lost may have had a part of it: some of what is left always goes to the tasks that had no time yet.
         return max(self._end - self.bank / workers, now + LEAST_FIRST * (self._end - now))
-
-
-def _first_attempts(outputs: Outputs) -> list[object]:
-    return [c.key for candidates in outputs for c in candidates[:1]]

@@ -30,7 +30,7 @@ from hrm_submit.core.errors import SolveError, clipped
 from hrm_submit.core.files import sha256_of
 from hrm_submit.core.options import described
 from hrm_submit.model.checkpoint_header import read_header
-from hrm_submit.model.packaged import packaged_checkpoint, resolve_preset
+from hrm_submit.model.packaged import EnsembleMember, members, packaged_checkpoint
 from hrm_submit.predict.raw import RAW
 from hrm_submit.record.events import Plan, RunEnd, RunStart
 from hrm_submit.record.folder import RunRecord, RunWriter, read_run, set_aside_unreadable, settled_tasks, training_warning
@@ -96,7 +96,7 @@ def solve(options: SolveOptions, clock: Clock, watchdog: Watchdog | None = None)
     if earlier and finished and not todo:  # what made the answers stays recorded
         setup.pool.close()
         return SolveSummary(len(tasks) + len(broken), len(answers.answered), len(finished), len(wanted), faults, clock.elapsed(), None)
-    same = all(earlier.get(key) == json.loads(json.dumps(description[key])) for key in ("config", "checkpoint_sha256"))
+    same = all(earlier.get(key) == json.loads(json.dumps(description[key])) for key in ("config", "checkpoint_sha256", "members"))
     engines = list(record.state.engines.values()) if record and same else []
     run = RunWriter(options.run_dir, clock.elapsed)
     run.describe(description)
@@ -146,11 +146,11 @@ def _restore(options: SolveOptions, answers: AnswerStore) -> tuple[set[str], Run
 
 @dataclass(frozen=True)
 class _SetUp:
-    """What a run works with; `presets` are the names that `preset` is layered from."""
+    """What a run works with; `presets` are the names that `preset`, of the first of `members`, is layered from."""
 
     presets: str
+    members: tuple[EnsembleMember, ...]
     preset: Preset
-    checkpoint: Path | None
     specs: list[WorkerSpec]
     pool: Pool[Any]
 
@@ -175,20 +175,32 @@ def _set_up(options: SolveOptions, todo: Sequence[Task]) -> _SetUp:
         checkpoint = packaged_checkpoint(presets)
     else:
         checkpoint = None if options.checkpoint == RANDOM_WEIGHTS else Path(options.checkpoint)
-    preset = for_budget(resolve_preset(presets, checkpoint), options.budget)
+    first, *others = found_members = members(presets, checkpoint)
+    preset = for_budget(first.preset, options.budget)
+    if others:
+        log.info("each task is trained by %s in turn", " and ".join(m.name for m in found_members))
     if cluster:
-        specs = cluster.specs(preset, checkpoint, options.seed, todo)
+        specs = cluster.specs(preset, checkpoint, options.seed, todo, tuple(others))
     else:
         specs, preset = worker_specs(devices, preset, checkpoint, options.seed, todo, options.segments is not None)
+        specs = [replace(spec, others=tuple(others)) for spec in specs]
     if preset.vote.save_raw:
         specs = [replace(spec, raw=options.run_dir / RAW) for spec in specs]
-    return _SetUp(presets, preset, checkpoint, specs, cluster or WorkerPool())
+    return _SetUp(presets, found_members, preset, specs, cluster or WorkerPool())
 
 
 def _description(options: SolveOptions, setup: _SetUp, wanted: Sequence[Task]) -> dict[str, Any]:
     """Return the content of `run.json`; warn where the weights were trained on some of the tasks."""
-    checkpoint = setup.checkpoint
-    hashes = read_header(checkpoint)[1].hashes if checkpoint else ()
+    about = [
+        {
+            "name": m.name,
+            "checkpoint": str(m.checkpoint) if m.checkpoint else None,
+            "checkpoint_sha256": sha256_of(m.checkpoint) if m.checkpoint else None,
+            "config": {table: m.preset.to_dict()[table] for table in ("model", "ttt", "vote")},
+        }
+        for m in setup.members
+    ]
+    hashes = {h for m in setup.members if m.checkpoint for h in read_header(m.checkpoint)[1].hashes}
     description = {
         "command": "solve",
         "started": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
@@ -196,9 +208,10 @@ def _description(options: SolveOptions, setup: _SetUp, wanted: Sequence[Task]) -
         "tasks": [task.id for task in wanted] if options.chooses else None,
         "challenges_sha256": digest(options.challenges),
         "presets": setup.presets,
-        "checkpoint": str(checkpoint) if checkpoint else None,
-        "checkpoint_sha256": sha256_of(checkpoint) if checkpoint else None,
+        "checkpoint": about[0]["checkpoint"],
+        "checkpoint_sha256": about[0]["checkpoint_sha256"],
         "config": setup.preset.to_dict(),
+        "members": about[1:],
         "versions": _versions(),
         "machine": machine(),
         "trained_on": tasks_with_pairs_of(hashes, {t.id: t for t in wanted}),
@@ -223,6 +236,8 @@ def _other_settings(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[
     limit = "--segments-per-task {}" if earlier.get("segments") else "--time-budget"
     texts = {"checkpoint_sha256": "another checkpoint", "seed": "--seed {}", "segments": limit}
     others = [text.format(earlier[key]) for key, text in texts.items() if key in earlier and earlier[key] != now[key]]
+    if "members" in earlier and earlier["members"] != json.loads(json.dumps(now["members"])):
+        others.append("other [solve] members")
     config = earlier.get("config")
     for table in ("ttt", "vote"):
         theirs, ours = config.get(table) if isinstance(config, Mapping) else None, now["config"][table]

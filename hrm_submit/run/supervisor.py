@@ -185,7 +185,7 @@ class Supervisor:
             case Progress():
                 loss = message.loss if math.isfinite(message.loss) else None  # JSON has no NaN
                 done = dict[str, Any](segments=message.segments, demo_exact=message.demo_exact, seconds=round(message.seconds, 3))
-                self._record(events.Progress(**done, loss=loss, task=message.task, worker=number))
+                self._record(events.Progress(**done, loss=loss, member=message.member, task=message.task, worker=number))
                 self._scheduler.progress(number, message)
             case Answer() if member.assignment and member.assignment.task.id == message.task:
                 self._answer(member, member.assignment, message)
@@ -217,7 +217,8 @@ class Supervisor:
             # A last vote without a single grid keeps the candidates that an earlier one may have had.
             answer = replace(answer, outputs=self._answers.latest.get(answer.task, answer.outputs))
         votes = [[c.votes for c in candidates[:CANDIDATES_KEPT]] for candidates in answer.outputs]
-        vote = dict[str, Any](segments=answer.segments, votes=votes, views=answer.views, vote_seconds=round(answer.seconds, 4))
+        told = dict[str, Any](segments=answer.segments, votes=votes, views=answer.views, member=answer.member)
+        vote = told | {"vote_seconds": round(answer.seconds, 4)}
         if not answer.final:
             # Ignore mid-run votes of a retrain, and of an attempt that has not come as far as the one before it.
             if not retrain and answer.segments >= self._segments_known[answer.task]:
@@ -270,7 +271,7 @@ class Supervisor:
             fixed = self._end == math.inf
             specs, _ = worker_specs(["cpu"], on_cpu(spec.preset), spec.checkpoint, spec.seed, self._scheduler.queue, fixed)
         for new in specs:
-            self._start(replace(new, number=self._new_number(), raw=spec.raw))
+            self._start(replace(new, number=self._new_number(), raw=spec.raw, others=spec.others))
 
     def _replace_hung(self) -> None:
         """Replace each worker that has been silent for longer than its patience."""

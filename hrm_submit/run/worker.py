@@ -1,4 +1,4 @@
-"""A worker process: one model on one device, one task after the other, every answer sent on at once.
+"""A worker process: its models on one device, one task after the other, every answer sent on at once.
 
 It ends when told to, or when the supervisor is gone. A fault of one task is reported and the worker continues; memory that
 runs out halves the batch; a broken CUDA context cannot be mended in a process, so the worker then exits to be replaced.
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from hrm_submit.config.runtime import Runtime, runtime_for
+from hrm_submit.config.schema import Preset
 from hrm_submit.core.allocator import keep_freed_memory
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.device import gpu_dtypes, no_engine, out_of_memory
@@ -29,6 +30,7 @@ from hrm_submit.run.channel import Channel
 from hrm_submit.run.cost import batch_that_fits
 from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec, keep_raw
 from hrm_submit.solver.engine import Trial, chosen, measure, trials
+from hrm_submit.solver.ensemble import Ensemble
 from hrm_submit.solver.messages import Alive
 from hrm_submit.solver.solver import TaskSolver, free_memory, with_batch
 
@@ -52,7 +54,7 @@ class Worker:
             torch.cuda.set_device(spec.device)
         self.spec = spec = _with_room(spec, runtime)
         self.card = "cpu" if spec.device == "cpu" else torch.cuda.get_device_name(spec.device)
-        self._source = load_checkpoint(spec.checkpoint, rows=True) if spec.checkpoint else None
+        self._sources = [load_checkpoint(m.checkpoint, rows=True) if m.checkpoint else None for m in spec.members]
         self.solver = self._built(runtime)
         with compiling_in_turn() if runtime.engine != "plain" else nullcontext():
             self.solver.warm_up()
@@ -60,7 +62,7 @@ class Worker:
     def describe(self) -> dict[str, Any]:
         """Return how it runs, for the run folder."""
         preset = self.spec.preset
-        return {**asdict(self.solver.runtime), "batch_size": preset.ttt.batch_size, "vote_batch_size": preset.vote.batch_size}
+        return {**asdict(self.solver.first.runtime), "batch_size": preset.ttt.batch_size, "vote_batch_size": preset.vote.batch_size}
 
     def serve(self, work: Assignment) -> Iterator[Any]:
         """Yield the solver's messages, with no more signs of life than the supervisor needs, and `Failed` where the work raises."""
@@ -102,7 +104,7 @@ class Worker:
         """Change to the engine of the assignment, or to the one that comparing finds best."""
         told, config, tried = work.engine, self.spec.preset.device, list[Trial]()
         if told is None:
-            otherwise = self.solver.runtime.dtype
+            otherwise = self.solver.first.runtime.dtype
             fast = gpu_dtypes(self.spec.device) if self.spec.device != "cpu" else [otherwise]
             dtypes = ["float32", *(d for d in fast if d != "float32")] if config.dtype == "auto" else [otherwise]
             with compiling_in_turn():
@@ -111,30 +113,33 @@ class Worker:
                     yield Alive(work.task.id)
             told = chosen(self.card, tried, otherwise, clock.elapsed())
             yield told
-        solver = self._change(told.engine or "plain", told.dtype or "float32")
+        self._change(told.engine or "plain", told.dtype or "float32")
         with compiling_in_turn() if told.engine != "plain" else nullcontext():
-            solver.warm_up()
+            self.solver.warm_up()
 
     def _change(self, engine: str, dtype: str) -> TaskSolver:
-        """Build the solver anew."""
+        """Build the models anew; return the first."""
         config = self.spec.preset.device
         runtime = runtime_for(self.spec.device, replace(config, engine=engine, dtype=dtype))  # type: ignore[arg-type]
         vars(self).pop("solver", None)  # its memory first
         free_memory(self.spec.device)
         self.solver = self._built(runtime)
-        return self.solver
+        return self.solver.first
 
-    def _built(self, runtime: Runtime) -> TaskSolver:
-        return TaskSolver(self.spec.preset, runtime, self._source, self.spec.seed)
+    def _built(self, runtime: Runtime) -> Ensemble:
+        sources = zip(self.spec.members, self._sources, strict=True)
+        return Ensemble({m.name: TaskSolver(m.preset, runtime, source, self.spec.seed) for m, source in sources})
 
     def _computes(self) -> tuple[str, str]:
-        return self.solver.runtime.engine, self.solver.runtime.dtype
+        return self.solver.first.runtime.engine, self.solver.first.runtime.dtype
 
     def _fallen(self, work: Assignment) -> Iterator[EngineChosen]:
         """Tell once that the engine has been given up."""
-        engine, runtime = engine_of(self.solver.model), self.solver.runtime
-        if engine != runtime.engine:
-            self.solver.runtime = replace(runtime, engine=engine)
+        for solver in self.solver.solvers.values():
+            engine, runtime = engine_of(solver.model), solver.runtime
+            if engine == runtime.engine:
+                continue
+            solver.runtime = replace(runtime, engine=engine)
             yield EngineChosen(card=self.card, engine=engine, dtype=runtime.dtype, reason=f"{runtime.engine} failed in {work.task.id}")
 
 
@@ -145,12 +150,16 @@ def _with_room(spec: WorkerSpec, runtime: Runtime) -> WorkerSpec:
     free, total = torch.cuda.mem_get_info(spec.device)
     # Workers that start together all see the same memory free.
     free = min(free, total // spec.sharing)
-    model, batch = spec.preset.model, spec.preset.ttt.batch_size
     element, fused = (4 if runtime.dtype == "float32" else 2), runtime.attention == "sdpa"
-    fits = batch_that_fits(free, model, spec.tokens, batch, element=element, fused_attention=fused)
-    if fits < batch:
-        log.warning("%s: %.1f GiB are free, the batch is %d instead of %d", spec.device, free / 2**30, fits, batch)
-    return replace(spec, preset=with_batch(spec.preset, batch // fits))
+
+    def fitted(preset: Preset) -> Preset:
+        batch = preset.ttt.batch_size
+        fits = batch_that_fits(free, preset.model, spec.tokens, batch, element=element, fused_attention=fused)
+        if fits < batch:
+            log.warning("%s: %.1f GiB are free, the batch is %d instead of %d", spec.device, free / 2**30, fits, batch)
+        return with_batch(preset, batch // fits)
+
+    return replace(spec, preset=fitted(spec.preset), others=tuple(replace(m, preset=fitted(m.preset)) for m in spec.others))
 
 
 def worker_main(channel: Channel, spec: WorkerSpec) -> None:

@@ -20,10 +20,11 @@ from hrm_submit.core.clock import Clock
 from hrm_submit.core.device import cards, cpu_count, list_devices, on_threads
 from hrm_submit.core.errors import ConfigError
 from hrm_submit.core.terminal import bar, logs_above_bars, place
-from hrm_submit.model.packaged import packaged_checkpoint, resolve_preset
+from hrm_submit.model.packaged import members, packaged_checkpoint
 from hrm_submit.model.weights import load_checkpoint
 from hrm_submit.predict.fallback import fallback_attempts
 from hrm_submit.predict.vote import two_attempts
+from hrm_submit.solver.ensemble import Ensemble
 from hrm_submit.solver.messages import Message, Outcome, Progress
 from hrm_submit.solver.solver import TaskSolver
 from hrm_submit.solver.task_answer import TaskAnswer
@@ -43,9 +44,11 @@ class Solver:
             torch.cuda.set_device(where)
         preset = preset or preset_of_cards(cards([where]))
         path = packaged_checkpoint(preset) if checkpoint is None else None if str(checkpoint) == "none" else Path(checkpoint)
-        self.preset = resolve_preset(preset, path)
+        models = members(preset, path)
+        self.preset = models[0].preset
         runtime = runtime_for(where, self.preset.device)
-        self._solver = TaskSolver(self.preset, runtime, load_checkpoint(path, rows=True) if path else None, seed)
+        sources = [load_checkpoint(m.checkpoint, rows=True) if m.checkpoint else None for m in models]
+        self._solver = Ensemble({m.name: TaskSolver(m.preset, runtime, s, seed) for m, s in zip(models, sources, strict=True)})
         with on_threads(runtime.threads):
             self._solver.warm_up()
 
@@ -64,7 +67,7 @@ class Solver:
         task = as_task(task)
         clock, outcome = Clock(seconds), Outcome()
         # Spare cores help where time counts; where work is fixed, sums must not depend on their number.
-        with on_threads(cpu_count() if segments is None else self._solver.runtime.threads):
+        with on_threads(cpu_count() if segments is None else self._solver.first.runtime.threads):
             for message in _shown(self._solver.solve(task, seconds=seconds, segments=segments), task, clock, segments, progress):
                 outcome.add(message)
         outputs = outcome.outputs or tuple(() for _ in task.test)

@@ -8,6 +8,9 @@ from typing import TypeAlias
 from hrm_submit.predict.raw import RawVote
 from hrm_submit.predict.vote import Outputs
 
+VOTES_AGREE = "votes agree"
+"""Why a training ends early."""
+
 
 @dataclass(frozen=True)
 class Alive:
@@ -26,6 +29,8 @@ class Progress:
     loss: float
     demo_exact: float
     seconds: float = 0.0
+    member: str | None = None
+    """Which of several models trains."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class Answer:
     views: int = 0
     seconds: float = 0.0
     voters: int = 0
+    member: str | None = None
 
 
 @dataclass(frozen=True)

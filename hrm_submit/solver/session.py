@@ -25,7 +25,7 @@ from hrm_submit.model.hrm import HRM
 from hrm_submit.predict.answer import answer_in_batches, answer_step
 from hrm_submit.predict.raw import RawVote
 from hrm_submit.predict.vote import Outputs, pooled
-from hrm_submit.solver.messages import Alive, Answer, Progress
+from hrm_submit.solver.messages import VOTES_AGREE, Alive, Answer, Progress
 from hrm_submit.train.batches import task_batches
 from hrm_submit.train.loop import SegmentReport, Trainer
 
@@ -156,7 +156,7 @@ class TaskSession:
                 outputs = yield from self._vote(max(1, views // 4), "mid-run vote")
                 next_vote = VOTE_GROWTH * max(next_vote, self._progress(self._done))
                 if self._stopping.stops_after(outputs, self._exact):
-                    reason = "votes agree"
+                    reason = VOTES_AGREE
                     break
         if reports:
             yield from self._report(reports)

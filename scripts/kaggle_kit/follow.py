@@ -14,6 +14,7 @@ from typing import Any
 
 from hrm_submit.core.clock import Clock, format_duration
 from hrm_submit.core.files import write_atomic
+from hrm_submit.record.folder import weights_of
 
 from .client import Client, RefusedError, say
 from .kernel import MAIN, METADATA, Kernel, dump
@@ -86,7 +87,7 @@ def what_happened(output: Path, log: Path) -> list[tuple[str, str]]:
         "version": " ".join(f"{name} {value}" for name, value in run["versions"].items()) if "versions" in run else "",
         "mode": f"{modes[-1][1]}: {modes[-1][2]}" if modes else "",
         "machine": ", ".join(filter(None, [*(line.removeprefix("machine: ") for line in machine), str(run.get("machine", ""))])),
-        "weights": Path(str(run["checkpoint"])).name if run.get("checkpoint") else "",
+        "weights": ", ".join(Path(path).name for path in weights_of(run)) if run else "",
         "answers": answered[-1] if answered else "",
         "score": ", ".join(f"{name} {float(value):.1%}" for name, value in scores[-2:]),
         "problems": "none" if lines and not problems else "; ".join(problems),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -26,7 +27,7 @@ from hrm_submit.model.packaged import CHECKPOINTS
 from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
 from hrm_submit.predict.rank import rank
 from hrm_submit.predict.raw import load_raw
-from hrm_submit.record.folder import read_run
+from hrm_submit.record.folder import read_run, weights_of
 from hrm_submit.run.options import RANDOM_WEIGHTS, SolveOptions
 from hrm_submit.run.solve import SolveSummary, solve
 from tests.run.lab import challenges, command, events, tiny, tiny_preset, wait_for
@@ -235,6 +236,22 @@ def test_a_time_budget_is_kept_with_every_task_answered_and_the_file_valid_at_ev
     assert seconds <= 30, "from the start of the interpreter to its end"
     assert reads[0] > 50 and faults == []
     assert out.startswith("8 of 8 tasks answered by the model")
+
+
+def test_members_train_each_task_in_turn_and_the_record_tells_who(folder: Path) -> None:
+    first, second = folder / "first.safetensors", folder / "second.safetensors"
+    for seed, path in enumerate((first, second)):
+        save_checkpoint(path, snapshot(*build(tiny_preset(folder).model, seed=seed), CheckpointMeta()))
+    options = options_in(folder, "members", more=f'[solve]\nmembers = ["{second}"]\n', checkpoint=first)
+    subprocess.run(arguments(options), capture_output=True, check=True)
+    described = json.loads((options.run_dir / "run.json").read_text())
+    assert weights_of(described) == [str(first), str(second)]
+    assert described["members"][0]["checkpoint_sha256"] == hashlib.sha256(second.read_bytes()).hexdigest()
+    for task in load(options.challenges):
+        story = [e for e in events(options.run_dir, "progress") if e["task"] == task]
+        assert [e["member"] for e in story] == sorted(e["member"] for e in story) and {e["member"] for e in story} == {"first", "second"}
+        assert story[-1]["segments"] == SEGMENTS
+    assert {e["member"] for e in events(options.run_dir, "task_final")} == {"second"} and valid(options)
 
 
 def test_weights_that_are_not_finite_end_the_run_at_once_in_one_line_that_names_them(folder: Path) -> None:

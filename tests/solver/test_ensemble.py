@@ -1,0 +1,127 @@
+"""Several models that train one task in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hrm_submit.arc.task import make_grid
+from hrm_submit.config.runtime import runtime_for
+from hrm_submit.config.schema import Preset
+from hrm_submit.core.errors import ConfigError
+from hrm_submit.model.packaged import CHECKPOINTS, EnsembleMember, members
+from hrm_submit.predict.vote import Candidate, Outputs, pooled
+from hrm_submit.solver.ensemble import Ensemble
+from hrm_submit.solver.messages import VOTES_AGREE, Answer, Message, Progress, Restarted
+from hrm_submit.solver.solver import TaskSolver
+from tests.run.fake_pool import Time
+from tests.run.lab import recolour
+from tests.solver.sessions import answers_of
+
+TASK = recolour("a")
+
+
+def says(colour: int, votes: int, **about: Any) -> Answer:
+    outputs: Outputs = ((Candidate(make_grid([[colour]]), votes, -0.1),),)
+    return Answer("a", outputs, **{"final": True, "segments": 4, "reason": "time used", "voters": votes, **about})
+
+
+class Scripted:
+    """Stands in for a TaskSolver: takes `takes` seconds for each message of `script`, and keeps what it was asked for."""
+
+    def __init__(self, script: Sequence[Message], time: Time, takes: float = 1.0) -> None:
+        self.script, self.time, self.takes = script, time, takes
+        self.asked: list[tuple[float | None, int | None, int]] = []
+
+    def solve(self, task: Any, *, seconds: float | None, segments: int | None, restart: int) -> Iterator[Message]:
+        self.asked.append((seconds, segments, restart))
+        for message in self.script:
+            self.time.now += self.takes
+            yield message
+
+
+def ensemble(time: Time, *solvers: Scripted) -> Ensemble:
+    return Ensemble({f"m{k}": solver for k, solver in enumerate(solvers)}, lambda: time.now)  # type: ignore[misc]
+
+
+def test_each_model_gets_an_equal_part_of_what_is_left_and_the_votes_are_pooled() -> None:
+    time = Time()
+    one = Scripted([says(1, 2, final=False), says(1, 5)], time)
+    two, three = Scripted([says(2, 6)], time, takes=3.0), Scripted([says(1, 2)], time)
+    found = list(ensemble(time, one, two, three).solve(TASK, seconds=12.0, restart=2))
+    assert [solver.asked for solver in (one, two, three)] == [[(4.0, None, 2)], [(5.0, None, 2)], [(7.0, None, 2)]]
+    answers = answers_of(iter(found))  # only the last one is final
+    assert [[(int(c.grid[0, 0]), c.votes) for c in a.outputs[0]] for a in answers] == [
+        [(1, 2)],
+        [(1, 5)],
+        [(2, 6), (1, 5)],
+        [(1, 7), (2, 6)],
+    ]
+    assert [(a.member, a.voters) for a in answers] == [("m0", 2), ("m0", 5), ("m1", 11), ("m2", 13)]
+
+
+@pytest.mark.parametrize(("segments", "parts"), [(7, [2, 2, 3]), (2, [1, 1]), (1, [1])])
+def test_fixed_work_is_divided_too(segments: int, parts: list[int]) -> None:
+    time = Time()
+    solvers = [Scripted([says(k, 1)], time) for k in range(3)]
+    answers_of(ensemble(time, *solvers).solve(TASK, segments=segments))
+    assert [solver.asked for solver in solvers] == [[(None, n, 0)] for n in parts] + [[]] * (3 - len(parts))
+
+
+def test_no_other_model_trains_once_the_votes_of_one_agree() -> None:
+    time = Time()
+    one, two = Scripted([says(1, 5, reason=VOTES_AGREE, settled=True)], time), Scripted([says(2, 5)], time)
+    (answer,) = answers_of(ensemble(time, one, two).solve(TASK, seconds=12.0))
+    assert answer.settled and not two.asked
+
+
+@pytest.mark.parametrize(("votes", "settled"), [(4, False), (6, True)])
+def test_a_task_is_settled_where_all_votes_together_rank_the_same_first(votes: int, settled: bool) -> None:
+    time = Time()
+    *_, last = ensemble(time, Scripted([says(1, 5)], time), Scripted([says(2, votes, settled=True)], time)).solve(TASK, seconds=12.0)
+    assert isinstance(last, Answer) and last.settled is settled
+
+
+def test_segments_and_seconds_of_training_add_up_until_one_restarts() -> None:
+    time = Time()
+    trained = Progress("a", segments=3, loss=1.0, demo_exact=0.5, seconds=2.0)
+    two = Scripted([trained, Restarted("a", "out of memory"), trained, says(2, 5)], time)
+    found = list(ensemble(time, Scripted([trained, says(1, 5)], time), two).solve(TASK, seconds=12.0))
+    told = [(m.segments, m.seconds, m.member) for m in found if isinstance(m, Progress)]
+    assert told == [(3, 2.0, "m0"), (6, 4.0, "m1"), (3, 2.0, "m1")]
+
+
+def shown(outputs: Outputs) -> list[Any]:
+    return [[c.to_json() for c in candidates] for candidates in outputs]
+
+
+def test_real_models_answer_as_each_does_alone(preset: Preset) -> None:
+    def alone() -> dict[str, TaskSolver]:
+        return {name: TaskSolver(preset, runtime_for("cpu", preset.device), None, seed) for name, seed in (("one", 0), ("other", 5))}
+
+    *_, together = Ensemble(alone()).solve(TASK, segments=8)
+    apart = [answers_of(solver.solve(TASK, segments=4))[-1].outputs for solver in alone().values()]
+    assert isinstance(together, Answer) and shown(together.outputs) == shown(pooled(*apart)) != shown(apart[1])
+
+
+def test_members_have_their_own_model_and_preset_and_share_those_of_machines(tmp_path: Path) -> None:
+    nano, wide = CHECKPOINTS / "nano.safetensors", CHECKPOINTS / "arc-agi-2.safetensors"
+    layer, copy = tmp_path / "layer.toml", tmp_path / "nano.safetensors"
+    copy.write_bytes(nano.read_bytes())
+
+    def found(names: str, first: Path | None = nano) -> list[EnsembleMember]:
+        layer.write_text(f"[vote]\nviews = 3\n[budget]\nreserve = 0.5\n[solve]\nmembers = [{names}]\n")
+        return list(members(f"nano,{layer}" if first == nano else str(layer), first))
+
+    first, second = found('"arc-agi-2"')
+    assert (first.checkpoint, second.checkpoint, second.name) == (nano, wide, "arc-agi-2")
+    assert second.preset.model.H_mixer == "axial" != first.preset.model.H_mixer
+    assert second.preset.vote.views == 3 and second.preset.budget.reserve == 0.5, "what the named layers say holds for all"
+    assert [m.checkpoint for m in found('"nano"', wide)] == [wide, nano]
+    assert [m.checkpoint for m in found('"nano"', None)] == [None], "none beside random weights"
+    assert [m.name for m in found(f'"nano", "{nano}", "{copy}"')] == ["nano", "nano-2"], "the same file once, and no name twice"
+    with pytest.raises(ConfigError, match="members: no weights 'nowhere'"):
+        found('"nowhere"')
