@@ -86,8 +86,11 @@ class ModelConfig:
     L_mixer: Mixer = "attention"
     codes: tuple[CodeKind, ...] = ()
     """Kinds of codes of the input's cells that are added to their embedding."""
+    patch: int = 1
+    """Side of the square of cells that is one token, each place in it with an embedding and an output of its own: large grids cost less."""
 
     def __post_init__(self) -> None:
+        _check(self, "patch", 1, 30)
         _check(self, "hidden_size num_heads H_layers L_layers H_cycles L_cycles vocab_size seq_len halt_max_steps", 1, LARGEST)
         _check(self, "puzzle_emb_ndim conv_size", 0, LARGEST)
         _check(self, "expansion rope_theta rms_norm_eps", ABOVE_0, 1e9)
@@ -102,6 +105,8 @@ class ModelConfig:
             raise ConfigError("[model] axial needs an even num_heads, and rope_2d or learned positions")
         if self.conv_size and self.conv_size % 2 == 0:
             raise ConfigError(f"[model] conv_size {self.conv_size} is neither 0 nor an odd number")
+        if self.patch > 1 and ("attention" in (self.H_mixer, self.L_mixer) or self.pos_encodings != "rope_2d"):
+            raise ConfigError("[model] patch above 1 needs rope_2d, and no mixer that is attention of all to all")
         if len(set(self.codes)) < len(self.codes):
             raise ConfigError(f"[model] codes names a kind twice: {list(self.codes)}")
 
@@ -109,6 +114,10 @@ class ModelConfig:
     def puzzle_emb_len(self) -> int:
         """Tokens that the task embedding fills before the grid."""
         return -(-self.puzzle_emb_ndim // self.hidden_size)
+
+    def grid_tokens(self, cells: int) -> int:
+        """Return how many tokens a square canvas of `cells` cells is."""
+        return (-(-math.isqrt(cells) // self.patch)) ** 2 if self.patch > 1 else cells
 
     @property
     def n_codes(self) -> int:
@@ -154,12 +163,14 @@ class TrainConfig:
     """Probability with which each kind of codes is left out of an example, for a model that has `codes`."""
     max_side: int = 30
     """Pre-training leaves out tasks that need a larger canvas than this side; test-time training takes every task."""
+    min_side: int = 1
+    """Pre-training leaves out what needs no larger canvas than one below this side."""
     batch_tokens: int = 0
     """Pre-training: most cells of a batch, so that large canvases get fewer examples (at least one a process); 0: no limit. Test-time
     training always uses batch_size."""
 
     def __post_init__(self) -> None:
-        _check(self, "batch_size segments augmentations max_side", 1)
+        _check(self, "batch_size segments augmentations max_side min_side", 1)
         _check(self, "lr muon_lr embedding_lr weight_decay embedding_weight_decay warmup_steps batch_tokens", 0)
         _check(self, "decay_fraction lr_min_ratio single_segment_fraction code_dropout", 0, 1)
         _check(self, "beta1 beta2", 0, BELOW_1)

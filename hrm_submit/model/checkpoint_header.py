@@ -75,10 +75,12 @@ def read_header(path: Path) -> tuple[ModelConfig, CheckpointMeta]:
 def model_shapes(config: ModelConfig) -> Iterator[tuple[str, Shape]]:
     """Name and shape of each tensor in the state of an HRM of `config`."""
     width, inner = config.hidden_size, feed_forward_width(config.hidden_size, config.expansion)
-    yield from {"tokens": (config.vocab_size, width), "lm_head": (config.vocab_size, width), "q_weight": (2, width)}.items()
+    places = config.patch**2
+    yield from {"tokens": (places * config.vocab_size, width), "lm_head": (places * config.vocab_size, width)}.items()
+    yield "q_weight", (2, width)
     yield from {"q_bias": (2,), "H_init": (width,), "L_init": (width,)}.items()
     if config.codes:
-        yield "codes", (config.n_codes, width)
+        yield "codes", (places * config.n_codes, width)
     if config.pos_encodings == "learned":
         yield "positions", (config.puzzle_emb_len + config.seq_len, width)
     for level, layers, mixer in (("H", config.H_layers, config.H_mixer), ("L", config.L_layers, config.L_mixer)):

@@ -26,6 +26,8 @@ Q_HEAD_BIAS = -5.0
 """Published start of both Q values: halting is first believed when it has been learnt."""
 
 
+NO_CODE = 255
+"""Of a cell that has none of a feature, as `arc.codes` has it."""
 CODE_SCALE = 0.3
 """Standard deviation of the initial codes beside that of the tokens, as a cell has up to fourteen codes."""
 
@@ -64,15 +66,18 @@ class HRM(nn.Module):
         self.cfg = cfg
         self.dtype = dtype
         width = cfg.hidden_size
-        self.tokens = nn.Parameter(init((cfg.vocab_size, width), width**-0.5))
-        self.lm_head = nn.Parameter(init((cfg.vocab_size, width), width**-0.5))
+        places = cfg.patch**2
+        self.tokens = nn.Parameter(init((places * cfg.vocab_size, width), width**-0.5))
+        self.lm_head = nn.Parameter(init((places * cfg.vocab_size, width), width**-0.5))
         self.q_weight = nn.Parameter(torch.zeros(2, width))
         self.q_bias = nn.Parameter(torch.full((2,), Q_HEAD_BIAS))
         if cfg.codes:
-            self.codes = nn.Parameter(init((cfg.n_codes, width), CODE_SCALE * width**-0.5))
+            self.codes = nn.Parameter(init((places * cfg.n_codes, width), CODE_SCALE * width**-0.5))
         length = cfg.puzzle_emb_len + cfg.seq_len
         if cfg.pos_encodings == "learned":
             self.positions = nn.Parameter(init((length, width), width**-0.5))
+        if cfg.patch > 1:
+            self.register_buffer("_place", torch.arange(places), persistent=False)
         for name, tables in self._tables().items():
             self.register_buffer(f"{name}_cos", tables.cos, persistent=False)
             self.register_buffer(f"{name}_sin", tables.sin, persistent=False)
@@ -85,14 +90,16 @@ class HRM(nn.Module):
         self.register_buffer("H_init", init((width,), 1.0))
         self.register_buffer("L_init", init((width,), 1.0))
 
+    _place: Tensor
+
     @property
     def levels(self) -> tuple[Level, Level]:
         """The networks of H and of L."""
         return self.H_level, self.L_level
 
     def initial_carry(self, batch: int, length: int, device: torch.device | str | None = None) -> InnerCarry:
-        """The states that every sequence starts from, for `batch` canvases of `length` grid tokens."""
-        shape = (batch, self.cfg.puzzle_emb_len + length, -1)
+        """The states that every sequence starts from, for `batch` canvases of `length` cells."""
+        shape = (batch, self.cfg.puzzle_emb_len + self.cfg.grid_tokens(length), -1)
         return InnerCarry(
             self.H_init.to(device, self.dtype).expand(shape),
             self.L_init.to(device, self.dtype).expand(shape),
@@ -122,7 +129,8 @@ class HRM(nn.Module):
         placed = "attention" in (cfg.H_mixer, cfg.L_mixer) or cfg.pos_encodings == "learned"
         ids = self._position_ids(positions) if placed else positions
         x = self._embed(tokens, task_rows, ids)
-        side = math.isqrt(tokens.shape[1]) if cfg.conv_size or "axial" in (cfg.H_mixer, cfg.L_mixer) else 0
+        in_grid = cfg.conv_size or "axial" in (cfg.H_mixer, cfg.L_mixer)
+        side = math.isqrt(x.shape[1] - cfg.puzzle_emb_len) if in_grid else 0
         h_rotary, l_rotary = (self._rotary(mixer, ids, side) for mixer in (cfg.H_mixer, cfg.L_mixer))
         slow, fast = self.levels
         h_weights, l_weights = slow.cast(self.dtype), fast.cast(self.dtype)
@@ -137,7 +145,7 @@ class HRM(nn.Module):
         z_L = fast(z_L, z_H + x, l_rotary, l_weights, side)
         z_H = slow(z_H, z_L, h_rotary, h_weights, side)
         lm_head, q_weight, q_bias = cast((self.lm_head, self.q_weight, self.q_bias), self.dtype)
-        logits = F.linear(z_H, lm_head)[:, cfg.puzzle_emb_len :]
+        logits = self._cells(F.linear(z_H, lm_head)[:, cfg.puzzle_emb_len :], tokens.shape[1])
         q = F.linear(z_H[:, 0], q_weight, q_bias).float()
         return InnerCarry(z_H.detach(), z_L.detach()), logits, q[:, 0], q[:, 1]
 
@@ -173,9 +181,14 @@ class HRM(nn.Module):
         codes = None
         if self.cfg.codes:
             tokens, codes = tokens[..., 0], tokens[..., 1:]
-        x = embed(tokens, self.tokens)
+        if self.cfg.patch > 1:
+            x = embed(self._patches(tokens) + self._place * self.cfg.vocab_size, self.tokens).sum(2)
+        else:
+            x = embed(tokens, self.tokens)
         if codes is not None:
             x = x + self._embed_codes(codes).float()
+        if self.cfg.patch > 1:
+            x = x / self.cfg.patch  # the variance of one cell
         length, width = self.cfg.puzzle_emb_len, self.cfg.hidden_size
         if length:
             assert task_rows is not None, "this model needs a task embedding"
@@ -186,9 +199,28 @@ class HRM(nn.Module):
             x = (x + F.embedding(ids, self.positions)) * math.sqrt(0.5)
         return (x * math.sqrt(width)).to(self.dtype)
 
+    def _patches(self, cells: Tensor, beyond: int = 0) -> Tensor:
+        """`cells` (B, N, ...) of a square canvas as (B, T, patch * patch, ...), with `beyond` where patches reach beyond the canvas."""
+        side, patch = math.isqrt(cells.shape[1]), self.cfg.patch
+        n = -(-side // patch)
+        canvas = F.pad(cells.unflatten(1, (side, side)), (*(0, 0) * (cells.ndim - 2), *(0, n * patch - side) * 2), value=beyond)
+        return canvas.unflatten(2, (n, patch)).unflatten(1, (n, patch)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+
+    def _cells(self, logits: Tensor, cells: int) -> Tensor:
+        """Undo `_patches` for `logits` (B, T, patch * patch * vocab_size) of a canvas of `cells`: (B, cells, vocab_size)."""
+        if self.cfg.patch == 1:
+            return logits
+        side, patch, n = math.isqrt(cells), self.cfg.patch, math.isqrt(logits.shape[1])
+        places = logits.unflatten(2, (patch, patch, -1)).unflatten(1, (n, n)).transpose(2, 3)
+        return places.flatten(3, 4).flatten(1, 2)[:, :side, :side].flatten(1, 2)
+
     def _embed_codes(self, codes: Tensor) -> Tensor:
-        """Sums (B, N, hidden_size) of the embeddings of `codes` (B, N, features), `NO_CODE` adding nothing, in the model's `dtype`."""
+        """Sums (B, T, hidden_size) of the embeddings of `codes` (B, N, features), `NO_CODE` adding nothing, in the model's `dtype`."""
         n = len(self.codes)
+        if self.cfg.patch > 1:
+            # Patches beyond the canvas are PAD, which has no codes.
+            codes = self._patches(codes, NO_CODE).long()
+            codes = torch.where(codes < self.cfg.n_codes, codes + self._place[:, None] * self.cfg.n_codes, n).flatten(2)
         hot = torch.zeros(*codes.shape[:2], n + 1, dtype=self.dtype, device=codes.device)
         hot.scatter_(2, codes.long().clamp(max=n), 1.0)
         return hot[..., :n] @ self.codes.to(self.dtype)

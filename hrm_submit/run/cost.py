@@ -25,6 +25,7 @@ def segment_work(model: ModelConfig, train: TrainConfig, tokens: int) -> float:
     only what is differentiated has one: the last update of each module under the one-step gradient. The forward pass for the
     continue target counts where it runs: if a sequence may get more than one segment.
     """
+    tokens = model.grid_tokens(tokens)
     cycle, last, heads = _cycle_work(model, tokens, model.L_cycles), _cycle_work(model, tokens, 1), _heads_work(model, tokens)
     updates = model.H_cycles * cycle
     differentiated = updates if model.gradient == "all" else last
@@ -35,6 +36,7 @@ def segment_work(model: ModelConfig, train: TrainConfig, tokens: int) -> float:
 
 def view_work(model: ModelConfig, tokens: int, act_steps: int) -> float:
     """Count the floating-point operations of one view's prediction: `act_steps` segments (at most the model's) without a backward pass."""
+    tokens = model.grid_tokens(tokens)
     step = model.H_cycles * _cycle_work(model, tokens, model.L_cycles) + _heads_work(model, tokens)
     return float(min(act_steps, model.halt_max_steps) * step)
 
@@ -61,7 +63,7 @@ def keys_seen(model: ModelConfig, tokens: int, mixer: Mixer) -> int:
 
 def _heads_work(model: ModelConfig, tokens: int) -> int:
     """Count the token logits and the two Q values of one sequence."""
-    return 2 * model.hidden_size * ((tokens + model.puzzle_emb_len) * model.vocab_size + 2)
+    return 2 * model.hidden_size * ((tokens + model.puzzle_emb_len) * model.patch**2 * model.vocab_size + 2)
 
 
 def parameters(model: ModelConfig) -> int:
@@ -78,6 +80,7 @@ def training_bytes(model: ModelConfig, tokens: int, batch: int, *, element: int,
     values and their factors, with a convolution their grid and its result too; written-out attention keeps two tables of queries by
     keys a head besides. With the one-step gradient only the last cycle's blocks keep anything.
     """
+    tokens = model.grid_tokens(tokens)
     length, width = tokens + model.puzzle_emb_len, model.hidden_size
     inner = feed_forward_width(width, model.expansion)
     kept = length * (element * (14 * width + (5 + 3 * bool(model.conv_size)) * inner) + 4 * 6 * width)

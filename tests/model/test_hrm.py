@@ -9,7 +9,8 @@ import torch
 
 from hrm_submit.arc.codes import NO_CODE
 from hrm_submit.config.preset_files import load_preset
-from hrm_submit.config.schema import ModelConfig
+from hrm_submit.config.schema import CodeKind, ModelConfig
+from hrm_submit.core.errors import ConfigError
 from hrm_submit.model.hrm import HRM
 
 TINY = ModelConfig(hidden_size=32, num_heads=4, H_layers=1, L_layers=1, seq_len=900, puzzle_emb_ndim=32)
@@ -79,6 +80,41 @@ def test_codes_are_added_to_the_tokens_and_no_code_adds_nothing() -> None:
     assert model.codes.grad is not None and model.codes.grad.abs().sum(1).nonzero().flatten().tolist() == [3, 12, 42]
 
 
+@pytest.mark.parametrize("codes", [(), ("frequency", "mirror")])
+def test_a_patch_of_cells_is_one_token_whose_places_differ(codes: tuple[CodeKind, ...]) -> None:
+    """Tokens that see each other nowhere, on a canvas of side 5, which patches of side 2 do not divide."""
+    cfg = replace(TINY, patch=2, H_mixer="none", L_mixer="none", pos_encodings="rope_2d", codes=codes)
+    model, (tokens, rows, positions) = make(cfg), inputs(cfg, batch=1, side=5)
+
+    def logits(tokens: torch.Tensor, code: int | None = None) -> torch.Tensor:
+        given = tokens
+        if codes:
+            beside = torch.full((1, 25, 4), NO_CODE, dtype=torch.uint8)
+            beside[0, 23, 1] = NO_CODE if code is None else code
+            given = torch.cat((tokens[..., None].to(torch.uint8), beside), dim=2)
+        carry, found, _, _ = model(model.initial_carry(1, 25), given, rows, positions)
+        assert carry.z_H.shape == (1, 1 + 9, 32) and found.shape == (1, 25, 12)
+        return found[0].detach()
+
+    before, changed = logits(tokens), tokens.clone()
+    for cell, patch in ((0, [0, 1, 5, 6]), (6, [0, 1, 5, 6]), (12, [12, 13, 17, 18]), (14, [14, 19]), (22, [22, 23]), (24, [24])):
+        changed[0, cell] = (tokens[0, cell] + 1) % 12
+        assert (logits(changed) != before).any(-1).nonzero().flatten().tolist() == patch
+        changed = tokens.clone()
+    changed[0, [0, 1]] = changed[0, [0, 6]] = torch.tensor([3, 4])
+    other = changed.clone()
+    other[0, [0, 6]] = torch.tensor([4, 3])
+    assert (logits(changed) != logits(other)).any(), "each place has an embedding of its own"
+    if codes:
+        assert (logits(tokens, 12) != before).any(-1).nonzero().flatten().tolist() == [22, 23]
+
+
+def test_patches_make_what_they_cost_less_of() -> None:
+    with pytest.raises(ConfigError, match="patch above 1 needs rope_2d"):
+        replace(TINY, patch=2)
+    assert [replace(LINES, patch=3).grid_tokens(side**2) for side in (1, 3, 4, 30)] == [1, 1, 4, 100]
+
+
 def test_full_gradient_is_that_of_the_whole_recurrence() -> None:
     cfg = replace(TINY, gradient="all", hidden_size=16, num_heads=2, puzzle_emb_ndim=16)
     model = make(cfg).double()
@@ -120,7 +156,9 @@ def test_what_a_cell_sees_of_the_grid_through_one_axial_block() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cfg", "dtype"), [(TINY, torch.float32), (replace(LINES, H_layers=2), torch.bfloat16)], ids=["attention", "lines"]
+    ("cfg", "dtype"),
+    [(TINY, torch.float32), (replace(LINES, H_layers=2), torch.bfloat16), (replace(LINES, patch=3), torch.float32)],
+    ids=["attention", "lines", "patches"],
 )
 def test_a_forward_is_one_graph_through_which_every_parameter_has_a_gradient(cfg: ModelConfig, dtype: torch.dtype) -> None:
     model = make(cfg, dtype=dtype)

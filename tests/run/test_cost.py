@@ -85,6 +85,7 @@ def run_segment(
         replace(SEVERAL_CYCLES, H_cycles=3, L_layers=2, gradient="all"),
         replace(SMALL, L_mixer="none"),
         replace(SEVERAL_CYCLES, H_mixer="axial", L_mixer="none", pos_encodings="rope_2d", gradient="all"),
+        replace(SEVERAL_CYCLES, H_mixer="axial", L_mixer="none", pos_encodings="rope_2d", patch=2),
         replace(SEVERAL_CYCLES, H_mixer="axial", L_mixer="axial", pos_encodings="rope_2d", puzzle_emb_ndim=128),
     ],
 )
@@ -224,6 +225,7 @@ def kept_bytes(model: ModelConfig, side: int, batch: int, dtype: torch.dtype, at
         (replace(SEVERAL_CYCLES, H_cycles=4, gradient="all", L_layers=2), 10, 4),
         (replace(SEVERAL_CYCLES, continue_target=True), 10, 4),
         (replace(SMALL, H_layers=2, H_mixer="axial", L_mixer="none", pos_encodings="rope_2d", gradient="all"), 12, 8),
+        (replace(SMALL, H_layers=2, H_mixer="axial", L_mixer="none", pos_encodings="rope_2d", gradient="all", patch=2), 13, 8),
         (replace(SMALL, hidden_size=256, num_heads=8, H_layers=2, L_layers=2, puzzle_emb_ndim=256), 15, 4),
     ],
 )

@@ -116,14 +116,17 @@ def test_the_first_view_is_the_task_itself() -> None:
             assert any((plain_canvas(pair.input, (0, 0), side).ravel() == inputs).all() for pair in TASKS[row].pairs)
 
 
-def test_tasks_that_need_a_larger_canvas_are_left_out() -> None:
+def test_tasks_that_need_a_larger_canvas_or_a_smaller_one_are_left_out() -> None:
     mixture = Mixture(TASKS, SHARED, replace(CONFIG, max_side=5), seed=0)
     assert mixture.left_out == ["set/t4"] and mixture.row_ids == [f"set/t{n}" for n in range(4)] and mixture.n_rows == 4
     augmented = Mixture(TASKS, AUGMENTED, replace(CONFIG, max_side=5), seed=0)
     assert augmented.n_rows == 32 and augmented.row_ids == [], "no task has a row of its own"
     assert max(item.batch.inputs.shape[1] for item in numbers(mixture, 40)) == 25
-    with pytest.raises(TrainError, match="no task fits a canvas of side 2"):
+    with pytest.raises(TrainError, match="no task needs a canvas of side 1 to 2"):
         Mixture(TASKS, SHARED, replace(CONFIG, max_side=2), seed=0)
+    large = Mixture(TASKS, SHARED, replace(CONFIG, min_side=5), seed=0)
+    assert {s.id for s in large.sources} == {s.id for s in TASKS if canvas_side(s.task) >= 5} != {s.id for s in TASKS}
+    assert {item.batch.inputs.shape[1] for item in numbers(large, 40)} == {25, 49}
 
 
 @pytest.mark.parametrize(("world", "sizes"), [(1, {3: 6, 5: 4, 7: 2}), (2, {3: 6, 5: 4, 7: 2}), (3, {3: 6, 5: 3, 7: 3})])
@@ -166,6 +169,8 @@ def test_each_pair_of_a_generated_task_has_its_own_canvas() -> None:
     assert sorted(seen) == [(3, 4), (4, 4), (7, 8), (9, 9)]
     assert drawn == pytest.approx(1200 * CONFIG.batch_size / 2, rel=0.1), "the task as often as the other one"
     assert all(n == pytest.approx(drawn / 4, rel=0.2) for n in seen.values())
+    large = Mixture([generated, task(0, 3)], SHARED, replace(CONFIG, max_side=9, min_side=5), seed=0)
+    assert large.left_out == [task(0, 3).id] and {len(item.positions) for item in numbers(large, 40)} == {64, 81}
 
 
 def test_ranks_share_out_the_same_global_batch() -> None:

@@ -76,7 +76,7 @@ def test_options_that_cannot_be(tmp_path: Path, refused: Refused, more: str, fau
 
 @pytest.mark.parametrize(
     ("text", "fault"),
-    [("[train]\nmax_side = 2\n", "no task fits a canvas of side 2"), ("[model]\nseq_len = 100\n", "seq_len = 100 is too small")],
+    [("[train]\nmax_side = 2\n", "no task needs a canvas of side 1 to 2"), ("[model]\nseq_len = 100\n", "seq_len = 100 is too small")],
 )
 def test_presets_that_cannot_be(tmp_path: Path, refused: Refused, text: str, fault: str) -> None:
     assert fault in refused(*options(tmp_path, "--segments", "5", preset_text=text))
