@@ -5,7 +5,8 @@
     python scripts/ablate.py PLAN.toml --show
 
 Results lie beside the plan: PLAN.csv (a line a run) and PLAN.md (the table). A finished run is not repeated, unless
-its preset, tasks, amount, seed or checkpoint has changed. A plan is a TOML file:
+its preset, tasks, amount, seed or checkpoint has changed; a stopped one of kind "ttt" goes on with its next task. A plan is
+a TOML file:
 
     kind = "train"            # or "ttt"
     about = "..."             # a line for the table

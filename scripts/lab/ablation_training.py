@@ -30,6 +30,7 @@ from hrm_submit.model.weights import CheckpointMeta, build_on, load_checkpoint, 
 from hrm_submit.predict.answer import answer, answer_step
 from hrm_submit.predict.raw import RAW, RawVote, save_raw
 from hrm_submit.predict.vote import Candidate, two_attempts
+from hrm_submit.record.folder import LineReader
 from hrm_submit.run.cost import segment_work
 from hrm_submit.solver.messages import Outcome
 from hrm_submit.solver.solver import TaskSolver
@@ -201,15 +202,19 @@ def mean_test_loss(vote: RawVote, task: Task, outputs: Sequence[Grid]) -> float 
 
 def ttt_run(run: Run, folder: Path) -> tuple[dict[str, Marks], dict[str, Any]]:
     """Solve every task with the package's solver and mark its answers; returns the marks and what was spent. A line a task goes into
-    `folder`."""
+    `folder`; a run that was stopped goes on after the tasks that have one."""
     source = load_checkpoint(run.checkpoint, rows=True) if run.checkpoint else None
     now, ttt = clock_of(run), run.preset.ttt
     solver = TaskSolver(run.preset, runtime_for(run.plan.device, run.preset.device), source, run.seed, now)
     solver.warm_up()
-    marks: dict[str, Marks] = {}
-    lines: list[dict[str, Any]] = []
-    with (folder / "tasks.jsonl").open("w", encoding="utf-8") as file:
+    path = folder / "tasks.jsonl"
+    lines: list[dict[str, Any]] = LineReader(path, lambda line: line).read()
+    marks = {x["task"]: Marks(x["outputs"], x["views"], x["test_loss"]) for x in lines}
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(x) + "\n" for x in lines)
         for task_id, task in run.chosen.tasks.items():
+            if task_id in marks:
+                continue
             flops, outputs = segment_work(run.preset.model, ttt, canvas_side(task) ** 2), run.chosen.solutions[task_id]
             each = {"seconds": None, "flops": flops, "examples": ttt.batch_size}[run.plan.unit]
             segments = max(1, round(run.amount / each)) if each else None

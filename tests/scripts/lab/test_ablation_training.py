@@ -142,6 +142,11 @@ def test_a_task_alone_is_solved_in_its_session(tmp_path: Path) -> None:
     tasks = [(task, len(trainings)) for task, trainings in read_tasks([tmp_path], [])]
     assert sorted(tasks) == [("task0", 1), ("task1", 1), ("task2", 1)] and list(figures["test_losses"]) == ["task0", "task1", "task2"]
 
+    stopped = json.dumps({**lines[0], "segments": 20}) + "\n" + json.dumps(lines[1])[:50]
+    (tmp_path / "tasks.jsonl").write_text(stopped)
+    resumed = execute(run, tmp_path)
+    assert resumed["results"] == figures["results"] and resumed["segments"] == (20 + 80 + 80) / 3, "the first is not solved again"
+
 
 def test_more_steps_than_a_training_asks_for_are_kept_and_change_none_of_its_figures(tmp_path: Path) -> None:
     kept = "vote.save_raw = true\nvote.act_steps = 3"
