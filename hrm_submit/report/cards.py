@@ -122,11 +122,13 @@ def _test(data: RunData, task: str, k: int, history: Sequence[Prediction]) -> Te
 
 def _training(state: TaskState, row: dict[str, Any]) -> list[tuple[str, object]]:
     share = f" of {format_duration(row['planned_seconds'])} planned" if known(row["planned_seconds"]) else ""
+    members = {p.member: percent(p.demo_exact or 0.0) for t in state.trainings for p in t.points if p.member}
     return [
         ("trainings", row["trainings"]),
         ("segments", f"{row['segments']:,}"),
         ("time", f"{format_duration(row['seconds'])}{share}"),
         ("demonstrations exact at the end", percent(row["demo_exact"]) if known(row["demo_exact"]) else None),
+        ("of each member", ", ".join(f"{name} {exact}" for name, exact in members.items()) or None),
         ("last loss", f"{row['loss']:.3g}" if known(row["loss"]) else None),
         ("worker", ", ".join(dict.fromkeys(str(t.worker) for t in state.trainings))),
         ("ended", "; ".join(t.outcome for t in state.trainings)),
