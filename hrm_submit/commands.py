@@ -146,8 +146,7 @@ def convert(options: ConvertOptions, clock: Clock) -> int:
 def merge(options: MergeOptions, clock: Clock) -> int:
     from hrm_submit.report.merge import merge as merge_answers
 
-    for line in merge_answers(options):
-        print(line)
+    print(merge_answers(options))
     return 0
 
 

@@ -2,7 +2,6 @@
 
     python scripts/ablate.py scripts/ablations/ingredients.toml
     python scripts/ablate.py PLAN.toml --only "base,batch 32 for longer" --parallel 2
-    python scripts/ablate.py PLAN.toml --show
 
 Results lie beside the plan: PLAN.csv (a line a run) and PLAN.md (the table). A finished run is not repeated, unless
 its preset, tasks, amount, seed or checkpoint has changed; a stopped one of kind "ttt" goes on with its next task. A plan is
@@ -64,9 +63,6 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--only", metavar="VARIANT,...", help="run only these")
     parser.add_argument("--runs", type=Path, metavar="D", help="folder for learning curves (default: runs/ablate/PLAN)")
-    alone = parser.add_mutually_exclusive_group()
-    alone.add_argument("--show", action="store_true", help="run nothing, print the table of finished runs")
-    alone.add_argument("--table", action="store_true", help="run nothing, write PLAN.md again")
     return parser.parse_args(argv)
 
 

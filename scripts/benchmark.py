@@ -27,18 +27,11 @@ from pathlib import Path
 from hrm_submit.cli import exit_status
 from hrm_submit.core.allocator import large_pages_for_children
 
-PRESETS = "hrm-27m,hrm-7m,nano,nano-2d"
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="*", metavar="ROW", help="which rows (default: all)")
     parser.add_argument("--devices", default="auto", metavar="auto|cpu|cuda:0", help="the first of them is measured")
-    parser.add_argument("--repeats", type=_positive, default=3, metavar="N", help="timed rounds of each row (default: %(default)s)")
-    parser.add_argument("--tasks", type=_positive, default=3, metavar="N", help="tasks, spread over the sizes (default: %(default)s)")
-    parser.add_argument(
-        "--presets", default="hrm-27m,hrm-7m,nano,nano-2d", metavar="P,P", help="of training and memory (default: %(default)s)"
-    )
     parser.add_argument("--json", type=Path, metavar="F", help="write all rows, with the machine and versions")
     args = parser.parse_args(argv)
     # Threads that spin while they wait take the cores from others; must be set before torch is imported.
@@ -46,13 +39,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     from lab.benchmark import measure
 
     return exit_status("benchmark", lambda: measure(args))
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
-    return value
 
 
 if __name__ == "__main__":

@@ -18,10 +18,10 @@ from lab.parity import compare
 from hrm_submit.cli import exit_status
 
 
-def run(fixture: Path, attention: str) -> int:
+def run(fixture: Path) -> int:
     """Print a line a group; 1 where one does not agree. Raises CheckpointError."""
     failed = total = 0
-    for row in compare(fixture, attention):
+    for row in compare(fixture):
         total, failed = total + 1, failed + (not row.passed)
         print(row)
     print(f"{fixture.name}: {total - failed} of {total} groups agree" + (", FAILED" if failed else ""))
@@ -31,9 +31,8 @@ def run(fixture: Path, attention: str) -> int:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Compare HRM with a recording of the published implementation.")
     parser.add_argument("fixture", type=Path, help="recording (.npz)")
-    parser.add_argument("--attention", choices=("sdpa", "math"), default="sdpa", help="kernel to compare")
     args = parser.parse_args(argv)
-    return exit_status("check_parity", lambda: run(args.fixture, args.attention))
+    return exit_status("check_parity", lambda: run(args.fixture))
 
 
 if __name__ == "__main__":

@@ -6,11 +6,11 @@ folders, of other seeds, are further samples of the same tasks, or, with --pool,
 
     python -m hrm_submit solve --preset nano,raw.toml --run-dir run-1 --seed 1 ...
     python scripts/compare_votes.py run-1 run-2 --solutions F --markdown
-    python scripts/compare_votes.py run-1 --solutions F --rules "counts;composite" --views 8,16,32 --steps 1,2,4,8,16 --json table.json
+    python scripts/compare_votes.py run-1 --solutions F --steps 1,2,4,8,16 --json table.json
 
 pass@k is the mean over test outputs, in per cent, with a 95 % interval by resampling tasks; an output without candidates is wrong, as
 no fallback is used. `oracle` is the share of outputs that some view shows. A row is compared with the rule of --against,
-by default the one that `solve` uses, on all views and the run's own steps. Exit 0, or 2 for bad input.
+by default the one that `solve` uses, at the run's own steps. Exit 0, or 2 for bad input.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab.votes import RULES, compare_votes
+from lab.votes import compare_votes
 
 from hrm_submit.cli import exit_status
 from hrm_submit.config.schema import VoteConfig
@@ -30,17 +30,14 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR")
     parser.add_argument("--solutions", type=Path, required=True, metavar="F")
-    parser.add_argument("--rules", metavar="RULE;RULE", help="only these, separated by semicolons: " + "; ".join(RULES))
     parser.add_argument(
         "--own", type=Path, action="append", default=[], metavar="F.py", help="also your own rule: docs/extend/voting-rule.md"
     )
     parser.add_argument("--against", metavar="RULE", default=VoteConfig().rule, help="to compare with (default: %(default)s)")
-    parser.add_argument("--views", metavar="N,N", help="also with fewer views of each training")
     parser.add_argument("--steps", metavar="N,N", help="after this many ACT steps (default: those of the run)")
     parser.add_argument("--json", type=Path, metavar="F", help="write the table")
     parser.add_argument("--markdown", action="store_true", help="print the table as markdown")
     parser.add_argument("--pool", action="store_true", help="pool the votes of all run folders, as of one run")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the resampling")
     return parser.parse_args(argv)
 
 

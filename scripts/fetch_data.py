@@ -1,4 +1,4 @@
-"""Download ConceptARC, and on request RE-ARC and ARC-GEN, into data/ for pre-training; for machines that have a network.
+"""Download ConceptARC, and on request RE-ARC and ARC-GEN, for pre-training into data/ or $HRM_SUBMIT_DATA; this needs a network.
 
     python scripts/fetch_data.py                    # ConceptARC: 160 tasks, 0.1 MB
     python scripts/fetch_data.py conceptarc re-arc  # RE-ARC too: 1000 pairs for each of 400 tasks, larger
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from lab.downloads import SOURCES, Source, fetch
 
-from hrm_submit.arc.reader import DATA_VARIABLE, data_folder
+from hrm_submit.arc.reader import data_folder
 from hrm_submit.cli import exit_status
 from hrm_submit.core.errors import DataError
 
@@ -29,7 +29,6 @@ def main(argv: Sequence[str] | None = None, sources: Mapping[str, Source] = SOUR
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", default=["conceptarc"], help=f"what to fetch: {', '.join(SOURCES)}")
     parser.add_argument("--from", dest="archive", type=Path, metavar="FILE", help="an archive that was downloaded before")
-    parser.add_argument("--data-dir", type=Path, metavar="DIR", help=f"where to put it (default: ${DATA_VARIABLE}, else data)")
     args = parser.parse_args(argv)
 
     def run() -> int:
@@ -39,7 +38,7 @@ def main(argv: Sequence[str] | None = None, sources: Mapping[str, Source] = SOUR
         if args.archive and len(args.names) != 1:
             raise DataError("--from takes the archive of one NAME")
         for name in args.names:
-            print(fetch(name, sources[name], args.data_dir or data_folder(), args.archive))
+            print(fetch(name, sources[name], data_folder(), args.archive))
         return 0
 
     return exit_status("fetch_data", run, OSError)

@@ -64,10 +64,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--preset", default="", help="preset of the measurement")
     parser.add_argument("--checkpoint", metavar="F|none", help="weights of the measurement")
     parser.add_argument("--profile", metavar="P", help="preset of the device to plan for (default: as recorded)")
-    parser.add_argument("--faster", type=float, default=1.0, metavar="X", help="how much faster that device is than the recorded one")
     parser.add_argument("--vary", action="append", default=[], metavar="TABLE.KEY=V,V", help="settings to compare; may be repeated")
     parser.add_argument("--output", type=Path, metavar="F.toml", help="write the best setting as a preset")
-    parser.add_argument("--csv", type=Path, metavar="F", help="write the table")
     parser.add_argument("--replay", type=Path, metavar="D", help="simulate one run into this run folder, for `report`")
     parser.add_argument("--faults", default="0,0,0", metavar="DIE,HANG,FAIL", help="chances of each training in --replay")
     parser.add_argument("--seed", type=int, default=0)
@@ -97,10 +95,6 @@ def tune(args: argparse.Namespace) -> int:
         guess = estimates(recordings, args.profile, preset)
         if guess:
             print(f"tune_budget: {guess}", file=sys.stderr)
-        if args.faster <= 0:
-            raise ConfigError(f"--faster {args.faster}: must be above 0")
-        for recording in recordings:
-            recording.segment, recording.view = recording.segment.scaled(args.faster), recording.view.scaled(args.faster)
         if args.replay:
             return replay_into_folder(first, preset, tasks, devices, budget, args)
         rows = []
@@ -215,8 +209,6 @@ def show(table: pd.DataFrame, settings: Mapping[str, tuple[Recording, Preset]], 
         best = default.iloc[0]  # no other is surely better
     why = "predicted score" if by == "score" else "segments a task (too few recorded outputs for scores)"
     print(f"\nbest by {why if 'low' in table else 'segments a task (no scores)'}: {best['setting']}")
-    if args.csv:
-        table.to_csv(args.csv, index=False)
     if args.output:
         told = f"# For {args.time_budget}: {best['segments']} segments and {best['votes']} votes a task, ends at {best['ends']}.\n"
         if guess:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from hrm_submit.arc.reader import source_names
@@ -42,18 +43,16 @@ def public_solutions(tasks: Mapping[str, Task]) -> Solutions:
     """Look the outputs of `tasks` up in the public sets that are here, by id and test inputs. Raises DataError for one that none holds."""
     found: dict[str, tuple[Grid, ...]] = {}
     for name in source_names():
-        if len(found) == len(tasks):
+        if found.keys() == tasks.keys():
             break
-        try:
+        with suppress(DataError):  # not downloaded
             theirs, solutions = load(name, solutions=True)
-        except DataError:  # not downloaded
-            continue
-        for key, task in tasks.items():
-            same = theirs.get(task.id)
-            alike = same is not None and len(same.test) == len(task.test) and all(map(same_grid, same.test, task.test))
-            if key not in found and alike and task.id in solutions:
-                found[key] = solutions[task.id]
-    for key in tasks:
-        if key not in found:
-            raise DataError(f"{key}: no public set holds this task; give its solutions")
+            alike = {key for key, task in tasks.items() if task.id in solutions and _same_tests(task, theirs[task.id])}
+            found = {key: solutions[tasks[key].id] for key in alike} | found
+    if unknown := [key for key in tasks if key not in found]:
+        raise DataError(f"{unknown[0]}: no public set holds this task; give its solutions")
     return found
+
+
+def _same_tests(task: Task, other: Task) -> bool:
+    return len(task.test) == len(other.test) and all(map(same_grid, task.test, other.test))

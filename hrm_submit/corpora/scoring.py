@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import TypeAlias, TypedDict, cast
+
+import numpy as np
+import numpy.typing as npt
 
 from hrm_submit.arc.submission import Attempts
 from hrm_submit.arc.task import Grid, Solutions, same_grid
 from hrm_submit.core.errors import DataError
 
-Counts = TypedDict(
-    "Counts",
-    {"tasks": int, "outputs": int, "solved_outputs@1": int, "solved_outputs@2": int, "solved_tasks": int, "missing": int, "malformed": int},
-)
-"""`missing`: test outputs that the submission has no answer for; `malformed`: attempts that are no grids."""
+Floats: TypeAlias = npt.NDArray[np.float64]
 
 Score = TypedDict(
     "Score",
@@ -24,10 +23,11 @@ Score = TypedDict(
         "task_pass@2": float,
         "mean_task_pass@2": float,
         "cell_accuracy": float,
-        "counts": Counts,
+        "counts": dict[str, int],
     },
 )
-"""All within 0..1 but `counts`. `pass@k`: share of test outputs that one of the first k attempts equals (`pass@2` is Kaggle's
+"""All within 0..1 but `counts`: there `missing` are test outputs that the submission has no answer for, `malformed` attempts that are no
+grids. `pass@k`: share of test outputs that one of the first k attempts equals (`pass@2` is Kaggle's
 score); `task_pass@2`: share of tasks with every output right (as HRM's evaluator counts); `mean_task_pass@2`: mean over
 tasks of the share of their outputs that are right (as TRM's does); `cell_accuracy`: mean over test outputs of the share of
 cells that the first attempt has right, 0 where its shape is another."""
@@ -35,13 +35,12 @@ cells that the first attempt has right, 0 where its shape is another."""
 
 @dataclass(frozen=True)
 class OutputResult:
-    """How the two attempts at one test output did."""
+    """How the two attempts at one test output did: which are right, and the share of cells, 0..1, that each has right."""
 
-    first: bool
-    second: bool
-    cells: float
-    """Share of cells that the first attempt has right, 0..1."""
-    answered: bool = True
+    first: bool = False
+    second: bool = False
+    cells: float = 0.0
+    second_cells: float = 0.0
 
     @property
     def solved(self) -> bool:
@@ -50,39 +49,45 @@ class OutputResult:
 
 
 def score(submission: Mapping[str, Sequence[Attempts]], solutions: Solutions, malformed: int = 0) -> Score:
-    """Scores over every task of `solutions`. A task or output that the submission lacks is wrong; tasks that only the
-    submission has do not count. Raises DataError where there are no solutions."""
+    """Score over every task of `solutions`. A task or output that the submission lacks is wrong; tasks that only the submission has do not
+    count. Raises DataError where there are no solutions."""
+    rows = by_task(submission, solutions)
+    sums = rows.sum(axis=0)
+    names = ("tasks", "outputs", "solved_outputs@1", "solved_outputs@2", "solved_tasks", "missing")
+    counts = {name: int(n) for name, n in zip(names, sums, strict=False)} | {"malformed": malformed}
+    return cast(Score, {name: float(value) for name, value in shares(sums).items()} | {"counts": counts})
+
+
+def by_task(submission: Mapping[str, Sequence[Attempts]], solutions: Solutions) -> Floats:
+    """Count for each task of `solutions`, (tasks, 8): 1, its outputs, those right at first and at either attempt, whether all are right,
+    those without an answer, the share that is right, and the sum of its outputs' shares of right cells. Raises DataError without any."""
     if not any(solutions.values()):
         raise DataError("no solutions to score against")
-    tasks = [task_results(submission.get(task_id, ()), outputs) for task_id, outputs in solutions.items()]
-    results = [result for task in tasks for result in task]
-    counts: Counts = {
-        "tasks": len(tasks),
-        "outputs": len(results),
-        "solved_outputs@1": sum(result.first for result in results),
-        "solved_outputs@2": sum(result.solved for result in results),
-        "solved_tasks": sum(all(result.solved for result in task) for task in tasks),
-        "missing": sum(not result.answered for result in results),
-        "malformed": malformed,
-    }
-    return {
-        "pass@1": counts["solved_outputs@1"] / len(results),
-        "pass@2": counts["solved_outputs@2"] / len(results),
-        "task_pass@2": counts["solved_tasks"] / len(tasks),
-        "mean_task_pass@2": sum(sum(result.solved for result in task) / len(task) for task in tasks) / len(tasks),
-        "cell_accuracy": sum(result.cells for result in results) / len(results),
-        "counts": counts,
-    }
+    rows = []
+    for task_id, outputs in solutions.items():
+        answers = submission.get(task_id, ())
+        results = task_results(answers, outputs)
+        n, solved = len(results), sum(r.solved for r in results)
+        right = sum(r.first for r in results), solved, solved == n
+        rows.append((1, n, *right, max(0, n - len(answers)), solved / n, sum(r.cells for r in results)))
+    return np.array(rows, dtype=np.float64)
+
+
+def shares(sums: Floats) -> dict[str, Floats]:
+    """Make the figures of a score from sums (..., 8) of rows of `by_task`."""
+    tasks, outputs, first, solved, whole, _, share, cells = np.moveaxis(sums, -1, 0)
+    by_output = {"pass@1": first / outputs, "pass@2": solved / outputs}
+    return by_output | {"task_pass@2": whole / tasks, "mean_task_pass@2": share / tasks, "cell_accuracy": cells / outputs}
 
 
 def task_results(answers: Sequence[Attempts], outputs: Sequence[Grid]) -> list[OutputResult]:
-    """How each test output of one task was answered; answers beyond the last output are ignored."""
+    """Judge the answer to each test output of one task; answers beyond the last output are ignored."""
     results = []
     for k, wanted in enumerate(outputs):
         if k >= len(answers):
-            results.append(OutputResult(False, False, 0.0, answered=False))
+            results.append(OutputResult())
             continue
-        first, second = answers[k]
-        cells = float((first == wanted).mean()) if first.shape == wanted.shape else 0.0
-        results.append(OutputResult(same_grid(first, wanted), same_grid(second, wanted), cells))
+        right = (same_grid(grid, wanted) for grid in answers[k])
+        cells = (float((grid == wanted).mean()) if grid.shape == wanted.shape else 0.0 for grid in answers[k])
+        results.append(OutputResult(*right, *cells))
     return results

@@ -10,10 +10,10 @@ import logging
 import math
 import os
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Literal, overload
 
@@ -38,11 +38,6 @@ class Corpus:
     demos_only: bool = False
     weight: float = 1.0
 
-    def renamed(self, name: str) -> Corpus:
-        """The same tasks under another name."""
-        tasks = tuple(replace(t, task=replace(t.task, id=f"{name}/{t.key}"), corpus=name) for t in self.tasks)
-        return replace(self, name=name, tasks=tasks)
-
 
 @overload
 def load(source: str | os.PathLike[str], solutions: Literal[False] = False) -> dict[str, Task]: ...
@@ -58,44 +53,40 @@ def load(source: str | os.PathLike[str], solutions: bool = False) -> dict[str, T
     return (tasks, known) if solutions else tasks
 
 
-def load_corpora(specs: str, *, strict: bool = False) -> tuple[Corpus, ...]:
-    """Load every corpus of a mix `SPEC,SPEC,...`; those of equal names get names from more of their paths.
-
-    Raises DataError as `load_corpus` does, and where one is in the mix twice.
-    """
+def load_corpora(specs: str) -> tuple[Corpus, ...]:
+    """Load every corpus of a mix `SPEC,SPEC,...`; the second one of a name is called `NAME-2`. Raises DataError as `load_corpus` does, and
+    where one is in the mix twice."""
     given = split_specs(specs)
-    corpora = [load_corpus(spec, strict=strict) for spec in given]
-    for name, times in Counter(corpus.name for corpus in corpora).items():
-        if times > 1:
-            alike = [k for k, corpus in enumerate(corpora) if corpus.name == name]
-            sources = [parse_spec(given[k])[0] for k in alike]
-            parts = [Path(source).resolve().with_suffix("").parts for source in sources]
-            if len(set(parts)) < times or set(sources) & set(source_names()):
-                raise DataError(f"{given[alike[-1]]}: data called {name!r} is in the mix twice")
-            n = next(n for n in range(2, max(map(len, parts)) + 1) if len({path[-n:] for path in parts}) == times)
-            for k, path in zip(alike, parts, strict=True):
-                corpora[k] = corpora[k].renamed("/".join(path[-n:]))
-    return tuple(corpora)
+    sources = [os.path.realpath(parse_spec(spec)[0]) for spec in given]
+    for k, spec in enumerate(given):
+        if sources[k] in sources[:k]:
+            raise DataError(f"{spec}: is in the mix twice")
+    corpora = dict[str, Corpus]()
+    for spec in given:
+        corpus = load_corpus(spec, corpora)
+        corpora[corpus.name] = corpus
+    return tuple(corpora.values())
 
 
-def load_corpus(spec: str, *, strict: bool = False) -> Corpus:
-    """Load the tasks of `NAME|F[:demos][:weight]`.
+def load_corpus(spec: str, taken: Collection[str] = ()) -> Corpus:
+    """Load the tasks of `NAME|F[:demos][:weight]`, under a name that is not `taken`.
 
     `:demos` leaves test outputs out; so does a set that has none, which is logged. `:0.5` draws each of its tasks half as
-    often as one of weight 1. Pairs, tasks and files that cannot be used are left out, counted and logged; with `strict` the first of them
-    is raised. Raises DataError, one line, for an unknown name (lists the known ones), a downloaded set that is not there (names the
+    often as one of weight 1. Pairs, tasks and files that cannot be used are left out, counted and logged.
+    Raises DataError, one line, for an unknown name (lists the known ones), a downloaded set that is not there (names the
     command that fetches it), a source that cannot be read, and where nothing is left.
     """
     text, demos_only, weight = parse_spec(spec)
     source = read_source(text, partial(read_solved_task, answers=not demos_only, more=True))
     known, faults, training = {} if demos_only else _beside(source), list(source.faults), list[TrainingTask]()
+    name = next(name for name in (source.name, *(f"{source.name}-{n}" for n in count(2))) if name not in taken)
     for entry in source.entries:
         pairs, unsolved, left = _learnable(entry, known.get(entry.id))
         faults += left
         if pairs:
-            task = Task(f"{source.name}/{entry.id}", pairs, unsolved)
-            training.append(TrainingTask(task, source.name, entry.id, weight, generated=entry.generated))
-    if faults and (strict or not training):
+            task = Task(f"{name}/{entry.id}", pairs, unsolved)
+            training.append(TrainingTask(task, name, entry.id, weight, generated=entry.generated))
+    if faults and not training:
         raise DataError(faults[0].line)
     for line in left_out(faults):
         log.warning("%s: %s", text, line)
@@ -106,7 +97,7 @@ def load_corpus(spec: str, *, strict: bool = False) -> Corpus:
     if without and not demos_only:
         some = "it has no" if without == len(training) else f"{without} of its {len(training)} tasks have no"
         log.warning("%s: %s solutions, so only demonstrations are used there", text, some)
-    return Corpus(source.name, tuple(training), demos_only, weight)
+    return Corpus(name, tuple(training), demos_only, weight)
 
 
 def split_specs(specs: str) -> list[str]:

@@ -8,14 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from hrm_submit.arc.submission import NO_GRID
 from hrm_submit.arc.task import same_grid
 from hrm_submit.core.clock import format_duration
 from hrm_submit.record.predictions import Prediction
 from hrm_submit.record.state import TaskState
 from hrm_submit.report.charts import training_curve
 from hrm_submit.report.data import RunData
-from hrm_submit.report.grids import Tile, attempt_tiles, votes_of
+from hrm_submit.report.grids import Output, Tile, votes_of
 from hrm_submit.report.tables import Tables
 
 
@@ -83,7 +82,7 @@ def cards(data: RunData, tables: Tables) -> Iterator[Card]:
                 (Tile("input", pair.input, f"demonstration {n}"), Tile("output", pair.output, f"demonstration {n}"))
                 for n, pair in enumerate(given.train if given else (), 1)
             ],
-            tests=[_test(data, task, k, history.get((task, k), [])) for k in range(int(row["outputs"]))],
+            tests=[_test(output, f"test {k + 1}", history.get((task, k), [])) for k, output in enumerate(data.outputs(task))],
             curve=training_curve(state.trainings),
             training=_training(state, row) if state.trainings else (),
         )
@@ -101,15 +100,13 @@ def _hints(row: dict[str, Any], has_task: bool, votes: Sequence[Sequence[Any]]) 
         yield format_duration(row["seconds"])
 
 
-def _test(data: RunData, task: str, k: int, history: Sequence[Prediction]) -> Test:
-    truth, part, given, answers = data.truth(task, k), f"test {k + 1}", data.tasks.get(task), data.answers[task]
-    candidates, total = data.candidates.get((task, k), ()), data.votes.get((task, k), 0)
-    strip = [Tile("input", given.test[k], part)] if given else []
-    strip += attempt_tiles(answers[k] if k < len(answers) else (NO_GRID, NO_GRID), candidates, total, truth, part, "fallback")
+def _test(output: Output, part: str, history: Sequence[Prediction]) -> Test:
+    truth, strip = output.truth, [] if output.input is None else [Tile("input", output.input, part)]
+    strip += output.tiles(part, "fallback")
     if truth is not None:
         strip.append(Tile("truth", truth, part))
-    ranked = enumerate(candidates[2:], 3)
-    following = [Tile(f"candidate {rank}", c.grid, part, votes_of(c, total)).judged(truth) for rank, c in ranked]
+    ranked = enumerate(output.candidates[2:], 3)
+    following = [Tile(f"candidate {rank}", c.grid, part, votes_of(c, output.votes)).judged(truth) for rank, c in ranked]
     changes = []
     for before, p in zip([None, *history], history, strict=False):
         best = p.candidates[0]

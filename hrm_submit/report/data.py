@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,15 @@ from hrm_submit.arc.entries import Entry
 from hrm_submit.arc.jsonio import located
 from hrm_submit.arc.reader import digest, read_challenges, source_names
 from hrm_submit.arc.submission import NO_GRID, Attempts
-from hrm_submit.arc.task import Grid, Solutions, Task
+from hrm_submit.arc.task import Solutions, Task
 from hrm_submit.config.schema import TTTConfig
 from hrm_submit.core.errors import DataError
 from hrm_submit.corpora.sources import answers_of
-from hrm_submit.predict.vote import Candidate
 from hrm_submit.record.events import number
 from hrm_submit.record.folder import RunRecord, read_run, training_warning
-from hrm_submit.record.predictions import answers_from, fallback_answers
+from hrm_submit.record.predictions import Prediction, answers_from, fallback_answers
 from hrm_submit.record.state import RunState
+from hrm_submit.report.grids import Output
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,10 +33,8 @@ class RunData:
 
     directory: Path
     record: RunRecord
-    candidates: Mapping[tuple[str, int], tuple[Candidate, ...]]
-    """The newest of each (task, output), best first."""
-    votes: Mapping[tuple[str, int], int]
-    """Votes for any grid of each (task, output), candidates that were not kept included."""
+    newest: Mapping[tuple[str, int], Prediction]
+    """The newest of each (task, output) that has candidates."""
     scope: tuple[str, ...]
     """Tasks that the run was to solve, in the file's order: all, but with `--tasks`."""
     tasks: Mapping[str, Task]
@@ -60,10 +59,14 @@ class RunData:
         """What happened."""
         return self.record.state
 
-    def truth(self, task: str, output: int) -> Grid | None:
-        """The solution of a test output, if it is known."""
-        outputs = (self.solutions or {}).get(task, ())
-        return outputs[output] if output < len(outputs) else None
+    def outputs(self, task: str) -> list[Output]:
+        """Return each test output of a task."""
+        inputs, truths, found = self.tasks[task].test if task in self.tasks else (), (self.solutions or {}).get(task, ()), []
+        for k, (attempts, given, truth) in enumerate(zip_longest(self.answers[task], inputs, truths)):
+            newest = self.newest.get((task, k))
+            candidates, votes = (newest.candidates, newest.votes) if newest else ((), 0)
+            found.append(Output(attempts or (), candidates, votes, given, truth))
+        return found
 
 
 def fit_of(run: Mapping[str, Any]) -> float:
@@ -85,9 +88,8 @@ def load_run(directory: Path, challenges: Path | None = None, solutions: Path | 
     notes = [*filter(None, [training_warning(record.run)]), *record.damaged]
     tasks, broken = _challenges(record.run, challenges, notes)
     newest = {(p.task, p.output): p for p in record.predictions if p.candidates}
-    candidates, votes = {key: p.candidates for key, p in newest.items()}, {key: p.votes for key, p in newest.items()}
-    wanted = {**record.state.tasks, **{task: None for task, _ in candidates}}
-    fallbacks = fallback_answers(tasks, broken) or _unknown([*wanted], [*candidates])
+    wanted = {**record.state.tasks, **{task: None for task, _ in newest}}
+    fallbacks = fallback_answers(tasks, broken) or _unknown([*wanted], [*newest])
     found = answers_from(fallbacks, record.predictions)
     truth = _solutions(solutions, found.attempts, tasks) if solutions is not None else None
     scope = tuple(task for task in fallbacks if task in wanted)
@@ -96,7 +98,7 @@ def load_run(directory: Path, challenges: Path | None = None, solutions: Path | 
     faults = {task: b.fault for task, b in broken.items()}
     notes += [*faults.values(), *(f"task {t!r}: in the run folder, but not among the challenges" for t in wanted if t not in fallbacks)]
     answered = frozenset(found.answered)
-    return RunData(directory, record, candidates, votes, scope, tasks, faults, found.attempts, answered, truth, tuple(notes))
+    return RunData(directory, record, newest, scope, tasks, faults, found.attempts, answered, truth, tuple(notes))
 
 
 def _challenges(run: Mapping[str, Any], explicit: Path | None, notes: list[str]) -> tuple[Mapping[str, Task], Mapping[str, Entry]]:

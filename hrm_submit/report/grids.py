@@ -6,7 +6,7 @@ two dashed strokes as thick as the grid, so that a grid of 30 x 30 takes a kilob
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 
@@ -55,17 +55,25 @@ class Tile:
         return grid_svg(self.grid, label=", ".join(filter(None, (self.part, self.caption, self.verdict))), cell=cell, wrong=self.wrong)
 
 
-def attempt_tiles(
-    attempts: Iterable[Grid], candidates: Sequence[Candidate], total: int, truth: Grid | None, part: str = "", other: str = ""
-) -> list[Tile]:
-    """Make a tile of each attempt with its votes of `total`, or with the note `other` where it is no candidate."""
-    known = {c.key: c for c in candidates}
-    tiles = []
-    for number, grid in enumerate(attempts, 1):
-        found = known.get((grid.shape, grid.tobytes()))
-        notes = votes_of(found, total) if found else (other,) if other and grid.size else ()
-        tiles.append(Tile(f"attempt {number}", grid, part, notes).judged(truth))
-    return tiles
+@dataclass(frozen=True, eq=False)
+class Output:
+    """A test output: the attempts at it, its candidates, best first, and the votes for any grid; its input and truth where known."""
+
+    attempts: Sequence[Grid] = ()
+    candidates: Sequence[Candidate] = ()
+    votes: int = 0
+    input: Grid | None = None
+    truth: Grid | None = None
+
+    def tiles(self, part: str = "", other: str = "") -> list[Tile]:
+        """Make a tile of each attempt with its votes, or with the note `other` where it is no candidate."""
+        known = {c.key: c for c in self.candidates}
+        tiles = []
+        for number, grid in enumerate(self.attempts, 1):
+            found = known.get((grid.shape, grid.tobytes()))
+            notes = votes_of(found, self.votes) if found else (other,) if other and grid.size else ()
+            tiles.append(Tile(f"attempt {number}", grid, part, notes).judged(self.truth))
+        return tiles
 
 
 def votes_of(candidate: Candidate, total: int) -> tuple[str, ...]:

@@ -16,11 +16,9 @@ from typing import TypeAlias
 
 from hrm_submit.arc.reader import read_challenges
 from hrm_submit.arc.submission import Attempts, read_submission, to_json
-from hrm_submit.arc.task import Solutions, same_grid
+from hrm_submit.arc.task import same_grid
 from hrm_submit.core.errors import ConfigError, DataError
 from hrm_submit.core.files import write_output
-from hrm_submit.corpora.scoring import score, task_results
-from hrm_submit.corpora.sources import answers_of
 from hrm_submit.predict.fallback import BLANK
 from hrm_submit.predict.vote import Candidate, pool, two_attempts
 from hrm_submit.record.folder import read_run
@@ -36,8 +34,8 @@ Votes: TypeAlias = dict[str, dict[int, tuple[Candidate, ...]]]
 """Candidates of one source by task and test output, each output's weights 1 in all."""
 
 
-def merge(options: MergeOptions) -> list[str]:
-    """Write the merged submission, which is complete and valid whatever a source lacks; returns lines for a person.
+def merge(options: MergeOptions) -> str:
+    """Write the merged submission, which is complete and valid whatever a source lacks; returns a line for a person.
 
     Raises DataError, ConfigError or SolveError for what cannot be read or written.
     """
@@ -47,7 +45,6 @@ def merge(options: MergeOptions) -> list[str]:
     weights = options.weights or (1.0,) * len(names)
     if len(weights) != len(names):
         raise ConfigError(f"--weights: {len(weights)} weights for {len(names)} sources")
-    truth = answers_of(options.solutions) if options.solutions else None
     sources = {name: _votes(source) for name, source in zip(names, options.sources, strict=True)}
     fallbacks = _fallbacks(options, sources.values())
     for name, source in sources.items():
@@ -65,8 +62,7 @@ def merge(options: MergeOptions) -> list[str]:
         merged[task] = tuple(attempts)
     write_output(options.output, to_json(merged))
     firsts = ", ".join(f"{n} from {origin}" for origin, n in origins.most_common())
-    lines = [f"{options.output}: {len(merged)} tasks, {sum(origins.values())} test outputs; first attempts: {firsts}"]
-    return lines if truth is None else lines + _scores(sources, merged, fallbacks, truth)
+    return f"{options.output}: {len(merged)} tasks, {sum(origins.values())} test outputs; first attempts: {firsts}"
 
 
 def _votes(source: Path) -> Votes:
@@ -118,26 +114,3 @@ def _origin(attempts: Attempts, votes: Mapping[str, Sequence[Candidate]]) -> str
     if len(names) == len(votes) > 1:
         return "all"
     return " and ".join(names) or ("none as its first" if any(votes.values()) else "no source")
-
-
-def _scores(
-    sources: Mapping[str, Votes], merged: Mapping[str, Sequence[Attempts]], fallbacks: Mapping[str, Sequence[Attempts]], truth: Solutions
-) -> list[str]:
-    known = {task: outputs for task, outputs in truth.items() if task in merged}
-    if not known:
-        raise DataError("the solutions are of other tasks")
-    alone = {
-        name: {task: [two_attempts(votes.get(task, {}).get(k, ()), spare) for k, spare in enumerate(fallbacks[task])] for task in known}
-        for name, votes in sources.items()
-    }
-    solved = {
-        name: {task for task in known if all(r.solved for r in task_results(answers[task], known[task]))} for name, answers in alone.items()
-    }
-    lines = []
-    for name, answers in alone.items():
-        only = solved[name] - set().union(*(others for other, others in solved.items() if other != name))
-        result = score(answers, known)
-        lines.append(f"{name}: pass@1 {result['pass@1']:.1%}, pass@2 {result['pass@2']:.1%}, {len(only)} tasks that no other solves")
-    result = score(merged, known)
-    lines.append(f"merged: pass@1 {result['pass@1']:.1%}, pass@2 {result['pass@2']:.1%} of {result['counts']['outputs']} test outputs")
-    return lines

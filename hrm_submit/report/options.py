@@ -20,7 +20,6 @@ class ReportOptions:
     output: Path = option("F.html")
     solutions: Path | None = option("F", "the solutions, to show scores and wrong cells", default=None)
     challenges: Path | None = option("F", "the challenges file, if it has moved since the run", default=None)
-    compare: Path | None = option("D2", "another run folder, to show what this run gains and loses", default=None)
     json: Path | None = option("F", "write all tables as JSON too", default=None)
     csv: Path | None = option("DIR", "write each table as a CSV file too", default=None)
     tensorboard: Path | None = option("DIR", "write the curves of each training too (extra: hrm-submit[tensorboard])", default=None)
@@ -74,4 +73,3 @@ class MergeOptions:
     output: Path = option("F", "the submission file")
     challenges: Path | None = option("NAME|F", "the tasks to answer (default: those of the first run folder)", default=None)
     weights: tuple[float, ...] | None = option("W,W", "weight of each source (default: equal)", parse=_weights, default=None)
-    solutions: Path | None = option("NAME|F", "also print the score of each source and of the merged file", default=None)

@@ -128,8 +128,7 @@ viewer.addEventListener("click", (event) => {
 });
 
 document.addEventListener("click", (event) => {
-  const jump = event.target.closest("[data-open]");
-  const card = jump ? cards.find((c) => c.dataset.id === jump.dataset.open) : event.target.closest(".open")?.closest(".card");
+  const card = event.target.closest(".open")?.closest(".card");
   if (card) show(card);
 });
 

@@ -17,7 +17,7 @@ from hrm_submit.report.cards import Card, cards, count, known, percent
 from hrm_submit.report.charts import LEGEND, timeline_chart
 from hrm_submit.report.data import RunData, fit_of
 from hrm_submit.report.document import asset, policy
-from hrm_submit.report.statistics import Comparison, Groups, Scores, right_by_votes, solved_by_side
+from hrm_submit.report.statistics import Groups, Scores, right_by_votes, solved_by_side
 from hrm_submit.report.tables import Tables
 
 FIGURES = {
@@ -41,7 +41,6 @@ class PageContent:
 
     title: str
     scores: Sequence[tuple[str, Scores]]
-    comparison: Comparison | None
     findings: Sequence[str]
     n_tasks: int
     answered: int
@@ -61,7 +60,7 @@ class PageContent:
     cards: Iterable[Card]
 
 
-def page(data: RunData, tables: Tables, scores: Sequence[tuple[str, Scores]], comparison: Comparison | None) -> str:
+def page(data: RunData, tables: Tables, scores: Sequence[tuple[str, Scores]]) -> str:
     """Make the whole file. `scores`: with the name of the tasks that each is over, the one for the headline first."""
     from jinja2 import Environment, StrictUndefined
 
@@ -70,7 +69,7 @@ def page(data: RunData, tables: Tables, scores: Sequence[tuple[str, Scores]], co
     pages.tests["known"] = known
     pages.globals |= {"STATES": STATES, "THUMB": THUMB, "LARGE": LARGE, "FIGURES": FIGURES}
     script = asset("page.js")
-    content = _content(data, tables, scores, comparison)
+    content = _content(data, tables, scores)
     return pages.from_string(asset("page.html.j2")).render(run=content, policy=policy(script), style=asset("page.css"), script=script)
 
 
@@ -89,7 +88,7 @@ def worker_seconds(state: RunState) -> dict[str, float]:
     return {**phases, "idle": max(0.0, total - sum(phases.values()))}
 
 
-def _content(data: RunData, tables: Tables, scores: Sequence[tuple[str, Scores]], comparison: Comparison | None) -> PageContent:
+def _content(data: RunData, tables: Tables, scores: Sequence[tuple[str, Scores]]) -> PageContent:
     run, state, tasks = data.run, data.state, tables.tasks
     states = {name: int((tasks["state"] == name).sum()) for name in STATES}
     judged, spent = len(tasks) - states["unknown"], worker_seconds(state)
@@ -100,7 +99,6 @@ def _content(data: RunData, tables: Tables, scores: Sequence[tuple[str, Scores]]
     return PageContent(
         title=f"{data.directory.resolve().name}: {count(len(tasks), 'task')}",
         scores=scores,
-        comparison=comparison,
         findings=list(_findings(tables, fit_of(run))),
         n_tasks=len(tasks),
         answered=int(tasks["answered"].sum()),

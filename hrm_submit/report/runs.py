@@ -25,7 +25,7 @@ from hrm_submit.corpora.sources import answers_of
 from hrm_submit.record.events import number
 from hrm_submit.record.folder import read_description, run_of, weights_of
 from hrm_submit.report.data import RunData, load_run
-from hrm_submit.report.grids import Tile, attempt_tiles
+from hrm_submit.report.grids import Tile
 from hrm_submit.report.options import RunsOptions
 from hrm_submit.report.picture import Picture, Section
 from hrm_submit.report.statistics import compare
@@ -173,17 +173,15 @@ def compare_runs(a: Path, b: Path, solutions: str | None = None) -> Picture:
         raise ConfigError("--compare needs --solutions, to know which run solved what")
     mine, theirs = replace(mine, solutions=truth), replace(theirs, solutions=truth)
     found = compare(make_tables(mine), make_tables(theirs), str(b))
-    solved = [len(found.outputs.both) + len(only) for only in (found.outputs.gained, found.outputs.lost)]
-    n = solved[0] + len(found.outputs.lost) + len(found.outputs.neither)
     lines = [
-        f"A is {a}: {solved[0]} of {n} test outputs solved. B is {b}: {solved[1]} of {n}.",
+        f"A is {a}: {found.solved[0]} of {found.outputs} test outputs solved. B is {b}: {found.solved[1]} of {found.outputs}.",
         f"pass@2 of A less that of B, in points: {found.difference.text('+')} (95 % interval, paired: whole tasks are drawn).",
-        f"Tasks of A against B: {found.tasks.verdict}",
+        f"Tasks of A against B: {found.verdict}",
     ]
     settings = _differences(mine.run, theirs.run)
     if settings.empty:
         lines.append("The settings are the same.")
-    changed = [("gained", task) for task in found.tasks.gained] + [("lost", task) for task in found.tasks.lost]
+    changed = [("gained", task) for task in found.gained] + [("lost", task) for task in found.lost]
     sections = tuple(section for how, task in changed for section in _both(mine, theirs, task, f"{how}: task {task}"))
     return Picture("Two runs compared", sections, tuple(lines), settings)
 
@@ -204,12 +202,10 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 def _both(mine: RunData, theirs: RunData, task: str, heading: str) -> Iterator[Section]:
     """Make a section for each test output: its input with the solution, the attempts of A, and those of B."""
-    outputs = (mine.solutions or {})[task]
-    for k, truth in enumerate(outputs):
-        tiles = [Tile("test input", grid) for grid in mine.tasks[task].test[k : k + 1]] if task in mine.tasks else []
-        groups = [(*tiles, Tile("answer", truth))]
-        for name, run in (("A", mine), ("B", theirs)):
-            attempts = run.answers[task][k] if k < len(run.answers[task]) else ()
-            shown = attempt_tiles(attempts, run.candidates.get((task, k), ()), run.votes.get((task, k), 0), truth, other="fallback")
-            groups.append(tuple(replace(tile, caption=f"{name}, {tile.caption}") for tile in shown if tile.grid.size))
-        yield Section(heading + (f", test {k + 1}" if len(outputs) > 1 else ""), tuple(filter(None, groups)))
+    pairs = list(zip(mine.outputs(task), theirs.outputs(task), strict=True))
+    for k, (a, b) in enumerate(pairs, 1):
+        known = (("test input", a.input), ("answer", a.truth))
+        groups = [tuple(Tile(name, grid) for name, grid in known if grid is not None)]
+        for name, output in (("A", a), ("B", b)):
+            groups.append(tuple(replace(t, caption=f"{name}, {t.caption}") for t in output.tiles(other="fallback") if t.grid.size))
+        yield Section(heading + (f", test {k}" if len(pairs) > 1 else ""), tuple(filter(None, groups)))

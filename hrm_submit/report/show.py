@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from hrm_submit.corpora.sources import answers_of, load_source
 from hrm_submit.predict.vote import Candidate
 from hrm_submit.record.folder import settled_tasks
 from hrm_submit.report.data import RunData, load_run
-from hrm_submit.report.grids import Tile, attempt_tiles
+from hrm_submit.report.grids import Output, Tile
 from hrm_submit.report.options import ShowOptions
 from hrm_submit.report.picture import ContactSheet, Picture, Section
 from hrm_submit.solver.task_answer import TaskAnswer
@@ -32,15 +33,6 @@ if TYPE_CHECKING:
 
 MOST_TASKS = 4
 """Tasks of a run whose attempts are shown where none are named."""
-
-
-class Answer(NamedTuple):
-    """The attempts at one test output, and the candidates with the votes for them."""
-
-    attempts: Sequence[Grid]
-    candidates: Sequence[Candidate] = ()
-    votes: int = 0
-    """Votes for any grid."""
 
 
 def show(
@@ -59,7 +51,7 @@ def show(
     if isinstance(what, TaskAnswer):
         what, prediction = what.task, what
     if isinstance(what, Task) or (isinstance(what, Mapping) and "train" in what):
-        return _show_task(as_task(what), solutions, None if prediction is None else _answers(prediction))
+        return _show_task(as_task(what), prediction, solutions)
     if isinstance(what, Mapping) and what and all(isinstance(task, Task) for task in what.values()):
         return contact_sheet(what)
     if isinstance(what, str | Path | RunData):
@@ -67,7 +59,7 @@ def show(
             raise TypeError("a run has many tasks: its solutions must be given by task id")
         run = what if isinstance(what, RunData) else load_run(Path(what))
         return _show_run(run if solutions is None else replace(run, solutions=solutions), ids)
-    return Picture("prediction", (_tests(_answers(what), None, _truth(solutions, None)),))
+    return Picture("prediction", (_tests(_outputs(_answers(what), (), _truth(solutions, None))),))
 
 
 def picture_of(options: ShowOptions) -> Picture:
@@ -128,34 +120,34 @@ def _truth(solutions: Solutions | Sequence[Grid] | None, task_id: str | None) ->
     return solutions or ()
 
 
-def _show_task(task: Task, solutions: Solutions | Sequence[Grid] | None, answers: Sequence[Answer] | None) -> Picture:
+def _show_task(task: Task, prediction: Any, solutions: Solutions | Sequence[Grid] | None) -> Picture:
     """Show the demonstrations, then the test inputs with attempts and truth where given."""
     shown = tuple((Tile(f"input {n}", pair.input), Tile(f"output {n}", pair.output)) for n, pair in enumerate(task.train, 1))
-    tests = _tests(answers or (), task, _truth(solutions, task.id))
-    sections = (Section("", (*shown, *tests.groups)),) if answers is None else (Section("", shown), tests)
-    return Picture(f"task {task.id}", sections)
+    answers = [] if prediction is None else _answers(prediction)
+    tests = _tests(_outputs(answers, task.test, _truth(solutions, task.id)))
+    return Picture(f"task {task.id}", (Section("", (*shown, *tests.groups)),) if prediction is None else (Section("", shown), tests))
 
 
-def _tests(answers: Sequence[Answer], task: Task | None, truth: Sequence[Grid], heading: str = "", other: str = "") -> Section:
-    """Group for each test output the test input where `task` is given, the attempts, and the truth where given."""
+def _tests(outputs: Sequence[Output], heading: str = "", other: str = "") -> Section:
+    """Group for each test output the test input, the attempts and the truth, as far as they are known."""
     groups = []
-    n = max(len(answers), len(task.test) if task else 0)
-    for k in range(n):
-        right = truth[k] if k < len(truth) else None
-        tiles = [Tile("test input" if n == 1 else f"test input {k + 1}", task.test[k])] if task and k < len(task.test) else []
-        if k < len(answers):
-            tiles += attempt_tiles(answers[k].attempts, answers[k].candidates, answers[k].votes, right, other=other)
-        tiles += [] if right is None else [Tile("answer", right)]
+    for k, output in enumerate(outputs, 1):
+        tiles = [] if output.input is None else [Tile("test input" if len(outputs) == 1 else f"test input {k}", output.input)]
+        tiles += [*output.tiles(other=other), *([] if output.truth is None else [Tile("answer", output.truth)])]
         groups.append(tuple(tile for tile in tiles if tile.grid.size))
-    return Section(heading, tuple(group for group in groups if group))
+    return Section(heading, tuple(filter(None, groups)))
 
 
-def _answers(what: Any) -> list[Answer]:
+def _outputs(answers: Sequence[Output], inputs: Sequence[Grid], truth: Sequence[Grid]) -> list[Output]:
+    """Join answers with the test inputs and the truth."""
+    found = zip_longest(answers, inputs, truth[: max(len(answers), len(inputs))])
+    return [replace(answer or Output(), input=given, truth=right) for answer, given, right in found]
+
+
+def _answers(what: Any) -> list[Output]:
     """Read a prediction in any of its forms. Raises TypeError for what is none."""
     if isinstance(what, TaskAnswer):
-        return [
-            Answer(a, candidates, sum(c.votes for c in candidates)) for a, candidates in zip(what.attempts, what.candidates, strict=True)
-        ]
+        return [Output(a, found, sum(c.votes for c in found)) for a, found in zip(what.attempts, what.candidates, strict=True)]
     if isinstance(what, Mapping) or not isinstance(what, Iterable) or isinstance(what, str | bytes | np.ndarray):
         raise TypeError(f"cannot show {type(what).__name__}: a Task, a run folder or the predictions for a task's outputs are needed")
     outputs = list(what)
@@ -164,17 +156,17 @@ def _answers(what: Any) -> list[Answer]:
     return [_answer(list(x.values()) if isinstance(x, Mapping) else x) for x in outputs]
 
 
-def _answer(grids: Any) -> Answer:
+def _answer(grids: Any) -> Output:
     """Read candidates or grids, as arrays or as lists of rows; what is no grid is left out."""
     if not isinstance(grids, list | tuple):
         raise TypeError("a prediction has for each output its candidates or its pair of attempts")
     if all(isinstance(x, Candidate) for x in grids):
-        return Answer([c.grid for c in grids[:2]], grids, sum(c.votes for c in grids))
+        return Output([c.grid for c in grids[:2]], grids, sum(c.votes for c in grids))
     attempts = []
     for cells in grids[:2]:
         with suppress(FaultError):
             attempts.append(parse_grid(cells.tolist() if isinstance(cells, np.ndarray) else cells, "attempt"))
-    return Answer(attempts)
+    return Output(attempts)
 
 
 def _show_run(run: RunData, ids: Sequence[str] | None) -> Picture:
@@ -200,10 +192,8 @@ def _show_run(run: RunData, ids: Sequence[str] | None) -> Picture:
 
 
 def _run_task(run: RunData, task: str, state: str) -> Section:
-    found = enumerate(run.answers[task])
-    answers = [Answer(attempts, run.candidates.get((task, k), ()), run.votes.get((task, k), 0)) for k, attempts in found]
     said = [f"task {task}"] + ([] if state == "unknown" else [state]) + ([] if task in run.answered else ["answered by fallback"])
-    return _tests(answers, run.tasks.get(task), (run.solutions or {}).get(task, ()), ", ".join(said), "fallback")
+    return _tests(run.outputs(task), ", ".join(said), "fallback")
 
 
 def _summary(tasks: DataFrame, outputs: DataFrame) -> DataFrame:

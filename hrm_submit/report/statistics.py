@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, cast
 
@@ -14,7 +14,7 @@ import pandas as pd
 from hrm_submit.arc.submission import Attempts
 from hrm_submit.arc.task import Solutions
 from hrm_submit.core.errors import DataError
-from hrm_submit.corpora.scoring import Score, score, task_results
+from hrm_submit.corpora.scoring import Score, by_task, score, shares
 from hrm_submit.report.tables import Tables
 
 CONFIDENCE = 0.95
@@ -67,23 +67,8 @@ def scores(answers: Mapping[str, Sequence[Attempts]], solutions: Solutions, *, s
 
     Whole tasks are drawn, because the outputs of one task are solved or missed together; `seed` makes the draws.
     """
-    result = score(answers, solutions)
-    per_task = []
-    for task_id, outputs in solutions.items():
-        results = task_results(answers.get(task_id, ()), outputs)
-        n, first, solved = len(results), sum(r.first for r in results), sum(r.solved for r in results)
-        per_task.append((n, first, solved, solved == n, solved / n, sum(r.cells for r in results)))
-    table = np.array(per_task, dtype=np.float64)
-    n = len(table)
-    drawn = draws(np.random.default_rng(seed), n) @ table
-    outputs_drawn = drawn[:, 0]
-    resampled = {
-        "pass@1": drawn[:, 1] / outputs_drawn,
-        "pass@2": drawn[:, 2] / outputs_drawn,
-        "task_pass@2": drawn[:, 3] / n,
-        "mean_task_pass@2": drawn[:, 4] / n,
-        "cell_accuracy": drawn[:, 5] / outputs_drawn,
-    }
+    rows, result = by_task(answers, solutions), score(answers, solutions)
+    resampled = shares(draws(np.random.default_rng(seed), len(rows)) @ rows)
     values = cast(Mapping[str, float], result)
     return Scores(result, {name: Interval.of(values[name], found) for name, found in resampled.items()})
 
@@ -121,53 +106,34 @@ def right_by_votes(outputs: pd.DataFrame) -> Groups:
 
 
 @dataclass(frozen=True)
-class Pairing:
-    """Names of what this run solved and the other did not (`gained`), the reverse (`lost`), `both` or `neither` solved."""
+class Comparison:
+    """Two runs on the test outputs that both had to solve and whose truth is known: how many there are and each run solved, the difference
+    of pass@2, and the tasks that the first run solved whole and the second did not (`gained`), or the reverse (`lost`)."""
 
+    outputs: int
+    solved: tuple[int, int]
+    difference: Interval
     gained: tuple[str, ...]
     lost: tuple[str, ...]
-    both: tuple[str, ...]
-    neither: tuple[str, ...]
-
-    @property
-    def p_value(self) -> float:
-        """Of the sign test."""
-        return sign_test(len(self.gained), len(self.lost))
 
     @property
     def verdict(self) -> str:
         """Say whether the difference can be chance."""
         if not self.gained and not self.lost:
             return "Both runs solved the same."
-        words = "can well be chance" if self.p_value > 0.05 else "is hardly chance"
-        counts = f"{len(self.gained)} gained, {len(self.lost)} lost: that {words}"
-        return f"{counts} (two-sided exact sign test, p = {self.p_value:.3g})."
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """This run against `other`, by tasks (every output right) and by test outputs (named `TASK test K`, from 1); `difference` of pass@2."""
-
-    other: str
-    tasks: Pairing
-    outputs: Pairing
-    difference: Interval
+        p_value = sign_test(len(self.gained), len(self.lost))
+        words = "can well be chance" if p_value > 0.05 else "is hardly chance"
+        return f"{len(self.gained)} gained, {len(self.lost)} lost: that {words} (two-sided exact sign test, p = {p_value:.3g})."
 
 
 def compare(mine: Tables, theirs: Tables, other: str) -> Comparison:
-    """Pair the tasks and outputs that both runs had to solve and whose truth is known. Raises DataError if there are none."""
+    """Compare two runs. Raises DataError, naming `other`, where they have no task with a known solution in common."""
     both = mine.outputs.merge(theirs.outputs, on=["task", "output"]).dropna(subset=["solved_x", "solved_y"])
     if both.empty:
         raise DataError(f"{other}: has no task with a known solution in common with this run")
-    tasks = both.groupby("task", sort=False)[["solved_x", "solved_y"]].all().reset_index()
-    names = [f"{task} test {k + 1}" for task, k in zip(both["task"], both["output"], strict=True)]
-    change = both["solved_x"].to_numpy(dtype=np.float64) - both["solved_y"].to_numpy(dtype=np.float64)
-    return Comparison(other, _pair(tasks["task"], tasks), _pair(names, both), mean_interval(list(both["task"]), change))
-
-
-def _pair(names: Iterable[str], solved: pd.DataFrame) -> Pairing:
-    found: dict[tuple[bool, bool], list[str]] = {}
-    for name, here, there in zip(names, solved["solved_x"], solved["solved_y"], strict=True):
-        found.setdefault((bool(here), bool(there)), []).append(str(name))
-    gained, lost, both, neither = (tuple(found.get(key, ())) for key in ((True, False), (False, True), (True, True), (False, False)))
-    return Pairing(gained, lost, both, neither)
+    solved = both[["solved_x", "solved_y"]].astype(bool)
+    here, there = (column for _, column in solved.groupby(both["task"], sort=False).all().items())
+    gained, lost = (tuple(here.index[found]) for found in (here & ~there, there & ~here))
+    change = solved["solved_x"].to_numpy(dtype=np.float64) - solved["solved_y"]
+    counts = tuple(int(n) for n in solved.sum())
+    return Comparison(len(both), (counts[0], counts[1]), mean_interval(list(both["task"]), change.to_numpy()), gained, lost)

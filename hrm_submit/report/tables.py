@@ -10,14 +10,14 @@ apart by `/`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from hrm_submit.arc.task import Grid, same_grid
-from hrm_submit.corpora.scoring import OutputResult, task_results
+from hrm_submit.corpora.scoring import task_results
 from hrm_submit.record.state import TaskState
 from hrm_submit.report.data import RunData, load_run
 
@@ -28,22 +28,19 @@ COLUMNS = {
     "tasks": "task state answered outputs solved_outputs cell_accuracy best_cell_accuracy demonstrations side "
     "votes_share seconds planned_seconds segments trainings failures loss demo_exact ended",
     "outputs": "task output solved first second cells second_cells rank candidates votes votes_of votes_share score attempt_1 attempt_2",
-    "candidates": "task output rank votes votes_share score right cells grid",
-    "timeline": "attempt worker task training phase start end planned detail",
 }
 """The columns of each table, in order."""
 TYPES = {
-    "string": "task state ended attempt_1 attempt_2 grid phase detail",
-    "boolean": "answered solved first second right",
-    "Float64": "cell_accuracy best_cell_accuracy votes_share seconds planned_seconds loss demo_exact cells second_cells score t start end "
-    "planned",
+    "string": "task state ended attempt_1 attempt_2",
+    "boolean": "answered solved first second",
+    "Float64": "cell_accuracy best_cell_accuracy votes_share seconds planned_seconds loss demo_exact cells second_cells score",
 }
 """Types of columns; all others are Int64."""
 
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables of a run; a row stands for a task, a test output, a candidate, a stretch of time.
+    """The tables of a run; a row stands for a task or a test output.
 
     `tasks`: every task that the run was to solve. `state`: `solved` (every output), `nearly` (some outputs, or `best_cell_accuracy` above
     95 %), `wrong`, or `unknown` without a solution. `answered`: the model gave a candidate; all others have fallback answers.
@@ -54,19 +51,15 @@ class Tables:
 
     `outputs`: `first`, `second`: whether an attempt is right; `rank`: of the truth among attempt_1, attempt_2 and the candidates after
     them, from 1; `votes` of `votes_of` were for the first candidate, whose mean log-probability a cell is
-    `score`. `candidates`: the newest ones, best first. `timeline`: what each worker did, see `record.state.Stretch`; seconds of `attempt`,
-    the number of the run's start.
+    `score`.
     """
 
     tasks: pd.DataFrame
     outputs: pd.DataFrame
-    candidates: pd.DataFrame
-    timeline: pd.DataFrame
 
-    def named(self) -> Iterator[tuple[str, pd.DataFrame]]:
-        """Yield each table with its name."""
-        for field in fields(self):
-            yield field.name, getattr(self, field.name)
+    def named(self) -> dict[str, pd.DataFrame]:
+        """Return the tables by name."""
+        return {"tasks": self.tasks, "outputs": self.outputs}
 
 
 def read_tables(run_dir: Path | str, *, solutions: Path | str | None = None, challenges: Path | str | None = None) -> Tables:
@@ -78,13 +71,7 @@ def read_tables(run_dir: Path | str, *, solutions: Path | str | None = None, cha
 def make_tables(data: RunData) -> Tables:
     """Make the tables of a run."""
     outputs = _frame("outputs", (row for task in data.scope for row in _outputs(data, task)))
-    stretches = (asdict(s) | {"detail": s.detail or None} for s in data.state.stretches)
-    return Tables(
-        tasks=_frame("tasks", _tasks(data, outputs)),
-        outputs=outputs,
-        candidates=_frame("candidates", (row for task in data.scope for row in _candidates(data, task))),
-        timeline=_frame("timeline", stretches),
-    )
+    return Tables(_frame("tasks", _tasks(data, outputs)), outputs)
 
 
 def grid_text(grid: Grid) -> str | None:
@@ -99,34 +86,18 @@ def _frame(name: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def _outputs(data: RunData, task: str) -> Iterator[dict[str, Any]]:
-    answers = data.answers[task]
-    for k in range(max(len(answers), len((data.solutions or {}).get(task, ())))):
-        candidates, total = data.candidates.get((task, k), ()), data.votes.get((task, k), 0)
-        row: dict[str, Any] = {"task": task, "output": k, "candidates": len(candidates)}
-        if candidates:
-            best = candidates[0]
+    for k, output in enumerate(data.outputs(task)):
+        row: dict[str, Any] = {"task": task, "output": k, "candidates": len(output.candidates)}
+        if output.candidates:
+            best, total = output.candidates[0], output.votes
             row |= {"votes": best.votes, "votes_of": total, "votes_share": best.votes / total if total else None, "score": best.score}
-        if k < len(answers):
-            row |= {"attempt_1": grid_text(answers[k][0]), "attempt_2": grid_text(answers[k][1])}
-        truth = data.truth(task, k)
-        if truth is not None:
-            row |= _judged(data, task, k, truth)
+        row |= {f"attempt_{n}": grid_text(grid) for n, grid in enumerate(output.attempts, 1)}
+        if output.truth is not None:
+            ranked = [*output.attempts, *(c.grid for c in output.candidates[2:])]
+            (result,) = task_results(data.answers[task][k : k + 1], [output.truth])
+            row |= asdict(result) | {"solved": result.solved}
+            row["rank"] = next((rank for rank, grid in enumerate(ranked, 1) if same_grid(grid, output.truth)), None)
         yield row
-
-
-def _judged(data: RunData, task: str, k: int, truth: Grid) -> dict[str, Any]:
-    attempts = data.answers[task][k] if k < len(data.answers[task]) else None
-    result = task_results([attempts], [truth])[0] if attempts else OutputResult(False, False, 0.0, answered=False)
-    other = task_results([attempts[::-1]], [truth])[0] if attempts else result
-    ranked = [*(attempts or ()), *(c.grid for c in data.candidates.get((task, k), ())[2:])]
-    return {
-        "solved": result.solved,
-        "first": result.first,
-        "second": result.second,
-        "cells": result.cells,
-        "second_cells": other.cells,
-        "rank": next((rank for rank, grid in enumerate(ranked, 1) if same_grid(grid, truth)), None),
-    }
 
 
 def _tasks(data: RunData, outputs: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -166,16 +137,3 @@ def _trained(task: TaskState) -> dict[str, Any]:
         "demo_exact": task.last.demo_exact if task.last else None,
         "ended": task.trainings[-1].outcome,
     }
-
-
-def _candidates(data: RunData, task: str) -> Iterator[dict[str, Any]]:
-    for k in range(len(data.answers[task])):
-        candidates, truth = data.candidates.get((task, k), ()), data.truth(task, k)
-        total = data.votes.get((task, k), 0)
-        for rank, c in enumerate(candidates, 1):
-            row = {"task": task, "output": k, "rank": rank, "votes": c.votes, "votes_share": c.votes / total if total else None}
-            row |= {"score": c.score, "grid": grid_text(c.grid)}
-            if truth is not None:
-                result = task_results([(c.grid, c.grid)], [truth])[0]
-                row |= {"right": result.first, "cells": result.cells}
-            yield row

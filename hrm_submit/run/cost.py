@@ -129,14 +129,6 @@ class Speed:
         self._xx += weight * work * work
         self._xy += weight * work * each
 
-    def scaled(self, factor: float) -> Speed:
-        """Return the speed of a device that is `factor` times as fast in everything."""
-        faster = Speed()
-        square = factor * factor
-        faster._n, faster._x, faster._xx = self._n * square, self._x * square, self._xx * square
-        faster._y, faster._xy = self._y * factor, self._xy * factor
-        return faster
-
     def seconds(self, work: float) -> float:
         """Predict the seconds of a segment of `work` operations. Raises ValueError where nothing was measured."""
         if not self.measured:

@@ -35,13 +35,13 @@ from hrm_submit.train.ranks import Ranks
 log = logging.getLogger(__name__)
 
 
-def training_tasks(data: str, protect: Sequence[str] = PROTECTED, *, strict: bool = False) -> list[TrainingTask]:
+def training_tasks(data: str, protect: Sequence[str] = PROTECTED) -> list[TrainingTask]:
     """Load the mix `data` without tasks that share a pair with a set of `protect`.
 
     Of a protected set that the mix names with `:demos`, only the test pairs are protected. Raises DataError for data that cannot be
     loaded, TrainError if no task is left.
     """
-    corpora = load_corpora(data, strict=strict)
+    corpora = load_corpora(data)
     tasks = [task for corpus in corpora for task in corpus.tasks]
     deliberate = {parse_spec(spec)[0] for spec, corpus in zip(split_specs(data), corpora, strict=True) if corpus.demos_only}
     kept, dropped = without_leaks(tasks, protected_hashes(protect, test_only=[name for name in protect if name in deliberate]))

@@ -40,7 +40,6 @@ class PretrainOptions:
     log_every: int = option("N", "segments for each line of metrics.jsonl (default: 20)", default=20)
     devices: str = option("auto|cpu|cuda:0", default="auto")
     threads: int | None = option("N", "CPU threads of each process (default: all cores, shared by the ranks)", default=None)
-    strict: bool = option(help="refuse data with any fault instead of skipping what is wrong", default=False)
     seed: int = option("N", parse=seed, default=0)
     command_line: str = ""
 

@@ -82,7 +82,7 @@ class Pretraining:
         self._held_out = load_source(options.validate)[1:] if options.validate else None
         if self._held_out and not self._held_out[1]:
             raise TrainError(f"--validate {options.validate}: has no solutions to measure by")
-        tasks = training_tasks(options.data, protect, strict=options.strict)
+        tasks = training_tasks(options.data, protect)
         _check_folder(options)
         mixture = Mixture(tasks, preset.model, preset.train, options.seed)
         hashes = sorted({key for task in mixture.sources for key in task.hashes})

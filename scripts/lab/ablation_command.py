@@ -30,33 +30,32 @@ Figures = dict[str, Any]
 
 
 def ablate(args: argparse.Namespace) -> int:
-    """Run and show what the options say; 1 where a run failed. Raises UserError."""
+    """Do the runs that the options ask for, then show all; 1 where a run failed. Raises UserError."""
     if args.parallel < 1:
         raise ConfigError(f"--parallel must be at least 1, not {args.parallel}")
     plan, results = read_plan(args.plan), args.plan.with_suffix(".csv")
     runs = plan_runs(plan)
     chosen = only(runs, args.only) if args.only else runs
     failures = 0
-    if not (args.show or args.table):
-        known = set(read(results, runs)["key"])
-        missing = [run for run in chosen if run.key not in known]
-        tell(f"{plan.path.name}: {len(chosen) - len(missing)} of {len(chosen)} runs are done")
-        # One run serves all variants that come to the same.
-        todo = list({run.key: run for run in reversed(missing)}.values())[::-1]
-        try:
-            for number, (run, figures, fault) in enumerate(run_all(todo, args.parallel, args.runs or RUNS / "ablate" / args.plan.stem), 1):
-                told = f"failed: {fault}"
-                if figures is None:
-                    failures += 1
-                else:
-                    line = append(results, run, figures)
-                    took = format_duration(line["seconds"]) + (" a task" if plan.kind == "ttt" else "")
-                    told = f"pass@1 {line['pass@1']:.1%}, pass@2 {line['pass@2']:.1%}, {took}"
-                tell(f"[{number}/{len(todo)}] {run.variant}, seed {run.seed}: {told}")
-        except KeyboardInterrupt:
-            tell("finished runs are kept")
-            raise
-    show(plan, read(results, runs), len(runs), write=not args.show)
+    known = set(read(results, runs)["key"])
+    missing = [run for run in chosen if run.key not in known]
+    tell(f"{plan.path.name}: {len(chosen) - len(missing)} of {len(chosen)} runs are done")
+    # One run serves all variants that come to the same.
+    todo = list({run.key: run for run in reversed(missing)}.values())[::-1]
+    try:
+        for number, (run, figures, fault) in enumerate(run_all(todo, args.parallel, args.runs or RUNS / "ablate" / args.plan.stem), 1):
+            told = f"failed: {fault}"
+            if figures is None:
+                failures += 1
+            else:
+                line = append(results, run, figures)
+                took = format_duration(line["seconds"]) + (" a task" if plan.kind == "ttt" else "")
+                told = f"pass@1 {line['pass@1']:.1%}, pass@2 {line['pass@2']:.1%}, {took}"
+            tell(f"[{number}/{len(todo)}] {run.variant}, seed {run.seed}: {told}")
+    except KeyboardInterrupt:
+        tell("finished runs are kept")
+        raise
+    show(plan, read(results, runs), len(runs))
     return 1 if failures else 0
 
 
@@ -122,15 +121,14 @@ def _start_process() -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def show(plan: Plan, rows: pd.DataFrame, total: int, *, write: bool) -> None:
-    """Print the table; `write` it beside the plan."""
+def show(plan: Plan, rows: pd.DataFrame, total: int) -> None:
+    """Print the table and write it beside the plan."""
     if rows.empty:
         print("no results yet")
         return
     table = summary(rows)
     print(table.to_string(index=False))
-    if write:
-        write_atomic(plan.path.with_suffix(".md"), describe(plan, rows, total) + to_markdown(table) + "\n")
+    write_atomic(plan.path.with_suffix(".md"), describe(plan, rows, total) + to_markdown(table) + "\n")
 
 
 def describe(plan: Plan, rows: pd.DataFrame, total: int) -> str:

@@ -28,7 +28,6 @@ from hrm_submit.arc.augment import augmentation_arrays, sample_augmentations
 from hrm_submit.arc.canvas import PackedPairs, encode, sample_offsets
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Task
-from hrm_submit.config.preset_files import load_preset
 from hrm_submit.core.allocator import keep_freed_memory
 from hrm_submit.core.device import cpu_count, list_devices, machine, on_threads
 from hrm_submit.core.errors import ConfigError
@@ -40,6 +39,10 @@ from hrm_submit.model.weights import build_on, load_checkpoint
 from hrm_submit.predict.answer import answer
 from lab.published import ACT_STEPS, SIDE, SMALL, augmented, kit_way, medians, published_way, seconds, segment
 
+PRESETS = ("hrm-27m", "hrm-7m", "nano", "nano-2d")
+"""Of training and memory."""
+REPEATS, TASKS = 3, 3
+"""Timed rounds of each row, and tasks, spread over the sizes."""
 SIDES = (10, 20, SIDE)
 MIDDLE_SIDE = 16
 """Canvas of the middle task of ARC-AGI-1 evaluation."""
@@ -79,9 +82,6 @@ def measure(args: argparse.Namespace) -> int:
         raise ConfigError(f"no row {', '.join(unknown)}; known: {', '.join(GROUPS)}")
     if args.json and not args.json.parent.is_dir():
         raise ConfigError(f"{args.json}: no such folder")
-    args.presets = [name for name in args.presets.split(",") if name]
-    for name in args.presets:
-        load_preset(name)
     device = list_devices(args.devices)[0]
     if device == "cpu":
         keep_freed_memory()
@@ -90,7 +90,7 @@ def measure(args: argparse.Namespace) -> int:
     print(", ".join(f"{key} {value}" for key, value in about.items()), file=sys.stderr)
     found: list[Row] = []
     for name in [group for group in GROUPS if group in args.rows or not args.rows]:
-        for row in GROUPS[name](device, args):
+        for row in GROUPS[name](device):
             found.append(row)
             print("  ".join(row.cells().values()), file=sys.stderr, flush=True)
     print(pd.DataFrame([row.cells() for row in found]).to_string(index=False))
@@ -125,10 +125,10 @@ def sample(n: int) -> list[Task]:
     return [tasks[int((k + 0.5) * len(tasks) / n)] for k in range(n)]
 
 
-def augmentation(device: str, args: argparse.Namespace) -> Iterator[Row]:
+def augmentation(device: str) -> Iterator[Row]:
     """Examples a second of augmentation and tokens, on one thread and on all cores, against the published rule in numpy."""
     rng, cores = np.random.default_rng(0), cpu_count()
-    tasks = sample(6 * args.tasks)
+    tasks = sample(6 * TASKS)
     pairs, batches = [pair for task in tasks for pair in task.train], []
     for task in tasks:
         packed, views = PackedPairs.from_pairs(task.train), sample_augmentations(task, 200, rng)
@@ -149,32 +149,32 @@ def augmentation(device: str, args: argparse.Namespace) -> Iterator[Row]:
                 f"30x30 canvas, {cores} threads": lambda: list(pool.map(lambda k: encoded(k, cores, True), range(cores))),
                 f"own canvas, {cores} threads": lambda: list(pool.map(lambda k: encoded(k, cores, False), range(cores))),
             },
-            repeats=args.repeats,
+            repeats=REPEATS,
         )
     base = 20 * len(pairs) / took.pop("numpy")
     for name, spent in took.items():
         yield Row("augmentation", name, AUGMENTED * len(tasks) / spent, "examples/s", "published rule in numpy", base)
 
 
-def training(device: str, args: argparse.Namespace) -> Iterator[Row]:
+def training(device: str) -> Iterator[Row]:
     """Examples a second of a segment on three canvases, against the published way's 900 tokens; on a GPU compiled too."""
-    for name in args.presets:
+    for name in PRESETS:
         kit = kit_way(name, device)
         ways = {"": kit} if device == "cpu" else {"": kit, ", compiled": replace(kit, runtime=replace(kit.runtime, engine="compile"))}
         with on_threads(1 if kit.preset.model.hidden_size <= SMALL else torch.get_num_threads()):
             calls = {f"{name}, {side * side} tokens{how}": segment(way, side) for side in SIDES for how, way in ways.items()}
-            took = medians({"": segment(published_way(kit), SIDE), **calls}, repeats=args.repeats, device=device)
+            took = medians({"": segment(published_way(kit), SIDE), **calls}, repeats=REPEATS, device=device)
         base, size = took.pop(""), kit.preset.ttt.batch_size
         for what, spent in took.items():
             yield Row("training", what, size / spent, "examples/s", "published way", size / base)
 
 
-def inference(device: str, args: argparse.Namespace) -> Iterator[Row]:
+def inference(device: str) -> Iterator[Row]:
     """Test grids a second of votes on each task's own canvas, against 16 steps of 900 tokens."""
-    tasks = sample(args.tasks)
+    tasks = sample(TASKS)
     with on_threads(1):
         kit, published = (_voter(device, way) for way in ("kit", "published"))
-        took = medians({task.id: partial(kit, task) for task in tasks}, repeats=args.repeats, device=device)
+        took = medians({task.id: partial(kit, task) for task in tasks}, repeats=REPEATS, device=device)
         # On 900 tokens every test grid costs the same.
         base = 1 / median(seconds(partial(published, task), device) / len(task.test) for task in tasks)
     rate = sum(len(task.test) for task in tasks) / sum(took.values())
@@ -201,11 +201,11 @@ def _voter(device: str, way: str) -> Callable[[Task], object]:
     return vote
 
 
-def memory(device: str, args: argparse.Namespace) -> Iterator[Row]:
+def memory(device: str) -> Iterator[Row]:
     """Peak MiB that two segments, or a vote, on a canvas of side 16 add to a process, against the published way."""
     if device == "cpu" and not CLEAR.exists():
         return  # only Linux tells the peak of a part of a process
-    for name in [*args.presets, ""]:
+    for name in [*PRESETS, ""]:
         found = []
         for way in ("kit", "published"):
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
@@ -239,7 +239,7 @@ def _peak_mib() -> float:
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 2**10
 
 
-def start(device: str, args: argparse.Namespace) -> Iterator[Row]:
+def start(device: str) -> Iterator[Row]:
     """Seconds of a process that shows help, imports, or trains a first segment; caches are warm."""
     first = f"from lab.published import kit_way, segment; segment(kit_way('nano', {device!r}), 10)().item()"
     codes = {
@@ -254,14 +254,14 @@ def start(device: str, args: argparse.Namespace) -> Iterator[Row]:
     def run(*words: str) -> None:
         subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": path})
 
-    took = medians({name: partial(run, *words) for name, words in codes.items()}, repeats=args.repeats)
+    took = medians({name: partial(run, *words) for name, words in codes.items()}, repeats=REPEATS)
     bare, torch_alone = took.pop("bare"), took.pop("torch")
     for name, spent in took.items():
         base = ("an empty interpreter", bare) if name.endswith("--help") else ("importing torch", torch_alone)
         yield Row("start", name, spent, "s", *base)
 
 
-def kernels(device: str, args: argparse.Namespace) -> Iterator[Row]:
+def kernels(device: str) -> Iterator[Row]:
     """Milliseconds of `nano-2d`'s axial attention, forward and backward, by the compiled kernel against torch's operations."""
     way = kit_way("nano-2d", "cpu")
     model, size, dtype = way.preset.model, way.preset.ttt.batch_size, getattr(torch, way.runtime.dtype)
@@ -272,7 +272,7 @@ def kernels(device: str, args: argparse.Namespace) -> Iterator[Row]:
         for how in ("kit", "torch"):
             calls[side, how] = partial(_attend_lines, how, qkv, rotary, side, way.runtime.attention)
     with on_threads(1):
-        took = medians(calls, repeats=10 * args.repeats)
+        took = medians(calls, repeats=10 * REPEATS)
     for side in sorted({side for side, _ in took}):
         spent, base = (1000 * took[side, how] for how in ("kit", "torch"))
         yield Row("kernels", f"axial attention, {side * side} tokens, {way.runtime.dtype}", spent, "ms", "torch", base)
@@ -288,7 +288,7 @@ def _attend_lines(how: str, qkv: Tensor, rotary: layers.Rotary, side: int, kind:
     joined.backward(torch.ones_like(joined))
 
 
-GROUPS: Mapping[str, Callable[[str, argparse.Namespace], Iterator[Row]]] = {
+GROUPS: Mapping[str, Callable[[str], Iterator[Row]]] = {
     "augmentation": augmentation,
     "training": training,
     "inference": inference,

@@ -26,7 +26,6 @@ from hrm_submit.corpora.sources import answers_of
 from hrm_submit.predict.rank import RULES as PACKAGE_RULES
 from hrm_submit.predict.rank import Rule
 from hrm_submit.predict.raw import RAW, RawVote, load_raw
-from hrm_submit.predict.scores import ViewScores
 from hrm_submit.predict.vote import pool
 from hrm_submit.report.statistics import Interval, mean_interval
 from lab.markdown import to_markdown
@@ -38,10 +37,9 @@ MOST_NAMED = 12
 
 @dataclass(frozen=True)
 class Setting:
-    """A rule on the first `views` views of each training (None: all) after ACT step `steps` (None: the run's own)."""
+    """A rule after ACT step `steps` (None: the run's own)."""
 
     rule: str
-    views: int | None = None
     steps: int | None = None
 
 
@@ -75,7 +73,7 @@ def compare_votes(args: argparse.Namespace) -> int:
         print(f"compare_votes: skipped: {fault}", file=sys.stderr)
     if not samples:
         raise DataError("nothing to compare")
-    rows = table(samples, settings, args.seed)
+    rows = table(samples, settings)
     names, tasks = sorted({s.run for s in samples}), len({s.task for s in samples})
     if args.json:
         found = {"runs": names, "tasks": tasks, "outputs": len(samples), "skipped": skipped, "baseline": asdict(settings[0])}
@@ -87,14 +85,15 @@ def compare_votes(args: argparse.Namespace) -> int:
 
 def choose_settings(args: argparse.Namespace, known: Mapping[str, Rule]) -> list[Setting]:
     """The baseline, then the settings to compare with it. Raises ConfigError."""
-    rules = [r.strip() for r in args.rules.split(";")] if args.rules else list(known)
-    for option, named in (("--rules", rules), ("--against", [args.against])):
-        unknown = [r for r in named if r not in known]
-        if unknown:
-            raise ConfigError(f"{option}: unknown rule {unknown[0]!r}; known: {'; '.join(known)}")
-    steps = _numbers(args.steps, "--steps") or [None]
-    views = [*_numbers(args.views, "--views"), None]
-    return [Setting(args.against), *(Setting(rule, n, s) for s, n, rule in product(steps, views, rules))]
+    if args.against not in known:
+        raise ConfigError(f"--against: unknown rule {args.against!r}; known: {'; '.join(known)}")
+    try:
+        steps = [int(part) for part in args.steps.split(",")] if args.steps else [None]
+    except ValueError:
+        steps = [0]
+    if 0 in steps:
+        raise ConfigError(f"--steps {args.steps!r}: not whole numbers above 0, separated by commas")
+    return [Setting(args.against), *(Setting(rule, n) for n, rule in product(steps, known))]
 
 
 def own_rule(path: Path) -> Rule:
@@ -144,19 +143,15 @@ def judge(
     for number, truth in enumerate(solution):
         right = []
         for setting in settings:
-            views = [part for part in (_views(training, number, setting) for training in trainings) if len(part)]
+            shown = (t.of_output(number).until(setting.steps or t.answer_step) for t in trainings)
+            views = [part for part in shown if len(part)]
             attempts = [same_grid(c.grid, truth) for c in pool(rules[setting.rule](part) for part in views)[:2]]
             given = any(same_grid(p.grid, truth) for part in views for p in part.predictions() if p is not None)
             right.append((attempts[:1] == [True], any(attempts), given))
         yield Sample(run, task, number, tuple(right))
 
 
-def _views(training: RawVote, output: int, setting: Setting) -> ViewScores:
-    scores = training.of_output(output).until(setting.steps or training.answer_step)
-    return scores if setting.views is None else scores.some(slice(0, setting.views))
-
-
-def table(samples: Sequence[Sample], settings: Sequence[Setting], seed: int) -> list[dict[str, Any]]:
+def table(samples: Sequence[Sample], settings: Sequence[Setting]) -> list[dict[str, Any]]:
     """Score every setting but the first, the baseline: shares within 0..1 with their intervals, and the outputs gained and lost."""
     several = len({s.run for s in samples}) > 1
     names = [f"{s.run}:{s.task}#{s.output}" if several else f"{s.task}#{s.output}" for s in samples]
@@ -169,9 +164,9 @@ def table(samples: Sequence[Sample], settings: Sequence[Setting], seed: int) -> 
         rows.append(
             {
                 **asdict(setting),
-                "pass@1": asdict(mean_interval(tasks, first, seed)),
-                "pass@2": asdict(mean_interval(tasks, second, seed)),
-                "difference@2": asdict(mean_interval(tasks, second - base, seed)),
+                "pass@1": asdict(mean_interval(tasks, first)),
+                "pass@2": asdict(mean_interval(tasks, second)),
+                "difference@2": asdict(mean_interval(tasks, second - base)),
                 "oracle": float(given.mean()),
                 "gained": [name for name, change in zip(names, second - base, strict=True) if change > 0],
                 "lost": [name for name, change in zip(names, second - base, strict=True) if change < 0],
@@ -186,7 +181,6 @@ def show(rows: Sequence[Mapping[str, Any]], markdown: bool) -> None:
     cells = pd.DataFrame(
         {
             "rule": row["rule"] if markdown else row["rule"].ljust(width),
-            "views": str(row["views"] or "all"),
             "steps": str(row["steps"] or "run's"),
             "pass@1 %": Interval(**row["pass@1"]).text(),
             "pass@2 %": Interval(**row["pass@2"]).text(),
@@ -197,10 +191,11 @@ def show(rows: Sequence[Mapping[str, Any]], markdown: bool) -> None:
         }
         for row in rows
     )
-    cells = cells.drop(columns=[name for name in ("views", "steps") if cells[name].isin(["all", "run's"]).all()])
+    if not any(row["steps"] for row in rows):
+        del cells["steps"]
     print(to_markdown(cells) if markdown else cells.to_string(index=False), end="\n\n")
     for row in rows:
-        limits = "".join(f", {row[what]} {what}" for what in ("views", "steps") if row[what])
+        limits = f", {row['steps']} steps" if row["steps"] else ""
         for verb, names in (("gains", row["gained"]), ("loses", row["lost"])):
             if names:
                 more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
@@ -213,13 +208,3 @@ def _labelled(runs: Sequence[Path]) -> dict[str, Path]:
         raise ConfigError(f"{next(run for run in runs if runs.count(run) > 1)}: the same run folder twice")
     labelled = {run.resolve().name: run for run in runs}
     return labelled if len(labelled) == len(runs) else {str(run): run for run in runs}
-
-
-def _numbers(text: str | None, option: str) -> list[int | None]:
-    try:
-        numbers = [int(part) for part in text.split(",")] if text else []
-    except ValueError:
-        numbers = [0]
-    if any(n < 1 for n in numbers):
-        raise ConfigError(f"{option} {text!r}: not whole numbers above 0, separated by commas")
-    return list(numbers)

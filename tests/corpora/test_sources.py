@@ -113,8 +113,6 @@ def test_solutions_of_another_number_are_refused_or_not_learnt_from(tmp_path, ca
     with pytest.raises(DataError) as caught:
         load(path, solutions=True)
     assert str(caught.value) == f"{tmp_path / 'my_solutions.json'}: task b: has 1 outputs for 2 test inputs"
-    with pytest.raises(DataError, match="task b: has 1 outputs for 2 test inputs"):
-        load_corpus(str(path), strict=True)
     assert [len(task.pairs) for task in load_corpus(str(path)).tasks] == [1, 2]
     assert "1 task left out: has N outputs for N test inputs" in caplog.text
 
@@ -125,7 +123,7 @@ def test_named_sets_and_weights_mix():
     assert (len(evaluation.tasks), sum(len(task.pairs) for task in evaluation.tasks)) == (400, 1363)
     assert {task.weight for task in training.tasks} == {2.0} and {task.weight for task in evaluation.tasks} == {1.0}
     assert training.tasks[0].id == "arc-agi-1-training/007bbfb7"
-    with pytest.raises(DataError, match="data called 'arc-agi-1-training' is in the mix twice"):
+    with pytest.raises(DataError, match="arc-agi-1-training:demos: is in the mix twice"):
         load_corpora("arc-agi-1-training,arc-agi-1-training:demos")
     with pytest.raises(DataError, match="names neither a set nor a file"):
         load_corpora("arc-agi-1-training,,")

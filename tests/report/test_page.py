@@ -23,7 +23,6 @@ from hrm_submit.cli import main
 from hrm_submit.record.state import RunState
 from hrm_submit.report.charts import timeline_chart
 from hrm_submit.report.page import worker_seconds
-from hrm_submit.report.statistics import compare
 from hrm_submit.report.tables import read_tables
 from tests.events import event
 from tests.report.lab import Run, Written, small_run
@@ -128,7 +127,7 @@ def test_ids_and_everything_else_from_files_are_escaped(tmp_path: Path) -> None:
     written.tell(14, "task_final", evil, 0, segments=3, reason=evil)
     written.answer(evil, 0, [(B, 1)])
     (run.directory / "events.jsonl").open("a").write(f'{{"v":1,"t":{json.dumps(evil)}}}\n')
-    page, text = report(run, "--compare", str(run.directory))
+    page, text = report(run)
     assert page.tags["img"] == 0 and page.tags["script"] == 1 + 2, "the page's own, and what is packed of each task"
     assert not [a for a in page.attributes if a[1].startswith("on")]
     assert ("li", "data-id", evil) in page.attributes
@@ -239,10 +238,10 @@ def test_a_killed_run_and_one_that_never_began(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_json_and_csv_hold_the_tables(run: Run, tmp_path: Path) -> None:
-    report(run, "--json", str(tmp_path / "t.json"), "--csv", str(tmp_path / "csv"), "--compare", str(run.directory))
+    report(run, "--json", str(tmp_path / "t.json"), "--csv", str(tmp_path / "csv"))
     content = json.loads((tmp_path / "t.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     tables = read_tables(run.directory, solutions=run.solutions)
-    for name, frame in tables.named():
+    for name, frame in tables.named().items():
         # Grids of digits and empty texts would be taken for numbers and gaps.
         texts = {column: str for column in frame if frame[column].dtype == "string"}
         read = pd.read_csv(tmp_path / "csv" / f"{name}.csv", dtype=texts, keep_default_na=False, na_values={c: [""] for c in frame})
@@ -251,24 +250,6 @@ def test_json_and_csv_hold_the_tables(run: Run, tmp_path: Path) -> None:
     assert content["scores"][0]["score"]["pass@2"] == 0.5
     assert [row["solved"] for row in content["outputs"]] == [True, False, True, False]
     assert content["tasks"][1]["best_cell_accuracy"] == 0 and content["outputs"][1]["rank"] is None
-    assert content["compare"]["tasks"]["both"] == ["right"] and content["compare"]["tasks"]["p_value"] == 1
-
-
-def test_two_runs_compared_by_hand(tmp_path: Path) -> None:
-    truths = {name: [A] for name in "abcde"} | {"two": [A, B]}
-
-    def answers(right: str, second: Any) -> dict[str, Any]:
-        return {name: [[(A if name in right else B, 2)]] for name in "abcde"} | {"two": [[(A, 2)], [(second, 1)]]}
-
-    mine = small_run(tmp_path / "mine", truths, answers("abc", B))
-    theirs = small_run(tmp_path / "theirs", truths, answers("cd", A))
-    found = compare(*(read_tables(r.directory, solutions=r.solutions) for r in (mine, theirs)), "theirs")
-    assert (found.tasks.gained, found.tasks.lost) == (("a", "b", "two"), ("d",))
-    assert (found.tasks.both, found.tasks.neither) == (("c",), ("e",))
-    assert found.tasks.p_value == pytest.approx(10 / 16), "at most one of four tosses, on either side"
-    assert found.outputs.gained == ("a test 1", "b test 1", "two test 2") and found.outputs.both == ("c test 1", "two test 1")
-    page, _ = report(mine, "--compare", str(theirs.directory))
-    assert page.text.count("3 gained, 1 lost") == 2 and "p = 0.625" in page.text
 
 
 def test_wrong_input_is_one_line(run: Run, tmp_path: Path, refused: Any) -> None:
@@ -285,8 +266,6 @@ def test_wrong_input_is_one_line(run: Run, tmp_path: Path, refused: Any) -> None
         ([*at, "--solutions", str(other.solutions)], "no solution of any task of this run"),
         ([*at, "--challenges", str(other.challenges)], "not the challenges file of this run"),
         ([*at, "--challenges", str(tmp_path / "none.json")], "no such file"),
-        ([*at, "--compare", str(run.directory)], "--compare needs --solutions"),
-        ([*run.options("--output", page), "--compare", none], "no such run folder"),
         (run.options("--output", str(tmp_path / "none" / "x.html")), "cannot be written"),
         (run.options("--output", page, "--csv", str(run.challenges)), "cannot be made"),
     ]

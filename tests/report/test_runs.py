@@ -92,13 +92,15 @@ def test_two_runs_compared_show_settings_tasks_and_a_paired_interval(folder: Pat
     assert "3 of 4 test outputs solved" in (out := capsys.readouterr().out) and "pass@2 of A less that of B, in points: +25.0 [" in out
 
 
-def test_the_interval_of_a_difference_is_paired(folder: Path) -> None:
+def test_two_runs_are_compared_by_hand_and_their_interval_is_paired(folder: Path) -> None:
     """Against the plain bootstrap: A solves t0 to t2, B solves t0 and t3, so tasks change by 0, 1, 1, -1."""
     mine, theirs = (read_tables(folder / name / "run", solutions=folder / name / "solutions.json") for name in "ab")
-    found = compare(mine, theirs, "b").difference
-    rng = np.random.default_rng(5)
+    found = compare(mine, theirs, "b")
+    assert (found.outputs, found.solved, found.gained, found.lost) == (4, (3, 2), ("t1", "t2"), ("t3",))
+    assert "2 gained, 1 lost" in found.verdict and "p = 1)" in found.verdict
+    rng, interval = np.random.default_rng(5), found.difference
     means = [rng.choice([0, 1, 1, -1], 4).mean() for _ in range(4000)]
-    assert found.value == 0.25 and (found.low, found.high) == pytest.approx(np.percentile(means, [2.5, 97.5]), abs=0.01)
+    assert interval.value == 0.25 and (interval.low, interval.high) == pytest.approx(np.percentile(means, [2.5, 97.5]), abs=0.01)
     assert compare(mine, mine, "a").difference.text("+") == "+0.0 [+0.0, +0.0]"
 
 

@@ -61,11 +61,6 @@ def test_the_tables_of_a_real_run_say_what_its_files_say_and_score_as_its_submis
         assert row["side"] == max(max(len(g), len(g[0])) for g in grids)
         assert row["segments"] == finals[row["task"]]["segments"] and row["ended"] == finals[row["task"]]["reason"]
         assert row["seconds"] == pytest.approx(finals[row["task"]]["t"] - starts[row["task"]]["t"], abs=0.002)
-    predictions = [json.loads(line) for line in (solved_run.directory / "predictions.jsonl").read_text().splitlines()]
-    newest = {(p["task"], p["output"]): p["candidates"] for p in predictions}
-    for (task, k), group in tables.candidates.groupby(["task", "output"], sort=False):
-        wanted = [(text(c["grid"]), c["votes"], c["grid"] == truth[task][k]) for c in newest[task, k]]
-        assert [tuple(row) for row in group[["grid", "votes", "right"]].to_numpy()] == wanted
 
 
 A, B, C, D = [[1, 1]], [[2, 2]], [[3, 3]], [[4, 4], [4, 4]]
@@ -99,15 +94,13 @@ def test_a_run_by_hand(hand: Run) -> None:
     assert tasks.loc["half", "seconds"] == 15 and tasks.loc["half", "planned_seconds"] == 20
     assert tasks.loc["none", "trainings"] == 0 and pd.isna(tasks.loc["none", "seconds"])
     assert tables.outputs.loc[4, "attempt_1"] == "12/34", "the fallback, which is the test input here, happens to be right"
-    assert list(tables.candidates["rank"]) == [1, 2, 1, 1, 2, 1, 2, 3, 4]
-    assert list(tables.candidates[tables.candidates["right"]]["rank"]) == [2, 1, 4]
+    assert list(tables.outputs["candidates"]) == [2, 1, 2, 4, 0]
 
 
 def test_what_is_not_known_is_not_judged(hand: Run, tmp_path: Path) -> None:
     tables = read_tables(hand.directory)
     assert set(tables.tasks["state"]) == {"unknown"}
-    for frame, columns in ((tables.outputs, ["solved", "first", "rank", "cells"]), (tables.candidates, ["right"])):
-        assert frame[columns].isna().all().all()
+    assert tables.outputs[["solved", "first", "rank", "cells"]].isna().all().all()
     assert list(tables.outputs["votes"].dropna()) == [6, 5, 4, 4]
     some = tmp_path / "some.json"
     some.write_text(json.dumps({"half": [A, B], "elsewhere": [A]}))
@@ -118,7 +111,7 @@ def test_what_is_not_known_is_not_judged(hand: Run, tmp_path: Path) -> None:
     for name in ("events.jsonl", "predictions.jsonl"):
         (hand.directory / name).unlink()
     tables = read_tables(hand.directory, solutions=hand.solutions)
-    assert list(tables.tasks["answered"]) == [False] * 4 and len(tables.candidates) == len(tables.timeline) == 0
+    assert list(tables.tasks["answered"]) == [False] * 4
 
 
 def test_tasks_that_were_not_to_be_solved_stay_out_of_the_tables_and_in_the_score(hand: Run) -> None:

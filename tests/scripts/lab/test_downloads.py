@@ -79,12 +79,13 @@ def by_archive(server, content):
     return Source(f"{server.address}/r.zip", REVISION, inside="re_arc/tasks", largest=10_000, archive_id=identity)
 
 
-def fetching(sources, tmp_path):
-    return lambda arguments: main([*arguments, "--data-dir", str(tmp_path / "data")], sources)
+@pytest.fixture(autouse=True)
+def data_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HRM_SUBMIT_DATA", str(tmp_path / "data"))
 
 
-def call(arguments, sources, tmp_path):
-    return fetching(sources, tmp_path)(arguments)
+def fetching(sources):
+    return lambda arguments: main(arguments, sources)
 
 
 def left(folder):
@@ -94,29 +95,29 @@ def left(folder):
 def test_it_downloads_verifies_and_unpacks_once(server, tmp_path, refused, capsys):
     server.files["/c.zip"], server.cut = REPOSITORY, 100
     sources = {"conceptarc": by_content(server)}
-    assert "conceptarc: " in refused(fetching(sources, tmp_path), [])
+    assert "conceptarc: " in refused(fetching(sources), [])
     assert left(tmp_path) == [], "of a download that breaks off nothing is kept"
     server.cut = 0
-    assert call([], sources, tmp_path) == 0 and "2 task files" in capsys.readouterr().out
+    assert main([], sources) == 0 and "2 task files" in capsys.readouterr().out
     assert left(tmp_path / "data") == ["conceptarc/.fetched.json", "conceptarc/Above/Above1.json", "conceptarc/Copy/Copy1.json"]
     assert (tmp_path / "data/conceptarc/Copy/Copy1.json").read_bytes() == TASK
     assert [task.key for task in load_corpus(str(tmp_path / "data" / "conceptarc")).tasks] == ["Above1", "Copy1"]
     asked = len(server.asked)
-    assert call(["conceptarc"], sources, tmp_path) == 0 and len(server.asked) == asked
+    assert main(["conceptarc"], sources) == 0 and len(server.asked) == asked
 
 
 @pytest.mark.parametrize("kind", ["content", "archive"])
 def test_what_was_changed_or_is_of_another_revision_is_put_right(server, tmp_path, kind):
     server.files |= {"/c.zip": REPOSITORY, "/r.zip": archive({f"re_arc/tasks/{name}": data for name, data in FILES.items()})}
     source = by_content(server) if kind == "content" else by_archive(server, server.files["/r.zip"])
-    assert call(["x"], {"x": source}, tmp_path) == 0
+    assert main(["x"], {"x": source}) == 0
     file = tmp_path / "data/x/Copy/Copy1.json"
     file.write_text("[]")
     (tmp_path / "data/x/new.json").write_text("[]")
-    assert call(["x"], {"x": source}, tmp_path) == 0
+    assert main(["x"], {"x": source}) == 0
     assert file.read_bytes() == TASK
     assert left(tmp_path / "data") == ["x/.fetched.json", "x/Above/Above1.json", "x/Copy/Copy1.json"]
-    assert call(["x"], {"x": replace(source, revision="another")}, tmp_path) == 0
+    assert main(["x"], {"x": replace(source, revision="another")}) == 0
     assert len(server.asked) == 3
 
 
@@ -124,10 +125,10 @@ def test_from_takes_an_archive_without_the_network(server, tmp_path, refused):
     file = tmp_path / "downloaded.zip"
     file.write_bytes(REPOSITORY)
     sources = {"conceptarc": by_content(server), "re-arc": by_archive(server, REPOSITORY)}
-    assert call(["--from", str(file)], sources, tmp_path) == 0
+    assert main(["--from", str(file)], sources) == 0
     assert server.asked == [] and file.read_bytes() == REPOSITORY
-    assert "--from takes the archive of one NAME" in refused(fetching(sources, tmp_path), ["conceptarc", "re-arc", "--from", str(file)])
-    assert "nowhere.zip: no such file" in refused(fetching(sources, tmp_path), ["re-arc", "--from", str(tmp_path / "nowhere.zip")])
+    assert "--from takes the archive of one NAME" in refused(fetching(sources), ["conceptarc", "re-arc", "--from", str(file)])
+    assert "nowhere.zip: no such file" in refused(fetching(sources), ["re-arc", "--from", str(tmp_path / "nowhere.zip")])
 
 
 def test_generators_draw_their_pairs_under_a_time_limit(server, tmp_path, capsys, monkeypatch):
@@ -141,23 +142,23 @@ def test_generators_draw_their_pairs_under_a_time_limit(server, tmp_path, capsys
     listing = "".join(f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files))
     digest = hashlib.sha256(listing.encode()).hexdigest()
     source = Source(f"{server.address}/g.zip", REVISION, inside="Gen-1", largest=10_000, content=digest, generators=True)
-    assert call(["gen"], {"gen": source}, tmp_path) == 0
+    assert main(["gen"], {"gen": source}) == 0
     assert "1 task files" in (said := capsys.readouterr().out) and "gave no pair in time: endless, large, wrong" in said
     assert left(tmp_path / "data") == ["gen/.fetched.json", "gen/good.json"]
     (task,) = load_corpus(str(tmp_path / "data" / "gen")).tasks
     drawn = [random.Random(2025 + k).randint(0, 9) for k in range(4)]
     assert task.generated and [pair.input[0, 0] for pair in task.pairs] == list(dict.fromkeys(drawn))
-    assert call(["gen"], {"gen": source}, tmp_path) == 0 and "nothing to do" in capsys.readouterr().out
+    assert main(["gen"], {"gen": source}) == 0 and "nothing to do" in capsys.readouterr().out
 
 
 def test_wrong_content_is_refused_and_what_was_there_stays(server, tmp_path, refused):
     server.files["/c.zip"] = REPOSITORY
-    assert call([], {"conceptarc": by_content(server)}, tmp_path) == 0
+    assert main([], {"conceptarc": by_content(server)}) == 0
     before = left(tmp_path / "data")
-    line = refused(fetching({"conceptarc": replace(by_content(server), content="0" * 64)}, tmp_path), [])
+    line = refused(fetching({"conceptarc": replace(by_content(server), content="0" * 64)}), [])
     assert f"its 2 files are not those of revision {REVISION[:12]}" in line
     server.files["/r.zip"] = archive({"re_arc/tasks/Copy1.json": TASK})
-    line = refused(fetching({"re-arc": by_archive(server, REPOSITORY)}, tmp_path), ["re-arc"])
+    line = refused(fetching({"re-arc": by_archive(server, REPOSITORY)}), ["re-arc"])
     assert hashlib.sha1(b"blob %d\0" % len(REPOSITORY) + REPOSITORY).hexdigest() in line
     assert left(tmp_path / "data") == before
 
@@ -173,7 +174,7 @@ def test_wrong_content_is_refused_and_what_was_there_stays(server, tmp_path, ref
 def test_archives_that_cannot_be_used(server, tmp_path, refused, files, fault):
     file = tmp_path / "bad.zip"
     file.write_bytes(REPOSITORY[:-40] if files is None else archive(files))
-    assert fault in refused(fetching({"conceptarc": by_content(server)}, tmp_path), ["--from", str(file)])
+    assert fault in refused(fetching({"conceptarc": by_content(server)}), ["--from", str(file)])
     assert left(tmp_path) == ["bad.zip"]
 
 
@@ -181,19 +182,19 @@ def test_a_folder_that_someone_else_made_is_not_touched(server, tmp_path, refuse
     mine = tmp_path / "data/conceptarc/mine.json"
     mine.parent.mkdir(parents=True)
     mine.write_text("[]")
-    assert "move it away" in refused(fetching({"conceptarc": by_content(server)}, tmp_path), [])
+    assert "move it away" in refused(fetching({"conceptarc": by_content(server)}), [])
     assert mine.read_text() == "[]" and server.asked == []
 
 
 def test_servers_that_do_not_answer_and_folders_that_cannot_be_written(server, tmp_path, refused):
     sources = {"conceptarc": by_content(server)}
-    assert f"conceptarc: {server.address}/c.zip: 404" in refused(fetching(sources, tmp_path), [])
+    assert f"conceptarc: {server.address}/c.zip: 404" in refused(fetching(sources), [])
     closed = {"conceptarc": replace(sources["conceptarc"], url="http://127.0.0.1:1/c.zip")}
-    assert "conceptarc: http://127.0.0.1:1/c.zip: " in refused(fetching(closed, tmp_path), [])
-    (tmp_path / "file").write_text("")
-    line = refused(lambda argv: main(argv, sources), ["--data-dir", str(tmp_path / "file")])
-    assert line == f"fetch_data: {tmp_path / 'file'}: {os.strerror(17)}"
-    assert refused(fetching(sources, tmp_path), ["arc-3"]) == "fetch_data: unknown data 'arc-3'; known: conceptarc"
+    assert "conceptarc: http://127.0.0.1:1/c.zip: " in refused(fetching(closed), [])
+    (tmp_path / "data").rmdir()
+    (tmp_path / "data").write_text("")
+    assert refused(fetching(sources), []) == f"fetch_data: {tmp_path / 'data'}: {os.strerror(17)}"
+    assert refused(fetching(sources), ["arc-3"]) == "fetch_data: unknown data 'arc-3'; known: conceptarc"
 
 
 def test_real_sources_are_pinned():

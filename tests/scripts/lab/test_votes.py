@@ -56,8 +56,8 @@ def table(folder: Path, *arguments: str) -> dict[str, Any]:
     return dict(json.loads((folder / "table.json").read_text()))
 
 
-def row(content: dict[str, Any], rule: str, views: int | None = None, steps: int | None = None) -> dict[str, Any]:
-    (found,) = [r for r in content["rows"] if (r["rule"], r["views"], r["steps"]) == (rule, views, steps)]
+def row(content: dict[str, Any], rule: str) -> dict[str, Any]:
+    (found,) = [r for r in content["rows"] if r["rule"] == rule]
     return dict(found)
 
 
@@ -79,7 +79,7 @@ def test_a_rule_of_ones_own_is_compared_with_the_others(tmp_path: Path, run: Pat
     answers = str(solutions(tmp_path, a=[3], b=[4, 6], other=[1]))
     content = table(tmp_path, str(run), "--solutions", answers, "--against", "counts", "--own", str(tmp_path / "rarest.py"))
     assert (content["tasks"], content["outputs"], content["runs"]) == (2, 3, ["run"])
-    assert content["baseline"] == {"rule": "counts", "views": None, "steps": None}
+    assert content["baseline"] == {"rule": "counts", "steps": None}
     counted, rarest = row(content, "counts"), row(content, "rarest")
     assert scores(counted) == (pytest.approx(1 / 3), pytest.approx(2 / 3), 1.0)
     assert scores(rarest) == (pytest.approx(2 / 3), 1.0, 1.0)
@@ -94,36 +94,32 @@ def test_a_rule_of_ones_own_is_compared_with_the_others(tmp_path: Path, run: Pat
 
 def test_a_rule_that_loses_says_where(tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     answers, own = str(solutions(tmp_path, a=[1], b=[4, 6])), str(tmp_path / "rarest.py")
-    options = ["--rules", "rarest; counts", "--against", "counts", "--markdown"]
+    options = ["--against", "counts", "--markdown"]
     content = table(tmp_path, str(run), "--solutions", answers, "--own", own, *options)
-    assert [r["rule"] for r in content["rows"]] == ["rarest", "counts"]
-    assert (content["rows"][0]["gained"], content["rows"][0]["lost"]) == ([], ["a#0"])
-    assert content["rows"][0]["difference@2"]["value"] == pytest.approx(-1 / 3)
+    assert [r["rule"] for r in content["rows"]] == ["counts", "composite", "rarest"]
+    assert (content["rows"][2]["gained"], content["rows"][2]["lost"]) == ([], ["a#0"])
+    assert content["rows"][2]["difference@2"]["value"] == pytest.approx(-1 / 3)
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].startswith("| rule | pass@1 % | pass@2 % |") and lines[3].startswith("| --- |")
     assert all(line.count("|") == lines[2].count("|") for line in lines[2:6]) and "- rarest loses a#0" in lines
 
 
-def test_fewer_views_and_steps(tmp_path: Path) -> None:
-    """The first two views say 1 whatever the step; the others say 2 from the second step on, which is the run's."""
+def test_steps(tmp_path: Path) -> None:
+    """The first two views say 1 whatever the step; the others say 2 at the second step, which is the run's."""
     run = tmp_path / "run"
     saved(run, "a", over_steps(shown(1, 1, 3, 3, 3), shown(1, 1, 2, 2, 2), shown(1, 1, 4, 4, 4)), step=2)
-    options = ["--solutions", str(solutions(tmp_path, a=[2])), "--rules", "counts"]
-    content = table(tmp_path, str(run), *options, "--views", "2,3,99")
-    assert [(r["views"], *scores(r)) for r in content["rows"]] == [(2, 0, 0, 0), (3, 0, 1, 1), (99, 1, 1, 1), (None, 1, 1, 1)]
-    assert content["rows"][0]["lost"] == ["a#0"]
-    content = table(tmp_path, str(run), *options, "--steps", "1,2,3")
-    assert [(r["steps"], *scores(r)) for r in content["rows"]] == [(1, 0, 0, 0), (2, 1, 1, 1), (3, 0, 0, 0)]
-    assert [r["lost"] for r in content["rows"]] == [["a#0"], [], ["a#0"]], "all are compared with the run's own step"
+    content = table(tmp_path, str(run), "--solutions", str(solutions(tmp_path, a=[2])), "--steps", "1,2,3")
+    counted = [r for r in content["rows"] if r["rule"] == "counts"]
+    assert [(r["steps"], *scores(r)) for r in counted] == [(1, 0, 0, 0), (2, 1, 1, 1), (3, 0, 0, 0)]
+    assert [r["lost"] for r in counted] == [["a#0"], [], ["a#0"]], "all are compared with the run's own step"
 
 
 def test_retrains_are_pooled_whatever_their_canvas(tmp_path: Path) -> None:
     run = tmp_path / "run"
     saved(run, "a", shown(1, 1, 1, 2, 2), restart=0)
     saved(run, "a", showing([make_grid([[c]]) for c in (2, 2, 3, 3, 3)], [*VIEWS, IDENTITY], 5), restart=1)
-    content = table(tmp_path, str(run), "--solutions", str(solutions(tmp_path, a=[2])), "--rules", "counts", "--views", "3")
+    content = table(tmp_path, str(run), "--solutions", str(solutions(tmp_path, a=[2])))
     assert scores(row(content, "counts")) == (1.0, 1.0, 1.0), "four votes of ten"
-    assert scores(row(content, "counts", views=3)) == (0.0, 1.0, 1.0), "1 1 1 and 2 2 3"
 
 
 def test_run_folders_are_samples_or_are_pooled_as_trainings_of_one_run(tmp_path: Path) -> None:
@@ -167,8 +163,6 @@ def test_damaged_files_are_skipped_and_empty_views_are_wrong(tmp_path: Path, run
         (["{missing}"], "no such run folder"),
         (["{run}", "{run}"], "the same run folder twice"),
         (["{run}", "--against", "guess"], "--against: unknown rule 'guess'; known: counts; composite"),
-        (["{run}", "--rules", "counts;guess"], "--rules: unknown rule 'guess'; known: counts; composite"),
-        (["{run}", "--views", "8,0"], "--views '8,0': not whole numbers above 0"),
         (["{run}", "--steps", "two"], "--steps 'two': not whole numbers above 0"),
         (["{run}", "--steps", "2"], "1 ACT steps were saved, not 2: [vote] act_steps"),
         (["{run}", "--solutions", "{short}"], "b: solutions for 1 outputs, but there are more test inputs"),
