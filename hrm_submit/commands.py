@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,11 +196,11 @@ def presets(options: PresetsOptions, clock: Clock) -> int:
 
 
 def watch(options: WatchOptions, clock: Clock) -> int:
-    from hrm_submit.report.watch import Painter, follow, look_once
+    from hrm_submit.report.watch import follow, look_once
 
-    painter = Painter(shutil.get_terminal_size().columns if sys.stdout.isatty() else None)
+    clear = "\x1b[H\x1b[J" if sys.stdout.isatty() else ""
     if options.once:
-        print(painter.paint(look_once(options.run_dir)), end="")
+        print(*look_once(options.run_dir), sep="\n")
     else:
-        follow(options.run_dir, options.every, lambda lines: print(painter.paint(lines), end="", flush=True))
+        follow(options.run_dir, options.every, lambda lines: print(clear + "\n".join(lines), flush=True))
     return 0

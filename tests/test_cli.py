@@ -73,19 +73,6 @@ def test_only_chosen_tasks_are_planned_and_the_run_folder_names_them(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
-    [(None, "no such file"), ('{"a": [', "not JSON: line 1"), ("17", "should be an object"), ("{}", "has no tasks")],
-)
-def test_challenges_that_cannot_be_used(fault: Faults, tmp_path: Path, content: str | None, said: str) -> None:
-    path = tmp_path / "wrong.json"
-    if content is not None:
-        path.write_text(content)
-    line = fault(challenges=str(path))
-    assert "wrong.json" in line and said in line
-    assert not (tmp_path / "submission.json").exists()
-
-
-@pytest.mark.parametrize(
     ("place", "said"),
     [
         *((f, "cannot be written") for f in ("file/submission.json", "/dev/null/x", "/proc/submission.json", "..")),
@@ -119,6 +106,7 @@ def test_the_challenges_are_not_overwritten(fault: Faults, tmp_path: Path) -> No
         ({"checkpoint": "none/weights.safetensors"}, "weights.safetensors"),
         ({"run_dir": "/dev/null/run"}, "run folder cannot be written"),
         ({"challenges": "/dev/null/challenges.json"}, "no such file"),
+        ({"challenges": str(Path(__file__))}, "not JSON: line 1"),
         ({"segments_per_task": "0"}, "--segments-per-task must be at least 1"),
         ({"segments_per_task": "many"}, "many"),
         ({"seed": "x"}, "x"),
@@ -147,9 +135,8 @@ def weights(tmp_path: Path) -> Path:
 
 
 def test_a_checkpoint_that_is_not_what_it_says(fault: Faults, weights: Path, tmp_path: Path) -> None:
-    for share in (0.0, 0.5, 0.999):
-        weights.write_bytes(weights.read_bytes()[: int(share * weights.stat().st_size)])
-        assert "weights.safetensors" in fault(checkpoint=str(weights))
+    weights.write_bytes(weights.read_bytes()[:99])
+    assert "weights.safetensors" in fault(checkpoint=str(weights))
     model, embedding = build(tiny_preset(tmp_path).model, seed=1)
     lying = replace(snapshot(model, embedding, CheckpointMeta()), config=replace(model.cfg, hidden_size=64, puzzle_emb_ndim=64))
     save_checkpoint(tmp_path / "lie.safetensors", lying)

@@ -150,27 +150,6 @@ def checkpoint(more: tuple[tuple[str, Any], ...]) -> bytes:
         return Path(folder, "a.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("more", [(), (("embedding", "shared"), ("conv_size", 3))])
-@examples
-@given(data=st.data())
-def test_checkpoints(more: tuple[tuple[str, Any], ...], data: st.DataObject) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "a.safetensors")
-        path.write_bytes(data.draw(damaged_safetensors(checkpoint(more))))
-        refused_or_used(lambda: build(load_checkpoint(path, rows=True)))
-        refused_or_used(lambda: resolve_preset("", path))
-
-
-@examples
-@given(data=st.data())
-def test_presets(data: st.DataObject) -> None:
-    files = sorted((ROOT / "hrm_submit" / "config" / "presets").glob("*.toml"))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "mine.toml")
-        path.write_bytes(data.draw(damaged_lines(data.draw(st.sampled_from(files)).read_bytes())))
-        refused_or_used(lambda: load_preset(f"nano,{path}"))
-
-
 @pytest.mark.parametrize("name", ["run.json", "events.jsonl", "predictions.jsonl"])
 @examples
 @given(data=st.data())
@@ -225,21 +204,29 @@ def pair_file() -> bytes:
         return Path(folder, "pairs.npz").read_bytes()
 
 
-@examples
-@given(data=st.data())
-def test_pair_files(data: st.DataObject) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "pairs.npz")
-        path.write_bytes(data.draw(damaged(pair_file())))
-        refused_or_used(lambda: load_corpus(str(path)))
+def one_of(folder: str) -> st.SearchStrategy[bytes]:
+    """Damage one of the TOML files of a folder."""
+    files = [path.read_bytes() for path in sorted((ROOT / folder).glob("*.toml"))]
+    return st.sampled_from(files).flatmap(damaged_lines)
 
 
-@pytest.mark.parametrize("kind", ["ablations", "competitions"])
+SHARED_ROWS = (("embedding", "shared"), ("conv_size", 3))
+FILES: dict[str, tuple[Callable[[], st.SearchStrategy[bytes]], Callable[[Path], object]]] = {
+    "a.safetensors": (lambda: damaged_safetensors(checkpoint(())), lambda path: build(load_checkpoint(path, rows=True))),
+    "b.safetensors": (lambda: damaged_safetensors(checkpoint(SHARED_ROWS)), lambda path: resolve_preset("", path)),
+    "preset.toml": (lambda: one_of("hrm_submit/config/presets"), lambda path: load_preset(f"nano,{path}")),
+    "plan.toml": (lambda: one_of("scripts/ablations"), read_plan),
+    "competition.toml": (lambda: one_of("scripts/kaggle_kit/competitions"), lambda path: load_competition(path.stem, path.parent)),
+    "pairs.npz": (lambda: damaged(pair_file()), lambda path: load_corpus(str(path))),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
 @examples
 @given(data=st.data())
-def test_plans_and_competitions(kind: str, data: st.DataObject) -> None:
-    real = ROOT / "scripts" / ("ablations" if kind == "ablations" else "kaggle_kit/competitions")
+def test_files_of_one_reader(name: str, data: st.DataObject) -> None:
+    content, use = FILES[name]
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "mine.toml")
-        path.write_bytes(data.draw(damaged_lines(data.draw(st.sampled_from(sorted(real.glob("*.toml")))).read_bytes())))
-        refused_or_used(lambda: read_plan(path) if kind == "ablations" else load_competition(path.stem, path.parent))
+        path = Path(folder, name)
+        path.write_bytes(data.draw(content()))
+        refused_or_used(lambda: use(path))

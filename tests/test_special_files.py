@@ -24,7 +24,7 @@ COMMANDS = {
     "submission": (SOLVE, "score --submission {submission} --solutions {challenges}", "merge {submission} --output {merged}"),
     "merged": (MERGE,),
     "html": (REPORT,),
-    "solutions": (REPORT + " --solutions {solutions}", MERGE + " --solutions {solutions}"),
+    "solutions": (REPORT + " --solutions {solutions}",),
 }
 
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from hrm_submit.core.errors import SolveError
 from hrm_submit.core.files import append_whole, open_regular, write_atomic
@@ -109,54 +109,35 @@ class RunWriter:
         return self._predictions.flush() and self._events.flush()
 
 
-class LineReader(Generic[T]):
-    """Reads a file of JSON lines as it grows; a file that got shorter was started again and is read from its start.
+def read_lines(path: Path, parse: Callable[[dict[str, Any]], T]) -> tuple[list[T], list[str]]:
+    """Read a file of JSON lines; returns what `parse` makes of each line's object, and the lines that are none (`file:line: fault`).
 
-    `parse` makes a value of a line's object or raises ValueError. Lines that are none are named in `damaged` (`file:line: fault`).
+    `parse` raises ValueError. Raises SolveError where there is a file, but none that can be read.
     """
-
-    def __init__(self, path: Path, parse: Callable[[dict[str, Any]], T]) -> None:
-        self.damaged: list[str] = []
-        self._path, self._parse = path, parse
-        self._at, self._number, self._half = 0, 0, b""
-
-    def read(self, *, whole: bool = False) -> list[T]:
-        """Read what was appended since the last call; a last line without its end waits, unless the file is `whole`.
-
-        Raises SolveError where there is a file, but none that can be read.
-        """
+    try:
+        with open_regular(path, MOST_BYTES) as file:
+            lines = file.read().split(b"\n")
+    except (FileNotFoundError, NotADirectoryError):
+        return [], []
+    except OSError as error:
+        raise SolveError(f"{path}: cannot be read: {error.strerror or error}") from None
+    values, damaged = list[T](), list[str]()
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
-            with open_regular(self._path, MOST_BYTES) as file:
-                if file.seek(0, os.SEEK_END) < self._at:
-                    self._at, self._number, self._half = 0, 0, b""
-                file.seek(self._at)
-                new = file.read()
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        except OSError as error:
-            raise SolveError(f"{self._path}: cannot be read: {error.strerror or error}") from None
-        self._at += len(new)
-        *lines, self._half = (self._half + new).split(b"\n")
-        values = []
-        for line in [*lines, self._half] if whole else lines:
-            self._number += 1
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-                if not isinstance(record, dict):
-                    raise ValueError("not an object")
-                values.append(self._parse(record))
-            except (ValueError, RecursionError) as error:
-                self.damaged.append(f"{self._path.name}:{self._number}: {error}")
-        return values
+            record = json.loads(line)
+            if not isinstance(record, dict):
+                raise ValueError("not an object")
+            values.append(parse(record))
+        except (ValueError, RecursionError) as error:
+            damaged.append(f"{path.name}:{number}: {error}")
+    return values, damaged
 
-    def age(self, now: float) -> float:
-        """Seconds since the file last grew, where `now` is a time of the wall clock; 0 where there is none."""
-        try:
-            return max(0.0, now - self._path.stat().st_mtime)
-        except OSError:
-            return 0.0
+
+def read_events(directory: Path) -> tuple[list[Event], list[str]]:
+    """Read the events of a run folder, and what is damaged. Raises SolveError."""
+    return read_lines(directory / "events.jsonl", _of_version_1(parse_event))
 
 
 @dataclass(frozen=True)
@@ -182,10 +163,10 @@ def read_run(directory: Path) -> RunRecord:
         raise SolveError(f"{directory}: no such run folder")
     damaged: list[str] = []
     run = read_description(directory, damaged)
-    events, predictions = event_reader(directory), LineReader(directory / "predictions.jsonl", _of_version_1(parse_prediction))
-    record = RunRecord(run, events.read(whole=True), predictions.read(whole=True))
-    numbered = _numbered(record.predictions, [attempt.end for attempt in record.state.attempts])
-    return RunRecord(run, record.events, numbered, [*damaged, *events.damaged, *predictions.damaged])
+    events, wrong_events = read_events(directory)
+    predictions, wrong_predictions = read_lines(directory / "predictions.jsonl", _of_version_1(parse_prediction))
+    record = RunRecord(run, events, predictions, [*damaged, *wrong_events, *wrong_predictions])
+    return replace(record, predictions=_numbered(predictions, [attempt.end for attempt in record.state.attempts]))
 
 
 def set_aside_unreadable(directory: Path) -> None:
@@ -208,11 +189,6 @@ def settled_tasks(directory: Path) -> set[str]:
         raise SolveError(f"{directory}: holds no run")
     newest = {event.task: event.settled for event in events if isinstance(event, TaskFinal) and event.task is not None}
     return {task for task, settled in newest.items() if settled}
-
-
-def event_reader(directory: Path) -> LineReader[Event]:
-    """A reader of the events of a run folder, which may still grow."""
-    return LineReader(directory / "events.jsonl", _of_version_1(parse_event))
 
 
 def read_description(directory: Path, damaged: list[str]) -> dict[str, Any]:

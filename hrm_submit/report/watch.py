@@ -14,7 +14,7 @@ from typing import Any
 from hrm_submit.core.clock import format_duration
 from hrm_submit.core.errors import SolveError
 from hrm_submit.record.events import number
-from hrm_submit.record.folder import LineReader, event_reader, read_description
+from hrm_submit.record.folder import read_description, read_events, read_lines
 from hrm_submit.record.state import RunState
 from hrm_submit.report.data import fit_of
 from hrm_submit.report.picture import printable
@@ -23,73 +23,43 @@ QUIET = 600.0
 """Seconds without a new line after which a run may have been killed."""
 
 
-class Follower:
-    """Follows a run folder, or that of a pre-training, which need not be there yet."""
+def look(folder: Path, now: float | None = None) -> tuple[list[str], bool]:
+    """Describe the run or pre-training in `folder`, which need not be there yet, and tell whether it has said that it is over.
 
-    def __init__(self, folder: Path, now: Callable[[], float] = time.time) -> None:
-        """`now`: wall clock, in seconds, as file times are."""
-        self.ended = False
-        """Whether the run has said that it is over."""
-        self._folder, self._now = folder, now
-        self._events = event_reader(folder)
-        self._metrics: LineReader[Mapping[str, Any]] = LineReader(folder / "metrics.jsonl", dict)
-        self._state = RunState()
-        self._last: Mapping[str, Any] = {}
-        self._validation: Mapping[str, Any] = {}
-
-    def look(self) -> list[str]:
-        """Read what is new and describe the run."""
-        if (self._folder / "events.jsonl").is_file():
-            for event in self._events.read():
-                self._state.take(event)
-            self.ended, age = self._state.attempt.ended, self._events.age(self._now())
-            lines = solve_lines(self._state, fit_of(read_description(self._folder, [])), age)
-        elif (self._folder / "metrics.jsonl").is_file():
-            for line in self._metrics.read():
-                self._validation, self._last = (line, self._last) if "validation_pass@2" in line else (self._validation, line)
-            # The picture is drawn last.
-            self.ended, age = _newer(self._folder / "metrics.svg", self._folder / "metrics.jsonl"), self._metrics.age(self._now())
-            lines = pretrain_lines(self._last, self._validation, self.ended, age)
-        else:
-            return [printable(f"waiting for a run in {self._folder}")]
-        if not self.ended:
-            lines.append(f"last line {format_duration(age)} ago" + ("; the run may have been killed" if age > QUIET else ""))
-        return [printable(line) for line in (f"{self._folder}:", *lines)]
+    `now`: wall clock (default: the present), in seconds, as file times are.
+    """
+    events, metrics = folder / "events.jsonl", folder / "metrics.jsonl"
+    if events.is_file():
+        state, age = RunState(read_events(folder)[0]), _age(events, now)
+        ended, lines = state.attempt.ended, solve_lines(state, fit_of(read_description(folder, [])), age)
+    elif metrics.is_file():
+        records, age = read_lines(metrics, dict)[0], _age(metrics, now)
+        validations = [record for record in records if "validation_pass@2" in record]
+        last = next((record for record in reversed(records) if "validation_pass@2" not in record), {})
+        ended = _newer(folder / "metrics.svg", metrics)  # the picture is drawn last
+        lines = pretrain_lines(last, validations[-1] if validations else {}, ended, age)
+    else:
+        return [printable(f"waiting for a run in {folder}")], False
+    if not ended:
+        lines.append(f"last line {format_duration(age)} ago" + ("; the run may have been killed" if age > QUIET else ""))
+    return [printable(line) for line in (f"{folder}:", *lines)], ended
 
 
 def look_once(folder: Path) -> list[str]:
     """Describe the run in `folder` as it is now. Raises SolveError where there is none."""
     if not any((folder / name).is_file() for name in ("events.jsonl", "metrics.jsonl")):
         raise SolveError(f"{folder}: there is no run here, neither of solve nor of pretrain")
-    return Follower(folder).look()
+    return look(folder)[0]
 
 
 def follow(folder: Path, every: float, show: Callable[[list[str]], None], sleep: Callable[[float], None] = time.sleep) -> None:
     """`show` the run in `folder` every `every` seconds until it ends."""
-    follower = Follower(folder)
     while True:
-        show(follower.look())
-        if follower.ended:
+        lines, ended = look(folder)
+        show(lines)
+        if ended:
             return
         sleep(every)
-
-
-class Painter:
-    """Makes each description take the place of the one before on a terminal."""
-
-    def __init__(self, columns: int | None) -> None:
-        """`columns` of the terminal; None where there is none, and descriptions follow each other."""
-        self._columns, self._painted = columns, 0
-
-    def paint(self, lines: list[str]) -> str:
-        """Return what to write, with its last line's end."""
-        if self._columns is None:
-            return "".join(f"{line}\n" for line in lines)
-        # A line that the terminal breaks would count as two.
-        shown = [line[: self._columns - 1] for line in lines]
-        back = f"\x1b[{self._painted}A\x1b[J" if self._painted else ""
-        self._painted = len(shown)
-        return back + "".join(f"{line}\n" for line in shown)
 
 
 def solve_lines(state: RunState, fit: float, age: float) -> list[str]:
@@ -153,6 +123,14 @@ def pretrain_lines(last: Mapping[str, Any], validation: Mapping[str, Any], ended
     if score is not None:
         lines.append(f"validation at segment {number(validation.get('segment')) or 0:.0f}: pass@2 {score:.1%}")
     return lines
+
+
+def _age(path: Path, now: float | None) -> float:
+    """Seconds since a file last grew; 0 where it has gone."""
+    try:
+        return max(0.0, (time.time() if now is None else now) - path.stat().st_mtime)
+    except OSError:
+        return 0.0
 
 
 def _newer(path: Path, than: Path) -> bool:

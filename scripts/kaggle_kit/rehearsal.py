@@ -23,7 +23,7 @@ from hrm_submit.corpora.sources import load
 from hrm_submit.model.checkpoint_header import read_header
 from hrm_submit.model.packaged import CHECKPOINTS, DEFAULT_PRESET
 from hrm_submit.record.events import TaskFinal
-from hrm_submit.record.folder import event_reader, read_run, run_of, training_warning
+from hrm_submit.record.folder import read_events, read_run, run_of, training_warning
 from hrm_submit.report.build import write_report
 from hrm_submit.report.options import ReportOptions
 
@@ -93,12 +93,11 @@ class ProgressBar:
     """A bar of answered tasks, fed from the run folder that solve writes while it works."""
 
     def __init__(self, run: Path, total: int, limit: float) -> None:
-        self._events, self._answered, self._limit = event_reader(run), set[str | None](), limit
+        self._run, self._limit = run, limit
         self.bar = tqdm(total=total, unit="task", disable=None, bar_format="{desc} |{bar}| {n}/{total} tasks answered")
 
     def tick(self, seconds: float) -> None:
-        self._answered |= {event.task for event in self._events.read() if isinstance(event, TaskFinal)}
-        self.bar.n = len(self._answered)
+        self.bar.n = len({event.task for event in read_events(self._run)[0] if isinstance(event, TaskFinal)})
         self.bar.set_description_str(f"{format_duration(seconds)} of {format_duration(self._limit)}")
 
 

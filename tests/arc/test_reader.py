@@ -109,7 +109,7 @@ def test_what_is_no_tasks_is_refused_in_one_line(tmp_path, kind):
         ("x" * 5000, ["cannot be a path"]),
         ("a\0b", ["cannot be a path", "unknown data"]),
         ("no/where.json", ["no such file or folder"]),
-        ("arc-3", ["unknown data"]),
+        ("arc-3", ["unknown data 'arc-3'; known: arc-agi-1-training, arc-agi-1-evaluation, "]),
     ],
 )
 def test_a_source_that_is_nowhere_is_refused_in_one_line(source, said):

@@ -5,13 +5,12 @@ import logging
 import pytest
 
 from hrm_submit.arc.canonical import pair_hash
-from hrm_submit.arc.entries import Fault
-from hrm_submit.arc.reader import data_folder, source_names, write_challenges
+from hrm_submit.arc.reader import data_folder, write_challenges
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.core.errors import DataError
 from hrm_submit.corpora.solutions import write_solutions
-from hrm_submit.corpora.sources import left_out, load, load_corpora, load_corpus, parse_spec
+from hrm_submit.corpora.sources import load, load_corpora, load_corpus, parse_spec
 from tests.shared import write
 
 PAIR = Pair(make_grid([[1, 2]]), make_grid([[3]]))
@@ -59,17 +58,6 @@ def test_faults_of_a_spec(spec, fault):
     with pytest.raises(DataError) as caught:
         parse_spec(spec)
     assert str(caught.value) == fault
-
-
-def test_an_unknown_name_lists_the_known_ones_and_a_path_is_not_found(tmp_path):
-    with pytest.raises(DataError) as caught:
-        load_corpus("arc-3")
-    assert all(name in str(caught.value) for name in ["'arc-3'", "conceptarc", "re-arc", "arc-agi-1-training"])
-    assert len(source_names()) == 7
-    for path in (tmp_path / "nowhere", tmp_path / "x_challenges.json:demos"):
-        with pytest.raises(DataError) as caught:
-            load_corpus(str(path))
-        assert str(caught.value) == f"{str(path).removesuffix(':demos')}: no such file or folder"
 
 
 def test_a_challenges_file_takes_the_solutions_beside_it(tmp_path):
@@ -164,17 +152,3 @@ def test_load_gives_tasks_and_answers_only_when_asked(tmp_path):
     assert list(load(path)) == ["a", "b"], "the file of answers is not even opened"
     with pytest.raises(DataError, match=r"my_solutions\.json: not JSON"):
         load(path, solutions=True)
-
-
-def test_what_was_left_out_is_grouped_by_reason_and_quotes_what_the_file_says():
-    lines = [
-        'f.json: task a: pair 1 input: row 0, column 2 is "NaN", not a whole number within 0..9',
-        'f.json: task b: pair 3 input: row 5, column 0 is "NaN", not a whole number within 0..9',
-        'f.json: task c: pair 3 input: row 5, column 0 is "17", not a whole number within 0..9',
-        'f.json: is a list of neither tasks ({"train": ...}) nor pairs',
-    ]
-    assert left_out(Fault("pair", line) for line in lines) == [
-        f'2 pairs left out: row N, column N is "NaN", not a whole number within N..N; the first is {lines[0]}',
-        f'1 pair left out: row N, column N is "17", not a whole number within N..N; the first is {lines[2]}',
-        f'1 pair left out: is a list of neither tasks ({{"train": ...}}) nor pairs; the first is {lines[3]}',
-    ]

@@ -11,7 +11,6 @@ import zlib
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -20,7 +19,9 @@ import pandas as pd
 import pytest
 
 from hrm_submit.cli import main
+from hrm_submit.record.folder import read_run
 from hrm_submit.record.state import RunState
+from hrm_submit.report.board import curves
 from hrm_submit.report.charts import timeline_chart
 from hrm_submit.report.page import worker_seconds
 from hrm_submit.report.tables import read_tables
@@ -156,40 +157,12 @@ def test_without_solutions_the_page_judges_nothing(tmp_path: Path) -> None:
     assert "truth" not in "".join(unpacked(path.read_text())) and "✗" not in page.text.replace("✗ wrong 0", "")
 
 
-def test_the_curves_of_each_training_go_to_tensorboard(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    written: list[tuple[str, Any]] = []
-
-    class EventFileWriter:
-        def __init__(self, folder: str) -> None:
-            self.folder = Path(folder).relative_to(tmp_path / "board").as_posix()
-
-        def add_event(self, event: Any) -> None:
-            (value,) = event["summary"]["value"]
-            written.append((self.folder, (event["wall_time"], event["step"], *value.values())))
-
-        def close(self) -> None:
-            written.append((self.folder, "closed"))
-
-    class Summary(dict[str, Any]):
-        Value = dict
-
-    run = small_run(tmp_path, {"../a": [A], "b": [A]}, {"../a": [[(A, 3)]], "b": [[(A, 1)]]})
-    options = run.options("--output", str(tmp_path / "r.html"), "--tensorboard", str(tmp_path / "board"))
-    proto = "tensorboard.compat.proto"
-    monkeypatch.setitem(sys.modules, f"{proto}.event_pb2", None)
-    assert main(options) == 2 and "--tensorboard needs the tensorboard package" in capsys.readouterr().err
-    known = {f"{proto}.event_pb2": {"Event": dict}, f"{proto}.summary_pb2": {"Summary": Summary}}
-    known |= {"tensorboard.summary.writer.event_file_writer": {"EventFileWriter": EventFileWriter}}
-    for name, content in {"tensorboard": {}, "tensorboard.compat": {}, proto: {}, "tensorboard.summary": {}, **known}.items():
-        monkeypatch.setitem(sys.modules, name, SimpleNamespace(**content))
-    monkeypatch.setitem(sys.modules, "tensorboard.summary.writer", SimpleNamespace())
-    assert main(options) == 0
-    points = {"..%2Fa-1": 20.0, "b-1": 35.0}
-    assert written == [
-        (name, told) for name, t in points.items() for told in ((t, 30, "loss", 0.5), (t, 30, "exact demonstrations", 0.25), "closed")
-    ]
+def test_the_curves_of_each_training_are_for_tensorboard(run: Run, monkeypatch: pytest.MonkeyPatch, refused: Any) -> None:
+    trainings = read_run(run.directory).state.trainings
+    assert list(curves(trainings[0])) == [(20.0, 30, "loss", 0.5), (20.0, 30, "exact demonstrations", 0.25)]
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    options = run.options("--output", str(run.directory / "r.html"), "--tensorboard", str(run.directory / "board"))
+    assert "--tensorboard needs the tensorboard package" in refused(main, options)
 
 
 def test_a_page_of_many_tasks_stays_small(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

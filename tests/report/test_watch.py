@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from hrm_submit.cli import main
-from hrm_submit.report.watch import Follower, Painter, follow
+from hrm_submit.report.watch import follow, look
 from tests.report.lab import Written, run_in
-from tests.terminal import screen
 
 
 def table(lines: list[str]) -> list[dict[str, str]]:
@@ -29,9 +28,9 @@ def table(lines: list[str]) -> list[dict[str, str]]:
     return rows
 
 
-def follower_of(folder: Path, age: float = 0.0) -> Follower:
-    """One that looks `age` seconds after the events were last written."""
-    return Follower(folder, lambda: (folder / "events.jsonl").stat().st_mtime + age if age else 0.0)
+def looked(folder: Path, age: float = 0.0) -> list[str]:
+    """A look `age` seconds after the events were last written."""
+    return look(folder, (folder / "events.jsonl").stat().st_mtime + age)[0]
 
 
 def solve(run: Written, t: float, task: str) -> None:
@@ -43,31 +42,30 @@ def solve(run: Written, t: float, task: str) -> None:
 
 def test_what_each_worker_is_at_follows_from_the_events(tmp_path: Path) -> None:
     run = Written(run_in(tmp_path))
-    follower = follower_of(run.directory)
     run.tell(0, "run_start", budget=600.0, tasks=9, broken=[], resumed=2)
     run.tell(0, "plan", todo=["a", "b", "c"], workers=2, devices=["cpu", "cuda:0"])
     run.tell(0, "worker_start", worker=0, device="cpu")
     run.tell(0, "worker_start", worker=1, device="cuda:0")
     run.tell(5, "worker_start", worker=1, ready=True, device="cuda:0")
-    _, counts, *rest = follower.look()
+    _, counts, *rest = looked(run.directory)
     assert counts == "2 of 5 tasks done, 0 fit their demonstrations; 5.0s gone, 9m55s left"
     assert [(row["worker"], row["device"], row["phase"]) for row in table(rest)] == [("0", "cpu", "starting"), ("1", "cuda:0", "waiting")]
 
     run.tell(5, "task_start", "a", 1, seconds=90.0, segments=None, attempt=1)
     run.tell(20, "progress", "a", 1, segments=33, loss=0.5, demo_exact=0.25)
-    (_, row) = table(follower.look())
+    (_, row) = table(looked(run.directory))
     told = {"worker": "1", "device": "cuda:0", "task": "a", "phase": "voting", "for": "15.0s", "of": "1m30s"}
     assert row == told | {"segments": "33", "loss": "0.500", "demonstrations": "25%"}
     run.tell(20, "candidates", "a", 1, segments=33, votes=[[3]])
-    assert table(follower.look())[1]["phase"] == "training"
+    assert table(looked(run.directory))[1]["phase"] == "training"
     run.tell(20, "progress", "a", 1, segments=99, loss=None, demo_exact=1.0)
     run.tell(20, "task_final", "a", 1, segments=99, votes=[[5]], seconds=15.0, reason="votes agree")
-    _, counts, *rest = follower.look()
+    _, counts, *rest = looked(run.directory)
     assert counts.startswith("3 of 5 tasks done, 1 fit their demonstrations;")
     assert {table(rest)[1][name] for name in ("task", "segments", "loss", "of")} == {""}
 
     run.tell(20, "worker_exit", None, 0, code=-9, reason="worker died")
-    assert [row["worker"] for row in table(follower.look())] == ["1"]
+    assert [row["worker"] for row in table(looked(run.directory))] == ["1"]
 
 
 def test_tasks_that_fail_are_counted_when_they_are_given_up(tmp_path: Path) -> None:
@@ -78,8 +76,8 @@ def test_tasks_that_fail_are_counted_when_they_are_given_up(tmp_path: Path) -> N
         run.tell(0, "task_failed", "a", 0, reason="RuntimeError: no", attempt=attempt)
         if attempt == 1:
             run.tell(0, "retry", "a", 0)
-            assert "0 of 3 tasks done, 0 fit their demonstrations, 1 tried again; 0.0s gone" in follower_of(run.directory).look()
-    _, counts, trouble, *_ = follower_of(run.directory).look()
+            assert "0 of 3 tasks done, 0 fit their demonstrations, 1 tried again; 0.0s gone" in looked(run.directory)
+    _, counts, trouble, *_ = looked(run.directory)
     assert counts == "1 of 3 tasks done, 0 fit their demonstrations, 1 tried again, 1 given up; 0.0s gone"
     assert trouble == "latest trouble: a: RuntimeError: no"
 
@@ -87,21 +85,20 @@ def test_tasks_that_fail_are_counted_when_they_are_given_up(tmp_path: Path) -> N
 def test_a_retrained_task_counts_once_and_a_resumed_run_keeps_what_was_done(tmp_path: Path) -> None:
     run = Written(run_in(tmp_path))
     run.begin(["a", "b", "c"])
-    follower = follower_of(run.directory)
     solve(run, 10, "a")
     solve(run, 20, "a")
     run.tell(30, "task_start", "a", 0, seconds=9.0, segments=None, restart=2)
     run.tell(30, "task_failed", "a", 0, reason="worker died", restart=2)
-    assert follower.look()[1].startswith("1 of 3 tasks done, 1 fit their demonstrations; 30.0s gone")
+    assert looked(run.directory)[1].startswith("1 of 3 tasks done, 1 fit their demonstrations; 30.0s gone")
     run.tell(0, "run_start", budget=50.0, tasks=3, broken=[], resumed=1)
     run.tell(0, "plan", todo=["b", "c"], workers=1, devices=["cpu"])
-    assert follower.look()[1] == "1 of 3 tasks done, 0 fit their demonstrations; 0.0s gone, 50.0s left"
+    assert looked(run.directory)[1] == "1 of 3 tasks done, 0 fit their demonstrations; 0.0s gone, 50.0s left"
 
 
 def test_time_goes_on_between_lines_and_long_silence_is_pointed_out(tmp_path: Path) -> None:
     run = Written(run_in(tmp_path))
     run.begin(["a"])
-    lines = follower_of(run.directory, 700.0).look()
+    lines = looked(run.directory, 700.0)
     assert "11m50s gone, 4m50s left" in lines[1]
     assert lines[-1].startswith("last line 11m40s ago; the run may have been killed")
     assert table(lines)[0]["for"] == "11m40s"
@@ -146,28 +143,18 @@ def test_a_pre_training_is_followed_too(tmp_path: Path) -> None:
     os.utime(tmp_path / "metrics.svg", (0, 0))
     whole = {"segment": 40, "seconds": 30.0, "loss": 1.25, "exact": 0.125, "cells": 0.5, "examples_per_second": 812.4, "progress": 0.25}
     metrics(tmp_path, **whole)
-    follower = follower_of(tmp_path)
-    assert follower.look()[1] == "segment 40: loss 1.250, exact 12.5%, 812 examples/s, 25% done, 1m30s left"
+    assert look(tmp_path, 0.0)[0][1] == "segment 40: loss 1.250, exact 12.5%, 812 examples/s, 25% done, 1m30s left"
     metrics(tmp_path, **{"segment": 40, "seconds": 33.0, "validation_pass@1": 0.1, "validation_pass@2": 0.2, "validation_tasks": 9})
     metrics(tmp_path, **whole | {"segment": 80, "seconds": 120.0, "loss": None, "progress": 1.0})
-    lines = follower.look()
+    lines, ended = look(tmp_path, 0.0)
     assert lines[1:3] == [
         "segment 80: loss not finite, exact 12.5%, 812 examples/s, 100% done, 0.0s left",
         "validation at segment 40: pass@2 20.0%",
     ]
-    assert not follower.ended, "the picture is that of an attempt before; the last exports are still to come"
+    assert not ended, "the picture is that of an attempt before; the last exports are still to come"
     (tmp_path / "metrics.svg").write_text("<svg/>")
-    assert follower.look()[1].endswith("100% done, ended after 2m00s") and follower.ended
-
-
-def test_each_look_takes_the_place_of_the_one_before() -> None:
-    painter = Painter(20)
-    looks = [["one", "two", "three"], ["a line that is much longer than the screen", "b"], ["end"]]
-    written = "before\n"
-    for lines in looks:
-        written += painter.paint(lines)
-        assert screen(written) == ["before", *(line[:19] for line in lines), ""]
-    assert Painter(None).paint(["x" * 99, "y"]) == "x" * 99 + "\ny\n"
+    lines, ended = look(tmp_path, 0.0)
+    assert lines[1].endswith("100% done, ended after 2m00s") and ended
 
 
 def test_the_command_says_how_a_run_stands_and_follows_it_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,4 +178,4 @@ def test_what_counts_as_fit_is_what_the_runs_preset_says(tmp_path: Path, fit: fl
     run.tell(10, "task_start", "a", 0, segments=5)
     run.tell(10, "progress", "a", 0, segments=5, loss=0.5, demo_exact=0.6)
     run.tell(10, "task_final", "a", 0, segments=5, votes=[[5]], reason="share used")
-    assert f"{counted} fit their demonstrations" in follower_of(run.directory).look()[1]
+    assert f"{counted} fit their demonstrations" in looked(run.directory)[1]
