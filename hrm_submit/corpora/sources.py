@@ -79,7 +79,8 @@ def load_corpus(spec: str, taken: Collection[str] = ()) -> Corpus:
     text, demos_only, weight = parse_spec(spec)
     source = read_source(text, partial(read_solved_task, answers=not demos_only, more=True))
     known, faults, training = {} if demos_only else _beside(source), list(source.faults), list[TrainingTask]()
-    name = next(name for name in (source.name, *(f"{source.name}-{n}" for n in count(2))) if name not in taken)
+    numbered = (f"{source.name}-{n}" if n > 1 else source.name for n in count(1))
+    name = next(name for name in numbered if name not in taken)
     for entry in source.entries:
         pairs, unsolved, left = _learnable(entry, known.get(entry.id))
         faults += left
@@ -107,25 +108,21 @@ def split_specs(specs: str) -> list[str]:
 
 def parse_spec(spec: str) -> tuple[str, bool, float]:
     """Source, whether `:demos` was given, and weight (1 unless given) of `NAME|F[:demos][:weight]`. Raises DataError."""
-    parts = spec.strip().split(":")
-    demos_only, weight = False, None
-    while len(parts) > 1:
-        number = _number(parts[-1])
-        if parts[-1] == "demos" and not demos_only:
-            demos_only = True
-        elif number is not None and weight is None:
-            weight = number
-        else:
-            break
-        parts.pop()
-    source = ":".join(parts)
-    if not source:
+    found = re.fullmatch(r"(.+?)((?::demos|:[-+.\de]+)*)", spec.strip())
+    if not found:
         raise DataError(f"data {spec!r}: names neither a set nor a file")
-    if weight is not None and not (math.isfinite(weight) and weight > 0):
-        raise DataError(f"{spec}: a weight should be a finite number above 0")
-    if len(parts) > 1 and (parts[0] in source_names() or Path(parts[0]).exists()) and not Path(source).exists():
-        raise DataError(f"{spec}: {':'.join(parts[1:])!r} is neither 'demos' nor a weight")
-    return source, demos_only, 1.0 if weight is None else weight
+    source, options = found[1], found[2].split(":")[1:]
+    numbers = [option for option in options if option != "demos"]
+    try:
+        weight = float(numbers[0]) if len(numbers) == 1 else 0.0 if numbers else 1.0
+    except ValueError:
+        weight = 0.0
+    if not 0 < weight < math.inf:
+        raise DataError(f"{spec}: a weight should be one finite number above 0")
+    name, _, rest = source.partition(":")
+    if rest and (name in source_names() or Path(name).exists()) and not Path(source).exists():
+        raise DataError(f"{spec}: {rest!r} is neither 'demos' nor a weight")
+    return source, "demos" in options, weight
 
 
 def load_source(source: str, *, solved: bool = True) -> tuple[str, dict[str, Task], Solutions]:
@@ -212,10 +209,3 @@ def _beside(source: Source) -> dict[str, tuple[Grid, ...]]:
     """Load the solutions in the file beside a challenges file."""
     sibling = sibling_solutions(source.path) if source.path is not None and source.path.is_file() else None
     return load_solutions(sibling) if sibling else {}
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None

@@ -35,7 +35,7 @@ def look(folder: Path, now: float | None = None) -> tuple[list[str], bool]:
     elif metrics.is_file():
         records, age = read_lines(metrics, dict)[0], _age(metrics, now)
         validations = [record for record in records if "validation_pass@2" in record]
-        last = next((record for record in reversed(records) if "validation_pass@2" not in record), {})
+        last: Mapping[str, Any] = next((record for record in reversed(records) if "validation_pass@2" not in record), {})
         ended = _newer(folder / "metrics.svg", metrics)  # the picture is drawn last
         lines = pretrain_lines(last, validations[-1] if validations else {}, ended, age)
     else:

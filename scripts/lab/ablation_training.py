@@ -30,7 +30,7 @@ from hrm_submit.model.weights import CheckpointMeta, build_on, load_checkpoint, 
 from hrm_submit.predict.answer import answer, answer_step
 from hrm_submit.predict.raw import RAW, RawVote, save_raw
 from hrm_submit.predict.vote import Candidate, two_attempts
-from hrm_submit.record.folder import LineReader
+from hrm_submit.record.folder import read_lines
 from hrm_submit.run.cost import segment_work
 from hrm_submit.solver.messages import Outcome
 from hrm_submit.solver.solver import TaskSolver
@@ -208,7 +208,7 @@ def ttt_run(run: Run, folder: Path) -> tuple[dict[str, Marks], dict[str, Any]]:
     solver = TaskSolver(run.preset, runtime_for(run.plan.device, run.preset.device), source, run.seed, now)
     solver.warm_up()
     path = folder / "tasks.jsonl"
-    lines: list[dict[str, Any]] = LineReader(path, lambda line: line).read()
+    lines: list[dict[str, Any]] = read_lines(path, lambda line: line)[0]
     marks = {x["task"]: Marks(x["outputs"], x["views"], x["test_loss"]) for x in lines}
     with path.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(x) + "\n" for x in lines)

@@ -48,10 +48,10 @@ def test_specs(spec, parsed):
     ("spec", "fault"),
     [
         ("", "data '': names neither a set nor a file"),
-        ("conceptarc:0", "conceptarc:0: a weight should be a finite number above 0"),
-        ("conceptarc:-1:demos", "conceptarc:-1:demos: a weight should be a finite number above 0"),
+        ("conceptarc:0", "conceptarc:0: a weight should be one finite number above 0"),
+        ("conceptarc:-1:demos", "conceptarc:-1:demos: a weight should be one finite number above 0"),
         ("conceptarc:demo", "conceptarc:demo: 'demo' is neither 'demos' nor a weight"),
-        ("conceptarc:1:2", "conceptarc:1:2: '1' is neither 'demos' nor a weight"),
+        ("conceptarc:1:2", "conceptarc:1:2: a weight should be one finite number above 0"),
     ],
 )
 def test_faults_of_a_spec(spec, fault):
