@@ -59,7 +59,7 @@ docs: $(READY) ## build docs/ as a site that opens from disk: build/site/index.h
 docs-serve: $(READY) ## show docs/ at http://127.0.0.1:8000, changes included
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve $(ARGS)
 
-gpu-check: $(READY) ## check this machine's GPU in ten minutes: ARGS='speed solve --json F'
+gpu-check: $(READY) ## check this machine's GPU in five minutes: ARGS='engine speed --json F'
 	$(BIN)/python scripts/gpu_check.py $(ARGS)
 
 fuzz: $(READY) ## read thousands of damaged files: ARGS='-k checkpoint'

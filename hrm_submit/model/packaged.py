@@ -96,7 +96,7 @@ def describe_presets() -> list[str]:
         weights = [path.name for path in sorted(CHECKPOINTS.glob("*.safetensors")) if _trained_as(path) == name]
         if len(tables.get("model", {})) > 1:
             facts.append(f"{sum(math.prod(shape) for _, shape in model_shapes(preset.model)) / 1e6:.2f}M parameters")
-            facts.append(f"weights {', '.join(weights)}" if weights else "no packaged weights")
+            facts.append(f"weights {', '.join(weights)}" if weights else "no packaged weights, so it starts from random ones")
         if preset.device.card:
             facts.append(f"for {preset.device.count} x {preset.device.card} of {preset.device.memory_gib:g} GiB")
         lines.append(f"{name}: {', '.join(facts) or 'a layer over another preset'}")

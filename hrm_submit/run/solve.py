@@ -219,7 +219,7 @@ def _description(options: SolveOptions, setup: _SetUp, wanted: Sequence[Task]) -
     }
     if warning := training_warning(description):
         log.warning("%s", warning)
-    return description
+    return {**description, "warning": warning}
 
 
 def _warn_of_earlier(options: SolveOptions, earlier: Mapping[str, Any], now: Mapping[str, Any], finished: int, todo: int) -> None:

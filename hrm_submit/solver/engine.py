@@ -29,7 +29,7 @@ from hrm_submit.solver.solver import TaskSolver
 SEGMENTS = 12
 """Segments whose losses are compared, and after them as many that are timed."""
 SLOW_SECONDS, LEAST_SEGMENTS = 10.0, 3
-"""A device that takes longer for its segments runs no more of them than that."""
+"""A device that takes longer for the segments after the first, which may compile, runs no more of them than that."""
 COMPILING_SECONDS = 30.0
 """What compiling is expected to take where none has been tried yet."""
 GAIN = 1.05
@@ -75,10 +75,12 @@ def measure(solver: TaskSolver, task: Task, now: Callable[[], float] = time.mono
     scores = score_views(solver.model, solver.embedding, requests, side, preset.vote)
     done = list[tuple[list[float], float]]()
     for _ in ("compared", "timed"):
-        began, losses = now(), list[torch.Tensor]()
+        since = began = now()
+        losses = list[torch.Tensor]()
         for report in solver.session(task, preset, Clock(), SEGMENTS).train():
             losses.append(report.loss)
-            if len(losses) == SEGMENTS or (len(losses) >= LEAST_SEGMENTS and now() - began > SLOW_SECONDS):
+            since = now() if len(losses) == 1 else since
+            if len(losses) == SEGMENTS or (len(losses) >= LEAST_SEGMENTS and now() - since > SLOW_SECONDS):
                 break
         done.append((torch.stack(losses).tolist(), now() - began))  # reading the losses waits for the device
     if engine_of(solver.model) != solver.runtime.engine:
@@ -105,7 +107,7 @@ def trials(run: Callable[[Engine, str], Measured], dtypes: Sequence[str], clock:
         try:
             found = run(engine, trial.dtype)
             first = first or found
-            trial = _compared(trial, found, first, best)
+            trial = compared(trial, found, first, best)
         except Exception as error:
             trial = replace(trial, fault=one_line(error))
         longest = max(longest, clock.elapsed() - before)
@@ -113,7 +115,8 @@ def trials(run: Callable[[Engine, str], Measured], dtypes: Sequence[str], clock:
         yield trial
 
 
-def _compared(trial: Trial, found: Measured, first: Measured, best: Trial | None) -> Trial:
+def compared(trial: Trial, found: Measured, first: Measured, best: Trial | None = None) -> Trial:
+    """Fill in `trial` by what was `found` and how that differs from `first`; its fault where that is too much or no faster than `best`."""
     # A device that has become slow may have done fewer segments.
     pairs = list(zip(found.losses, first.losses, strict=False))
     losses = max(abs(ours - theirs) / max(abs(theirs), 0.1) for ours, theirs in pairs)

@@ -6,6 +6,7 @@ gives the same two attempts. It cannot read an answer: nothing in this room can 
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,10 +25,13 @@ from hrm_submit.model.packaged import members, packaged_checkpoint
 from hrm_submit.model.weights import load_checkpoint
 from hrm_submit.predict.fallback import fallback_attempts
 from hrm_submit.predict.vote import two_attempts
+from hrm_submit.record.folder import training_warning
 from hrm_submit.solver.ensemble import Ensemble
 from hrm_submit.solver.messages import Message, Outcome, Progress
 from hrm_submit.solver.solver import TaskSolver
 from hrm_submit.solver.task_answer import TaskAnswer
+
+log = logging.getLogger(__name__)
 
 
 class Solver:
@@ -44,6 +48,8 @@ class Solver:
             torch.cuda.set_device(where)
         preset = preset or preset_of_cards(cards([where]))
         path = packaged_checkpoint(preset) if checkpoint is None else None if str(checkpoint) == "none" else Path(checkpoint)
+        if path is None and checkpoint is None:
+            log.warning("%s", training_warning({"presets": preset, "checkpoint": None}))
         models = members(preset, path)
         self.preset = models[0].preset
         runtime = runtime_for(where, self.preset.device)

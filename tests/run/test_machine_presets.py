@@ -71,6 +71,8 @@ def test_the_preset_of_a_machine_takes_the_best_weights_that_the_package_has(tmp
     assert packaged.packaged_checkpoint("l4x4") is None
     nano = place("nano")
     assert packaged.packaged_checkpoint("l4x4") == packaged.packaged_checkpoint("") == nano
+    preset = packaged.resolve_preset("l4x4", nano)
+    assert (preset.model, preset.ttt.batch_size, preset.vote.views) == (load_preset("nano").model, 32, 128), "with the settings of a GPU"
     assert packaged.packaged_checkpoint("gpu-small") is None, "nano is another model"
     small = place("gpu-small")
     assert {packaged.packaged_checkpoint(names) for names in ("l4x4", "t4x2", "gpu-small")} == {small}

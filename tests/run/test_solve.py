@@ -73,7 +73,8 @@ def test_run_score_and_report_tell_of_weights_that_know_a_task(tmp_path: Path, c
     save_checkpoint(weights, snapshot(model, embedding, meta))
     options = ["--preset", tiny(tmp_path), "--checkpoint", str(weights)]
     output, run = solved(tmp_path, file, *options)
-    assert run["trained_on"] == (["task01"] if known else [])
+    assert run["trained_on"] == (["task01"] if known else []) and bool(run["warning"]) == known
+    assert "random weights" in solved(tmp_path, file, *options[:2], "--checkpoint", "none", name="random")[1]["warning"]
     assert solved(tmp_path, file, *options, "--tasks", "task00", name="other")[1]["trained_on"] == [], "of tasks that are asked for"
     write_solutions(tmp_path / "solutions.json", {name: tuple(task.test) for name, task in tasks.items()})
     capsys.readouterr()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hrm_submit.record.events import EngineChosen
+from hrm_submit.record.events import EngineChosen, RunStart
+from hrm_submit.record.folder import RunWriter
 from hrm_submit.run import placement
 from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec
 from tests.run.fake_pool import Script, StubPool, Timeline, answer, gone
@@ -141,6 +143,18 @@ def test_one_worker_compares_engines_and_the_others_take_over_what_it_found(play
     assert told[:2] == [("reduce-overhead", "float16", False), ("compile", "float16", False)], "a worker that is lost takes one step"
     last = run.record.state.engines["L4"]
     assert last.engine in ("compile", "plain") and "lost" in str(last.reason)
+
+
+def test_a_resumed_run_takes_over_what_was_found(play: Any, tmp_path: Path) -> None:
+    found = EngineChosen(card="L4", engine="compile", dtype="float16", reason="twice as fast")
+    before = RunWriter(tmp_path / "play0" / "run", lambda: 0.0)
+    before.event(RunStart(budget=2000.0, tasks=8, broken=[], resumed=0))
+    before.event(found)
+    before.flush()
+    run = play(Comparing(), tasks=2, devices=("cuda:0",), budget=2000.0)
+    assert [(a.compare_seconds, a.engine and (a.engine.engine, a.engine.dtype)) for _, _, a in run.pool.assigned] == [
+        (0.0, ("compile", "float16"))
+    ] * len(run.pool.assigned)
 
 
 def test_short_runs_and_fixed_work_compare_nothing(play: Any) -> None:

@@ -49,6 +49,13 @@ def test_fixed_work_gives_the_submission_of_the_command(solver: Solver, presets:
         assert (answer.segments, answer.reason) == (12, "segments done") and 8 <= answer.views <= 16, "four mid-run votes of two views each"
 
 
+def test_random_weights_that_nobody_asked_for_are_told(presets: str, caplog: pytest.LogCaptureFixture) -> None:
+    Solver("none", presets, "cpu")
+    assert not caplog.records
+    Solver(None, presets, "cpu")
+    assert "starts from random weights" in caplog.text
+
+
 def test_several_tasks_are_solved_as_each_alone_and_scored(solver: Solver, tmp_path: Path) -> None:
     tasks = load(challenges(tmp_path, 3))
     answers = solver.solve_all(tasks, segments=5, progress=False)

@@ -1,8 +1,9 @@
-"""The GPU check on a CPU: steps that run, crash or hang, the table, the file, and the advice."""
+"""The GPU check on a CPU: steps that run, crash or hang, the table, the file, and the verdict."""
 
 from __future__ import annotations
 
 import json
+import re
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import gpu_check as script
 import pytest
 from lab import gpu_check
-from lab.gpu_check import LIMITS, Figure, Options, advice, run_step
+from lab.gpu_check import LIMITS, Figure, Options, run_step, verdict
 
 
 def test_a_machine_without_a_gpu_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,7 +21,7 @@ def test_a_machine_without_a_gpu_is_named(capsys: pytest.CaptureFixture[str], mo
     assert "no cuda:0 here" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["nonsense"], ["--json", "/nowhere/f.json"], ["--challenges", "/nowhere/c.json"]])
+@pytest.mark.parametrize("arguments", [["nonsense"], ["--json", "/nowhere/f.json"]])
 def test_wrong_input_is_one_line(arguments: list[str], refused: Any) -> None:
     assert refused(script.main, [*arguments, "--device", "cpu"])
 
@@ -35,31 +36,45 @@ def here(name: str, options: Options, limit: float) -> list[Figure]:
 @pytest.mark.slow
 def test_steps_write_a_table_and_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_check, "run_step", here)
-    monkeypatch.setattr(gpu_check, "SOLVE_TASKS", 1)
-    assert script.main(["--device", "cpu", "--quick", "--json", str(tmp_path / "f.json")]) == 0
+    assert script.main(["--device", "cpu", "--json", str(tmp_path / "f.json")]) == 0
     figures = [Figure(**f) for f in json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))["figures"]]
     assert {f.step for f in figures} == set(LIMITS)
     told = {f.what: f for f in figures}
-    assert told["nano, side 3, float32"].ok and told["fixed work twice"].value == "equal"
-    assert told["the file"].ok and told["a killed worker"].ok
-    assert "nano, batch 2, plain" in capsys.readouterr().out
+    assert told["against the CPU"].ok and told["choice"].more["engine"] == "plain"
+    assert told["a killed worker"].ok and told["fixed work twice"].value == "equal"
+    said = capsys.readouterr().out
+    assert "nano, published way" in said and "Verdict: this device does what a run needs." in said and "A run starts" in said
 
 
 def test_a_step_that_crashes_or_hangs_costs_itself() -> None:
-    options = Options("cpu", "", True)
-    (found,) = run_step("nonsense", options, 300)
+    (found,) = run_step("nonsense", Options("cpu"), 300)
     assert found.ok is False and "KeyError" in str(found.value)
-    (found,) = run_step("machine", options, 0.2)
+    (found,) = run_step("memory", Options("cpu"), 0.2)
     assert found.value == "not done after 0 s" and found.ok is False
 
 
-def speeds(**rates: float) -> list[Figure]:
-    return [Figure("speed", f"nano, batch 32, {way}", rate, "examples/s") for way, rate in rates.items()]
+FOUND = [
+    Figure("engine", "plain in float32", 100.0, "examples/s"),
+    Figure("engine", "compile in bfloat16", 500.0, "examples/s"),
+    Figure("engine", "choice", "compile in bfloat16"),
+    Figure("workers", "workers planned", 3),
+    *(Figure("workers", f"{n} at once", rate, "examples/s", more={"workers": n}) for n, rate in ((1, 10.0), (2, 19.0), (4, 24.0))),
+]
 
 
-def test_compiling_is_advised_where_it_is_right_and_faster() -> None:
-    assert advice(speeds(plain=100, compiled=500)) == ["nano: compiled is 5.0 times as fast: set [device] engine = compile"]
-    assert advice(speeds(plain=100, compiled=105)) == ["nano: leave [device] as it is"]
-    wrong = [*speeds(plain=100, compiled=500), Figure("numbers", "nano, side 3", 0.5, ok=False)]
-    assert advice(wrong) == ["nano: checks failed: leave [device] as it is"]
-    assert advice([]) == []
+@pytest.mark.parametrize(
+    ("figures", "lines"),
+    [
+        ([], ["this device does what a run needs"]),
+        ([Figure("memory", "x", 1.0, ok=False)], ["Verdict: memory FAILED"]),
+        (
+            FOUND,
+            ["what a run needs", "by compile in bfloat16, 5 times as fast", "4 train 2.4 times .* workers_per_gpu = 4"],
+        ),
+        (FOUND[3:-1], ["what a run needs", "starts 3 workers; 2 train 1.9 times .* leave it so"]),
+    ],
+    ids=["nothing", "a failure", "more workers are faster", "the planned number is best"],
+)
+def test_the_verdict_is_in_words(figures: list[Figure], lines: list[str]) -> None:
+    said = verdict(figures)
+    assert len(said) == len(lines) and all(re.search(wanted, line) for wanted, line in zip(lines, said, strict=True)), said
