@@ -21,12 +21,13 @@ help: ## show this list
 
 $(READY): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	@echo "setting up $(VENV): torch and some hundred other packages of requirements.lock, once, in two to ten minutes"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) -c requirements.lock torch
 	$(INSTALL) -c requirements.lock -e '.[home,test]'
 	$(INSTALL) --no-deps --upgrade --target $(VENV)/kaggle-oldest $(OLDEST_CLIENT)
 	$(BIN)/python -c 'import matplotlib.figure, hrm_submit.run.worker, hrm_submit.report.build'  # what is imported is compiled now
-	@touch $@
+	@touch $@ && echo "$(VENV) is ready: . $(BIN)/activate"
 
 setup: $(READY) ## make the virtual environment .venv
 

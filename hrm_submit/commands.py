@@ -117,6 +117,7 @@ class ConvertOptions:
 
 def convert(options: ConvertOptions, clock: Clock) -> int:
     from hrm_submit.arc.reader import source_files, write_challenges
+    from hrm_submit.core.files import refuse_overwriting
     from hrm_submit.corpora.solutions import sibling_solutions, write_solutions
     from hrm_submit.corpora.sources import load_source
 
@@ -126,10 +127,9 @@ def convert(options: ConvertOptions, clock: Clock) -> int:
         raise ConfigError(f"{options.source}: has only pairs to learn from, no test inputs: there is nothing to solve")
     known = {task_id: outputs for task_id, outputs in solutions.items() if task_id in tasks}
     challenges, answers = (options.output / f"{name}_{part}.json" for part in ("challenges", "solutions"))
-    for read in [path for file in source_files(options.source) for path in (file, sibling_solutions(file)) if path]:
-        for target in (challenges, *([answers] if known else [])):
-            if target.exists() and target.samefile(read):
-                raise ConfigError(f"{target}: is one of the files to convert and would be overwritten: give another --output")
+    read = [path for file in source_files(options.source) for path in (file, sibling_solutions(file)) if path]
+    for target in (challenges, *([answers] if known else [])):
+        refuse_overwriting(target, read)
     try:
         options.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -174,6 +174,7 @@ def _put(picture: Picture, page: Path | None) -> int:
         print(picture)
     else:
         write_output(page, document(picture))
+        print(f"{page}: {picture.title}")
     return 0
 
 

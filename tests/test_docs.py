@@ -28,6 +28,8 @@ from docs_check import ROOT
 from sybil import Document, Example, Region, Sybil
 from sybil.parsers.abstract.lexers import BlockLexer
 
+from tests.report.conftest import browser  # noqa: F401
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 QUICK = {"augmentation.md", "run-folder.md"}
 BLOCK = BlockLexer(
@@ -154,9 +156,27 @@ def test_links_names_and_figures_are_right(capsys: pytest.CaptureFixture[str]) -
     assert docs_check.main([]) == 0, capsys.readouterr().out
 
 
-def test_the_site_is_built_without_a_warning_and_has_every_page(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mkdocs", "build", "-q", "--strict", "--site-dir", str(tmp_path / "site")]
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, which is built without a warning."""
+    folder = tmp_path_factory.mktemp("docs") / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "-q", "--strict", "--site-dir", str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"})
     assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_the_site_is_built_and_has_every_page(site: Path) -> None:
     listed = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     assert [p for p in PAGES[1:] if f" {p.relative_to(ROOT / 'docs').as_posix()}\n" not in listed] == []
+
+
+def test_the_site_is_searched_from_disk_and_loads_nothing_from_elsewhere(site: Path, browser: Any) -> None:  # noqa: F811
+    page, asked = browser.new_page(), list[str]()
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((site / "extend" / "preset.html").as_uri())
+    page.locator("input[name=query]").click()
+    page.keyboard.type("voting rule")
+    assert "Add a voting rule" in page.locator(".md-search-result__link").first.inner_text()
+    assert [url for url in asked if not url.startswith("file:")] == []
+    page.close()

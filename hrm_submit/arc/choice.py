@@ -19,12 +19,12 @@ def chosen(
     choice: ChoiceOptions,
     tasks: Mapping[str, Task | None],
     source: str | os.PathLike[str],
-    done: Callable[[Path], Collection[str]],
+    left: Callable[[Path], Collection[str]],
     broken: Collection[str] = (),
 ) -> list[str]:
     """Choose ids of `tasks`, in their order.
 
-    `done`: the tasks of a run folder that `unsolved_of` leaves out. `broken`: tasks of `source` that may be named but are not chosen.
+    `left`: the tasks of a run folder that `unsolved_of` takes. `broken`: tasks of `source` that may be named but are not chosen.
     Raises ConfigError where no task is named, DataError for an unknown task and where none is left.
     """
     ids, named = list(tasks), set[str]()
@@ -37,8 +37,8 @@ def chosen(
     if choice.max_side is not None:
         ids = [name for name in ids if (task := tasks[name]) and task.largest_side <= choice.max_side]
     if choice.unsolved_of is not None:
-        solved = done(choice.unsolved_of)
-        ids = [task for task in ids if task not in solved]
+        unsolved = left(choice.unsolved_of)
+        ids = [task for task in ids if task in unsolved]
     if choice.random is not None:
         drawn = np.random.default_rng(choice.seed).permutation(len(ids))[: choice.random]
         ids = [ids[k] for k in sorted(drawn.tolist())]
@@ -49,9 +49,10 @@ def chosen(
 
 
 def _names(text: str, known: Collection[str]) -> list[str]:
-    """Read `ID,ID`, or `@F`, a file with an id on each line."""
+    """Read `ID,ID`, or `@F`, a file with an id on each line; `#` begins a comment line."""
     if text.startswith("@") and text not in known:
-        names = [line.strip() for line in read_bytes(text[1:]).decode("utf-8", "replace").splitlines()]
+        lines = [line.strip() for line in read_bytes(text[1:]).decode("utf-8", "replace").splitlines()]
+        names = [line for line in lines if line in known or not line.startswith("#")]
     else:
         names = split_names(text, known.__contains__)
     if not any(names):

@@ -13,12 +13,12 @@ from hrm_submit.core.options import option, seed
 class ChoiceOptions:
     """Which tasks to take; `arc.choice.chosen` applies the options in this order. Raises ConfigError for a number below 1."""
 
-    tasks: str | None = option("ID,ID|@F", "only these tasks, or those that the file F lists, one id a line", default=None)
+    tasks: str | None = option("ID,ID|@F", "only these tasks, or those that the file F lists, an id a line, comments after #", default=None)
     max_side: int | None = option("S", "only tasks whose known grids have at most S rows and columns", default=None)
     unsolved_of: Path | None = option(
         "RUN",
-        "only tasks that this run folder leaves open: without a final answer, with votes that disagree or demonstrations that are "
-        "not fit; `show --solutions` takes those that it did not solve",
+        "only tasks that this run was to solve and leaves open: without a final answer, with votes that disagree or demonstrations that "
+        "are not fit; `show --solutions` takes those that it did not solve",
         default=None,
     )
     random: int | None = option("N", "only N of these tasks, drawn by --seed", default=None)

@@ -17,7 +17,7 @@ import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,6 +44,8 @@ NAMED = {
 DOWNLOADED = ("conceptarc", "re-arc", "arc-gen")
 ENDINGS = (".json", ".jsonl", ".npz")
 ID_KEYS = ("id", "task_id", "name")
+AnyTask: TypeAlias = Task | Mapping[str, Any]
+"""A Task, or a dict of lists (`train`, `test`) as in ARC's files."""
 ReadTask: TypeAlias = Callable[[str, Any, Path], Entry]
 
 _NOT_TASKS = {
@@ -79,9 +81,21 @@ def read_challenges(path: str | os.PathLike[str]) -> tuple[dict[str, Task], dict
     return {entry.id: entry.task() for entry in source.entries if not entry.fault}, broken
 
 
-def as_task(value: Task | Mapping[str, object], task_id: str = "handwritten") -> Task:
+def as_task(value: AnyTask, task_id: str = "handwritten") -> Task:
     """Return a Task as it is, or make one of a dict of lists (`train`, `test`). Raises DataError."""
     return value if isinstance(value, Task) else read_task(task_id, value).task()
+
+
+def tasks_by_id(tasks: AnyTask | Mapping[str, AnyTask] | Iterable[AnyTask]) -> dict[str, Task]:
+    """Return Tasks by id, from one task, tasks by id or a list; dicts of lists in a list get numbers. Raises DataError."""
+    if isinstance(tasks, Task) or (isinstance(tasks, Mapping) and "train" in tasks):
+        tasks = [tasks]
+    if isinstance(tasks, Mapping):
+        return {key: as_task(task, key) for key, task in tasks.items()}
+    found = [as_task(task, f"handwritten-{number}") for number, task in enumerate(tasks, 1)]
+    if twice := [name for name, times in Counter(task.id for task in found).items() if times > 1]:
+        raise DataError(f"task {twice[0]}: appears twice")
+    return {task.id: task for task in found}
 
 
 def write_challenges(path: str | os.PathLike[str], tasks: Mapping[str, Task]) -> None:

@@ -8,10 +8,11 @@ import math
 import os
 import stat
 import tempfile
+from collections.abc import Iterable
 from io import BufferedReader
 from pathlib import Path
 
-from hrm_submit.core.errors import DataError
+from hrm_submit.core.errors import ConfigError, DataError
 
 
 def write_atomic(path: str | os.PathLike[str], data: str | bytes) -> None:
@@ -68,6 +69,12 @@ def write_output(path: str | os.PathLike[str], data: str | bytes) -> None:
         write_atomic(path, data)
     except OSError as error:
         raise DataError(f"{os.fspath(path)}: cannot be written: {error.strerror or error}") from None
+
+
+def refuse_overwriting(target: Path, sources: Iterable[Path]) -> None:
+    """Raise ConfigError where `target` is one of `sources`, as far as these exist."""
+    if target.exists() and any(source.exists() and target.samefile(source) for source in sources):
+        raise ConfigError(f"{target}: is one of the files to read and would be overwritten: give another --output")
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol
 
-from hrm_submit.arc.reader import source_names
+from hrm_submit.arc.reader import source_names, tasks_by_id
 from hrm_submit.arc.submission import Attempts
 from hrm_submit.arc.task import Grid, Solutions, Task, same_grid
 from hrm_submit.core.errors import DataError
@@ -22,17 +22,19 @@ class Answer(Protocol):
 
 
 def score_answers(
-    task: Task | Mapping[str, Task], answer: Answer | Mapping[str, Answer], solutions: Solutions | Sequence[Grid] | None = None
+    task: Task | Mapping[str, Task] | Iterable[Task],
+    answer: Answer | Mapping[str, Answer],
+    solutions: Solutions | Sequence[Grid] | None = None,
 ) -> Score:
-    """Score the answer to a task, or the answers by id to tasks by id, as the command `score` does.
+    """Score the answer to a task, or the answers by id to several tasks, as the command `score` does.
 
     `solutions`: the outputs of the task, or by task id, as `load(..., solutions=True)` gives them. Without them they are looked up in
     the public sets. Raises DataError where no public set holds a task.
     """
-    tasks = {task.id: task} if isinstance(task, Task) else task
+    tasks = tasks_by_id(task)
     answers = answer if isinstance(answer, Mapping) else dict.fromkeys(tasks, answer)
     if isinstance(task, Task) == isinstance(answer, Mapping) or not all(hasattr(given, "attempts") for given in answers.values()):
-        raise DataError("score takes a task and what Solver.solve returned, or tasks and answers by id")
+        raise DataError("score takes a task and what Solver.solve returned, or tasks and their answers by id")
     if solutions is None:
         solutions = public_solutions(tasks)
     known = solutions if isinstance(solutions, Mapping) else dict.fromkeys(tasks, tuple(solutions))

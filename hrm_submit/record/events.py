@@ -15,6 +15,7 @@ from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
 
 VERSION = 1
+INTERRUPTED = "interrupted"
 MOST = 1e15
 """No figure of a run is as large; JSON may hold more, which would only break arithmetic."""
 
@@ -135,7 +136,7 @@ class TaskFinal(Candidates):
 
 @dataclass(frozen=True)
 class TaskFailed(Event):
-    """A training failed, or a task ends without one."""
+    """A training failed, or a task ends without one; for the reason INTERRUPTED because the run was stopped, which is no failure."""
 
     reason: str | None
     attempt: int | None = None

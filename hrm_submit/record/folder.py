@@ -157,8 +157,16 @@ class RunRecord:
         return state
 
 
+def check_no_file(directory: Path) -> None:
+    """Raise SolveError for a file instead of a run folder, and name the folder of a submission."""
+    if directory.is_file():
+        beside = Path(f"{directory}.run")
+        raise SolveError(f"{directory}: is a file, no run folder" + (f"; its run folder is {beside}" if beside.is_dir() else ""))
+
+
 def read_run(directory: Path) -> RunRecord:
     """Read a run folder, whole or of a killed run. Raises SolveError where there is none, or a log cannot be read."""
+    check_no_file(directory)
     if not directory.is_dir():
         raise SolveError(f"{directory}: no such run folder")
     damaged: list[str] = []
@@ -182,13 +190,13 @@ def set_aside_unreadable(directory: Path) -> None:
         log.warning("%s: cannot be read: %s; it is now %s, and its tasks are solved again", path, error.strerror or error, aside.name)
 
 
-def settled_tasks(directory: Path) -> set[str]:
-    """The tasks of a run whose newest final vote agreed with itself and whose demonstrations were fit. Raises SolveError without a run."""
-    events = read_run(directory).events
-    if not events:
+def open_tasks(directory: Path) -> set[str]:
+    """List the tasks of a run without a final vote that agreed with itself and had fit demonstrations. Raises SolveError without a run."""
+    record = read_run(directory)
+    if not record.events:
         raise SolveError(f"{directory}: holds no run")
-    newest = {event.task: event.settled for event in events if isinstance(event, TaskFinal) and event.task is not None}
-    return {task for task, settled in newest.items() if settled}
+    settled = {event.task: event.settled for event in record.events if isinstance(event, TaskFinal)}
+    return {task for task in record.state.tasks if not settled.get(task)}
 
 
 def read_description(directory: Path, damaged: list[str]) -> dict[str, Any]:

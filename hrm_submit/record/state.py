@@ -14,7 +14,8 @@ from hrm_submit.record import events
 from hrm_submit.record.events import Candidates, Event, Progress, TaskFinal
 
 PHASES = ("loading", "training", "vote", "lost")
-"""`loading`: from a worker's start until it is ready; `lost`: from the last report of a training that failed or was cut short."""
+"""`loading`: from a worker's start until it is ready; `lost`: from the last report of a training that failed or was cut short, but not
+by whoever stopped the run."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Worker:
 class Attempt:
     """One start of the run: its budget (None in fixed-work mode), tasks to do, the time of its last event, and how far it got.
 
-    `finals`: share of exact demonstrations when each task got its first final vote.
+    `finals`: share of exact demonstrations when each task got its first final vote. `interrupted`: tasks left when it was stopped.
     """
 
     budget: float | None = None
@@ -113,6 +114,7 @@ class Attempt:
     end: float = 0.0
     ended: bool = False
     retries: int = 0
+    interrupted: int = 0
     finals: dict[str, float | None] = field(default_factory=dict)
 
 
@@ -229,6 +231,8 @@ class RunState:
             training = None
         reason = "" if isinstance(event, Progress) else getattr(event, "reason", None) or ""
         match event:
+            case events.TaskFailed(reason=events.INTERRUPTED):
+                self.attempt.interrupted += 1
             case events.TaskFailed(task=str(task)):
                 state = self.tasks[task]
                 state.failures, state.given_up, self.trouble = state.failures + 1, True, f"{task}: {event.reason}"
@@ -259,7 +263,7 @@ class RunState:
             self.stretches.append(Stretch(len(self.attempts), number, None, 0, "loading", worker.since, t, None, detail))
         if worker.training:
             worker.training.outcome = outcome or worker.training.outcome
-            self._stretch(worker.training, "lost", t, detail)
+            self._stretch(worker.training, "training" if detail == events.INTERRUPTED else "lost", t, detail)
         worker.training, worker.phase, worker.since = None, "waiting", t
 
     def _stretch(self, training: Training, phase: str, end: float, detail: str) -> None:

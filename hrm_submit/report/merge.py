@@ -18,7 +18,7 @@ from hrm_submit.arc.reader import read_challenges
 from hrm_submit.arc.submission import Attempts, read_submission, to_json
 from hrm_submit.arc.task import same_grid
 from hrm_submit.core.errors import ConfigError, DataError
-from hrm_submit.core.files import write_output
+from hrm_submit.core.files import refuse_overwriting, write_output
 from hrm_submit.predict.fallback import BLANK
 from hrm_submit.predict.vote import Candidate, pool, two_attempts
 from hrm_submit.record.folder import read_run
@@ -45,6 +45,7 @@ def merge(options: MergeOptions) -> str:
     weights = options.weights or (1.0,) * len(names)
     if len(weights) != len(names):
         raise ConfigError(f"--weights: {len(weights)} weights for {len(names)} sources")
+    refuse_overwriting(options.output, filter(None, [*options.sources, options.challenges]))
     sources = {name: _votes(source) for name, source in zip(names, options.sources, strict=True)}
     fallbacks = _fallbacks(options, sources.values())
     for name, source in sources.items():

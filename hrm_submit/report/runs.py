@@ -34,6 +34,8 @@ from hrm_submit.report.tables import make_tables
 COLUMNS = ("name", "pass@2", "Kaggle", "tasks", "date", "command", "weights", "preset", "seed", "budget")
 SUBMISSIONS = Path("kaggle") / "submissions.json"
 """What `make status` records in its build folder."""
+FIXTURES = "fixtures"
+"""Folders of tests' data, such as this project's, hold no runs of anybody."""
 AROUND = 4
 """Folders around a run in which its solutions may lie."""
 NO_SETTINGS = ("v", "output", "run_dir", "started", "workers", "challenges", "challenges_sha256", "checkpoint_sha256")
@@ -81,7 +83,7 @@ def _found(folder: Path) -> Iterator[Path]:
             outputs.add(Path(str(read_description(here, []).get("output", ""))).resolve())
             yield here
             continue
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != FIXTURES)
         files += [here / name for name in sorted(names) if name.endswith(".json")]
     for file in files:
         if file.match(str(SUBMISSIONS)) or (_is_submission(file) and file.resolve() not in outputs and not run_of(file)):
@@ -117,12 +119,11 @@ def _run(path: Path, given: Solutions | None) -> dict[str, Any]:
 
 def _submission(path: Path, given: Solutions | None) -> dict[str, Any]:
     answers = read_submission(path)[0]
-    truth = given or _around(path)
     return {
         "date": _date(path.stat().st_mtime),
         "command": "submission",
         "tasks": str(len(answers)),
-        "pass@2": _score(answers, list(truth), truth),
+        "pass@2": _score(answers, list(answers), given or _around(path)),
     }
 
 
@@ -174,6 +175,7 @@ def compare_runs(a: Path, b: Path, solutions: str | None = None) -> Picture:
     mine, theirs = replace(mine, solutions=truth), replace(theirs, solutions=truth)
     found = compare(make_tables(mine), make_tables(theirs), str(b))
     lines = [
+        f"Compared: {found.tasks} tasks that both runs had (of {len(mine.scope)} and {len(theirs.scope)}) and whose solutions are known.",
         f"A is {a}: {found.solved[0]} of {found.outputs} test outputs solved. B is {b}: {found.solved[1]} of {found.outputs}.",
         f"pass@2 of A less that of B, in points: {found.difference.text('+')} (95 % interval, paired: whole tasks are drawn).",
         f"Tasks of A against B: {found.verdict}",

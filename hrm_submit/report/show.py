@@ -13,7 +13,7 @@ import numpy as np
 
 from hrm_submit.arc.choice import chosen
 from hrm_submit.arc.jsonio import FaultError, parse_grid
-from hrm_submit.arc.reader import as_task
+from hrm_submit.arc.reader import as_task, tasks_by_id
 from hrm_submit.arc.task import Grid, Solutions, Task
 from hrm_submit.core.clock import format_duration
 from hrm_submit.core.errors import DataError
@@ -21,7 +21,7 @@ from hrm_submit.corpora.scoring import task_results
 from hrm_submit.corpora.solutions import sibling_solutions
 from hrm_submit.corpora.sources import answers_of, load_source
 from hrm_submit.predict.vote import Candidate
-from hrm_submit.record.folder import settled_tasks
+from hrm_submit.record.folder import open_tasks
 from hrm_submit.report.data import RunData, load_run
 from hrm_submit.report.grids import Output, Tile
 from hrm_submit.report.options import ShowOptions
@@ -42,8 +42,9 @@ def show(
 
     A task, also as a dict of lists: its demonstrations and test inputs, the two attempts of `prediction` at each test output where
     given, and the right outputs where `solutions` has them. A prediction, here or alone, may be what `Solver.solve` returns, a
-    submission's entry (pairs of grids), or lists of candidates. Tasks by id, as `load` gives them: a contact sheet. A run folder, by
-    its path or as `load_run` read it: a table of its tasks, and the attempts at the tasks `ids` (default: the first few).
+    submission's entry (pairs of grids), or lists of candidates. Tasks, by id as `load` gives them or in a list: a contact sheet or, with
+    predictions by id, the tasks that these answer. A run folder, by its path or as `load_run` read it: a table of its tasks, and the
+    attempts at the tasks `ids` (default: the first few).
 
     `solutions` are the outputs of the one task, or all of them by task id; with them wrong cells are marked. Raises SolveError
     for a path that is no run folder, DataError for unknown ids or a dict that is no task, TypeError for anything else.
@@ -52,9 +53,19 @@ def show(
         what, prediction = what.task, what
     if isinstance(what, Task) or (isinstance(what, Mapping) and "train" in what):
         return _show_task(as_task(what), prediction, solutions)
-    if isinstance(what, Mapping) and what and all(isinstance(task, Task) for task in what.values()):
-        return contact_sheet(what)
+    several = what.values() if isinstance(what, Mapping) else what if isinstance(what, list | tuple) else ()
+    if several and all(isinstance(task, Task) for task in several):
+        tasks = tasks_by_id(what)
+        if prediction is None:
+            return contact_sheet(tasks)
+        if not isinstance(prediction, Mapping) or not (solutions is None or isinstance(solutions, Mapping)):
+            raise TypeError("predictions for several tasks, and their solutions, must be given by task id")
+        if unknown := [task for task in prediction if task not in tasks]:
+            raise DataError(f"there is no task {', '.join(unknown)}")
+        return _together("tasks", [show(tasks[task], answer, solutions=solutions) for task, answer in prediction.items()])
     if isinstance(what, str | Path | RunData):
+        if prediction is not None:
+            raise TypeError("a run folder holds its predictions: show it alone")
         if solutions is not None and not isinstance(solutions, Mapping):
             raise TypeError("a run has many tasks: its solutions must be given by task id")
         run = what if isinstance(what, RunData) else load_run(Path(what))
@@ -69,17 +80,23 @@ def picture_of(options: ShowOptions) -> Picture:
         given = run.run.get("challenges")
         solutions = _solutions(given if isinstance(given, str) else None, options.solutions)
         every = {task: run.tasks.get(task) for task in run.answers}
-        ids = chosen(options, every, run.directory, lambda other: _done(other, solutions)) if options.chooses else None
+        ids = chosen(options, every, run.directory, lambda other: _left(other, solutions)) if options.chooses else None
         return show(run, solutions=solutions, ids=ids)
     name = str(options.dataset)
     _, tasks, answers = load_source(name, solved=options.solutions == "")
     solutions = (answers if options.solutions == "" else {}) or _solutions(name, options.solutions)
-    found = {task: tasks[task] for task in chosen(options, tasks, name, lambda other: _done(other, solutions))}
+    found = {task: tasks[task] for task in chosen(options, tasks, name, lambda other: _left(other, solutions))}
     if options.tasks is None:
         return contact_sheet(found, name)
-    shown = [show(task, solutions=solutions) for task in found.values()]
-    whole = tuple(replace(section, heading=picture.title) for picture in shown for section in picture.sections)
-    return shown[0] if len(shown) == 1 else Picture(name, whole)
+    return _together(name, [show(task, solutions=solutions) for task in found.values()])
+
+
+def _together(title: str, pictures: Sequence[Picture]) -> Picture:
+    """Join the pictures of tasks; one stays as it is."""
+    if len(pictures) == 1:
+        return pictures[0]
+    headed = [(replace(p.sections[0], heading=p.title), *p.sections[1:]) for p in pictures]
+    return Picture(title, tuple(section for sections in headed for section in sections))
 
 
 def contact_sheet(tasks: Mapping[str, Task], title: str = "tasks") -> ContactSheet:
@@ -96,13 +113,13 @@ def contact_sheet(tasks: Mapping[str, Task], title: str = "tasks") -> ContactShe
     return ContactSheet(title, tuple(sections), (f"{len(tasks)} task{'s' * (len(tasks) > 1)}",), table)
 
 
-def _done(run_dir: Path, solutions: Solutions | None) -> set[str]:
-    """The tasks that a run solved or, without `solutions`, settled."""
+def _left(run_dir: Path, solutions: Solutions | None) -> set[str]:
+    """List the tasks that a run was to solve and did not or, without `solutions`, left open."""
     if solutions is None:
-        return settled_tasks(run_dir)
-    answers = load_run(run_dir).answers
-    results = {task: task_results(answers[task], outputs) for task, outputs in solutions.items() if task in answers}
-    return {task for task, outputs in results.items() if all(output.solved for output in outputs)}
+        return open_tasks(run_dir)
+    run = load_run(run_dir)
+    known = {task: task_results(run.answers[task], solutions.get(task, ())) for task in run.scope}
+    return {task for task, outputs in known.items() if not outputs or not all(output.solved for output in outputs)}
 
 
 def _solutions(challenges: str | None, asked: str | None) -> Solutions | None:

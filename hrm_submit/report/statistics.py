@@ -107,9 +107,11 @@ def right_by_votes(outputs: pd.DataFrame) -> Groups:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs on the test outputs that both had to solve and whose truth is known: how many there are and each run solved, the difference
-    of pass@2, and the tasks that the first run solved whole and the second did not (`gained`), or the reverse (`lost`)."""
+    """Two runs on the tasks that both had to solve and whose truth is known: how many there are, with how many test outputs, how many of
+    these each run solved, the difference of pass@2, and the tasks that the first run solved whole and the second did not (`gained`), or the
+    reverse (`lost`)."""
 
+    tasks: int
     outputs: int
     solved: tuple[int, int]
     difference: Interval
@@ -136,4 +138,4 @@ def compare(mine: Tables, theirs: Tables, other: str) -> Comparison:
     gained, lost = (tuple(here.index[found]) for found in (here & ~there, there & ~here))
     change = solved["solved_x"].to_numpy(dtype=np.float64) - solved["solved_y"]
     counts = tuple(int(n) for n in solved.sum())
-    return Comparison(len(both), (counts[0], counts[1]), mean_interval(list(both["task"]), change.to_numpy()), gained, lost)
+    return Comparison(len(here), len(both), (counts[0], counts[1]), mean_interval(list(both["task"]), change.to_numpy()), gained, lost)

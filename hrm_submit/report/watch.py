@@ -14,7 +14,7 @@ from typing import Any
 from hrm_submit.core.clock import format_duration
 from hrm_submit.core.errors import SolveError
 from hrm_submit.record.events import number
-from hrm_submit.record.folder import read_description, read_events, read_lines
+from hrm_submit.record.folder import check_no_file, read_description, read_events, read_lines
 from hrm_submit.record.state import RunState
 from hrm_submit.report.data import fit_of
 from hrm_submit.report.picture import printable
@@ -47,13 +47,15 @@ def look(folder: Path, now: float | None = None) -> tuple[list[str], bool]:
 
 def look_once(folder: Path) -> list[str]:
     """Describe the run in `folder` as it is now. Raises SolveError where there is none."""
+    check_no_file(folder)
     if not any((folder / name).is_file() for name in ("events.jsonl", "metrics.jsonl")):
         raise SolveError(f"{folder}: there is no run here, neither of solve nor of pretrain")
     return look(folder)[0]
 
 
 def follow(folder: Path, every: float, show: Callable[[list[str]], None], sleep: Callable[[float], None] = time.sleep) -> None:
-    """`show` the run in `folder` every `every` seconds until it ends."""
+    """`show` the run in `folder` every `every` seconds until it ends. Raises SolveError for a file."""
+    check_no_file(folder)
     while True:
         lines, ended = look(folder)
         show(lines)
@@ -71,6 +73,8 @@ def solve_lines(state: RunState, fit: float, age: float) -> list[str]:
     counts = [f"{done} of {attempt.tasks} tasks done", f"{fits} fit their demonstrations"]
     counts += [f"{attempt.retries} tried again"] if attempt.retries else []
     counts += [f"{len(given_up)} given up"] if given_up else []
+    if attempt.interrupted:
+        counts.append(f"{attempt.interrupted} left when the run was stopped (the same command resumes)")
     passed = [f"ended after {format_duration(now)}" if attempt.ended else f"{format_duration(now)} gone"]
     if attempt.budget is not None and not attempt.ended:
         passed.append(f"{format_duration(max(0.0, attempt.budget - now))} left")

@@ -33,7 +33,7 @@ from hrm_submit.model.checkpoint_header import read_header
 from hrm_submit.model.packaged import EnsembleMember, members, packaged_checkpoint
 from hrm_submit.predict.raw import RAW
 from hrm_submit.record.events import Plan, RunEnd, RunStart
-from hrm_submit.record.folder import RunRecord, RunWriter, read_run, set_aside_unreadable, settled_tasks, training_warning
+from hrm_submit.record.folder import RunRecord, RunWriter, open_tasks, read_run, set_aside_unreadable, training_warning
 from hrm_submit.run.answers import AnswerStore
 from hrm_submit.run.options import RANDOM_WEIGHTS, SolveOptions
 from hrm_submit.run.placement import for_budget, worker_specs
@@ -128,7 +128,7 @@ def _read_tasks(options: SolveOptions) -> tuple[dict[str, Task], dict[str, Entry
 
 def _wanted(options: SolveOptions, tasks: Mapping[str, Task], broken: Mapping[str, Entry]) -> list[str]:
     """Return the ids of the tasks to solve, in the file's order. Raises UserError as `chosen` does."""
-    return chosen(options, tasks, options.challenges, settled_tasks, broken) if options.chooses else list(tasks)
+    return chosen(options, tasks, options.challenges, open_tasks, broken) if options.chooses else list(tasks)
 
 
 def _restore(options: SolveOptions, answers: AnswerStore) -> tuple[set[str], RunRecord | None]:

@@ -108,7 +108,7 @@ class Supervisor:
             held = [m.assignment.task.id for m in self._pool.members.values() if m.assignment and not m.assignment.restart]
             self._pool.dismiss()
             late = self._clock.elapsed() >= self._end
-            reason = "interrupted" if self._stop.is_set() else "time is up" if late else "no worker left"
+            reason = events.INTERRUPTED if self._stop.is_set() else "time is up" if late else "no worker left"
             for task in [*held, *(t.id for t in self._scheduler.queue)]:
                 self._record(events.TaskFailed(reason=reason, task=task))
             self._answers.save(last=True)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from hrm_submit.arc.reader import as_task
+from hrm_submit.arc.reader import AnyTask, as_task, tasks_by_id
 from hrm_submit.arc.task import Task
 from hrm_submit.config.runtime import preset_of_cards, runtime_for
 from hrm_submit.core.clock import Clock
@@ -58,18 +58,14 @@ class Solver:
         with on_threads(runtime.threads):
             self._solver.warm_up()
 
-    def solve(
-        self, task: Task | Mapping[str, Any], *, seconds: float | None = None, segments: int | None = None, progress: bool = True
-    ) -> TaskAnswer:
+    def solve(self, task: AnyTask, *, seconds: float | None = None, segments: int | None = None, progress: bool = True) -> TaskAnswer:
         """Train on the demonstrations of `task` for `seconds` or exactly `segments`, then vote.
 
         `task` may be a dict of lists as in ARC's files; outputs of its tests are not looked at. With `segments` the same seed gives
         the same answer on the same kind of machine. Raises ConfigError unless exactly one of the two limits is given and is above
         zero, DataError for a dict that is no task.
         """
-        limits = [limit for limit in (seconds, segments) if limit is not None]
-        if len(limits) != 1 or not 0 < limits[0] < math.inf:
-            raise ConfigError(f"solve needs either seconds or segments, above zero; not seconds={seconds}, segments={segments}")
+        _check_limits(seconds, segments)
         task = as_task(task)
         clock, outcome = Clock(seconds), Outcome()
         # Spare cores help where time counts; where work is fixed, sums must not depend on their number.
@@ -90,12 +86,19 @@ class Solver:
         )
 
     def solve_all(
-        self, tasks: Mapping[str, Task], *, seconds: float | None = None, segments: int | None = None, progress: bool = True
+        self,
+        tasks: Mapping[str, AnyTask] | Iterable[AnyTask],
+        *,
+        seconds: float | None = None,
+        segments: int | None = None,
+        progress: bool = True,
     ) -> dict[str, TaskAnswer]:
         """Solve `tasks` one after the other in `seconds` for all, or in `segments` each; returns the answers by id.
 
-        Each task gets an equal part of the time that is left. Raises as `solve` does.
+        Each task gets an equal part of the time that is left. Raises as `solve` does, DataError also for two tasks of one id.
         """
+        _check_limits(seconds, segments)
+        tasks = tasks_by_id(tasks)
         clock, answers, where = Clock(seconds), dict[str, TaskAnswer](), place() if progress else "plain"
         with logs_above_bars(where), bar(where, total=len(tasks), desc="tasks") as shown:
             for number, (key, task) in enumerate(tasks.items()):
@@ -103,6 +106,14 @@ class Solver:
                 answers[key] = self.solve(task, seconds=share, segments=segments, progress=False)
                 shown.update()
         return answers
+
+
+def _check_limits(seconds: float | None, segments: int | None) -> None:
+    """Raise ConfigError unless exactly one of them is given, as a number above zero."""
+    limits = [(limit, kind) for limit, kind in ((seconds, Real), (segments, Integral)) if limit is not None]
+    if len(limits) != 1 or not all(isinstance(limit, kind) and 0 < limit < math.inf for limit, kind in limits):
+        given = f"seconds={seconds!r}, segments={segments!r}"
+        raise ConfigError(f"solve needs either seconds or segments, a number above zero; not {given}")
 
 
 def _shown(messages: Iterator[Message], task: Task, clock: Clock, segments: int | None, progress: bool) -> Iterator[Message]:

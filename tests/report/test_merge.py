@@ -88,5 +88,8 @@ def test_the_command_refuses_in_one_line(tmp_path: Path, refused: Any, capsys: p
     (tmp_path / "empty").mkdir()
     for sources in ([str(one), str(one)], [str(tmp_path / "nowhere.json")], [str(tmp_path / "empty")], [str(one), "--weights", "1,2"]):
         assert refused(main, ["merge", *sources, "--output", out])
+    before = one.read_bytes()
+    assert "1.json: is one of the files to read and would be overwritten" in refused(main, ["merge", str(one), "--output", str(one)])
+    assert one.read_bytes() == before
     assert main(["merge", str(one), "--output", out]) == 0
     assert "m.json: 1 tasks, 1 test outputs; first attempts: 1 from 1.json" in capsys.readouterr().out

@@ -43,6 +43,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "a" / "run.json").write_text("[]")
     write(tmp_path / "merged.json", {"t0": [{"attempt_1": RIGHT, "attempt_2": WRONG}], "t1": [{"attempt_1": WRONG, "attempt_2": WRONG}]})
     shutil.copy(tmp_path / "merged.json", tmp_path / "sample_submission.json")
+    shutil.copytree(tmp_path / "b" / "run", tmp_path / "tests" / "fixtures" / "run")
     failed = {"ref": 5, "status": "SubmissionStatus.ERROR", "date": "2026-10-01T10:00:00Z", "description": "longer", "publicScore": ""}
     write(tmp_path / "build" / "kaggle" / "submissions.json", [failed, failed | {"ref": 4, "description": None, "publicScore": "6.67"}])
     return tmp_path
@@ -62,7 +63,7 @@ def test_runs_submissions_and_kaggle_s_scores_are_listed_by_date(
     )
     assert (rows["merged.json"]["command"], "pass@2" in rows["merged.json"]) == ("submission", False), "its solutions are not known"
     scored, _ = runs(folder, str(folder / "a" / "solutions.json"))
-    assert dict(zip(scored["name"], scored["pass@2"], strict=True))["merged.json"] == "25.0 %"
+    assert dict(zip(scored["name"], scored["pass@2"], strict=True))["merged.json"] == "50.0 %", "of its own two tasks"
     monkeypatch.chdir(folder)
     assert main(["runs"]) == 0 and "75.0 %" in capsys.readouterr().out
     write(folder / "b" / "challenges.json", "{")
@@ -89,7 +90,12 @@ def test_two_runs_compared_show_settings_tasks_and_a_paired_interval(folder: Pat
     ]
     assert [caption.split(", wrong")[0] for caption, _, _ in on_page(compare_runs(a, b))][:5] == captions
     assert main(["runs", "--compare", str(a), str(b)]) == 0
-    assert "3 of 4 test outputs solved" in (out := capsys.readouterr().out) and "pass@2 of A less that of B, in points: +25.0 [" in out
+    out = capsys.readouterr().out
+    assert (
+        "Compared: 4 tasks that both runs had (of 4 and 4)" in out
+        and "3 of 4 test outputs solved" in out
+        and "pass@2 of A less that of B, in points: +25.0 [" in out
+    )
 
 
 def test_two_runs_are_compared_by_hand_and_their_interval_is_paired(folder: Path) -> None:

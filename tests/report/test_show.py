@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import hrm_submit
 from hrm_submit.arc.task import Pair, Task, make_grid
+from hrm_submit.core.errors import DataError
 from hrm_submit.predict.vote import Candidate
 from hrm_submit.report.grids import PALETTE
 from hrm_submit.report.picture import Picture
@@ -96,6 +97,22 @@ def test_answers_come_from_a_list_or_by_task() -> None:
     for solutions in ([answer], {"abc": (answer,), "other": ()}):
         assert on_page(show(SMALL, solutions=solutions))[-1] == ("answer", [[6, 5]], set())
     assert len(on_page(show(SMALL, solutions={"other": (answer,)}))) == 5
+
+
+def test_several_tasks_with_answers_show_those_that_are_answered() -> None:
+    tasks = {name: Task(name, SMALL.train, SMALL.test) for name in ("a", "b", "c")}
+    answers = {name: [[make_grid([[6, 5]]), make_grid([[5, 6]])]] for name in ("c", "a")}
+    solutions = {"a": (make_grid([[6, 5]]),)}
+    for several in (tasks, list(tasks.values())):
+        picture = show(several, answers, solutions=solutions)
+        assert [h.text for h in ElementTree.fromstring(picture._repr_html_()).iter("h4")] == ["task c", "task a"]
+        captions = [caption for caption, _, _ in on_page(picture)]
+        assert captions.count("test input") == 2 and captions.count("attempt 1") == captions.count("attempt 1, right") == 1
+    with pytest.raises(DataError, match="there is no task d"):
+        show(tasks, answers | {"d": answers["a"]})
+    for wrong in (answers["a"], list(answers.values())):
+        with pytest.raises(TypeError, match="by task id"):
+            show(tasks, wrong)
 
 
 RIGHT, NEAR, OTHER = make_grid([[6, 5, 4]]), make_grid([[6, 1, 1]]), make_grid([[6], [5]])

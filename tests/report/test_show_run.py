@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
+from hrm_submit.arc.reader import write_challenges
 from hrm_submit.arc.task import make_grid
 from hrm_submit.cli import main
 from hrm_submit.core.errors import DataError
@@ -60,6 +62,17 @@ def test_named_tasks_of_a_run_are_shown_and_fallbacks_said_to_be_such(written: R
         show(written.directory, ids=["t9", "t1", "t7"])
     with pytest.raises(TypeError, match="by task id"):
         show(written.directory, solutions=[make_grid(RIGHT)])
+    with pytest.raises(TypeError, match="show it alone"):
+        show(written.directory, [[make_grid(RIGHT)]])
+
+
+def test_a_submission_instead_of_its_run_folder_is_told_where_that_is(written: Run, refused: Any) -> None:
+    folder = written.directory.rename(f"{written.submission}.run")
+    written.submission.write_text("{}")
+    given, page = str(written.submission), str(written.challenges) + ".html"
+    commands = [["report", "--run-dir", given, "--output", page], ["runs", "--compare", given, str(folder)]]
+    for argv in (*commands, ["show", "--run-dir", given], ["watch", "--run-dir", given], ["watch", "--run-dir", given, "--once"]):
+        assert refused(main, argv) == f"hrm-submit: {given}: is a file, no run folder; its run folder is {folder}"
 
 
 def said(argv: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -78,7 +91,7 @@ def test_the_command_shows_what_the_function_does(
     argv = ["show", "--run-dir", str(written.directory), "--tasks", "t1,t5", "--solutions"]
     picture = show(written.directory, solutions=solutions, ids=["t1", "t5"])
     assert said(argv, capsys) == (0, picture.blocks(colour=False, width=100) + "\n", "")
-    assert said([*argv, "--html", str(tmp_path / "run.html")], capsys) == (0, "", "")
+    assert said([*argv, "--html", str(tmp_path / "run.html")], capsys) == (0, f"{tmp_path / 'run.html'}: {picture.title}\n", "")
     page = (tmp_path / "run.html").read_text()
     assert page.startswith("<!doctype html>") and picture._repr_html_() in page
 
@@ -92,8 +105,10 @@ def test_a_set_is_a_contact_sheet_and_open_tasks_of_a_run_are_those_unsolved_or_
     assert [h.text for h in ElementTree.fromstring(sheet._repr_html_()).iter("figcaption")] == list(tasks)
     with (written.directory / "events.jsonl").open("a") as file:
         file.write('{"v":1,"t":99,"event":"task_final","task":"t0","worker":0,"settled":true}\n')
-    argv = ["show", "--dataset", str(written.challenges), "--unsolved-of", str(written.directory)]
-    for more, wanted in (([], ["t1", "t2", "t3", "t4", "t5"]), (["--solutions"], ["t0", "t2", "t4", "t5"])):
+    write_challenges(written.directory / "more.json", tasks | {"t9": replace(tasks["t0"], id="t9")})  # the run never had it
+    argv = ["show", "--dataset", str(written.directory / "more.json"), "--unsolved-of", str(written.directory)]
+    truth = ["--solutions", str(written.solutions)]
+    for more, wanted in (([], ["t1", "t2", "t3", "t4", "t5"]), (truth, ["t0", "t2", "t4", "t5"])):
         status, out, _ = said([*argv, *more], capsys)
         assert (status, re.findall(r"(?m)^ *(t\d) ", out)) == (0, wanted)
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from hrm_submit.cli import main
+from hrm_submit.record.folder import read_run
 from hrm_submit.report.watch import follow, look
 from tests.report.lab import Written, run_in
 
@@ -80,6 +81,22 @@ def test_tasks_that_fail_are_counted_when_they_are_given_up(tmp_path: Path) -> N
     _, counts, trouble, *_ = looked(run.directory)
     assert counts == "1 of 3 tasks done, 0 fit their demonstrations, 1 tried again, 1 given up; 0.0s gone"
     assert trouble == "latest trouble: a: RuntimeError: no"
+
+
+def test_a_run_that_was_stopped_has_neither_failed_nor_given_up(tmp_path: Path) -> None:
+    run = Written(run_in(tmp_path))
+    run.begin(["a", "b", "c"])
+    solve(run, 10, "a")
+    run.tell(20, "task_start", "b", 0, seconds=9.0)
+    run.tell(22, "progress", "b", 0, segments=9, loss=0.5, demo_exact=0.5)
+    for task in ("b", "c"):
+        run.tell(25, "task_failed", task, reason="interrupted")
+    run.tell(25, "run_end")
+    left = "2 left when the run was stopped (the same command resumes)"
+    assert looked(run.directory)[1:] == [f"1 of 3 tasks done, 1 fit their demonstrations, {left}; ended after 25.0s"]
+    state = read_run(run.directory).state
+    assert [task.failures for task in state.tasks.values()] == [0, 0, 0] and state.trainings[1].outcome == "interrupted"
+    assert [s.phase for s in state.stretches[-2:]] == ["training", "training"]
 
 
 def test_a_retrained_task_counts_once_and_a_resumed_run_keeps_what_was_done(tmp_path: Path) -> None:

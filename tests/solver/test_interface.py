@@ -63,12 +63,16 @@ def test_several_tasks_are_solved_as_each_alone_and_scored(solver: Solver, tmp_p
     one = list(tasks)[1]
     alone = solver.solve(tasks[one], segments=5, progress=False)
     assert all(same_grid(a, b) for a, b in zip(answers[one].attempts[0], alone.attempts[0], strict=True))
-    timed = solver.solve_all(tasks, seconds=1.5, progress=False)
+    timed = solver.solve_all(tasks.values(), seconds=1.5, progress=False)
     assert list(timed) == list(tasks) and all(answer.segments for answer in timed.values())
 
     truth = {key: tuple(attempts[1] for attempts in answer.attempts) for key, answer in answers.items()}
-    whole = hrm_submit.score(tasks, answers, truth)
-    assert (whole["pass@2"], whole["counts"]["tasks"]) == (1.0, 3)
+    for several in (tasks, list(tasks.values())):
+        whole = hrm_submit.score(several, answers, truth)
+        assert (whole["pass@2"], whole["counts"]["tasks"]) == (1.0, 3)
+    assert list(solver.solve_all([FIXED, FIXED], segments=1, progress=False)) == ["handwritten-1", "handwritten-2"]
+    with pytest.raises(DataError, match=f"task {one}: appears twice"):
+        solver.solve_all([tasks[one]] * 2, segments=1)
     assert hrm_submit.score(tasks[one], answers[one], truth[one])["pass@2"] == 1.0
     for wrong in (answers, "submission.json"):
         with pytest.raises(DataError, match="score takes a task and what"):
@@ -97,10 +101,15 @@ def test_a_dict_is_a_task_and_its_test_outputs_change_nothing(solver: Solver) ->
     assert [(c.key, c.votes, c.score) for c in plain] == [(c.key, c.votes, c.score) for c in with_answer]
 
 
-@pytest.mark.parametrize("limits", [{}, {"seconds": 1, "segments": 1}, {"seconds": 0}, {"segments": -1}, {"seconds": float("nan")}])
+WRONG: list[dict[str, Any]] = [{"seconds": 0}, {"segments": -1}, {"seconds": float("nan")}, {"seconds": "10"}, {"segments": 2.5}]
+
+
+@pytest.mark.parametrize("limits", [{}, {"seconds": 1, "segments": 1}, *WRONG])
 def test_one_limit_is_needed(solver: Solver, limits: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="solve needs either seconds or segments, above zero"):
+    with pytest.raises(ConfigError, match="solve needs either seconds or segments, a number above zero"):
         solver.solve(FIXED, **limits)
+    with pytest.raises(ConfigError, match="solve needs either"):
+        solver.solve_all([], **limits)
 
 
 @pytest.mark.parametrize(
