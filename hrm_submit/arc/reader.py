@@ -83,12 +83,14 @@ def read_challenges(path: str | os.PathLike[str]) -> tuple[dict[str, Task], dict
 
 def as_task(value: AnyTask, task_id: str = "handwritten") -> Task:
     """Return a Task as it is, or make one of a dict of lists (`train`, `test`). Raises DataError."""
+    if isinstance(value, str):
+        raise DataError(f"{shown(value)}: is no task, which hrm_submit.load gives: load(NAME)[ID]")
     return value if isinstance(value, Task) else read_task(task_id, value).task()
 
 
 def tasks_by_id(tasks: AnyTask | Mapping[str, AnyTask] | Iterable[AnyTask]) -> dict[str, Task]:
     """Return Tasks by id, from one task, tasks by id or a list; dicts of lists in a list get numbers. Raises DataError."""
-    if isinstance(tasks, Task) or (isinstance(tasks, Mapping) and "train" in tasks):
+    if isinstance(tasks, Task | str) or (isinstance(tasks, Mapping) and "train" in tasks):
         tasks = [tasks]
     if isinstance(tasks, Mapping):
         return {key: as_task(task, key) for key, task in tasks.items()}

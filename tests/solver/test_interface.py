@@ -117,11 +117,14 @@ def test_one_limit_is_needed(solver: Solver, limits: dict[str, Any]) -> None:
     [
         ({"train": FIXED["train"]}, r"^task handwritten: has no test inputs$"),
         ({**FIXED, "test": [{"input": [[1, 12]]}]}, "row 0, column 1 is 12, not a whole number"),
+        ("00576224", r'"00576224": is no task, which hrm_submit.load gives'),
     ],
 )
 def test_what_is_no_task_is_refused_in_one_line(solver: Solver, task: dict[str, Any], fault: str) -> None:
     with pytest.raises(DataError, match=fault):
         solver.solve(task, segments=1)
+    with pytest.raises(DataError, match=fault.replace("handwritten", "handwritten(-1)?")):
+        solver.solve_all(task, segments=1)
 
 
 def test_threads_are_the_callers_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
