@@ -97,13 +97,12 @@ class ImportOptions:
     weights: Path = option("F.pt|DIR", "the file, or a folder that holds it, such as a snapshot of a hub")
     config: Path = option("F", "its YAML or JSON configuration")
     output: Path = option("F.safetensors")
-    keep_rows: bool = option(help="keep the embedding row of every augmented task (gigabytes)", default=False)
 
 
 def import_checkpoint(options: ImportOptions, clock: Clock) -> int:
     from hrm_submit.model.published import import_published
 
-    imported = import_published(options.weights, options.config, options.output, keep_rows=options.keep_rows)
+    imported = import_published(options.weights, options.config, options.output)
     parameters = sum(t.numel() for t in imported.state.values())
     print(f"{options.output}: {parameters:,} parameters")
     return 0

@@ -41,7 +41,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--output-dir", type=Path, metavar="DIR", help="a new folder for all outputs of the run (default: runs/MODE-DATE)")
     parser.add_argument("--layout", choices=("new", "old"), default="new", help="where Kaggle mounts inputs: since 2026, or before")
     parser.add_argument("--notebook", default="submission", metavar="NAME", help="notebook/NAME.ipynb: submission (default) or pretrain")
-    parser.add_argument("--previous", type=Path, metavar="DIR", help="kaggle/working of an earlier rehearsal of pretrain, to continue from")
     parser.add_argument("--competition", default=DEFAULT, metavar="SLUG")
     return parser.parse_args()
 

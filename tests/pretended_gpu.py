@@ -155,15 +155,15 @@ def figures(preset_name: str, dtype: torch.dtype) -> dict[str, int]:
     from hrm_submit.arc.augment import sample_augmentations
     from hrm_submit.arc.task import Pair, Task, make_grid
     from hrm_submit.config.preset_files import load_preset
-    from hrm_submit.model.weights import build
+    from hrm_submit.model.weights import PLAIN, build
     from hrm_submit.predict.answer import ViewRequest, score_views
-    from hrm_submit.run.cost import parameters, training_bytes
+    from hrm_submit.run.cost import training_bytes
     from hrm_submit.solver.session import n_rows
     from hrm_submit.train.batches import task_batches
     from hrm_submit.train.loop import Trainer
 
     preset, found, side = load_preset(preset_name), dict[str, int](), 10
-    model, embedding = build(preset.model, n_rows=n_rows(preset), dtype=dtype)
+    model, embedding = build(preset.model, replace(PLAIN, dtype=str(dtype).removeprefix("torch.")), n_rows=n_rows(preset))
     rng, grid = np.random.default_rng(0), make_grid(np.arange(81).reshape(9, 9) % 10)
     task = Task("a", (Pair(grid, grid),) * 3, (grid,))
     views = sample_augmentations(task, 100, rng, colours=preset.ttt.colours)
@@ -190,7 +190,7 @@ def figures(preset_name: str, dtype: torch.dtype) -> dict[str, int]:
         requests = [ViewRequest(grid, view, row) for view, row in zip(views, rows, strict=True)]
         score_views(model, embedding, requests, side, replace(preset.vote, act_steps=preset.model.halt_max_steps))
         found["vote"] = watch.counts.total()
-    found["held"] = 16 * parameters(preset.model) + sum(kept.values())
+    found["held"] = 16 * sum(p.numel() for p in model.parameters()) + sum(kept.values())
     batch = preset.ttt.batch_size
     found["planned"] = training_bytes(preset.model, side * side, batch, element=dtype.itemsize, fused_attention=True)
     return found

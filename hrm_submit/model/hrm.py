@@ -224,8 +224,3 @@ class HRM(nn.Module):
         hot = torch.zeros(*codes.shape[:2], n + 1, dtype=self.dtype, device=codes.device)
         hot.scatter_(2, codes.long().clamp(max=n), 1.0)
         return hot[..., :n] @ self.codes.to(self.dtype)
-
-
-def fresh_convolutions(cfg: ModelConfig) -> dict[str, Tensor]:
-    """The convolutions of a new model, by their names in its state: each the identity."""
-    return {name: tensor for name, tensor in HRM(cfg).state_dict().items() if name.endswith(".conv")}

@@ -1,7 +1,7 @@
 """Import of checkpoints written by the published HRM code: a torch pickle and a YAML (or JSON) configuration.
 
 - Unpickling is restricted to tensors, and the file is mapped, not read: the embedding table (one row per augmented task, so
-  hundreds of thousands of rows) is walked through in chunks. Only its mean row is kept unless its rows are asked for.
+  hundreds of thousands of rows) is walked through in chunks, and only its mean row is kept.
 - The tensors may lie in an entry beside optimizers and counters, and the file in a folder, such as a snapshot of a hub.
 - Keys may or may not carry the prefixes of torch.compile and of the loss head (`_orig_mod.model.inner.`).
 - Sizes that the configuration leaves to the data set (vocabulary, sequence length) are read off the tensors.
@@ -26,7 +26,7 @@ from hrm_submit.config.preset_files import from_dict
 from hrm_submit.config.schema import ModelConfig
 from hrm_submit.core.errors import CheckpointError, ConfigError, clipped
 from hrm_submit.model.embedding import chunked_mean
-from hrm_submit.model.weights import Checkpoint, CheckpointMeta, EmbeddingTables, check_state, save_checkpoint
+from hrm_submit.model.weights import Checkpoint, CheckpointMeta, check_state, save_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -104,24 +104,16 @@ def state_from_published(state: Mapping[str, Tensor], cfg: ModelConfig, source: 
     return ours
 
 
-def import_published(weights: Path, config: Path, output: Path, *, keep_rows: bool = False) -> Checkpoint:
-    """Write `output` (.safetensors) from published `weights` and `config`; returns what it wrote.
-
-    `keep_rows` keeps every row of the embedding table; it is copied from file to file and never held in memory. Raises
-    CheckpointError.
-    """
+def import_published(weights: Path, config: Path, output: Path) -> Checkpoint:
+    """Write `output` (.safetensors) from published `weights` and `config`; returns what it wrote. Raises CheckpointError."""
     state = {inner_name(key): tensor for key, tensor in _read_weights(weights).items()}
     table = state.pop(EMBEDDING_KEY, None)
     cfg = config_from_published(_read_config(config), state, str(config))
     model_state = state_from_published(state, cfg, str(weights))
     if cfg.puzzle_emb_ndim and (table is None or table.ndim != 2 or table.shape[1] != cfg.puzzle_emb_ndim or not len(table)):
         raise CheckpointError(f"{weights}: {EMBEDDING_KEY} is not a table of rows of {cfg.puzzle_emb_ndim}")
-    tables = EmbeddingTables(
-        mean_row=torch.zeros(0) if table is None else chunked_mean(table),
-        dihedral_rows=None,
-        rows=table.float() if keep_rows and table is not None else None,
-    )
-    checkpoint = Checkpoint(cfg, model_state, tables, CheckpointMeta(data=(f"published:{weights.name}",)))
+    mean_row = torch.zeros(0) if table is None else chunked_mean(table)
+    checkpoint = Checkpoint(cfg, model_state, mean_row, meta=CheckpointMeta(data=(f"published:{weights.name}",)))
     save_checkpoint(output, checkpoint)
     return checkpoint
 

@@ -18,87 +18,63 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from hrm_submit.config.runtime import Runtime
-from hrm_submit.config.schema import Kernels, ModelConfig
+from hrm_submit.config.schema import ModelConfig
 from hrm_submit.core.errors import CheckpointError, clipped
 from hrm_submit.model.checkpoint_header import FORMAT, MODEL, TABLES, check_shapes, model_shapes, read_header, unreadable
 from hrm_submit.model.checkpoint_header import CheckpointMeta as CheckpointMeta
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
-from hrm_submit.model.layers import AttentionKind
 
-
-@dataclass(frozen=True)
-class EmbeddingTables:
-    """`mean_row` (D,), `dihedral_rows` (8, D) in the shared scheme, `rows` (R, D) where every task's row was kept."""
-
-    mean_row: Tensor
-    dihedral_rows: Tensor | None = None
-    rows: Tensor | None = None
+PLAIN = Runtime("cpu", "float32", "sdpa", "torch", "plain", 1)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything that a model can be rebuilt from."""
+    """Everything that a model can be rebuilt from. Of the task embedding: `mean_row` (D,), `dihedral_rows` (8, D) in the shared scheme,
+    `rows` (R, D) where every task's row was kept."""
 
     config: ModelConfig
     state: Mapping[str, Tensor]
-    tables: EmbeddingTables
+    mean_row: Tensor
+    dihedral_rows: Tensor | None = None
+    rows: Tensor | None = None
     meta: CheckpointMeta = field(default_factory=CheckpointMeta)
 
 
 def snapshot(model: HRM, embedding: TaskEmbedding, meta: CheckpointMeta, *, keep_rows: bool = False) -> Checkpoint:
     """A checkpoint of `model` and `embedding` as they are; it shares their memory, so save it before training continues."""
     rows = embedding.rows if keep_rows else None
-    tables = EmbeddingTables(embedding.mean_row(), embedding.dihedral_rows, rows)
-    return Checkpoint(model.cfg, model.state_dict(), tables, meta)
+    return Checkpoint(model.cfg, model.state_dict(), embedding.mean_row(), embedding.dihedral_rows, rows, meta)
 
 
-def build(
-    source: Checkpoint | ModelConfig,
-    *,
-    n_rows: int | None = 1,
-    dtype: torch.dtype = torch.float32,
-    attention: AttentionKind = "sdpa",
-    kernels: Kernels = "torch",
-    seed: int = 0,
-    device: torch.device | str = "cpu",
-) -> tuple[HRM, TaskEmbedding]:
-    """A model and its task embedding, from a checkpoint or fresh from `seed`.
+def build(source: Checkpoint | ModelConfig, runtime: Runtime = PLAIN, *, n_rows: int = 1, seed: int = 0) -> tuple[HRM, TaskEmbedding]:
+    """A model and its task embedding, as `runtime` says, from a checkpoint or fresh from `seed`.
 
-    The embedding has `n_rows` rows, all equal to the checkpoint's mean row (zero in a fresh model); None: the checkpoint's
-    own rows. Raises CheckpointError where it has none.
+    The embedding has `n_rows` rows, all equal to the checkpoint's mean row (zero in a fresh model).
     """
     config = source.config if isinstance(source, Checkpoint) else source
-    generator = torch.Generator().manual_seed(seed)
-    model = HRM(config, dtype=dtype, attention=attention, kernels=kernels, generator=generator, initialise=config is source)
-    if not isinstance(source, Checkpoint):
-        if n_rows is None:
-            raise CheckpointError("a fresh model has no task rows of its own")
-        return model.to(device), TaskEmbedding(config, n_rows).to(device)
-    model.load_state_dict(source.state)
-    tables = source.tables
-    rows = tables.rows if n_rows is None else tables.mean_row.expand(n_rows, -1)
-    if rows is None:
-        raise CheckpointError("the checkpoint holds no task rows, only their mean")
-    embedding = TaskEmbedding(config, len(rows))
-    embedding.rows.copy_(rows)
-    if embedding.dihedral_rows is not None and tables.dihedral_rows is not None:
-        embedding.dihedral_rows.copy_(tables.dihedral_rows)
-    return model.to(device), embedding.to(device)
-
-
-def build_on(runtime: Runtime, source: Checkpoint | ModelConfig, *, n_rows: int | None = 1, seed: int = 0) -> tuple[HRM, TaskEmbedding]:
-    """`build` on the device of `runtime`, with its number format, attention and kernels."""
-    dtype: torch.dtype = getattr(torch, runtime.dtype)
-    how = {"attention": runtime.attention, "kernels": runtime.kernels}
-    return build(source, n_rows=n_rows, dtype=dtype, seed=seed, device=runtime.device, **how)  # type: ignore[arg-type]
+    model = HRM(
+        config,
+        dtype=getattr(torch, runtime.dtype),
+        attention=runtime.attention,
+        kernels=runtime.kernels,
+        generator=torch.Generator().manual_seed(seed),
+        initialise=config is source,
+    )
+    embedding = TaskEmbedding(config, n_rows)
+    if isinstance(source, Checkpoint):
+        model.load_state_dict(source.state)
+        embedding.rows.copy_(source.mean_row)
+        if embedding.dihedral_rows is not None and source.dihedral_rows is not None:
+            embedding.dihedral_rows.copy_(source.dihedral_rows)
+    return model.to(runtime.device), embedding.to(runtime.device)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Replace `path` by a file of `checkpoint`. Raises CheckpointError where that fails; the old file then stays."""
     tensors = {f"{MODEL}{name}": tensor for name, tensor in checkpoint.state.items()}
-    tables = {f"{TABLES}{f.name}": getattr(checkpoint.tables, f.name) for f in dataclasses.fields(EmbeddingTables)}
-    tensors |= {name: tensor for name, tensor in tables.items() if tensor is not None}
+    tables = {"mean_row": checkpoint.mean_row, "dihedral_rows": checkpoint.dihedral_rows, "rows": checkpoint.rows}
+    tensors |= {f"{TABLES}{name}": tensor for name, tensor in tables.items() if tensor is not None}
     about = dataclasses.asdict(checkpoint.meta)
     about |= {"config": dataclasses.asdict(checkpoint.config), "embedding": checkpoint.config.embedding}
     metadata = {"format": FORMAT} | {key: json.dumps(value) for key, value in about.items()}
@@ -129,7 +105,7 @@ def load_checkpoint(path: Path, *, rows: bool = False) -> Checkpoint:
     _check_finite(tensors, str(path))
     state = {name.removeprefix(MODEL): tensor for name, tensor in tensors.items() if name.startswith(MODEL)}
     tables = {name.removeprefix(TABLES): tensor for name, tensor in tensors.items() if name.startswith(TABLES)}
-    return Checkpoint(config, state, EmbeddingTables(**tables), meta)
+    return Checkpoint(config, state, **tables, meta=meta)
 
 
 def check_state(state: Mapping[str, Tensor], config: ModelConfig, source: str) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ParamSpec
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,8 +26,6 @@ from hrm_submit.predict.rank import rank
 from hrm_submit.predict.raw import RawVote
 from hrm_submit.predict.scores import ViewScores, join
 from hrm_submit.predict.vote import Outputs
-
-P = ParamSpec("P")
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,17 +83,11 @@ def answer_in_batches(
     yield Vote(tuple(tuple(rank(last.some(slice(k * n, (k + 1) * n)), config.rule)) for k in range(len(task.test))), n, scores)
 
 
-def _drained(batches: Callable[P, Iterator[Vote | None]]) -> Callable[P, Vote]:
-    def drain(*args: P.args, **options: P.kwargs) -> Vote:
-        *_, vote = batches(*args, **options)
-        assert vote is not None
-        return vote
-
-    return drain
-
-
-answer = _drained(answer_in_batches)
-"""Vote as `answer_in_batches` does; returns the vote."""
+def answer(*args: Any, **options: Any) -> Vote:
+    """Vote as `answer_in_batches` does; returns the vote."""
+    *_, vote = answer_in_batches(*args, **options)
+    assert vote is not None
+    return vote
 
 
 def answer_step(model: ModelConfig, vote: VoteConfig) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 from hrm_submit.config.schema import Mixer, ModelConfig, TrainConfig, feed_forward_width
+from hrm_submit.model.checkpoint_header import model_shapes
 
 CONTEXT_BYTES = 600 * 2**20
 """What a CUDA context and the libraries' workspaces take on a GPU before a tensor is made."""
@@ -66,13 +67,6 @@ def _heads_work(model: ModelConfig, tokens: int) -> int:
     return 2 * model.hidden_size * ((tokens + model.puzzle_emb_len) * model.patch**2 * model.vocab_size + 2)
 
 
-def parameters(model: ModelConfig) -> int:
-    """Count the trainable parameters of the blocks, which are nearly all of the model's."""
-    width = model.hidden_size
-    mixing = model.H_layers * (model.H_mixer != "none") + model.L_layers * (model.L_mixer != "none")
-    return 4 * width * width * mixing + (model.H_layers + model.L_layers) * 3 * width * feed_forward_width(width, model.expansion)
-
-
 def training_bytes(model: ModelConfig, tokens: int, batch: int, *, element: int, fused_attention: bool) -> int:
     """Estimate the peak bytes of one training segment of `batch` sequences of `tokens` cells, in numbers of `element` bytes.
 
@@ -90,7 +84,7 @@ def training_bytes(model: ModelConfig, tokens: int, batch: int, *, element: int,
     cycles, l_updates = (model.H_cycles, model.L_cycles) if model.gradient == "all" else (1, 1)
     logits = length * model.vocab_size * 4 * 6
     blocks = cycles * (l_updates * fast + slow)
-    return parameters(model) * _BYTES_PER_PARAMETER + batch * (blocks + logits)
+    return sum(math.prod(shape) for _, shape in model_shapes(model)) * _BYTES_PER_PARAMETER + batch * (blocks + logits)
 
 
 def workers_that_fit(free_bytes: int, bytes_each: int, most: int) -> int:

@@ -18,7 +18,7 @@ from hrm_submit.core.clock import Clock
 from hrm_submit.core.device import no_engine, out_of_memory
 from hrm_submit.model.compiled import compile_blocks, engine_of, step_down
 from hrm_submit.model.hrm import HRM
-from hrm_submit.model.weights import Checkpoint, build_on
+from hrm_submit.model.weights import Checkpoint, build
 from hrm_submit.solver.messages import Answer, Message, Restarted
 from hrm_submit.solver.session import DivergedError, TaskSession, n_rows
 
@@ -67,7 +67,7 @@ class TaskSolver:
         self, preset: Preset, runtime: Runtime, source: Checkpoint | None = None, seed: int = 0, now: Callable[[], float] = time.monotonic
     ) -> None:
         self.preset, self.runtime, self._source, self._seed, self._now = preset, runtime, source, seed, now
-        self.model, self.embedding = build_on(runtime, source or preset.model, n_rows=n_rows(preset), seed=seed)
+        self.model, self.embedding = build(source or preset.model, runtime, n_rows=n_rows(preset), seed=seed)
         compile_blocks(self.model, runtime.engine)
         self._start = [{k: v.clone() for k, v in m.state_dict().items()} for m in (self.model, self.embedding)]
 
@@ -118,8 +118,8 @@ class TaskSolver:
     def _reset(self, task_id: str) -> None:
         for module, state in zip((self.model, self.embedding), self._start, strict=True):
             module.load_state_dict(state)
-        if self._source and self._source.tables.rows is not None and task_id in self._source.meta.row_ids:
-            own = self._source.tables.rows[self._source.meta.row_ids.index(task_id)]
+        if self._source and self._source.rows is not None and task_id in self._source.meta.row_ids:
+            own = self._source.rows[self._source.meta.row_ids.index(task_id)]
             self.embedding.reset_rows(torch.arange(len(self.embedding.rows), device=own.device), own)
 
 

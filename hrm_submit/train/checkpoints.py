@@ -25,7 +25,7 @@ from hrm_submit.config.schema import ModelConfig, Preset
 from hrm_submit.core.errors import CheckpointError, TrainError
 from hrm_submit.model.act import ActCarry
 from hrm_submit.model.embedding import TaskEmbedding
-from hrm_submit.model.hrm import HRM, fresh_convolutions
+from hrm_submit.model.hrm import HRM
 from hrm_submit.model.weights import Checkpoint, CheckpointMeta, load_checkpoint, save_checkpoint, snapshot
 from hrm_submit.train.loop import Trainer
 from hrm_submit.train.mix_training import MixTraining
@@ -49,15 +49,9 @@ def export(path: Path, model: HRM, embedding: TaskEmbedding, meta: CheckpointMet
 
 
 def load_start(path: Path, model: ModelConfig) -> Checkpoint:
-    """Load the checkpoint of `--from`, with its task rows if it has them.
-
-    If the model has convolutions and the checkpoint has none, they are added as they start, which changes no output. Raises
-    CheckpointError, and TrainError if the checkpoint's model is not the preset's.
-    """
+    """Load the checkpoint of `--from`, with its task rows if it has them. Raises CheckpointError, and TrainError if the checkpoint's
+    model is not the preset's."""
     checkpoint = load_checkpoint(path, rows=True)
-    if model.conv_size and not checkpoint.config.conv_size:
-        config = replace(checkpoint.config, conv_size=model.conv_size)
-        checkpoint = replace(checkpoint, config=config, state={**fresh_convolutions(config), **checkpoint.state})
     wanted = asdict(model)
     for key, value in asdict(checkpoint.config).items():
         if wanted[key] != value:

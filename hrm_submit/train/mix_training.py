@@ -18,7 +18,7 @@ from hrm_submit.core.errors import TrainError
 from hrm_submit.model.compiled import compile_blocks, engine_of, step_down
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
-from hrm_submit.model.weights import Checkpoint, build_on
+from hrm_submit.model.weights import Checkpoint, build
 from hrm_submit.train.loop import SegmentReport, Trainer
 from hrm_submit.train.mixture import Mixture, ahead
 from hrm_submit.train.ranks import Ranks, SharedMemoryError
@@ -41,7 +41,7 @@ class MixTraining:
         self.batch_size = train.batch_size
         if self.batch_size % self.ranks.world:
             raise TrainError(f"[train] batch_size {self.batch_size} cannot be shared by {self.ranks.world} ranks")
-        model, embedding = build_on(runtime, start or preset.model, n_rows=mixture.n_rows, seed=seed)
+        model, embedding = build(start or preset.model, runtime, n_rows=mixture.n_rows, seed=seed)
         self.known_tasks = place_rows(embedding, start, mixture.row_ids) if start else 0
         compile_blocks(model, runtime.engine)
         self.trainer = Trainer(model, embedding, train, torch.Generator().manual_seed(seed), self.ranks)
@@ -95,7 +95,7 @@ class MixTraining:
 @torch.no_grad()
 def place_rows(embedding: TaskEmbedding, checkpoint: Checkpoint, row_ids: Sequence[str]) -> int:
     """Copy the row of each task of `row_ids` that `checkpoint` knows; the others keep theirs. Returns how many it knew."""
-    rows, known = checkpoint.tables.rows, {task_id: n for n, task_id in enumerate(checkpoint.meta.row_ids)}
+    rows, known = checkpoint.rows, {task_id: n for n, task_id in enumerate(checkpoint.meta.row_ids)}
     if rows is None or embedding.scheme != "shared":
         return 0
     pairs = [(n, known[task_id]) for n, task_id in enumerate(row_ids) if task_id in known]

@@ -138,24 +138,15 @@ def _by_shape(matrices: Sequence[Tensor]) -> dict[tuple[int, int], list[int]]:
     return groups
 
 
-class SparseSignSGD:
-    """Sign SGD with decoupled weight decay, on the looked-up rows alone (published HRM); sums the gradients of a row that occurs more than
-    once before it takes the sign.
-
-    `gather` maps a rank's tensor (B, ...) to that of all ranks (ranks * B, ...).
-    """
-
-    def __init__(self, embedding: TaskEmbedding, gather: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> None:
-        self.embedding, self.gather = embedding, gather
-
-    @torch.no_grad()
-    def step(self, looked_up: LookedUp, lr: float, weight_decay: float) -> None:
-        """Set row to row (1 - lr weight_decay) - lr sign(summed gradient), after a backward pass has filled `rows.grad`."""
-        assert looked_up.rows.grad is not None
-        grad = self.gather(looked_up.rows.grad)
-        _update(self.embedding.rows, self.gather(looked_up.ids), grad, lr, weight_decay)
-        if self.embedding.dihedral_rows is not None:
-            _update(self.embedding.dihedral_rows, self.gather(looked_up.dihedral), grad, lr, weight_decay)
+@torch.no_grad()
+def sign_sgd(embedding: TaskEmbedding, looked_up: LookedUp, lr: float, weight_decay: float, ranks: Ranks) -> None:
+    """Set each row that any of `ranks` looked up to row (1 - lr weight_decay) - lr sign(summed gradient), after a backward pass has
+    filled `rows.grad`: sign SGD with decoupled weight decay (published HRM)."""
+    assert looked_up.rows.grad is not None
+    grad = ranks.gather(looked_up.rows.grad)
+    _update(embedding.rows, ranks.gather(looked_up.ids), grad, lr, weight_decay)
+    if embedding.dihedral_rows is not None:
+        _update(embedding.dihedral_rows, ranks.gather(looked_up.dihedral), grad, lr, weight_decay)
 
 
 def _update(table: Tensor, ids: Tensor, grad: Tensor, lr: float, weight_decay: float) -> None:
@@ -171,7 +162,7 @@ class Optimizers:
     """The optimizers of one model and its task embedding: `backward`, then `update`."""
 
     def __init__(self, model: HRM, embedding: TaskEmbedding, config: TrainConfig, ranks: Ranks) -> None:
-        self.config, self._ranks = config, ranks
+        self.config, self._embedding, self._ranks = config, embedding, ranks
         blocks = {id(p) for level in model.levels for p in level.parameters() if p.ndim == 2}
         matrices = [p for p in model.parameters() if id(p) in blocks]
         rest = [p for p in model.parameters() if id(p) not in blocks]
@@ -186,7 +177,6 @@ class Optimizers:
             self._dense = [(muon, config.muon_lr), (AdamW(rest, lr, betas, weight_decay=decay, fused=True), lr)]
         else:
             self._dense = [(AdamW(self._params, lr, betas, weight_decay=decay, fused=True), lr)]
-        self._sparse = SparseSignSGD(embedding, ranks.gather)
         self._scale = LOSS_SCALE if model.dtype == torch.float16 else 1.0
 
     def backward(self, loss: Tensor) -> None:
@@ -208,7 +198,8 @@ class Optimizers:
             if self._scale != 1.0:
                 # Only the sign counts, so a scaled gradient needs no unscaling; an overflowed one has no sign to trust.
                 looked_up.rows.grad.nan_to_num_(0.0, 0.0, 0.0)
-            self._sparse.step(looked_up, self.config.embedding_lr * factor, self.config.embedding_weight_decay)
+            lr = self.config.embedding_lr * factor
+            sign_sgd(self._embedding, looked_up, lr, self.config.embedding_weight_decay, self._ranks)
 
     def state_dict(self) -> dict[str, Any]:
         """Moments, for a run that resumes later."""

@@ -23,7 +23,7 @@ from hrm_submit.core.errors import TrainError
 from hrm_submit.core.signals import set_by_signals
 from hrm_submit.corpora.sources import load_source
 from hrm_submit.model.hrm import HRM
-from hrm_submit.model.weights import CheckpointMeta, build_on, snapshot
+from hrm_submit.model.weights import CheckpointMeta, build, snapshot
 from hrm_submit.train import checkpoints
 from hrm_submit.train.checkpoints import FINAL, STATE_FILE, UNDECAYED
 from hrm_submit.train.metrics import MetricsLog
@@ -223,7 +223,7 @@ class Pretraining:
             return None
         with progress.timed("validation"):
             weights = snapshot(training.model, training.trainer.embedding, self._meta)
-            model, embedding = build_on(training.runtime, weights)
+            model, embedding = build(weights, training.runtime)
             stop = lambda: self._stop.is_set() or progress.late()  # noqa: E731
             score = validate(model, embedding, *self._held_out, preset, ranks=self.ranks, stop=stop)
         self._check_at = progress.seconds() + self.options.every

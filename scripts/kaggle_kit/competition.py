@@ -9,8 +9,8 @@ from dataclasses import MISSING, dataclass, fields
 from datetime import date
 from pathlib import Path
 
-from hrm_submit.config.preset_files import read_toml
-from hrm_submit.core.errors import ConfigError, clipped
+from hrm_submit.config.preset_files import from_dict, read_toml
+from hrm_submit.core.errors import ConfigError
 from hrm_submit.core.files import write_atomic
 
 from .client import ShipError, say
@@ -19,13 +19,6 @@ from .paths import COMPETITIONS
 
 DEFAULT = "arc-prize-2026-arc-agi-2"
 NOTEBOOK = Path("notebook", "submission.ipynb")
-KINDS: Mapping[str, tuple[type, ...]] = {
-    "str": (str,),
-    "float": (int, float),
-    "int": (int,),
-    "Mapping[str, str]": (dict,),
-    "date | None": (date,),
-}
 
 
 @dataclass(frozen=True)
@@ -44,7 +37,7 @@ class Competition:
     cards: int
     checkpoint: str
     files: Mapping[str, str]
-    closed: date | None = None
+    closed: date = date.max
 
 
 def load_competition(slug: str = DEFAULT, folder: Path = COMPETITIONS) -> Competition:
@@ -54,24 +47,19 @@ def load_competition(slug: str = DEFAULT, folder: Path = COMPETITIONS) -> Compet
         known = ", ".join(sorted(p.stem for p in folder.glob("*.toml")))
         raise ConfigError(f"unknown competition {slug!r}; known: {known}, or a TOML file")
     values = read_toml(path)
-    for field in fields(Competition):
-        if field.default is not MISSING and field.name not in values:
-            continue
-        if field.name not in values:
-            raise ConfigError(f"{path.name}: no {field.name}")
-        value = values[field.name]
-        if not isinstance(value, KINDS[str(field.type)]) or isinstance(value, bool):
-            raise ConfigError(f"{path.name}: {field.name} = {clipped(repr(value), 60)} is of another type")
-    if not all(isinstance(file, str) for file in values["files"].values()):
+    if missing := [field.name for field in fields(Competition) if field.default is MISSING and field.name not in values]:
+        raise ConfigError(f"{path.name}: no {missing[0]}")
+    competition = from_dict(Competition, values, where=path.name)
+    if not all(isinstance(file, str) for file in competition.files.values()):
         raise ConfigError(f"{path.name}: [files] should hold names of files")
-    return Competition(**{field.name: values[field.name] for field in fields(Competition) if field.name in values})
+    return competition
 
 
 def closed_notice(slug: str, today: date) -> str | None:
     """Say in one line that the competition is closed and what still works; None while it is open, and for one without a TOML file."""
     path = COMPETITIONS / f"{slug}.toml"
-    closed = load_competition(slug).closed if path.is_file() else None
-    if closed is None or today <= closed:
+    closed = load_competition(slug).closed if path.is_file() else date.max
+    if today <= closed:
         return None
     works = "notebooks still run, and Kaggle may take late submissions"
     return f"{slug}: closed since {closed} ({path.name}); {works}; docs/extend/competition.md says how to enter the next one"

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tqdm import tqdm
-
 from hrm_submit.arc.reader import write_challenges
 from hrm_submit.arc.task import Task
 
@@ -69,8 +67,7 @@ def run_notebook(
     *,
     cwd: Path,
     packages: Path | None = None,
-    on_text: Callable[[str], object] = lambda text: tqdm.write(text, end=""),
-    on_tick: Callable[[float], object] = lambda _: None,
+    on_text: Callable[[str], object] = lambda text: print(text, end="", flush=True),
 ) -> Outcome:
     """Run `notebook` in a fresh environment below `folder`, leaving `executed.ipynb` there.
 
@@ -85,4 +82,4 @@ def run_notebook(
     environment = {**kept, "PATH": path, "HOME": str(home), "PYTHONNOUSERSITE": "1", "PYTHONUNBUFFERED": "1", **variables}
     cut = isolation()
     command = [*(cut or ()), str(python), str(RUNNER), *(["--loopback"] if cut else []), str(notebook), str(folder / "executed.ipynb")]
-    return run_limited(command, limit, env=environment, cwd=cwd, on_text=on_text, on_tick=on_tick)
+    return run_limited(command, limit, env=environment, cwd=cwd, on_text=on_text)

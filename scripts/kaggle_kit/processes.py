@@ -45,11 +45,10 @@ def run_limited(
     env: Mapping[str, str],
     cwd: Path,
     on_text: Callable[[str], object],
-    on_tick: Callable[[float], object] = lambda _: None,
 ) -> Outcome:
     """Run `command` for at most `limit` seconds, then kill everything it started.
 
-    `on_text` gets the lines that it prints, `on_tick` the seconds so far, about twice a second. Prefix `isolation()` to cut the network.
+    `on_text` gets the lines that it prints, about twice a second. Prefix `isolation()` to cut the network.
     """
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -70,7 +69,6 @@ def run_limited(
                     if whole:
                         on_text(text[:whole])
                     text = text[whole:]
-                    on_tick(seconds)
             finally:  # also when the user interrupts
                 for member in _tree(process.pid):
                     with suppress(psutil.Error):

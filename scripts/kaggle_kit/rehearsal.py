@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-
-from tqdm import tqdm
 
 from hrm_submit.arc.canonical import tasks_with_pairs_of
 from hrm_submit.arc.choice import chosen
@@ -23,19 +20,18 @@ from hrm_submit.corpora.sources import load
 from hrm_submit.model.checkpoint_header import read_header
 from hrm_submit.model.packaged import CHECKPOINTS, DEFAULT_PRESET
 from hrm_submit.record.events import TaskFinal
-from hrm_submit.record.folder import read_events, read_run, run_of, training_warning
+from hrm_submit.record.folder import read_run, run_of, training_warning
 from hrm_submit.report.build import write_report
 from hrm_submit.report.options import ReportOptions
 
 from .competition import load_competition
 from .dataset import own_weights, place_training_data
 from .environment import base_environment
-from .machine import OWNER, KaggleTree, Layout, build_tree, notebook_variables, run_notebook
+from .machine import KaggleTree, build_tree, notebook_variables, run_notebook
 from .paths import NOTEBOOKS, OFFLINE_WHEELS, ROOT, RUNS
 from .processes import Outcome, isolation
 from .wheels import build_wheel
 
-KERNEL = "hrm-submit-pretrain"
 EXPORTS = ("final", "undecayed")
 PRETRAIN_PRESET = "gpu-small"
 """What the pre-training notebook trains."""
@@ -87,18 +83,6 @@ def weights_for(weights: Path, tasks: Mapping[str, Task]) -> Path:
         return weights
     print(f"weights: {stands_in.name}, as {weights.name} was trained on {len(known)} of these {len(tasks)} tasks")
     return stands_in
-
-
-class ProgressBar:
-    """A bar of answered tasks, fed from the run folder that solve writes while it works."""
-
-    def __init__(self, run: Path, total: int, limit: float) -> None:
-        self._run, self._limit = run, limit
-        self.bar = tqdm(total=total, unit="task", disable=None, bar_format="{desc} |{bar}| {n}/{total} tasks answered")
-
-    def tick(self, seconds: float) -> None:
-        self.bar.n = len({event.task for event in read_events(self._run)[0] if isinstance(event, TaskFinal)})
-        self.bar.set_description_str(f"{format_duration(seconds)} of {format_duration(self._limit)}")
 
 
 def result_rows(outcome: Outcome, limit: float, results: Mapping[str, str]) -> dict[str, str]:
@@ -161,13 +145,6 @@ def export_results(out: Path) -> tuple[dict[str, str], bool]:
     return rows, good
 
 
-def mount_previous(working: Path, tree_input: Path, layout: Layout) -> None:
-    """Mount what an earlier rehearsal left in its `working` folder as Kaggle mounts a notebook's output. Raises DataError."""
-    if not (working / "pretrain").is_dir():
-        raise DataError(f"{working}: holds no pretrain folder of an earlier rehearsal")
-    shutil.copytree(working, tree_input / (f"notebooks/{OWNER}/{KERNEL}" if layout == "new" else KERNEL))
-
-
 def simulate(options: argparse.Namespace) -> int:
     """Run the notebook on the simulated machine and print the table of results; returns 1 where they are bad. Raises UserError, OSError."""
     pretraining = options.notebook == "pretrain"
@@ -175,8 +152,6 @@ def simulate(options: argparse.Namespace) -> int:
     notebook = NOTEBOOKS / f"{options.notebook}.ipynb"
     if not notebook.is_file():
         raise DataError(f"{notebook}: no such notebook")
-    if options.previous and not pretraining:
-        raise DataError("--previous: only --notebook pretrain continues an earlier run")
     tasks, solutions = choose_tasks(options.dataset, options.tasks, options.max_side)
     folder = (options.output_dir or RUNS / f"{'pretrain' if pretraining else options.mode}-{time.strftime('%Y%m%d-%H%M%S')}").resolve()
     if folder.exists() and any(folder.iterdir()):
@@ -185,8 +160,6 @@ def simulate(options: argparse.Namespace) -> int:
     base_environment()
     shipped = shipped_files(options, tasks)
     tree = build_tree(folder / "kaggle", load_competition(options.competition), tasks, shipped, options.layout)
-    if options.previous:
-        mount_previous(options.previous, tree.input, options.layout)
     does = notebook.name if pretraining else f"{notebook.name}, {options.mode}, {len(tasks)} tasks"
     print(f"{does}, {format_duration(limit)}; outputs: {folder}")
     cut = "cut off (a network namespace of its own)" if isolation() else "NOT CUT: this system allows no network namespace"
@@ -202,11 +175,7 @@ def simulate(options: argparse.Namespace) -> int:
     else:
         if solutions:
             write_solutions(folder / "solutions.json", solutions)
-        progress = ProgressBar(tree.working / "run", len(tasks), limit)
-        try:
-            outcome = run_notebook(notebook, folder, variables, limit, cwd=tree.working, on_tick=progress.tick)
-        finally:
-            progress.bar.close()
+        outcome = run_notebook(notebook, folder, variables, limit, cwd=tree.working)
         results, good = submission_results(tree, tasks, solutions)
         if (tree.working / "run").is_dir():
             results["report"] = write_scored_report(folder, tree)

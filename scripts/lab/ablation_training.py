@@ -26,7 +26,7 @@ from hrm_submit.core.device import machine
 from hrm_submit.corpora.scoring import task_results
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
-from hrm_submit.model.weights import CheckpointMeta, build_on, load_checkpoint, save_checkpoint, snapshot
+from hrm_submit.model.weights import CheckpointMeta, build, load_checkpoint, save_checkpoint, snapshot
 from hrm_submit.predict.answer import answer, answer_step
 from hrm_submit.predict.raw import RAW, RawVote, save_raw
 from hrm_submit.predict.vote import Candidate, two_attempts
@@ -144,7 +144,7 @@ def train_run(run: Run, folder: Path) -> tuple[dict[str, Marks], dict[str, Any]]
 
 def _warm_up(run: Run, mixture: Mixture, runtime: Runtime) -> None:
     """Train a throw-away model for one segment, so that libraries which load at first use cost no run its seconds."""
-    model, embedding = build_on(runtime, run.preset.model, n_rows=mixture.n_rows)
+    model, embedding = build(run.preset.model, runtime, n_rows=mixture.n_rows)
     batches = iter([mixture.batch(0, batch_size=1)])
     for _ in Trainer(model, embedding, run.preset.train, torch.Generator().manual_seed(0)).run(batches, lambda: 0.0):
         pass

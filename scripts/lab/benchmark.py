@@ -35,7 +35,7 @@ from hrm_submit.core.files import sha256_of
 from hrm_submit.corpora.sources import load
 from hrm_submit.model import cpu_functions, layers
 from hrm_submit.model.packaged import packaged_checkpoint, resolve_preset
-from hrm_submit.model.weights import build_on, load_checkpoint
+from hrm_submit.model.weights import build, load_checkpoint
 from hrm_submit.predict.answer import answer
 from lab.published import ACT_STEPS, SIDE, SMALL, augmented, kit_way, medians, published_way, seconds, segment
 
@@ -190,7 +190,7 @@ def _voter(device: str, way: str) -> Callable[[Task], object]:
     if way == "published":  # the model is made to take all 16 steps
         weights = replace(weights, config=replace(weights.config, halt_max_steps=ACT_STEPS))
         config, side, runtime = replace(config, act_steps=ACT_STEPS), SIDE, published_way(kit).runtime
-    model, embedding = build_on(runtime, weights)
+    model, embedding = build(weights, runtime)
     if way == "published" and device != "cpu":
         model.compile(dynamic=False)
 

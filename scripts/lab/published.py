@@ -20,7 +20,7 @@ from hrm_submit.config.runtime import Runtime, runtime_for
 from hrm_submit.config.schema import Preset
 from hrm_submit.model.act import Batch
 from hrm_submit.model.compiled import compile_blocks
-from hrm_submit.model.weights import build_on
+from hrm_submit.model.weights import build
 from hrm_submit.train.loop import CanvasBatch, Trainer
 
 SIDE = 30
@@ -101,7 +101,7 @@ def segment(way: Way, side: int) -> Callable[[], Tensor]:
     inputs, labels = (torch.randint(0, 12, (size, side * side), generator=drawn).to(device) for _ in range(2))
     rows = torch.zeros(size, dtype=torch.long, device=device)
     batch = CanvasBatch(Batch(inputs, labels, rows, rows), torch.from_numpy(position_ids(side)).to(device))
-    model, embedding = build_on(way.runtime, way.preset.model)
+    model, embedding = build(way.preset.model, way.runtime)
     if way.whole:
         model.compile(dynamic=False)
     else:

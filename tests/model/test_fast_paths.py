@@ -1,8 +1,6 @@
 """Every fast path against the plain one: the same loss and gradients, and with trained weights the same decoded grids.
 
-Plain is float32, torch's own attention, uncompiled. What else is fast is held elsewhere: the compiled augmentation and canvas
-against numpy (tests/arc/test_canvas.py), stablemax in float32 against float64 (tests/model/test_losses.py), batches of any size
-(tests/predict/test_score_views.py), compilers that fail (tests/model/test_compiled.py).
+Plain is float32, torch's own attention, uncompiled.
 """
 
 from __future__ import annotations
@@ -23,13 +21,14 @@ from hrm_submit.arc.canvas import position_ids
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Task
 from hrm_submit.config.preset_files import load_preset
+from hrm_submit.config.runtime import Runtime
 from hrm_submit.config.schema import ModelConfig
 from hrm_submit.corpora.sources import load
 from hrm_submit.model import layers
 from hrm_submit.model.act import ActOutput, act_step, initial_act_carry
 from hrm_submit.model.compiled import compile_blocks, engine_of
 from hrm_submit.model.losses import segment_loss
-from hrm_submit.model.weights import Checkpoint, build, load_checkpoint, snapshot
+from hrm_submit.model.weights import PLAIN, Checkpoint, build, load_checkpoint, snapshot
 from hrm_submit.predict.answer import ViewRequest, score_views
 from hrm_submit.predict.vote import vote
 from hrm_submit.train.batches import task_batches
@@ -80,12 +79,16 @@ def shipped() -> Checkpoint:
 @pytest.fixture(scope="module")
 def trained(task: Task, shipped: Checkpoint) -> Checkpoint:
     """The same after test-time training on `task`, until it gives most demonstrations back right."""
-    model, embedding = build(shipped, attention="math")
+    model, embedding = build(shipped, on(attention="math"))
     trainer = Trainer(model, embedding, PRESET.ttt, torch.Generator())
     reports = list(islice(trainer.run(batches(task), lambda: trainer.segment / 80), 80))
     exact = sum(r.metrics.exact_accuracy.item() for r in reports[-10:])
     assert exact > 0.5 * sum(r.metrics.count.item() for r in reports[-10:]), "decoded grids of confident weights are compared"
     return snapshot(model, embedding, shipped.meta)
+
+
+def on(**options: object) -> Runtime:
+    return replace(PLAIN, **options)  # type: ignore[arg-type]
 
 
 def batches(task: Task, side: int = SIDE):
@@ -95,7 +98,7 @@ def batches(task: Task, side: int = SIDE):
 
 
 def segment(source: Checkpoint | ModelConfig, item: CanvasBatch, max_steps: int = 1, compiled: bool = False, **options: object) -> Segment:
-    model, embedding = build(source, **options)  # type: ignore[arg-type]
+    model, embedding = build(source, on(**options))
     if compiled:
         compile_blocks(model)
     carry = initial_act_carry(model, item.batch)
@@ -110,7 +113,7 @@ def segment(source: Checkpoint | ModelConfig, item: CanvasBatch, max_steps: int 
 
 def decoded(source: Checkpoint, task: Task, **options: object) -> tuple[list[object], list[object]]:
     """What each of 32 views of each input, tests and demonstrations, decodes to, and the first answers of their votes."""
-    model, embedding = build(source, **options)  # type: ignore[arg-type]
+    model, embedding = build(source, on(**options))
     views = sample_augmentations(task, 32, np.random.default_rng(1), colours="permute_input")
     inputs = [*task.test, *(pair.input for pair in task.train)]
     parts = [score_views(model, embedding, [ViewRequest(g, v, 0) for v in views], SIDE, PRESET.vote).predictions() for g in inputs]
@@ -122,11 +125,11 @@ def decoded(source: Checkpoint, task: Task, **options: object) -> tuple[list[obj
 def test_bfloat16(task: Task, trained: Checkpoint, shipped: Checkpoint, attention: str) -> None:
     item = next(batches(task))
     for source in (trained, shipped):
-        plain, fast = segment(source, item), segment(source, item, dtype=torch.bfloat16, attention=attention)
+        plain, fast = segment(source, item), segment(source, item, dtype="bfloat16", attention=attention)
         loss, gradient = plain.differs(fast)
         assert loss < BFLOAT16_LOSS and gradient < BFLOAT16_GRADIENT
     plain_grids, plain_votes = decoded(trained, task)
-    grids, votes = decoded(trained, task, dtype=torch.bfloat16, attention=attention)
+    grids, votes = decoded(trained, task, dtype="bfloat16", attention=attention)
     same = [a == b for a, b in zip(plain_grids, grids, strict=True)]
     assert np.mean(same) >= BFLOAT16_GRIDS and votes == plain_votes
 

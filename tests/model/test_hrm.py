@@ -47,20 +47,6 @@ def test_shapes_and_formats() -> None:
         assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
-@pytest.mark.parametrize("encoding", ["rope", "rope_2d", "learned"])
-def test_position_ids_alone_say_where_a_token_is(encoding: str) -> None:
-    cfg = replace(TINY, pos_encodings=encoding)  # type: ignore[arg-type]
-    model = make(cfg)
-    tokens, rows, positions = inputs(cfg)
-    order = torch.randperm(16, generator=torch.Generator().manual_seed(3))
-    _, logits, q, _ = model(model.initial_carry(2, 16), tokens, rows, positions)
-    _, shuffled, q_shuffled, _ = model(model.initial_carry(2, 16), tokens[:, order], rows, positions[order])
-    torch.testing.assert_close(shuffled, logits[:, order], atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(q, q_shuffled)
-    _, elsewhere, _, _ = model(model.initial_carry(2, 16), tokens, rows, torch.arange(16))
-    assert (elsewhere - logits).abs().max() > 1e-3
-
-
 def test_codes_are_added_to_the_tokens_and_no_code_adds_nothing() -> None:
     cfg = replace(TINY, codes=("frequency", "mirror"))
     plain, model, (tokens, rows, positions) = make(), make(cfg), inputs()

@@ -13,7 +13,6 @@ from hrm_submit.model import layers
 from hrm_submit.model.layers import (
     AttentionKind,
     Rotary,
-    attend,
     attend_lines,
     convolve,
     embed,
@@ -29,15 +28,6 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_attention_of_a_hand_worked_example() -> None:
-    # d = 4, so scores are halved: the query sees ln 3 and 0, that is weights 3/4 and 1/4
-    q = torch.tensor([[[[2.0, 0, 0, 0]]]])
-    k = torch.tensor([[[[math.log(3), 0, 0, 0], [0, 5.0, 0, 0]]]])
-    v = torch.tensor([[[[4.0, 0, 0, 0], [0, 8.0, 0, 0]]]])
-    for kind in ("sdpa", "math"):
-        torch.testing.assert_close(attend(q, k, v, kind), torch.tensor([[[[3.0, 2, 0, 0]]]]))  # type: ignore[arg-type]
-
-
 @settings(max_examples=30, deadline=None)
 @given(st.tuples(*[st.integers(0, 14)] * 4), st.tuples(*[st.integers(0, 15)] * 2), st.integers(0, 99))
 def test_rope_scores_depend_on_distances_alone(places: tuple[int, ...], shift: tuple[int, int], seed: int) -> None:
@@ -51,12 +41,6 @@ def test_rope_scores_depend_on_distances_alone(places: tuple[int, ...], shift: t
     alone = rotary_tables(30, 8, 100.0)
     cell = rotary_tables_2d(torch.tensor([row]), torch.tensor([column]), 16, 100.0)
     torch.testing.assert_close(cell.cos[0], torch.cat((alone.cos[row], alone.cos[column])))
-
-
-def test_rope_turns_the_first_pair_by_one_radian_a_position() -> None:
-    turned = rotate(torch.tensor([[1.0, 0, 0, 0]] * 3), rotary_tables(3, 4, 100.0))
-    expected = [[math.cos(t), 0, math.sin(t), 0] for t in range(3)]
-    torch.testing.assert_close(turned, torch.tensor(expected))
 
 
 def test_rms_norm_of_a_hand_worked_example() -> None:

@@ -1,5 +1,5 @@
-"""The model against recordings: of the published implementation (data/*.npz; in float32 on a CPU, attention written out), and of
-the independent reference in every form that the published configuration allows."""
+"""The model against recordings of the published implementation (data/*.npz; in float32 on a CPU, attention written out): one with the
+published loss and positions, one with the other ones; rows narrower and wider than the hidden size."""
 
 from __future__ import annotations
 
@@ -13,22 +13,10 @@ import pytest
 from check_parity import main
 from lab.parity import compare
 
-from tests.model.reference import PREFIX, record
+PREFIX = "_orig_mod.model.inner."
 
 DATA = Path(__file__).parent / "data"
 LARGE = Path(os.environ.get("HRM_PARITY_FIXTURE", Path(__file__).parents[3] / "shared/parity/hrm_reference_small.npz"))
-
-FORMS: dict[str, dict[str, Any]] = {
-    "rope": {},
-    "learned": {"pos_encodings": "learned"},
-    "narrow-row": {"puzzle_emb_ndim": 5},
-    "wide-row": {"puzzle_emb_ndim": 37, "pos_encodings": "learned"},
-    "no-row": {"puzzle_emb_ndim": 0, "seq_len": 11},
-    "softmax": {"loss_type": "softmax_cross_entropy", "puzzle_emb_ndim": 20},
-    "cycles": {"H_cycles": 3, "L_cycles": 1, "H_layers": 2},
-    "one-step": {"H_cycles": 1, "L_cycles": 1, "halt_max_steps": 1, "expansion": 2.5},
-    "heads": {"hidden_size": 24, "num_heads": 4, "L_layers": 2, "L_cycles": 3, "batch_size": 2},
-}
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "math"])
@@ -46,14 +34,6 @@ def test_agrees_with_the_larger_recording() -> None:
     rows = list(compare(LARGE))
     assert [str(row) for row in rows if not row.passed] == []
     assert any("/grad/" in row.group for row in rows)
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_agrees_with_the_reference_in_every_form(form: str, tmp_path: Path) -> None:
-    record(tmp_path / "f.npz", seed=len(form), **FORMS[form])
-    rows = list(compare(tmp_path / "f.npz"))
-    assert [str(row) for row in rows if not row.passed] == []
-    assert sum("/grad/" in row.group for row in rows) >= 4 * 12
 
 
 def test_agreement_exits_with_0_and_counts_the_groups(capsys: pytest.CaptureFixture[str]) -> None:

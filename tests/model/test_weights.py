@@ -18,6 +18,7 @@ from hrm_submit.config.preset_files import load_preset, preset_names
 from hrm_submit.config.schema import ModelConfig
 from hrm_submit.core.errors import CheckpointError
 from hrm_submit.model.checkpoint_header import model_shapes
+from hrm_submit.model.embedding import chunked_mean
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.weights import Checkpoint, CheckpointMeta, build, load_checkpoint, save_checkpoint, snapshot
 
@@ -39,7 +40,7 @@ def assert_same(a: Checkpoint, b: Checkpoint) -> None:
     assert a.state.keys() == b.state.keys()
     assert all(torch.equal(a.state[name], b.state[name]) for name in a.state)
     for name in ("mean_row", "dihedral_rows", "rows"):
-        mine, theirs = getattr(a.tables, name), getattr(b.tables, name)
+        mine, theirs = getattr(a, name), getattr(b, name)
         assert (mine is None) == (theirs is None) and (mine is None or torch.equal(mine, theirs))
 
 
@@ -51,22 +52,26 @@ def test_round_trip(tmp_path: Path, keep_rows: bool, scheme: str, positions: str
     original = checkpoint(config, keep_rows)
     save_checkpoint(tmp_path / "c.safetensors", original)
     assert_same(load_checkpoint(tmp_path / "c.safetensors", rows=True), original)
-    assert load_checkpoint(tmp_path / "c.safetensors").tables.rows is None
+    assert load_checkpoint(tmp_path / "c.safetensors").rows is None
     assert [p.name for p in tmp_path.iterdir()] == ["c.safetensors"]
 
 
 def test_a_model_built_from_a_file_computes_what_the_saved_one_did(tmp_path: Path) -> None:
     original, path = checkpoint(keep_rows=True), tmp_path / "c.safetensors"
     save_checkpoint(path, original)
-    before, own = build(original, n_rows=None)
-    after, fresh = build(load_checkpoint(path), n_rows=2, seed=99)
+    before, after = build(original), build(load_checkpoint(path), n_rows=2, seed=99)
     tokens, rows = torch.arange(9)[None], torch.ones(1, 20)
-    assert torch.equal(*(m(m.initial_carry(1, 9), tokens, rows, torch.arange(9))[1] for m in (before, after)))
-    assert original.tables.rows is not None and torch.equal(own.rows, original.tables.rows)
-    assert own.dihedral_rows is not None and fresh.dihedral_rows is not None and torch.equal(own.dihedral_rows, fresh.dihedral_rows)
-    torch.testing.assert_close(fresh.rows, own.rows.mean(0).expand(2, -1))
-    with pytest.raises(CheckpointError, match="only their mean"):
-        build(load_checkpoint(path), n_rows=None)
+    assert torch.equal(*(m(m.initial_carry(1, 9), tokens, rows, torch.arange(9))[1] for m, _ in (before, after)))
+    embedding = after[1]
+    assert original.rows is not None and original.dihedral_rows is not None and embedding.dihedral_rows is not None
+    assert torch.equal(embedding.dihedral_rows, original.dihedral_rows)
+    torch.testing.assert_close(embedding.rows, original.rows.mean(0).expand(2, -1))
+
+
+def test_the_mean_row_is_the_mean_in_any_chunks() -> None:
+    table = torch.randn(1001, 3, generator=torch.Generator().manual_seed(0)) + 100
+    for chunk in (1, 7, 1000, 5000):
+        torch.testing.assert_close(chunked_mean(table, chunk), table.double().mean(0).float())
 
 
 def test_tensors_in_bfloat16_and_retired_keys_are_read(tmp_path: Path) -> None:
@@ -96,7 +101,6 @@ def configured(**more: object) -> Callable[[Path], object]:
 
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated": (lambda p: p.write_bytes(p.read_bytes()[:-100]), "not a whole safetensors file"),
-    "empty": (lambda p: p.write_bytes(b""), "not a whole safetensors file"),
     "another number format": (edit(lambda t, m: t.update({"model.q_bias": torch.zeros(2, dtype=torch.int64)})), "number format I64"),
     "absent": (lambda p: p.unlink(), "no such file"),
     "a folder": (lambda p: (p.unlink(), p.mkdir()), r"is a folder; a checkpoint is one \.safetensors file"),
@@ -110,14 +114,8 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no dihedral rows": (edit(lambda t, m: t.pop("embedding.dihedral_rows")), "'embedding.dihedral_rows' is missing"),
     "foreign": (edit(lambda t, m: m.clear()), "not an hrm-submit checkpoint"),
     "no hashes": (edit(lambda t, m: m.pop("hashes")), "metadata lacks 'hashes'"),
-    "nested 100,000 deep": (edit(lambda t, m: m.update(card='{"a":' * 100_000 + "1" + "}" * 100_000)), "metadata cannot be read"),
-    "a card of 10 MB that is no object": (edit(lambda t, m: m.update(card=json.dumps("x" * 10_000_000))), "card = 'xxx"),
     "a version from the future": (edit(lambda t, m: m.update(version='"99.1.0"')), "hrm-submit 99.1.0, which is newer"),
-    "steps of 5,000 digits": (edit(lambda t, m: m.update(steps="9" * 5000)), "metadata cannot be read"),
-    "hashes of numbers": (edit(lambda t, m: m.update(hashes="[1, 2]")), r"hashes = \[1, 2\]"),
     "a retired key that asks for something": (configured(tied=True), "config has no key 'tied'"),
-    "sizes of no model": (configured(hidden_size=10**30), "hidden_size must be at least 1 and at most"),
-    "a size that is a text": (configured(H_layers="2"), "H_layers = '2' should be a whole number"),
     "a million layers": (configured(H_layers=1_000_000), "tensor 'model.H_level.blocks.1.gate_up' is missing"),
 }
 

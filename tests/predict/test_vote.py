@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hrm_submit.arc.jsonio import FaultError
-from hrm_submit.arc.task import Grid, make_grid, same_grid
+from hrm_submit.arc.task import Grid, make_grid
 from hrm_submit.predict.vote import Candidate, pool, ranked, two_attempts, vote
 
 A, B, C, D = make_grid([[1, 2]]), make_grid([[1], [2]]), make_grid([[3]]), make_grid([[4]])
@@ -61,18 +61,6 @@ def test_pooled_weights_add_up_and_rank_before_votes() -> None:
     assert [(c.votes, c.weight) for c in pool([first, second])] == [(3, 6.0), (11, 5.5), (2, 4.5)]
 
 
-@given(st.lists(st.lists(predicted, max_size=8), max_size=4), st.randoms(use_true_random=False))
-def test_pooled_votes_are_one_vote_on_everything(parts: list[list[Candidate]], random: Random) -> None:
-    pooled = pool(vote(part) for part in parts)
-    at_once = {c.key: c for c in vote(p for part in parts for p in part)}
-    assert {c.key: c.votes for c in pooled} == {key: c.votes for key, c in at_once.items()}
-    for candidate in pooled:
-        assert candidate.score == pytest.approx(at_once[candidate.key].score, abs=1e-9)
-    shuffled = [vote(part) for part in parts]
-    random.shuffle(shuffled)
-    assert facts(pool(shuffled)) == facts(pooled), "whichever training came first"
-
-
 FALLBACK = (make_grid([[7]]), make_grid([[8]]))
 
 
@@ -86,15 +74,6 @@ def test_two_attempts_by_hand() -> None:
     assert attempts() == [[[7]], [[8]]]
     assert attempts(make_grid([[7]])) == [[[7]], [[8]]], "the first fallback says the same: the second one is of more use"
     assert attempts(C, fallback=(C, C)) == [[[3]], [[3]]], "nothing else is there"
-
-
-@given(st.lists(few, max_size=4, unique_by=lambda g: g.tobytes()), few, few)
-def test_two_attempts_differ_wherever_they_can(grids: list[Grid], first: Grid, second: Grid) -> None:
-    a, b = two_attempts([Candidate(g, 1, 0.0) for g in grids], (first, second))
-    choice = [*grids, first, second]
-    if any(not same_grid(g, choice[0]) for g in choice):
-        assert not same_grid(a, b)
-    assert same_grid(a, choice[0])
 
 
 def test_what_ranks_is_what_is_saved_and_earlier_versions_rank_by_votes() -> None:

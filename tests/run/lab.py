@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -13,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from hrm_submit.arc.reader import write_challenges
+from hrm_submit.arc.submission import file_faults
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.config.preset_files import load_preset
 from hrm_submit.config.schema import Preset
+from hrm_submit.corpora.sources import load
 from hrm_submit.run.channel import Channel
 from hrm_submit.run.protocol import Assignment, WorkerSpec
 from hrm_submit.run.worker import worker_main
@@ -141,6 +145,39 @@ def events(run_dir: Path, event: str | None = None) -> list[dict[str, Any]]:
     lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
     found = [json.loads(line) for line in lines if line.strip()]
     return [e for e in found if event in (None, e["event"])]
+
+
+def changed(submission: Path, final: dict[tuple[str, int], list[Any]]) -> list[str]:
+    """Return the outputs whose attempts do not begin with their final answers."""
+    content = json.loads(submission.read_bytes()) if final else {}
+    shown = {(task, k): [*content[task][k].values()] for task, k in final}
+    return [f"{task}: output {k} has lost its final answer" for (task, k), grids in final.items() if shown[task, k][: len(grids)] != grids]
+
+
+class Reader(threading.Thread):
+    """Reads a submission from its first moment until stopped; `faults` keeps what was wrong at any time."""
+
+    def __init__(self, submission: Path, challenges_file: Path) -> None:
+        super().__init__(daemon=True)
+        self.path, self.tasks, self.over = submission, load(challenges_file), threading.Event()
+        self.reads, self.faults, self.final = 0, set[str](), dict[tuple[str, int], list[Any]]()
+
+    def run(self) -> None:
+        while not self.over.wait(0.02):
+            if self.reads or self.path.exists():
+                final = self.final  # set before the file is read, so that the file must show it
+                self.faults |= set(file_faults(self.path, self.tasks) or changed(self.path, final))
+                self.reads += 1
+
+
+def workers(supervisor: int) -> list[psutil.Process]:
+    """The live workers of the process with that number, in the order in which they were started."""
+    found = []
+    with suppress(psutil.Error):
+        for child in psutil.Process(supervisor).children():
+            with suppress(psutil.Error):
+                found += [child] if any("spawn_main" in word for word in child.cmdline()) else []
+    return sorted(found, key=lambda process: process.pid)
 
 
 def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str], seconds: float = 120.0) -> Any:

@@ -14,7 +14,6 @@ import json
 import os
 import signal
 import subprocess
-import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -24,9 +23,7 @@ import numpy as np
 import psutil
 import pytest
 
-from hrm_submit.arc.submission import file_faults
-from hrm_submit.corpora.sources import load
-from tests.run.lab import challenges, command, events, tiny
+from tests.run.lab import Reader, challenges, changed, command, events, tiny, workers
 
 BUDGET = 20.0
 TASKS = 6
@@ -49,39 +46,6 @@ def final_answers(run_dir: Path) -> dict[tuple[str, int], list[Any]]:
             line = json.loads(text)
             if line["final"]:
                 found[line["task"], line["output"]] = [c["grid"] for c in line["candidates"][:2]]
-    return found
-
-
-def changed(submission: Path, final: dict[tuple[str, int], list[Any]]) -> list[str]:
-    """Return the outputs whose attempts do not begin with their final answers."""
-    content = json.loads(submission.read_bytes()) if final else {}
-    shown = {(task, k): [*content[task][k].values()] for task, k in final}
-    return [f"{task}: output {k} has lost its final answer" for (task, k), grids in final.items() if shown[task, k][: len(grids)] != grids]
-
-
-class Reader(threading.Thread):
-    """Reads a submission from its first moment until stopped; `faults` keeps what was wrong at any time."""
-
-    def __init__(self, submission: Path, challenges_file: Path) -> None:
-        super().__init__(daemon=True)
-        self.path, self.tasks, self.over = submission, load(challenges_file), threading.Event()
-        self.reads, self.faults, self.final = 0, set[str](), dict[tuple[str, int], list[Any]]()
-
-    def run(self) -> None:
-        while not self.over.wait(0.02):
-            if self.reads or self.path.exists():
-                final = self.final  # set before the file is read, so that the file must show it
-                self.faults |= set(file_faults(self.path, self.tasks) or changed(self.path, final))
-                self.reads += 1
-
-
-def workers(run: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """Return the live workers of a supervisor."""
-    found = []
-    with suppress(psutil.Error):
-        for child in psutil.Process(run.pid).children():
-            with suppress(psutil.Error):
-                found += [child] if any("spawn_main" in word for word in child.cmdline()) else []
     return found
 
 
@@ -116,7 +80,7 @@ def test_a_run_that_is_killed_keeps_its_promises(trial: int, tmp_path: Path) -> 
                 time.sleep(0.02)
             if run.poll() is not None:
                 break  # it has ended before the next kill
-            alive = workers(run)
+            alive = workers(run.pid)
             all_workers += alive
             frozen = float(rng.uniform(0.2, 3.0)) if rng.random() < 1 / 3 else 0.0
             if number == n:  # the last one is the supervisor
@@ -138,7 +102,7 @@ def test_a_run_that_is_killed_keeps_its_promises(trial: int, tmp_path: Path) -> 
         while run.poll() is None and time.monotonic() - began < 3 * BUDGET:
             if killed and len(events(run_dir)) > before:
                 reader.final = final  # the resumed run has written its first file
-            all_workers += workers(run)
+            all_workers += workers(run.pid)
             time.sleep(0.1)
         seconds = time.monotonic() - began
         assert run.poll() in (0, 1) and seconds <= BUDGET, (run.poll(), seconds, (tmp_path / "log").read_text())

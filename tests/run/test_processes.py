@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import pickle
 import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from functools import partial
@@ -34,14 +32,13 @@ from hrm_submit.report.data import load_run
 from hrm_submit.report.tables import make_tables
 from hrm_submit.run.options import RANDOM_WEIGHTS, SolveOptions
 from hrm_submit.run.solve import SolveSummary, solve
-from tests.run.lab import challenges, command, events, tiny, tiny_preset, wait_for
+from tests.run.lab import Reader, challenges, command, events, tiny, tiny_preset, wait_for, workers
 from tests.shared import made_once
 
 TASKS, SEGMENTS = 4, 30
 WITHOUT_TORCH = (
     "import sys; from hrm_submit.cli import main; status = main(sys.argv[1:]); sys.exit(9 if 'torch' in sys.modules else status)"
 )
-needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds workers in /proc")
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kills processes as POSIX does")
 
 
@@ -138,9 +135,9 @@ def test_fixed_work_gives_the_same_bytes_again_by_two_workers_and_after_a_kill(t
     challenges(tmp_path, 3)
     files: dict[str, bytes] = {}
     reported: dict[str, dict[tuple[str, int], float]] = {}
-    for name, workers in (("first", 1), ("again", 1), ("two workers", 2), ("killed", 1)):
-        layer = tmp_path / f"{workers}.toml"
-        layer.write_text(f"[device]\nworkers = {workers}\n")
+    for name, n in (("first", 1), ("again", 1), ("two workers", 2), ("killed", 1)):
+        layer = tmp_path / f"{n}.toml"
+        layer.write_text(f"[device]\nworkers = {n}\n")
         options = options_in(tmp_path, name, checkpoint=str(CHECKPOINTS / f"{weights}.safetensors"), presets=str(layer), segments=4)
         if name == "killed":
             process = begun(options)
@@ -154,26 +151,11 @@ def test_fixed_work_gives_the_same_bytes_again_by_two_workers_and_after_a_kill(t
     assert all(found == reported["first"] != {} for found in reported.values())
 
 
-def children(pid: int) -> list[int]:
-    """Worker processes of a supervisor, by the system's process table, in the order in which they were started."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-            line = (stat.parent / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if int(fields[1]) == pid and b"spawn_main" in line:
-            found.append(int(stat.parent.name))
-    return sorted(found)
-
-
 def final(options: SolveOptions) -> set[str]:
     """Tasks whose final answer is in the run folder."""
     return {p.task for p in read_run(options.run_dir).predictions if p.final} if options.run_dir.is_dir() else set()
 
 
-@needs_proc
 def test_kills_of_workers_and_of_the_supervisor_cost_an_attempt_each_and_no_answer(
     folder: Path, reference: tuple[SolveOptions, SolveSummary]
 ) -> None:
@@ -183,14 +165,14 @@ def test_kills_of_workers_and_of_the_supervisor_cost_an_attempt_each_and_no_answ
     process = begun(options)
     wait_for(lambda: events(options.run_dir, "candidates"), process)
     number = events(options.run_dir, "candidates")[0]["worker"]
-    pids = children(process.pid)
+    pids = workers(process.pid)
     killed, frozen = pids[number], pids[1 - number]
-    os.kill(killed, signal.SIGKILL)
+    killed.kill()
     wait_for(lambda: [e for e in events(options.run_dir, "candidates") if e["worker"] == 1 - number], process)
-    os.kill(frozen, signal.SIGSTOP)
+    frozen.suspend()
     wait_for(lambda: len(events(options.run_dir, "worker_exit")) == 2 and final(options), process)
-    left = children(process.pid)
-    os.kill(left[0], signal.SIGSTOP)  # it is still there when the run resumes, and must not keep the folder locked
+    left = workers(process.pid)
+    left[0].suspend()  # it is still there when the run resumes, and must not keep the folder locked
     process.kill()
     process.wait()
     assert valid(options), "complete and valid, whenever it was killed"
@@ -204,14 +186,13 @@ def test_kills_of_workers_and_of_the_supervisor_cost_an_attempt_each_and_no_answ
     before, n_events = final(options), len(events(options.run_dir))
     assert 0 < len(before) < TASKS, "killed in the middle"
     again = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *arguments(options)[3:]], capture_output=True, text=True, check=False)
-    os.kill(left[0], signal.SIGCONT)
+    left[0].resume()
     assert again.returncode == 0 and "Traceback" not in again.stderr, again.stderr
     assert f"{len(before)} had their final answer from before" in again.stdout
     started = [e["task"] for e in events(options.run_dir)[n_events:] if e["event"] == "task_start"]
     assert len(started) == TASKS - len(before) and not before & set(started), "no task with a final answer is done again"
     assert options.output.read_bytes() == reference[0].output.read_bytes(), "as if nothing had been killed"
-    alive = [psutil.Process(worker) for worker in (killed, frozen, *left) if psutil.pid_exists(worker)]
-    assert not psutil.wait_procs(alive, timeout=30.0)[1], "no process is left behind"
+    assert not psutil.wait_procs([killed, frozen, *left], timeout=30.0)[1], "no process is left behind"
     third = solve(options, Clock())
     assert (third.resumed, third.answered) == (TASKS, TASKS)
     assert len(events(options.run_dir, "task_start")) == sum(attempts.values()) + len(started), "nothing is left to do"
@@ -221,24 +202,16 @@ def test_a_time_budget_is_kept_with_every_task_answered_and_the_file_valid_at_ev
     challenges(tmp_path, 8)
     early = "[device]\nworkers = 2\n[ttt]\npatience = 1\nagreement = 0.5\nfit = 0.5\n"
     options = options_in(tmp_path, "timed", more=early, budget=30.0, segments=None)
-    began, process = time.monotonic(), begun(options)
-    wait_for(options.output.exists, process)
-    tasks, reads, faults = load(options.challenges), [0], list[str]()
-
-    def read() -> None:
-        while process.poll() is None:
-            faults.extend(file_faults(options.output, tasks))
-            reads[0] += 1
-            time.sleep(0.01)
-
-    reader = threading.Thread(target=read)
+    reader = Reader(options.output, options.challenges)
     reader.start()
+    began, process = time.monotonic(), begun(options)
     out, err = process.communicate(timeout=120)
     seconds = time.monotonic() - began
+    reader.over.set()
     reader.join()
     assert process.returncode == 0 and "Traceback" not in err, err
     assert seconds <= 30, "from the start of the interpreter to its end"
-    assert reads[0] > 50 and faults == []
+    assert reader.reads > 50 and not reader.faults
     assert out.startswith("8 of 8 tasks answered by the model")
 
 

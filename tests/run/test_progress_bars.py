@@ -104,17 +104,6 @@ def test_a_terminal_shows_all_tasks_and_the_work_of_each_worker(monkeypatch: pyt
     assert "3/5" in first and not rest, "only the count of tasks stays"
 
 
-def test_fixed_work_has_no_share_to_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = open_terminal(monkeypatch)
-    run = Shown(1, budget=None)
-    run.start(0, "aaaa", None)
-    run.progress(0, "aaaa", 9, 0.5)
-    run.tick()
-    first, second = terminal()
-    assert "left" not in first and second == "worker 0 aaaa, 9 segments, 50% exact"
-    run.bars.close()
-
-
 def test_a_worker_of_a_cluster_is_shown_with_its_node(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = open_terminal(monkeypatch)
     run = Shown(9)
@@ -124,17 +113,6 @@ def test_a_worker_of_a_cluster_is_shown_with_its_node(monkeypatch: pytest.Monkey
     run.tick()
     _, second = terminal()
     assert second.endswith("| 10.0.0.3 worker 0 task2, 10.0s left"), "one line for each worker"
-    run.bars.close()
-
-
-def test_a_task_that_is_tried_again_is_not_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = open_terminal(monkeypatch)
-    run = Shown(2)
-    run.start(0, "aaaa", 10.0)
-    run.fail(0, "aaaa")
-    run.bars.take(events.Retry("no", task="aaaa", worker=0))
-    run.tick()
-    assert "0/2" in terminal()[0]
     run.bars.close()
 
 

@@ -15,13 +15,6 @@ from tests.run.hands import EQUAL, Hands, answer_of
 from tests.run.lab import recolour
 
 
-def test_equal_shares_of_the_time_that_is_left() -> None:
-    hands = Hands(4)
-    assert hands.take(20.0) == ("t0", 20.0)
-    hands.finish(52.0, seconds=32.0)
-    assert hands.take(52.0) == ("t1", 16.0), "who took too long took it from all that come later"
-
-
 def test_shares_grow_with_size_and_pairs_as_the_preset_says() -> None:
     many, few = recolour("a", 0), recolour("b", 1)
     few = replace(few, train=few.train[:1])
@@ -64,14 +57,6 @@ def test_what_a_task_gives_back_is_kept_for_those_that_disagree() -> None:
     hands.finish(70.0, settled=True, seconds=30.0)
     again = hands.next(70.0)
     assert again is not None and (again.task.id, again.seconds, again.restart) == ("t1", 20.0, 1)
-
-
-def test_however_much_was_given_back_later_tasks_get_what_they_would_have_had() -> None:
-    hands = Hands(10)
-    for k in range(10):
-        assert hands.take(float(k)) == (f"t{k}", pytest.approx(10.0))
-        hands.finish(k + 1.0, settled=True, seconds=1.0)
-    assert hands.next(10.0) is None
 
 
 def test_trainings_anew_are_twice_as_long_each_time_and_fill_the_time() -> None:
@@ -171,16 +156,6 @@ def test_a_task_is_settled_once_its_newest_training_is_and_on_what_all_votes_ran
     assert hands.scheduler.open == open_still and (hands.next(2.0) is not None) == open_still
 
 
-def test_a_training_anew_that_fails_is_not_tried_again_and_keeps_the_answer() -> None:
-    hands = Hands(2)
-    at = first_pass(hands, {"t0": (3, 2), "t1": (6, 5)})
-    before = hands.scheduler.results["t1"].outputs
-    assert hands.take(at)[0] == "t1"
-    assert hands.fail(at + 1) is False
-    assert hands.scheduler.results["t1"].outputs == before
-    assert [hands.take(at + 2 + k)[0] for k in range(3) if hands.held.pop(0, True)] == ["t0"] * 3
-
-
 def test_a_lost_task_waits_for_another_worker_that_is_free_soon() -> None:
     hands = Hands(2, devices=("cpu", "cpu"))
     hands.take(0.0, 0)
@@ -192,18 +167,6 @@ def test_a_lost_task_waits_for_another_worker_that_is_free_soon() -> None:
     assert hands.take(84.0, 1) == ("t0", pytest.approx(16.0))
     assert hands.fail(85.0, 1) is False, "the second attempt was the last"
     assert hands.next(85.0, 0) is None
-
-
-def test_a_lost_task_goes_back_to_who_lost_it_where_all_others_are_busy_for_long() -> None:
-    hands = Hands(2, devices=("cpu", "cpu"))
-    hands.take(0.0, 0)
-    hands.take(0.0, 1)
-    hands.fail(10.0, 0)
-    assert hands.take(10.0, 0) == ("t0", pytest.approx(90.0))
-    alone = Hands(1)
-    alone.take(0.0)
-    alone.fail(10.0)
-    assert alone.take(10.0) == ("t0", pytest.approx(90.0)), "there is nobody else"
 
 
 def test_what_ran_out_of_gpu_memory_goes_to_a_cpu_only_and_there_first() -> None:
@@ -251,25 +214,12 @@ def test_fixed_work_comes_in_the_same_order_always() -> None:
     assert orders == {(("b", None, 9, 0), ("c", None, 9, 0), ("a", None, 9, 0), ("d", None, 9, 0))}
 
 
-def test_fixed_work_ends_when_every_task_was_trained_once() -> None:
-    hands = Hands(2, segments=9, end=float("inf"))
-    for k in range(2):
-        hands.take(k)
-        hands.finish(k + 1.0, votes=(1, 1), seconds=1.0)
-    assert hands.next(5.0) is None and not hands.scheduler.open
-
-
 def test_with_many_tasks_some_of_every_size_come_first() -> None:
     """Speeds are learnt from the smallest, the largest and two between them; then the largest come first."""
     tasks = [recolour(f"s{side:02d}", side, side=side) for side in range(3, 16)]
     order = [t.id for t in Scheduler(tasks, EQUAL, 100.0, None).queue]
     assert order[:4] == ["s03", "s15", "s07", "s11"]
     assert order[4:] == sorted(set(order) - set(order[:4]), reverse=True)
-
-
-def test_after_the_end_nothing_is_begun() -> None:
-    hands = Hands(2)
-    assert hands.next(100.0) is None and hands.next(1e6) is None
 
 
 def test_a_report_on_another_task_than_the_one_it_has_teaches_nothing() -> None:

@@ -55,6 +55,21 @@ def test_a_checkpoint_is_where_tasks_start_from(preset: Preset, tmp_path: Path) 
     assert all(x > 0 for x in losses)
 
 
+@pytest.mark.parametrize("refused", [False, True])
+def test_raw_votes_of_each_training_are_written_and_a_disk_that_refuses_costs_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, refused: bool
+) -> None:
+    raw = tmp_path / "raw"
+    if refused:
+        raw.write_text("a file where the folder should be")
+    said = converse(tiny_preset(tmp_path, "[vote]\nsave_raw = true\n"), work("a"), replace(work("a"), restart=1), raw=raw)
+    assert {type(m).__name__ for m in said} == {"Ready", "Progress", "Answer"} and sum(isinstance(m, Answer) and m.final for m in said) == 2
+    if refused:
+        assert [m.split(":")[0] for m in caplog.messages if "raw predictions are not kept" in m] == ["task a"] * 2
+    else:
+        assert sorted(p.name for p in raw.iterdir()) == ["a.npz", "a.restart1.npz"], "and none of warming up"
+
+
 def test_without_a_supervisor_it_ends(preset: Preset) -> None:
     ours, theirs = channel_pair()
     ours.close()
@@ -89,11 +104,6 @@ def test_memory_that_never_suffices_fails_the_task(preset: Preset, faulty: type[
     *_, failed = converse(preset, work("a"))
     assert isinstance(failed, Failed) and failed.fault.startswith("MemoryError") and failed.memory and not failed.fatal
     assert [size for _, size, _ in faulty.batches] == [16, 8, 4, 2]
-
-
-def test_a_training_anew_is_told_which_one_it_is(preset: Preset, faulty: type[Faulty]) -> None:
-    converse(preset, work("a"), replace(work("a"), restart=2))
-    assert faulty.restarts == [0, 2]
 
 
 @pytest.mark.parametrize("fault", ["CUDA error: an illegal memory access was encountered", NO_ENGINE])

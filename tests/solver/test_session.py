@@ -59,13 +59,6 @@ def timeless(messages: list[Progress | Answer]) -> list[Any]:
     return [replace(plain(m), seconds=0.0) for m in messages]
 
 
-def test_the_same_seed_gives_the_same_and_another_another(preset: Preset) -> None:
-    task = recolour("t", 1)
-    first, again, other = (timeless(told(session(preset, task, 12, seed=seed).run())) for seed in (5, 5, 6))
-    assert first == again
-    assert first != other
-
-
 def test_work_is_as_fixed_as_asked(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
     set_pace(monkeypatch, report_every=0.125, vote_growth=2.0)
     messages = told(session(with_ttt(preset, patience=1000, first_vote=0.125), recolour("t", 0), 16).run())

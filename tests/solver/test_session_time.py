@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import count, pairwise
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -110,15 +110,3 @@ def test_time_is_kept_for_the_steps_of_a_vote_that_is_told(monkeypatch: pytest.M
     timed(with_vote(preset, save_raw=True, act_steps=4), 60.0, time)
     assert slow.votes[-1][1] == 8, "no view was left out"
     assert 50.0 < time.now <= 60.0 + 0.5
-
-
-def test_votes_come_at_geometric_times(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
-    time = Time()
-    patient = with_ttt(preset, patience=1000)
-    slow = SlowModel(monkeypatch, time, 0.25, 0.001)
-    timed(patient, 100.0, time)
-    starts = [start for start, *_ in slow.votes]
-    assert len(starts) == 8 and starts[0] == pytest.approx(5, abs=0.6), (
-        "before a vote was measured a tenth of the share stands for the last"
-    )
-    assert all(b / a == pytest.approx(1.6, abs=0.1) for a, b in pairwise(starts[1:-1]))

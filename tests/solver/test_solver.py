@@ -14,11 +14,11 @@ from hrm_submit.config.runtime import runtime_for
 from hrm_submit.config.schema import Preset
 from hrm_submit.model.weights import Checkpoint, CheckpointMeta, build, snapshot
 from hrm_submit.solver.messages import Answer, Message, Progress, Restarted
-from hrm_submit.solver.solver import TaskSolver, with_batch, with_rate
+from hrm_submit.solver.solver import TaskSolver
 from tests.run.fake_pool import Time
 from tests.run.lab import recolour, tiny_preset
 from tests.solver.faulty import Faulty, stand_in
-from tests.solver.sessions import with_ttt, with_vote
+from tests.solver.sessions import with_ttt
 
 
 @pytest.fixture
@@ -68,13 +68,6 @@ def test_memory_that_runs_out_halves_the_batch_until_it_fits(preset: Preset, fau
     assert [size for _, size, _ in faulty.batches] == [16, 8, 4]
     budgets = [budget for *_, budget in faulty.batches]
     assert all(b is not None and b <= 50.0 for b in budgets) and budgets == sorted(budgets, reverse=True), "the time left, not a new share"
-
-
-def test_memory_that_never_suffices_is_an_error_of_the_task(preset: Preset, faulty: type[Faulty]) -> None:
-    faulty.most = 0
-    with pytest.raises(MemoryError):
-        list(solver(preset).solve(recolour("a"), segments=6))
-    assert [size for _, size, _ in faulty.batches] == [16, 8, 4, 2]
 
 
 def test_convolutions_without_an_engine_halve_the_batch_once_then_do_without_cudnn(
@@ -128,13 +121,6 @@ def test_a_real_training_that_diverges_restarts(tmp_path: Path) -> None:
     said = list(solver(wild).solve(recolour("a"), segments=8))
     assert [m.reason for m in said if isinstance(m, Restarted)] == ["the loss is not finite"] * 2
     assert story(iter(said))[-1] == "no answer" and any(isinstance(m, Progress) for m in said)
-
-
-def test_smaller_batches_and_lower_rates_change_nothing_else(preset: Preset) -> None:
-    assert with_batch(preset, 4) == with_vote(with_ttt(preset, batch_size=4), batch_size=4)
-    assert with_batch(preset, 64).ttt.batch_size == 1
-    ttt = preset.ttt
-    assert with_rate(preset, 0.5) == with_ttt(preset, lr=ttt.lr / 2, muon_lr=ttt.muon_lr / 2, embedding_lr=ttt.embedding_lr / 2)
 
 
 class Fails(torch.autograd.Function):

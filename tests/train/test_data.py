@@ -37,12 +37,6 @@ def test_weights_for_a_competition_may_know_what_it_does_not_score() -> None:
     assert not hashes_of("arc-agi-2-evaluation").keys() & {key for task in kept for key in task.hashes}
 
 
-def test_a_held_out_set_is_never_trained_on(tmp_path: Path) -> None:
-    data, held = write_data(tmp_path / "a", 5), write_data(tmp_path / "b", 2, first=3)
-    kept = training_tasks(str(data), [*PROTECTED, str(held)])
-    assert [t.key for t in kept] == ["task00", "task01", "task02"]
-
-
 def test_demonstrations_alone_of_the_set_to_be_scored(tmp_path: Path) -> None:
     """Asked for with `:demos`, the demonstrations of a held-out set are trained on; its tests are not, wherever they come from."""
     data = write_data(tmp_path)

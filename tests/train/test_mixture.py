@@ -108,14 +108,6 @@ def test_codes_stand_beside_the_same_tokens_and_kinds_are_left_out() -> None:
     assert 30 < hidden < 90, "of 120 examples half lack the one feature of `frequency`"
 
 
-def test_the_first_view_is_the_task_itself() -> None:
-    plain = Mixture(TASKS, SHARED, replace(CONFIG, augmentations=1), seed=0)
-    for made in numbers(plain, 10):
-        for inputs, row in zip(made.batch.inputs.numpy(), made.batch.ids.tolist(), strict=True):
-            side = canvas_side(TASKS[row].task)
-            assert any((plain_canvas(pair.input, (0, 0), side).ravel() == inputs).all() for pair in TASKS[row].pairs)
-
-
 def test_tasks_that_need_a_larger_canvas_or_a_smaller_one_are_left_out() -> None:
     mixture = Mixture(TASKS, SHARED, replace(CONFIG, max_side=5), seed=0)
     assert mixture.left_out == ["set/t4"] and mixture.row_ids == [f"set/t{n}" for n in range(4)] and mixture.n_rows == 4
@@ -173,15 +165,6 @@ def test_each_pair_of_a_generated_task_has_its_own_canvas() -> None:
     assert large.left_out == [task(0, 3).id] and {len(item.positions) for item in numbers(large, 40)} == {64, 81}
 
 
-def test_ranks_share_out_the_same_global_batch() -> None:
-    mixture = Mixture(TASKS, AUGMENTED, replace(CONFIG, translate=True), seed=2)
-    for n in range(5):
-        whole, parts = mixture.batch(n), [mixture.batch(n, Ranks(rank, 3)) for rank in range(3)]
-        for name in ("inputs", "labels", "ids", "dihedral"):
-            assert torch.equal(torch.cat([getattr(p.batch, name) for p in parts]), getattr(whole.batch, name))
-    assert mixture.batch(0, Ranks(), 2).batch.inputs.shape[0] == 2
-
-
 def test_ahead_gives_the_stream_from_anywhere_and_ends_its_thread() -> None:
     mixture, before = Mixture(TASKS, SHARED, CONFIG, seed=4), threading.active_count()
     stream = ahead(mixture, 3, Ranks(), 6, "cpu")
@@ -189,20 +172,4 @@ def test_ahead_gives_the_stream_from_anywhere_and_ends_its_thread() -> None:
         assert torch.equal(item.batch.inputs, mixture.batch(number).batch.inputs)
     assert threading.active_count() == before + 1
     stream.close()  # type: ignore[attr-defined]
-    assert threading.active_count() == before
-
-
-def test_an_error_of_the_thread_comes_to_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    mixture, before, batch = Mixture(TASKS, SHARED, CONFIG, seed=4), threading.active_count(), Mixture.batch
-
-    def broken(self: Mixture, number: int, *rest: Any) -> Any:
-        if number == 2:
-            raise MemoryError("no room for batch 2")
-        return batch(self, number, *rest)
-
-    monkeypatch.setattr(Mixture, "batch", broken)
-    stream = ahead(mixture, 0, Ranks(), 6, "cpu")
-    assert len(list(islice(stream, 2))) == 2
-    with pytest.raises(MemoryError, match="no room for batch 2"):
-        next(stream)
     assert threading.active_count() == before

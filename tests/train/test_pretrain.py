@@ -6,6 +6,7 @@ import math
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from hrm_submit.core.errors import CheckpointError, TrainError
 from hrm_submit.corpora.solutions import load_solutions
 from hrm_submit.corpora.sources import load
 from hrm_submit.model.hrm import HRM
-from hrm_submit.model.weights import Checkpoint, build
+from hrm_submit.model.weights import PLAIN, Checkpoint, build
 from hrm_submit.train import checkpoints, metrics
 from hrm_submit.train import pretrain as pretrain_module
 from hrm_submit.train.metrics import MetricsLog
@@ -78,14 +79,14 @@ def test_rows_and_origin_of_weights_go_on_with_them(whole: Path, tmp_path: Path)
     """A second run, on other tasks in another order, gives each task that the first knew its row, and the mean to the others. Its metadata
     keep what the first was trained on, over a break too: else a leak could be washed out."""
     undecayed = exported(whole, "undecayed", rows=True)
-    assert undecayed.tables.rows is not None and exported(whole, rows=True).tables.rows is None
+    assert undecayed.rows is not None and exported(whole, rows=True).rows is None
     assert undecayed.meta.row_ids == tuple(f"little/task{k:02d}" for k in range(4))
     data = write_data(tmp_path, 4, first=2)
     later: dict[str, Any] = {"data": data, "start_from": whole / "undecayed.safetensors"}
     trainer = Pretraining(asked(tmp_path, **later), "cpu", Ranks(), Clock()).training.trainer
     rows = trainer.embedding.rows
-    assert torch.equal(rows[:2], undecayed.tables.rows[2:4]) and not torch.equal(rows[0], rows[1])
-    assert torch.equal(rows[2:], undecayed.tables.mean_row.expand(2, -1))
+    assert torch.equal(rows[:2], undecayed.rows[2:4]) and not torch.equal(rows[0], rows[1])
+    assert torch.equal(rows[2:], undecayed.mean_row.expand(2, -1))
     assert all(torch.equal(trainer.model.state_dict()[name], undecayed.state[name]) for name in undecayed.state)
     for more in ({"segments": 4}, {"segments": 10, "resume": True}):
         go(asked(tmp_path, **later, **more))
@@ -94,22 +95,6 @@ def test_rows_and_origin_of_weights_go_on_with_them(whole: Path, tmp_path: Path)
         assert meta.data == (str(data), *exported(whole).meta.data) and len(meta.hashes) == 30, "six tasks of five pairs"
         assert set(meta.hashes) > set(exported(whole).meta.hashes)
     assert meta.steps == 10 and lines(tmp_path / "out")[0]["rate"] == pytest.approx(0.2), "a warm-up again"
-
-
-def test_weights_without_convolutions_go_on_in_a_model_that_has_them(whole: Path, tmp_path: Path) -> None:
-    """They start as the identity, so that nothing that was learnt is lost; from there they are trained as the rest is."""
-    start = whole / "undecayed.safetensors"
-    convolving = asked(tmp_path / "b", "[model]\nconv_size = 3\n", start_from=start)
-    model, (plain, _) = Pretraining(convolving, "cpu", Ranks(), Clock()).training.model, build(exported(whole, "undecayed"))
-    tokens, positions, row = torch.arange(16).view(1, 16) % 12, torch.arange(16), torch.ones(1, plain.cfg.puzzle_emb_ndim)
-    with torch.no_grad():
-        ours, theirs = (m(m.initial_carry(1, 16), tokens, row, positions)[1] for m in (model, plain))
-    torch.testing.assert_close(ours, theirs)
-    go(convolving)
-    moved = [tensor for name, tensor in exported(tmp_path / "b" / "out").state.items() if name.endswith(".conv")]
-    assert moved and all((filters[:, 0, 0, 0] != 0).any() for filters in moved)
-    with pytest.raises(TrainError, match="conv_size = 3, but the preset has 0"):
-        go(asked(tmp_path / "c", start_from=tmp_path / "b" / "out" / "undecayed.safetensors"))
 
 
 def test_a_run_by_time_ends_in_time_and_decayed(tmp_path: Path) -> None:
@@ -235,7 +220,7 @@ def test_validation_measures_the_weights_that_final_has(tmp_path: Path) -> None:
     (line,) = [x for x in lines(out) if "validation_pass@2" in x]
     card = exported(out).meta.card["validation"]
     tasks, solutions = load(held), load_solutions(held.with_name("held_solutions.json"))
-    result = validate(*build(exported(out), attention="math"), tasks, solutions, load_preset(options.presets))
+    result = validate(*build(exported(out), replace(PLAIN, attention="math")), tasks, solutions, load_preset(options.presets))
     assert result is not None and line["validation_pass@2"] == card["pass@2"] == result["pass@2"]
     assert line["validation_tasks"] == 3 and line["segment"] == 30 and card["data"] == str(held)
 

@@ -6,19 +6,12 @@ import pytest
 
 from hrm_submit.core.clock import Clock
 from hrm_submit.train.progress import RunProgress
-
-
-class SetClock(Clock):
-    """Shows what it is told."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        super().__init__(source=lambda: self.now)
+from tests.run.fake_pool import Time
 
 
 def test_by_time_what_was_timed_is_reserved() -> None:
-    clock = SetClock()
-    run = RunProgress(clock, 100.0, None)
+    clock = Time()
+    run = RunProgress(Clock(source=clock), 100.0, None)
     assert run.reserved() == 3.0, "for the plot and the exit"
     run.expect("save", 0.02, 1.5)
     assert run.reserved() == 4.5, "two hundredths would be more than the most allowed"
@@ -33,8 +26,8 @@ def test_by_time_what_was_timed_is_reserved() -> None:
 
 
 def test_the_slowest_segment_is_reserved_but_for_the_first() -> None:
-    clock = SetClock()
-    run = RunProgress(clock, 200.0, None)
+    clock = Time()
+    run = RunProgress(Clock(source=clock), 200.0, None)
     for now in (0.0, 30.0, 31.0, 36.0, 38.0):  # segments of 30, 1, 5 and 2 seconds
         clock.now = now
         run.after(0)
@@ -47,8 +40,8 @@ def test_the_slowest_segment_is_reserved_but_for_the_first() -> None:
 
 
 def test_progress_never_falls_and_never_ends_in_the_first_half() -> None:
-    clock = SetClock()
-    run = RunProgress(clock, 100.0, None)
+    clock = Time()
+    run = RunProgress(Clock(source=clock), 100.0, None)
     with run.timed("validation"):
         clock.now = 45.0
     assert run.reserved() == 50.0 and run.after(0) == pytest.approx(0.9)

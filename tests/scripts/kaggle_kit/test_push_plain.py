@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -48,10 +47,3 @@ def test_the_built_dataset_is_the_one_that_the_kernel_mounts(tmp_path: Path) -> 
     assert [built["id"]] == json.loads((REPOSITORY / "kernel-metadata.json").read_text(encoding="utf-8"))["dataset_sources"]
     # The limits that the client checks before it creates a dataset.
     assert 6 <= len(built["title"]) <= 50 and len(built["licenses"]) == 1
-
-
-def test_metadata_names_what_the_competition_file_names() -> None:
-    metadata = json.loads((REPOSITORY / "kernel-metadata.json").read_text(encoding="utf-8"))
-    (competition,) = metadata["competition_sources"]
-    file = REPOSITORY / "scripts" / "kaggle_kit" / "competitions" / f"{competition}.toml"
-    assert metadata["machine_shape"] == tomllib.loads(file.read_text(encoding="utf-8"))["machine_shape"]
