@@ -160,7 +160,3 @@ class StubPool(WorkerPool):
     def _schedule(self, stub: Stub, timeline: Timeline) -> None:
         for delay, message in timeline:
             heapq.heappush(self._coming, (self.time.now + delay, next(self._order), stub, message))
-
-
-def gone() -> Gone:
-    return Gone()

@@ -13,7 +13,8 @@ from hrm_submit.record.events import EngineChosen, RunStart
 from hrm_submit.record.folder import RunWriter
 from hrm_submit.run import placement
 from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec
-from tests.run.fake_pool import Script, StubPool, Timeline, answer, gone
+from hrm_submit.run.worker_pool import Gone
+from tests.run.fake_pool import Script, StubPool, Timeline, answer
 from tests.run.stage import BUDGET, PRESET
 
 
@@ -46,7 +47,7 @@ def test_without_a_cpu_worker_that_gets_ready_it_keeps_its_best_answer(play: Any
 
     class NoCpu(SmallGpu):
         def on_start(self, spec: WorkerSpec) -> Timeline:
-            return [(0.5, gone())] if spec.device == "cpu" else super().on_start(spec)
+            return [(0.5, Gone())] if spec.device == "cpu" else super().on_start(spec)
 
     run = play(NoCpu(), tasks=2, devices=("cuda:0",), budget=budget, segments=None if budget else 5)
     assert run.first("t0") == [[2]] and run.first("t1") == [[4]]
@@ -57,7 +58,7 @@ class NoGpu(Script):
     """Workers on GPUs end before they are ready."""
 
     def on_start(self, spec: WorkerSpec) -> Timeline:
-        return [(0.5, gone())] if spec.device.startswith("cuda") else super().on_start(spec)
+        return [(0.5, Gone())] if spec.device.startswith("cuda") else super().on_start(spec)
 
 
 @pytest.mark.parametrize("gpus", [("cuda:0",), ("cuda:0", "cuda:1")])
@@ -75,7 +76,7 @@ def test_devices_on_which_no_worker_gets_ready_are_given_up_for_the_cpu(
 def test_one_broken_device_leaves_its_tasks_to_the_others(play: Any) -> None:
     class Half(Script):
         def on_start(self, spec: WorkerSpec) -> Timeline:
-            return [(0.5, gone())] if spec.device == "cuda:1" else super().on_start(spec)
+            return [(0.5, Gone())] if spec.device == "cuda:1" else super().on_start(spec)
 
     run = play(Half(), tasks=4, devices=("cuda:0", "cuda:1"))
     assert all(run.first(f"t{k}") == [[2]] for k in range(4))
@@ -96,7 +97,7 @@ def test_a_broken_device_fault_replaces_the_worker_at_once(play: Any) -> None:
 def test_where_no_worker_ever_gets_ready_the_run_ends_with_its_fallbacks(play: Any) -> None:
     class Broken(Script):
         def on_start(self, spec: WorkerSpec) -> Timeline:
-            return [(0.5, gone())]
+            return [(0.5, Gone())]
 
     run = play(Broken(), tasks=2, devices=("cpu", "cpu"))
     assert run.seconds < 10
@@ -131,7 +132,7 @@ class Comparing(Script):
         found = EngineChosen(card="L4", engine="reduce-overhead", dtype="float16", reason="twice as fast", trials=[{"rate": 2.0}])
         said = super().on_task(spec, assignment)
         if assignment.task.id == "t3" and assignment.engine:
-            return [(1.0, gone())]
+            return [(1.0, Gone())]
         return [(4.0, found), *said] if assignment.compare_seconds else said
 
 

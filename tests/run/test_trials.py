@@ -33,10 +33,10 @@ from hrm_submit.record.folder import read_run
 from hrm_submit.run import answers, supervisor
 from hrm_submit.run.answers import AnswerStore
 from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec
-from hrm_submit.run.worker_pool import PooledWorker
+from hrm_submit.run.worker_pool import Gone, PooledWorker
 from hrm_submit.solver.messages import Alive, Answer, Progress, Restarted
 from tests.events import told
-from tests.run.fake_pool import FIXED_SECONDS, Freeze, Script, StubPool, Time, Timeline, gone
+from tests.run.fake_pool import FIXED_SECONDS, Freeze, Script, StubPool, Time, Timeline
 from tests.run.lab import recolour
 from tests.run.stage import PRESET, Played, play
 
@@ -133,7 +133,7 @@ class Fateful(Script):
         if self.rng.random() >= self.fate.false_start:
             return [(wait, ready)]
         half = Freeze(ready, self.rng.random())
-        stops: list[Timeline] = [[(wait, gone())], [], [(wait, half)], [(wait, ready), (wait, Freeze(ready, 0))]]
+        stops: list[Timeline] = [[(wait, Gone())], [], [(wait, half)], [(wait, ready), (wait, Freeze(ready, 0))]]
         return stops[self.rng.integers(4)]
 
     def takes(self, spec: WorkerSpec) -> bool:
@@ -155,7 +155,7 @@ class Fateful(Script):
             "failed": [(at, Failed(task, "ValueError: no"))],
             "memory": [(at, Failed(task, "OutOfMemoryError", memory=True))],
             "fatal": [(at, Failed(task, "CUDA error", fatal=True))],
-            "dies": [(at, gone())],
+            "dies": [(at, Gone())],
             "freezes": [(at, Freeze(self.answer(assignment, final=True), rng.random()))],
             "hangs": [],
         }.get(end, [(at, self.answer(assignment, final=True))])
