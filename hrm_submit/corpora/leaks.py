@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from hrm_submit.arc.canonical import pair_hash
+from hrm_submit.arc.reader import NAMED
 from hrm_submit.arc.task import Pair
 from hrm_submit.arc.training_task import TrainingTask
 from hrm_submit.core.errors import DataError
 from hrm_submit.corpora.solutions import solved_pairs
 from hrm_submit.corpora.sources import load, load_source
-
-_ORIGINS = ("arc-agi-1-training", "arc-agi-1-evaluation", "arc-agi-2-training", "arc-agi-2-evaluation")
 
 
 def protected_hashes(names: Sequence[str], *, test_only: Collection[str] = ()) -> frozenset[str]:
@@ -47,7 +46,7 @@ def without_leaks(tasks: Sequence[TrainingTask], protected: Iterable[str]) -> tu
     barred = frozenset(protected)
     barred_rules: set[str] = set()
     if any(task.generated for task in tasks):
-        for origin in _ORIGINS:
+        for origin in NAMED:
             originals, solutions = load(origin, solutions=True)
             barred_rules |= {key for key, task in originals.items() if barred & _hashes(task.train + solved_pairs(task, solutions[key]))}
     kept: list[TrainingTask] = []

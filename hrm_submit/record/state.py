@@ -20,20 +20,13 @@ by whoever stopped the run."""
 
 @dataclass(frozen=True)
 class Stretch:
-    """One worker in one phase from `start` to `end`, in seconds of `attempt`.
-
-    `training` numbers the trainings of the task (0 where the phase has no task); `planned`: seconds that the whole training was to
-    take, None in fixed-work mode.
-    """
+    """One worker in one phase from `start` to `end`, in seconds of `attempt`."""
 
     attempt: int
     worker: int
-    task: str | None
-    training: int
     phase: str
     start: float
     end: float
-    planned: float | None
     detail: str = ""
 
 
@@ -260,13 +253,13 @@ class RunState:
     def _leave(self, number: int, worker: Worker, t: float, detail: str, outcome: str = "") -> None:
         """End what a worker is at: it gets ready, or its training is lost."""
         if worker.phase == "starting":
-            self.stretches.append(Stretch(len(self.attempts), number, None, 0, "loading", worker.since, t, None, detail))
+            self.stretches.append(Stretch(len(self.attempts), number, "loading", worker.since, t, detail))
         if worker.training:
             worker.training.outcome = outcome or worker.training.outcome
             self._stretch(worker.training, "training" if detail == events.INTERRUPTED else "lost", t, detail)
         worker.training, worker.phase, worker.since = None, "waiting", t
 
     def _stretch(self, training: Training, phase: str, end: float, detail: str) -> None:
-        t = training
-        self.stretches.append(Stretch(t.attempt, t.worker, t.task, t.number, phase, t.end, max(end, t.end), t.planned, detail))
-        training.end = max(end, training.end)
+        end = max(end, training.end)
+        self.stretches.append(Stretch(training.attempt, training.worker, phase, training.end, end, detail))
+        training.end = end
