@@ -88,13 +88,10 @@ def grid_svg(grid: Grid, *, label: str, cell: int = 12, wrong: NDArray[np.bool_]
     """Draw one inline `<svg>`, `cell` pixels a cell where there is room, less on a narrow page.
 
     `label` and `text_alternative` name the picture for a screen reader. `wrong`, of the grid's shape, marks cells with a cross.
-    Raises ValueError where it has another shape.
     """
     rows, columns = grid.shape
     words = f"{label}: {text_alternative(grid)}"
     if wrong is not None:
-        if wrong.shape != grid.shape:
-            raise ValueError(f"marks of shape {wrong.shape} for a grid of shape {grid.shape}")
         words += f"; {_wrong_words(wrong)}"
     commonest = int(np.bincount(grid.ravel(), minlength=len(PALETTE)).argmax())
     strokes: dict[int, list[str]] = {}
