@@ -208,7 +208,7 @@ def read_description(directory: Path, damaged: list[str]) -> dict[str, Any]:
             return content
         damaged.append("run.json: not an object")
     except (OSError, ValueError, RecursionError) as error:
-        damaged.append(f"run.json: {error}")
+        damaged.append(f"run.json: {getattr(error, 'strerror', None) or error}")
     return {}
 
 

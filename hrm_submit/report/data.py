@@ -18,7 +18,7 @@ from hrm_submit.arc.reader import digest, read_challenges, source_names
 from hrm_submit.arc.submission import NO_GRID, Attempts
 from hrm_submit.arc.task import Solutions, Task
 from hrm_submit.config.schema import TTTConfig
-from hrm_submit.core.errors import DataError
+from hrm_submit.core.errors import DataError, SolveError
 from hrm_submit.corpora.sources import answers_of
 from hrm_submit.record.events import number
 from hrm_submit.record.folder import RunRecord, read_run, training_warning
@@ -85,6 +85,8 @@ def load_run(directory: Path, challenges: Path | None = None, solutions: Path | 
     no run folder, DataError for a file that is damaged or belongs to another run.
     """
     record = read_run(directory)
+    if not any((directory / name).exists() for name in ("run.json", "events.jsonl", "predictions.jsonl")):
+        raise SolveError(f"{directory}: holds no run")
     notes = [*filter(None, [training_warning(record.run)]), *record.damaged]
     tasks, broken = _challenges(record.run, challenges, notes)
     newest = {(p.task, p.output): p for p in record.predictions if p.candidates}

@@ -124,6 +124,7 @@ def test_a_set_is_a_contact_sheet_and_open_tasks_of_a_run_are_those_unsolved_or_
         (["--dataset", "arc-agi-9", "--tasks", "t1"], "unknown data 'arc-agi-9'; known: arc-agi-1-training"),
         (["--dataset", "{alone}", "--tasks", "t1", "--solutions"], "no solutions file lies beside it"),
         (["--run-dir", "{none}"], "no such run folder"),
+        (["--run-dir", "{empty}"], "holds no run"),
         (["--run-dir", "{run}", "--tasks", "t9"], "has no task t9"),
         (["--run-dir", "{run}", "--html", "{none}/x.html"], "cannot be written"),
     ],
