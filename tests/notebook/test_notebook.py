@@ -175,12 +175,6 @@ def test_a_page_that_takes_too_long_is_left_out(tmp_path: Path) -> None:
     assert "report.html is not there: killed at the time limit" in result.output and "summary.html is not there" in result.output
 
 
-def test_only_a_commit_keeps_time_to_show_its_run() -> None:
-    modes = {"scored": {"KAGGLE_IS_COMPETITION_RERUN": "1"}, "rehearse": {"HRM_MODE": "rehearse"}, "smoke": {"HRM_MODE": "smoke"}}
-    reserve = {mode: first_cell(variables | {"HRM_HOURS": "0.1"})["RESERVE"] for mode, variables in modes.items()}
-    assert reserve == {"scored": 36.0, "rehearse": 81.0, "smoke": 81.0}, "of six minutes"
-
-
 @pytest.mark.parametrize("variable", ["HRM_HOURS", "HRM_CARDS"])
 @pytest.mark.parametrize("value", ["abc", "nan", "-1", "inf"])
 def test_a_bad_number_is_told_and_the_default_counts(tmp_path: Path, variable: str, value: str) -> None:
