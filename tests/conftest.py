@@ -5,9 +5,12 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("many", max_examples=10_000)
+# A busy machine is no fault of what is tested.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("many", settings.get_profile("patient"), max_examples=10_000)
+settings.load_profile("patient")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job ignores Ctrl-C, and so would what the tests start
     signal.signal(signal.SIGINT, signal.default_int_handler)

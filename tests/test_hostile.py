@@ -47,7 +47,6 @@ MEMORY = 3 * 2**30
 # A tenth of the profile's examples: 10, or 1,000 with `--hypothesis-profile many`.
 examples = settings(
     max_examples=settings().max_examples // 10,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 

@@ -21,7 +21,7 @@ def key(given_, wanted):
     return given_.shape, wanted.shape, tuple(given_.ravel().tolist()), tuple(wanted.ravel().tolist())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(pairs(), st.integers(0, 7), st.permutations(range(10)))
 def test_neither_symmetries_nor_colours_change_the_hash(pair, k, colours):
     table = np.array(colours, dtype=np.uint8)

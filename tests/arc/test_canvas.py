@@ -11,7 +11,7 @@ from hrm_submit.arc.task import NO_GRID, Pair, make_grid
 from hrm_submit.core.errors import DataError
 from tests.arc.strategies import augmentations, grids, pairs, plain_canvas
 
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=60)
 
 
 def draw(pair, augmentation, side):

@@ -229,7 +229,7 @@ def test_grids_are_read_only_bytes_and_tasks_keep_the_order_of_the_file(tmp_path
         read["a"].test[0][0, 0] = 1
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.dictionaries(st.text(max_size=5), tasks(10), min_size=1, max_size=3))
 def test_reading_undoes_writing(tmp_path_factory, written):
     path = tmp_path_factory.mktemp("tasks") / "challenges.json"

@@ -86,7 +86,7 @@ def test_without_a_rule_the_canvas_holds_what_was_seen():
     assert canvas_side(Task("t", (Pair(blank(2, 3), blank(4, 1)),), ())) == 4, "without a test input too"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tasks())
 def test_the_canvas_holds_every_grid_and_every_prediction(task):
     side = canvas_side(task)

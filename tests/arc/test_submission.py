@@ -18,7 +18,7 @@ TASKS = {"a": Task("a", (Pair(ONE, ONE),), (ONE,)), "b": Task("b", (Pair(ONE, ON
 GOOD = {"a": [ANSWER], "b": [ANSWER, ANSWER]}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.dictionaries(st.text(max_size=6), st.lists(st.tuples(grids(), grids()), min_size=1, max_size=3), min_size=1, max_size=3))
 def test_what_is_written_is_valid_and_read_back(tmp_path_factory, answers):
     path = tmp_path_factory.mktemp("submission") / "submission.json"

@@ -28,7 +28,7 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.tuples(*[st.integers(0, 14)] * 4), st.tuples(*[st.integers(0, 15)] * 2), st.integers(0, 99))
 def test_rope_scores_depend_on_distances_alone(places: tuple[int, ...], shift: tuple[int, int], seed: int) -> None:
     """Along the sequence, or in two dimensions on that of the rows and that of the columns."""

@@ -236,7 +236,7 @@ part = st.one_of(st.lists(entry, max_size=3), st.none(), st.text(max_size=2))
 broken_task = st.one_of(st.dictionaries(st.sampled_from(["train", "test"]), part), st.none(), st.lists(st.integers(), max_size=2))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.dictionaries(st.text(min_size=1, max_size=3), broken_task, max_size=3),
     st.dictionaries(st.text(min_size=1, max_size=3), part, max_size=3),

@@ -64,7 +64,7 @@ def test_it_has_the_size_of_the_first_and_needs_a_canvas_that_holds_it() -> None
     assert with_composite([], scores) == []
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(placed(2), min_size=1, max_size=4), st.integers(1, 3), st.integers(1, 3), st.integers(0, 10**6))
 def test_as_a_loop_over_views_and_cells_says(views: list[Augmentation], rows: int, columns: int, seed: int) -> None:
     scores = anything(views, 5, np.random.default_rng(seed))
@@ -86,7 +86,7 @@ def test_as_a_loop_over_views_and_cells_says(views: list[Augmentation], rows: in
     assert sum(c.weight - c.votes for c in candidates) == pytest.approx(10 * SHARE)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6), st.randoms(use_true_random=False))
 def test_the_order_of_views_changes_nothing(seed: int, random: object) -> None:
     rng = np.random.default_rng(seed)

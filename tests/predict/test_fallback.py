@@ -36,7 +36,7 @@ def test_where_the_overlay_says_the_same_a_blank_is_the_other_and_then_ones() ->
     assert attempts(task(([[0]], [[0]]), test=[[0]])) == [[[0]], [[1]]]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tasks(max_side=8))
 def test_always_valid_and_always_two_different_grids(t: Task) -> None:
     pairs = fallback_attempts(t)

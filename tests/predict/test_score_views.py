@@ -50,7 +50,7 @@ class Copier(torch.nn.Module):
 SURENESS = float(np.log(np.exp(2) / (np.exp(2) + 11)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(placed(3), min_size=1, max_size=7), st.integers(1, 5), st.integers(1, 5), st.integers(0, 2**32 - 1))
 def test_a_copy_of_the_input_comes_back_unaugmented_from_every_view(chosen: list[Augmentation], rows: int, columns: int, seed: int) -> None:
     grids = [make_grid(np.random.default_rng(seed + k).integers(0, 10, (rows, columns))) for k in range(len(chosen))]

@@ -59,7 +59,7 @@ def raw(task: str = "t", restart: int = 0, steps: int = 3) -> RawVote:
     return RawVote(task, restart, 2, np.array([0, 1, 0, 1]), anything(views, 4, np.random.default_rng(1), steps))
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(st.characters(), min_size=1, max_size=20), st.integers(0, 3))
 @example("ends in\0", 0)
 @example("\ud800", 1)

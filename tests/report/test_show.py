@@ -55,7 +55,7 @@ def on_terminal(text: str) -> list[tuple[str, list[list[int]]]]:
     return found
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(any_task(max_side=12))
 def test_a_task_shows_every_grid_in_order(task: Task) -> None:
     wanted = []
@@ -77,7 +77,7 @@ def test_grids_stand_side_by_side_for_as_long_as_they_fit() -> None:
     assert "input 1\n1 2\n\noutput 1\n2 1" in show(SMALL).blocks(colour=False, width=8), "even a pair breaks"
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(any_task(max_side=9), st.integers(30, 120))
 def test_no_line_is_wider_than_the_terminal_and_colours_change_no_place(task: Task, width: int) -> None:
     plain = show(task).blocks(colour=False, width=width)

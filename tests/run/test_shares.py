@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hrm_submit.config.schema import BudgetConfig
@@ -22,7 +22,6 @@ def test_what_the_reserve_leaves(budget: float, usable: float) -> None:
     assert usable_seconds(budget, BudgetConfig(reserve=0.01, reserve_min_seconds=2.0)) == pytest.approx(usable)
 
 
-@settings(deadline=None)
 @given(st.floats(0.01, 1e6), st.floats(0.0, 0.99), st.floats(0.0, 1e5))
 def test_at_least_half_of_a_budget_is_used_and_never_more_than_all(budget: float, reserve: float, least: float) -> None:
     usable = usable_seconds(budget, BudgetConfig(reserve=reserve, reserve_min_seconds=least))
@@ -91,7 +90,6 @@ def played(weights: Sequence[float], workers: int, used: Sequence[float]) -> lis
     return free
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.floats(0.01, 100.0), min_size=1, max_size=30),
     st.integers(1, 6),

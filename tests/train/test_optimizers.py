@@ -141,7 +141,7 @@ def test_both_tables_of_the_shared_scheme_by_hand() -> None:
     torch.testing.assert_close(embedding.dihedral_rows, turned)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(ids=st.lists(st.integers(0, 4), min_size=1, max_size=12), seed=st.integers(0, 1000))
 def test_it_is_a_dense_update_of_the_touched_rows(ids: list[int], seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
