@@ -41,9 +41,10 @@ class Checkpoint:
     meta: CheckpointMeta = field(default_factory=CheckpointMeta)
 
 
-def snapshot(model: HRM, embedding: TaskEmbedding, meta: CheckpointMeta, *, keep_rows: bool = False) -> Checkpoint:
-    """A checkpoint of `model` and `embedding` as they are; it shares their memory, so save it before training continues."""
-    rows = embedding.rows if keep_rows else None
+def snapshot(model: HRM, embedding: TaskEmbedding, meta: CheckpointMeta) -> Checkpoint:
+    """A checkpoint of `model` and `embedding` as they are, with the task rows if `meta` names their tasks; it shares their memory, so save
+    it before training continues."""
+    rows = embedding.rows if meta.row_ids else None
     return Checkpoint(model.cfg, model.state_dict(), embedding.mean_row(), embedding.dihedral_rows, rows, meta)
 
 

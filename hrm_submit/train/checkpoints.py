@@ -35,17 +35,12 @@ log = logging.getLogger(__name__)
 UNDECAYED, FINAL, STATE_FILE = "undecayed", "final", "state.pt"
 
 
-def export(path: Path, model: HRM, embedding: TaskEmbedding, meta: CheckpointMeta) -> bool:
-    """Write a checkpoint to `path`, with its task rows if `meta` names their tasks; returns whether it was written.
-
-    A fault, such as a full disk, is logged and the earlier file stays.
-    """
+def export(path: Path, model: HRM, embedding: TaskEmbedding, meta: CheckpointMeta) -> None:
+    """Write a checkpoint to `path`. A fault, such as a full disk, is logged and the earlier file stays."""
     try:
-        save_checkpoint(path, snapshot(model, embedding, meta, keep_rows=bool(meta.row_ids)))
+        save_checkpoint(path, snapshot(model, embedding, meta))
     except CheckpointError as error:
         log.warning("%s not exported, the earlier file stays: %s", path.stem, error)
-        return False
-    return True
 
 
 def load_start(path: Path, model: ModelConfig) -> Checkpoint:

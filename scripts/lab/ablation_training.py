@@ -138,7 +138,7 @@ def train_run(run: Run, folder: Path) -> tuple[dict[str, Marks], dict[str, Any]]
         if ledger.progress() >= 1.0:
             break
     spent = {**ledger.spent(), "parameters": sum(p.numel() for p in model.parameters())}
-    save_checkpoint(folder / "weights.safetensors", snapshot(model, embedding, CheckpointMeta(), keep_rows=embedding.scheme == "shared"))
+    save_checkpoint(folder / "weights.safetensors", snapshot(model, embedding, CheckpointMeta()))
     return measure(run, model, embedding, mixture, folder), spent
 
 

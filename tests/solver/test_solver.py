@@ -56,7 +56,7 @@ def test_a_task_with_a_row_of_its_own_starts_from_that(preset: Preset) -> None:
     model, embedding = build(preset.model, n_rows=2, seed=5)
     with torch.no_grad():
         embedding.rows[0], embedding.rows[1] = 0.0, 30.0
-    source = snapshot(model, embedding, CheckpointMeta(row_ids=("known", "also")), keep_rows=True)
+    source = snapshot(model, embedding, CheckpointMeta(row_ids=("known", "also")))
     untrained = solver(with_ttt(preset, lr=0.0, muon_lr=0.0, embedding_lr=0.0), source)
     answers = {name: final(untrained.solve(replace(recolour("x", 1), id=name), segments=1))[0] for name in ("known", "also", "other")}
     assert answers["known"] != answers["also"] != answers["other"] != answers["known"], "of the two rows and of their mean"
