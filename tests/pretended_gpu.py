@@ -2,7 +2,7 @@
 is computed; what would launch is counted, and what would wait, mix devices or attend without a fused kernel raises.
 
 For a process of its own: it changes torch. Run as a program it trains and votes with the presets that its arguments name, in each number
-format, and prints a line of JSON for each.
+format, and prints a line of JSON for each; for `worker` one of what a worker on such a card says.
 """
 
 from __future__ import annotations
@@ -64,8 +64,9 @@ CUDA, META = 1, 14
 class Launches(TorchDispatchMode):
     """Counts operations on the GPU; raises where one also touches the CPU, other than to copy or to read a scalar."""
 
-    def __init__(self) -> None:
+    def __init__(self, watched: bool) -> None:
         super().__init__()
+        self.watched = watched
         self.counts: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -74,7 +75,7 @@ class Launches(TorchDispatchMode):
         given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
         made = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
         devices = {t.device.type for t in [*given, *made]}
-        if "cuda" not in devices or name in FREE:
+        if "cuda" not in devices or name in FREE or not self.watched:
             return out
         if name in ("_to_copy", "copy_"):
             if len(devices) > 1 and not (kwargs or {}).get("non_blocking"):
@@ -118,8 +119,8 @@ def filled(loss: Tensor) -> None:
 
 
 @contextmanager
-def pretended_gpu() -> Iterator[tuple[FakeTensorMode, Launches]]:
-    """Pretend within the block."""
+def pretended_gpu(*, watched: bool = True) -> Iterator[tuple[FakeTensorMode, Launches]]:
+    """Pretend within the block; nothing is counted, and a wait raises nothing, where it is not `watched`."""
     # Autograd asks a device's guard for its stream; that of `meta`, which does nothing, stands in where torch has none of CUDA.
     core = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libc10.so"))
     guards = (ctypes.c_void_p * 21).in_dll(core, "_ZN3c104impl26device_guard_impl_registryE")
@@ -136,7 +137,7 @@ def pretended_gpu() -> Iterator[tuple[FakeTensorMode, Launches]]:
         for owner, name, value in instead:
             stack.enter_context(mock.patch.object(owner, name, value))
         mode = stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-        yield mode, stack.enter_context(Launches())
+        yield mode, stack.enter_context(Launches(watched))
 
 
 def moved(module: nn.Module, mode: FakeTensorMode) -> None:
@@ -196,7 +197,58 @@ def figures(preset_name: str, dtype: torch.dtype) -> dict[str, int]:
     return found
 
 
+def worker_of_a_card() -> dict[str, Any]:
+    """Return what a worker says on the first of two L4 that were found: how it runs, the engines that it compared, the last answer; and
+    the devices of all workers. The compiler hands back what it is given, and each number read is a half."""
+    from hrm_submit.arc.task import Pair, Task, make_grid
+    from hrm_submit.config.preset_files import load_preset
+    from hrm_submit.config.runtime import preset_of_cards
+    from hrm_submit.core.device import cards, list_devices
+    from hrm_submit.record.events import EngineChosen
+    from hrm_submit.run.placement import worker_specs
+    from hrm_submit.run.protocol import Assignment
+    from hrm_submit.run.worker import Worker
+    from hrm_submit.solver import engine
+
+    card = {"major": 8, "minor": 9, "total_memory": 22 * 2**30}
+    properties, grid = mock.MagicMock(**card), make_grid(np.arange(9).reshape(3, 3))
+    properties.name = "NVIDIA L4"
+    task = Task("a", (Pair(grid, grid),) * 3, (grid,))
+    answers: dict[str, Any] = {
+        "device_count": 2,
+        "get_device_capability": (8, 9),
+        "get_device_name": "NVIDIA L4",
+        "get_arch_list": ["sm_86"],
+        "get_device_properties": properties,
+        "mem_get_info": (20 * 2**30, 22 * 2**30),
+        "set_device": None,
+        "empty_cache": None,
+    }
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.dict("os.environ", PATH=""))  # no nvidia-smi
+        stack.enter_context(mock.patch("hrm_submit.run.placement.cpu_count", return_value=4))
+        for name, answer in answers.items():
+            stack.enter_context(mock.patch.object(torch.cuda, name, return_value=answer))
+        stack.enter_context(mock.patch.object(torch, "compile", lambda function, **_: function))
+        stack.enter_context(mock.patch.multiple(Tensor, item=lambda tensor: 0.5, tolist=lambda tensor: [0.5] * tensor.numel()))
+        stack.enter_context(mock.patch.multiple(engine, SEGMENTS=1, GAIN=0.0))
+        with mock.patch.object(torch.cuda, "is_available", return_value=True):
+            devices = list_devices("auto")
+        mode, _ = stack.enter_context(pretended_gpu(watched=False))
+        stack.enter_context(mock.patch.object(nn.Module, "to", lambda module, *_, **__: moved(module, mode) or module))
+        specs, _ = worker_specs(devices, load_preset(f"nano,{preset_of_cards(cards(devices))}"), None, 0, [task] * 9, False)
+        worker = Worker(specs[0])
+        said = list(worker.serve(Assignment(task, None, 2, compare_seconds=1e9)))
+    (chosen,) = [message for message in said if isinstance(message, EngineChosen)]
+    tried = [[trial["engine"], trial["dtype"], trial["fault"]] for trial in chosen.trials or ()]
+    places = [spec.device for spec in specs]
+    return {"places": places, "runs": worker.describe(), "tried": tried, "segments": said[-1].segments, "final": said[-1].final}
+
+
 if __name__ == "__main__":
+    if sys.argv[1:] == ["worker"]:
+        print(json.dumps(worker_of_a_card()))
+        sys.exit()
     for preset in sys.argv[1:]:
         for dtype in (torch.float32, torch.bfloat16, torch.float16):
             print(json.dumps([preset, str(dtype), figures(preset, dtype)]))

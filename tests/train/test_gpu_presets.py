@@ -94,6 +94,17 @@ def test_on_a_pretended_gpu_nothing_waits_and_memory_is_as_planned(names: str) -
             assert found["single"] <= 300 and found["carried"] <= 300, (dtype, found)
 
 
+def test_a_worker_of_a_pretended_card_compares_engines_and_solves() -> None:
+    done = subprocess.run([sys.executable, "-m", "tests.pretended_gpu", "worker"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["places"] == ["cuda:0", "cuda:1"] * 2
+    formats = [["plain", "float32", ""], ["plain", "bfloat16", ""], ["plain", "float16", ""]]
+    assert found["tried"] == [*formats, ["compile", "float16", ""], ["reduce-overhead", "float16", ""]]
+    expected = {"device": "cuda:0", "dtype": "float16", "attention": "sdpa", "kernels": "torch", "engine": "reduce-overhead"}
+    assert found["runs"].items() >= expected.items() and (found["segments"], found["final"]) == (2, True)
+
+
 def test_a_pretended_gpu_refuses_what_a_real_one_would_wait_for_or_write_out() -> None:
     done = subprocess.run([sys.executable, "-c", REFUSED], capture_output=True, text=True)
     assert (done.returncode, done.stdout.split()) == (0, ["refused"] * 7), done.stderr
