@@ -7,9 +7,9 @@ Each step runs in a process of its own with a time limit, so that a step that cr
 GPU, 1 where a step failed.
 
 steps, with the seconds that they are expected to take and may take:
-  engine   80, 150  choose engine and number format as a run does, with a task of ARC-AGI-1; plain float32 against the CPU's
+  engine   80, 180  choose engine and number format as a run does, with a task of ARC-AGI-1; plain float32 against the CPU's
   speed    60, 120  examples/s of that choice beside the published way compiled, and the rate of matrix products
-  workers  60, 120  examples/s of 1, 2 and 4 processes at once
+  workers  60, 100  examples/s of 1, 2 and 4 processes at once
   memory   25, 60   peak of a segment against the plan; memory that runs out: the batch is halved and the task answered
   killed   50, 120  12 tasks, and again with a worker killed: valid files, equal or not
 """

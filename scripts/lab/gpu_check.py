@@ -43,7 +43,7 @@ from lab.benchmark import MIDDLE_SIDE, sample, shown
 from lab.published import SIDE, Way, kit_way, medians, published_way, segment, wait
 
 SCRIPTS = Path(__file__).resolve().parents[1]
-LIMITS = {"engine": 150, "speed": 120, "workers": 120, "memory": 60, "killed": 120}
+LIMITS = {"engine": 180, "speed": 120, "workers": 100, "memory": 60, "killed": 120}
 """Seconds that each step may take."""
 GAIN = 1.1
 """Another number of workers is advised from this many times the rate of the planned number on."""
