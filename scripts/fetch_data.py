@@ -3,7 +3,6 @@
     python scripts/fetch_data.py                    # ConceptARC: 160 tasks, 0.1 MB
     python scripts/fetch_data.py conceptarc re-arc  # RE-ARC too: 1000 pairs for each of 400 tasks, larger
     python scripts/fetch_data.py arc-gen            # 100 pairs for each of 898 tasks, drawn here by their generators: some minutes
-    python scripts/fetch_data.py re-arc --from re_arc.zip
 
 Afterwards `--data conceptarc,re-arc,arc-gen` finds them there. All come from their authors' public repositories at one commit each, and
 are verified before anything is used: ConceptARC by the SHA-256 of all task files (GitHub makes its archives on demand, and their bytes
@@ -16,7 +15,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from lab.downloads import SOURCES, Source, fetch
 
@@ -28,17 +26,14 @@ from hrm_submit.core.errors import DataError
 def main(argv: Sequence[str] | None = None, sources: Mapping[str, Source] = SOURCES) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", default=["conceptarc"], help=f"what to fetch: {', '.join(SOURCES)}")
-    parser.add_argument("--from", dest="archive", type=Path, metavar="FILE", help="an archive that was downloaded before")
     args = parser.parse_args(argv)
 
     def run() -> int:
         unknown = [name for name in args.names if name not in sources]
         if unknown:
             raise DataError(f"unknown data {unknown[0]!r}; known: {', '.join(sources)}")
-        if args.archive and len(args.names) != 1:
-            raise DataError("--from takes the archive of one NAME")
         for name in args.names:
-            print(fetch(name, sources[name], data_folder(), args.archive))
+            print(fetch(name, sources[name], data_folder()))
         return 0
 
     return exit_status("fetch_data", run, OSError)

@@ -74,8 +74,8 @@ SOURCES: Mapping[str, Source] = {
 }
 
 
-def fetch(name: str, source: Source, folder: Path, archive: Path | None = None) -> str:
-    """Make `folder/name` hold the corpus, from `archive` if given, and say in a line what was done. Raises DataError, OSError."""
+def fetch(name: str, source: Source, folder: Path) -> str:
+    """Make `folder/name` hold the corpus, and say in a line what was done. Raises DataError, OSError."""
     target = folder / name
     if is_valid(target, source):
         return f"{name}: {target} is complete, nothing to do"
@@ -83,8 +83,7 @@ def fetch(name: str, source: Source, folder: Path, archive: Path | None = None) 
         raise DataError(f"{name}: {target} is there, but did not come from here and is not as it should be: move it away")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder) as scratch:
-        place = archive or download(name, source.url, Path(scratch))
-        fresh = Path(scratch, "fresh")
+        place, fresh = download(name, source.url, Path(scratch)), Path(scratch, "fresh")
         failed: list[str] = []
         try:
             count = unpack(place, fresh, source)
@@ -94,7 +93,7 @@ def fetch(name: str, source: Source, folder: Path, archive: Path | None = None) 
                 write_receipt(fresh, source, count)
         except (DataError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
             fault = error if isinstance(error, DataError) else f"not a whole .zip archive: {error}"
-            raise DataError(f"{name}: {archive or source.url}: {fault}") from None
+            raise DataError(f"{name}: {source.url}: {fault}") from None
         if target.exists():
             target.rename(Path(scratch, "old"))
         fresh.rename(target)
@@ -114,8 +113,6 @@ def download(name: str, url: str, folder: Path) -> Path:
 
 def unpack(archive: Path, folder: Path, source: Source) -> int:
     """Verify `archive` and write its task files and a receipt into `folder`; their number. Raises DataError, zipfile's own errors."""
-    if not archive.is_file():
-        raise DataError("no such file")
     if source.archive_id and (found := git_id(archive)) != source.archive_id:
         raise DataError(f"not the archive of revision {source.revision[:12]}: its git id is {found}, not {source.archive_id}")
     with zipfile.ZipFile(archive) as content:

@@ -121,16 +121,6 @@ def test_what_was_changed_or_is_of_another_revision_is_put_right(server, tmp_pat
     assert len(server.asked) == 3
 
 
-def test_from_takes_an_archive_without_the_network(server, tmp_path, refused):
-    file = tmp_path / "downloaded.zip"
-    file.write_bytes(REPOSITORY)
-    sources = {"conceptarc": by_content(server), "re-arc": by_archive(server, REPOSITORY)}
-    assert main(["--from", str(file)], sources) == 0
-    assert server.asked == [] and file.read_bytes() == REPOSITORY
-    assert "--from takes the archive of one NAME" in refused(fetching(sources), ["conceptarc", "re-arc", "--from", str(file)])
-    assert "nowhere.zip: no such file" in refused(fetching(sources), ["re-arc", "--from", str(tmp_path / "nowhere.zip")])
-
-
 def test_generators_draw_their_pairs_under_a_time_limit(server, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(generators, "LIMIT", 2.0)
     monkeypatch.setattr(generators, "PAIRS", 4)
@@ -172,10 +162,9 @@ def test_wrong_content_is_refused_and_what_was_there_stays(server, tmp_path, ref
     ],
 )
 def test_archives_that_cannot_be_used(server, tmp_path, refused, files, fault):
-    file = tmp_path / "bad.zip"
-    file.write_bytes(REPOSITORY[:-40] if files is None else archive(files))
-    assert fault in refused(fetching({"conceptarc": by_content(server)}), ["--from", str(file)])
-    assert left(tmp_path) == ["bad.zip"]
+    server.files["/c.zip"] = REPOSITORY[:-40] if files is None else archive(files)
+    assert fault in refused(fetching({"conceptarc": by_content(server)}), [])
+    assert left(tmp_path) == []
 
 
 def test_a_folder_that_someone_else_made_is_not_touched(server, tmp_path, refused):
