@@ -15,7 +15,6 @@ class TrainingTask:
     """`task.train` are all pairs to learn from, `task.test` the test inputs without known answers."""
 
     task: Task
-    corpus: str
     key: str
     """The id within its corpus. Tasks of one key in different corpora (ARC-AGI-1 and 2, RE-ARC) stand for the same rule."""
     weight: float = 1.0

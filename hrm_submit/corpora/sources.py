@@ -36,7 +36,6 @@ class Corpus:
     name: str
     tasks: tuple[TrainingTask, ...]
     demos_only: bool = False
-    weight: float = 1.0
 
 
 @overload
@@ -86,7 +85,7 @@ def load_corpus(spec: str, taken: Collection[str] = ()) -> Corpus:
         faults += left
         if pairs:
             task = Task(f"{name}/{entry.id}", pairs, unsolved)
-            training.append(TrainingTask(task, name, entry.id, weight, generated=entry.generated))
+            training.append(TrainingTask(task, entry.id, weight, generated=entry.generated))
     if faults and not training:
         raise DataError(faults[0].line)
     for line in left_out(faults):
@@ -98,7 +97,7 @@ def load_corpus(spec: str, taken: Collection[str] = ()) -> Corpus:
     if without and not demos_only:
         some = "it has no" if without == len(training) else f"{without} of its {len(training)} tasks have no"
         log.warning("%s: %s solutions, so only demonstrations are used there", text, some)
-    return Corpus(name, tuple(training), demos_only, weight)
+    return Corpus(name, tuple(training), demos_only)
 
 
 def split_specs(specs: str) -> list[str]:

@@ -40,7 +40,7 @@ class ChosenTasks:
 
     def sources(self) -> list[TrainingTask]:
         """The demonstrations of the tasks, to train on."""
-        return [TrainingTask(Task(f"{self.name}/{key}", task.train, task.test), self.name, key) for key, task in self.tasks.items()]
+        return [TrainingTask(Task(f"{self.name}/{key}", task.train, task.test), key) for key, task in self.tasks.items()]
 
     def test_hashes(self) -> frozenset[str]:
         """Canonical hashes of all test pairs. Raises DataError where inputs and answers differ in number."""

@@ -14,7 +14,7 @@ PAIRS = (Pair(make_grid([[1, 2]]), make_grid([[3]])), Pair(make_grid([[4, 0, 4]]
 
 @pytest.fixture
 def path(tmp_path):
-    write_pair_file(tmp_path / "sample.npz", [TrainingTask(Task("set/x", PAIRS, ()), "set", "x")])
+    write_pair_file(tmp_path / "sample.npz", [TrainingTask(Task("set/x", PAIRS, ()), "x")])
     return tmp_path / "sample.npz"
 
 

@@ -96,4 +96,4 @@ def test_a_path_with_commas_is_one_source_of_a_mix(tmp_path: Path) -> None:
     for name in ("a, b.json", "c.json", "a"):
         write(tmp_path / name, TASK)
     mix = f"{tmp_path}/a, b.json:demos:0.5, {tmp_path}/c.json:2"
-    assert [(c.name, c.demos_only, c.weight) for c in load_corpora(mix)] == [("a, b", True, 0.5), ("c", False, 2.0)]
+    assert [(c.name, c.demos_only, c.tasks[0].weight) for c in load_corpora(mix)] == [("a, b", True, 0.5), ("c", False, 2.0)]

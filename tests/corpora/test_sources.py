@@ -62,11 +62,8 @@ def test_faults_of_a_spec(spec, fault):
 
 def test_a_challenges_file_takes_the_solutions_beside_it(tmp_path):
     corpus = load_corpus(f"{challenges_file(tmp_path, SOLUTIONS)}:0.25")
-    assert (corpus.name, corpus.weight, corpus.demos_only) == ("my", 0.25, False)
-    assert [(task.id, task.key, task.corpus, task.weight) for task in corpus.tasks] == [
-        ("my/a", "a", "my", 0.25),
-        ("my/b", "b", "my", 0.25),
-    ]
+    assert (corpus.name, corpus.demos_only) == ("my", False)
+    assert [(task.id, task.key, task.weight) for task in corpus.tasks] == [("my/a", "a", 0.25), ("my/b", "b", 0.25)]
     a, b = corpus.tasks
     assert as_lists(a.pairs) == as_lists([PAIR, Pair(TEST, ANSWER)])
     assert as_lists(b.pairs) == as_lists([PAIR, PAIR, Pair(TEST, ANSWER), Pair(TEST, ANSWER)])

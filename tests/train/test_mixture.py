@@ -34,7 +34,7 @@ def task(number: int, side: int, pairs: int = 3, weight: float = 1.0) -> Trainin
     """A task whose pairs no other task has, with a grid as large as `side`."""
     rng = np.random.default_rng([7, number])
     made = [Pair(make_grid(rng.integers(0, 10, (side, 2))), make_grid(rng.integers(0, 10, (1, side)))) for _ in range(pairs)]
-    return TrainingTask(Task(f"set/t{number}", tuple(made), ()), "set", f"t{number}", weight)
+    return TrainingTask(Task(f"set/t{number}", tuple(made), ()), f"t{number}", weight)
 
 
 TASKS = [task(0, 3), task(1, 3, pairs=1), task(2, 5, weight=0.5), task(3, 3, weight=3.0), task(4, 7)]
@@ -136,7 +136,7 @@ def test_a_generated_task_keeps_the_pairs_that_fit() -> None:
     """Each is an example of its own, and among a hundred some are always large; of a task with a test all pairs belong together."""
     small, large = task(5, 4, pairs=2), task(6, 9, pairs=3)
     mixed = Task("gen/k", small.pairs + large.pairs, ())
-    generated = TrainingTask(mixed, "gen", "k", generated=True)
+    generated = TrainingTask(mixed, "k", generated=True)
     mixture = Mixture([generated, replace(generated, generated=False), TASKS[0]], SHARED, replace(CONFIG, max_side=5), seed=0)
     assert [s.id for s in mixture.sources] == ["gen/k", "set/t0"] and mixture.left_out == ["gen/k"]
     assert mixture.sources[0].pairs == small.pairs and set(mixture.sources[0].hashes) == set(small.hashes)
@@ -147,7 +147,7 @@ def test_a_generated_task_keeps_the_pairs_that_fit() -> None:
 def test_each_pair_of_a_generated_task_has_its_own_canvas() -> None:
     """Sides 3 and 4 share one of 4, 7 is shown on 8, 9 on 9, as no canvas may be larger; every pair comes as often as another."""
     pairs = tuple(Pair(make_grid(np.full((side, 1), side)), make_grid([[side]])) for side in (3, 4, 7, 9))
-    generated = TrainingTask(Task("gen/k", pairs, ()), "gen", "k", generated=True)
+    generated = TrainingTask(Task("gen/k", pairs, ()), "k", generated=True)
     mixture = Mixture([generated, task(0, 3)], SHARED, replace(CONFIG, max_side=9, colours="fixed"), seed=0)
     seen: Counter[tuple[int, int]] = Counter()
     drawn = 0
