@@ -53,7 +53,7 @@ def resolve_preset(names: str, checkpoint: Path | None) -> Preset:
         for name, tables in read_presets(names):
             model = tables.get("model")
             for key, value in model.items() if isinstance(model, dict) else ():
-                if key in fixed and fixed[key] != value:
+                if key in fixed and fixed[key] != (tuple(value) if isinstance(value, list) else value):
                     raise ModelConflictError(f"preset {name}: [model] {key} = {value!r}, but {checkpoint} was trained with {fixed[key]!r}")
     own = meta.preset if meta.preset and all(n in preset_names() for n in meta.preset.split(",")) else DEFAULT_PRESET
     return replace(load_preset(_whole(names, own)), model=trained)

@@ -125,3 +125,11 @@ def test_members_have_their_own_model_and_preset_and_share_those_of_machines(tmp
     assert [m.name for m in found(f'"nano", "{nano}", "{copy}"')] == ["nano", "nano-2"], "the same file once, and no name twice"
     with pytest.raises(ConfigError, match="members: no weights 'nowhere'"):
         found('"nowhere"')
+
+
+def test_the_packaged_weights_of_two_kinds_train_each_task_together() -> None:
+    for first, second in (("nano", "codes"), ("codes", "nano"), ("arc-agi-2", "codes")):
+        assert [m.name for m in members("", CHECKPOINTS / f"{first}.safetensors")] == [first, second]
+    assert [m.name for m in members("l4x4", CHECKPOINTS / "nano.safetensors")] == ["nano", "codes"]
+    wide = members("nano-2d,codes", CHECKPOINTS / "codes.safetensors")
+    assert wide[0].preset.model.codes and wide[0].preset.ttt.code_dropout > 0 and not wide[1].preset.model.codes
