@@ -26,9 +26,8 @@ from hrm_submit.model.weights import load_checkpoint
 from hrm_submit.predict.fallback import fallback_attempts
 from hrm_submit.predict.vote import two_attempts
 from hrm_submit.record.folder import training_warning
-from hrm_submit.solver.ensemble import Ensemble
 from hrm_submit.solver.messages import Message, Outcome, Progress
-from hrm_submit.solver.solver import TaskSolver
+from hrm_submit.solver.solver import Ensemble, TaskSolver
 from hrm_submit.solver.task_answer import TaskAnswer
 
 log = logging.getLogger(__name__)

@@ -14,9 +14,8 @@ from hrm_submit.config.schema import Preset
 from hrm_submit.core.errors import ConfigError
 from hrm_submit.model.packaged import CHECKPOINTS, EnsembleMember, members
 from hrm_submit.predict.vote import Candidate, Outputs, pooled
-from hrm_submit.solver.ensemble import Ensemble
 from hrm_submit.solver.messages import VOTES_AGREE, Answer, Message, Progress, Restarted
-from hrm_submit.solver.solver import TaskSolver
+from hrm_submit.solver.solver import Ensemble, TaskSolver
 from tests.run.fake_pool import Time
 from tests.run.lab import recolour
 from tests.solver.sessions import answers_of
