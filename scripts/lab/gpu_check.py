@@ -130,7 +130,7 @@ def verdict(figures: Sequence[Figure]) -> list[str]:
     if choice := found.get("choice"):
         rates = {f.what: float(f.value) for f in figures if f.unit == "examples/s"}
         gain = rates.get(str(choice.value), 0.0) / rates.get("plain in float32", float("inf"))
-        lines += [f"A run of {PAYS_FROM / 60:.0f} minutes will compute by {choice.value}, {gain:.2g} times as fast as plain in float32."]
+        lines += [f"Runs from {PAYS_FROM / 60:.0f} minutes on compute by {choice.value}, {gain:.2g} times as fast as plain in float32."]
     if at_once := {int(f.more["workers"]): float(f.value) for f in figures if "workers" in f.more}:
         planned, best = int(found["workers planned"].value), max(at_once, key=lambda n: at_once[n])
         now = at_once[max(n for n in at_once if n <= planned)]
