@@ -19,6 +19,8 @@ from hrm_submit.run.cost import training_bytes
 from tests.train.lab import write_data
 
 GPU_PRESETS = ("gpu-small", "gpu-base")
+OLD_TORCH = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 9)
+from_2_9 = pytest.mark.skipif(OLD_TORCH, reason="torch below 2.9 cannot pretend a GPU, and computes rms_norm in several launches")
 SMALL_STEPS = """
 [train]
 batch_size = 1
@@ -82,6 +84,7 @@ def test_its_largest_batches_fit_the_cards_that_prefer_it(machine: str, name: st
             assert training_bytes(preset.model, side * side, batch, element=torch.float16.itemsize, fused_attention=True) < room
 
 
+@from_2_9
 @pytest.mark.parametrize("names", ["gpu-small", "nano gpu-base", pytest.param("gpu-small,codes nano-2d hrm-7m", marks=pytest.mark.slow)])
 def test_on_a_pretended_gpu_nothing_waits_and_memory_is_as_planned(names: str) -> None:
     """Each raises where it would wait, mix devices, or attend without a fused kernel; a GPU outruns the launches of more than some hundred
@@ -94,6 +97,7 @@ def test_on_a_pretended_gpu_nothing_waits_and_memory_is_as_planned(names: str) -
             assert found["single"] <= 300 and found["carried"] <= 300, (dtype, found)
 
 
+@from_2_9
 def test_a_worker_of_a_pretended_card_compares_engines_and_solves() -> None:
     done = subprocess.run([sys.executable, "-m", "tests.pretended_gpu", "worker"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
