@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import selectors
 import socket
 from collections.abc import Iterator
@@ -159,7 +160,12 @@ class WorkerPool(Pool[PooledWorker]):
 
 
 def _enter(end: socket.socket, spec: WorkerSpec) -> None:
-    """Run a worker in its process. Only there torch is imported, so that the supervisor stays small."""
+    """Run a worker in its process. Only there torch is imported, so that the supervisor stays small.
+
+    One on the CPU sees no GPU: torch asks one that it sees also where it computes on the CPU, and a broken one would stop it there, too.
+    """
+    if spec.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     from hrm_submit.run.worker import worker_main
 
     worker_main(Channel(end, waits=True), spec)

@@ -29,7 +29,7 @@ MIRRORS = {"bbbb0001": mirror("bbbb0001", "12", "34", "56"), "bbbb0002": mirror(
 
 BROKEN_GPU = '''
 """Makes torch report a GPU whose driver fails at the first use."""
-import importlib.abc, importlib.util, pathlib, sys
+import importlib.abc, importlib.util, os, pathlib, sys
 
 exists = pathlib.Path.exists
 pathlib.Path.exists = lambda path, **how: str(path) == "/dev/nvidiactl" or exists(path, **how)
@@ -46,7 +46,13 @@ class Finder(importlib.abc.MetaPathFinder):
             def fail(*_):
                 raise RuntimeError("CUDA error: the driver is gone")
             cuda = module.cuda
-            cuda.is_available, cuda.device_count = (lambda: True), (lambda: 1)
+            cuda.device_count = lambda: int(os.environ.get("CUDA_VISIBLE_DEVICES") != "")
+            cuda.is_available = lambda: cuda.device_count() > 0
+            # Optimizers ask a GPU that they see, wherever they compute.
+            module.backends.cuda.is_built, cuda.is_current_stream_capturing = (lambda: True), fail
+            accelerator = module.accelerator
+            accelerator.current_accelerator = lambda **_: module.device("cuda") if cuda.is_available() else None
+            accelerator.current_stream = fail
             if ANSWERS:  # the driver still says what the card is, but nothing runs on it
                 cuda.get_device_capability, cuda.get_arch_list = (lambda *_: (8, 0)), (lambda: ["sm_80"])
                 cuda.get_device_name, cuda.is_bf16_supported = (lambda *_: "broken"), (lambda *_: True)
