@@ -156,7 +156,7 @@ def test_whole_simulation(simulation: argparse.Namespace, capsys: pytest.Capture
 
 
 def test_a_session_that_overruns_is_lost(simulation: argparse.Namespace, capsys: pytest.CaptureFixture[str]) -> None:
-    simulation.time_limit = "1s"
+    simulation.time_limit = "0.1s"  # less than a notebook takes to start
     assert rehearsal.simulate(simulation) == 1
     assert "TIME-OUT" in capsys.readouterr().out
 
