@@ -219,13 +219,15 @@ def specs_on(nodes: Sequence[Node], like: WorkerSpec, cores: int, most: int) -> 
 
 def _unpacked(spec: WorkerSpec, weights: Sequence[bytes], folder: Path) -> WorkerSpec:
     """Write the `weights` of the members of `spec` that have any; return it with their places in `folder`."""
-    files = iter(weights)
+    files = enumerate(weights)
 
     def placed(checkpoint: Path | None) -> Path | None:
         if checkpoint is None:
             return None
-        path = folder / checkpoint.name
-        path.write_bytes(next(files))
+        number, content = next(files)
+        path = folder / str(number) / checkpoint.name  # two members may have files of one name
+        path.parent.mkdir(mode=0o700)
+        path.write_bytes(content)
         return path
 
     first = replace(spec, checkpoint=placed(spec.checkpoint))

@@ -82,7 +82,7 @@ def training_bytes(model: ModelConfig, tokens: int, batch: int, *, element: int,
     slow = model.H_layers * (kept + tables * keys_seen(model, tokens, model.H_mixer))
     fast = model.L_layers * (kept + tables * keys_seen(model, tokens, model.L_mixer))
     cycles, l_updates = (model.H_cycles, model.L_cycles) if model.gradient == "all" else (1, 1)
-    logits = length * model.vocab_size * 4 * 6
+    logits = length * model.patch**2 * model.vocab_size * 4 * 6
     blocks = cycles * (l_updates * fast + slow)
     return sum(math.prod(shape) for _, shape in model_shapes(model)) * _BYTES_PER_PARAMETER + batch * (blocks + logits)
 

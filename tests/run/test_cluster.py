@@ -19,6 +19,7 @@ from hrm_submit.arc.task import same_grid
 from hrm_submit.cli import main
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.errors import ClusterError
+from hrm_submit.model.packaged import EnsembleMember
 from hrm_submit.record.folder import read_run
 from hrm_submit.run.protocol import WorkerSpec
 from hrm_submit.run.scheduler import Scheduler, Standing
@@ -150,24 +151,26 @@ def test_a_node_loads_the_weights_it_was_sent_from_a_folder_that_only_its_user_c
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[bytes, int, int]] = []
+    elsewhere = EnsembleMember("there-2", Preset(), Path("elsewhere", "there.safetensors"))
 
     class Loading:
         card = "cpu"
 
         def __init__(self, spec: WorkerSpec) -> None:
-            assert spec.checkpoint is not None
-            about = spec.checkpoint.parent.stat()
-            seen.append((spec.checkpoint.read_bytes(), about.st_mode & 0o777, about.st_uid))
+            for member in spec.members:
+                assert member.checkpoint is not None
+                about = member.checkpoint.parent.stat()
+                seen.append((member.checkpoint.read_bytes(), about.st_mode & 0o777, about.st_uid))
 
         def describe(self) -> dict[str, Any]:
             return {}
 
-    weights = b"a" * 100
+    weights = b"a" * 100, b"b" * 100
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr("hrm_submit.run.worker.Worker", Loading)
-    spec = pickle.dumps(WorkerSpec(0, "cpu", Preset(), Path("there.safetensors"), 5))
-    assert len(list(RemoteWorker().begin(__version__, spec, weights))) == 1
-    assert seen == [(weights, 0o700, os.getuid())] and not [*tmp_path.iterdir()], "nothing is left"
+    spec = pickle.dumps(WorkerSpec(0, "cpu", Preset(), Path("there.safetensors"), 5, others=(elsewhere,)))
+    assert len(list(RemoteWorker().begin(__version__, spec, *weights))) == 1
+    assert seen == [(content, 0o700, os.getuid()) for content in weights] and not [*tmp_path.iterdir()], "nothing is left"
 
 
 def test_workers_are_spread_over_nodes() -> None:
