@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hrm_submit.arc.codes import NO_CODE
 from hrm_submit.config.schema import Kernels, Mixer, ModelConfig
 from hrm_submit.model.layers import AttentionKind, Block, Level, Rotary, cast, embed, rotary_tables, rotary_tables_2d, truncated_normal
 
@@ -26,8 +27,6 @@ Q_HEAD_BIAS = -5.0
 """Published start of both Q values: halting is first believed when it has been learnt."""
 
 
-NO_CODE = 255
-"""Of a cell that has none of a feature, as `arc.codes` has it."""
 CODE_SCALE = 0.3
 """Standard deviation of the initial codes beside that of the tokens, as a cell has up to fourteen codes."""
 

@@ -7,6 +7,7 @@ import math
 import textwrap
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
+from itertools import count
 from pathlib import Path
 
 from hrm_submit.arc.canvas import check_model
@@ -82,8 +83,9 @@ def members(names: str, checkpoint: Path | None) -> tuple[EnsembleMember, ...]:
         if not any(m.checkpoint and path.samefile(m.checkpoint) for m in found):
             own, shared = resolve_preset(layers, path), first.preset
             own = replace(own, solve=shared.solve, budget=shared.budget, device=shared.device)
-            alike = sum(m.name.startswith(path.stem) for m in found)
-            found.append(EnsembleMember(f"{path.stem}-{alike + 1}" if alike else path.stem, own, path))
+            numbered = (f"{path.stem}-{n}" if n > 1 else path.stem for n in count(1))
+            free = next(name for name in numbered if name not in {m.name for m in found})
+            found.append(EnsembleMember(free, own, path))
     return tuple(found)
 
 

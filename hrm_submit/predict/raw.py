@@ -1,8 +1,8 @@
 """Raw predictions on disk: the last vote of one training of a task, in one file, for comparing voting rules later.
 
-`TASK.npz` in the folder `raw` of a run folder, or `TASK.restartK.npz` of the K-th retraining; a task id that makes no good file
-name is replaced by its hash. A compressed numpy archive without pickled objects; n views (of all test outputs), T ACT steps,
-N = side * side canvas cells, row by row:
+`TASK.npz` in the folder `raw` of a run folder, or `TASK.restartK.npz` of the K-th training after that, by the next member or anew; a
+task id that makes no good file name is replaced by its hash. A compressed numpy archive without pickled objects; n views (of all
+test outputs), T ACT steps, N = side * side canvas cells, row by row:
 
     format, restart, side           integers: 1; 0 or K; of the canvas
     answer_step                     the step, 1..T, whose predictions were the run's answer

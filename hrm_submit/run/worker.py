@@ -23,7 +23,6 @@ from hrm_submit.core.clock import Clock
 from hrm_submit.core.device import gpu_dtypes, no_engine, out_of_memory
 from hrm_submit.core.errors import UserError, one_line
 from hrm_submit.model.compiled import compiling_in_turn, engine_of
-from hrm_submit.model.weights import load_checkpoint
 from hrm_submit.predict.raw import RawVote
 from hrm_submit.record.events import EngineChosen
 from hrm_submit.run.channel import Channel
@@ -31,7 +30,7 @@ from hrm_submit.run.cost import batch_that_fits
 from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec, keep_raw
 from hrm_submit.solver.engine import Trial, chosen, measure, trials
 from hrm_submit.solver.messages import Alive
-from hrm_submit.solver.solver import Ensemble, TaskSolver, free_memory, with_batch
+from hrm_submit.solver.solver import Ensemble, TaskSolver, free_memory, load_sources, with_batch
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +52,7 @@ class Worker:
             torch.cuda.set_device(spec.device)
         self.spec = spec = _with_room(spec, runtime)
         self.card = "cpu" if spec.device == "cpu" else torch.cuda.get_device_name(spec.device)
-        self._sources = [load_checkpoint(m.checkpoint, rows=True) if m.checkpoint else None for m in spec.members]
+        self._sources = load_sources(spec.members)
         self.solver = self._built(runtime)
         with compiling_in_turn() if runtime.engine != "plain" else nullcontext():
             self.solver.warm_up()
@@ -126,8 +125,7 @@ class Worker:
         return self.solver.first
 
     def _built(self, runtime: Runtime) -> Ensemble:
-        sources = zip(self.spec.members, self._sources, strict=True)
-        return Ensemble({m.name: TaskSolver(m.preset, runtime, source, self.spec.seed) for m, source in sources})
+        return Ensemble.of(self.spec.members, self._sources, runtime, self.spec.seed)
 
     def _computes(self) -> tuple[str, str]:
         return self.solver.first.runtime.engine, self.solver.first.runtime.dtype

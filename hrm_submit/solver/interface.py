@@ -22,12 +22,11 @@ from hrm_submit.core.device import cards, cpu_count, list_devices, on_threads
 from hrm_submit.core.errors import ConfigError
 from hrm_submit.core.terminal import bar, logs_above_bars, place
 from hrm_submit.model.packaged import members, packaged_checkpoint
-from hrm_submit.model.weights import load_checkpoint
 from hrm_submit.predict.fallback import fallback_attempts
 from hrm_submit.predict.vote import two_attempts
 from hrm_submit.record.folder import training_warning
 from hrm_submit.solver.messages import Message, Outcome, Progress
-from hrm_submit.solver.solver import Ensemble, TaskSolver
+from hrm_submit.solver.solver import Ensemble, load_sources
 from hrm_submit.solver.task_answer import TaskAnswer
 
 log = logging.getLogger(__name__)
@@ -52,8 +51,7 @@ class Solver:
         models = members(preset, path)
         self.preset = models[0].preset
         runtime = runtime_for(where, self.preset.device)
-        sources = [load_checkpoint(m.checkpoint, rows=True) if m.checkpoint else None for m in models]
-        self._solver = Ensemble({m.name: TaskSolver(m.preset, runtime, s, seed) for m, s in zip(models, sources, strict=True)})
+        self._solver = Ensemble.of(models, load_sources(models), runtime, seed)
         with on_threads(runtime.threads):
             self._solver.warm_up()
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +19,8 @@ from hrm_submit.core.clock import Clock
 from hrm_submit.core.device import no_engine, out_of_memory
 from hrm_submit.model.compiled import compile_blocks, engine_of, step_down
 from hrm_submit.model.hrm import HRM
-from hrm_submit.model.weights import Checkpoint, build
+from hrm_submit.model.packaged import EnsembleMember
+from hrm_submit.model.weights import Checkpoint, build, load_checkpoint
 from hrm_submit.predict.raw import RawVote
 from hrm_submit.predict.vote import Outputs, first_attempts, pooled
 from hrm_submit.solver.messages import VOTES_AGREE, Answer, Message, Progress, Restarted
@@ -132,6 +133,12 @@ class Ensemble:
     def __init__(self, solvers: Mapping[str, TaskSolver], now: Callable[[], float] = time.monotonic) -> None:
         self.solvers, self._now = solvers, now
 
+    @classmethod
+    def of(cls, members: Sequence[EnsembleMember], sources: Sequence[Checkpoint | None], runtime: Runtime, seed: int) -> Ensemble:
+        """Build the models of `members`, each from the one of `sources` that is its own."""
+        built = (TaskSolver(m.preset, runtime, source, seed) for m, source in zip(members, sources, strict=True))
+        return cls(dict(zip((m.name for m in members), built, strict=True)))
+
     @property
     def first(self) -> TaskSolver:
         """The model that trains first; where engines are compared, it alone is measured."""
@@ -181,6 +188,11 @@ class Ensemble:
             if answer.final:
                 return
             outputs, voters = answer.outputs, answer.voters
+
+
+def load_sources(members: Sequence[EnsembleMember]) -> list[Checkpoint | None]:
+    """Load what the trainings of each member start from. Raises CheckpointError."""
+    return [load_checkpoint(m.checkpoint, rows=True) if m.checkpoint else None for m in members]
 
 
 def free_memory(device: str) -> None:

@@ -76,19 +76,22 @@ class Mixture:
 
     def __init__(self, sources: Sequence[TrainingTask], model: ModelConfig, config: TrainConfig, seed: int) -> None:
         self._config, self._codes, self._seed = config, model.codes, seed
-        kept = [(source.id, within(source, config.max_side)) for source in sources]
-        kept = [(task_id, source if source and _by_canvas(source, config) else None) for task_id, source in kept]
-        self.sources = [source for _, source in kept if source]
-        self.left_out = [task_id for task_id, source in kept if not source]
+        self.sources, self.left_out = list[TrainingTask](), list[str]()
+        by_side: dict[int, list[tuple[int, list[Pair], float]]] = {}
+        for given in sources:
+            source = within(given, config.max_side)
+            canvases = _by_canvas(source, config) if source else {}
+            if not source or not canvases:
+                self.left_out.append(given.id)
+                continue
+            for side, pairs in canvases.items():
+                by_side.setdefault(side, []).append((len(self.sources), pairs, source.weight * len(pairs) / len(source.pairs)))
+            self.sources.append(source)
         if not self.sources:
             raise TrainError(f"no task needs a canvas of side {config.min_side} to {config.max_side}")
         check_model(model, "pre-training")
         self.rows_per_task = config.augmentations if model.embedding == "augmented" else 1
         self.n_rows = len(self.sources) * self.rows_per_task
-        by_side: dict[int, list[tuple[int, list[Pair], float]]] = {}
-        for number, source in enumerate(self.sources):
-            for side, pairs in _by_canvas(source, config).items():
-                by_side.setdefault(side, []).append((number, pairs, source.weight * len(pairs) / len(source.pairs)))
         self._buckets = [_Bucket(side, by_side[side]) for side in sorted(by_side)]
         weights = np.array([bucket.weight for bucket in self._buckets])
         self._chance = weights / weights.sum()
@@ -154,11 +157,12 @@ def _by_canvas(source: TrainingTask, config: TrainConfig) -> dict[int, list[Pair
     """Group the pairs of `source` by the side of their canvas, `min_side` at least: that of the whole task. A generated pair, whose sizes
     vary without end, has its own, rounded up to an even side, at most `max_side`."""
     found: dict[int, list[Pair]] = {}
-    if not source.generated:
+    if source.generated:
+        for pair in source.pairs:
+            side = max(*pair.input.shape, *pair.output.shape)
+            found.setdefault(min(config.max_side, side + side % 2), []).append(pair)
+    else:
         found[canvas_side(source.task)] = list(source.pairs)
-    for pair in source.pairs if source.generated else ():
-        side = max(*pair.input.shape, *pair.output.shape)
-        found.setdefault(min(config.max_side, side + side % 2), []).append(pair)
     return {side: found[side] for side in sorted(found) if side >= config.min_side}
 
 
