@@ -44,14 +44,33 @@ def export(path: Path, model: HRM, embedding: TaskEmbedding, meta: CheckpointMet
 
 
 def load_start(path: Path, model: ModelConfig) -> Checkpoint:
-    """Load the checkpoint of `--from`, with its task rows if it has them. Raises CheckpointError, and TrainError if the checkpoint's
-    model is not the preset's."""
+    """Load the checkpoint of `--from`, with its task rows if it has them. A model of patches may start from one of cells (`in_patches`).
+
+    Raises CheckpointError, and TrainError if the checkpoint's model is not the preset's.
+    """
     checkpoint = load_checkpoint(path, rows=True)
+    if checkpoint.config.patch == 1 < model.patch:
+        checkpoint = in_patches(checkpoint, model.patch)
     wanted = asdict(model)
     for key, value in asdict(checkpoint.config).items():
         if wanted[key] != value:
             raise TrainError(f"{path}: was trained with [model] {key} = {value!r}, but the preset has {wanted[key]!r}")
     return checkpoint
+
+
+def in_patches(cells: Checkpoint, patch: int) -> Checkpoint:
+    """Turn a model of cells into one whose tokens are squares of `patch` x `patch` cells. Its blocks stay as they are.
+
+    Each place of a patch gets its own copy of the tables that a cell had, mixed with noise of the same spread that tells the places apart.
+    """
+    generator = torch.Generator().manual_seed(0)
+    state = dict(cells.state)
+    for name in ("tokens", "lm_head", "codes"):
+        if name in state:
+            table = state[name]
+            places = [0.8 * table + 0.6 * table.std() * torch.randn(table.shape, generator=generator) for _ in range(patch**2)]
+            state[name] = torch.cat(places)
+    return replace(cells, config=replace(cells.config, patch=patch), state=state)
 
 
 def origin(start: CheckpointMeta, path: Path) -> dict[str, Any]:

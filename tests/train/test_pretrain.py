@@ -97,6 +97,27 @@ def test_rows_and_origin_of_weights_go_on_with_them(whole: Path, tmp_path: Path)
     assert meta.steps == 10 and lines(tmp_path / "out")[0]["rate"] == pytest.approx(0.2), "a warm-up again"
 
 
+def test_a_model_of_patches_starts_from_one_of_cells(tmp_path: Path) -> None:
+    """The blocks go on; each place of a patch gets a table near that of a cell, and no two are alike."""
+    lines_alone = '[model]\nH_mixer = "axial"\nL_mixer = "none"\npos_encodings = "rope_2d"\n'
+    go(asked(tmp_path / "cells", lines_alone))
+    cells = exported(tmp_path / "cells" / "out", "undecayed", rows=True)
+    later: dict[str, Any] = {"start_from": tmp_path / "cells" / "out" / "undecayed.safetensors"}
+    start = Pretraining(asked(tmp_path / "b", lines_alone + "patch = 2\n", **later), "cpu", Ranks(), Clock()).training.trainer.model
+    for name, tensor in start.state_dict().items():
+        if name in ("tokens", "lm_head"):
+            places, table = tensor.unflatten(0, (4, -1)).flatten(1), cells.state[name].flatten()
+            near = torch.corrcoef(torch.cat((places, table[None])))
+            assert ((near[:4, 4] > 0.65) & (near[:4, 4] < 0.95)).all() and near[0, 1] < 0.9
+        else:
+            assert torch.equal(tensor, cells.state[name])
+    go(asked(tmp_path / "b", lines_alone + "patch = 2\n", segments=3, **later))
+    assert exported(tmp_path / "b" / "out").config.patch == 2
+    with pytest.raises(TrainError, match="patch = 2, but the preset has 3"):
+        later = {"start_from": tmp_path / "b" / "out" / "undecayed.safetensors"}
+        Pretraining(asked(tmp_path / "c", lines_alone + "patch = 3\n", **later), "cpu", Ranks(), Clock())
+
+
 def test_a_run_by_time_ends_in_time_and_decayed(tmp_path: Path) -> None:
     clock = TickingClock(0.05)
     said = go(asked(tmp_path, budget=60.0, save_every=10.0), clock)
