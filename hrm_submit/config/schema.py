@@ -165,9 +165,9 @@ class TrainConfig:
     code_dropout: float = 0.0
     """Probability with which each kind of codes is left out of an example, for a model that has `codes`."""
     max_side: int = 30
-    """Pre-training leaves out tasks that need a larger canvas than this side; test-time training takes every task."""
+    """Pre-training leaves out tasks that need a larger canvas than this side. In `[ttt]`: other members train them, if any do."""
     min_side: int = 1
-    """Pre-training leaves out what needs no larger canvas than one below this side."""
+    """Pre-training leaves out what needs no larger canvas than one below this side; in `[ttt]` as `max_side`."""
     batch_tokens: int = 0
     """Pre-training: most cells of a batch, so that large canvases get fewer examples (at least one a process); 0: no limit. Test-time
     training always uses batch_size."""

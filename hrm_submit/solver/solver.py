@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.config.runtime import Runtime
 from hrm_submit.config.schema import Preset
@@ -152,13 +153,14 @@ class Ensemble:
     def solve(self, task: Task, *, seconds: float | None = None, segments: int | None = None, restart: int = 0) -> Iterator[Message]:
         """Train and vote with each model, in `seconds` or `segments` for all together; the last message is a final Answer.
 
-        Each Answer pools the last ones of the models before. Where the votes of a model agree, no other trains.
+        Each Answer pools the last ones of the models before. Where the votes of a model agree, no other trains. A model trains no canvas
+        outside `[ttt] min_side` .. `max_side` of its preset that another one trains.
         """
         if len(self.solvers) == 1:
             yield from self.first.solve(task, seconds=seconds, segments=segments, restart=restart)
             return
         clock, outputs, voters, done, spent = Clock(seconds, source=self._now), Outputs(), 0, 0, 0.0
-        trained = [name for k, name in enumerate(self.solvers) if segments is None or k < segments]
+        trained = self._trained_by(canvas_side(task))[:segments]
         for k, name in enumerate(trained):
             share = None if seconds is None else max(1e-3, clock.remaining()) / (len(trained) - k)
             part = None if segments is None else (segments + k) // len(trained)
@@ -188,6 +190,11 @@ class Ensemble:
             if answer.final:
                 return
             outputs, voters = answer.outputs, answer.voters
+
+    def _trained_by(self, side: int) -> list[str]:
+        """Return the names of the models for canvases of `side`, of all where none is."""
+        sides = {name: solver.preset.ttt for name, solver in self.solvers.items()}
+        return [name for name, ttt in sides.items() if ttt.min_side <= side <= ttt.max_side] or list(self.solvers)
 
 
 def load_sources(members: Sequence[EnsembleMember]) -> list[Checkpoint | None]:

@@ -10,7 +10,7 @@ import pytest
 
 from hrm_submit.arc.task import make_grid
 from hrm_submit.config.runtime import runtime_for
-from hrm_submit.config.schema import Preset
+from hrm_submit.config.schema import Preset, TTTConfig
 from hrm_submit.core.errors import ConfigError
 from hrm_submit.model.packaged import CHECKPOINTS, EnsembleMember, members
 from hrm_submit.predict.vote import Candidate, Outputs, pooled
@@ -31,8 +31,9 @@ def says(colour: int, votes: int, **about: Any) -> Answer:
 class Scripted:
     """Stands in for a TaskSolver: takes `takes` seconds for each message of `script`, and keeps what it was asked for."""
 
-    def __init__(self, script: Sequence[Message], time: Time, takes: float = 1.0) -> None:
+    def __init__(self, script: Sequence[Message], time: Time, takes: float = 1.0, sides: tuple[int, int] = (1, 30)) -> None:
         self.script, self.time, self.takes = script, time, takes
+        self.preset = Preset(ttt=TTTConfig(min_side=sides[0], max_side=sides[1]))
         self.asked: list[tuple[float | None, int | None, int]] = []
 
     def solve(self, task: Any, *, seconds: float | None, segments: int | None, restart: int) -> Iterator[Message]:
@@ -68,6 +69,18 @@ def test_fixed_work_is_divided_too(segments: int, parts: list[int]) -> None:
     solvers = [Scripted([says(k, 1)], time) for k in range(3)]
     answers_of(ensemble(time, *solvers).solve(TASK, segments=segments))
     assert [solver.asked for solver in solvers] == [[(None, n, 0)] for n in parts] + [[]] * (3 - len(parts))
+
+
+@pytest.mark.parametrize(
+    ("sides", "trained"), [([(1, 2), (3, 30), (1, 30)], [1, 2]), ([(1, 3), (4, 30)], [0]), ([(4, 30), (1, 2)], [0, 1])]
+)
+def test_a_model_is_spared_the_sides_that_are_for_others(sides: list[tuple[int, int]], trained: list[int]) -> None:
+    """The task has side 3; where it is no model's, all train it."""
+    time = Time()
+    solvers = [Scripted([says(1, 5)], time, sides=s) for s in sides]
+    *_, last = ensemble(time, *solvers).solve(TASK, seconds=12.0)
+    assert [k for k, solver in enumerate(solvers) if solver.asked] == trained
+    assert isinstance(last, Answer) and last.final and last.voters == 5 * len(trained)
 
 
 def test_no_other_model_trains_once_the_votes_of_one_agree() -> None:
