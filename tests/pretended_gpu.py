@@ -179,7 +179,7 @@ def figures(preset_name: str, dtype: torch.dtype) -> dict[str, int]:
     with pretended_gpu() as (mode, watch):
         for module in (model, embedding):
             moved(module, mode)
-        batches = list(islice(task_batches(task.train, views, rows, side, preset.ttt, rng, str(GPU), preset.model.codes), 2))
+        batches = list(islice(task_batches(task.train, views, rows, [side] * 3, preset.ttt, rng, str(GPU), preset.model.codes), 2))
         trainer = Trainer(model, embedding, preset.ttt, torch.Generator().manual_seed(0))
         for name, progress in (("single", 0.1), ("carried", 0.9)):
             for _ in trainer.run(iter(batches), lambda progress=progress: progress):  # type: ignore[misc]

@@ -43,6 +43,29 @@ def canvas_side(task: Task) -> int:
     return min(MAX_SIDE, max(task.largest_side, *predicted, 1))
 
 
+def training_sides(task: Task, *, translate: bool = False) -> list[int]:
+    """Return the side of the canvas that each demonstration is shown on: its own longest side, rounded up to an even number, so that few
+    canvases occur, at most `canvas_side`; with random translation, which needs room, `canvas_side`."""
+    most = canvas_side(task)
+    return [most if translate else _canvas(max(*pair.input.shape, *pair.output.shape), most) for pair in task.train]
+
+
+def answering_side(task: Task) -> int:
+    """Return the side of the canvas that the test inputs are shown on: it holds them and every predicted output, rounded as in training.
+    Where no rule predicts an output, it is `canvas_side`."""
+    most, wanted = canvas_side(task), 1
+    for grid in task.test:
+        rows, columns = (_sides(task, grid, axis) for axis in (0, 1))
+        if not rows or not columns:
+            return most
+        wanted = max(wanted, *grid.shape, *rows, *columns)
+    return _canvas(wanted, most)
+
+
+def _canvas(side: int, most: int) -> int:
+    return min(most, side + side % 2)
+
+
 def _sides(task: Task, test_input: Grid, axis: int) -> list[int]:
     """Predict output sides along `axis`, best first, each once."""
     train = task.train[:MOST_DEMONSTRATIONS]

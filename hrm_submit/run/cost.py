@@ -8,7 +8,10 @@ main terms: weights with gradients and moments, and what a block keeps for its b
 from __future__ import annotations
 
 import math
+from statistics import fmean
 
+from hrm_submit.arc.sizes import canvas_side, training_sides
+from hrm_submit.arc.task import Task
 from hrm_submit.config.schema import Mixer, ModelConfig, TrainConfig, feed_forward_width
 from hrm_submit.model.checkpoint_header import model_shapes
 
@@ -33,6 +36,11 @@ def segment_work(model: ModelConfig, train: TrainConfig, tokens: int) -> float:
     looks_ahead = model.continue_target and min(train.segments, model.halt_max_steps) > 1
     forward = (updates + heads) * (2 if looks_ahead else 1)
     return float(train.batch_size * (forward + 2 * (differentiated + heads)))
+
+
+def task_work(model: ModelConfig, train: TrainConfig, task: Task) -> float:
+    """Count the operations of a mean training segment of `task`, whose demonstrations have canvases of their own."""
+    return fmean(segment_work(model, train, side**2) for side in training_sides(task, translate=train.translate) or [canvas_side(task)])
 
 
 def view_work(model: ModelConfig, tokens: int, act_steps: int) -> float:

@@ -15,11 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Task
 from hrm_submit.config.schema import Preset
 from hrm_submit.predict.vote import Outputs, first_attempts, pooled
-from hrm_submit.run.cost import Speed, segment_work
+from hrm_submit.run.cost import Speed, task_work
 from hrm_submit.run.protocol import Assignment
 from hrm_submit.run.shares import first_share, weights
 from hrm_submit.solver.messages import Answer, Progress
@@ -101,7 +100,7 @@ class Scheduler:
 
     def __init__(self, tasks: Sequence[Task], preset: Preset, end: float, segments: int | None) -> None:
         self._budget, self._end, self._segments = preset.budget, end, segments
-        self._work = {t.id: segment_work(preset.model, preset.ttt, canvas_side(t) ** 2) for t in tasks}
+        self._work = {t.id: task_work(preset.model, preset.ttt, t) for t in tasks}
         self._tasks = {t.id: t for t in tasks}
         self._typical_work = median(self._work.values()) if tasks else 1.0
         self._speeds: dict[str, Speed] = {}

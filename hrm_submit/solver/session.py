@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from hrm_submit.arc.augment import sample_augmentations
-from hrm_submit.arc.sizes import canvas_side
+from hrm_submit.arc.sizes import training_sides
 from hrm_submit.arc.task import Task
 from hrm_submit.config.schema import Preset, TTTConfig
 from hrm_submit.core.clock import Clock
@@ -115,7 +115,6 @@ class TaskSession:
     ) -> None:
         self._model, self._embedding, self._task, self._preset = model, embedding, task, preset
         self._seed, self._clock, self._segments, self._restart = seed, clock, segments, restart
-        self._side = canvas_side(task)
         ttt, rng = preset.ttt, np.random.default_rng(self._seed_for("augmentations"))
         self._views = sample_augmentations(task, ttt.augmentations, rng, colours=ttt.colours)
         self._rows = list(range(len(self._views))) if model.cfg.embedding == "augmented" else [0] * len(self._views)
@@ -173,7 +172,8 @@ class TaskSession:
         ttt, rng = self._preset.ttt, np.random.default_rng(self._seed_for("batches"))
         generator = torch.Generator().manual_seed(self._seed_for("exploration"))
         device = str(self._model.tokens.device)
-        batches = task_batches(self._task.train, self._views, self._rows, self._side, ttt, rng, device, self._model.cfg.codes)
+        sides = training_sides(self._task, translate=ttt.translate)
+        batches = task_batches(self._task.train, self._views, self._rows, sides, ttt, rng, device, self._model.cfg.codes)
         trainer = Trainer(self._model, self._embedding, ttt, generator)
         yield from trainer.run(batches, lambda: self._progress(trainer.segment))
 
@@ -205,7 +205,7 @@ class TaskSession:
         before, config, keep = self._clock.elapsed(), replace(self._preset.vote, views=views), final and self._preset.vote.save_raw
         asked = self._model, self._embedding, self._task, self._views, self._rows, config
         vote = None
-        for vote in answer_in_batches(*asked, side=self._side, every_step=keep):
+        for vote in answer_in_batches(*asked, every_step=keep):
             if vote is None:
                 yield Alive(self._task.id)
         assert vote is not None

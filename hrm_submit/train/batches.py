@@ -30,18 +30,42 @@ def task_batches(
     pairs: Sequence[Pair],
     augmentations: Sequence[Augmentation],
     rows: Sequence[int],
-    side: int,
+    sides: Sequence[int],
     config: TrainConfig,
     rng: np.random.Generator,
     device: str = "cpu",
     codes: Sequence[CodeKind] = (),
 ) -> Iterator[CanvasBatch]:
-    """Yield batches of one task on a canvas of `side`: pairs in shuffled rounds, each under a random one of `augmentations`.
+    """Yield batches of one task: pairs in shuffled rounds, each under a random one of `augmentations`, pair k on a canvas of `sides[k]`.
 
-    `rows[a]` is the task embedding row of `augmentations[a]`; inputs have the cells' `codes`, but for kinds
-    left out at random. Every pair under every augmentation is encoded once and stays on the
-    device, so a batch is a look-up there and nothing waits for a copy.
+    A batch holds pairs of one canvas, and every pair comes equally often. `rows[a]` is the task embedding row of `augmentations[a]`; inputs
+    have the cells' `codes`, but for kinds left out at random. Every pair under every augmentation is encoded once and stays on the device,
+    so a batch is a look-up there and nothing waits for a copy.
     """
+    by_side: dict[int, list[Pair]] = {}
+    for pair, side in zip(pairs, sides, strict=True):
+        by_side.setdefault(side, []).append(pair)
+    draws = rng.spawn(len(by_side)) if len(by_side) > 1 else [rng]
+    streams = [
+        _on_one_canvas(by_side[side], augmentations, rows, side, config, draw, device, codes)
+        for side, draw in zip(sorted(by_side), draws, strict=True)
+    ]
+    chance = [len(by_side[side]) / len(pairs) for side in sorted(by_side)]
+    while True:
+        yield next(streams[int(rng.choice(len(streams), p=chance)) if len(streams) > 1 else 0])
+
+
+def _on_one_canvas(
+    pairs: Sequence[Pair],
+    augmentations: Sequence[Augmentation],
+    rows: Sequence[int],
+    side: int,
+    config: TrainConfig,
+    rng: np.random.Generator,
+    device: str,
+    codes: Sequence[CodeKind],
+) -> Iterator[CanvasBatch]:
+    """Yield the batches of `pairs`, all on a canvas of `side`."""
     packed = PackedPairs.from_pairs(pairs)
     dihedral, colours, _ = augmentation_arrays(augmentations)
     n, n_views, n_features = len(packed), len(augmentations), sum(len(CODE_SIZES[kind]) for kind in codes)

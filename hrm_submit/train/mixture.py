@@ -1,4 +1,4 @@
-"""The data mix: its tasks without leaks, and an endless stream of batches, each on the smallest canvas that its tasks need.
+"""The data mix: its tasks without leaks, and an endless stream of batches, each on the smallest canvas that its pairs need.
 
 Batch number t is a function of the seed and t alone: a run resumes anywhere without a saved stream, each rank cuts its share from the
 same global batch, and a background thread may work ahead.
@@ -19,7 +19,7 @@ import torch
 from hrm_submit.arc.augment import augmentation_arrays, sample_augmentations
 from hrm_submit.arc.canvas import PackedPairs, check_model, encode, position_ids, sample_offsets
 from hrm_submit.arc.codes import NO_CODE, draw_left_out, with_codes
-from hrm_submit.arc.sizes import canvas_side
+from hrm_submit.arc.sizes import training_sides
 from hrm_submit.arc.task import Pair
 from hrm_submit.arc.training_task import TrainingTask, within
 from hrm_submit.config.schema import ModelConfig, TrainConfig
@@ -154,15 +154,12 @@ class Mixture:
 
 
 def _by_canvas(source: TrainingTask, config: TrainConfig) -> dict[int, list[Pair]]:
-    """Group the pairs of `source` by the side of their canvas, `min_side` at least: that of the whole task. A generated pair, whose sizes
-    vary without end, has its own, rounded up to an even side, at most `max_side`."""
+    """Group the pairs of `source` by the side of their canvas, `min_side` at least. The sizes of generated pairs vary without end, so they
+    never have the canvas of the largest."""
     found: dict[int, list[Pair]] = {}
-    if source.generated:
-        for pair in source.pairs:
-            side = max(*pair.input.shape, *pair.output.shape)
-            found.setdefault(min(config.max_side, side + side % 2), []).append(pair)
-    else:
-        found[canvas_side(source.task)] = list(source.pairs)
+    sides = training_sides(source.task, translate=config.translate and not source.generated)
+    for pair, side in zip(source.pairs, sides, strict=True):
+        found.setdefault(side, []).append(pair)
     return {side: found[side] for side in sorted(found) if side >= config.min_side}
 
 

@@ -18,7 +18,6 @@ import torch
 
 from hrm_submit.arc.augment import Augmentation, augmentation_arrays
 from hrm_submit.arc.canvas import PAD, PackedPairs, encode
-from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Grid, Pair, Task, make_grid, same_grid
 from hrm_submit.config.runtime import Runtime, runtime_for
 from hrm_submit.core.clock import Clock
@@ -31,7 +30,7 @@ from hrm_submit.predict.answer import answer, answer_step
 from hrm_submit.predict.raw import RAW, RawVote, save_raw
 from hrm_submit.predict.vote import Candidate, two_attempts
 from hrm_submit.record.folder import read_lines
-from hrm_submit.run.cost import segment_work
+from hrm_submit.run.cost import segment_work, task_work
 from hrm_submit.solver.messages import Outcome
 from hrm_submit.solver.solver import TaskSolver
 from hrm_submit.train.checkpoints import load_start
@@ -215,7 +214,7 @@ def ttt_run(run: Run, folder: Path) -> tuple[dict[str, Marks], dict[str, Any]]:
         for task_id, task in run.chosen.tasks.items():
             if task_id in marks:
                 continue
-            flops, outputs = segment_work(run.preset.model, ttt, canvas_side(task) ** 2), run.chosen.solutions[task_id]
+            flops, outputs = task_work(run.preset.model, ttt, task), run.chosen.solutions[task_id]
             each = {"seconds": None, "flops": flops, "examples": ttt.batch_size}[run.plan.unit]
             segments = max(1, round(run.amount / each)) if each else None
             clock, done, loss = Clock(source=now), Outcome(), None

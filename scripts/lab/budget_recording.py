@@ -16,14 +16,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hrm_submit.arc.sizes import canvas_side
+from hrm_submit.arc.sizes import answering_side, canvas_side
 from hrm_submit.arc.task import Solutions, Task, same_grid
 from hrm_submit.config.preset_files import layer
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.errors import ConfigError, SolveError
 from hrm_submit.record.events import TaskFinal
 from hrm_submit.record.folder import RunRecord, read_run
-from hrm_submit.run.cost import Speed, segment_work, view_work
+from hrm_submit.run.cost import Speed, task_work, view_work
 
 FARTHEST = 2.0
 """Scores are predicted for at most so many times the recorded training."""
@@ -172,14 +172,14 @@ def _learn(run: RunRecord, recording: Recording, tasks: Mapping[str, Task]) -> d
         task = tasks.get(training.task)
         if task is None:
             continue
-        cells, done, trained, voted = canvas_side(task) ** 2, 0, 0.0, 0.0
+        work, view, done, trained, voted = task_work(model, ttt, task), view_work(model, answering_side(task) ** 2, steps), 0, 0.0, 0.0
         for point in training.points:
             if point.seconds is not None and point.segments is not None:
-                recording.segment.observe(segment_work(model, ttt, cells), point.seconds - trained, point.segments - done)
+                recording.segment.observe(work, point.seconds - trained, point.segments - done)
                 done, trained = point.segments, point.seconds
         for vote in training.votes:
             if vote.views and vote.vote_seconds is not None:
-                recording.view.observe(view_work(model, cells, steps), vote.vote_seconds, vote.views * len(task.test))
+                recording.view.observe(view, vote.vote_seconds, vote.views * len(task.test))
                 voted += vote.vote_seconds
         final = training.votes[-1] if training.votes else None
         if isinstance(final, TaskFinal):

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from hrm_submit.arc.sizes import canvas_side
+from hrm_submit.arc.sizes import answering_side, canvas_side
 from hrm_submit.arc.task import Task, make_grid
 from hrm_submit.config.preset_files import load_preset
 from hrm_submit.config.schema import Preset
@@ -26,7 +26,7 @@ from hrm_submit.predict.vote import Candidate
 from hrm_submit.record.events import Plan, RunEnd, RunStart
 from hrm_submit.record.folder import RunRecord, RunWriter, read_run
 from hrm_submit.run.answers import AnswerStore
-from hrm_submit.run.cost import segment_work, training_bytes, view_work, workers_that_fit
+from hrm_submit.run.cost import task_work, training_bytes, view_work, workers_that_fit
 from hrm_submit.run.placement import MOST_ON_A_GPU
 from hrm_submit.run.progress_bars import ProgressBars
 from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec
@@ -161,8 +161,8 @@ class PretendedPool(Pool[Member]):
     def _session(self, assignment: Assignment) -> Timeline:
         """The messages of a session that uses its share, and when they come: see `hrm_submit.solver.session`."""
         task, ttt, vote = assignment.task, self._preset.ttt, self._preset.vote
-        cells, tests = canvas_side(task) ** 2, len(task.test)
-        segment = self._recording.segment.seconds(segment_work(self._preset.model, ttt, cells))
+        cells, tests = answering_side(task) ** 2, len(task.test)
+        segment = self._recording.segment.seconds(task_work(self._preset.model, ttt, task))
         view = tests * (self._recording.view.seconds(view_work(self._preset.model, cells, vote.act_steps)) if vote.views else 0.0)
         share = assignment.seconds if assignment.seconds is not None else float("inf")
         end = share - min(share / 3, 1.5 * (vote.views * view + segment))

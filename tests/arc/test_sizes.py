@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from hrm_submit.arc.sizes import canvas_side, output_shapes
+from hrm_submit.arc.sizes import answering_side, canvas_side, output_shapes, training_sides
 from hrm_submit.arc.task import Pair, Task, make_grid
 from tests.arc.strategies import tasks
 
@@ -84,6 +84,31 @@ def test_without_a_rule_the_canvas_holds_what_was_seen():
     assert output_shapes(task, task.test[0]) == []
     assert canvas_side(task) == 11
     assert canvas_side(Task("t", (Pair(blank(2, 3), blank(4, 1)),), ())) == 4, "without a test input too"
+
+
+@pytest.mark.parametrize(
+    ("shapes", "test", "training", "answering"),
+    [
+        ([((3, 4), (3, 4)), ((9, 2), (9, 2))], (5, 6), [4, 9], 6),  # at most that of the whole task, 9
+        ([((3, 3), (9, 9)), ((4, 2), (12, 6))], (5, 4), [10, 12], 15),
+        ([((9, 9), (3, 4)), ((7, 5), (3, 4))], (3, 2), [9, 8], 4),  # the output is larger than the test input
+        ([((3, 3), (2, 7)), ((3, 3), (5, 4)), ((4, 4), (1, 11))], (6, 6), [8, 6, 11], 11),  # no rule: that of the whole task
+    ],
+)
+def test_each_pair_has_its_own_canvas(shapes, test, training, answering):
+    task = task_of(shapes, test)
+    assert (training_sides(task), answering_side(task)) == (training, answering)
+    assert training_sides(task, translate=True) == [canvas_side(task)] * len(shapes), "it needs room"
+
+
+@settings(max_examples=60)
+@given(tasks())
+def test_a_canvas_holds_what_is_shown_on_it(task):
+    sides = training_sides(task)
+    for pair, side in zip(task.train, sides, strict=True):
+        assert max(*pair.input.shape, *pair.output.shape) <= side <= canvas_side(task)
+    predicted = [s for grid in task.test for shape in output_shapes(task, grid) for s in shape]
+    assert max([*predicted, *(s for grid in task.test for s in grid.shape)], default=1) <= answering_side(task) <= canvas_side(task)
 
 
 @settings(max_examples=60)

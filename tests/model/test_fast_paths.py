@@ -94,7 +94,7 @@ def on(**options: object) -> Runtime:
 def batches(task: Task, side: int = SIDE):
     rng = np.random.default_rng(0)
     views = sample_augmentations(task, 50, rng, colours="permute_input")
-    return task_batches(task.train, views, [0] * len(views), side, PRESET.ttt, rng)
+    return task_batches(task.train, views, [0] * len(views), [side] * len(task.train), PRESET.ttt, rng)
 
 
 def segment(source: Checkpoint | ModelConfig, item: CanvasBatch, max_steps: int = 1, compiled: bool = False, **options: object) -> Segment:

@@ -83,7 +83,7 @@ def test_further_steps_are_kept_and_change_no_answer(halt: Any) -> None:
     assert [(c.key, c.votes) for c in recount] == [(c.key, c.votes) for c in plain.outputs[1]]
 
 
-def test_the_canvas_is_the_tasks_own_unless_another_is_asked_for() -> None:
+def test_the_canvas_is_that_of_the_test_inputs_unless_another_is_asked_for() -> None:
     config = VoteConfig(views=2, act_steps=1)
     assert answer(*model(), TASK, VIEWS, ROWS, config).scores.side == 3
     assert answer(*model(), TASK, VIEWS, ROWS, replace(config, views=1), side=7).scores.side == 7

@@ -23,9 +23,9 @@ ROWS = [40, 41, 42, 43, 44, 45, 46, 47]
 
 
 def batches(n: int, views: list[Augmentation] = VIEWS, rows: list[int] = ROWS, seed: int = 0, **options: object) -> list[CanvasBatch]:
-    codes = options.pop("codes", ())
+    codes, sides = options.pop("codes", ()), options.pop("sides", [SIDE] * 3)
     config = TrainConfig(**{"batch_size": 4, "translate": False, **options})  # type: ignore[arg-type]
-    return list(islice(task_batches(PAIRS, views, rows, SIDE, config, np.random.default_rng(seed), codes=codes), n))  # type: ignore[arg-type]
+    return list(islice(task_batches(PAIRS, views, rows, sides, config, np.random.default_rng(seed), codes=codes), n))  # type: ignore[arg-type]
 
 
 def examples(made: list[CanvasBatch]) -> list[tuple[np.ndarray, np.ndarray, int, int]]:
@@ -56,6 +56,20 @@ def test_every_pair_comes_equally_often(size: int) -> None:
         seen[inputs.tobytes()] += 1
         if k % 3 == 0:  # after each round of the three pairs
             assert set(seen.values()) == {k // 3} and len(seen) == 3
+
+
+def test_a_batch_holds_pairs_of_one_canvas_and_every_pair_comes_equally_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The middle pair has a canvas of its own; how many batches are drawn ahead changes nothing."""
+    made = batches(300, [IDENTITY], [0], sides=[SIDE, 4, SIDE])
+    seen: Counter[bytes] = Counter(inputs.tobytes() for inputs, *_ in examples(made))
+    smaller = Counter(len(m.positions) for m in made)
+    assert set(smaller) == {16, 25} and 70 < smaller[16] < 130, "a third of the batches"
+    assert sorted(seen.values())[1] - sorted(seen.values())[0] <= 250 and len(seen) == 3
+    assert {m.batch.inputs.shape[1] for m in made if len(m.positions) == 16} == {16}
+    assert all((inputs.reshape(4, 4)[:2, :3] == 2 + PAIRS[1].input).all() for inputs, *_ in examples(made) if inputs.size == 16)
+    monkeypatch.setattr("hrm_submit.train.batches.DRAWN_AHEAD", 5)
+    for ours, other in zip(made, batches(40, [IDENTITY], [0], sides=[SIDE, 4, SIDE]), strict=False):
+        assert torch.equal(ours.batch.inputs, other.batch.inputs)
 
 
 def test_every_augmentation_gets_its_turn() -> None:

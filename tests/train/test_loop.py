@@ -24,7 +24,7 @@ VIEWS = [IDENTITY, Augmentation(1), Augmentation(6)]
 
 
 def stream(config: TrainConfig = CONFIG, side: int = 3, seed: int = 0) -> Iterator[CanvasBatch]:
-    return task_batches(PAIRS, VIEWS, [0, 1, 2], side, config, np.random.default_rng(seed))
+    return task_batches(PAIRS, VIEWS, [0, 1, 2], [side] * 3, config, np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize(("segments", "single", "most"), [(3, 0.0, 3), (16, 0.0, 4), (1, 0.0, 1), (3, 0.5, 3), (3, 1.0, 1)])

@@ -144,11 +144,12 @@ def test_a_generated_task_keeps_the_pairs_that_fit() -> None:
     assert within(replace(generated, task=Task("gen/l", large.pairs, ())), 5) is None
 
 
-def test_each_pair_of_a_generated_task_has_its_own_canvas() -> None:
+@pytest.mark.parametrize("generated", [True, False])
+def test_each_pair_has_its_own_canvas(generated: bool) -> None:
     """Sides 3 and 4 share one of 4, 7 is shown on 8, 9 on 9, as no canvas may be larger; every pair comes as often as another."""
     pairs = tuple(Pair(make_grid(np.full((side, 1), side)), make_grid([[side]])) for side in (3, 4, 7, 9))
-    generated = TrainingTask(Task("gen/k", pairs, ()), "k", generated=True)
-    mixture = Mixture([generated, task(0, 3)], SHARED, replace(CONFIG, max_side=9, colours="fixed"), seed=0)
+    source = TrainingTask(Task("gen/k", pairs, ()), "k", generated=generated)
+    mixture = Mixture([source, task(0, 3)], SHARED, replace(CONFIG, max_side=9, colours="fixed"), seed=0)
     seen: Counter[tuple[int, int]] = Counter()
     drawn = 0
     for item in numbers(mixture, 1200):
@@ -161,7 +162,7 @@ def test_each_pair_of_a_generated_task_has_its_own_canvas() -> None:
     assert sorted(seen) == [(3, 4), (4, 4), (7, 8), (9, 9)]
     assert drawn == pytest.approx(1200 * CONFIG.batch_size / 2, rel=0.1), "the task as often as the other one"
     assert all(n == pytest.approx(drawn / 4, rel=0.2) for n in seen.values())
-    large = Mixture([generated, task(0, 3)], SHARED, replace(CONFIG, max_side=9, min_side=5), seed=0)
+    large = Mixture([source, task(0, 3)], SHARED, replace(CONFIG, max_side=9, min_side=5), seed=0)
     assert large.left_out == [task(0, 3).id] and {len(item.positions) for item in numbers(large, 40)} == {64, 81}
 
 
