@@ -139,9 +139,11 @@ def test_members_have_their_own_model_and_preset_and_share_those_of_machines(tmp
         found('"nowhere"')
 
 
-def test_the_packaged_weights_of_two_kinds_train_each_task_together() -> None:
-    for first, second in (("nano", "codes"), ("codes", "nano"), ("arc-agi-2", "codes")):
-        assert [m.name for m in members("", CHECKPOINTS / f"{first}.safetensors")] == [first, second]
-    assert [m.name for m in members("l4x4", CHECKPOINTS / "nano.safetensors")] == ["nano", "codes"]
+def test_the_packaged_weights_of_several_kinds_train_a_task_together() -> None:
+    for first, *others in (("nano", "codes", "patches"), ("codes", "nano", "patches"), ("arc-agi-2", "codes", "patches")):
+        assert [m.name for m in members("", CHECKPOINTS / f"{first}.safetensors")] == [first, *others]
+    found = members("l4x4", CHECKPOINTS / "nano.safetensors")
+    sides = [(m.name, m.preset.ttt.min_side, m.preset.ttt.max_side) for m in found]
+    assert sides == [("nano", 1, 20), ("codes", 1, 30), ("patches", 21, 30)]
     wide = members("nano-2d,codes", CHECKPOINTS / "codes.safetensors")
     assert wide[0].preset.model.codes and wide[0].preset.ttt.code_dropout > 0 and not wide[1].preset.model.codes
