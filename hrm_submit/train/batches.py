@@ -20,7 +20,7 @@ from hrm_submit.model.losses import labels_from_tokens
 from hrm_submit.train.loop import CanvasBatch
 
 RESIDENT_BYTES = 2**28
-"""Largest memory for the augmented examples of a task on its device; beyond it, or with random translation, each batch is encoded when
+"""Largest memory for the augmented examples of one canvas on its device; beyond it, or with random translation, each batch is encoded when
 it is drawn."""
 DRAWN_AHEAD = 64
 """Batches whose draws go to the device in one copy."""
@@ -45,14 +45,16 @@ def task_batches(
     by_side: dict[int, list[Pair]] = {}
     for pair, side in zip(pairs, sides, strict=True):
         by_side.setdefault(side, []).append(pair)
-    draws = rng.spawn(len(by_side)) if len(by_side) > 1 else [rng]
+    if len(by_side) == 1:
+        yield from _on_one_canvas(pairs, augmentations, rows, sides[0], config, rng, device, codes)
+    canvases = sorted(by_side.items())
     streams = [
-        _on_one_canvas(by_side[side], augmentations, rows, side, config, draw, device, codes)
-        for side, draw in zip(sorted(by_side), draws, strict=True)
+        _on_one_canvas(group, augmentations, rows, side, config, draw, device, codes)
+        for (side, group), draw in zip(canvases, rng.spawn(len(canvases)), strict=True)
     ]
-    chance = [len(by_side[side]) / len(pairs) for side in sorted(by_side)]
+    chance = [len(group) / len(pairs) for _, group in canvases]
     while True:
-        yield next(streams[int(rng.choice(len(streams), p=chance)) if len(streams) > 1 else 0])
+        yield next(streams[int(rng.choice(len(streams), p=chance))])
 
 
 def _on_one_canvas(
