@@ -7,7 +7,6 @@ fits which share is solved after how much training, and predicts scores up to tw
     python scripts/tune_budget.py --time-budget 8m --dataset arc-agi-1-evaluation --max-side 12 --tasks 60
     python scripts/tune_budget.py --runs rehearsal/run --challenges F --solutions S --profile l4x4 --time-budget 11h30m \\
         --vary budget.size_power=0,0.5,1 --vary vote.views=16,32,64 --output tuned.toml
-    python scripts/tune_budget.py --runs rehearsal/run --challenges F --replay played --faults 0.05,0.02,0.05 --time-budget 12h
 
 Exit 0, or 2 for bad input.
 """
@@ -25,11 +24,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from lab.budget_recording import FEWEST, Recording, estimate, record
-from lab.budget_replay import Faults, planned_devices, replay
+from lab.budget_replay import planned_devices, replay
 
 from hrm_submit.arc.reader import write_challenges
 from hrm_submit.arc.sizes import canvas_side
@@ -40,8 +41,9 @@ from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import format_duration, parse_duration
 from hrm_submit.core.errors import ConfigError, DataError
 from hrm_submit.corpora.sources import answers_of, load
-from hrm_submit.record.events import TaskFailed, TaskFinal, WorkerExit
+from hrm_submit.record.events import TaskFinal
 from hrm_submit.record.folder import RunRecord, read_run, training_warning
+from hrm_submit.report.statistics import mean_interval
 
 VARIED = ("vote", "budget")
 """Tables that --vary may change and --output writes."""
@@ -66,8 +68,6 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--profile", metavar="P", help="preset of the device to plan for (default: as recorded)")
     parser.add_argument("--vary", action="append", default=[], metavar="TABLE.KEY=V,V", help="settings to compare; may be repeated")
     parser.add_argument("--output", type=Path, metavar="F.toml", help="write the best setting as a preset")
-    parser.add_argument("--replay", type=Path, metavar="D", help="simulate one run into this run folder, for `report`")
-    parser.add_argument("--faults", default="0,0,0", metavar="DIE,HANG,FAIL", help="chances of each training in --replay")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(argv)
 
@@ -95,8 +95,6 @@ def tune(args: argparse.Namespace) -> int:
         guess = estimates(recordings, args.profile, preset)
         if guess:
             print(f"tune_budget: {guess}", file=sys.stderr)
-        if args.replay:
-            return replay_into_folder(first, preset, tasks, devices, budget, args)
         rows = []
         for (name, (recording, preset)), part in product(settings.items(), PARTS):
             folder = Path(tempfile.mkdtemp(dir=scratch))
@@ -193,8 +191,21 @@ def summary(played: RunRecord, recording: Recording, tasks: Sequence[Task]) -> d
     }
 
 
+def on_the_way(recording: Recording) -> pd.DataFrame:
+    """Tell which share of the recorded outputs was solved after how many seconds of a task, by the votes on the way."""
+    rows = []
+    for found in recording.on_the_way.values():
+        solved = mean_interval([o.task for o in found], np.array([o.solved for o in found], dtype=np.float64)) if found else None
+        if solved:
+            rows.append({"seconds a task": round(fmean(o.seconds for o in found), 1), "solved %": solved.text()})
+    return pd.DataFrame(rows)
+
+
 def show(table: pd.DataFrame, settings: Mapping[str, tuple[Recording, Preset]], args: argparse.Namespace, guess: str = "") -> None:
     """Print the table, write what was asked for; `guess` says how speeds were estimated, if they were."""
+    for recording in {id(recording): recording for recording, _ in settings.values()}.values():
+        if len(way := on_the_way(recording)):
+            print(f"{recording.folders[0].name}, by its votes on the way:\n{way.to_string(index=False)}\n")
     farthest = min(recording.farthest for recording, _ in settings.values())
     if farthest and table["low"].isna().any():
         print(f"no score is predicted beyond twice the recorded training, {farthest:.0f} segments a task: record a longer run\n")
@@ -219,24 +230,6 @@ def show(table: pd.DataFrame, settings: Mapping[str, tuple[Recording, Preset]], 
         lines = [f"\n[{name}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items()) for name, values in tables.items()]
         args.output.write_text(told + "".join(lines), encoding="utf-8")
         print(f"written: {args.output} (solve --preset NAME,{args.output})")
-
-
-def replay_into_folder(
-    recording: Recording, preset: Preset, tasks: list[Task], devices: list[str], budget: float, args: argparse.Namespace
-) -> int:
-    """Simulate one run with faults into the folder of --replay and say how it went."""
-    try:
-        die, hang, fail = (float(x) for x in args.faults.split(","))
-    except ValueError:
-        raise ConfigError(f"--faults {args.faults}: three chances, as 0.05,0.02,0.05") from None
-    if args.replay.exists() and any(args.replay.iterdir()):
-        raise ConfigError(f"{args.replay}: is not empty")
-    args.replay.mkdir(parents=True, exist_ok=True)
-    played = replay(recording, preset, tasks, devices, budget, args.replay, Faults(die, hang, fail), args.seed)
-    exits, failed = (sum(isinstance(e, kind) for e in played.events) for kind in (WorkerExit, TaskFailed))
-    told = ", ".join(f"{key} {value}" for key, value in summary(played, recording, tasks).items() if value is not None)
-    print(f"{len(devices)} workers, {format_duration(budget)}: {told}; {exits} workers lost, {failed} trainings lost: {args.replay}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -7,11 +7,11 @@ recorded training and no further.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,9 @@ from hrm_submit.config.schema import Preset
 from hrm_submit.core.errors import ConfigError, SolveError
 from hrm_submit.record.events import TaskFinal
 from hrm_submit.record.folder import RunRecord, read_run
+from hrm_submit.record.predictions import Prediction
 from hrm_submit.run.cost import Speed, task_work, view_work
+from hrm_submit.solver.messages import VOTES_AGREE
 
 FARTHEST = 2.0
 """Scores are predicted for at most so many times the recorded training."""
@@ -41,6 +43,8 @@ USED = 0.1
 """Assumed part of that rate that a small model's matrices reach."""
 LAUNCHES, LAUNCH_SECONDS = 1010, 7e-6
 """Launches of one uncompiled training segment of `gpu-small`, counted, and what PyTorch takes for one, assumed; a forward has a third."""
+SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
+"""Parts of its seconds after which a recorded task is judged by its votes on the way."""
 FEWEST = 50
 """With fewer recorded outputs a predicted score is told as an interval only."""
 
@@ -53,6 +57,14 @@ class Outcome(NamedTuple):
     task: str
     segments: int
     cells: int
+    solved: bool
+
+
+class OnTheWay(NamedTuple):
+    """One output of a task after the first `seconds` of its training, and whether the votes until then solve it."""
+
+    task: str
+    seconds: float
     solved: bool
 
 
@@ -99,18 +111,28 @@ def _logistic(x: Floats) -> Floats:
 
 
 @dataclass
-class Recording:
-    """One setting as one or more runs showed it, in seconds. `start_ups`: from a worker's start until it is ready; `set_ups`: of a task
-    besides its segments and votes; `settled_after`: segments after which the votes of each first training had agreed, None where they
-    never did; `outcomes`: what came of each output of a first training."""
+class ModelRecord:
+    """One of the models that train a task, as runs showed it: seconds of a segment and of a view. `settled_after`: segments after which
+    the votes of each first training had agreed, None where they never did."""
 
     preset: Preset
     segment: Speed = field(default_factory=Speed)
     view: Speed = field(default_factory=Speed)
+    settled_after: list[int | None] = field(default_factory=list)
+
+
+@dataclass
+class Recording:
+    """One setting as one or more runs showed it, in seconds. `models`: by name, the run's own first, in the order in which they train.
+    `start_ups`: from a worker's start until it is ready; `set_ups`: of a task besides its segments and votes; `outcomes`: what came of
+    each output of a first training; `on_the_way`: and what its votes said after each of `SHARES`."""
+
+    preset: Preset
+    models: dict[str, ModelRecord]
     start_ups: list[float] = field(default_factory=list)
     set_ups: list[float] = field(default_factory=list)
-    settled_after: list[int | None] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
+    on_the_way: dict[float, list[OnTheWay]] = field(default_factory=dict)
     folders: list[Path] = field(default_factory=list)
 
     @property
@@ -132,10 +154,11 @@ def estimate(recording: Recording, card: str) -> str:
     if card not in TERAFLOPS:
         raise ConfigError(f"no run was recorded on this card ({card}), and its rate is not known: plan with --runs of a rehearsal there")
     rate, vote = USED * TERAFLOPS[card] * 1e12, recording.preset.vote
-    recording.segment, recording.view = Speed(), Speed()
-    for work in (1e6, 1e13):  # two points of a line fix it
-        recording.segment.observe(work, LAUNCHES * LAUNCH_SECONDS + work / rate, 1)
-        recording.view.observe(work, LAUNCHES / 3 * LAUNCH_SECONDS / vote.batch_size + work / rate, 1)
+    for model in recording.models.values():
+        model.segment, model.view = Speed(), Speed()
+        for work in (1e6, 1e13):  # two points of a line fix it
+            model.segment.observe(work, LAUNCHES * LAUNCH_SECONDS + work / rate, 1)
+            model.view.observe(work, LAUNCHES / 3 * LAUNCH_SECONDS / vote.batch_size + work / rate, 1)
     return (
         f"an estimate: no run was recorded on this card ({card}). Assumed are {USED:.0%} of its data sheet's {TERAFLOPS[card]:g} TFLOP/s "
         f"and {LAUNCHES} launches of {LAUNCH_SECONDS * 1e6:g} microseconds a segment; --runs with a rehearsal there gives its real speed"
@@ -150,42 +173,64 @@ def record(folders: Sequence[Path], tasks: Mapping[str, Task], solutions: Soluti
     found: dict[str, Recording] = {}
     for folder in folders:
         run = read_run(folder)
-        config = run.run.get("config")
-        if not isinstance(config, dict):
-            raise SolveError(f"{folder}: run.json holds no configuration")
-        preset = layer(Preset(), config, source=str(folder / "run.json"))
-        recording = found.setdefault(repr((preset.model, preset.ttt, preset.vote, preset.budget)), Recording(preset))
+        presets = _presets(run.run, str(folder / "run.json"))
+        preset = next(iter(presets.values()))
+        setting = [preset.budget, *((p.model, p.ttt, p.vote) for p in presets.values())]
+        models = {name: ModelRecord(own) for name, own in presets.items()}
+        recording = found.setdefault(repr(setting), Recording(preset, models))
         recording.folders.append(folder)
         segments = _learn(run, recording, tasks)
-        if not segments or not recording.segment.measured:
+        measured = [model for model in recording.models.values() if model.segment.measured and model.view.measured]
+        if not segments or not measured:
             raise SolveError(f"{folder}: recorded no finished task of these challenges")
+        for model in recording.models.values():  # none of its canvases was recorded: as fast as the first
+            if model not in measured:
+                model.segment, model.view = measured[0].segment, measured[0].view
         recording.outcomes += _outcomes(run, segments, tasks, solutions or {})
+        for part in SHARES:
+            recording.on_the_way.setdefault(part, []).extend(_on_the_way(run, part, solutions or {}))
     return list(found.values())
+
+
+def _presets(run: Mapping[str, Any], where: str) -> dict[str, Preset]:
+    """Return the presets of the models of a run (`run.json`) by name, the run's own first. Raises SolveError, ConfigError."""
+    config, members = run.get("config"), run.get("members") or []
+    if not isinstance(config, dict) or not all(isinstance(m, dict) and isinstance(m.get("config"), dict) for m in members):
+        raise SolveError(f"{where} holds no configuration")
+    preset = layer(Preset(), config, source=where)
+    others = {str(m.get("name")): layer(preset, m["config"], where) for m in members}
+    return {Path(run.get("checkpoint") or "random").stem: preset, **others}
 
 
 def _learn(run: RunRecord, recording: Recording, tasks: Mapping[str, Task]) -> dict[str, int]:
     """Add what the run's trainings took; returns the segments of each task's first training."""
-    model, ttt, steps = recording.preset.model, recording.preset.ttt, recording.preset.vote.act_steps
+    own, steps = next(iter(recording.models)), recording.preset.vote.act_steps
     recording.start_ups += [s.end - s.start for s in run.state.stretches if s.phase == "loading" and not s.detail]
     segments: dict[str, int] = {}
     for training in run.state.trainings:
         task = tasks.get(training.task)
         if task is None:
             continue
-        work, view, done, trained, voted = task_work(model, ttt, task), view_work(model, answering_side(task) ** 2, steps), 0, 0.0, 0.0
+        done, trained, voted, began = 0, 0.0, 0.0, dict[str, int]()
         for point in training.points:
-            if point.seconds is not None and point.segments is not None:
-                recording.segment.observe(work, point.seconds - trained, point.segments - done)
+            model = recording.models.get(point.member or own)
+            if model and point.seconds is not None and point.segments is not None:
+                began.setdefault(point.member or own, done)
+                model.segment.observe(task_work(model.preset.model, model.preset.ttt, task), point.seconds - trained, point.segments - done)
                 done, trained = point.segments, point.seconds
         for vote in training.votes:
-            if vote.views and vote.vote_seconds is not None:
-                recording.view.observe(view, vote.vote_seconds, vote.views * len(task.test))
+            model = recording.models.get(vote.member or own)
+            if model and vote.views and vote.vote_seconds is not None:
+                view = view_work(model.preset.model, answering_side(task) ** 2, steps)
+                model.view.observe(view, vote.vote_seconds, vote.views * len(task.test))
                 voted += vote.vote_seconds
         final = training.votes[-1] if training.votes else None
         if isinstance(final, TaskFinal):
             recording.set_ups.append(max(0.0, (final.seconds or 0.0) - trained - voted))
             if not training.retrain:
-                recording.settled_after.append(training.segments if final.reason == "votes agree" else None)
+                for name, before in began.items():
+                    agreed = final.reason == VOTES_AGREE and name == (final.member or own)
+                    recording.models[name].settled_after.append(training.segments - before if agreed else None)
                 segments.setdefault(task.id, training.segments)
     return segments
 
@@ -198,3 +243,19 @@ def _outcomes(run: RunRecord, segments: Mapping[str, int], tasks: Mapping[str, T
             solved = any(same_grid(c.grid, solutions[p.task][p.output]) for c in p.candidates[:2])
             found.setdefault((p.task, p.output), Outcome(p.task, segments[p.task], canvas_side(tasks[p.task]) ** 2, solved))
     return list(found.values())
+
+
+def _on_the_way(run: RunRecord, part: float, solutions: Solutions) -> Iterator[OnTheWay]:
+    """Judge each output of the first trainings that ended, by its newest votes after `part` of the planned seconds."""
+    by_task: dict[str, list[Prediction]] = {}
+    for p in run.predictions:
+        by_task.setdefault(p.task, []).append(p)
+    for training in run.state.trainings:
+        if training.retrain or training.planned is None or not training.votes or not isinstance(training.votes[-1], TaskFinal):
+            continue
+        seconds = training.seconds if part == 1.0 else min(training.seconds, part * training.planned)
+        until = training.start + seconds + (0.5 if seconds == training.seconds else 0.0)  # the last votes are written after its end
+        newest = {p.output: p for p in by_task.get(training.task, ()) if p.attempt == training.attempt and p.candidates and p.t <= until}
+        for output, truth in enumerate(solutions.get(training.task, ())):
+            found = newest[output].candidates[:2] if output in newest else ()
+            yield OnTheWay(training.task, seconds, any(same_grid(c.grid, truth) for c in found))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tune_budget
 from lab.budget_recording import Outcome, SolvedCurve, fit_curve, record
-from lab.budget_replay import Faults, replay
+from lab.budget_replay import replay
 
 from hrm_submit.arc.reader import write_challenges
 from hrm_submit.arc.submission import file_faults
@@ -109,14 +109,15 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_recording_gives_back_what_the_folder_was_written_from(folder: Path) -> None:
     (found,) = record([folder], TASKS, SOLUTIONS)
+    (model,) = found.models.values()
     for task_id in TASKS:
         side = max(g.shape[0] for g in TASKS[task_id].grids())
         work = segment_work(PRESET.model, PRESET.ttt, side * side)
-        assert found.segment.seconds(work) == pytest.approx(segment_seconds(task_id), rel=1e-6)
+        assert model.segment.seconds(work) == pytest.approx(segment_seconds(task_id), rel=1e-6)
     work = view_work(PRESET.model, 25, PRESET.vote.act_steps)
-    assert found.view.seconds(work) == pytest.approx(work / VIEW, rel=1e-6)
+    assert model.view.seconds(work) == pytest.approx(work / VIEW, rel=1e-6)
     assert found.start_ups == [3.0] and found.set_ups == pytest.approx([0.25] * 6, abs=0.01)
-    assert sorted(found.settled_after, key=str) == [100, 100, 100, None, None, None]
+    assert sorted(model.settled_after, key=str) == [100, 100, 100, None, None, None]
     assert [(o.task, o.segments, o.solved) for o in found.outcomes] == [(f"t{k}", 100, k < 2) for k in range(6)]
     assert [o.cells for o in found.outcomes] == [max(g.shape[0] for g in TASKS[o.task].grids()) ** 2 for o in found.outcomes]
 
@@ -128,34 +129,52 @@ def test_scores_are_predicted_up_to_twice_the_recorded_training(folder: Path) ->
     assert score is not None and score[0] == pytest.approx(1 / 3, abs=0.02) and score[1] <= score[0] <= score[2]
     assert found.score(tasks, dict.fromkeys(TASKS, 199.0)) and not found.score(tasks, dict.fromkeys(TASKS, 201.0))
     (without,) = record([folder, folder], TASKS)
-    assert without.score(tasks, dict.fromkeys(TASKS, 100.0)) is None and len(without.settled_after) == 12
+    assert without.score(tasks, dict.fromkeys(TASKS, 100.0)) is None and len(without.set_ups) == 12
     with pytest.raises(SolveError, match="recorded no finished task"):
         record([folder], {"other": TASKS["t0"]})
 
 
-@pytest.mark.parametrize("faults", [Faults(), Faults(0.1, 0.1, 0.1)])
-def test_a_simulated_run_keeps_what_a_real_one_promises(folder: Path, tmp_path: Path, faults: Faults) -> None:
+def test_a_simulated_run_keeps_what_a_real_one_promises(folder: Path, tmp_path: Path) -> None:
     (found,) = record([folder], TASKS)
     target = tmp_path / "played"
     target.mkdir()
-    played = replay(found, found.preset, list(TASKS.values()), ["cpu", "cpu"], 300.0, target, faults, seed=1)
-    assert (0.5 if faults.die else 0.93) * 300 <= played.events[-1].t <= 300 and played.events[-1].kind == "run_end"
+    played = replay(found, found.preset, list(TASKS.values()), ["cpu", "cpu"], 300.0, target, seed=1)
+    assert 0.9 * 300 <= played.events[-1].t <= 300 and played.events[-1].kind == "run_end"
     write_challenges(tmp_path / "c.json", TASKS)
     assert not file_faults(target / "submission.json", load(tmp_path / "c.json"))
-    final = {e["task"] for e in told(played, "task_final")}
-    lost = told(played, "task_failed")
-    assert final == set(TASKS) or lost
-    assert bool(lost) == (faults != Faults())
+    assert {e["task"] for e in told(played, "task_final")} == set(TASKS) and not told(played, "task_failed")
 
 
 def test_a_simulated_task_gets_the_segments_that_its_share_has_time_for(folder: Path, tmp_path: Path) -> None:
     (found,) = record([folder], TASKS)
-    found.settled_after = [None]
+    found.models["random"].settled_after = [None]
     played = replay(found, found.preset, [TASKS["t0"]], ["cpu"], 103.0, tmp_path)
     (start,) = told(played, "task_start")
     (final,) = told(played, "task_final")
     trained = start["seconds"] - found.set_ups[0] - 9 * 8 * 1e-3
     assert final["segments"] == pytest.approx(trained / segment_seconds("t0"), rel=0.03)
+
+
+def test_each_of_several_models_keeps_its_own_speed_and_trains_what_it_would(tmp_path: Path) -> None:
+    run = RunWriter(tmp_path / "run", lambda: 0.0)
+    tables = PRESET.to_dict()
+    config = {"model": tables["model"], "vote": tables["vote"], "ttt": tables["ttt"] | {"min_side": 4, "max_side": 30}}
+    run.describe({"config": tables, "checkpoint": "/x/one.safetensors", "members": [{"name": "two", "config": config}]})
+    for number, task_id in enumerate(TASKS):
+        run.event(event("task_start", task_id, 0, seconds=50.0))
+        for member, segments, now in (("one", 50, 50.0), ("two", 70, 90.0)):
+            run.event(event("progress", task_id, 0, segments=segments, loss=1.0, demo_exact=0.5, seconds=now, member=member))
+            run.event(event("candidates", task_id, 0, segments=segments, votes=[[8]], views=8, vote_seconds=now / 100, member=member))
+        reason = "votes agree" if number else "time used"
+        final = {"segments": 80, "votes": [[8]], "views": 8, "vote_seconds": 1.0, "seconds": 100.0, "settled": bool(number)}
+        run.event(event("task_final", task_id, 0, reason=reason, member="two", **final))
+    (found,) = record([tmp_path / "run"], TASKS)
+    works = [segment_work(PRESET.model, PRESET.ttt, side * side) for side in (3, 4, 5)]
+    assert [[m.segment.seconds(w) for w in works] for m in found.models.values()] == [pytest.approx([s] * 3, rel=1e-3) for s in (1.0, 2.0)]
+    assert [m.settled_after for m in found.models.values()] == [[None] * 6, [None, 30, 30, 30, 30, 30]]
+    played = replay(found, found.preset, [TASKS["t0"], TASKS["t1"]], ["cpu"], 400.0, tmp_path)
+    trained = {(e["task"], e["member"]) for e in told(played, "progress")}
+    assert trained == {("t0", "one"), ("t1", "one"), ("t1", "two")}
 
 
 @pytest.fixture
@@ -179,7 +198,9 @@ def test_the_command_compares_settings_and_says_where_its_record_ends(
     assert best in (8, 64) and load_preset(f"nano,{out}").vote.views == best
     assert tune_budget.main([*files, "--time-budget", "3h", *answers]) == 0
     said = capsys.readouterr().out
-    assert said.startswith("no score is predicted beyond twice the recorded training, 200 segments a task")
+    assert "\nno score is predicted beyond twice the recorded training, 200 segments a task" in said
+    solved = [line.split()[1] for line in said.splitlines()[2:7]]
+    assert solved == ["0.0"] * 4 + ["33.3"], "its only predictions came at the end, two of six are right"
     assert "best by segments a task (no scores): as recorded" in said
 
 
@@ -212,14 +233,6 @@ def test_another_card_is_planned_by_an_estimate_that_says_so(files: list[str], t
     assert "its rate is not known" in capsys.readouterr().err
 
 
-def test_the_command_simulates_a_run_into_a_folder(files: list[str], tmp_path: Path) -> None:
-    options = ["--tasks", "12", "--profile", "t4x2", "--replay", str(tmp_path / "played"), "--faults", "0.2,0,0.2"]
-    assert tune_budget.main([*files, "--time-budget", "30m", *options]) == 0
-    played = read_run(tmp_path / "played")
-    assert {e["device"] for e in told(played, "worker_start") if "device" in e} == {"cuda:0", "cuda:1"}
-    assert told(played, "task_failed") and len(json.loads((tmp_path / "played" / "submission.json").read_text())) == 12
-
-
 @pytest.mark.parametrize(
     ("options", "fault"),
     [
@@ -227,8 +240,6 @@ def test_the_command_simulates_a_run_into_a_folder(files: list[str], tmp_path: P
         (["--vary", "vote.views=x"], "is not a number"),
         (["--profile", "nonsense"], "nonsense"),
         (["--max-side", "1"], "no task fits"),
-        (["--replay", ".", "--faults", "1"], "three chances"),
-        (["--replay", "."], "is not empty"),
     ],
 )
 def test_bad_input_is_one_line(files: list[str], refused: Any, options: list[str], fault: str) -> None:
