@@ -3,10 +3,10 @@
     python scripts/docs_check.py           # every page; one line a fault, exit 1 with some
     python scripts/docs_check.py --write   # fills in the tables of docs/figures/ first
 
-A record is docs/figures/NAME.json with `about` (what, command, machine, date), `weights` (SHA-256 of the checkpoint, or null where none
-of the package's was used), `values` (nested numbers, shares from 0 to 1) and perhaps `table` (rows of column to text). A page quotes a
-value as `21.0 %<!-- = evaluation-1 all/pass@2 -->` and a table between `<!-- table: evaluation-1 -->` and `<!-- /table -->`. Means of an
-ablation's variants are quoted as `29.5 %<!-- = ablations/recipe nano/pass@2 -->`.
+A record is docs/figures/NAME.json with `about` (what, command, machine, date), `weights` (SHA-256 of the checkpoint, a list of several, or
+null where none of the package's was used), `values` (nested numbers, shares from 0 to 1) and perhaps `table` (rows of column to text).
+A page quotes a value as `21.0 %<!-- = evaluation-1 all/pass@2 -->`, a mean of an ablation's variant as
+`29.5 %<!-- = ablations/recipe nano/pass@2 -->`, and a table between `<!-- table: evaluation-1 -->` and `<!-- /table -->`.
 """
 
 from __future__ import annotations
@@ -58,8 +58,14 @@ def faults_of_records(records: Records) -> Iterator[str]:
             yield f"{name}.json: about says nothing of {', '.join(lacking)}"
         if "weights" not in record:
             yield f"{name}.json: no weights are named"
-        elif record["weights"] not in (None, *packaged):
+        elif not packaged.issuperset(weights_of(record)):
             yield f"{name}.json: of weights that are not in the package"
+
+
+def weights_of(record: Mapping[str, Any]) -> list[str]:
+    """Return the SHA-256 of each checkpoint that a record is of."""
+    weights = record.get("weights") or []
+    return [weights] if isinstance(weights, str) else weights
 
 
 def faults_of_page(path: Path, records: Records) -> Iterator[str]:
@@ -115,10 +121,10 @@ def _faults_of_figures(line: str, records: Records) -> Iterator[str]:
 
 def rendered(record: Mapping[str, Any]) -> str:
     """Return the table of a record as a page has it between its marks, and below it what it is of."""
-    about, weights = record.get("about", {}), record.get("weights")
+    about, weights = record.get("about", {}), weights_of(record)
     command = about.get("command") or ""
     said = [f"`{command}`" if command.startswith("python") else command, about.get("machine"), about.get("date")]
-    said += [f"weights `{weights[:12]}`"] if weights else []
+    said += [f"weights {' '.join(f'`{each[:12]}`' for each in weights)}"] if weights else []
     below = f"*{', '.join(filter(None, said))}*\n\n" if any(said) else ""
     return f"\n{to_markdown(pd.DataFrame(record['table']).fillna(''))}\n\n{below}"
 

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 from docs_check import faults_of_page, faults_of_records, headings, write_tables
 
+from hrm_submit.core.files import sha256_of
+from hrm_submit.model.packaged import CHECKPOINTS
+
 RECORDS = {"r": {"values": {"all": {"pass@2": 0.21456}, "n": 1234.5}, "table": [{"a": "1", "b": "x|y"}]}}
 
 
@@ -54,6 +57,8 @@ ABOUT = dict.fromkeys(("what", "command", "machine", "date"), "x")
     [
         ({"about": {}, "weights": None}, ["about says nothing of what, command, machine, date"]),
         ({"about": ABOUT, "weights": "cd"}, ["of weights that are not in the package"]),
+        ({"about": ABOUT, "weights": [sha256_of(CHECKPOINTS / "nano.safetensors"), "cd"]}, ["of weights that are not in the package"]),
+        ({"about": ABOUT, "weights": [sha256_of(CHECKPOINTS / "nano.safetensors")]}, []),
         ({"about": ABOUT}, ["no weights are named"]),
         ({"about": ABOUT, "weights": None}, []),
     ],
