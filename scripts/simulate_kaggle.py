@@ -28,7 +28,7 @@ def parse_arguments() -> argparse.Namespace:
         "--tasks", metavar="N|ID,ID", help=f"how many (the first by id), or which (default: {DEFAULT_TASKS} without --dataset, else all)"
     )
     parser.add_argument(
-        "--max-side", type=int, help=f"leave out tasks with larger grids (default: {DEFAULT_SIDE} without --dataset, else 30)"
+        "--max-side", type=int, help=f"leave out tasks with larger grids (default: {DEFAULT_SIDE} without --dataset and --tasks, else 30)"
     )
     parser.add_argument(
         "--time-limit", metavar="T", help="length of the session; the notebook must end within it (default: 3m, for pretrain 2m)"

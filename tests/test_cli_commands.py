@@ -26,6 +26,8 @@ def test_presets_are_listed_with_size_weights_machine_and_keys(capsys: pytest.Ca
     said = capsys.readouterr().out
     assert "nano: 0.67M parameters, weights nano.safetensors\n" in said
     assert "hrm-27m: 27.28M parameters, no packaged weights, so it starts from random ones\n" in said
+    assert "nano-2d: 0.54M parameters, weights arc-agi-2.safetensors\n" in said
+    assert "patches: a layer over another preset, weights patches.safetensors\n" in said
     assert "l4x4: for 4 x L4 of 22 GiB\n" in said and "further: a layer over another preset\n    [train] lr = 0.0006" in said
 
 

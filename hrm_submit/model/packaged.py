@@ -96,12 +96,16 @@ def describe_presets() -> list[str]:
         ((_, tables),) = read_presets(name)
         preset, facts = load_preset(name), []
         weights = [path.name for path in sorted(CHECKPOINTS.glob("*.safetensors")) if _trained_as(path) == name]
-        if len(tables.get("model", {})) > 1:
+        whole = "hidden_size" in tables.get("model", {})
+        if whole:
             facts.append(f"{sum(math.prod(shape) for _, shape in model_shapes(preset.model)) / 1e6:.2f}M parameters")
+        if weights or whole:
             facts.append(f"weights {', '.join(weights)}" if weights else "no packaged weights, so it starts from random ones")
         if preset.device.card:
             facts.append(f"for {preset.device.count} x {preset.device.card} of {preset.device.memory_gib:g} GiB")
-        lines.append(f"{name}: {', '.join(facts) or 'a layer over another preset'}")
+        if not whole and not preset.device.card:
+            facts.insert(0, "a layer over another preset")
+        lines.append(f"{name}: {', '.join(facts)}")
         for table, values in tables.items():
             keys = ", ".join(f"{key} = {json.dumps(value)}" for key, value in values.items())
             lines += textwrap.wrap(f"[{table}] {keys}", 110, initial_indent="    ", subsequent_indent="        ")
@@ -109,8 +113,9 @@ def describe_presets() -> list[str]:
 
 
 def _trained_as(checkpoint: Path) -> str:
-    """The first preset that a checkpoint was trained with."""
-    return read_header(checkpoint)[1].preset.split(",")[0]
+    """The last of the presets that a checkpoint was trained with that changes the model."""
+    names = [name for name in read_header(checkpoint)[1].preset.split(",") if name in preset_names()]
+    return next((name for name, tables in reversed(read_presets(",".join(names))) if "model" in tables), "")
 
 
 def _whole(names: str, own: str) -> str:

@@ -21,6 +21,7 @@ from hrm_submit.corpora.solutions import write_solutions
 from hrm_submit.corpora.sources import load_corpus, load_source
 
 from .competition import load_competition
+from .kernel import Kernel
 from .paths import ROOT
 from .wheels import build_wheel, image_faults, repack
 
@@ -36,7 +37,8 @@ def build(options: argparse.Namespace) -> int:
     if options.checkpoint is not None:
         place_checkpoint(options.checkpoint, folder)
     elif own_weights(folder) is None:
-        place_checkpoint(str(ROOT / load_competition(options.competition).checkpoint), folder)
+        competition = load_competition(options.competition or Kernel.read(ROOT, owner="anyone").competition)
+        place_checkpoint(str(ROOT / competition.checkpoint), folder)
     if options.with_data:
         place_training_data(folder)
     write_metadata(folder)

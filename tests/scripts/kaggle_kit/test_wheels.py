@@ -7,10 +7,12 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
-from kaggle_kit.competition import load_competition
+from kaggle_kit import dataset
+from kaggle_kit.competition import DEFAULT, load_competition
 from kaggle_kit.paths import COMPETITIONS, KAGGLE_IMAGE, ROOT
 from kaggle_kit.wheels import build_wheel, image_faults, is_current
 
@@ -124,6 +126,17 @@ def test_offline_folder_is_flat_named_and_fits_kaggles_image(tmp_path: Path) -> 
     assert [p.read_bytes() for p in folder.glob("*.safetensors")] == [(ROOT / own).read_bytes()], "the competition's"
     build(folder, "--competition", "arc-prize-2024")
     assert [p.name for p in folder.glob("*.safetensors")] == [Path(load_competition("arc-prize-2024").checkpoint).name]
+
+
+def test_the_weights_are_those_of_the_competition_that_the_notebook_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = json.loads((ROOT / "kernel-metadata.json").read_text()) | {"competition_sources": ["arc-prize-2024"]}
+    (tmp_path / "kernel-metadata.json").write_text(json.dumps(kernel))
+    (tmp_path / "hrm_submit").symlink_to(ROOT / "hrm_submit")
+    monkeypatch.setattr(dataset, "ROOT", tmp_path)
+    options = Namespace(output=tmp_path / "offline", checkpoint=None, competition=None, with_data=False, image=KAGGLE_IMAGE)
+    assert dataset.build(options) == 0
+    shipped, default = (load_competition(slug).checkpoint for slug in ("arc-prize-2024", DEFAULT))
+    assert [p.name for p in options.output.glob("*.safetensors")] == [Path(shipped).name] != [Path(default).name]
 
 
 @pytest.mark.parametrize("slug", sorted(path.stem for path in COMPETITIONS.glob("*.toml")))
