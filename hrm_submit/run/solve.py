@@ -178,7 +178,7 @@ def _set_up(options: SolveOptions, todo: Sequence[Task]) -> _SetUp:
     first, *others = found_members = members(presets, checkpoint)
     preset = for_budget(first.preset, options.budget)
     if others:
-        log.info("each task is trained by %s in turn", " and ".join(m.name for m in found_members))
+        log.info("members: %s", ", ".join(m.name for m in found_members))
     if cluster:
         specs = cluster.specs(preset, checkpoint, options.seed, todo, tuple(others))
     else:
