@@ -160,7 +160,8 @@ def test_a_model_that_cannot_hold_every_grid_or_is_no_table(fault: Faults, tmp_p
 def test_a_checkpoint_fixes_the_model_and_layers_change_the_rest(weights: Path, tmp_path: Path) -> None:
     plain = packaged.resolve_preset("", weights)
     assert plain.model == tiny_preset(tmp_path).model
-    assert plain.ttt == packaged.resolve_preset("", None).ttt, "without names the default preset goes with it"
+    default = packaged.resolve_preset("", None).ttt
+    assert default.max_side == 20 and plain.ttt == replace(default, max_side=30), "the default preset, without the sides of its own weights"
     layered = packaged.resolve_preset(tiny(tmp_path, "[vote]\nviews = 3\n"), weights)
     assert layered.model == plain.model and layered.vote.views == 3
 

@@ -193,6 +193,11 @@ def no_engine(error: BaseException) -> bool:
     return NO_ENGINE in str(error)
 
 
+def context_broken(error: BaseException) -> bool:
+    """Tell whether nothing more can be computed in this process after `error`."""
+    return no_engine(error) or ("CUDA" in str(error) and not out_of_memory(error))
+
+
 def machine() -> str:
     """Name the processor and GPUs of this machine."""
     import platform

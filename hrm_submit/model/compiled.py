@@ -23,20 +23,26 @@ log = logging.getLogger(__name__)
 
 BELOW: Mapping[Engine, Engine] = {"reduce-overhead": "compile", "compile": "plain", "plain": "plain"}
 """What follows an engine that failed."""
+RECOMPILE_LIMIT = 64
+"""Most variants of a block: three models, training and inference, several batch sizes and canvases. torch's own limit is 8."""
 
 
 @contextmanager
-def compiling_in_turn() -> Iterator[None]:
+def compiling_in_turn(*, wait: bool = True) -> Iterator[bool]:
     """One process of this machine at a time: the first compiles, the others find its work in torch's cache folder. The compiler gets
-    no more processes than there are cores."""
+    no more processes than there are cores. Yields True, or False without `wait` where another process compiles."""
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(cpu_count()))
+    ours = True
     with ExitStack() as held:
         with suppress(ImportError, OSError):  # without a lock each compiles for itself
             import fcntl
 
             lock = held.enter_context(Path(tempfile.gettempdir(), f"hrm-submit-compiling-{os.getuid()}").open("w"))
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                ours = False
+        yield ours
 
 
 def compile_blocks(model: HRM, engine: Engine = "compile") -> None:
@@ -47,6 +53,10 @@ def compile_blocks(model: HRM, engine: Engine = "compile") -> None:
     """
     if engine == "plain":
         return
+    from torch._dynamo import config  # takes seconds, which an uncompiled run does without
+
+    # All blocks of all models share one code object; beyond the limit torch would run them uncompiled and say nothing.
+    config.recompile_limit = RECOMPILE_LIMIT
     tqdm.set_lock(threading.RLock())  # the compiler makes a bar, whose default lock is a semaphore that a killed worker leaves
     for block in _blocks(model):
         block.compile(**({} if engine == "compile" else {"mode": engine}))

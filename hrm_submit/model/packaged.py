@@ -12,8 +12,9 @@ from pathlib import Path
 
 from hrm_submit.arc.canvas import check_model
 from hrm_submit.config.preset_files import load_preset, preset_names, read_presets
-from hrm_submit.config.schema import Preset
+from hrm_submit.config.schema import Preset, TTTConfig
 from hrm_submit.core.errors import ConfigError, ModelConflictError
+from hrm_submit.core.files import sha256_of
 from hrm_submit.model.checkpoint_header import model_shapes, read_header
 
 DEFAULT_PRESET = "nano"
@@ -39,7 +40,7 @@ def packaged_checkpoint(presets: str) -> Path | None:
 
 def resolve_preset(names: str, checkpoint: Path | None) -> Preset:
     """The preset to run with: what `names` layers, and the checkpoint's `[model]`. Where no name describes a model (the preset of
-    a device, a tuned budget), they are laid over the checkpoint's own preset, or over the default one.
+    a device, a tuned budget), they are laid over the checkpoint's own preset, or over the default one, whose sides then do not count.
 
     Raises ConfigError where a named preset asks for another model than the checkpoint has.
     """
@@ -56,8 +57,12 @@ def resolve_preset(names: str, checkpoint: Path | None) -> Preset:
             for key, value in model.items() if isinstance(model, dict) else ():
                 if key in fixed and fixed[key] != (tuple(value) if isinstance(value, list) else value):
                     raise ModelConflictError(f"preset {name}: [model] {key} = {value!r}, but {checkpoint} was trained with {fixed[key]!r}")
-    own = meta.preset if meta.preset and all(n in preset_names() for n in meta.preset.split(",")) else DEFAULT_PRESET
-    return replace(load_preset(_whole(names, own)), model=trained)
+    known = bool(meta.preset) and all(n in preset_names() for n in meta.preset.split(","))
+    preset = replace(load_preset(_whole(names, meta.preset if known else DEFAULT_PRESET)), model=trained)
+    if not known and not any({"min_side", "max_side"} & set(tables.get("ttt", {})) for _, tables in read_presets(names)):
+        # The sides that the default preset leaves to others say nothing of this model.
+        preset = replace(preset, ttt=replace(preset.ttt, min_side=TTTConfig().min_side, max_side=TTTConfig().max_side))
+    return preset
 
 
 @dataclass(frozen=True)
@@ -71,16 +76,19 @@ class EnsembleMember:
 
 def members(names: str, checkpoint: Path | None) -> tuple[EnsembleMember, ...]:
     """Return the model of `resolve_preset`, then those that its `[solve] members` names, none where it has random weights. They share its
-    tables `[solve]`, `[budget]` and `[device]`, and what `names` layers without a `[model]`. Raises ConfigError."""
+    tables `[solve]`, `[budget]` and `[device]`, and what `names` layers without a `[model]`. A file is looked for in the current folder,
+    then beside the TOML files of `names`. Raises ConfigError."""
     first = EnsembleMember(checkpoint.stem if checkpoint else "random", resolve_preset(names, checkpoint), checkpoint)
     if checkpoint is None:
         return (first,)
     layers, found = ",".join(name for name, tables in read_presets(names) if "model" not in tables), [first]
     for name in first.preset.solve.members:
-        path = Path(name) if name.endswith(".safetensors") else CHECKPOINTS / f"{name}.safetensors"
-        if not path.is_file():
+        places = [Path(), *(Path(n).parent for n in names.split(",") if n.endswith(".toml"))]
+        paths = [place / name for place in places] if name.endswith(".safetensors") else [CHECKPOINTS / f"{name}.safetensors"]
+        path = next((path for path in paths if path.is_file()), None)
+        if path is None:
             raise ConfigError(f"[solve] members: no weights {name!r}")
-        if not any(m.checkpoint and path.samefile(m.checkpoint) for m in found):
+        if not any(m.checkpoint and sha256_of(path) == sha256_of(m.checkpoint) for m in found):
             own, shared = resolve_preset(layers, path), first.preset
             own = replace(own, solve=shared.solve, budget=shared.budget, device=shared.device)
             numbered = (f"{path.stem}-{n}" if n > 1 else path.stem for n in count(1))
@@ -119,7 +127,8 @@ def _trained_as(checkpoint: Path) -> str:
 
 
 def _whole(names: str, own: str) -> str:
-    """`names`, over `own` where none of them describes a model."""
+    """`names`, over `own` where none of them describes a whole model."""
     if not names:
         return own
-    return names if any("model" in tables for _, tables in read_presets(names)) else f"{own},{names}"
+    models = [tables.get("model") for _, tables in read_presets(names)]
+    return names if any(isinstance(model, dict) and "hidden_size" in model for model in models) else f"{own},{names}"

@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Task
 from hrm_submit.config.runtime import runtime_for
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.device import cpu_count, free_bytes
+from hrm_submit.model.packaged import EnsembleMember
 from hrm_submit.run.cost import segment_work, training_bytes, workers_that_fit
 from hrm_submit.run.protocol import WorkerSpec
 
@@ -29,18 +31,19 @@ def worker_specs(
     seed: int,
     tasks: Sequence[Task],
     fixed_work: bool,
+    others: Sequence[EnsembleMember] = (),
     free: Callable[[str], int] = free_bytes,
 ) -> tuple[list[WorkerSpec], Preset]:
-    """Return the workers of a run, and their preset.
+    """Return the workers of a run, and their preset; `others` are its further models.
 
-    A GPU gets `[device] workers_per_gpu`; where that is 0, as many as its memory (`free` bytes) holds while one alone would leave it
-    idle, at most one for each core. A CPU gets `[device] workers`, or one for each core. There are never more than tasks. With fewer
-    tasks than cores the spare cores become threads of the workers, except in fixed-work mode, where the number of threads must not
-    depend on the machine.
+    A GPU gets `[device] workers_per_gpu`; where that is 0, as many as its memory (`free` bytes) holds with the largest model while one
+    alone would leave it idle, at most one for each core. A CPU gets `[device] workers`, or one for each core. There are never more than
+    tasks. With fewer tasks than cores the spare cores become threads of the workers, except in fixed-work mode, where the number of
+    threads must not depend on the machine.
     """
-    gpus = [d for d in devices if d != "cpu"]
+    gpus, presets = [d for d in devices if d != "cpu"], [preset, *(m.preset for m in others)]
     cores_each = max(1, cpu_count() // max(1, len(gpus)))
-    counts = {gpu: preset.device.workers_per_gpu or min(_that_fit(gpu, preset, tasks, free), cores_each) for gpu in gpus}
+    counts = {gpu: preset.device.workers_per_gpu or min(cores_each, *(_that_fit(gpu, p, tasks, free) for p in presets)) for gpu in gpus}
     in_rounds = [gpu for k in range(max(counts.values(), default=0)) for gpu in gpus if counts[gpu] > k]
     chosen = in_rounds[: max(len(gpus), len(tasks))]
     if "cpu" in devices:
@@ -50,9 +53,8 @@ def worker_specs(
             preset = replace(preset, device=replace(preset.device, threads=max(1, cpu_count() // workers)))
         chosen += ["cpu"] * workers
     tokens = max((canvas_side(t) for t in tasks), default=1) ** 2
-    return [
-        WorkerSpec(number, device, preset, checkpoint, seed, tokens, sharing=chosen.count(device)) for number, device in enumerate(chosen)
-    ], preset
+    shared: dict[str, Any] = {"preset": preset, "checkpoint": checkpoint, "seed": seed, "tokens": tokens, "others": tuple(others)}
+    return [WorkerSpec(number, device, sharing=chosen.count(device), **shared) for number, device in enumerate(chosen)], preset
 
 
 def for_budget(preset: Preset, seconds: float | None) -> Preset:

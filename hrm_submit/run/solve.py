@@ -96,8 +96,11 @@ def solve(options: SolveOptions, clock: Clock, watchdog: Watchdog | None = None)
     if earlier and finished and not todo:  # what made the answers stays recorded
         setup.pool.close()
         return SolveSummary(len(tasks) + len(broken), len(answers.answered), len(finished), len(wanted), faults, clock.elapsed(), None)
-    same = all(earlier.get(key) == json.loads(json.dumps(description[key])) for key in ("config", "checkpoint_sha256", "members"))
+    settings = ("config", "checkpoint_sha256")
+    same = all(earlier.get(k) == json.loads(json.dumps(description[k])) for k in settings) and _members(earlier) == _members(description)
     engines = list(record.state.engines.values()) if record and same else []
+    votes = record.state.segments_of_votes if record and same else {}
+    reached = {task: segments for task, segments in votes.items() if task in answers.answered}
     run = RunWriter(options.run_dir, clock.elapsed)
     run.describe(description)
     run.event(RunStart(budget=options.budget, tasks=len(tasks), broken=sorted(broken), resumed=len(finished)))
@@ -105,7 +108,7 @@ def solve(options: SolveOptions, clock: Clock, watchdog: Watchdog | None = None)
     run.event(Plan(todo=[t.id for t in todo], workers=len(locations), devices=locations))
     bars = ProgressBars(len(wanted), len(wanted) - len(todo), setup.preset.ttt.fit)
     try:
-        Supervisor(todo, options.segments, setup.specs, setup.preset, answers, run, clock, bars, setup.pool, engines).run()
+        Supervisor(todo, options.segments, setup.specs, setup.preset, answers, run, clock, bars, setup.pool, engines, reached).run()
     finally:
         bars.close()
         fault = answers.save(last=True)
@@ -182,8 +185,7 @@ def _set_up(options: SolveOptions, todo: Sequence[Task]) -> _SetUp:
     if cluster:
         specs = cluster.specs(preset, checkpoint, options.seed, todo, tuple(others))
     else:
-        specs, preset = worker_specs(devices, preset, checkpoint, options.seed, todo, options.segments is not None)
-        specs = [replace(spec, others=tuple(others)) for spec in specs]
+        specs, preset = worker_specs(devices, preset, checkpoint, options.seed, todo, options.segments is not None, others)
     if preset.vote.save_raw:
         specs = [replace(spec, raw=options.run_dir / RAW) for spec in specs]
     return _SetUp(presets, found_members, preset, specs, cluster or WorkerPool())
@@ -236,7 +238,7 @@ def _other_settings(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[
     limit = "--segments-per-task {}" if earlier.get("segments") else "--time-budget"
     texts = {"checkpoint_sha256": "another checkpoint", "seed": "--seed {}", "segments": limit}
     others = [text.format(earlier[key]) for key, text in texts.items() if key in earlier and earlier[key] != now[key]]
-    if "members" in earlier and earlier["members"] != json.loads(json.dumps(now["members"])):
+    if "members" in earlier and _members(earlier) != _members(now):
         others.append("other [solve] members")
     config = earlier.get("config")
     for table in ("ttt", "vote"):
@@ -244,6 +246,12 @@ def _other_settings(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[
         if isinstance(theirs, Mapping):
             others += [f"[{table}] {key} = {clipped(repr(theirs[key]), 40)}" for key in ours if key in theirs and theirs[key] != ours[key]]
     return others
+
+
+def _members(run: Mapping[str, Any]) -> Any:
+    """Return the further members of a run (`run.json`) without the places of their files."""
+    members = json.loads(json.dumps(run.get("members")))
+    return [{**m, "checkpoint": None} if isinstance(m, dict) else m for m in members] if isinstance(members, list) else members
 
 
 def _versions() -> dict[str, str]:

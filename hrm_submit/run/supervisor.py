@@ -10,7 +10,7 @@ import logging
 import math
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -46,7 +46,7 @@ OVERDUE = 0.25
 
 
 class Supervisor:
-    """One run, from the first worker to the last answer: `tasks`, until the clock's budget is spent or each has had its `segments`."""
+    """One run: `tasks`, until the clock's budget is spent or each has its `segments`. `reached`: segments of a killed run's votes."""
 
     def __init__(
         self,
@@ -60,9 +60,10 @@ class Supervisor:
         bars: ProgressBars,
         pool: Pool[Any],
         engines: Sequence[events.EngineChosen] = (),
+        reached: Mapping[str, int] | None = None,
     ) -> None:
         self._specs, self._preset, self._answers, self._run, self._clock, self._bars = specs, preset, answers, run, clock, bars
-        self._pool = pool
+        self._pool, self._segments_known = pool, Counter(reached or {})
         self._budget = math.inf if clock.budget is None else clock.budget
         self._end = math.inf if clock.budget is None else usable_seconds(clock.budget, preset.budget)
         # Between the end of the last share and the budget's end: half for answers that come late, half for the last write.
@@ -71,7 +72,6 @@ class Supervisor:
         self._engines = Engines(preset.device, clock.budget, engines)
         self._false_starts: Counter[str] = Counter()
         self._unusable: set[str] = set()
-        self._segments_known: Counter[str] = Counter()
         self._runtimes: dict[str, dict[str, Any]] = {}
         self._next_number = len(specs)
         self._checked = self._drawn = 0.0
@@ -269,9 +269,9 @@ class Supervisor:
             if spec.device == "cpu" or self._pool.members:
                 return
             fixed = self._end == math.inf
-            specs, _ = worker_specs(["cpu"], on_cpu(spec.preset), spec.checkpoint, spec.seed, self._scheduler.queue, fixed)
+            specs, _ = worker_specs(["cpu"], on_cpu(spec.preset), spec.checkpoint, spec.seed, self._scheduler.queue, fixed, spec.others)
         for new in specs:
-            self._start(replace(new, number=self._new_number(), raw=spec.raw, others=spec.others))
+            self._start(replace(new, number=self._new_number(), raw=spec.raw))
 
     def _replace_hung(self) -> None:
         """Replace each worker that has been silent for longer than its patience."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
@@ -20,7 +21,7 @@ from hrm_submit.config.runtime import Runtime, runtime_for
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.allocator import keep_freed_memory
 from hrm_submit.core.clock import Clock
-from hrm_submit.core.device import gpu_dtypes, no_engine, out_of_memory
+from hrm_submit.core.device import context_broken, gpu_dtypes, no_engine, out_of_memory
 from hrm_submit.core.errors import UserError, one_line
 from hrm_submit.model.compiled import compiling_in_turn, engine_of
 from hrm_submit.predict.raw import RawVote
@@ -30,11 +31,13 @@ from hrm_submit.run.cost import batch_that_fits
 from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec, keep_raw
 from hrm_submit.solver.engine import Trial, chosen, measure, trials
 from hrm_submit.solver.messages import Alive
-from hrm_submit.solver.solver import Ensemble, TaskSolver, free_memory, load_sources, with_batch
+from hrm_submit.solver.solver import Ensemble, TaskSolver, free_memory, load_members, with_batch
 
 log = logging.getLogger(__name__)
 
 SIGN_OF_LIFE_SECONDS = 2.0
+WAIT_SECONDS = 0.5
+"""Between two attempts to compile while another process does."""
 PAID = 0.1
 """Most of its time that a task pays for the choice of an engine."""
 
@@ -52,10 +55,11 @@ class Worker:
             torch.cuda.set_device(spec.device)
         self.spec = spec = _with_room(spec, runtime)
         self.card = "cpu" if spec.device == "cpu" else torch.cuda.get_device_name(spec.device)
-        self._sources = load_sources(spec.members)
+        self._loaded = load_members(spec.members)
         self.solver = self._built(runtime)
         with compiling_in_turn() if runtime.engine != "plain" else nullcontext():
-            self.solver.warm_up()
+            for _ in self.solver.warm_up():
+                pass
 
     def describe(self) -> dict[str, Any]:
         """Return how it runs, for the run folder."""
@@ -72,8 +76,7 @@ class Worker:
                 message = next(messages, None)
             except Exception as error:
                 memory = out_of_memory(error) and not no_engine(error)
-                broken = ("CUDA" in str(error) and not memory) or no_engine(error) or "solver" not in vars(self)
-                yield Failed(work.task.id, one_line(error), broken, memory)
+                yield Failed(work.task.id, one_line(error), context_broken(error) or "solver" not in vars(self), memory)
                 return
             if message is None:
                 return
@@ -112,8 +115,17 @@ class Worker:
             told = chosen(self.card, tried, otherwise, clock.elapsed())
             yield told
         self._change(told.engine or "plain", told.dtype or "float32")
-        with compiling_in_turn() if told.engine != "plain" else nullcontext():
-            self.solver.warm_up()
+        yield from self._warm_up(work, told.engine != "plain")
+
+    def _warm_up(self, work: Assignment, compiled: bool) -> Iterator[Alive]:
+        """Warm up the models, with a sign of life after each and while other processes compile."""
+        warming, going = self.solver.warm_up(), True
+        while going:
+            with compiling_in_turn(wait=False) if compiled else nullcontext(True) as ours:
+                going = not ours or next(warming, None) is not None
+            yield Alive(work.task.id)
+            if not ours:
+                time.sleep(WAIT_SECONDS)
 
     def _change(self, engine: str, dtype: str) -> TaskSolver:
         """Build the models anew; return the first."""
@@ -125,7 +137,7 @@ class Worker:
         return self.solver.first
 
     def _built(self, runtime: Runtime) -> Ensemble:
-        return Ensemble.of(self.spec.members, self._sources, runtime, self.spec.seed)
+        return Ensemble.of(self._loaded, runtime, self.spec.seed)
 
     def _computes(self) -> tuple[str, str]:
         return self.solver.first.runtime.engine, self.solver.first.runtime.dtype

@@ -26,7 +26,7 @@ from hrm_submit.predict.fallback import fallback_attempts
 from hrm_submit.predict.vote import two_attempts
 from hrm_submit.record.folder import training_warning
 from hrm_submit.solver.messages import Message, Outcome, Progress
-from hrm_submit.solver.solver import Ensemble, load_sources
+from hrm_submit.solver.solver import Ensemble, load_members
 from hrm_submit.solver.task_answer import TaskAnswer
 
 log = logging.getLogger(__name__)
@@ -51,9 +51,10 @@ class Solver:
         models = members(preset, path)
         self.preset = models[0].preset
         runtime = runtime_for(where, self.preset.device)
-        self._solver = Ensemble.of(models, load_sources(models), runtime, seed)
+        self._solver = Ensemble.of(load_members(models), runtime, seed)
         with on_threads(runtime.threads):
-            self._solver.warm_up()
+            for _ in self._solver.warm_up():
+                pass
 
     def solve(self, task: AnyTask, *, seconds: float | None = None, segments: int | None = None, progress: bool = True) -> TaskAnswer:
         """Train on the demonstrations of `task` for `seconds` or exactly `segments`, then vote.

@@ -55,10 +55,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class Restarted:
-    """The task starts again with the same model, for `reason`: memory ran out, the compiler failed, or training diverged."""
+    """The task starts again with the same model, for `reason`: memory ran out, the compiler failed, or training diverged. Counting goes on
+    from the `segments` and `seconds` of the models before it."""
 
     task: str
     reason: str
+    segments: int = 0
+    seconds: float = 0.0
 
 
 Message: TypeAlias = Alive | Progress | Answer | Restarted | RawVote
@@ -85,7 +88,7 @@ class Outcome:
             segments, seconds = self._before
             self.segments, self.seconds, self.demo_exact = segments + message.segments, seconds + message.seconds, message.demo_exact
         elif isinstance(message, Restarted):
-            self._before = self.segments, self.seconds
+            self._before = self.segments - message.segments, self.seconds - message.seconds
         elif isinstance(message, Answer):
             self.reason = message.reason
             if any(message.outputs):

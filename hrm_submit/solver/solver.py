@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -17,7 +18,8 @@ from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.config.runtime import Runtime
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
-from hrm_submit.core.device import no_engine, out_of_memory
+from hrm_submit.core.device import context_broken, no_engine, out_of_memory
+from hrm_submit.core.errors import CheckpointError, one_line
 from hrm_submit.model.compiled import compile_blocks, engine_of, step_down
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.packaged import EnsembleMember
@@ -129,32 +131,49 @@ class TaskSolver:
 
 
 class Ensemble:
-    """The models of `solvers`, at least one, by name, in the order in which they train. `now`: the clock that counts a task's seconds."""
+    """The models of `solvers`, at least one, by name, in the order in which they train. `now`: the clock that counts a task's seconds.
+
+    A model after the first that cannot be built or warmed up is left out, and one that fails in a task leaves it to the others.
+    """
 
     def __init__(self, solvers: Mapping[str, TaskSolver], now: Callable[[], float] = time.monotonic) -> None:
-        self.solvers, self._now = solvers, now
+        self.solvers, self._now = dict(solvers), now
 
     @classmethod
-    def of(cls, members: Sequence[EnsembleMember], sources: Sequence[Checkpoint | None], runtime: Runtime, seed: int) -> Ensemble:
-        """Build the models of `members`, each from the one of `sources` that is its own."""
-        built = (TaskSolver(m.preset, runtime, source, seed) for m, source in zip(members, sources, strict=True))
-        return cls(dict(zip((m.name for m in members), built, strict=True)))
+    def of(cls, loaded: LoadedMembers, runtime: Runtime, seed: int) -> Ensemble:
+        """Build the models of `loaded`. Raises what building the first raises."""
+        built: dict[str, TaskSolver] = {}
+        for member, source in loaded:
+            try:
+                built[member.name] = TaskSolver(member.preset, runtime, source, seed)
+            except Exception as error:
+                if not built:
+                    raise
+                log.error("member %s is left out: %s", member.name, one_line(error))
+        return cls(built)
 
     @property
     def first(self) -> TaskSolver:
         """The model that trains first; where engines are compared, it alone is measured."""
         return next(iter(self.solvers.values()))
 
-    def warm_up(self) -> None:
-        """Prepare each model, as `TaskSolver.warm_up` does."""
-        for solver in self.solvers.values():
-            solver.warm_up()
+    def warm_up(self) -> Iterator[str]:
+        """Prepare each model, as `TaskSolver.warm_up` does, and yield its name then. Raises what preparing the first raises."""
+        for name, solver in [*self.solvers.items()]:
+            try:
+                solver.warm_up()
+            except Exception as error:
+                if solver is self.first or context_broken(error):
+                    raise
+                log.error("member %s is left out: %s", name, one_line(error))
+                del self.solvers[name]
+            yield name
 
     def solve(self, task: Task, *, seconds: float | None = None, segments: int | None = None, restart: int = 0) -> Iterator[Message]:
         """Train and vote with each model, in `seconds` or `segments` for all together; the last message is a final Answer.
 
         Each Answer pools the last ones of the models before. Where the votes of a model agree, no other trains. A model trains no canvas
-        outside `[ttt] min_side` .. `max_side` of its preset that another one trains.
+        outside `[ttt] min_side` .. `max_side` of its preset that another one trains. What a model raises is raised where none gave a grid.
         """
         if len(self.solvers) == 1:
             yield from self.first.solve(task, seconds=seconds, segments=segments, restart=restart)
@@ -165,28 +184,40 @@ class Ensemble:
             share = None if seconds is None else max(1e-3, clock.remaining()) / (len(trained) - k)
             part = None if segments is None else (segments + k) // len(trained)
             before, answer = (done, spent), Answer(task.id, outputs, final=False, segments=done, reason="", voters=voters)
-            for message in self.solvers[name].solve(task, seconds=share, segments=part, restart=restart):
-                match message:
-                    case Restarted():
-                        before = (0, 0.0)
-                    case Progress():
-                        done, spent = before[0] + message.segments, before[1] + message.seconds
-                        message = replace(message, segments=done, seconds=spent, member=name)
-                    case Answer():
-                        last = message.final and (k == len(trained) - 1 or message.reason == VOTES_AGREE)
-                        together = pooled(outputs, message.outputs)
-                        message = answer = replace(
-                            message,
-                            outputs=together,
-                            final=last,
-                            segments=done,
-                            settled=message.settled and first_attempts(together) == first_attempts(message.outputs),
-                            voters=voters + message.voters,
-                            member=name,
-                        )
-                    case RawVote():
-                        message = replace(message, restart=restart * len(self.solvers) + k)
-                yield message
+            failure = ""
+            try:
+                for message in self.solvers[name].solve(task, seconds=share, segments=part, restart=restart):
+                    match message:
+                        case Restarted():
+                            done, spent = before
+                            message = replace(message, segments=done, seconds=spent)
+                        case Progress():
+                            done, spent = before[0] + message.segments, before[1] + message.seconds
+                            message = replace(message, segments=done, seconds=spent, member=name)
+                        case Answer():
+                            last = message.final and (k == len(trained) - 1 or message.reason == VOTES_AGREE)
+                            together = pooled(outputs, message.outputs)
+                            message = answer = replace(
+                                message,
+                                outputs=together,
+                                final=last,
+                                segments=done,
+                                settled=message.settled and first_attempts(together) == first_attempts(message.outputs),
+                                voters=voters + message.voters,
+                                member=name,
+                            )
+                        case RawVote():
+                            message = replace(message, restart=restart * len(self.solvers) + k)
+                    yield message
+            except Exception as error:
+                if context_broken(error) or (k == len(trained) - 1 and not any(answer.outputs)):
+                    raise
+                failure = f"{name} failed: {one_line(error)}"
+            if failure:
+                log.warning("task %s: %s", task.id, failure)
+                free_memory(self.first.runtime.device)
+                if k == len(trained) - 1:
+                    yield replace(answer, final=True, settled=False, reason=failure)
             if answer.final:
                 return
             outputs, voters = answer.outputs, answer.voters
@@ -197,9 +228,21 @@ class Ensemble:
         return [name for name, ttt in sides.items() if ttt.min_side <= side <= ttt.max_side] or list(self.solvers)
 
 
-def load_sources(members: Sequence[EnsembleMember]) -> list[Checkpoint | None]:
-    """Load what the trainings of each member start from. Raises CheckpointError."""
-    return [load_checkpoint(m.checkpoint, rows=True) if m.checkpoint else None for m in members]
+LoadedMembers: TypeAlias = Sequence[tuple[EnsembleMember, Checkpoint | None]]
+"""Members, each with what its trainings start from."""
+
+
+def load_members(members: Sequence[EnsembleMember]) -> LoadedMembers:
+    """Load what the trainings of each member start from; leave out a further one that is damaged. Raises CheckpointError of the first."""
+    loaded: list[tuple[EnsembleMember, Checkpoint | None]] = []
+    for member in members:
+        try:
+            loaded.append((member, load_checkpoint(member.checkpoint, rows=True) if member.checkpoint else None))
+        except CheckpointError as error:
+            if not loaded:
+                raise
+            log.error("member %s is left out: %s", member.name, error)
+    return loaded
 
 
 def free_memory(device: str) -> None:

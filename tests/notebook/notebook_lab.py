@@ -65,6 +65,8 @@ ids = list(json.load(open(options.challenges)))
 print("stub: solving", len(ids), "tasks", file=sys.stderr)
 if FAULT == "checkpoint" and options.checkpoint not in (None, "none"):
     sys.exit("weights.safetensors: truncated")
+if FAULT == "preset" and options.preset and options.checkpoint != "none":
+    sys.exit("[solve] members: no weights")
 if FAULT == "gpu" and options.devices == "auto":
     answer(options, ids[:1])
     os.abort()

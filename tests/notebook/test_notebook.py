@@ -57,6 +57,14 @@ def test_scored_rerun_steps_down_when_something_breaks(tmp_path: Path, fault: st
     assert all(result.solved) if rungs else not any(result.solved)
 
 
+def test_a_preset_that_cannot_be_used_costs_neither_the_weights_nor_the_gpus(tmp_path: Path) -> None:
+    tree = lay_out(tmp_path, [stub_wheel(tmp_path, "preset"), weights(tmp_path)])
+    result = run(tmp_path, tree, variables={"HRM_PRESET": "mine.toml"})
+    assert result.outcome.status == 0 and all(result.solved) and "solve with checkpoint" in result.degraded
+    last = result.calls[-1]
+    assert (Path(last["checkpoint"]).name, last["devices"], last["preset"]) == ("weights.safetensors", "auto", None)
+
+
 @pytest.mark.parametrize("fault", ["half", "garbage"])
 def test_scored_rerun_mends_what_solve_left(tmp_path: Path, fault: str) -> None:
     result = run(tmp_path, lay_out(tmp_path, [stub_wheel(tmp_path, fault)]))

@@ -75,13 +75,14 @@ def play(
     store = AnswerStore(by_id, {}, folder / "submission.json")
     earlier = read_run(folder / "run") if (folder / "run").is_dir() else None
     done, engines = (store.restore(earlier), list(earlier.state.engines.values())) if earlier else (set(), [])
+    reached = earlier.state.segments_of_votes if earlier else {}
     store.create()
     specs = [WorkerSpec(k, device, preset, None, 0) for k, device in enumerate(devices)]
     writer = RunWriter(folder / "run", clock.elapsed)
     writer.event(RunStart(budget=budget, tasks=len(todo), broken=[], resumed=len(done)))
     todo = [task for task in todo if task.id not in done]
     with suppress(KeyboardInterrupt):
-        Supervisor(todo, segments, specs, preset, store, writer, clock, ProgressBars(len(todo)), pool, engines).run()
+        Supervisor(todo, segments, specs, preset, store, writer, clock, ProgressBars(len(todo)), pool, engines, reached).run()
     saved, recorded = not store.save(last=True), writer.flush()
     submission = json.loads((folder / "submission.json").read_text())
     assert not faults(submission, by_id)

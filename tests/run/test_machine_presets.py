@@ -31,6 +31,14 @@ def test_the_preset_of_a_machine_alone_keeps_the_recipe(machine: str) -> None:
         assert layered == packaged.resolve_preset(f"nano,{machine}", checkpoint)
 
 
+@pytest.mark.parametrize("name", ["codes", "patches"])
+def test_a_layer_that_changes_the_model_keeps_the_recipe(name: str) -> None:
+    checkpoint = packaged.packaged_checkpoint(name)
+    assert checkpoint is not None and checkpoint.stem == name
+    assert packaged.resolve_preset(name, checkpoint) == packaged.resolve_preset("", checkpoint)
+    assert packaged.resolve_preset("codes", None).ttt.batch_size == load_preset("nano").ttt.batch_size
+
+
 @pytest.mark.parametrize(
     ("cards", "machine"),
     [

@@ -10,6 +10,7 @@ import pytest
 
 from hrm_submit.arc.task import Task
 from hrm_submit.config.schema import DeviceConfig, ModelConfig, Preset
+from hrm_submit.model.packaged import EnsembleMember
 from hrm_submit.run import placement
 from hrm_submit.run.cost import CONTEXT_BYTES, training_bytes
 from hrm_submit.run.placement import worker_specs
@@ -33,7 +34,7 @@ def places(
     free: Callable[[str], int] = unasked,
 ) -> tuple[list[str], int]:
     """Devices of the workers in order, and the threads of each."""
-    specs, preset = worker_specs(devices, Preset(model=model, device=device), None, 5, tasks, fixed, free)
+    specs, preset = worker_specs(devices, Preset(model=model, device=device), None, 5, tasks, fixed, free=free)
     assert [s.number for s in specs] == list(range(len(specs))) and all(s.seed == 5 and s.preset == preset for s in specs)
     return [s.device for s in specs], preset.device.threads
 
@@ -98,6 +99,9 @@ def test_as_many_on_a_gpu_as_its_memory_holds() -> None:
 def test_a_model_that_keeps_a_gpu_busy_has_it_to_itself() -> None:
     large = [recolour(f"t{k}", k, side=30) for k in range(5)]
     assert places(["cuda:0"], GPU, large, model=ModelConfig())[0] == ["cuda:0"]
+    other = EnsembleMember("other", Preset(model=ModelConfig(), device=GPU), None)
+    specs, _ = worker_specs(["cuda:0"], Preset(model=SMALL, device=GPU), None, 0, large, False, [other], free=lambda device: 2**36)
+    assert [spec.others for spec in specs] == [(other,)], "also one that is not the first"
 
 
 def test_workers_know_the_largest_canvas() -> None:

@@ -116,6 +116,14 @@ def test_a_resumed_run_with_other_settings_says_which(tmp_path: Path, caplog: py
     assert Answering.solved == ["task00", "task01"], "each task once"
 
 
+def test_members_are_the_same_wherever_their_files_lie() -> None:
+    member = {"name": "a", "checkpoint": "/here/a", "checkpoint_sha256": "1"}
+    now, moved, other = ({"config": {}, "members": [member | x]} for x in ({}, {"checkpoint": "/there/a"}, {"checkpoint_sha256": "2"}))
+    now["config"] = {"ttt": {}, "vote": {}}
+    told = [solve_module._other_settings(earlier, now) for earlier in (now, moved, other)]
+    assert told == [[], [], ["other [solve] members"]]
+
+
 def test_a_resume_with_nothing_to_do_says_so_and_leaves_the_run_folder_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file, common = challenges(tmp_path, 2), ["--preset", tiny(tmp_path), "--checkpoint", "none"]
     output, _ = solved(tmp_path, file, *common)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hrm_submit.config.schema import BudgetConfig
 from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec
 from hrm_submit.run.worker_pool import PooledWorker
 from hrm_submit.solver.messages import Progress, Restarted
+from tests.run import stage
 from tests.run.fake_pool import Script, StubPool, Timeline, answer
 from tests.run.stage import BUDGET, PRESET, SHARES_END
 
@@ -30,6 +32,18 @@ def test_the_answer_of_the_attempt_that_came_further_stays(play: Any) -> None:
             return [(1.0, replace(early, outputs=answer(assignment, 5).outputs)), (2.0, Failed("t0", "no"))]
 
     assert play(Twice(), tasks=1).first("t0") == [[4]]
+
+
+def test_a_resumed_run_keeps_the_answer_of_one_that_came_further(tmp_path: Path) -> None:
+    class Stopping(Script):
+        def __init__(self, colour: int, segments: int) -> None:
+            self.colour, self.segments = colour, segments
+
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            return [(1.0, replace(answer(assignment, self.colour, final=False), segments=self.segments))]
+
+    lives = ((3, 90), (4, 50), (5, 60), (6, 95))
+    assert [stage.play(tmp_path / "x", Stopping(*said), 1, budget=10.0).first("t0") for said in lives] == [[[3]]] * 3 + [[[6]]]
 
 
 def test_rather_than_wait_until_the_end_a_worker_tries_again_what_it_lost(play: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,11 @@ import pytest
 from hrm_submit.arc.task import make_grid
 from hrm_submit.config.runtime import runtime_for
 from hrm_submit.config.schema import Preset, TTTConfig
-from hrm_submit.core.errors import ConfigError
+from hrm_submit.core.errors import CheckpointError, ConfigError
 from hrm_submit.model.packaged import CHECKPOINTS, EnsembleMember, members
 from hrm_submit.predict.vote import Candidate, Outputs, pooled
-from hrm_submit.solver.messages import VOTES_AGREE, Answer, Message, Progress, Restarted
-from hrm_submit.solver.solver import Ensemble, TaskSolver
+from hrm_submit.solver.messages import VOTES_AGREE, Answer, Message, Outcome, Progress, Restarted
+from hrm_submit.solver.solver import Ensemble, TaskSolver, load_members
 from tests.run.fake_pool import Time
 from tests.run.lab import recolour
 from tests.solver.sessions import answers_of
@@ -34,6 +35,7 @@ class Scripted:
     def __init__(self, script: Sequence[Message], time: Time, takes: float = 1.0, sides: tuple[int, int] = (1, 30)) -> None:
         self.script, self.time, self.takes = script, time, takes
         self.preset = Preset(ttt=TTTConfig(min_side=sides[0], max_side=sides[1]))
+        self.runtime = runtime_for("cpu", self.preset.device)
         self.asked: list[tuple[float | None, int | None, int]] = []
 
     def solve(self, task: Any, *, seconds: float | None, segments: int | None, restart: int) -> Iterator[Message]:
@@ -103,7 +105,54 @@ def test_segments_and_seconds_of_training_add_up_until_one_restarts() -> None:
     two = Scripted([trained, Restarted("a", "out of memory"), trained, says(2, 5)], time)
     found = list(ensemble(time, Scripted([trained, says(1, 5)], time), two).solve(TASK, seconds=12.0))
     told = [(m.segments, m.seconds, m.member) for m in found if isinstance(m, Progress)]
-    assert told == [(3, 2.0, "m0"), (6, 4.0, "m1"), (3, 2.0, "m1")]
+    assert told == [(3, 2.0, "m0"), (6, 4.0, "m1"), (6, 4.0, "m1")], "from where the model before it ended"
+    spent = Outcome()
+    for message in found:
+        spent.add(message)
+    assert (spent.segments, spent.seconds) == (9, 6.0), "with the training that was lost"
+
+
+class Failing(Scripted):
+    """Raises `error` at the end of its script."""
+
+    error: Exception = RuntimeError("no\nroom")
+
+    def solve(self, task: Any, **limits: Any) -> Iterator[Message]:
+        yield from super().solve(task, **limits)
+        raise self.error
+
+
+def test_a_model_that_fails_leaves_the_task_to_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    time = Time()
+    last = answers_of(ensemble(time, Scripted([says(1, 5)], time), Failing([says(2, 3, final=False)], time)).solve(TASK, seconds=12.0))[-1]
+    assert last.final and not last.settled and last.reason.startswith("m1 failed: RuntimeError: no (")
+    assert [(int(c.grid[0, 0]), c.votes) for c in last.outputs[0]] == [(1, 5), (2, 3)], "its mid-run votes count"
+    assert "task a: m1 failed" in caplog.text
+    last = answers_of(ensemble(time, Failing([], time), Scripted([says(2, 6)], time)).solve(TASK, seconds=12.0))[-1]
+    assert last.final and [c.votes for c in last.outputs[0]] == [6]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no"), RuntimeError("CUDA error: an illegal memory access was encountered")])
+def test_a_failure_is_raised_where_no_model_answers_or_none_can(error: Exception) -> None:
+    time = Time()
+    solvers = [Scripted([says(1, 5)], time)] if "CUDA" in str(error) else [Failing([], time)]
+    solvers.append(Failing([], time))
+    solvers[-1].error = error  # type: ignore[attr-defined]
+    with pytest.raises(RuntimeError, match=str(error)):
+        list(ensemble(time, *solvers).solve(TASK, seconds=12.0))
+
+
+def test_a_further_member_that_is_damaged_is_left_out(preset: Preset, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    good, bad = EnsembleMember("good", preset, None), EnsembleMember("bad", preset, tmp_path / "gone.safetensors")
+    assert [m.name for m, _ in load_members([good, bad])] == ["good"] and "member bad is left out" in caplog.text
+    with pytest.raises(CheckpointError):
+        load_members([bad, good])
+    built = Ensemble.of([(good, None), (replace(good, name="odd"), "no weights")], runtime_for("cpu", preset.device), 0)  # type: ignore
+    assert list(built.solvers) == ["good"] and "member odd is left out" in caplog.text
+    lame = Scripted([], Time())
+    lame.warm_up = lambda: next(iter(()))  # type: ignore[attr-defined]
+    built.solvers["lame"] = lame  # type: ignore[assignment]
+    assert list(built.warm_up()) == ["good", "lame"] and list(built.solvers) == ["good"]
 
 
 def shown(outputs: Outputs) -> list[Any]:
@@ -122,7 +171,7 @@ def test_real_models_answer_as_each_does_alone(preset: Preset) -> None:
 def test_members_have_their_own_model_and_preset_and_share_those_of_machines(tmp_path: Path) -> None:
     nano, wide = CHECKPOINTS / "nano.safetensors", CHECKPOINTS / "arc-agi-2.safetensors"
     layer, copy = tmp_path / "layer.toml", tmp_path / "nano.safetensors"
-    copy.write_bytes(nano.read_bytes())
+    copy.write_bytes((CHECKPOINTS / "codes.safetensors").read_bytes())
 
     def found(names: str, first: Path | None = nano) -> list[EnsembleMember]:
         layer.write_text(f"[vote]\nviews = 3\n[budget]\nreserve = 0.5\n[solve]\nmembers = [{names}]\n")
@@ -135,6 +184,7 @@ def test_members_have_their_own_model_and_preset_and_share_those_of_machines(tmp
     assert [m.checkpoint for m in found('"nano"', wide)] == [wide, nano]
     assert [m.checkpoint for m in found('"nano"', None)] == [None], "none beside random weights"
     assert [m.name for m in found(f'"nano", "{nano}", "{copy}"')] == ["nano", "nano-2"], "the same file once, and no name twice"
+    assert [m.checkpoint for m in found('"nano.safetensors", "codes"')][1:] == [copy], "found beside its TOML file; the same bytes once"
     with pytest.raises(ConfigError, match="members: no weights 'nowhere'"):
         found('"nowhere"')
 

@@ -12,6 +12,7 @@ import pytest
 from hrm_submit.arc.augment import Augmentation
 from hrm_submit.arc.task import Task, make_grid
 from hrm_submit.config.schema import Preset, TTTConfig
+from hrm_submit.predict import answer as answering
 from hrm_submit.predict.raw import RawVote
 from hrm_submit.predict.vote import Candidate, Outputs, vote
 from hrm_submit.solver.messages import Alive, Answer, Message, Progress
@@ -62,6 +63,17 @@ def test_work_is_as_fixed_as_asked(monkeypatch: pytest.MonkeyPatch, preset: Pres
 def test_max_segments_bounds_the_work(preset: Preset) -> None:
     last = answers_of(session(with_ttt(preset, max_segments=7), recolour("t", 0), 1000).run())[-1]
     assert (last.segments, last.reason) == (7, "segments done")
+
+
+@pytest.mark.parametrize(("translate", "side"), [(True, 6), (False, 2)])
+def test_a_test_input_is_shown_on_a_canvas_as_in_training(
+    monkeypatch: pytest.MonkeyPatch, preset: Preset, translate: bool, side: int
+) -> None:
+    small, large = recolour("t", 0, side=2), recolour("t", 1, side=6)
+    seen, original = set[int](), answering.score_views
+    monkeypatch.setattr(answering, "score_views", lambda *args, **options: seen.add(args[3]) or original(*args, **options))
+    list(session(with_ttt(preset, translate=translate), replace(small, train=small.train + large.train[:1]), 2).run())
+    assert seen == {side}
 
 
 def outputs(*votes: tuple[int, int]) -> Outputs:
