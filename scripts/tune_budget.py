@@ -39,11 +39,13 @@ from hrm_submit.cli import exit_status
 from hrm_submit.config.preset_files import layer, load_preset
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import format_duration, parse_duration
+from hrm_submit.core.device import cpu_count
 from hrm_submit.core.errors import ConfigError, DataError
 from hrm_submit.corpora.sources import answers_of, load
 from hrm_submit.record.events import TaskFinal
 from hrm_submit.record.folder import RunRecord, read_run, training_warning
 from hrm_submit.report.statistics import mean_interval
+from hrm_submit.run.placement import COMPILING_PAYS_FROM
 
 VARIED = ("vote", "budget")
 """Tables that --vary may change and --output writes."""
@@ -85,13 +87,13 @@ def tune(args: argparse.Namespace) -> int:
     tasks = tasks_to_plan(list(known.values()), args.max_side, args.tasks)
     solutions = answers_of(args.solutions) if args.solutions else None
     with tempfile.TemporaryDirectory(prefix="tune-") as scratch:
-        folders = args.runs or [measure(tasks_to_plan(list(known.values()), args.max_side, None), args, Path(scratch))]
+        folders = args.runs or [measure(tasks_to_plan(list(known.values()), args.max_side, None), args, Path(scratch), budget)]
         for warning in filter(None, (training_warning(read_run(folder).run) for folder in folders)):
             print(f"tune_budget: {warning}", file=sys.stderr)
         recordings = record(folders, known, solutions)
         settings = vary(recordings, args.vary)
         first, preset = next(iter(settings.values()))
-        devices = planned_devices(first, preset, tasks, args.profile)
+        devices = planned_devices(first, preset, tasks, args.profile, not args.runs)
         guess = estimates(recordings, args.profile, preset)
         if guess:
             print(f"tune_budget: {guess}", file=sys.stderr)
@@ -129,13 +131,16 @@ def tasks_to_plan(tasks: list[Task], max_side: int, n: int | None) -> list[Task]
     return [replace(fitting[k % len(fitting)], id=f"{fitting[k % len(fitting)].id}-{k // len(fitting)}") for k in range(n)]
 
 
-def measure(tasks: list[Task], args: argparse.Namespace, scratch: Path) -> Path:
-    """Solve six tasks from the smallest to the largest for a short time; returns the run folder."""
+def measure(tasks: list[Task], args: argparse.Namespace, scratch: Path, budget: float) -> Path:
+    """Solve six tasks from the smallest to the largest for a short time, by the kernels and workers of a run of `budget` seconds; returns
+    the run folder."""
     ordered = sorted(tasks, key=lambda t: (canvas_side(t), t.id))
     chosen = {task.id: task for task in (ordered[round(k * (len(ordered) - 1) / 5)] for k in range(6))}
     challenges, run = scratch / "measured.json", scratch / "measured"
     write_challenges(challenges, chosen)
-    options = ["--preset", args.preset] if args.preset else []
+    same, kernels = scratch / "same.toml", "numba" if budget >= COMPILING_PAYS_FROM else "torch"
+    same.write_text(f'[device]\nkernels = "{kernels}"\nworkers = {cpu_count()}\n', encoding="utf-8")
+    options = ["--preset", ",".join(filter(None, [str(same), args.preset]))]
     options += ["--checkpoint", args.checkpoint] if args.checkpoint else []
     files = ["--challenges", challenges, "--output", scratch / "submission.json", "--run-dir", run]
     print(f"measuring {args.measure} of {len(chosen)} tasks on this machine ...", file=sys.stderr)

@@ -8,6 +8,7 @@ recorded training and no further.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -180,15 +181,16 @@ def record(folders: Sequence[Path], tasks: Mapping[str, Task], solutions: Soluti
         recording = found.setdefault(repr(setting), Recording(preset, models))
         recording.folders.append(folder)
         segments = _learn(run, recording, tasks)
-        measured = [model for model in recording.models.values() if model.segment.measured and model.view.measured]
-        if not segments or not measured:
+        if not segments or not any(model.segment.measured and model.view.measured for model in recording.models.values()):
             raise SolveError(f"{folder}: recorded no finished task of these challenges")
-        for model in recording.models.values():  # none of its canvases was recorded: as fast as the first
-            if model not in measured:
-                model.segment, model.view = measured[0].segment, measured[0].view
         recording.outcomes += _outcomes(run, segments, tasks, solutions or {})
         for part in SHARES:
             recording.on_the_way.setdefault(part, []).extend(_on_the_way(run, part, solutions or {}))
+    for recording in found.values():
+        first = next(model for model in recording.models.values() if model.segment.measured and model.view.measured)
+        for model in recording.models.values():
+            if not (model.segment.measured and model.view.measured):  # none of its canvases was recorded: as fast as the first
+                model.segment, model.view = deepcopy(first.segment), deepcopy(first.view)
     return list(found.values())
 
 

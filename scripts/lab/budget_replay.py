@@ -25,8 +25,8 @@ from hrm_submit.predict.vote import Candidate
 from hrm_submit.record.events import Plan, RunEnd, RunStart
 from hrm_submit.record.folder import RunRecord, RunWriter, read_run
 from hrm_submit.run.answers import AnswerStore
-from hrm_submit.run.cost import task_work, training_bytes, view_work, workers_that_fit
-from hrm_submit.run.placement import MOST_ON_A_GPU
+from hrm_submit.run.cost import segment_work, task_work, training_bytes, view_work, workers_that_fit
+from hrm_submit.run.placement import FILLS_A_GPU, MOST_ON_A_GPU
 from hrm_submit.run.progress_bars import ProgressBars
 from hrm_submit.run.protocol import Assignment, Ready, WorkerSpec
 from hrm_submit.run.supervisor import Supervisor
@@ -40,17 +40,21 @@ MID_RUN = "mid-run vote"
 """The reason that a mid-run vote gives."""
 
 
-def planned_devices(recording: Recording, preset: Preset, tasks: Sequence[Task], profile: str | None) -> list[str]:
-    """List the device of each worker: as recorded, or those of a profile's machine."""
+def planned_devices(recording: Recording, preset: Preset, tasks: Sequence[Task], profile: str | None, measured: bool) -> list[str]:
+    """List the device of each worker: those of a profile's machine, those that a run here would have where the recording was `measured`
+    here, or as recorded."""
     if profile is None:
-        recorded = read_run(recording.folders[0]).run.get("devices")
-        return [str(d) for d in recorded] if recorded else ["cpu"] * cpu_count()
+        recorded = [str(d) for d in read_run(recording.folders[0]).run.get("devices") or ["cpu"] * cpu_count()]
+        return ["cpu"] * min(preset.device.workers or cpu_count(), len(tasks)) if measured and set(recorded) == {"cpu"} else recorded
     device = load_preset(profile, preset).device
     if not device.count:
         return ["cpu"] * (device.workers or max(1, cpu_count() // device.threads))
-    tokens = max(canvas_side(t) for t in tasks) ** 2
-    need = training_bytes(preset.model, tokens, preset.ttt.batch_size, element=2, fused_attention=True)
-    each = device.workers_per_gpu or workers_that_fit(int(device.memory_gib * 2**30), need, MOST_ON_A_GPU)
+    sides, models, least = [canvas_side(t) for t in tasks], [model.preset for model in recording.models.values()], MOST_ON_A_GPU
+    for own in models:
+        need = training_bytes(own.model, max(sides) ** 2, own.ttt.batch_size, element=2, fused_attention=True)
+        busy = segment_work(own.model, own.ttt, int(median(sides)) ** 2) > FILLS_A_GPU
+        least = min(least, 1 if busy else workers_that_fit(int(device.memory_gib * 2**30), need, MOST_ON_A_GPU))
+    each = device.workers_per_gpu or least
     return [f"cuda:{number}" for _ in range(each) for number in range(device.count)]
 
 

@@ -159,7 +159,9 @@ def test_each_of_several_models_keeps_its_own_speed_and_trains_what_it_would(tmp
     run = RunWriter(tmp_path / "run", lambda: 0.0)
     tables = PRESET.to_dict()
     config = {"model": tables["model"], "vote": tables["vote"], "ttt": tables["ttt"] | {"min_side": 4, "max_side": 30}}
-    run.describe({"config": tables, "checkpoint": "/x/one.safetensors", "members": [{"name": "two", "config": config}]})
+    run.describe(
+        {"config": tables, "checkpoint": "/x/one.safetensors", "members": [{"name": n, "config": config} for n in ("two", "idle")]}
+    )
     for number, task_id in enumerate(TASKS):
         run.event(event("task_start", task_id, 0, seconds=50.0))
         for member, segments, now in (("one", 50, 50.0), ("two", 70, 90.0)):
@@ -170,8 +172,10 @@ def test_each_of_several_models_keeps_its_own_speed_and_trains_what_it_would(tmp
         run.event(event("task_final", task_id, 0, reason=reason, member="two", **final))
     (found,) = record([tmp_path / "run"], TASKS)
     works = [segment_work(PRESET.model, PRESET.ttt, side * side) for side in (3, 4, 5)]
-    assert [[m.segment.seconds(w) for w in works] for m in found.models.values()] == [pytest.approx([s] * 3, rel=1e-3) for s in (1.0, 2.0)]
-    assert [m.settled_after for m in found.models.values()] == [[None] * 6, [None, 30, 30, 30, 30, 30]]
+    seconds = [[m.segment.seconds(w) for w in works] for m in found.models.values()]
+    assert seconds == [pytest.approx([s] * 3, rel=1e-3) for s in (1.0, 2.0, 1.0)], "as fast as the first where none was recorded"
+    assert [m.settled_after for m in found.models.values()] == [[None] * 6, [None, 30, 30, 30, 30, 30], []]
+    del found.models["idle"]
     played = replay(found, found.preset, [TASKS["t0"], TASKS["t1"]], ["cpu"], 400.0, tmp_path)
     trained = {(e["task"], e["member"]) for e in told(played, "progress")}
     assert trained == {("t0", "one"), ("t1", "one"), ("t1", "two")}
