@@ -88,6 +88,14 @@ def test_processes_compile_one_after_the_other(monkeypatch: pytest.MonkeyPatch, 
     assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(spans))
 
 
+def test_who_does_not_wait_is_told_whose_turn_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with compiling_in_turn() as first, compiling_in_turn(wait=False) as second:
+        assert (first, second) == (True, False)
+    with compiling_in_turn(wait=False) as later:
+        assert later
+
+
 KILLED_WORKER = """
 import multiprocessing, os, signal
 from tqdm import tqdm

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 
 from hrm_submit.config.runtime import Runtime
 from hrm_submit.config.schema import Preset
+from hrm_submit.model.compiled import compiling_in_turn
 from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
 from hrm_submit.record.events import EngineChosen
 from hrm_submit.run import worker as worker_module
@@ -180,6 +182,19 @@ def test_workers_that_start_together_do_not_each_count_on_the_whole_card(
     runtime = Runtime("cuda:0", "bfloat16", "sdpa", "torch", False, 1)
     spec = WorkerSpec(0, "cuda:0", preset, None, 0, sharing=sharing)
     assert worker_module._with_room(spec, runtime).preset == preset and seen == [most * 2**30]
+
+
+def test_a_worker_that_waits_for_the_compiler_gives_signs_of_life(
+    preset: Preset, faulty: type[Faulty], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(worker_module, "WAIT_SECONDS", 0.01)
+    worker, other = worker_module.Worker(WorkerSpec(0, "cpu", preset, None, 0)), compiling_in_turn()
+    other.__enter__()
+    said = worker._warm_up(work("a"), compiled=True)
+    assert [type(next(said)) for _ in range(5)] == [Alive] * 5, "another process compiles for as long as it likes"
+    other.__exit__(None, None, None)
+    assert [type(m) for m in said] == [Alive] * 2, "one model, and the end"
 
 
 def test_an_engine_is_compared_taken_over_and_given_up(preset: Preset, monkeypatch: pytest.MonkeyPatch) -> None:
