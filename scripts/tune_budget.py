@@ -37,9 +37,10 @@ from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Task
 from hrm_submit.cli import exit_status
 from hrm_submit.config.preset_files import layer, load_preset
+from hrm_submit.config.runtime import preset_of_cards
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import format_duration, parse_duration
-from hrm_submit.core.device import cpu_count
+from hrm_submit.core.device import cards, cpu_count, list_devices
 from hrm_submit.core.errors import ConfigError, DataError
 from hrm_submit.corpora.sources import answers_of, load
 from hrm_submit.record.events import TaskFinal
@@ -140,7 +141,7 @@ def measure(tasks: list[Task], args: argparse.Namespace, scratch: Path, budget: 
     write_challenges(challenges, chosen)
     same, kernels = scratch / "same.toml", "numba" if budget >= COMPILING_PAYS_FROM else "torch"
     same.write_text(f'[device]\nkernels = "{kernels}"\nworkers = {cpu_count()}\n', encoding="utf-8")
-    options = ["--preset", ",".join(filter(None, [str(same), args.preset]))]
+    options = ["--preset", ",".join(filter(None, [str(same), args.preset or preset_of_cards(cards(list_devices("auto")))]))]
     options += ["--checkpoint", args.checkpoint] if args.checkpoint else []
     files = ["--challenges", challenges, "--output", scratch / "submission.json", "--run-dir", run]
     print(f"measuring {args.measure} of {len(chosen)} tasks on this machine ...", file=sys.stderr)

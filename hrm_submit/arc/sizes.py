@@ -50,10 +50,12 @@ def training_sides(task: Task, *, translate: bool = False) -> list[int]:
     return [most if translate else _canvas(max(*pair.input.shape, *pair.output.shape), most) for pair in task.train]
 
 
-def answering_side(task: Task) -> int:
+def answering_side(task: Task, *, translate: bool = False) -> int:
     """Return the side of the canvas that the test inputs are shown on: it holds them and every predicted output, rounded as in training.
-    Where no rule predicts an output, it is `canvas_side`."""
+    Where no rule predicts an output, and with random translation, it is `canvas_side`."""
     most, wanted = canvas_side(task), 1
+    if translate:
+        return most
     for grid in task.test:
         rows, columns = (_sides(task, grid, axis) for axis in (0, 1))
         if not rows or not columns:

@@ -156,6 +156,15 @@ class RunRecord:
         state.close()
         return state
 
+    @property
+    def reached(self) -> dict[str, int]:
+        """Most segments before a vote of the attempt that each task's newest answer comes from; a first training's."""
+        newest, most = {p.task: p.attempt for p in self.predictions if p.candidates}, dict[str, int]()
+        for t in self.state.trainings:
+            if not t.retrain and newest.get(t.task) == t.attempt:
+                most[t.task] = max([most.get(t.task, 0), *(vote.segments or 0 for vote in t.votes)])
+        return most
+
 
 def check_no_file(directory: Path) -> None:
     """Raise SolveError for a file instead of a run folder, and name the folder of a submission."""

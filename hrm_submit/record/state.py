@@ -143,15 +143,6 @@ class RunState:
         """Tasks that keep what they have; a task whose retrain fails has its answer from before and is not given up."""
         return {name for name, task in self.tasks.items() if task.given_up} - self.attempt.finals.keys()
 
-    @property
-    def segments_of_votes(self) -> dict[str, int]:
-        """Most segments after which a vote of each task's first trainings came."""
-        most: dict[str, int] = {}
-        for training in self.trainings:
-            if not training.retrain:
-                most[training.task] = max([most.get(training.task, 0), *(vote.segments or 0 for vote in training.votes)])
-        return most
-
     def take(self, event: Event) -> None:
         """Add one event."""
         if isinstance(event, events.RunStart) and self._begun:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -41,7 +42,7 @@ def worker_specs(
     tasks. With fewer tasks than cores the spare cores become threads of the workers, except in fixed-work mode, where the number of
     threads must not depend on the machine.
     """
-    gpus, presets = [d for d in devices if d != "cpu"], [preset, *(m.preset for m in others)]
+    gpus, presets, free = [d for d in devices if d != "cpu"], [preset, *(m.preset for m in others)], cache(free)
     cores_each = max(1, cpu_count() // max(1, len(gpus)))
     counts = {gpu: preset.device.workers_per_gpu or min(cores_each, *(_that_fit(gpu, p, tasks, free) for p in presets)) for gpu in gpus}
     in_rounds = [gpu for k in range(max(counts.values(), default=0)) for gpu in gpus if counts[gpu] > k]

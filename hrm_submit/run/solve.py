@@ -99,8 +99,7 @@ def solve(options: SolveOptions, clock: Clock, watchdog: Watchdog | None = None)
     settings = ("config", "checkpoint_sha256")
     same = all(earlier.get(k) == json.loads(json.dumps(description[k])) for k in settings) and _members(earlier) == _members(description)
     engines = list(record.state.engines.values()) if record and same else []
-    votes = record.state.segments_of_votes if record and same else {}
-    reached = {task: segments for task, segments in votes.items() if task in answers.answered}
+    reached = record.reached if record and same else {}
     run = RunWriter(options.run_dir, clock.elapsed)
     run.describe(description)
     run.event(RunStart(budget=options.budget, tasks=len(tasks), broken=sorted(broken), resumed=len(finished)))

@@ -224,6 +224,8 @@ class Supervisor:
             if not retrain and answer.segments >= self._segments_known[answer.task]:
                 self._segments_known[answer.task] = answer.segments
                 self._answers.put(answer.task, answer.outputs, final=False)
+            elif not retrain:
+                self._answers.latest.setdefault(answer.task, answer.outputs)
             self._record(events.Candidates(**vote, task=answer.task, worker=number))
             return
         member.assignment = None

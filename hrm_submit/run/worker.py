@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 SIGN_OF_LIFE_SECONDS = 2.0
 WAIT_SECONDS = 0.5
 """Between two attempts to compile while another process does."""
+LONGEST_WAIT = 600.0
+"""Seconds after which a worker compiles although another process does, which may stand still."""
 PAID = 0.1
 """Most of its time that a task pays for the choice of an engine."""
 
@@ -118,13 +120,14 @@ class Worker:
         yield from self._warm_up(work, told.engine != "plain")
 
     def _warm_up(self, work: Assignment, compiled: bool) -> Iterator[Alive]:
-        """Warm up the models, with a sign of life after each and while other processes compile."""
-        warming, going = self.solver.warm_up(), True
+        """Warm up the models, with a sign of life after each and while other processes compile, but for too long."""
+        warming, going, patience = self.solver.warm_up(), True, Clock(LONGEST_WAIT)
         while going:
             with compiling_in_turn(wait=False) if compiled else nullcontext(True) as ours:
-                going = not ours or next(warming, None) is not None
+                waits = not ours and patience.remaining() > 0
+                going = waits or next(warming, None) is not None
             yield Alive(work.task.id)
-            if not ours:
+            if waits:
                 time.sleep(WAIT_SECONDS)
 
     def _change(self, engine: str, dtype: str) -> TaskSolver:

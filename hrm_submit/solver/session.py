@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from hrm_submit.arc.augment import sample_augmentations
-from hrm_submit.arc.sizes import canvas_side, training_sides
+from hrm_submit.arc.sizes import answering_side, training_sides
 from hrm_submit.arc.task import Task
 from hrm_submit.config.schema import Preset, TTTConfig
 from hrm_submit.core.clock import Clock
@@ -204,8 +204,7 @@ class TaskSession:
         """
         before, config, keep = self._clock.elapsed(), replace(self._preset.vote, views=views), final and self._preset.vote.save_raw
         asked = self._model, self._embedding, self._task, self._views, self._rows, config
-        # Grids that training moves on the task's canvas are answered on that, too.
-        side, vote = canvas_side(self._task) if self._preset.ttt.translate else None, None
+        side, vote = answering_side(self._task, translate=self._preset.ttt.translate), None
         for vote in answer_in_batches(*asked, side=side, every_step=keep):
             if vote is None:
                 yield Alive(self._task.id)

@@ -137,7 +137,7 @@ class Ensemble:
     """
 
     def __init__(self, solvers: Mapping[str, TaskSolver], now: Callable[[], float] = time.monotonic) -> None:
-        self.solvers, self._now = dict(solvers), now
+        self.solvers, self._now, self._count = dict(solvers), now, len(solvers)
 
     @classmethod
     def of(cls, loaded: LoadedMembers, runtime: Runtime, seed: int) -> Ensemble:
@@ -179,46 +179,51 @@ class Ensemble:
             yield from self.first.solve(task, seconds=seconds, segments=segments, restart=restart)
             return
         clock, outputs, voters, done, spent = Clock(seconds, source=self._now), Outputs(), 0, 0, 0.0
-        trained = self._trained_by(canvas_side(task))[:segments]
+        trained, failures = self._trained_by(canvas_side(task))[:segments], list[tuple[str, Exception]]()
         for k, name in enumerate(trained):
             share = None if seconds is None else max(1e-3, clock.remaining()) / (len(trained) - k)
             part = None if segments is None else (segments + k) // len(trained)
-            before, answer = (done, spent), Answer(task.id, outputs, final=False, segments=done, reason="", voters=voters)
-            failure = ""
+            last, before, failed = k == len(trained) - 1, (done, spent), False
+            blank = answer = Answer(task.id, outputs, final=False, segments=done, reason="", voters=voters, member=name)
             try:
                 for message in self.solvers[name].solve(task, seconds=share, segments=part, restart=restart):
                     match message:
                         case Restarted():
-                            done, spent = before
+                            (done, spent), answer = before, blank
                             message = replace(message, segments=done, seconds=spent)
                         case Progress():
                             done, spent = before[0] + message.segments, before[1] + message.seconds
                             message = replace(message, segments=done, seconds=spent, member=name)
                         case Answer():
-                            last = message.final and (k == len(trained) - 1 or message.reason == VOTES_AGREE)
                             together = pooled(outputs, message.outputs)
                             message = answer = replace(
                                 message,
                                 outputs=together,
-                                final=last,
+                                final=message.final and (last or message.reason == VOTES_AGREE),
                                 segments=done,
                                 settled=message.settled and first_attempts(together) == first_attempts(message.outputs),
                                 voters=voters + message.voters,
                                 member=name,
                             )
+                            if answer.final:
+                                break
                         case RawVote():
-                            message = replace(message, restart=restart * len(self.solvers) + k)
+                            message = replace(message, restart=restart * self._count + k)
                     yield message
             except Exception as error:
-                if context_broken(error) or (k == len(trained) - 1 and not any(answer.outputs)):
+                if context_broken(error):
                     raise
-                failure = f"{name} failed: {one_line(error)}"
-            if failure:
-                log.warning("task %s: %s", task.id, failure)
+                failures.append((f"{name} failed: {one_line(error)}", error.with_traceback(None)))  # without the frames and what they hold
+                # A training that would have been begun again has no part in what others answered.
+                answer = replace(blank if any(outputs) else answer, final=last, settled=False, segments=done, seconds=0.0, reason="")
+                failed = True
+            if failed:
+                log.warning("task %s: %s", task.id, failures[-1][0])
                 free_memory(self.first.runtime.device)
-                if k == len(trained) - 1:
-                    yield replace(answer, final=True, settled=False, reason=failure)
             if answer.final:
+                if failures and not any(answer.outputs):
+                    raise next((error for _, error in failures if out_of_memory(error)), failures[0][1])
+                yield replace(answer, reason="; ".join(filter(None, [answer.reason, *(what for what, _ in failures)])))
                 return
             outputs, voters = answer.outputs, answer.voters
 

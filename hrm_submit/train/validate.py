@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from hrm_submit.arc.augment import sample_augmentations
+from hrm_submit.arc.sizes import answering_side
 from hrm_submit.arc.submission import Attempts
 from hrm_submit.arc.task import Solutions, Task, make_grid
 from hrm_submit.config.schema import Preset
@@ -45,11 +46,12 @@ def validate(
             continue
         if stop():
             break
+        side = answering_side(task, translate=train.translate)
         views = sample_augmentations(task, vote.views, np.random.default_rng([seed, number]), colours=train.colours)
         while task_id not in answers:
             try:
                 # In the published scheme each augmentation has a row of its own; only the plain one is known by number here.
-                outputs = answer(model, embedding, task, views, [0] * len(views), vote).outputs
+                outputs = answer(model, embedding, task, views, [0] * len(views), vote, side=side).outputs
                 answers[task_id] = [two_attempts(candidates, blank) for candidates in outputs]
             except (MemoryError, RuntimeError) as error:
                 if not out_of_memory(error) or vote.batch_size == 1:

@@ -18,6 +18,7 @@ import torch
 
 from hrm_submit.arc.augment import Augmentation, augmentation_arrays
 from hrm_submit.arc.canvas import PAD, PackedPairs, encode
+from hrm_submit.arc.sizes import answering_side
 from hrm_submit.arc.task import Grid, Pair, Task, make_grid, same_grid
 from hrm_submit.config.runtime import Runtime, runtime_for
 from hrm_submit.core.clock import Clock
@@ -160,7 +161,8 @@ def measure(run: Run, model: HRM, embedding: TaskEmbedding, mixture: Mixture, fo
         views = [Augmentation(int(turn), tuple(colours.tolist())) for turn, colours in zip(turns, tables, strict=True)]
         first = number * mixture.rows_per_task
         rows = [first + k if mixture.rows_per_task > 1 else first for k in range(len(views))]
-        vote = answer(model, embedding, task, views, rows, config, every_step=config.save_raw)
+        side = answering_side(task, translate=run.preset.train.translate)
+        vote = answer(model, embedding, task, views, rows, config, side=side, every_step=config.save_raw)
         outputs, loss = run.chosen.solutions[task_id], None
         if config.save_raw:
             raw = vote.raw(task_id, 0, answer_step(model.cfg, config))

@@ -176,7 +176,7 @@ def record(folders: Sequence[Path], tasks: Mapping[str, Task], solutions: Soluti
         run = read_run(folder)
         presets = _presets(run.run, str(folder / "run.json"))
         preset = next(iter(presets.values()))
-        setting = [preset.budget, *((p.model, p.ttt, p.vote) for p in presets.values())]
+        setting = [preset.budget, *((name, p.model, p.ttt, p.vote) for name, p in presets.items())]
         models = {name: ModelRecord(own) for name, own in presets.items()}
         recording = found.setdefault(repr(setting), Recording(preset, models))
         recording.folders.append(folder)
@@ -223,7 +223,7 @@ def _learn(run: RunRecord, recording: Recording, tasks: Mapping[str, Task]) -> d
         for vote in training.votes:
             model = recording.models.get(vote.member or own)
             if model and vote.views and vote.vote_seconds is not None:
-                view = view_work(model.preset.model, answering_side(task) ** 2, steps)
+                view = view_work(model.preset.model, answering_side(task, translate=model.preset.ttt.translate) ** 2, steps)
                 model.view.observe(view, vote.vote_seconds, vote.views * len(task.test))
                 voted += vote.vote_seconds
         final = training.votes[-1] if training.votes else None

@@ -21,12 +21,13 @@ from hrm_submit.config.preset_files import load_preset
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.device import cpu_count
+from hrm_submit.model.packaged import EnsembleMember
 from hrm_submit.predict.vote import Candidate
 from hrm_submit.record.events import Plan, RunEnd, RunStart
 from hrm_submit.record.folder import RunRecord, RunWriter, read_run
 from hrm_submit.run.answers import AnswerStore
 from hrm_submit.run.cost import segment_work, task_work, training_bytes, view_work, workers_that_fit
-from hrm_submit.run.placement import FILLS_A_GPU, MOST_ON_A_GPU
+from hrm_submit.run.placement import FILLS_A_GPU, MOST_ON_A_GPU, worker_specs
 from hrm_submit.run.progress_bars import ProgressBars
 from hrm_submit.run.protocol import Assignment, Ready, WorkerSpec
 from hrm_submit.run.supervisor import Supervisor
@@ -45,7 +46,9 @@ def planned_devices(recording: Recording, preset: Preset, tasks: Sequence[Task],
     here, or as recorded."""
     if profile is None:
         recorded = [str(d) for d in read_run(recording.folders[0]).run.get("devices") or ["cpu"] * cpu_count()]
-        return ["cpu"] * min(preset.device.workers or cpu_count(), len(tasks)) if measured and set(recorded) == {"cpu"} else recorded
+        others = [EnsembleMember(name, model.preset, None) for name, model in recording.models.items()][1:]
+        specs, _ = worker_specs(sorted(set(recorded)), preset, None, 0, tasks, False, others) if measured else ([], preset)
+        return [spec.device for spec in specs] or recorded
     device = load_preset(profile, preset).device
     if not device.count:
         return ["cpu"] * (device.workers or max(1, cpu_count() // device.threads))
@@ -55,7 +58,7 @@ def planned_devices(recording: Recording, preset: Preset, tasks: Sequence[Task],
         busy = segment_work(own.model, own.ttt, int(median(sides)) ** 2) > FILLS_A_GPU
         least = min(least, 1 if busy else workers_that_fit(int(device.memory_gib * 2**30), need, MOST_ON_A_GPU))
     each = device.workers_per_gpu or least
-    return [f"cuda:{number}" for _ in range(each) for number in range(device.count)]
+    return [f"cuda:{number}" for _ in range(each) for number in range(device.count)][: max(device.count, len(tasks))]
 
 
 def replay(
@@ -158,7 +161,7 @@ class PretendedSolver:
     def solve(self, task: Task, *, seconds: float | None, segments: int | None, restart: int) -> Iterator[Message]:
         """Yield the messages of a session, as `hrm_submit.solver.session` does."""
         model, ttt, vote, known = self.preset.model, self.preset.ttt, self.preset.vote, self._record.settled_after
-        work = task_work(model, ttt, task), view_work(model, answering_side(task) ** 2, vote.act_steps)
+        work = task_work(model, ttt, task), view_work(model, answering_side(task, translate=ttt.translate) ** 2, vote.act_steps)
         segment, view = self._record.segment.seconds(work[0]), len(task.test) * self._record.view.seconds(work[1])
         share, began = float("inf") if seconds is None else seconds, self._time.now
         end = share - min(share / 3, 1.5 * (vote.views * view + segment))

@@ -75,7 +75,7 @@ def play(
     store = AnswerStore(by_id, {}, folder / "submission.json")
     earlier = read_run(folder / "run") if (folder / "run").is_dir() else None
     done, engines = (store.restore(earlier), list(earlier.state.engines.values())) if earlier else (set(), [])
-    reached = earlier.state.segments_of_votes if earlier else {}
+    reached = earlier.reached if earlier else {}
     store.create()
     specs = [WorkerSpec(k, device, preset, None, 0) for k, device in enumerate(devices)]
     writer = RunWriter(folder / "run", clock.elapsed)

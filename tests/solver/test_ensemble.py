@@ -126,20 +126,32 @@ def test_a_model_that_fails_leaves_the_task_to_the_others(caplog: pytest.LogCapt
     time = Time()
     last = answers_of(ensemble(time, Scripted([says(1, 5)], time), Failing([says(2, 3, final=False)], time)).solve(TASK, seconds=12.0))[-1]
     assert last.final and not last.settled and last.reason.startswith("m1 failed: RuntimeError: no (")
-    assert [(int(c.grid[0, 0]), c.votes) for c in last.outputs[0]] == [(1, 5), (2, 3)], "its mid-run votes count"
+    assert [(int(c.grid[0, 0]), c.votes) for c in last.outputs[0]] == [(1, 5)], "without its mid-run votes"
     assert "task a: m1 failed" in caplog.text
     last = answers_of(ensemble(time, Failing([], time), Scripted([says(2, 6)], time)).solve(TASK, seconds=12.0))[-1]
-    assert last.final and [c.votes for c in last.outputs[0]] == [6]
+    assert last.final and [c.votes for c in last.outputs[0]] == [6] and last.reason.startswith("time used; m0 failed: ")
+    alone = Failing([says(2, 3, final=False)], time)
+    last = answers_of(ensemble(time, Failing([], time), alone).solve(TASK, seconds=12.0))[-1]
+    assert [c.votes for c in last.outputs[0]] == [3], "where nothing else answers, what it had"
 
 
-@pytest.mark.parametrize("error", [RuntimeError("no"), RuntimeError("CUDA error: an illegal memory access was encountered")])
-def test_a_failure_is_raised_where_no_model_answers_or_none_can(error: Exception) -> None:
+def failing(time: Time, error: Exception) -> Failing:
+    found = Failing([], time)
+    found.error = error
+    return found
+
+
+def test_a_failure_is_raised_where_no_model_answers_or_none_can() -> None:
     time = Time()
-    solvers = [Scripted([says(1, 5)], time)] if "CUDA" in str(error) else [Failing([], time)]
-    solvers.append(Failing([], time))
-    solvers[-1].error = error  # type: ignore[attr-defined]
-    with pytest.raises(RuntimeError, match=str(error)):
-        list(ensemble(time, *solvers).solve(TASK, seconds=12.0))
+    diverged = replace(says(1, 5), outputs=((),))
+    cases: list[list[Scripted]] = [
+        [Scripted([says(1, 5)], time), failing(time, RuntimeError("CUDA error: it is lost"))],
+        [failing(time, RuntimeError("it is lost")), Scripted([diverged], time)],
+        [failing(time, RuntimeError("other")), failing(time, MemoryError("it is lost")), failing(time, RuntimeError("other"))],
+    ]
+    for solvers in cases:
+        with pytest.raises((RuntimeError, MemoryError), match="it is lost"):
+            list(ensemble(time, *solvers).solve(TASK, seconds=12.0))
 
 
 def test_a_further_member_that_is_damaged_is_left_out(preset: Preset, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
