@@ -82,13 +82,15 @@ def members(names: str, checkpoint: Path | None) -> tuple[EnsembleMember, ...]:
     if checkpoint is None:
         return (first,)
     layers, found = ",".join(name for name, tables in read_presets(names) if "model" not in tables), [first]
+    contents = {sha256_of(checkpoint)}
     for name in first.preset.solve.members:
         places = [Path(), *(Path(n).parent for n in names.split(",") if n.endswith(".toml"))]
         paths = [place / name for place in places] if name.endswith(".safetensors") else [CHECKPOINTS / f"{name}.safetensors"]
         path = next((path for path in paths if path.is_file()), None)
         if path is None:
             raise ConfigError(f"[solve] members: no weights {name!r}")
-        if not any(m.checkpoint and sha256_of(path) == sha256_of(m.checkpoint) for m in found):
+        if (content := sha256_of(path)) not in contents:
+            contents.add(content)
             own, shared = resolve_preset(layers, path), first.preset
             own = replace(own, solve=shared.solve, budget=shared.budget, device=shared.device)
             numbered = (f"{path.stem}-{n}" if n > 1 else path.stem for n in count(1))

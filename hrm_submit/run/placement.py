@@ -71,12 +71,20 @@ def on_cpu(preset: Preset) -> Preset:
 
 
 def _that_fit(device: str, preset: Preset, tasks: Sequence[Task], free: Callable[[str], int]) -> int:
-    if not tasks:
-        return 1
-    sides = [canvas_side(t) for t in tasks]
-    if segment_work(preset.model, preset.ttt, int(median(sides)) ** 2) > FILLS_A_GPU:
+    if not tasks or fills_a_gpu(preset, tasks):
         return 1
     runtime = runtime_for(device, preset.device)
     element, fused = 4 if runtime.dtype == "float32" else 2, runtime.attention == "sdpa"
-    need = training_bytes(preset.model, max(sides) ** 2, preset.ttt.batch_size, element=element, fused_attention=fused)
-    return workers_that_fit(free(device), need, MOST_ON_A_GPU)
+    return that_fit(preset, tasks, free(device), element=element, fused_attention=fused)
+
+
+def fills_a_gpu(preset: Preset, tasks: Sequence[Task]) -> bool:
+    """Return whether one worker keeps a GPU busy with the median of `tasks`."""
+    return segment_work(preset.model, preset.ttt, int(median(map(canvas_side, tasks))) ** 2) > FILLS_A_GPU
+
+
+def that_fit(preset: Preset, tasks: Sequence[Task], free: int, *, element: int = 2, fused_attention: bool = True) -> int:
+    """Return how many workers `free` bytes of a GPU hold, with numbers of `element` bytes; the largest of `tasks` decides."""
+    tokens = max(map(canvas_side, tasks)) ** 2
+    need = training_bytes(preset.model, tokens, preset.ttt.batch_size, element=element, fused_attention=fused_attention)
+    return workers_that_fit(free, need, MOST_ON_A_GPU)

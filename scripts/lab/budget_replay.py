@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from hrm_submit.arc.sizes import answering_side, canvas_side
+from hrm_submit.arc.sizes import answering_side
 from hrm_submit.arc.task import Task, make_grid
 from hrm_submit.config.preset_files import load_preset
 from hrm_submit.config.schema import Preset
@@ -26,8 +26,8 @@ from hrm_submit.predict.vote import Candidate
 from hrm_submit.record.events import Plan, RunEnd, RunStart
 from hrm_submit.record.folder import RunRecord, RunWriter, read_run
 from hrm_submit.run.answers import AnswerStore
-from hrm_submit.run.cost import segment_work, task_work, training_bytes, view_work, workers_that_fit
-from hrm_submit.run.placement import FILLS_A_GPU, MOST_ON_A_GPU, worker_specs
+from hrm_submit.run.cost import task_work, view_work
+from hrm_submit.run.placement import fills_a_gpu, that_fit, worker_specs
 from hrm_submit.run.progress_bars import ProgressBars
 from hrm_submit.run.protocol import Assignment, Ready, WorkerSpec
 from hrm_submit.run.supervisor import Supervisor
@@ -52,12 +52,8 @@ def planned_devices(recording: Recording, preset: Preset, tasks: Sequence[Task],
     device = load_preset(profile, preset).device
     if not device.count:
         return ["cpu"] * (device.workers or max(1, cpu_count() // device.threads))
-    sides, models, least = [canvas_side(t) for t in tasks], [model.preset for model in recording.models.values()], MOST_ON_A_GPU
-    for own in models:
-        need = training_bytes(own.model, max(sides) ** 2, own.ttt.batch_size, element=2, fused_attention=True)
-        busy = segment_work(own.model, own.ttt, int(median(sides)) ** 2) > FILLS_A_GPU
-        least = min(least, 1 if busy else workers_that_fit(int(device.memory_gib * 2**30), need, MOST_ON_A_GPU))
-    each = device.workers_per_gpu or least
+    memory, models = int(device.memory_gib * 2**30), [model.preset for model in recording.models.values()]
+    each = device.workers_per_gpu or min(1 if fills_a_gpu(own, tasks) else that_fit(own, tasks, memory) for own in models)
     return [f"cuda:{number}" for _ in range(each) for number in range(device.count)][: max(device.count, len(tasks))]
 
 
