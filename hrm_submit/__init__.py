@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from hrm_submit.version import __version__
 
 if TYPE_CHECKING:
-    from hrm_submit.corpora.known import score_answers as score
+    from hrm_submit.corpora.scoring import score_answers as score
     from hrm_submit.corpora.sources import load
     from hrm_submit.report.show import show
     from hrm_submit.report.tables import read_tables as open_run
@@ -36,7 +36,7 @@ _PLACES = {
     "Solver": ("hrm_submit.solver.interface", "Solver"),
     "load": ("hrm_submit.corpora.sources", "load"),
     "open_run": ("hrm_submit.report.tables", "read_tables"),
-    "score": ("hrm_submit.corpora.known", "score_answers"),
+    "score": ("hrm_submit.corpora.scoring", "score_answers"),
     "show": ("hrm_submit.report.show", "show"),
 }
 

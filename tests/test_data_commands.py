@@ -86,7 +86,8 @@ def test_score_takes_answers_from_wherever_they_are_and_counts_malformed_attempt
     result = json.loads(said.out)
     assert list(result) == ["pass@1", "pass@2", "task_pass@2", "mean_task_pass@2", "cell_accuracy", "counts"]
     assert result["pass@2"] == pytest.approx(2 / 3) and result["counts"]["malformed"] == 3
-    assert "3 malformed attempts count as wrong, the first is " in said.err and "task u: output 0 attempt_1: has no rows" in said.err
+    assert "3 malformed attempts count as wrong, the first is " in said.err
+    assert "task u: output 0 attempt_1: should be a list of 1 to 30 rows" in said.err
     assert main(["validate", "--submission", str(submission), "--challenges", str(tmp_path / "s.json")]) == 2, "solutions are no tasks"
     write(tmp_path / "submission.json.run" / "run.json", {"v": 1, "tasks": ["t"]})
     assert main(["score", "--submission", str(submission), "--solutions", str(truth)]) == 0

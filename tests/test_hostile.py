@@ -95,11 +95,10 @@ def tasks() -> dict[str, Any]:
 def task_files() -> dict[str, st.SearchStrategy[bytes]]:
     first, listed = next(iter(tasks().values())), [{"id": name, **value} for name, value in tasks().items()]
     whole = {"x_challenges.json": tasks(), "one.json": first, "pairs.json": first["train"], "list.json": listed}
-    lines = "\n".join(map(json.dumps, listed)).encode()
-    return {name: damaged_json(json.dumps(value).encode()) for name, value in whole.items()} | {"lines.jsonl": damaged_lines(lines)}
+    return {name: damaged_json(json.dumps(value).encode()) for name, value in whole.items()}
 
 
-@pytest.mark.parametrize("name", ["x_challenges.json", "one.json", "pairs.json", "list.json", "lines.jsonl"])
+@pytest.mark.parametrize("name", ["x_challenges.json", "one.json", "pairs.json", "list.json"])
 @examples
 @given(data=st.data())
 def test_tasks(name: str, data: st.DataObject) -> None:

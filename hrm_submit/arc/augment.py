@@ -7,7 +7,7 @@ so each (transform, permutation) costs a few multiplications a grid.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Literal, TypeAlias, TypeVar
@@ -26,6 +26,9 @@ DIHEDRAL = np.array([(0, 0, 0), (1, 0, 1), (0, 1, 1), (1, 1, 0), (0, 0, 1), (0, 
 N_DIHEDRAL = len(DIHEDRAL)
 SAME_COLOURS: tuple[int, ...] = tuple(range(N_COLOURS))
 
+_KEYS = np.random.default_rng(20250626).integers(0, 2**64, size=MAX_SIDE * MAX_SIDE + N_COLOURS, dtype=np.uint64)
+_CELL_KEYS, _COLOUR_KEYS = _KEYS[:-N_COLOURS].reshape(MAX_SIDE, MAX_SIDE), _KEYS[-N_COLOURS:]
+
 
 def dihedral(grid: npt.NDArray[N], transform: int) -> npt.NDArray[N]:
     """Return a view of `grid` under one of the transforms `DIHEDRAL`."""
@@ -35,7 +38,7 @@ def dihedral(grid: npt.NDArray[N], transform: int) -> npt.NDArray[N]:
 
 
 def inverse_dihedral(transform: int) -> int:
-    """Return the transform that undoes `transform`; all but the quarter turns undo themselves."""
+    """Return the transform that undoes `transform`."""
     return {1: 3, 3: 1}.get(transform, transform)
 
 
@@ -51,12 +54,8 @@ class Augmentation:
     offset: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.dihedral < N_DIHEDRAL:
-            raise ValueError(f"dihedral transform {self.dihedral} is not within 0..7")
-        if sorted(self.colours) != list(SAME_COLOURS):
-            raise ValueError(f"{self.colours} is not a permutation of 0..9")
-        if min(self.offset) < 0:
-            raise ValueError(f"offset {self.offset} is negative")
+        if not 0 <= self.dihedral < N_DIHEDRAL or sorted(self.colours) != list(SAME_COLOURS) or min(self.offset) < 0:
+            raise ValueError(f"{self} is not an augmentation")
 
     def apply(self, grid: Grid) -> Grid:
         """Transform `grid`, then recolour it."""
@@ -88,7 +87,7 @@ def movable_colours(task: Task, rule: ColourRule) -> tuple[int, ...]:
         return ()
     if rule == "permute":
         return tuple(range(1, N_COLOURS))
-    only_in_output = {c for pair in task.train for c in _colours_of([pair.output]) - _colours_of([pair.input])}
+    only_in_output = {c for pair in task.train for c in np.setdiff1d(pair.output, pair.input).tolist()}
     return tuple(c for c in range(1, N_COLOURS) if c not in only_in_output)
 
 
@@ -97,25 +96,23 @@ def sample_augmentations(task: Task, n: int, rng: np.random.Generator, *, colour
 
     Where few different ones exist all are listed; else a bounded number is drawn, which may miss some of a task with many symmetries.
     """
-    contents = _ContentHash(task)
+    sums = _key_sums(task)
     movable = np.array(movable_colours(task, colours), dtype=np.int64)
-    used = np.intersect1d(movable, sorted(_colours_of(task.grids())))
-    found = [IDENTITY]
-    seen = {int(contents.of(np.zeros(1, dtype=np.int64), np.arange(N_COLOURS)[None])[0])}
+    used = np.intersect1d(movable, np.concatenate([grid.ravel() for grid in task.grids()]))
+    found: dict[int, Augmentation] = {}
 
     def keep(transforms: npt.NDArray[np.int64], tables: npt.NDArray[np.int64]) -> None:
-        for key, transform, table in zip(contents.of(transforms, tables).tolist(), transforms.tolist(), tables.tolist(), strict=True):
-            if len(found) >= n:
-                return
-            if key not in seen:
-                seen.add(key)
-                found.append(Augmentation(transform, tuple(table)))
+        hashes = _content_hashes(sums, len(task.train), transforms, tables)
+        for key, transform, table in zip(hashes.tolist(), transforms.tolist(), tables.tolist(), strict=True):
+            if key not in found and len(found) < n:
+                found[key] = Augmentation(transform, tuple(table))
 
+    keep(np.zeros(1, dtype=np.int64), np.arange(N_COLOURS)[None])
     if N_DIHEDRAL * math.perm(len(movable), len(used)) <= 4 * n:
         transforms, tables = _every(movable, used)
         order = rng.permutation(len(transforms))
         keep(transforms[order], tables[order])
-        return found[:n]
+        return list(found.values())
     for _ in range(8):
         missing = n - len(found)
         if missing <= 0:
@@ -124,54 +121,46 @@ def sample_augmentations(task: Task, n: int, rng: np.random.Generator, *, colour
         tables = np.tile(np.arange(N_COLOURS), (m, 1))
         tables[:, movable] = rng.permuted(np.tile(movable, (m, 1)), axis=1)
         keep(rng.integers(0, N_DIHEDRAL, size=m), tables)
-    return found[:n]
-
-
-def _colours_of(grids: Iterable[Grid]) -> set[int]:
-    return {int(c) for grid in grids for c in np.unique(grid)}
+    return list(found.values())
 
 
 def _every(movable: npt.NDArray[np.int64], used: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """List each transform with each way to recolour the used colours; unused movable colours fill the rest in order."""
-    unused = [int(c) for c in movable if c not in used]
+    unused = np.setdiff1d(movable, used)
     tables = []
     for images in permutations(movable.tolist(), len(used)):
         table = np.arange(N_COLOURS)
         table[used] = images
-        table[unused] = [c for c in movable.tolist() if c not in images]
+        table[unused] = np.setdiff1d(movable, images)
         tables.append(table)
     return np.repeat(np.arange(N_DIHEDRAL), len(tables)), np.tile(np.stack(tables), (N_DIHEDRAL, 1))
 
 
-class _ContentHash:
-    """64-bit hashes of the augmented contents of one task; equal contents always have equal hashes."""
+def _key_sums(task: Task) -> npt.NDArray[np.uint64]:
+    """Sum the keys of the cells that each colour takes in each grid under each transform, (8, grids, 10); 0 is a colour as any other, so
+    that these tell grids of different shapes apart too."""
+    grids = list(task.grids())
+    sums = np.zeros((N_DIHEDRAL, len(grids), N_COLOURS), dtype=np.uint64)
+    for d in range(N_DIHEDRAL):
+        for g, grid in enumerate(grids):
+            turned = dihedral(grid, d)
+            np.add.at(sums[d, g], turned.ravel(), _CELL_KEYS[: turned.shape[0], : turned.shape[1]].ravel())
+    return sums
 
-    def __init__(self, task: Task) -> None:
-        keys = np.random.default_rng(20250626).integers(0, 2**64, size=MAX_SIDE * MAX_SIDE + N_COLOURS, dtype=np.uint64)
-        self._cells = keys[: MAX_SIDE * MAX_SIDE].reshape(MAX_SIDE, MAX_SIDE)
-        self._colours = keys[MAX_SIDE * MAX_SIDE :]
-        self._n_pairs = len(task.train)
-        grids = list(task.grids())
-        # sums[d, g, c]: the keys of the cells that colour c takes in grid g under transform d; 0 is a colour as any other,
-        # so that these tell grids of different shapes apart too
-        self._sums = np.zeros((N_DIHEDRAL, len(grids), N_COLOURS), dtype=np.uint64)
-        for d in range(N_DIHEDRAL):
-            for g, grid in enumerate(grids):
-                turned = dihedral(grid, d)
-                np.add.at(self._sums[d, g], turned.ravel(), self._cells[: turned.shape[0], : turned.shape[1]].ravel())
 
-    def of(self, transforms: npt.NDArray[np.int64], tables: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
-        """Hash the task under transforms (B,) and colour tables (B, 10)."""
-        grids = np.empty((len(tables), self._sums.shape[1]), dtype=np.uint64)
-        for d in range(N_DIHEDRAL):
-            here = transforms == d
-            grids[here] = _mix(self._colours[tables[here]] @ self._sums[d].T)
-        inputs, outputs = grids[:, 0 : 2 * self._n_pairs : 2], grids[:, 1 : 2 * self._n_pairs : 2]
-        tests = grids[:, 2 * self._n_pairs :]
-        # sums over mixed terms forget the order of pairs and of test inputs, and nothing else
-        pairs: npt.NDArray[np.uint64] = _mix(inputs * np.uint64(3) + outputs).sum(axis=1, dtype=np.uint64)
-        alone: npt.NDArray[np.uint64] = _mix(tests + np.uint64(1)).sum(axis=1, dtype=np.uint64)
-        return _mix(pairs) + alone
+def _content_hashes(
+    sums: npt.NDArray[np.uint64], n_pairs: int, transforms: npt.NDArray[np.int64], tables: npt.NDArray[np.int64]
+) -> npt.NDArray[np.uint64]:
+    """Hash (64 bits) a task with these `_key_sums` under transforms (B,) and colour tables (B, 10); equal contents have equal hashes."""
+    grids = np.empty((len(tables), sums.shape[1]), dtype=np.uint64)
+    for d in range(N_DIHEDRAL):
+        here = transforms == d
+        grids[here] = _mix(_COLOUR_KEYS[tables[here]] @ sums[d].T)
+    inputs, outputs, tests = grids[:, 0 : 2 * n_pairs : 2], grids[:, 1 : 2 * n_pairs : 2], grids[:, 2 * n_pairs :]
+    # sums over mixed terms forget the order of pairs and of test inputs, and nothing else
+    pairs: npt.NDArray[np.uint64] = _mix(inputs * np.uint64(3) + outputs).sum(axis=1, dtype=np.uint64)
+    alone: npt.NDArray[np.uint64] = _mix(tests + np.uint64(1)).sum(axis=1, dtype=np.uint64)
+    return _mix(pairs) + alone
 
 
 def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

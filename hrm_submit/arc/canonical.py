@@ -16,17 +16,14 @@ from hrm_submit.arc.augment import N_DIHEDRAL, dihedral
 from hrm_submit.arc.task import N_COLOURS, Task
 
 
-def canonical_form(given: npt.NDArray[np.uint8], wanted: npt.NDArray[np.uint8]) -> bytes:
-    """Return the least bytes over the 8 dihedral transforms and all colour permutations of input and output alike.
-
-    The bytes are rows and columns of the input, then of the output, then the cells of both, row by row.
-    """
-    return min(_relabelled(dihedral(given, transform), dihedral(wanted, transform)) for transform in range(N_DIHEDRAL))
-
-
 def pair_hash(given: npt.NDArray[np.uint8], wanted: npt.NDArray[np.uint8]) -> str:
-    """Hash (SHA-256) the canonical form of a pair of input (R, C) and output (R', C'), 64 hexadecimal digits."""
-    return hashlib.sha256(canonical_form(given, wanted)).hexdigest()
+    """Hash (SHA-256, hexadecimal) the canonical form of a pair of input (R, C) and output (R', C').
+
+    It is the least bytes over the 8 dihedral transforms and all colour permutations of input and output alike: rows and columns of the
+    input, then of the output, then the cells of both, row by row.
+    """
+    form = min(_relabelled(dihedral(given, transform), dihedral(wanted, transform)) for transform in range(N_DIHEDRAL))
+    return hashlib.sha256(form).hexdigest()
 
 
 def tasks_with_pairs_of(hashes: Collection[str], tasks: Mapping[str, Task]) -> list[str]:

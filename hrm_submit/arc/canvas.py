@@ -17,13 +17,12 @@ import numpy.typing as npt
 from hrm_submit.arc.augment import DIHEDRAL, Augmentation, augmentation_arrays
 from hrm_submit.arc.task import MAX_SIDE, N_COLOURS, NO_GRID, Grid, Pair, make_grid
 from hrm_submit.config.schema import ModelConfig
-from hrm_submit.core.errors import ConfigError, DataError
+from hrm_submit.core.errors import ConfigError
 from hrm_submit.core.numba_cache import kernel
 
 PAD = 0
 EOS = 1
 FIRST_COLOUR = 2
-FULL_SIDE = MAX_SIDE
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -34,16 +33,15 @@ Tokens: TypeAlias = Bytes
 
 def check_model(model: ModelConfig, source: str) -> None:
     """Raise ConfigError, naming `source`, unless the model has a position for each cell of every canvas and knows every token."""
-    for key, least in (("seq_len", FULL_SIDE**2), ("vocab_size", FIRST_COLOUR + N_COLOURS)):
+    for key, least in (("seq_len", MAX_SIDE**2), ("vocab_size", FIRST_COLOUR + N_COLOURS)):
         if getattr(model, key) < least:
             raise ConfigError(f"{source}: [model] {key} = {getattr(model, key)} is too small for ARC's grids, which need {least}")
 
 
 def position_ids(side: int) -> Ints:
     """Return the position ids (side * side,) of a canvas of `side`: row * 30 + column."""
-    _check_side(side)
     rows, columns = np.divmod(np.arange(side * side), side)
-    return rows * FULL_SIDE + columns
+    return rows * MAX_SIDE + columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,28 +80,20 @@ def encode(
 
     Example b is pair `index[b]` (B,) under transform `dihedral[b]` (B,), recoloured by `colours[b]` (B, 10; new = colours[old]), the top
     left cells of input and output at (row, column) `offsets[b]` (B, 2). The row below a grid and the column to its right hold EOS where
-    the canvas has room; the corner between them and the rest hold PAD. Raises DataError if a grid does not fit the canvas at its place,
-    ValueError for arguments outside their range.
+    the canvas has room; the corner between them and the rest hold PAD. Raises ValueError for arguments outside their range, and if a grid
+    does not fit the canvas at its place.
     """
-    _check_side(side)
     b = len(index)
-    at = np.ascontiguousarray(index, dtype=np.int64)
-    transforms = np.ascontiguousarray(dihedral, dtype=np.int64)
+    at, transforms, corners = (np.ascontiguousarray(array, dtype=np.int64) for array in (index, dihedral, offsets))
     tables = np.ascontiguousarray(colours, dtype=np.uint8)
-    corners = np.ascontiguousarray(offsets, dtype=np.int64)
     if transforms.shape != (b,) or tables.shape != (b, N_COLOURS) or corners.shape != (b, 2):
         raise ValueError(f"dihedral {transforms.shape}, colours {tables.shape}, offsets {corners.shape} do not go with index ({b},)")
     # compiled code checks no bounds itself
     below = min(array.min(initial=0) for array in (at, transforms, corners)) < 0
-    if below or (at >= len(packed)).any() or (transforms > 7).any() or (tables >= N_COLOURS).any():
-        raise ValueError("index, dihedral, colours or offset is out of range")
-    misfits = (corners + _extents(packed, at, transforms) > side).any(axis=1)
-    if misfits.any():
-        bad = int(misfits.argmax())
-        raise DataError(
-            f"pair {at[bad]}: a grid does not fit a canvas of side {side} at row {corners[bad, 0]}, column {corners[bad, 1]}"
-            f" (shapes {packed.shapes[at[bad], :2].tolist()}, {packed.shapes[at[bad], 2:].tolist()}, transform {transforms[bad]})"
-        )
+    if below or not 1 <= side <= MAX_SIDE or (at >= len(packed)).any() or (transforms > 7).any() or (tables >= N_COLOURS).any():
+        raise ValueError("index, dihedral, colours, offset or side is out of range")
+    if (corners + _extents(packed, at, transforms) > side).any():
+        raise ValueError(f"a grid does not fit a canvas of side {side} at its place")
     tokens = np.empty((2, b, side * side), dtype=np.uint8)
     _fill(packed.cells, packed.starts, packed.shapes, at, transforms, tables, corners, side, tokens)
     return tokens[0], tokens[1]
@@ -121,37 +111,23 @@ def decode(tokens: Integers, offsets: Integers, side: int) -> list[Grid | None]:
     It is the largest rectangle of colours anchored there, ended by PAD, EOS or the canvas; of two as large the taller.
     None where the first cell holds no colour. Colours are as the model sees them: undo the augmentation with `invert`.
     """
-    _check_side(side)
-    b = len(tokens)
-    corners = np.ascontiguousarray(offsets, dtype=np.int64)
-    canvas = np.ascontiguousarray(tokens, dtype=np.uint8)
-    if canvas.shape != (b, side * side) or corners.shape != (b, 2):
-        raise ValueError(f"tokens {canvas.shape} and offsets {corners.shape} do not go with a canvas of side {side}")
-    if b and (corners.min() < 0 or corners.max() >= side):
-        raise ValueError(f"an offset lies outside a canvas of side {side}")
-    shapes = np.empty((b, 2), dtype=np.int64)
-    _anchored_shapes(canvas, corners, side, shapes)
+    if tokens.shape != (len(offsets), side * side):
+        raise ValueError(f"tokens {tokens.shape} and {len(offsets)} offsets do not go with a canvas of side {side}")
     grids: list[Grid | None] = []
-    for sheet, (row, column), (rows, columns) in zip(canvas.reshape(b, side, side), corners.tolist(), shapes.tolist(), strict=True):
-        cells = sheet[row : row + rows, column : column + columns]
-        grids.append(make_grid(cells - np.uint8(FIRST_COLOUR)) if rows else None)
+    for sheet, (row, column) in zip(tokens.reshape(-1, side, side), offsets.tolist(), strict=True):
+        cells = sheet[row:, column:]
+        coloured = (cells >= FIRST_COLOUR) & (cells < FIRST_COLOUR + N_COLOURS)
+        widths = np.minimum.accumulate(np.logical_and.accumulate(coloured, axis=1).sum(axis=1))
+        areas = widths * np.arange(1, len(widths) + 1)
+        rows = len(areas) - int(areas[::-1].argmax())
+        grids.append(make_grid(cells[:rows, : widths[rows - 1]] - FIRST_COLOUR) if widths[0] else None)
     return grids
 
 
 def sample_offsets(packed: PackedPairs, index: Integers, dihedral: Integers, side: int, rng: np.random.Generator) -> Ints:
-    """Sample placements (B, 2) uniformly over those where input and output of the pair fit. Raises DataError where there is none."""
-    extent = _extents(packed, index, dihedral)
-    room = side - extent
-    if room.size and room.min() < 0:
-        bad = int((room < 0).any(axis=1).argmax())
-        raise DataError(f"pair {index[bad]}: {extent[bad].tolist()} cells do not fit a canvas of side {side}")
-    placed: Ints = rng.integers(0, room + 1)
+    """Sample placements (B, 2) uniformly over those where input and output of the pair fit. Raises ValueError where there is none."""
+    placed: Ints = rng.integers(0, side - _extents(packed, index, dihedral) + 1)
     return placed
-
-
-def _check_side(side: int) -> None:
-    if not 1 <= side <= FULL_SIDE:
-        raise ValueError(f"canvas side {side} is not within 1..{FULL_SIDE}")
 
 
 def _extents(packed: PackedPairs, index: Integers, dihedral: Integers) -> Ints:
@@ -197,28 +173,3 @@ def _fill(
             if left + columns < side:
                 for y in range(rows):
                     canvas[(top + y) * side + left + columns] = EOS
-
-
-@kernel
-def _anchored_shapes(canvas: Bytes, offsets: Ints, side: int, shapes: Ints) -> None:
-    """Find rows and columns of the largest rectangle of colours anchored at each offset; 0, 0 where there is none."""
-    for b in range(canvas.shape[0]):
-        top, left = offsets[b, 0], offsets[b, 1]
-        best, narrowest = 0, side - left
-        shapes[b, 0] = 0
-        shapes[b, 1] = 0
-        for y in range(top, side):
-            run = 0
-            while run < narrowest:
-                token = canvas[b, y * side + left + run]
-                if token < FIRST_COLOUR or token >= FIRST_COLOUR + 10:
-                    break
-                run += 1
-            narrowest = run
-            area = (y - top + 1) * run
-            if run == 0:
-                break
-            if area >= best:
-                best = area
-                shapes[b, 0] = y - top + 1
-                shapes[b, 1] = run

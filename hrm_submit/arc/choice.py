@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from hrm_submit.core.options import split_names
 def chosen(
     choice: ChoiceOptions,
     tasks: Mapping[str, Task | None],
-    source: str | os.PathLike[str],
+    source: str | Path,
     left: Callable[[Path], Collection[str]],
     broken: Collection[str] = (),
 ) -> list[str]:
@@ -27,12 +26,11 @@ def chosen(
     `left`: the tasks of a run folder that `unsolved_of` takes. `broken`: tasks of `source` that may be named but are not chosen.
     Raises ConfigError where no task is named, DataError for an unknown task and where none is left.
     """
-    ids, named = list(tasks), set[str]()
+    ids, named = list(tasks), list[str]()
     if choice.tasks is not None:
-        names = _names(choice.tasks, {*tasks, *broken})
-        if unknown := [name for name in names if name not in tasks and name not in broken]:
-            raise DataError(f"{os.fspath(source)}: has no task {', '.join(unknown)}")
-        named = set(names)
+        named = _names(choice.tasks, {*tasks, *broken})
+        if unknown := [name for name in named if name not in tasks and name not in broken]:
+            raise DataError(f"{source}: has no task {', '.join(unknown)}")
         ids = [task for task in ids if task in named]
     if choice.max_side is not None:
         ids = [name for name in ids if (task := tasks[name]) and task.largest_side <= choice.max_side]
@@ -43,18 +41,17 @@ def chosen(
         drawn = np.random.default_rng(choice.seed).permutation(len(ids))[: choice.random]
         ids = [ids[k] for k in sorted(drawn.tolist())]
     ids = ids[: choice.first]
-    if not ids and not named & {*broken}:
-        raise DataError(f"{os.fspath(source)}: no task is left of those asked for")
+    if not ids and not {*named} & {*broken}:
+        raise DataError(f"{source}: no task is left of those asked for")
     return ids
 
 
 def _names(text: str, known: Collection[str]) -> list[str]:
     """Read `ID,ID`, or `@F`, a file with an id on each line; `#` begins a comment line."""
+    names = split_names(text, known.__contains__)
     if text.startswith("@") and text not in known:
         lines = [line.strip() for line in read_bytes(text[1:]).decode("utf-8", "replace").splitlines()]
         names = [line for line in lines if line in known or not line.startswith("#")]
-    else:
-        names = split_names(text, known.__contains__)
     if not any(names):
         raise ConfigError(f"--tasks {text}: names no task")
-    return list(filter(None, names))
+    return [name for name in names if name]

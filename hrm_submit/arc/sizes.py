@@ -26,15 +26,14 @@ _COUNTS: tuple[Callable[[Grid, int], int], ...] = (
 """What a rule measures of an input, apart from its side along the axis (0 rows, 1 columns) of the output."""
 
 
-def output_shapes(task: Task, test_input: Grid) -> list[tuple[int, int]]:
-    """Predict (rows, columns), clipped to 30, of the output of `test_input` by each rule that fits all demonstrations, best first.
+def output_shape(task: Task, test_input: Grid) -> tuple[int, int] | None:
+    """Predict (rows, columns), clipped to 30, of the output of `test_input` by the best rules that fit all demonstrations; None without.
 
     Rows and columns are predicted apart: a rational multiple of the input's side, a constant, a constant more or less, its square. Where
     none fits: a linear function of the input's other side, number of colours (with or without 0), coloured or empty cells.
     """
     rows, columns = (_sides(task, test_input, axis) for axis in (0, 1))
-    ranked = sorted((i + j, i, r, c) for i, r in enumerate(rows) for j, c in enumerate(columns))
-    return [(r, c) for _, _, r, c in ranked]
+    return (rows[0], columns[0]) if rows and columns else None
 
 
 def canvas_side(task: Task) -> int:
@@ -44,8 +43,8 @@ def canvas_side(task: Task) -> int:
 
 
 def training_sides(task: Task, *, translate: bool = False) -> list[int]:
-    """Return the side of the canvas that each demonstration is shown on: its own longest side, rounded up to an even number, so that few
-    canvases occur, at most `canvas_side`; with random translation, which needs room, `canvas_side`."""
+    """Return the side of each demonstration's canvas: its longest side, rounded up to an even number, so that few canvases occur, at most
+    `canvas_side`; with random translation, which needs room, `canvas_side`."""
     most = canvas_side(task)
     return [most if translate else _canvas(max(*pair.input.shape, *pair.output.shape), most) for pair in task.train]
 
@@ -53,15 +52,10 @@ def training_sides(task: Task, *, translate: bool = False) -> list[int]:
 def answering_side(task: Task, *, translate: bool = False) -> int:
     """Return the side of the canvas that the test inputs are shown on: it holds them and every predicted output, rounded as in training.
     Where no rule predicts an output, and with random translation, it is `canvas_side`."""
-    most, wanted = canvas_side(task), 1
-    if translate:
+    most, predicted = canvas_side(task), [_sides(task, grid, axis) for grid in task.test for axis in (0, 1)]
+    if translate or not all(predicted):
         return most
-    for grid in task.test:
-        rows, columns = (_sides(task, grid, axis) for axis in (0, 1))
-        if not rows or not columns:
-            return most
-        wanted = max(wanted, *grid.shape, *rows, *columns)
-    return _canvas(wanted, most)
+    return _canvas(max([1, *(side for sides in predicted for side in sides), *(side for grid in task.test for side in grid.shape)]), most)
 
 
 def _canvas(side: int, most: int) -> int:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
-from hrm_submit.arc.jsonio import FaultError, JsonObject, located, parse_grid, parse_object, read_by_task, read_json, shown
+from hrm_submit.arc.jsonio import FaultError, located, parse_grid, part, read_by_task, read_json, shown
 from hrm_submit.arc.task import NO_GRID, Grid, Task
 from hrm_submit.core.errors import DataError
 
@@ -35,7 +35,7 @@ def joined(parts: Mapping[str, str]) -> str:
     return "{" + ",".join(f"{json.dumps(task_id)}:{text}" for task_id, text in parts.items()) + "}"
 
 
-def read_submission(path: str | os.PathLike[str]) -> tuple[dict[str, tuple[Attempts, ...]], list[str]]:
+def read_submission(path: Path) -> tuple[dict[str, tuple[Attempts, ...]], list[str]]:
     """Read the answers of anybody's submission file, and a line `FILE: task ID: fault` for each malformed attempt (a `NO_GRID`).
 
     Raises DataError where the whole file is not a submission.
@@ -49,13 +49,12 @@ def read_submission(path: str | os.PathLike[str]) -> tuple[dict[str, tuple[Attem
     return answers, malformed
 
 
-def file_faults(path: str | os.PathLike[str], expected: Expected) -> list[str]:
+def file_faults(path: Path, expected: Expected) -> list[str]:
     """List everything wrong with a submission file, one line `FILE: task ID: fault` each; empty if it is valid."""
     try:
-        content = read_json(path)
+        return [f"{path}: {fault}" for fault in faults(read_json(path), expected)]
     except DataError as error:
         return [str(error)]
-    return [located(path, None, fault) for fault in faults(content, expected)]
 
 
 def faults(submission: Any, expected: Expected) -> list[str]:
@@ -69,9 +68,7 @@ def faults(submission: Any, expected: Expected) -> list[str]:
         if isinstance(value, list) and len(value) != n_outputs:
             wrong.insert(0, f"has answers for {len(value)} test inputs, not {n_outputs}")
         lines += [located(None, task_id, fault) for fault in dict.fromkeys(wrong)]
-    lines += [located(None, task_id, "is not among the challenges") for task_id in submission if task_id not in expected]
-    duplicates = submission.duplicates if isinstance(submission, JsonObject) else ()
-    return lines + [located(None, task_id, "appears twice") for task_id in duplicates]
+    return lines + [located(None, task_id, "is not among the challenges") for task_id in submission if task_id not in expected]
 
 
 def _attempts(value: Any) -> tuple[tuple[Attempts, ...], list[str]]:
@@ -82,7 +79,7 @@ def _attempts(value: Any) -> tuple[tuple[Attempts, ...], list[str]]:
     for k, output in enumerate(value):
         for key in ATTEMPT_KEYS:
             try:
-                grids.append(parse_grid(parse_object(output, (key,), f"output {k}")[key], f"output {k} {key}"))
+                grids.append(parse_grid(part(output, key, f"output {k}"), f"output {k} {key}"))
             except FaultError as fault:
                 grids.append(NO_GRID)
                 wrong.append(str(fault))

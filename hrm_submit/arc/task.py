@@ -50,7 +50,7 @@ class Task:
     @property
     def largest_side(self) -> int:
         """The largest number of rows or columns of any grid of the task."""
-        return max(max(int(rows), int(columns)) for rows, columns in (grid.shape for grid in self.grids()))
+        return max(max(grid.shape) for grid in self.grids())
 
 
 Solutions: TypeAlias = Mapping[str, tuple[Grid, ...]]

@@ -15,6 +15,7 @@ class TrainingTask:
     """`task.train` are all pairs to learn from, `task.test` the test inputs without known answers."""
 
     task: Task
+    """Its id is `CORPUS/KEY`, unique in a mix."""
     key: str
     """The id within its corpus. Tasks of one key in different corpora (ARC-AGI-1 and 2, RE-ARC) stand for the same rule."""
     weight: float = 1.0
@@ -24,12 +25,10 @@ class TrainingTask:
 
     @property
     def id(self) -> str:
-        """`CORPUS/KEY`, unique in a mix."""
         return self.task.id
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
-        """All pairs to learn from."""
         return self.task.train
 
     @cached_property

@@ -1,7 +1,7 @@
 """Presets layered from TOML files.
 
-A preset has the tables `[model] [train] [ttt] [vote] [budget] [device]`. `load_preset("nano,quick")` layers
-left to right over the dataclass defaults; a key that no dataclass knows is an error, so a typo never passes silently.
+`load_preset("nano,quick")` layers left to right over the dataclass defaults; a key that no dataclass knows is an error, so a typo never
+passes silently.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.errors import ConfigError, clipped
-from hrm_submit.core.files import check_regular
+from hrm_submit.core.files import check_regular, read_fault
 
 T = TypeVar("T")
 
@@ -52,15 +52,16 @@ def read_presets(names: str) -> list[tuple[str, dict[str, Any]]]:
     listed = [name for name in (n.strip() for n in names.split(",")) if name]
     if names and not listed:
         raise ConfigError(f"--preset {names!r} names no preset")
-    return [(name, _read_preset(name)) for name in listed]
+    return [(name, read_toml(_preset_path(name))) for name in listed]
 
 
 def layer(preset: Preset, tables: Mapping[str, Any], source: str = "preset") -> Preset:
     """`preset` with the keys of `tables` replaced. Raises ConfigError for unknown tables or keys and wrong types."""
     changed: dict[str, Any] = {}
+    names = [f.name for f in dataclasses.fields(Preset)]
     for table, values in tables.items():
-        if table not in {f.name for f in dataclasses.fields(Preset)}:
-            raise ConfigError(f"{source}: no table [{clipped(table, 60)}]; known: {', '.join(f.name for f in dataclasses.fields(Preset))}")
+        if table not in names:
+            raise ConfigError(f"{source}: no table [{clipped(table, 60)}]; known: {', '.join(names)}")
         if not isinstance(values, Mapping):
             raise ConfigError(f"{source}: [{table}] is not a table")
         known, base = without_retired(table, values), getattr(preset, table)
@@ -69,7 +70,7 @@ def layer(preset: Preset, tables: Mapping[str, Any], source: str = "preset") -> 
 
 
 def without_retired(table: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` of `table` but for `RETIRED` keys at the value that asks for nothing; `compile` was an engine of its own key."""
+    """`values` of `table` without `RETIRED` keys that ask for nothing; `compile = true` becomes the engine of that name."""
     retired = RETIRED.get(table, {})
     if table == "device" and values.get("compile") is True:
         values = {"engine": "compile"} | {key: value for key, value in values.items() if key != "compile"}
@@ -85,20 +86,19 @@ def from_dict(cls: type[T], values: Mapping[str, Any], base: T | None = None, wh
         if not _fits(value, hints[key]):
             raise ConfigError(f"{where} {key} = {clipped(repr(value), 60)} should be {_describe(hints[key])}")
     converted = {k: float(v) if hints[k] is float else tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    if base is None:
-        return cls(**converted)
-    return dataclasses.replace(base, **converted)  # type: ignore[type-var]
+    return cls(**converted) if base is None else dataclasses.replace(base, **converted)  # type: ignore[type-var]
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    if typing.get_origin(hint) is Literal:
-        return isinstance(value, str | int) and value in typing.get_args(hint)
+    kind, parts = typing.get_origin(hint), typing.get_args(hint)
+    if kind is Literal:
+        return isinstance(value, str | int) and value in parts
     if hint in (float, int):
         # Bounded, as an int of thousands of digits is no float and cannot be shown.
         return isinstance(value, (int, float) if hint is float else int) and not isinstance(value, bool) and abs(value) < 1e300
-    if typing.get_origin(hint) is tuple:
-        return isinstance(value, list | tuple) and all(_fits(part, typing.get_args(hint)[0]) for part in value)
-    return isinstance(value, typing.get_origin(hint) or hint)
+    if kind is tuple:
+        return isinstance(value, list | tuple) and all(_fits(part, parts[0]) for part in value)
+    return isinstance(value, kind or hint)
 
 
 def _describe(hint: Any) -> str:
@@ -107,12 +107,12 @@ def _describe(hint: Any) -> str:
     return {float: "a number", int: "a whole number", bool: "true or false", str: "a string"}.get(hint, str(hint))
 
 
-def _read_preset(name: str) -> dict[str, Any]:
+def _preset_path(name: str) -> Path | Traversable:
     if name.endswith(".toml"):
-        return read_toml(Path(name))
+        return Path(name)
     if name not in preset_names():
         raise ConfigError(f"unknown preset {name!r}; known: {', '.join(preset_names())}, or the path of a .toml file")
-    return read_toml(resources.files("hrm_submit.config") / "presets" / f"{name}.toml")
+    return resources.files("hrm_submit.config") / "presets" / f"{name}.toml"
 
 
 def read_toml(path: Path | Traversable) -> dict[str, Any]:
@@ -121,10 +121,8 @@ def read_toml(path: Path | Traversable) -> dict[str, Any]:
         if isinstance(path, Path):
             check_regular(path)
         return tomllib.loads(path.read_bytes().decode())
-    except FileNotFoundError:
-        fault = "no such file"
     except OSError as error:
-        fault = f"cannot be read: {error.strerror or error}"
+        fault = read_fault(error)
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits, tables thousands deep
         fault = f"not TOML: {clipped(error, 150)}"
     raise ConfigError(f"{clipped(path)}: {fault}")

@@ -16,8 +16,7 @@ from hrm_submit.core.device import Card, cpu_dtype, gpu_dtypes
 
 @dataclass(frozen=True)
 class Runtime:
-    """How a model runs: device (`"cpu"`, `"cuda:0"`), dtype name, attention (`"sdpa"` or `"math"`), kernels, engine, CPU
-    threads."""
+    """How a model runs on a device (`"cpu"`, `"cuda:0"`)."""
 
     device: str
     dtype: str
@@ -28,10 +27,7 @@ class Runtime:
 
 
 def runtime_for(device: str, config: DeviceConfig) -> Runtime:
-    """The number format, attention and engine for `device`: what `config` names, or by capability where it says auto.
-
-    bfloat16 on GPUs from sm_80 and on CPUs with its matrix instructions; float16 on older GPUs with tensor cores; else float32.
-    """
+    """The number format, attention and engine for `device`: what `config` names, or by capability where it says auto."""
     dtype = config.dtype
     if dtype == "auto":
         dtype = gpu_dtypes(device)[0] if device != "cpu" else cpu_dtype()  # type: ignore[assignment]

@@ -30,10 +30,8 @@ Engine: TypeAlias = Literal["plain", "compile", "reduce-overhead"]
 """How the blocks of a model run: as written, by torch.compile, or by that with CUDA graphs."""
 TOLERANCES: Mapping[str, tuple[float, float]] = {"float32": (0.02, 0.003), "bfloat16": (0.1, 0.03), "float16": (0.1, 0.003)}
 """By number format: how far an engine that agrees may be from plain float32, in its losses (relative) and in the probabilities of its first
-predictions (half the sum over a cell's tokens, mean over cells).
-
-Six times what was measured on a CPU (docs/speed.md); for float32 what float16 measured, since a GPU may round the factors of convolutions
-as far. Losses in float16 get bfloat16's: training amplifies rounding, and a card without bfloat16 needs float16 for its speed."""
+predictions (half the sum over a cell's tokens, mean over cells). Six times what was measured on a CPU (docs/speed.md), but for float32 what
+float16 measured (a GPU may round the factors of convolutions as far), and for losses in float16 what bfloat16 did."""
 
 LARGEST = 1_000_000
 """Upper bound of every size of a model; a larger one is a mistake."""
@@ -47,8 +45,8 @@ def _check(config: object, names: str, least: float, most: float = math.inf) -> 
         if not least <= value <= most:
             floor = "above 0" if least == ABOVE_0 else f"at least {least}"
             ceiling = "" if most == math.inf else " and below 1" if most == BELOW_1 else f" and at most {most}"
-            told = clipped(value, 40)
-            raise ConfigError(f"[{type(config).__name__.removesuffix('Config').lower()}] {name} must be {floor}{ceiling}, not {told}")
+            table = type(config).__name__.removesuffix("Config").lower()
+            raise ConfigError(f"[{table}] {name} must be {floor}{ceiling}, not {clipped(value, 40)}")
 
 
 @dataclass(frozen=True)
@@ -84,8 +82,7 @@ class ModelConfig:
     conv_size: int = 0
     """Side of a depthwise convolution over the grid in each block's MLP, an odd number (ConvSwiGLU, arXiv:2512.14693); 0: none."""
     H_mixer: Mixer = "attention"
-    """How cells see each other in the blocks of H, besides convolutions: `attention` of all to all, `axial`, where half of the heads
-    see a cell's row and half its column (arXiv:1912.12180), or `none`."""
+    """`attention` of all cells to all, `axial` (half of the heads see a cell's row, half its column: arXiv:1912.12180), or `none`."""
     L_mixer: Mixer = "attention"
     codes: tuple[CodeKind, ...] = ()
     """Kinds of codes of the input's cells that are added to their embedding."""
@@ -100,13 +97,12 @@ class ModelConfig:
         _check(self, "halt_exploration_prob", 0, 1)
         if self.hidden_size % self.num_heads:
             raise ConfigError(f"[model] hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}")
-        if self.pos_encodings == "rope" and (self.hidden_size // self.num_heads) % 2:
-            raise ConfigError("[model] rope needs an even head width (hidden_size / num_heads)")
-        if self.pos_encodings == "rope_2d" and (self.hidden_size // self.num_heads) % 4:
-            raise ConfigError("[model] rope_2d needs a head width (hidden_size / num_heads) that 4 divides")
+        turned = {"rope": 2, "rope_2d": 4, "learned": 1}[self.pos_encodings]
+        if self.hidden_size // self.num_heads % turned:
+            raise ConfigError(f"[model] {self.pos_encodings} needs a head width (hidden_size / num_heads) that {turned} divides")
         if "axial" in (self.H_mixer, self.L_mixer) and (self.num_heads % 2 or self.pos_encodings == "rope"):
             raise ConfigError("[model] axial needs an even num_heads, and rope_2d or learned positions")
-        if self.conv_size and self.conv_size % 2 == 0:
+        if self.conv_size and not self.conv_size % 2:
             raise ConfigError(f"[model] conv_size {self.conv_size} is neither 0 nor an odd number")
         if self.patch > 1 and ("attention" in (self.H_mixer, self.L_mixer) or self.pos_encodings != "rope_2d"):
             raise ConfigError("[model] patch above 1 needs rope_2d, and no mixer that is attention of all to all")
@@ -156,8 +152,7 @@ class TrainConfig:
     """Last share of the run (of its steps or its seconds) over which the rate falls linearly to lr_min_ratio."""
     lr_min_ratio: float = 1.0
     colours: Literal["permute", "permute_input", "fixed"] = "permute"
-    """Colours that augmentation permutes. `permute`: all but 0 (published); `permute_input`: also not those that an output has and its own
-    input lacks; `fixed`: none."""
+    """Colours that augmentation permutes: all but 0 (published), also not those that an output has and its own input lacks, or none."""
     translate: bool = True
     """Random placement on the canvas where there is room (published)."""
     augmentations: int = 1000
@@ -169,8 +164,7 @@ class TrainConfig:
     min_side: int = 1
     """Pre-training leaves out what needs no larger canvas than one below this side; in `[ttt]` as `max_side`."""
     batch_tokens: int = 0
-    """Pre-training: most cells of a batch, so that large canvases get fewer examples (at least one a process); 0: no limit. Test-time
-    training always uses batch_size."""
+    """Pre-training: most cells of a batch, so that large canvases get fewer examples (at least one a process); 0: no limit."""
 
     def __post_init__(self) -> None:
         _check(self, "batch_size segments augmentations max_side min_side", 1)
@@ -194,8 +188,7 @@ class TTTConfig(TrainConfig):
     agreement: float = 0.9
     fit: float = 0.9
     pool_exact: float = 0.5
-    """A mid-run vote counts with the last one if at least this share of the augmented demonstrations was exact by then; above 1 none
-    does."""
+    """A mid-run vote counts with the last one if at least this share of the augmented demonstrations was exact; above 1 none does."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -216,11 +209,10 @@ class VoteConfig:
     """When a view ends before `act_steps`: `never` (published), or at `rest`, when the entropy of its prediction no longer changes."""
     batch_size: int = 32
     rule: VoteRule = "composite"
-    """How candidates are ranked. `counts`: by the number of views that gave each; `composite`: also a tenth of all votes for the grid
-    with the most probable colour in each cell."""
+    """`counts`: candidates rank by the views that gave each; `composite`: also a tenth of all votes for the most probable colours."""
     save_raw: bool = False
-    """Write the predictions of each task's last vote to `raw/` of the run folder, for `scripts/compare_votes.py`: up to 22 kB a view and
-    ACT step before compression. That vote runs all `act_steps`, which takes time from training; the answer stays the same."""
+    """Write the predictions of each task's last vote to `raw/` of the run folder, up to 22 kB a view and ACT step before compression, for
+    `scripts/compare_votes.py`. That vote runs all `act_steps`, which takes time from training; the answer stays the same."""
 
     def __post_init__(self) -> None:
         _check(self, "views act_steps batch_size", 1)

@@ -16,12 +16,10 @@ _DURATION = re.compile(r"(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m)?(?:
 
 def parse_duration(text: str) -> float:
     """Parse a duration into seconds: `"11h30m"`, `"20m"`, `"90s"` or `"2m30s"`. Raises ConfigError, also for zero and without a unit."""
-    if re.fullmatch(r"\s*\d+(\.\d+)?\s*", text):
-        raise ConfigError(f"not a duration: {text!r} has no unit; write {text.strip()}s, {text.strip()}m or {text.strip()}h")
     match = _DURATION.fullmatch(text.strip().lower())
     seconds = sum(float(match[unit] or 0) * size for unit, size in (("h", 3600), ("m", 60), ("s", 1))) if match else 0.0
     if not 0 < seconds < float("inf"):
-        raise ConfigError(f"not a duration: {text!r}; write it as 11h30m, 20m or 90s")
+        raise ConfigError(f"not a duration: {text!r}; write it with units, as 11h30m, 20m or 90s")
     return seconds
 
 

@@ -6,6 +6,10 @@ Nothing here runs at import; torch is imported when a device is asked for, and a
 from __future__ import annotations
 
 import logging
+import os
+import platform
+import re
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -32,19 +36,15 @@ def list_devices(devices: str) -> list[str]:
 
     visible = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     if devices == "auto":
-        usable = [d for d in visible if has_kernels(d)]
-        return usable or ["cpu"]
-    wanted = [d.strip() for d in devices.split(",") if d.strip()]
-    for device in wanted:
-        if device != "cpu" and device not in visible:
-            raise ConfigError(f"--devices {devices}: no {device} here; visible: {', '.join(['cpu', *visible])}")
-    if not wanted:
-        raise ConfigError("--devices names no device")
+        return [d for d in visible if has_kernels(d)] or ["cpu"]
+    wanted = [d.strip() for d in devices.split(",") if d.strip()] or ["device"]
+    if absent := [d for d in wanted if d not in ("cpu", *visible)]:
+        raise ConfigError(f"--devices {devices}: no {absent[0]} here; visible: {', '.join(['cpu', *visible])}")
     return wanted
 
 
 def _may_have_gpus() -> bool:
-    """Return whether torch is worth asking for GPUs: where it is loaded, or a driver of NVIDIA's (also below WSL) or AMD's is there."""
+    """Tell whether torch is worth asking for GPUs: it is loaded, or a driver of NVIDIA's (also below WSL) or AMD's is there."""
     drivers = ("nvidiactl", "nvidia0", "dxg", "kfd")
     return "torch" in sys.modules or sys.platform != "linux" or any(Path("/dev", name).exists() for name in drivers)
 
@@ -79,14 +79,13 @@ class Card:
 
 def cards(devices: Sequence[str]) -> list[Card]:
     """Describe the GPUs among `devices`."""
-    found = []
-    for device in devices:
-        if device != "cpu":
-            import torch
+    gpus = [device for device in devices if device != "cpu"]
+    if not gpus:
+        return []
+    import torch
 
-            properties = torch.cuda.get_device_properties(device)
-            found.append(Card(properties.name, properties.major + properties.minor / 10, properties.total_memory / 2**30))
-    return found
+    found = [torch.cuda.get_device_properties(device) for device in gpus]
+    return [Card(gpu.name, gpu.major + gpu.minor / 10, gpu.total_memory / 2**30) for gpu in found]
 
 
 def gpu_dtypes(device: str) -> list[str]:
@@ -99,18 +98,20 @@ def gpu_dtypes(device: str) -> list[str]:
 
 def cpu_dtype() -> str:
     """Choose bfloat16 on CPUs with its matrix instructions, else float32."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("flags", 1)[-1].split("\n", 1)[0].split()
-    except OSError:
-        return "float32"
-    return "bfloat16" if {"amx_bf16", "avx512_bf16"} & set(flags) else "float32"
+    return "bfloat16" if {"amx_bf16", "avx512_bf16"} & set(_cpuinfo("flags").split()) else "float32"
+
+
+def _cpuinfo(key: str) -> str:
+    """Look up what Linux tells of the first core, "" where it does not."""
+    with suppress(OSError):
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        if found := re.search(rf"^{key}\s*:(.*)", text, re.MULTILINE):
+            return found[1].strip()
+    return ""
 
 
 def free_bytes(device: str) -> int:
     """Ask nvidia-smi, which needs no CUDA context, for the free memory of a GPU; where it fails return all memory."""
-    import os
-    import subprocess
-
     import torch
 
     index = int(device.split(":", 1)[1]) if ":" in device else 0
@@ -127,8 +128,6 @@ def free_bytes(device: str) -> int:
 
 def cpu_count() -> int:
     """Count the cores that this process may use."""
-    import os
-
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -162,7 +161,6 @@ class Fetched:
             self._arrived.record()
 
     def get(self) -> torch.Tensor:
-        """Wait for the tensor, and return it."""
         if self._arrived:
             self._arrived.synchronize()
         return self._tensor
@@ -200,18 +198,7 @@ def context_broken(error: BaseException) -> bool:
 
 def machine() -> str:
     """Name the processor and GPUs of this machine."""
-    import platform
-
-    name = platform.processor() or platform.machine()
-    with suppress(OSError, IndexError):
-        name = (
-            Path("/proc/cpuinfo")
-            .read_text(encoding="utf-8", errors="replace")
-            .split("model name", 1)[1]
-            .split(":", 1)[1]
-            .split("\n", 1)[0]
-            .strip()
-        )
+    name = _cpuinfo("model name") or platform.processor() or platform.machine()
     gpus: list[str] = []
     with suppress(Exception):  # a driver that is broken names no card, and costs nobody a run
         if _may_have_gpus():

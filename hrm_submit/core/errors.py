@@ -41,11 +41,7 @@ class ClusterError(UserError):
     """A cluster that cannot be reached, or has nothing to work with."""
 
 
-LONGEST = 300
-"""Characters of a message."""
-
-
-def clipped(text: object, longest: int = LONGEST) -> str:
+def clipped(text: object, longest: int = 300) -> str:
     """Put `text` on one line of at most `longest` characters, cut in the middle."""
     line = " ".join(str(text).split())
     if len(line) <= longest:

@@ -53,6 +53,11 @@ def open_regular(path: str | os.PathLike[str], most: float = math.inf) -> Buffer
     return open(path, "rb")
 
 
+def read_fault(error: OSError) -> str:
+    """Say why a file cannot be read."""
+    return "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror or error}"
+
+
 def append_whole(path: Path, data: bytes) -> None:
     """Append all of `data` or nothing, and hand it to the system; make the file and its folder where there is none. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +77,7 @@ def write_output(path: str | os.PathLike[str], data: str | bytes) -> None:
 
 
 def refuse_overwriting(target: Path, sources: Iterable[Path]) -> None:
-    """Raise ConfigError where `target` is one of `sources`, as far as these exist."""
+    """Raise ConfigError where `target` is one of `sources`."""
     if target.exists() and any(source.exists() and target.samefile(source) for source in sources):
         raise ConfigError(f"{target}: is one of the files to read and would be overwritten: give another --output")
 

@@ -16,8 +16,6 @@ from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 MISSING: Any = dataclasses.MISSING
-MOST_PARTS = 16
-"""Parts that a name with commas has at most."""
 
 
 def option(metavar: str | None = None, help: str | None = None, *, default: Any = MISSING, **how: Any) -> Any:
@@ -33,8 +31,8 @@ def split_names(text: str, known: Callable[[str], bool]) -> list[str]:
     """Split a comma-separated list; a name that is `known` may itself hold commas, and the longest one is taken."""
     parts, found = text.split(","), list[str]()
     while parts:
-        whole = (n for n in range(min(len(parts), MOST_PARTS), 1, -1) if known(",".join(parts[:n]).strip()))
-        n = next(whole, 1)
+        most = min(len(parts), 16)  # a long list is not looked up in all its parts
+        n = next((n for n in range(most, 1, -1) if known(",".join(parts[:n]).strip())), 1)
         found.append(",".join(parts[:n]).strip())
         parts = parts[n:]
     return found

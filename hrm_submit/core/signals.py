@@ -24,10 +24,9 @@ def set_by_signals(stop: threading.Event) -> Iterator[None]:
         stop.set()
 
     numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
-    handled = [n for n in numbers if signal.getsignal(n) not in (signal.SIG_IGN, None)]
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        before = {n: signal.signal(n, handle) for n in handled}
+    main = threading.current_thread() is threading.main_thread()
+    handled = [n for n in numbers if main and signal.getsignal(n) not in (signal.SIG_IGN, None)]
+    before = {n: signal.signal(n, handle) for n in handled}
     try:
         yield
     finally:

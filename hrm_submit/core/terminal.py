@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, Literal, TypeAlias
 
 from tqdm import tqdm
@@ -19,9 +19,15 @@ Place: TypeAlias = Literal["terminal", "widgets", "one line", "plain"]
 
 def place() -> Place:
     """Find out what standard error is now."""
-    if _in_kernel():
-        return "widgets" if _widgets() else "one line"
-    return "terminal" if sys.stderr.isatty() else "plain"
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()  # a kernel has imported IPython
+    if getattr(shell, "kernel", None) is None:
+        return "terminal" if sys.stderr.isatty() else "plain"
+    with warnings.catch_warnings(action="ignore"), suppress(Exception):  # an ipywidgets of another age fails in its own ways
+        from tqdm import notebook
+
+        if getattr(notebook, "IProgress", None) is not None:
+            return "widgets"
+    return "one line"
 
 
 def bar(where: Place, **options: Any) -> Any:
@@ -40,19 +46,3 @@ def logs_above_bars(where: Place) -> AbstractContextManager[None]:
     from tqdm.contrib.logging import logging_redirect_tqdm  # not above: in a notebook without widgets its import warns
 
     return logging_redirect_tqdm()
-
-
-def _in_kernel() -> bool:
-    """Whether this process is a notebook's kernel; one that never imported IPython is none."""
-    get = getattr(sys.modules.get("IPython"), "get_ipython", None)
-    return getattr(get() if get else None, "kernel", None) is not None
-
-
-def _widgets() -> bool:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            from tqdm import notebook
-        except Exception:  # an ipywidgets of another age fails in its own ways
-            return False
-    return getattr(notebook, "IProgress", None) is not None

@@ -1,17 +1,23 @@
-"""Scores of a submission: Kaggle's own, and those that published work quotes, from one pass over the solutions."""
+"""Scores of a submission: Kaggle's own, and those that published work quotes, from one pass over the solutions.
+
+`score_answers` is `hrm_submit.score`: it takes what `hrm_submit.Solver` returns.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeAlias, TypedDict, cast
+from typing import Any, TypeAlias, TypedDict, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from hrm_submit.arc.reader import source_names, tasks_by_id
 from hrm_submit.arc.submission import Attempts
-from hrm_submit.arc.task import Grid, Solutions, same_grid
+from hrm_submit.arc.task import Grid, Solutions, Task, same_grid
 from hrm_submit.core.errors import DataError
+from hrm_submit.corpora.sources import load
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -54,7 +60,7 @@ def score(submission: Mapping[str, Sequence[Attempts]], solutions: Solutions, ma
     rows = by_task(submission, solutions)
     sums = rows.sum(axis=0)
     names = ("tasks", "outputs", "solved_outputs@1", "solved_outputs@2", "solved_tasks", "missing")
-    counts = {name: int(n) for name, n in zip(names, sums, strict=False)} | {"malformed": malformed}
+    counts = dict(zip(names, sums.astype(int).tolist(), strict=False)) | {"malformed": malformed}
     return cast(Score, {name: float(value) for name, value in shares(sums).items()} | {"counts": counts})
 
 
@@ -83,11 +89,48 @@ def shares(sums: Floats) -> dict[str, Floats]:
 def task_results(answers: Sequence[Attempts], outputs: Sequence[Grid]) -> list[OutputResult]:
     """Judge the answer to each test output of one task; answers beyond the last output are ignored."""
     results = []
-    for k, wanted in enumerate(outputs):
-        if k >= len(answers):
-            results.append(OutputResult())
-            continue
-        right = (same_grid(grid, wanted) for grid in answers[k])
-        cells = (float((grid == wanted).mean()) if grid.shape == wanted.shape else 0.0 for grid in answers[k])
+    for attempts, wanted in zip(answers, outputs, strict=False):
+        right = (same_grid(grid, wanted) for grid in attempts)
+        cells = (float((grid == wanted).mean()) if grid.shape == wanted.shape else 0.0 for grid in attempts)
         results.append(OutputResult(*right, *cells))
-    return results
+    return results + [OutputResult()] * (len(outputs) - len(results))
+
+
+def score_answers(
+    task: Task | Mapping[str, Task] | Iterable[Task],
+    answer: Any,
+    solutions: Solutions | Sequence[Grid] | None = None,
+) -> Score:
+    """Score the answer of `hrm_submit.Solver` to a task, or its answers by id to several tasks, as the command `score` does.
+
+    `solutions`: the outputs of the task, or by task id, as `load(..., solutions=True)` gives them. Without them they are looked up in
+    the public sets. Raises DataError where no public set holds a task.
+    """
+    tasks = tasks_by_id(task)
+    answers = answer if isinstance(answer, Mapping) else dict.fromkeys(tasks, answer)
+    if isinstance(task, Task) == isinstance(answer, Mapping) or not all(hasattr(given, "attempts") for given in answers.values()):
+        raise DataError("score takes a task and what Solver.solve returned, or tasks and their answers by id")
+    if solutions is None:
+        solutions = _public_solutions(tasks)
+    known = solutions if isinstance(solutions, Mapping) else dict.fromkeys(tasks, tuple(solutions))
+    return score({key: given.attempts for key, given in answers.items()}, {key: known[key] for key in tasks if key in known})
+
+
+def _public_solutions(tasks: Mapping[str, Task]) -> Solutions:
+    """Look the outputs of `tasks` up in the public sets that are here, by id and test inputs. Raises DataError for one that none holds."""
+    found: dict[str, tuple[Grid, ...]] = {}
+    for name in source_names():
+        if found.keys() == tasks.keys():
+            break
+        with suppress(DataError):  # not downloaded
+            theirs, solutions = load(name, solutions=True)
+            for key, task in tasks.items():
+                if task.id in solutions and _same_tests(task, theirs[task.id]):
+                    found.setdefault(key, solutions[task.id])
+    if unknown := [key for key in tasks if key not in found]:
+        raise DataError(f"{unknown[0]}: no public set holds this task; give its solutions")
+    return found
+
+
+def _same_tests(task: Task, other: Task) -> bool:
+    return len(task.test) == len(other.test) and all(map(same_grid, task.test, other.test))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from hrm_submit.arc.sizes import MOST_DEMONSTRATIONS, output_shapes
+from hrm_submit.arc.sizes import MOST_DEMONSTRATIONS, output_shape
 from hrm_submit.arc.task import Grid, Task, make_grid, same_grid
 
 BLANK = make_grid([[0]])
@@ -24,7 +24,7 @@ def fallback_attempts(task: Task) -> list[tuple[Grid, Grid]]:
 
 
 def _attempts(task: Task, test_input: Grid, overlays: dict[tuple[int, int], Grid]) -> tuple[Grid, Grid]:
-    shape = next(iter(output_shapes(task, test_input)), test_input.shape)
+    shape = output_shape(task, test_input) or test_input.shape
     if shape not in overlays:
         overlays[shape] = _overlay([p.output for p in task.train], shape)
     guesses = [overlays[shape], make_grid(np.zeros(shape, dtype=np.uint8)), test_input]

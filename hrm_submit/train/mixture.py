@@ -25,7 +25,7 @@ from hrm_submit.arc.training_task import TrainingTask, within
 from hrm_submit.config.schema import ModelConfig, TrainConfig
 from hrm_submit.core.errors import TrainError
 from hrm_submit.corpora.leaks import protected_hashes, without_leaks
-from hrm_submit.corpora.sources import load_corpora, parse_spec, split_specs
+from hrm_submit.corpora.sources import load_corpora
 from hrm_submit.model.act import Batch
 from hrm_submit.model.losses import labels_from_tokens
 from hrm_submit.train.loop import CanvasBatch
@@ -43,7 +43,7 @@ def training_tasks(data: str, protect: Sequence[str] = PROTECTED) -> list[Traini
     """
     corpora = load_corpora(data)
     tasks = [task for corpus in corpora for task in corpus.tasks]
-    deliberate = {parse_spec(spec)[0] for spec, corpus in zip(split_specs(data), corpora, strict=True) if corpus.demos_only}
+    deliberate = {corpus.source for corpus in corpora if corpus.demos_only}
     kept, dropped = without_leaks(tasks, protected_hashes(protect, test_only=[name for name in protect if name in deliberate]))
     for task_id, reason in dropped:
         log.info("left out: %s %s", task_id, reason)

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from hrm_submit.arc.augment import Augmentation
-from hrm_submit.arc.canvas import EOS, FIRST_COLOUR, FULL_SIDE, PAD
-from hrm_submit.arc.task import Grid, Pair, Task, make_grid
+from hrm_submit.arc.canvas import EOS, FIRST_COLOUR, PAD
+from hrm_submit.arc.task import MAX_SIDE, Grid, Pair, Task, make_grid
 
 
 def grids(max_side: int = 30) -> st.SearchStrategy[Grid]:
@@ -44,7 +44,7 @@ def placed(most: int) -> st.SearchStrategy[Augmentation]:
 
 def plain_canvas(grid: Grid, offset: tuple[int, int], side: int) -> np.ndarray:
     """The published layout on the full canvas, cut to its top left `side` rows and columns."""
-    full = np.full((FULL_SIDE + 1, FULL_SIDE + 1), PAD)
+    full = np.full((MAX_SIDE + 1, MAX_SIDE + 1), PAD)
     (top, left), (rows, columns) = offset, grid.shape
     full[top : top + rows, left : left + columns] = grid + FIRST_COLOUR
     full[top + rows, left : left + columns] = EOS

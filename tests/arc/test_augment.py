@@ -7,13 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hrm_submit.arc.augment import (
-    IDENTITY,
-    Augmentation,
-    dihedral,
-    movable_colours,
-    sample_augmentations,
-)
+from hrm_submit.arc.augment import IDENTITY, Augmentation, dihedral, movable_colours, sample_augmentations
 from hrm_submit.arc.task import Pair, Task, make_grid
 from tests.arc.strategies import augmentations, grids, tasks
 
@@ -32,11 +26,11 @@ BY_HAND = [
 
 def content(task, augmentation):
     """What makes an augmented task: its pairs and its test inputs, whatever their order."""
-    key = lambda grid: (grid.shape, augmentation.apply(grid).tobytes(), augmentation.apply(grid).shape)  # noqa: E731
-    return (
-        tuple(sorted((key(pair.input), key(pair.output)) for pair in task.train)),
-        tuple(sorted(key(grid) for grid in task.test)),
-    )
+
+    def key(grid):
+        return augmentation.apply(grid).tobytes(), augmentation.apply(grid).shape
+
+    return tuple(sorted((key(pair.input), key(pair.output)) for pair in task.train)), tuple(sorted(map(key, task.test)))
 
 
 def task_of(train, test):
@@ -60,7 +54,7 @@ def test_invert_undoes_apply_and_apply_undoes_invert(grid, augmentation):
     "arguments", [(8,), (-1,), (0, (0,) * 10), (0, tuple(range(9))), (0, tuple(range(10)), (-1, 0)), (0, tuple(range(1, 11)))]
 )
 def test_what_is_no_augmentation_is_refused(arguments):
-    with pytest.raises(ValueError, match=r"not|negative"):
+    with pytest.raises(ValueError, match="is not an augmentation"):
         Augmentation(*arguments)
 
 
@@ -72,18 +66,6 @@ def test_movable_colours_by_rule():
     assert movable_colours(task, "fixed") == ()
 
 
-@given(tasks(6), st.integers(0, 2**32 - 1))
-def test_an_input_has_one_output_under_permuted_input_colours(task, seed):
-    rng = np.random.default_rng(seed)
-    for pair in task.train:
-        free = [c for c in movable_colours(task, "permute_input") if c not in pair.input]
-        table = np.arange(10)
-        table[free] = rng.permutation(free)
-        view = Augmentation(0, tuple(table.tolist()))
-        assert np.array_equal(view.apply(pair.input), pair.input)
-        assert np.array_equal(view.apply(pair.output), pair.output)
-
-
 @settings(max_examples=30)
 @given(tasks(6), st.integers(0, 40), st.sampled_from(["permute", "permute_input", "fixed"]), st.integers(0, 2**32 - 1))
 def test_samples_are_different_legal_and_start_with_the_identity(task, n, rule, seed):
@@ -92,6 +74,8 @@ def test_samples_are_different_legal_and_start_with_the_identity(task, n, rule, 
     assert found[:1] == [IDENTITY][:n]
     assert len({content(task, augmentation) for augmentation in found}) == len(found)
     movable = movable_colours(task, rule)
+    if rule == "permute_input":  # an input has one output, whatever the colours that it lacks become
+        assert not any(set(movable) & set(np.setdiff1d(pair.output, pair.input).tolist()) for pair in task.train)
     for augmentation in found:
         assert all(augmentation.colours[c] == c for c in range(10) if c not in movable)
         assert augmentation.offset == (0, 0)

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hrm_submit.arc.canonical import canonical_form, pair_hash, tasks_with_pairs_of
+from hrm_submit.arc.canonical import pair_hash, tasks_with_pairs_of
 from hrm_submit.arc.task import Pair, Task, make_grid
 from tests.arc.strategies import pairs
 
@@ -31,9 +31,9 @@ def test_neither_symmetries_nor_colours_change_the_hash(pair, k, colours):
 
 def test_a_form_worked_out_by_hand():
     # lying flat, 5 3 | 3 reads 0 1 | 1 and mirrored 3 5 | 3 reads 0 1 | 0, which is less; upright it has more rows
-    form = bytes([1, 2, 1, 1, 0, 1, 0])
-    assert canonical_form(make_grid([[5, 3]]), make_grid([[3]])) == form
-    assert pair_hash(make_grid([[3], [5]]), make_grid([[3]])) == hashlib.sha256(form).hexdigest()
+    digest = hashlib.sha256(bytes([1, 2, 1, 1, 0, 1, 0])).hexdigest()
+    assert pair_hash(make_grid([[5, 3]]), make_grid([[3]])) == digest
+    assert pair_hash(make_grid([[3], [5]]), make_grid([[3]])) == digest
 
 
 def test_hashes_are_equal_exactly_where_an_orbit_says_so():

@@ -10,17 +10,12 @@ import pytest
 
 from hrm_submit.arc.choice import chosen
 from hrm_submit.arc.options import ChoiceOptions
-from hrm_submit.arc.task import Pair, Task, make_grid
+from hrm_submit.arc.task import Task, make_grid
 from hrm_submit.core.errors import UserError
 from tests.shared import write
 
-
-def a_task(name: str, side: int) -> Task:
-    grid = make_grid(np.zeros((1, side), dtype=int))
-    return Task(name, (Pair(grid, grid),), (grid,))
-
-
-TASKS = {name: a_task(name, side) for name, side in {"b": 3, "a": 9, "x,y": 5, "x": 4, "c": 30, " d": 2}.items()}
+SIDES = {"b": 3, "a": 9, "x,y": 5, "x": 4, "c": 30, " d": 2}
+TASKS = {name: Task(name, (), (make_grid(np.zeros((1, side), dtype=int)),)) for name, side in SIDES.items()}
 
 
 def ids(broken: tuple[str, ...] = (), **options: Any) -> list[str]:

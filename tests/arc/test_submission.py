@@ -31,29 +31,30 @@ def test_what_is_written_is_valid_and_read_back(tmp_path_factory, answers):
 
 
 def test_the_format_is_kaggles():
-    text = to_json({"a": [(make_grid([[1]]), make_grid([[2, 3]]))]})
-    assert json.loads(text) == {"a": [{"attempt_1": [[1]], "attempt_2": [[2, 3]]}]}
-
-
-def attempt(value):
-    return {**GOOD, "a": [{"attempt_1": GRID, "attempt_2": value}]}
+    assert json.loads(to_json({"a": [(make_grid([[1]]), make_grid([[2, 3]]))]})) == {"a": [{"attempt_1": [[1]], "attempt_2": [[2, 3]]}]}
 
 
 @pytest.mark.parametrize(
     ("submission", "lines"),
     [
         (GOOD, []),
-        ([], ["should be an object of answers by task id, not a list"]),
+        ([], ["should be an object of answers by task id, not a list of 0"]),
         ({}, ["task a: is missing", "task b: is missing"]),
         ({**GOOD, "c": [ANSWER]}, ["task c: is not among the challenges"]),
-        ({**GOOD, "a": ANSWER}, ["task a: answers: should be a list, not an object"]),
+        ({**GOOD, "a": ANSWER}, ["task a: answers: should be a list, not an object of 2"]),
         ({**GOOD, "b": [ANSWER]}, ["task b: has answers for 1 test inputs, not 2"]),
         ({**GOOD, "a": [ANSWER, ANSWER]}, ["task a: has answers for 2 test inputs, not 1"]),
-        ({**GOOD, "b": [ANSWER, [GRID, GRID]]}, ["task b: output 1: should be an object, not a list"]),
+        ({**GOOD, "b": [ANSWER, [GRID, GRID]]}, ["task b: output 1: should be an object, not a list of 2"]),
         ({**GOOD, "a": [{"attempt_1": GRID}]}, ['task a: output 0: has no "attempt_2"']),
         ({**GOOD, "a": [{}]}, ['task a: output 0: has no "attempt_1"', 'task a: output 0: has no "attempt_2"']),
-        (attempt(None), ["task a: output 0 attempt_2: should be a list of rows, not null"]),
-        (attempt([[10]]), ["task a: output 0 attempt_2: row 0, column 0 is 10, not a whole number within 0..9"]),
+        (
+            {**GOOD, "a": [{"attempt_1": GRID, "attempt_2": None}]},
+            ["task a: output 0 attempt_2: should be a list of 1 to 30 rows, not null"],
+        ),
+        (
+            {**GOOD, "a": [{"attempt_1": GRID, "attempt_2": [[10]]}]},
+            ["task a: output 0 attempt_2: row 0, column 0 is 10, not a whole number within 0..9"],
+        ),
     ],
 )
 def test_each_fault_is_one_line(tmp_path, submission, lines):
@@ -68,7 +69,7 @@ def test_an_id_given_twice_and_a_file_that_cannot_be_read_are_faults(tmp_path):
     assert file_faults(path, TASKS) == [f"{path}: no such file"]
     answer = json.dumps([ANSWER])
     path.write_text(f'{{"a": {answer}, "a": {answer}}}')
-    assert file_faults(path, {"a": 1}) == [f"{path}: task a: appears twice"]
+    assert file_faults(path, {"a": 1}) == [f"{path}: task a: answers: should be a list, not two values"]
     path.write_text(json.dumps(GOOD)[:-9])
     (line,) = file_faults(path, TASKS)
     assert line.startswith(f"{path}: not JSON: line 1, column ")
@@ -76,13 +77,13 @@ def test_an_id_given_twice_and_a_file_that_cannot_be_read_are_faults(tmp_path):
 
 def test_of_a_malformed_submission_the_rest_is_read(tmp_path):
     path = tmp_path / "submission.json"
-    path.write_text(json.dumps({**attempt([[1], [2, 3]]), "c": 1}))
+    path.write_text(json.dumps({**GOOD, "a": [{"attempt_1": GRID, "attempt_2": [[1], [2, 3]]}], "c": 1}))
     read, malformed = read_submission(path)
     assert (list(read), read["a"][0][0].tolist(), read["a"][0][1].shape) == (["a", "b"], GRID, (0, 0))
     assert malformed == [
-        f"{path}: task a: output 0 attempt_2: row 1 has 2 cells, row 0 has 1",
+        f"{path}: task a: output 0 attempt_2: row 1 should be a list of 1 to 30 cells, as many as row 0 has, not a list of 2",
         f"{path}: task c: answers: should be a list, not 1",
     ]
     path.write_text("{}")
-    with pytest.raises(DataError, match="has no tasks"):
+    with pytest.raises(DataError, match="should be an object of answers by task id, not an object of 0"):
         read_submission(path)

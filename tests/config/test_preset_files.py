@@ -16,12 +16,12 @@ def write(folder: Path, name: str, text: str) -> str:
 
 
 @pytest.mark.parametrize("name", preset_names())
-def test_every_preset_of_the_package_loads(name: str) -> None:
-    assert isinstance(load_preset(name), Preset)
+def test_every_preset_of_the_package_loads_and_its_tables_give_it_again(name: str) -> None:
+    preset = load_preset(name)
+    assert layer(Preset(), preset.to_dict()) == preset
 
 
 def test_the_published_sizes() -> None:
-    assert {"nano", "hrm-7m", "hrm-27m"} <= set(preset_names())
     paper = load_preset("hrm-27m").model
     assert (paper.hidden_size, paper.num_heads, paper.H_layers, paper.L_layers, paper.H_cycles, paper.L_cycles) == (512, 8, 4, 4, 2, 2)
     assert (paper.halt_max_steps, paper.gradient, paper.embedding, paper.puzzle_emb_len) == (16, "last", "augmented", 1)
@@ -46,18 +46,12 @@ def test_a_base_lies_below_every_layer(tmp_path: Path) -> None:
     assert (preset.vote.views, preset.vote.batch_size) == (5, 4)
 
 
-def test_tables_of_a_preset_give_the_preset_again() -> None:
-    preset = load_preset("nano")
-    assert layer(Preset(), preset.to_dict()) == preset
-
-
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("[modle]\nhidden_size = 3\n", r"no table \[modle\].*\[?model"),
         ("ttt = 3\n", r"\[ttt\] is not a table"),
         ("[ttt]\nlearning_rate = 1.0\n", r"\[ttt\] has no key 'learning_rate'"),
-        ("[model]\npuzzle_emb_len = 1\n", "has no key 'puzzle_emb_len'"),
         ('[ttt]\nlr = "fast"\n', r"\[ttt\] lr = 'fast' should be a number"),
         ("[ttt]\nlr = true\n", "lr = True should be a number"),
         ("[ttt]\nlr = nan\n", "lr = nan should be a number"),
@@ -66,22 +60,15 @@ def test_tables_of_a_preset_give_the_preset_again() -> None:
         ("[ttt]\nbatch_size = true\n", "batch_size = True should be a whole number"),
         ("[ttt]\ntranslate = 1\n", "translate = 1 should be true or false"),
         ('[ttt]\noptimizer = "sgd"\n', "optimizer = 'sgd' should be one of 'muon', 'adamw', 'adam_atan2'"),
-        ('[device]\ndtype = ["auto"]\n', "should be one of 'auto'"),
-        ("[ttt]\nbatch_size = 0\n", "batch_size must be at least 1"),
         ("[ttt]\nlr = -1.0\n", "lr must be at least 0, not -1.0"),
-        ("[ttt]\nbeta1 = 1.0\n", "beta1"),
         ("[train]\nlr_min_ratio = 1.5\n", "lr_min_ratio must be at least 0 and at most 1, not 1.5"),
         ("[ttt]\nfirst_vote = 0.0\n", r"\[ttt\] first_vote must be above 0 and at most 1, not 0.0"),
-        ("[ttt]\npatience = 0\n", "patience must be at least 1"),
         ("[vote]\nviews = 0\n", "views must be at least 1"),
         ("[budget]\nreserve = 1.0\n", "reserve must be at least 0 and below 1, not 1.0"),
         ("[budget]\nhang_seconds = 0\n", r"\[budget\] hang_seconds must be above 0, not 0"),
-        ("[budget]\nreserve_min_seconds = -1.0\n", "reserve_min_seconds"),
         ("[device]\nthreads = 0\n", "threads"),
-        ("[device]\nworkers = -1\n", "workers"),
         ("[model]\nnum_heads = 7\n", "not a multiple of num_heads 7"),
-        ("[model]\nhidden_size = 24\nnum_heads = 8\n", "even head width"),
-        ("[model]\nH_layers = 0\n", "H_layers must be at least 1"),
+        ("[model]\nhidden_size = 24\nnum_heads = 8\n", "rope needs a head width .* that 2 divides"),
         ("[model]\npuzzle_emb_ndim = -1\n", "puzzle_emb_ndim must be at least 0 and at most 1000000, not -1"),
         ('[model]\nH_mixer = "axial"\n', "axial needs an even num_heads, and rope_2d or learned positions"),
         ('[model]\nL_mixer = "axial"\npos_encodings = "rope_2d"\nnum_heads = 1\n', "axial needs an even num_heads"),

@@ -63,10 +63,9 @@ def test_the_cache_is_used_where_it_can_be_and_a_damaged_entry_compiled_anew(mod
 def test_nowhere_to_write_is_no_error(module, tmp_path):
     # a file where each cache folder should be stops even a superuser, whom permissions would not
     (module.parent / "__pycache__").write_text("")
-    blocked = tmp_path / "blocked"
-    blocked.write_text("")
-    places = {"XDG_CACHE_HOME": str(blocked), "HOME": str(blocked), "LOCALAPPDATA": str(blocked), "NUMBA_CACHE_DIR": None}
-    assert run(module, **places) == ["10", "6.0"]
+    (tmp_path / "blocked").write_text("")
+    places = dict.fromkeys(("XDG_CACHE_HOME", "HOME", "LOCALAPPDATA"), str(tmp_path / "blocked"))
+    assert run(module, NUMBA_CACHE_DIR=None, **places) == ["10", "6.0"]
 
 
 def test_a_user_without_a_home_folder_gets_a_cache_below_the_temporary_one_and_no_folder_called_tilde(module, tmp_path):

@@ -14,10 +14,8 @@ from hrm_submit.core import terminal
 from tests.terminal import screen as seen
 
 
-@pytest.fixture
-def kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = SimpleNamespace(get_ipython=lambda: SimpleNamespace(kernel=object()))
-    monkeypatch.setitem(sys.modules, "IPython", fake)  # type: ignore[arg-type]
+def ipython(**shell: object) -> SimpleNamespace:
+    return SimpleNamespace(get_ipython=lambda: SimpleNamespace(**shell))
 
 
 def test_a_file_keeps_plain_lines_and_a_terminal_has_bars(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,20 +24,19 @@ def test_a_file_keeps_plain_lines_and_a_terminal_has_bars(monkeypatch: pytest.Mo
     assert terminal.place() == "plain" and terminal.bar("plain", total=3).disable
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert terminal.place() == "terminal"
-    shell = SimpleNamespace(get_ipython=lambda: SimpleNamespace(config={}))
-    monkeypatch.setitem(sys.modules, "IPython", shell)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "IPython", ipython(config={}))  # type: ignore[arg-type]
     assert terminal.place() == "terminal", "IPython without a kernel"
-    bar = terminal.bar("terminal", total=3)
-    assert not bar.disable
-    bar.close()
+    with terminal.bar("terminal", total=3) as bar:
+        assert not bar.disable
 
 
-def test_a_notebook_has_widgets_where_they_are_installed(monkeypatch: pytest.MonkeyPatch, kernel: None) -> None:
-    for progress, place in ((object(), "widgets"), (None, "one line")):
-        fake = SimpleNamespace(IProgress=progress)
-        monkeypatch.setitem(sys.modules, "tqdm.notebook", fake)  # type: ignore[arg-type]
-        monkeypatch.setattr(tqdm, "notebook", fake, raising=False)
-        assert terminal.place() == place
+@pytest.mark.parametrize(("progress", "place"), [(object(), "widgets"), (None, "one line")])
+def test_a_notebook_has_widgets_where_they_are_installed(monkeypatch: pytest.MonkeyPatch, progress: object, place: str) -> None:
+    fake = SimpleNamespace(IProgress=progress)
+    monkeypatch.setitem(sys.modules, "IPython", ipython(kernel=object()))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "tqdm.notebook", fake)  # type: ignore[arg-type]
+    monkeypatch.setattr(tqdm, "notebook", fake, raising=False)
+    assert terminal.place() == place
 
 
 def test_a_real_kernel_without_widgets_shows_one_bar_and_no_warning() -> None:

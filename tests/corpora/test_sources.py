@@ -1,11 +1,9 @@
-"""Training data by name and by file, and what the leak guard leaves out of it."""
-
-import logging
+"""Data by name and by file: what is learnt from it, and what is said of the rest."""
 
 import pytest
 
 from hrm_submit.arc.canonical import pair_hash
-from hrm_submit.arc.reader import data_folder, write_challenges
+from hrm_submit.arc.reader import write_challenges
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.core.errors import DataError
@@ -16,6 +14,8 @@ from tests.shared import write
 PAIR = Pair(make_grid([[1, 2]]), make_grid([[3]]))
 TEST, ANSWER = make_grid([[4, 0, 4]]), make_grid([[5, 5, 5, 5]])
 TASKS = {"a": Task("a", (PAIR,), (TEST,)), "b": Task("b", (PAIR, PAIR), (TEST, TEST))}
+GOOD, OTHER, WIDE = ({"input": [cells], "output": [[3]]} for cells in ([1, 2], [4, 4], [1] * 31))
+TASK = {"train": [GOOD], "test": [OTHER]}
 SOLUTIONS = {"a": (ANSWER,), "b": (ANSWER, ANSWER)}
 
 
@@ -30,34 +30,18 @@ def challenges_file(folder, solutions=None):
     return folder / "my_challenges.json"
 
 
-@pytest.mark.parametrize(
-    ("spec", "parsed"),
-    [
-        ("conceptarc", ("conceptarc", False, 1.0)),
-        ("conceptarc:0.5", ("conceptarc", False, 0.5)),
-        ("x/y.json:demos:2", ("x/y.json", True, 2.0)),
-        ("x/y.json:2:demos", ("x/y.json", True, 2.0)),
-        (" C:/x.json:3 ", ("C:/x.json", False, 3.0)),
-    ],
-)
-def test_specs(spec, parsed):
-    assert parse_spec(spec) == parsed
-
-
-@pytest.mark.parametrize(
-    ("spec", "fault"),
-    [
-        ("", "data '': names neither a set nor a file"),
-        ("conceptarc:0", "conceptarc:0: a weight should be one finite number above 0"),
-        ("conceptarc:-1:demos", "conceptarc:-1:demos: a weight should be one finite number above 0"),
-        ("conceptarc:demo", "conceptarc:demo: 'demo' is neither 'demos' nor a weight"),
-        ("conceptarc:1:2", "conceptarc:1:2: a weight should be one finite number above 0"),
-    ],
-)
-def test_faults_of_a_spec(spec, fault):
-    with pytest.raises(DataError) as caught:
-        parse_spec(spec)
-    assert str(caught.value) == fault
+def test_specs():
+    specs = {
+        "conceptarc": ("conceptarc", False, 1.0),
+        "conceptarc:0.5": ("conceptarc", False, 0.5),
+        "x/y.json:demos:2": ("x/y.json", True, 2.0),
+        "x/y.json:2:demos": ("x/y.json", True, 2.0),
+        " C:/x.json:3 ": ("C:/x.json", False, 3.0),
+    }
+    assert {spec: parse_spec(spec) for spec in specs} == specs
+    for spec in ("conceptarc:0", "conceptarc:-1:demos", "conceptarc:1-2"):
+        with pytest.raises(DataError, match=f"^{spec}: a weight should be a finite number above 0$"):
+            parse_spec(spec)
 
 
 def test_a_challenges_file_takes_the_solutions_beside_it(tmp_path):
@@ -73,39 +57,36 @@ def test_a_challenges_file_takes_the_solutions_beside_it(tmp_path):
     assert a.hashes == (pair_hash(PAIR.input, PAIR.output), pair_hash(TEST, ANSWER))
 
 
-@pytest.mark.parametrize("solutions", [SOLUTIONS, None])
-def test_demos_leave_the_answers_out_and_keep_the_test_inputs(tmp_path, caplog, solutions):
-    for task in load_corpus(f"{challenges_file(tmp_path, solutions)}:demos").tasks:
+def test_demos_leave_the_answers_out_and_keep_the_test_inputs(tmp_path, caplog):
+    for task in load_corpus(f"{challenges_file(tmp_path, SOLUTIONS)}:demos").tasks:
         assert as_lists(task.pairs) == as_lists(TASKS[task.key].train)
         assert [grid.tolist() for grid in task.task.test] == [grid.tolist() for grid in TASKS[task.key].test]
     assert not caplog.messages
 
 
 @pytest.mark.parametrize(
-    ("solutions", "said", "pairs"), [(None, "it has no solutions", [1, 2]), ({"b": (ANSWER, ANSWER)}, "1 of its 2 tasks have no", [1, 4])]
+    ("solutions", "said", "pairs"), [(None, "2 of 2 tasks have no", [1, 2]), ({"b": (ANSWER, ANSWER)}, "1 of 2 tasks have no", [1, 4])]
 )
 def test_without_solutions_the_demonstrations_are_used_and_that_is_logged(tmp_path, caplog, solutions, said, pairs):
     path = challenges_file(tmp_path, solutions)
-    with caplog.at_level(logging.WARNING):
-        corpus = load_corpus(str(path))
+    corpus = load_corpus(str(path))
     assert [len(task.pairs) for task in corpus.tasks] == pairs
     (message,) = caplog.messages
     assert str(path) in message and said in message
 
 
-def test_solutions_of_another_number_are_refused_or_not_learnt_from(tmp_path, caplog):
+def test_solutions_of_another_number_are_refused(tmp_path):
     path = challenges_file(tmp_path, {"b": (ANSWER,)})
-    with pytest.raises(DataError) as caught:
-        load(path, solutions=True)
-    assert str(caught.value) == f"{tmp_path / 'my_solutions.json'}: task b: has 1 outputs for 2 test inputs"
-    assert [len(task.pairs) for task in load_corpus(str(path)).tasks] == [1, 2]
-    assert "1 task left out: has N outputs for N test inputs" in caplog.text
+    for read in (lambda: load(path, solutions=True), lambda: load_corpus(str(path))):
+        with pytest.raises(DataError) as caught:
+            read()
+        assert str(caught.value) == f"{tmp_path / 'my_solutions.json'}: task b: has 1 outputs for 2 test inputs"
+    assert len(load_corpus(f"{path}:demos").tasks) == 2
 
 
 def test_named_sets_and_weights_mix():
     training, evaluation = load_corpora("arc-agi-1-training:2,arc-agi-1-evaluation:demos")
-    assert (len(training.tasks), sum(len(task.pairs) for task in training.tasks)) == (400, 1718)
-    assert (len(evaluation.tasks), sum(len(task.pairs) for task in evaluation.tasks)) == (400, 1363)
+    assert [sum(len(task.pairs) for task in corpus.tasks) for corpus in (training, evaluation)] == [1718, 1363]
     assert {task.weight for task in training.tasks} == {2.0} and {task.weight for task in evaluation.tasks} == {1.0}
     assert training.tasks[0].id == "arc-agi-1-training/007bbfb7"
     with pytest.raises(DataError, match="arc-agi-1-training:demos: is in the mix twice"):
@@ -120,21 +101,15 @@ def test_downloaded_sets_are_found_in_the_data_folder(tmp_path, monkeypatch):
     with pytest.raises(DataError) as caught:
         load_corpus("conceptarc")
     assert str(caught.value) == "conceptarc: data/conceptarc: no such folder; fetch it by: python scripts/fetch_data.py conceptarc"
-    pair = {"input": [[1]], "output": [[2]]}
-    for folder in ("data", "elsewhere"):
-        for file, content in (
-            ("conceptarc/Copy/Copy1.json", {"train": [pair], "test": [pair]}),
-            ("re-arc/00d62c1b.json", [pair, pair, pair]),
-        ):
-            write(tmp_path / folder / file, content)
-    (tmp_path / "data" / "conceptarc" / ".fetched.json").write_text("{}")
+    write(tmp_path / "data" / "conceptarc" / "Copy" / "Copy1.json", TASK)
+    write(tmp_path / "data" / "conceptarc" / ".fetched.json", "{}")
+    write(tmp_path / "data" / "re-arc" / "00d62c1b.json", [GOOD, GOOD, GOOD])
     (task,) = load_corpus("conceptarc").tasks
     assert (task.id, len(task.pairs), task.generated) == ("conceptarc/Copy1", 2, False)
     (task,) = load_corpus("re-arc").tasks
     assert (task.id, task.key, len(task.pairs), task.generated) == ("re-arc/00d62c1b", "00d62c1b", 3, True)
     monkeypatch.setenv("HRM_SUBMIT_DATA", str(tmp_path / "elsewhere"))
-    assert data_folder() == tmp_path / "elsewhere"
-    (tmp_path / "elsewhere" / "conceptarc" / "Copy" / "Copy1.json").rename(tmp_path / "elsewhere" / "conceptarc" / "Copy" / "Copy2.json")
+    write(tmp_path / "elsewhere" / "conceptarc" / "Copy2.json", TASK)
     assert [task.key for task in load_corpus("conceptarc").tasks] == ["Copy2"]
     assert load_corpus(str(tmp_path / "data" / "conceptarc")).tasks[0].id == "conceptarc/Copy1"
 
@@ -149,3 +124,58 @@ def test_load_gives_tasks_and_answers_only_when_asked(tmp_path):
     assert list(load(path)) == ["a", "b"], "the file of answers is not even opened"
     with pytest.raises(DataError, match=r"my_solutions\.json: not JSON"):
         load(path, solutions=True)
+
+
+def learnt_pairs(path):
+    return {task.key: len(task.pairs) for task in load_corpus(str(path)).tasks}
+
+
+def test_what_has_a_fault_costs_no_other(tmp_path, caplog):
+    write(tmp_path / "1d_fill" / "a.json", TASK)
+    write(tmp_path / "1d_fill" / "b.json", {"train": [WIDE], "test": [WIDE]})
+    write(tmp_path / "identifiers.json", ["<blank>"])
+    write(tmp_path / "notes.json", "{")
+    write(tmp_path / "re_arc" / "x.json", [GOOD, WIDE, WIDE, OTHER])
+    assert learnt_pairs(tmp_path) == {"a": 2, "x": 2}
+    # two files, the pair and the test input of b, and two pairs of x
+    assert f"left out: 6 faults, the first is {tmp_path}/identifiers.json: holds no tasks" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("task", "learnt"),
+    [
+        ({"train": [GOOD], "test": None}, 1),
+        ({"train": [GOOD], "test": [{"input": [[1]], "output": []}]}, 1),
+        ({"train": [GOOD], "test": [{"input": [[1]], "output": None}]}, 1),
+        ({"train": [GOOD], "test": [{"input": [[1]], "output": [[11]]}, OTHER]}, 2),
+        ({"train": [GOOD, 5, {"input": [[1]]}, {"input": [], "output": [[1]]}], "test": [OTHER]}, 2),
+    ],
+)
+def test_what_is_good_in_a_task_is_used(tmp_path, task, learnt):
+    write(tmp_path / "t.json", task)
+    assert learnt_pairs(tmp_path / "t.json") == {"t": learnt}
+
+
+def test_nothing_left_is_refused(tmp_path):
+    write(tmp_path / "a.json", {"train": [WIDE], "test": []})
+    with pytest.raises(DataError, match="demonstration 0 input: row 0 should be a list of 1 to 30 cells"):
+        load_corpus(str(tmp_path))
+    write(tmp_path / "b.json", {"train": [GOOD, WIDE], "test": []})
+    assert learnt_pairs(tmp_path) == {"b": 1}
+
+
+def test_the_second_set_of_a_name_gets_a_number(tmp_path):
+    for repository in ("ARC-AGI", "ARC-AGI-2"):
+        write(tmp_path / repository / "training" / "t.json", TASK)
+    first, second = (f"{tmp_path / repository / 'training'}" for repository in ("ARC-AGI", "ARC-AGI-2"))
+    assert [c.tasks[0].id for c in load_corpora(f"{first},{second}")] == ["training/t", "training-2/t"]
+    for again in (first, f"{first}/", f"{first}:demos"):
+        with pytest.raises(DataError, match="is in the mix twice"):
+            load_corpora(f"{first},{again}")
+
+
+def test_a_path_with_commas_is_one_source_of_a_mix(tmp_path):
+    for name in ("a, b.json", "c.json", "a"):
+        write(tmp_path / name, TASK)
+    mix = f"{tmp_path}/a, b.json:demos:0.5, {tmp_path}/c.json:2"
+    assert [(c.name, c.demos_only, c.tasks[0].weight) for c in load_corpora(mix)] == [("a, b", True, 0.5), ("c", False, 2.0)]

@@ -25,14 +25,14 @@ LOCKED_FOR_EVER = "import ctypes\nctypes.PyDLL(None).sleep(1000)"
 
 @pytest.mark.parametrize(
     ("numpy", "name", "status"),
-    [(FOR_EVER, "challenges.json", LATE), (LOCKED_FOR_EVER, "challenges.json", LATE), (FOR_EVER, "tasks.jsonl", INCOMPLETE)],
+    [(FOR_EVER, "challenges.json", LATE), (LOCKED_FOR_EVER, "challenges.json", LATE), (FOR_EVER, "tasks.json", INCOMPLETE)],
 )
 def test_an_import_that_never_ends_is_ended_at_the_time_limit(tmp_path: Path, numpy: str, name: str, status: int) -> None:
     """The file is valid by then where the challenges have Kaggle's form, and the exit status says whether it is."""
     file, output = challenges(tmp_path, 3), tmp_path / "submission.json"
     tasks = load(file)
     if name != file.name:
-        (tmp_path / name).write_text("".join(json.dumps({"id": k, **v}) + "\n" for k, v in json.loads(file.read_text()).items()))
+        (tmp_path / name).write_text(json.dumps([{"id": k, **v} for k, v in json.loads(file.read_text()).items()]))
     (tmp_path / "numpy.py").write_text(numpy)
     words = command(tmp_path / name, output, "--time-budget", "1s")
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=100, env={**os.environ, "PYTHONPATH": str(tmp_path)})
