@@ -31,7 +31,8 @@ from hrm_submit.run.cost import batch_that_fits
 from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec, keep_raw
 from hrm_submit.solver.engine import Trial, chosen, measure, trials
 from hrm_submit.solver.messages import Alive
-from hrm_submit.solver.solver import Ensemble, TaskSolver, free_memory, load_members, with_batch
+from hrm_submit.solver.solver import Ensemble, TaskSolver, load_members, with_batch
+from hrm_submit.train.loop import free_memory
 
 log = logging.getLogger(__name__)
 

@@ -1,5 +1,1 @@
-"""One task solved: weights and a task in, ranked candidates out. No processes, no policy of time, no files.
-
-`TaskSolver` trains a model on a task's demonstrations (test-time training) and lets it vote; workers, ablations and `hrm_submit.Solver`
-all call it.
-"""
+"""One task solved: weights and a task in, ranked candidates out, by test-time training and votes. No processes, no files."""

@@ -1,8 +1,5 @@
-"""Choose how a device computes: train and predict in each number format and with each engine on a real task, and take the fastest that
-agrees with the first, uncompiled in float32.
-
-The formats are compared uncompiled, then the engines in the best format. What fails, disagrees or gains little is not taken.
-"""
+"""Choose how a device computes: train and predict a real task in each number format, then with each engine in the best format, and take the
+fastest that agrees with the first, uncompiled in float32."""
 
 from __future__ import annotations
 
@@ -47,8 +44,8 @@ class Measured:
 
 @dataclass(frozen=True)
 class Trial:
-    """One way to compute: examples a second, and how its losses (relative) and probabilities differ from those of the first way. `fault`:
-    why it cannot be taken."""
+    """One way to compute: examples a second, how its losses (relative) and probabilities differ from the first way's, and why it cannot be
+    taken."""
 
     engine: Engine
     dtype: str
@@ -58,11 +55,9 @@ class Trial:
     fault: str = ""
 
     def __str__(self) -> str:
-        what = f"{self.engine} in {self.dtype}"
-        if not self.rate:
-            return f"{what}: {self.fault}"
-        differs = f"losses differ by {self.losses:.2%}, predictions by {self.predictions:.2%}"
-        return f"{what}: {self.rate:.4g} examples/s, {differs}{', ' if self.fault else ''}{self.fault}"
+        differs = f"{self.rate:.4g} examples/s, losses differ by {self.losses:.2%}, predictions by {self.predictions:.2%}"
+        parts = [differs if self.rate else "", self.fault]
+        return f"{self.engine} in {self.dtype}: {', '.join(filter(None, parts))}"
 
 
 def measure(solver: TaskSolver, task: Task, now: Callable[[], float] = time.monotonic) -> Measured:
@@ -98,9 +93,8 @@ def trials(run: Callable[[Engine, str], Measured], dtypes: Sequence[str], clock:
     best: Trial | None = None
     longest = 0.0
     for engine, dtype in [*(("plain", d) for d in dtypes), *((e, "") for e in get_args(Engine)[1:])]:
-        expected = longest if engine == "plain" else max(longest, COMPILING_SECONDS)
         trial = Trial(engine, dtype or (best.dtype if best else dtypes[0]))
-        before = clock.elapsed()
+        expected, before = max(longest, 0.0 if engine == "plain" else COMPILING_SECONDS), clock.elapsed()
         if first and expected > clock.remaining():
             yield replace(trial, fault="no time to try it")
             continue
@@ -117,8 +111,7 @@ def trials(run: Callable[[Engine, str], Measured], dtypes: Sequence[str], clock:
 
 def compared(trial: Trial, found: Measured, first: Measured, best: Trial | None = None) -> Trial:
     """Fill in `trial` by what was `found` and how that differs from `first`; its fault where that is too much or no faster than `best`."""
-    # A device that has become slow may have done fewer segments.
-    pairs = list(zip(found.losses, first.losses, strict=False))
+    pairs = zip(found.losses, first.losses, strict=False)  # a device that has become slow may have done fewer segments
     losses = max(abs(ours - theirs) / max(abs(theirs), 0.1) for ours, theirs in pairs)
     predictions = float(np.abs(found.predictions - first.predictions).sum(-1).mean() / 2)
     trial = replace(trial, rate=found.rate, losses=losses, predictions=predictions)

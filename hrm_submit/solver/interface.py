@@ -1,7 +1,6 @@
 """`hrm_submit.Solver`: tasks one at a time from Python, in this process, with a progress bar.
 
-It starts from the same weights, draws the same numbers and trains in the same way as the command `solve`, so fixed work (`segments`)
-gives the same two attempts. It cannot read an answer: nothing in this room can (import-linter checks it).
+It works as the command `solve` does, so fixed work (`segments`) gives the same two attempts.
 """
 
 from __future__ import annotations
@@ -35,9 +34,9 @@ log = logging.getLogger(__name__)
 class Solver:
     """A model that solves tasks one after the other, each from the same weights.
 
-    `checkpoint`: a file of weights, `"none"` for random ones drawn from `seed`, None for the packaged ones. `preset`: names
-    or TOML files as for `--preset`, layered left to right over the checkpoint's own; where it names none, a GPU has the preset that
-    suits it. `device`: `"auto"` (the first GPU that works, else the CPU), `"cpu"`, `"cuda:1"`. Raises ConfigError or CheckpointError.
+    `checkpoint`: a file of weights, `"none"` for random ones drawn from `seed`, None for the packaged ones. `preset`: names or TOML files
+    as for `--preset`; without one, a GPU has the preset that suits it. `device`: `"auto"` (the first GPU that works, else the CPU),
+    `"cpu"`, `"cuda:1"`. Raises ConfigError or CheckpointError.
     """
 
     def __init__(self, checkpoint: str | Path | None = None, preset: str = "", device: str = "auto", seed: int = 0) -> None:
@@ -53,15 +52,13 @@ class Solver:
         runtime = runtime_for(where, self.preset.device)
         self._solver = Ensemble.of(load_members(models), runtime, seed)
         with on_threads(runtime.threads):
-            for _ in self._solver.warm_up():
-                pass
+            list(self._solver.warm_up())
 
     def solve(self, task: AnyTask, *, seconds: float | None = None, segments: int | None = None, progress: bool = True) -> TaskAnswer:
         """Train on the demonstrations of `task` for `seconds` or exactly `segments`, then vote.
 
-        `task` may be a dict of lists as in ARC's files; outputs of its tests are not looked at. With `segments` the same seed gives
-        the same answer on the same kind of machine. Raises ConfigError unless exactly one of the two limits is given and is above
-        zero, DataError for a dict that is no task.
+        `task` may be a dict of lists as in ARC's files; outputs of its tests are not looked at. With `segments` the same seed gives the
+        same answer on the same kind of machine. Raises ConfigError unless one limit is given and above zero, DataError for what is no task.
         """
         _check_limits(seconds, segments)
         task = as_task(task)
@@ -71,11 +68,10 @@ class Solver:
             for message in _shown(self._solver.solve(task, seconds=seconds, segments=segments), task, clock, segments, progress):
                 outcome.add(message)
         outputs = outcome.outputs or tuple(() for _ in task.test)
-        attempts = tuple(map(two_attempts, outputs, fallback_attempts(task)))
         return TaskAnswer(
             task=task,
             candidates=outputs,
-            attempts=attempts,
+            attempts=tuple(map(two_attempts, outputs, fallback_attempts(task))),
             views=outcome.views,
             segments=outcome.segments,
             demo_exact=outcome.demo_exact,
@@ -108,8 +104,8 @@ class Solver:
 
 def _check_limits(seconds: float | None, segments: int | None) -> None:
     """Raise ConfigError unless exactly one of them is given, as a number above zero."""
-    limits = [(limit, kind) for limit, kind in ((seconds, Real), (segments, Integral)) if limit is not None]
-    if len(limits) != 1 or not all(isinstance(limit, kind) and 0 < limit < math.inf for limit, kind in limits):
+    limit, kind = (seconds, Real) if segments is None else (segments, Integral)
+    if None not in (seconds, segments) or not isinstance(limit, kind) or not 0 < limit < math.inf:
         given = f"seconds={seconds!r}, segments={segments!r}"
         raise ConfigError(f"solve needs either seconds or segments, a number above zero; not {given}")
 
@@ -117,14 +113,15 @@ def _check_limits(seconds: float | None, segments: int | None) -> None:
 def _shown(messages: Iterator[Message], task: Task, clock: Clock, segments: int | None, progress: bool) -> Iterator[Message]:
     """Pass `messages` on, with a bar of the seconds or segments that have passed."""
     where = place() if progress else "plain"
-    total = segments if segments is not None else round(clock.budget or 0.0, 1)
-    form = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} " + ("s" if segments is None else "segments") + "{postfix}"
+    total, unit = (round(clock.budget or 0.0, 1), "s") if segments is None else (segments, "segments")
+    form = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} " + unit + "{postfix}"
     with logs_above_bars(where), bar(where, total=total, desc=task.id, bar_format=form) as shown:
         for message in messages:
-            done = min(clock.elapsed(), total) if segments is None else shown.n
             if isinstance(message, Progress):
-                done = done if segments is None else min(message.segments, total)
                 shown.set_postfix_str(f"loss {message.loss:.3f}, {message.demo_exact:.0%} of demonstrations exact", refresh=False)
-            shown.update(done - shown.n)
+            if segments is None:
+                shown.update(min(clock.elapsed(), total) - shown.n)
+            elif isinstance(message, Progress):
+                shown.update(min(message.segments, total) - shown.n)
             yield message
         shown.update(total - shown.n)

@@ -22,7 +22,7 @@ class Alive:
 @dataclass(frozen=True)
 class Progress:
     """Report of training: segments done and their seconds in all; since the last report, the mean loss and the share of augmented
-    demonstrations that came out exactly right."""
+    demonstrations that came out exactly right; which of several models trains."""
 
     task: str
     segments: int
@@ -30,7 +30,6 @@ class Progress:
     demo_exact: float
     seconds: float = 0.0
     member: str | None = None
-    """Which of several models trains."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,8 @@ Message: TypeAlias = Alive | Progress | Answer | Restarted | RawVote
 
 @dataclass
 class Outcome:
-    """Folds the messages of one task: its last answer, and what was spent on it, trainings that diverged included."""
+    """Folds the messages of one task: its last answer, and what was spent on it, trainings that diverged included. `demo_exact` is of the
+    last report, `seconds` are those of training, without votes."""
 
     outputs: Outputs = ()
     views: int = 0
@@ -77,19 +77,18 @@ class Outcome:
     settled: bool = False
     segments: int = 0
     demo_exact: float = 0.0
-    """Share of exactly right augmented demonstrations when the last training ended."""
     seconds: float = 0.0
-    """Of training, without votes."""
     _before: tuple[int, float] = (0, 0.0)
 
     def add(self, message: Message) -> None:
         """Add the next message. An Answer without candidates leaves the earlier one as it is."""
-        if isinstance(message, Progress):
-            segments, seconds = self._before
-            self.segments, self.seconds, self.demo_exact = segments + message.segments, seconds + message.seconds, message.demo_exact
-        elif isinstance(message, Restarted):
-            self._before = self.segments - message.segments, self.seconds - message.seconds
-        elif isinstance(message, Answer):
-            self.reason = message.reason
-            if any(message.outputs):
-                self.outputs, self.views, self.settled = message.outputs, message.voters, message.settled
+        match message:
+            case Progress():
+                self.segments, self.seconds = self._before[0] + message.segments, self._before[1] + message.seconds
+                self.demo_exact = message.demo_exact
+            case Restarted():
+                self._before = self.segments - message.segments, self.seconds - message.seconds
+            case Answer():
+                self.reason = message.reason
+                if any(message.outputs):
+                    self.outputs, self.views, self.settled = message.outputs, message.voters, message.settled

@@ -1,8 +1,7 @@
-"""Test-time training of one task: train, vote, improve the answer with mid-run votes, vote for good.
+"""Test-time training of one task: train, with mid-run votes, then vote for good.
 
 Mid-run votes count with the last one if the demonstrations were fit well enough by then: a model that does not yet know them by heart
-sometimes answers better than it does later. Time comes from the session's clock, whose budget is the task's share; fixed work looks at
-no clock, so the same seed gives the same answer.
+sometimes answers better. Time comes from the session's clock, whose budget is the task's share; fixed work looks at no clock.
 """
 
 from __future__ import annotations
@@ -43,50 +42,30 @@ class DivergedError(Exception):
     """Training made the loss rise, or not finite: these weights have nothing to vote with."""
 
 
-def task_seed(seed: int, task: str, purpose: str) -> int:
-    """Return a seed of 63 bits that depends on the run's seed, the task and the purpose alone."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{task}/{purpose}".encode()).digest()[:8], "big") >> 1
-
-
 def n_rows(preset: Preset) -> int:
     """Return the task embedding rows a session needs: one, or one for each augmentation (published scheme)."""
     return preset.ttt.augmentations if preset.model.embedding == "augmented" else 1
 
 
-class EarlyStopping:
-    """Stops training once the last `[ttt] patience` mid-run votes gave the same settled answer."""
-
-    def __init__(self, config: TTTConfig) -> None:
-        self._config = config
-        self._answers: deque[tuple[object, ...]] = deque(maxlen=config.patience)
-
-    def settled_answer(self, outputs: Outputs, exact: float) -> tuple[object, ...]:
-        """Return the best candidate's key of each output, or () unless each holds the share `agreement` of its output's votes and the
-        demonstrations are fit: `exact` is the share of augmented ones that came out exactly right."""
-        for candidates in outputs:
-            votes = sum(c.votes for c in candidates)
-            if exact < self._config.fit or not votes or candidates[0].votes < self._config.agreement * votes:
-                return ()
-        return tuple(candidates[0].key for candidates in outputs)
-
-    def stops_after(self, outputs: Outputs, exact: float) -> bool:
-        """Add a mid-run vote and return whether training can stop."""
-        self._answers.append(self.settled_answer(outputs, exact))
-        return len(self._answers) == self._config.patience and self._answers[0] != () and len(set(self._answers)) == 1
+def settled_answer(outputs: Outputs, exact: float, config: TTTConfig) -> tuple[object, ...]:
+    """Return the best candidate's key of each output, or () unless each holds the share `agreement` of its output's votes and the
+    demonstrations are fit: `exact` is the share of augmented ones that came out exactly right."""
+    for candidates in outputs:
+        votes = sum(c.votes for c in candidates)
+        if exact < config.fit or not votes or candidates[0].votes < config.agreement * votes:
+            return ()
+    return tuple(candidates[0].key for candidates in outputs)
 
 
 class DivergenceCheck:
     """Watches the loss of a training for a rise that makes its weights useless."""
 
-    def __init__(self) -> None:
-        self._first: float | None = None
-        self._risen = 0
+    _first: float | None = None
+    _risen = 0
 
     def check(self, loss: float, token_loss: float) -> None:
-        """Raise DivergedError if the mean `loss` is not finite, or the tokens' part of it rose.
-
-        The whole loss may rise: that of the halt value, which begins at "never", grows as more answers are right.
-        """
+        """Raise DivergedError if the mean `loss` is not finite, or the tokens' part of it rose. The halt value's part may: it begins at
+        "never", and grows as more answers are right."""
         if not np.isfinite(loss):
             raise DivergedError("the loss is not finite")
         self._first = token_loss if self._first is None else self._first
@@ -96,47 +75,34 @@ class DivergenceCheck:
 
 
 class TaskSession:
-    """One task on one model, whose weights are already those to start from.
+    """One task on one model, whose weights, and `n_rows(preset)` rows of `embedding`, are already those to start from.
 
-    `embedding` needs `n_rows(preset)` rows, set to where a fresh task starts. Exactly one of the clock's budget and `segments` limits
-    the work. `restart` numbers the trainings of one task, whose draws differ.
+    Exactly one of the clock's budget and `segments` limits the work. `restart` numbers the trainings of one task, whose draws differ.
     """
 
     def __init__(
-        self,
-        model: HRM,
-        embedding: TaskEmbedding,
-        task: Task,
-        preset: Preset,
-        seed: int,
-        clock: Clock,
-        segments: int | None,
-        restart: int = 0,
+        self, model: HRM, embedding: TaskEmbedding, task: Task, preset: Preset, seed: int, clock: Clock, segments: int | None, restart: int
     ) -> None:
         self._model, self._embedding, self._task, self._preset = model, embedding, task, preset
         self._seed, self._clock, self._segments, self._restart = seed, clock, segments, restart
         ttt, rng = preset.ttt, np.random.default_rng(self._seed_for("augmentations"))
         self._views = sample_augmentations(task, ttt.augmentations, rng, colours=ttt.colours)
         self._rows = list(range(len(self._views))) if model.cfg.embedding == "augmented" else [0] * len(self._views)
-        self._divergence, self._stopping = DivergenceCheck(), EarlyStopping(ttt)
-        # Segments done and share of exact demonstrations, as last reported.
-        self._done, self._exact = 0, 0.0
+        self._divergence = DivergenceCheck()
+        # Segments done and share of exact demonstrations, as last reported; the pooled votes so far, and how many views gave them.
+        self._done, self._exact, self._outputs, self._voters = 0, 0.0, Outputs(), 0
         self._began = self._view_seconds = self._vote_seconds = 0.0
-        # The pooled votes so far, and how many views gave them.
-        self._outputs: Outputs = ()
-        self._voters = 0
         self._answer_step = answer_step(model.cfg, preset.vote)
         # A vote that is kept runs more ACT steps than mid-run votes, whose time predicts its own.
         self._stretch = preset.vote.act_steps / self._answer_step if preset.vote.save_raw else 1.0
 
     def run(self) -> Iterator[Alive | Progress | Answer | RawVote]:
-        """Yield signs of life, progress and answers; the last item is an Answer with `final` set, after its raw vote if that is kept.
-
-        The caller may stop at any yield. Raises DivergedError.
-        """
+        """Yield signs of life, progress and answers; the last item is a final Answer, after its raw vote if that is kept. Raises
+        DivergedError."""
         ttt, views = self._preset.ttt, self._preset.vote.views
         self._began = self._clock.elapsed()
         reports: list[SegmentReport] = []
+        settled = deque[tuple[object, ...]](maxlen=ttt.patience)
         next_report, next_vote = REPORT_EVERY, ttt.first_vote
         reason = "time used"
         for report in self.train():
@@ -152,9 +118,9 @@ class TaskSession:
             if progress >= next_report:
                 next_report = progress + REPORT_EVERY
             if progress >= next_vote:
-                outputs = yield from self._vote(max(1, views // 4), "mid-run vote")
+                settled.append((yield from self._vote(max(1, views // 4), "mid-run vote")))
                 next_vote = VOTE_GROWTH * max(next_vote, self._progress(self._done))
-                if self._stopping.stops_after(outputs, self._exact):
+                if len(settled) == ttt.patience and settled[0] and len(set(settled)) == 1:
                     reason = VOTES_AGREE
                     break
         if reports:
@@ -165,7 +131,9 @@ class TaskSession:
         yield from self._vote(self._affordable_views(), reason, final=True)
 
     def _seed_for(self, purpose: str) -> int:
-        return task_seed(self._seed, self._task.id, purpose + (f"/{self._restart}" if self._restart else ""))
+        """Return a seed of 63 bits that depends on the run's seed, the task, the purpose and the restart alone."""
+        text = f"{self._seed}/{self._task.id}/{purpose}" + (f"/{self._restart}" if self._restart else "")
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
     def train(self) -> Iterator[SegmentReport]:
         """Yield after each segment of the training."""
@@ -197,11 +165,9 @@ class TaskSession:
         left = self._clock.remaining() + OVERRUN * (self._clock.budget or 0.0)
         return max(1, min(self._preset.vote.views, int(left / (self._view_seconds * self._stretch * len(self._task.test)))))
 
-    def _vote(self, views: int, reason: str, *, final: bool = False) -> Generator[Alive | RawVote | Answer, None, Outputs]:
-        """Vote with `views` views, the plain one first and the dihedral ones in turn; yields the Answer, returns this vote's outputs.
-
-        The answer pools earlier votes; only this one decides whether the task is settled.
-        """
+    def _vote(self, views: int, reason: str, *, final: bool = False) -> Generator[Alive | RawVote | Answer, None, tuple[object, ...]]:
+        """Vote with `views` views, the plain one first and the dihedral ones in turn; yields the Answer, which pools earlier votes, and
+        returns what this vote alone settled."""
         before, config, keep = self._clock.elapsed(), replace(self._preset.vote, views=views), final and self._preset.vote.save_raw
         asked = self._model, self._embedding, self._task, self._views, self._rows, config
         side, vote = answering_side(self._task, translate=self._preset.ttt.translate), None
@@ -217,18 +183,19 @@ class TaskSession:
         together, voters = pooled(self._outputs, vote.outputs), self._voters + vote.views
         if self._exact >= self._preset.ttt.pool_exact:
             self._outputs, self._voters = together, voters
+        settled = settled_answer(vote.outputs, self._exact, self._preset.ttt)
         yield Answer(
             self._task.id,
             together,
             final=final,
             segments=self._done,
             reason=reason,
-            settled=bool(self._stopping.settled_answer(vote.outputs, self._exact)),
+            settled=bool(settled),
             views=vote.views,
             seconds=seconds,
             voters=voters,
         )
-        return vote.outputs
+        return settled
 
     def _report(self, reports: list[SegmentReport]) -> Iterator[Progress]:
         """Yield the means since the last report, then check for divergence; empties `reports`. Only this waits for the device."""

@@ -1,9 +1,8 @@
-"""A model that solves one task after the other, each from the same weights: built, reset, and restarted when training fails; and several
-such models that train a task one after the other, whose votes are pooled."""
+"""A model that solves one task after the other, each from the same weights, restarted when training fails; and several such models that
+train a task in turn, whose votes are pooled."""
 
 from __future__ import annotations
 
-import gc
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,26 +27,31 @@ from hrm_submit.predict.raw import RawVote
 from hrm_submit.predict.vote import Outputs, first_attempts, pooled
 from hrm_submit.solver.messages import VOTES_AGREE, Answer, Message, Progress, Restarted
 from hrm_submit.solver.session import DivergedError, TaskSession, n_rows
+from hrm_submit.train.loop import free_memory
 
 log = logging.getLogger(__name__)
 
+LoadedMembers: TypeAlias = list[tuple[EnsembleMember, Checkpoint | None]]
+"""Members, each with what its trainings start from."""
 MOST_HALVINGS = 3
-MOST_SLOWDOWNS = 2
+MOST_SLOWDOWNS, SLOWER = 2, 1 / 3
 COMPILED_SIDES = (9, 14)
 
 
 class Recovery:
     """What changes between the trainings of one task after a failure: `preset`'s batch sizes or rates, or the engine."""
 
+    _halvings = _slowdowns = 0
+
     def __init__(self, preset: Preset, model: HRM) -> None:
         self.preset, self._model = preset, model
-        self._halvings = self._slowdowns = 0
 
     def after(self, error: Exception) -> str:
         """Prepare a restart and return its reason; "" if nothing is left to try."""
         if isinstance(error, DivergedError):
             self._slowdowns += 1
-            self.preset = with_rate(self.preset, 1 / 3)
+            slower = {name: getattr(self.preset.ttt, name) * SLOWER for name in ("lr", "muon_lr", "embedding_lr")}
+            self.preset = replace(self.preset, ttt=replace(self.preset.ttt, **slower))
             return str(error) if self._slowdowns <= MOST_SLOWDOWNS else ""
         if no_engine(error) and self._halvings:
             tried, torch.backends.cudnn.enabled = not torch.backends.cudnn.enabled, False
@@ -65,10 +69,7 @@ class Recovery:
 
 class TaskSolver:
     """The model of `preset` on the device of `runtime`, reset before each task: to `source`'s weights and mean row (or the task's own
-    row there), or to fresh weights drawn from `seed`.
-
-    `now` is the clock that counts a task's seconds. Raises CheckpointError if `source` does not fit.
-    """
+    row there), or to fresh weights drawn from `seed`. `now` is the clock that counts a task's seconds."""
 
     def __init__(
         self, preset: Preset, runtime: Runtime, source: Checkpoint | None = None, seed: int = 0, now: Callable[[], float] = time.monotonic
@@ -85,17 +86,14 @@ class TaskSolver:
         """
         for side in (1,) if self.runtime.engine == "plain" else COMPILED_SIDES:
             grid = make_grid(np.arange(side * side).reshape(side, side) % 10)
-            for _ in self.solve(Task("warm-up", (Pair(grid, grid),), (grid,)), segments=1):
-                pass
+            list(self.solve(Task("warm-up", (Pair(grid, grid),), (grid,)), segments=1))
 
     def solve(self, task: Task, *, seconds: float | None = None, segments: int | None = None, restart: int = 0) -> Iterator[Message]:
         """Train on the task's demonstrations for `seconds` or exactly `segments`, then vote; the last message is a final Answer.
 
-        `restart` numbers the trainings of one task, whose draws differ.
-
-        A training that fails restarts, in the time left: with half the batch if memory ran out (then without cuDNN, if that has no
-        engine), with the next simpler engine if a compiled model failed, at a third of the rates if it diverged. If it still
-        diverges, the final Answer has no candidates and the earlier votes stand.
+        `restart` numbers the trainings of one task, whose draws differ. A training that fails restarts, in the time left: with half the
+        batch if memory ran out (then without cuDNN, if that has no engine), with the next simpler engine if a compiled model failed, at a
+        third of the rates if it diverged. If it still diverges, the final Answer has no candidates and the earlier votes stand.
         """
         clock, recovery = Clock(seconds, source=self._now), Recovery(self.preset, self.model)
         while True:
@@ -183,7 +181,7 @@ class Ensemble:
         for k, name in enumerate(trained):
             share = None if seconds is None else max(1e-3, clock.remaining()) / (len(trained) - k)
             part = None if segments is None else (segments + k) // len(trained)
-            last, before, failed = k == len(trained) - 1, (done, spent), False
+            last, before = k == len(trained) - 1, (done, spent)
             blank = answer = Answer(task.id, outputs, final=False, segments=done, reason="", voters=voters, member=name)
             try:
                 for message in self.solvers[name].solve(task, seconds=share, segments=part, restart=restart):
@@ -214,18 +212,16 @@ class Ensemble:
                 if context_broken(error):
                     raise
                 failures.append((f"{name} failed: {one_line(error)}", error.with_traceback(None)))  # without the frames and what they hold
+                log.warning("task %s: %s", task.id, failures[-1][0])
                 # A training that would have been begun again has no part in what others answered.
                 answer = replace(blank if any(outputs) else answer, final=last, settled=False, segments=done, seconds=0.0, reason="")
-                failed = True
-            if failed:
-                log.warning("task %s: %s", task.id, failures[-1][0])
                 free_memory(self.first.runtime.device)
-            if answer.final:
-                if failures and not any(answer.outputs):
-                    raise next((error for _, error in failures if out_of_memory(error)), failures[0][1])
-                yield replace(answer, reason="; ".join(filter(None, [answer.reason, *(what for what, _ in failures)])))
-                return
             outputs, voters = answer.outputs, answer.voters
+            if answer.final:
+                break
+        if failures and not any(outputs):
+            raise next((error for _, error in failures if out_of_memory(error)), failures[0][1])
+        yield replace(answer, reason="; ".join(filter(None, [answer.reason, *(what for what, _ in failures)])))
 
     def _trained_by(self, side: int) -> list[str]:
         """Return the names of the models for canvases of `side`, of all where none is."""
@@ -233,13 +229,9 @@ class Ensemble:
         return [name for name, ttt in sides.items() if ttt.min_side <= side <= ttt.max_side] or list(self.solvers)
 
 
-LoadedMembers: TypeAlias = Sequence[tuple[EnsembleMember, Checkpoint | None]]
-"""Members, each with what its trainings start from."""
-
-
 def load_members(members: Sequence[EnsembleMember]) -> LoadedMembers:
     """Load what the trainings of each member start from; leave out a further one that is damaged. Raises CheckpointError of the first."""
-    loaded: list[tuple[EnsembleMember, Checkpoint | None]] = []
+    loaded: LoadedMembers = []
     for member in members:
         try:
             loaded.append((member, load_checkpoint(member.checkpoint, rows=True) if member.checkpoint else None))
@@ -248,19 +240,6 @@ def load_members(members: Sequence[EnsembleMember]) -> LoadedMembers:
                 raise
             log.error("member %s is left out: %s", member.name, error)
     return loaded
-
-
-def free_memory(device: str) -> None:
-    """Give back what nothing holds any more."""
-    gc.collect()
-    if device != "cpu":
-        torch.cuda.empty_cache()
-
-
-def with_rate(preset: Preset, factor: float) -> Preset:
-    """Return `preset` with all learning rates of test-time training times `factor`."""
-    ttt = preset.ttt
-    return replace(preset, ttt=replace(ttt, lr=ttt.lr * factor, muon_lr=ttt.muon_lr * factor, embedding_lr=ttt.embedding_lr * factor))
 
 
 def with_batch(preset: Preset, divisor: int) -> Preset:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -22,8 +22,6 @@ from hrm_submit.train.loop import CanvasBatch
 RESIDENT_BYTES = 2**28
 """Largest memory for the augmented examples of one canvas on its device; beyond it, or with random translation, each batch is encoded when
 it is drawn."""
-DRAWN_AHEAD = 64
-"""Batches whose draws go to the device in one copy."""
 
 
 def task_batches(
@@ -39,42 +37,43 @@ def task_batches(
     """Yield batches of one task: pairs in shuffled rounds, each under a random one of `augmentations`, pair k on a canvas of `sides[k]`.
 
     A batch holds pairs of one canvas, and every pair comes equally often. `rows[a]` is the task embedding row of `augmentations[a]`; inputs
-    have the cells' `codes`, but for kinds left out at random. Every pair under every augmentation is encoded once and stays on the device,
-    so a batch is a look-up there and nothing waits for a copy.
+    have the cells' `codes`, but for kinds left out at random.
     """
     by_side: dict[int, list[Pair]] = {}
     for pair, side in zip(pairs, sides, strict=True):
         by_side.setdefault(side, []).append(pair)
+    on_canvas = partial(_on_canvas, augmentations=augmentations, rows=rows, config=config, device=device, codes=codes)
     if len(by_side) == 1:
-        yield from _on_one_canvas(pairs, augmentations, rows, sides[0], config, rng, device, codes)
+        yield from on_canvas(sides[0], pairs, rng)
     canvases = sorted(by_side.items())
-    streams = [
-        _on_one_canvas(group, augmentations, rows, side, config, draw, device, codes)
-        for (side, group), draw in zip(canvases, rng.spawn(len(canvases)), strict=True)
-    ]
+    streams = [on_canvas(side, group, draw) for (side, group), draw in zip(canvases, rng.spawn(len(canvases)), strict=True)]
     chance = [len(group) / len(pairs) for _, group in canvases]
     while True:
         yield next(streams[int(rng.choice(len(streams), p=chance))])
 
 
-def _on_one_canvas(
+def _on_canvas(
+    side: int,
     pairs: Sequence[Pair],
+    rng: np.random.Generator,
+    *,
     augmentations: Sequence[Augmentation],
     rows: Sequence[int],
-    side: int,
     config: TrainConfig,
-    rng: np.random.Generator,
     device: str,
     codes: Sequence[CodeKind],
 ) -> Iterator[CanvasBatch]:
-    """Yield the batches of `pairs`, all on a canvas of `side`."""
+    """Yield the batches of `pairs`, all on a canvas of `side`.
+
+    If memory allows, every pair under every augmentation is encoded once and stays on the device, so a batch is a look-up there.
+    """
     packed = PackedPairs.from_pairs(pairs)
     dihedral, colours, _ = augmentation_arrays(augmentations)
     n, n_views, n_features = len(packed), len(augmentations), sum(len(CODE_SIZES[kind]) for kind in codes)
     positions = to_device(torch.from_numpy(position_ids(side)), device)
     row_of, transform_of = (to_device(torch.from_numpy(np.asarray(table, dtype=np.int64)), device) for table in (rows, dihedral))
 
-    def encoded(index: Ints, views: npt.NDArray[np.integer], offsets: Ints) -> list[Tensor]:
+    def encoded(index: Ints, views: Ints, offsets: Ints) -> list[Tensor]:
         tokens, labels = encode(packed, index, dihedral[views], colours[views], offsets, side)
         return [to_device(torch.from_numpy(array), device) for array in (with_codes(tokens, codes), labels)]
 
@@ -82,36 +81,28 @@ def _on_one_canvas(
     if not config.translate and (2 + n_features) * n * n_views * side**2 <= RESIDENT_BYTES:
         resident = encoded(np.repeat(np.arange(n), n_views), np.tile(np.arange(n_views), n), _at_origin(n * n_views))
     hides = rng.spawn(1)[0] if codes and config.code_dropout else None
-    for index, chosen in _draws(n, n_views, config.batch_size, rng, DRAWN_AHEAD if resident else 1):
-        at, views = (to_device(torch.from_numpy(drawn), device) for drawn in (index * n_views + chosen, chosen))
+    for index, chosen in _draws(n, n_views, config.batch_size, rng):
+        at, views = to_device(torch.from_numpy(np.stack([index * n_views + chosen, chosen])), device)
+        if resident:
+            inputs, labels = (examples[at] for examples in resident)
+        else:
+            moved = sample_offsets(packed, index, dihedral[chosen], side, rng) if config.translate else _at_origin(len(index))
+            inputs, labels = encoded(index, chosen, moved)
         if hides:
-            drawn_out = torch.from_numpy(draw_left_out(index.size, codes, config.code_dropout, hides))
-            left_out = to_device(drawn_out, device).view(*index.shape, 1, -1)
-        for k in range(len(index)):
-            if resident:
-                inputs, labels = (examples[at[k]] for examples in resident)
-            else:
-                offsets = _at_origin(len(index[k]))
-                if config.translate:
-                    offsets = sample_offsets(packed, index[k], dihedral[chosen[k]], side, rng)
-                inputs, labels = encoded(index[k], chosen[k], offsets)
-            if hides:
-                inputs = inputs.masked_fill(left_out[k], NO_CODE)
-            yield CanvasBatch(Batch(inputs, labels_from_tokens(labels), row_of[views[k]], transform_of[views[k]]), positions)
+            left_out = torch.from_numpy(draw_left_out(len(index), codes, config.code_dropout, hides))
+            inputs = inputs.masked_fill(to_device(left_out, device)[:, None], NO_CODE)
+        yield CanvasBatch(Batch(inputs, labels_from_tokens(labels), row_of[views], transform_of[views]), positions)
 
 
 def _at_origin(n: int) -> Ints:
     return np.zeros((n, 2), dtype=np.int64)
 
 
-def _draws(pairs: int, augmentations: int, size: int, rng: np.random.Generator, ahead: int) -> Iterator[tuple[Ints, Ints]]:
-    """Draw pairs and their augmentations, (ahead, size) each, without end; the numbers drawn do not depend on `ahead`."""
+def _draws(pairs: int, augmentations: int, size: int, rng: np.random.Generator) -> Iterator[tuple[Ints, Ints]]:
+    """Draw `size` pairs and their augmentations, without end."""
     queue = np.zeros(0, dtype=np.int64)
     while True:
-        index, chosen = np.empty((ahead, size), dtype=np.int64), np.empty((ahead, size), dtype=np.int64)
-        for k in range(ahead):
-            while len(queue) < size:
-                queue = np.concatenate([queue, rng.permutation(pairs)])
-            index[k], queue = queue[:size], queue[size:]
-            chosen[k] = rng.integers(0, augmentations, size=size)
-        yield index, chosen
+        while len(queue) < size:
+            queue = np.concatenate([queue, rng.permutation(pairs)])
+        yield queue[:size], rng.integers(0, augmentations, size=size)
+        queue = queue[size:]

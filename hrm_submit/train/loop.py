@@ -1,11 +1,11 @@
 """The training loop of test-time training, pre-training and ablations: a generator of segments that knows no clock and no file.
 
-It yields a report after each segment, with tensors still on the device: reading them waits for the device. The caller reads them,
-evaluates, saves, and stops by closing the generator.
+It yields a report after each segment, with tensors still on the device. The caller reads them, evaluates, saves, and stops.
 """
 
 from __future__ import annotations
 
+import gc
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.losses import Metrics, segment_loss
 from hrm_submit.train.optimizers import Optimizers
-from hrm_submit.train.ranks import Ranks
+from hrm_submit.train.ranks import ALONE, Ranks
 from hrm_submit.train.schedule import rate_factor
 
 MOST_AHEAD = 2
@@ -54,34 +54,23 @@ class Trainer:
     """Model, task embedding, optimizers and carried states between two segments; `run` is the loop.
 
     Deep supervision: each sequence carries its detached state to its next segment, separately for each canvas size. `generator` (CPU)
-    draws the exploration of halting, with the same seed on every rank. `ranks` joins the gradients of several processes; if one of
-    them runs out of memory, all raise SharedMemoryError before any weight has changed.
+    draws the exploration of halting, with the same seed on every rank. If one of `ranks` runs out of memory, all raise SharedMemoryError
+    before any weight has changed.
     """
 
-    def __init__(
-        self, model: HRM, embedding: TaskEmbedding, config: TrainConfig, generator: torch.Generator, ranks: Ranks | None = None
-    ) -> None:
-        self.model, self.embedding, self.config, self.generator = model, embedding, config, generator
-        self.ranks = ranks or Ranks()
-        self.optimizers = Optimizers(model, embedding, config, self.ranks)
+    def __init__(self, model: HRM, embedding: TaskEmbedding, config: TrainConfig, generator: torch.Generator, ranks: Ranks = ALONE) -> None:
+        self.model, self.embedding, self.config, self.generator, self.ranks = model, embedding, config, generator, ranks
+        self.optimizers = Optimizers(model, embedding, config, ranks)
         self.carries: dict[int, ActCarry] = {}
         self.segment = 0
 
     def run(self, batches: Iterator[CanvasBatch], progress: Callable[[], float]) -> Iterator[SegmentReport]:
-        """Train in place and yield after each segment, until `batches` ends or the caller stops.
-
-        `progress`, called before each segment, returns how far the run is, 0..1; learning rate and segments per sequence depend on it.
-        """
+        """Train in place and yield after each segment, until `batches` ends or the caller stops. `progress`, called before each, returns
+        how far the run is, 0..1; learning rate and segments per sequence depend on it."""
         unfinished: deque[Fetched] = deque()
         for item in batches:
             self.model.train()
-            drawn = self.generator.get_state()
-            try:
-                report = self._segment(item, progress())
-            except Exception:
-                # The caller may repeat a failed segment: every rank must then draw the same again, however far each had come.
-                self.generator.set_state(drawn)
-                raise
+            report = self._segment(item, progress())
             unfinished.append(Fetched(report.loss))
             if len(unfinished) > MOST_AHEAD:
                 unfinished.popleft().get()
@@ -91,15 +80,13 @@ class Trainer:
         batch, cfg = item.batch, self.model.cfg
         size, cells = batch.inputs.shape[:2]
         most = self.config.segments if progress >= self.config.single_segment_fraction else 1
-        max_steps = min(most, cfg.halt_max_steps)
-        carry = self.carries.get(cells)
-        if carry is not None and carry.steps.shape[0] != size:
-            carry = None
+        max_steps, carry = min(most, cfg.halt_max_steps), self.carries.get(cells)
         least = draw_least(size, max_steps, cfg.halt_exploration_prob, self.generator, (self.ranks.rank, self.ranks.world))
         if least is not None:
             least = to_device(least, batch.ids.device)
         with self.ranks.together():
-            carry = carry or initial_act_carry(self.model, batch)
+            if carry is None or len(carry.steps) != size:
+                carry = initial_act_carry(self.model, batch)
             carry, output = act_step(
                 self.model, self.embedding, carry, batch, item.positions, training=True, max_steps=max_steps, least=least
             )
@@ -113,3 +100,10 @@ class Trainer:
             self.carries[cells] = carry
         self.segment += 1
         return SegmentReport(self.segment, size, cells, loss.detach(), metrics)
+
+
+def free_memory(device: str) -> None:
+    """Give back what nothing holds any more."""
+    gc.collect()
+    if device != "cpu":
+        torch.cuda.empty_cache()

@@ -33,12 +33,12 @@ class MetricsLog:
     def __init__(self, folder: Path, every: int, ranks: Ranks, segment: int, seconds: float) -> None:
         self._path, self._every, self._ranks = folder / "metrics.jsonl", every, ranks
         self._reports: list[SegmentReport] = []
-        self._since, self._at = seconds, (0.0, 0.0)
+        self._since, self._at = seconds, (0.0, 0.0, 0.0)
         self._next_line, self._diverged, self._unwritable = 0.0, False, False
         where = place() if ranks.leads else "plain"
-        self._bar = bar(where, total=100.0, unit="%", bar_format="{percentage:3.0f}%|{bar}| {desc}")
-        self._logs = ExitStack()
-        self._logs.enter_context(logs_above_bars(where))
+        self._shown = ExitStack()
+        self._shown.enter_context(logs_above_bars(where))
+        self._bar = self._shown.enter_context(bar(where, total=100.0, unit="%", bar_format="{percentage:3.0f}%|{bar}| {desc}"))
         self._board = _tensorboard(folder) if ranks.leads else None
         if ranks.leads and self._path.is_file():
             try:
@@ -50,9 +50,9 @@ class MetricsLog:
     def add(self, report: SegmentReport, seconds: float, progress: float, factor: float) -> None:
         """Take a segment's report; `seconds` since the run began, `progress` 0..1, `factor` of the learning rates."""
         self._reports.append(report)
-        self._at = (progress, factor)
+        self._at = (seconds, progress, factor)
         if len(self._reports) >= self._every:
-            self._summarize(seconds)
+            self._summarize()
 
     def write(self, line: dict[str, Any]) -> None:
         """Append a line; a number that is not finite becomes null."""
@@ -71,12 +71,11 @@ class MetricsLog:
                 if key != "segment" and isinstance(value, (int, float)):
                     self._board.add_scalar(key, value, line["segment"])
 
-    def close(self, seconds: float) -> None:
+    def close(self) -> None:
         """Write what is left, restore the terminal, and plot the run as `metrics.svg`."""
         if self._reports:
-            self._summarize(seconds)
-        self._bar.close()
-        self._logs.close()
+            self._summarize()
+        self._shown.close()
         if self._board is not None:
             self._board.close()
         if self._ranks.leads:
@@ -85,10 +84,24 @@ class MetricsLog:
             except Exception as error:  # a picture is never worth a run
                 log.warning("no plot: %s", error)
 
-    def _summarize(self, seconds: float) -> None:
+    def _summarize(self) -> None:
         """Write and show the means of the reports since the last line."""
-        progress, factor = self._at
-        line = self._means(seconds) | {"progress": round(progress, 4), "rate": round(factor, 4)}
+        (seconds, progress, factor), reports = self._at, self._reports
+        figures = [(r.loss, r.metrics.count, r.metrics.exact_accuracy, r.metrics.accuracy) for r in reports]
+        sums = torch.stack([torch.stack([t.double() for t in column]).sum() for column in zip(*figures, strict=True)])
+        self._ranks.average([sums])
+        loss, count, exact, cells = sums.tolist()
+        line = {
+            "segment": reports[-1].segment,
+            "seconds": round(seconds, 2),
+            "loss": round(loss / len(reports), 6),
+            "exact": round(exact / count, 5) if count else 0.0,
+            "cells": round(cells / count, 5) if count else 0.0,
+            "examples_per_second": round(sum(r.size for r in reports) * self._ranks.world / max(1e-9, seconds - self._since), 2),
+            "progress": round(progress, 4),
+            "rate": round(factor, 4),
+        }
+        self._reports, self._since = [], seconds
         self.write(line)
         if not self._ranks.leads:
             return
@@ -104,22 +117,6 @@ class MetricsLog:
         elif seconds >= self._next_line:
             self._next_line = seconds + LINE_EVERY
             log.info("%s", text)
-
-    def _means(self, seconds: float) -> dict[str, Any]:
-        reports, took = self._reports, max(1e-9, seconds - self._since)
-        self._reports, self._since = [], seconds
-        figures = [(r.loss, r.metrics.count, r.metrics.exact_accuracy, r.metrics.accuracy) for r in reports]
-        sums = torch.stack([torch.stack([t.double() for t in column]).sum() for column in zip(*figures, strict=True)])
-        self._ranks.average([sums])
-        loss, count, exact, cells = sums.tolist()
-        return {
-            "segment": reports[-1].segment,
-            "seconds": round(seconds, 2),
-            "loss": round(loss / len(reports), 6),
-            "exact": round(exact / count, 5) if count else 0.0,
-            "cells": round(cells / count, 5) if count else 0.0,
-            "examples_per_second": round(sum(r.size for r in reports) * self._ranks.world / took, 2),
-        }
 
 
 def plot(metrics: Path, output: Path) -> None:

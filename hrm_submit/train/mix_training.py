@@ -1,11 +1,8 @@
-"""Training on a data mix, by pre-training and ablations: the loop of `Trainer` with what a long run adds to it.
-
-That is weights to start from, batches built ahead, and recovery from a failed segment.
-"""
+"""Training on a data mix, by pre-training and ablations: the loop of `Trainer` with weights to start from, batches built ahead, and
+recovery from a failed segment."""
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import Callable, Iterator, Sequence
 
@@ -17,11 +14,10 @@ from hrm_submit.core.device import no_engine, out_of_memory
 from hrm_submit.core.errors import TrainError
 from hrm_submit.model.compiled import compile_blocks, engine_of, step_down
 from hrm_submit.model.embedding import TaskEmbedding
-from hrm_submit.model.hrm import HRM
 from hrm_submit.model.weights import Checkpoint, build
-from hrm_submit.train.loop import SegmentReport, Trainer
+from hrm_submit.train.loop import SegmentReport, Trainer, free_memory
 from hrm_submit.train.mixture import Mixture, ahead
-from hrm_submit.train.ranks import Ranks, SharedMemoryError
+from hrm_submit.train.ranks import ALONE, Ranks, SharedMemoryError
 
 log = logging.getLogger(__name__)
 
@@ -29,27 +25,21 @@ log = logging.getLogger(__name__)
 class MixTraining:
     """A model in training on `mixture` with `[train]` of `preset`, from `start` or from random weights drawn from `seed`.
 
-    `known_tasks` of the mixture's tasks have a row in `start`. `batch_size` is the global one; it is halved when memory runs out.
-    Raises TrainError if the ranks cannot share it.
+    A task that has a row in `start` begins with that. `batch_size` is the global one. Raises TrainError if the ranks cannot share it.
     """
 
     def __init__(
-        self, mixture: Mixture, preset: Preset, runtime: Runtime, start: Checkpoint | None = None, seed: int = 0, ranks: Ranks | None = None
+        self, mixture: Mixture, preset: Preset, runtime: Runtime, start: Checkpoint | None, seed: int, ranks: Ranks = ALONE
     ) -> None:
-        self.mixture, self.runtime, self.ranks = mixture, runtime, ranks or Ranks()
-        train = preset.train
-        self.batch_size = train.batch_size
-        if self.batch_size % self.ranks.world:
-            raise TrainError(f"[train] batch_size {self.batch_size} cannot be shared by {self.ranks.world} ranks")
+        self.mixture, self.runtime, self.ranks, self.batch_size = mixture, runtime, ranks, preset.train.batch_size
+        if self.batch_size % ranks.world:
+            raise TrainError(f"[train] batch_size {self.batch_size} cannot be shared by {ranks.world} ranks")
         model, embedding = build(start or preset.model, runtime, n_rows=mixture.n_rows, seed=seed)
-        self.known_tasks = place_rows(embedding, start, mixture.row_ids) if start else 0
+        if start:
+            known = place_rows(embedding, start, mixture.row_ids)
+            log.info("the weights to start from know %d of %d tasks", known, len(mixture.sources))
         compile_blocks(model, runtime.engine)
-        self.trainer = Trainer(model, embedding, train, torch.Generator().manual_seed(seed), self.ranks)
-
-    @property
-    def model(self) -> HRM:
-        """The weights in training."""
-        return self.trainer.model
+        self.trainer = Trainer(model, embedding, preset.train, torch.Generator().manual_seed(seed), ranks)
 
     def run(self, progress: Callable[[], float]) -> Iterator[SegmentReport]:
         """Train and yield after each segment, until the caller stops; `progress` as in `Trainer.run`.
@@ -66,11 +56,9 @@ class MixTraining:
             finally:
                 batches.close()  # type: ignore[attr-defined]
             # Only now are the error and the frames that it holds gone.
-            self.model.zero_grad(set_to_none=True)
+            self.trainer.model.zero_grad(set_to_none=True)
             self.trainer.carries.clear()
-            gc.collect()
-            if self.runtime.device != "cpu":
-                torch.cuda.empty_cache()
+            free_memory(self.runtime.device)
 
     def _recover(self, error: Exception) -> None:
         """Change what the failed segment can be repeated with, or raise."""
@@ -86,20 +74,18 @@ class MixTraining:
                 raise TrainError(f"out of memory with a batch of {self.batch_size}: {str(error).splitlines()[0]}")
             self.batch_size = half
             log.warning("out of memory: the batch is now %d", half)
-        elif world == 1 and engine_of(self.model) != "plain":
-            step_down(self.model, error)
+        elif world == 1 and engine_of(self.trainer.model) != "plain":
+            step_down(self.trainer.model, error)
         else:
             raise error
 
 
-@torch.no_grad()
 def place_rows(embedding: TaskEmbedding, checkpoint: Checkpoint, row_ids: Sequence[str]) -> int:
     """Copy the row of each task of `row_ids` that `checkpoint` knows; the others keep theirs. Returns how many it knew."""
-    rows, known = checkpoint.rows, {task_id: n for n, task_id in enumerate(checkpoint.meta.row_ids)}
-    if rows is None or embedding.scheme != "shared":
+    known = {task_id: n for n, task_id in enumerate(checkpoint.meta.row_ids)}
+    ours = [n for n, task_id in enumerate(row_ids) if task_id in known]
+    if checkpoint.rows is None or not ours:
         return 0
-    pairs = [(n, known[task_id]) for n, task_id in enumerate(row_ids) if task_id in known]
-    if pairs:
-        ours, theirs = (torch.tensor(side) for side in zip(*pairs, strict=True))
-        embedding.reset_rows(ours.to(embedding.rows.device), rows[theirs])
-    return len(pairs)
+    rows = checkpoint.rows[[known[row_ids[n]] for n in ours]]
+    embedding.reset_rows(torch.tensor(ours, device=embedding.rows.device), rows)
+    return len(ours)

@@ -1,7 +1,6 @@
 """The data mix: its tasks without leaks, and an endless stream of batches, each on the smallest canvas that its pairs need.
 
-Batch number t is a function of the seed and t alone: a run resumes anywhere without a saved stream, each rank cuts its share from the
-same global batch, and a background thread may work ahead.
+Batch t is a function of the seed and t alone: a run resumes anywhere without a saved stream, and ranks share the same global batch.
 """
 
 from __future__ import annotations
@@ -30,17 +29,16 @@ from hrm_submit.model.act import Batch
 from hrm_submit.model.losses import labels_from_tokens
 from hrm_submit.train.loop import CanvasBatch
 from hrm_submit.train.options import PROTECTED
-from hrm_submit.train.ranks import Ranks
+from hrm_submit.train.ranks import ALONE, Ranks
 
 log = logging.getLogger(__name__)
 
+AHEAD = 4
+
 
 def training_tasks(data: str, protect: Sequence[str] = PROTECTED) -> list[TrainingTask]:
-    """Load the mix `data` without tasks that share a pair with a set of `protect`.
-
-    Of a protected set that the mix names with `:demos`, only the test pairs are protected. Raises DataError for data that cannot be
-    loaded, TrainError if no task is left.
-    """
+    """Load the mix `data` without tasks that share a pair with a set of `protect`. Of a protected set that the mix names with `:demos`,
+    only the test pairs are protected. Raises DataError for data that cannot be loaded, TrainError if no task is left."""
     corpora = load_corpora(data)
     tasks = [task for corpus in corpora for task in corpus.tasks]
     deliberate = {corpus.source for corpus in corpora if corpus.demos_only}
@@ -97,20 +95,19 @@ class Mixture:
         self._chance = weights / weights.sum()
         self._views: dict[int, tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]] = {}
 
-    def batch(self, number: int, ranks: Ranks | None = None, batch_size: int | None = None) -> CanvasBatch:
-        """Return batch `number` (from 0), or this rank's share of it, on the CPU; `batch_size` overrides the configured global one. With
-        `batch_tokens` it is cut to a multiple of the number of ranks."""
-        ranks = ranks or Ranks()
+    def batch(self, number: int, ranks: Ranks = ALONE, batch_size: int | None = None) -> CanvasBatch:
+        """Return batch `number` (from 0), or this rank's share of it, on the CPU; `batch_size` overrides the configured global one.
+        `batch_tokens` cuts it to a multiple of the number of ranks."""
         rng = np.random.default_rng([self._seed, number])
         bucket = self._buckets[int(rng.choice(len(self._buckets), p=self._chance))]
-        size = self._size(bucket.side, batch_size or self._config.batch_size, ranks.world)
+        size, limit = batch_size or self._config.batch_size, self._config.batch_tokens
+        if limit:
+            size = min(size, max(1, limit // bucket.side**2 // ranks.world) * ranks.world)
         members = rng.choice(len(bucket.task), size=size, p=bucket.chance)
         draws = rng.random((size, 2))
         part = ranks.slice(size)
-        index = np.empty(size, dtype=np.int64)
-        dihedral = np.empty(size, dtype=np.uint8)
-        colours = np.empty((size, 10), dtype=np.uint8)
-        rows = np.empty(size, dtype=np.int64)
+        index, rows = np.empty((2, size), dtype=np.int64)
+        dihedral, colours = np.empty(size, dtype=np.uint8), np.empty((size, 10), dtype=np.uint8)
         for k, member in enumerate(members):
             task = bucket.task[member]
             transforms, tables = self.views_of(task)
@@ -133,11 +130,6 @@ class Mixture:
         )
         return CanvasBatch(batch, bucket.positions)
 
-    def _size(self, side: int, most: int, ranks: int) -> int:
-        """Examples of a batch on canvases of `side`: `most`, or as few as `batch_tokens` allows."""
-        cells = self._config.batch_tokens
-        return min(most, max(1, cells // side**2 // ranks) * ranks) if cells else most
-
     def views_of(self, task: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         """Return transforms (K,) and colour tables (K, 10) of source number `task`; the seed and its number decide them."""
         if task not in self._views:
@@ -154,8 +146,8 @@ class Mixture:
 
 
 def _by_canvas(source: TrainingTask, config: TrainConfig) -> dict[int, list[Pair]]:
-    """Group the pairs of `source` by the side of their canvas, `min_side` at least. The sizes of generated pairs vary without end, so they
-    never have the canvas of the largest."""
+    """Group the pairs of `source` by the side of their canvas, `min_side` at least. Generated pairs, whose sizes vary without end, never
+    have the canvas of the largest."""
     found: dict[int, list[Pair]] = {}
     sides = training_sides(source.task, translate=config.translate and not source.generated)
     for pair, side in zip(source.pairs, sides, strict=True):
@@ -163,16 +155,16 @@ def _by_canvas(source: TrainingTask, config: TrainConfig) -> dict[int, list[Pair
     return {side: found[side] for side in sorted(found) if side >= config.min_side}
 
 
-def ahead(mixture: Mixture, start: int, ranks: Ranks, batch_size: int, device: str, depth: int = 4) -> Iterator[CanvasBatch]:
-    """Yield batches `start`, `start` + 1, ... on `device`; a background thread builds up to `depth` of them ahead."""
+def ahead(mixture: Mixture, start: int, ranks: Ranks, batch_size: int, device: str) -> Iterator[CanvasBatch]:
+    """Yield batches `start`, `start` + 1, ... on `device`; a background thread builds up to `AHEAD` of them ahead."""
 
     def build(number: int) -> CanvasBatch:
         return mixture.batch(number, ranks, batch_size).to(device)
 
     thread = ThreadPoolExecutor(1, "batches")
     try:
-        ready = deque(thread.submit(build, start + n) for n in range(depth))
-        for number in count(start + depth):
+        ready = deque(thread.submit(build, start + n) for n in range(AHEAD))
+        for number in count(start + AHEAD):
             item = ready.popleft().result()
             ready.append(thread.submit(build, number))
             yield item

@@ -1,18 +1,14 @@
-"""The optimizers, and which of them updates which weights: matrices, all other weights, the task embedding's looked-up rows.
-
-They load no compiler: `torch.optim` marks its methods as not to be compiled, and their first call loads it, two seconds of a core in every
-process. No optimizer is compiled here, so these call the methods without the mark.
-"""
+"""The optimizers, and which of them updates which weights: matrices, all other weights, the task embedding's looked-up rows."""
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import AdamW as _AdamW
 from torch.optim import Optimizer
 
@@ -31,12 +27,21 @@ LOSS_SCALE = 2.0**10
 
 
 class UncompiledOptimizer(Optimizer):
-    """Base of the optimizers here: loads no compiler."""
+    """Base of the optimizers here. `torch.optim` marks its methods as not to be compiled, and their first call loads the compiler, two
+    seconds of a core in every process; these are called without the mark."""
 
     add_param_group = inspect.unwrap(Optimizer.add_param_group)
     zero_grad = inspect.unwrap(Optimizer.zero_grad)
     state_dict = inspect.unwrap(Optimizer.state_dict)
     load_state_dict = inspect.unwrap(Optimizer.load_state_dict)
+
+    def _with_moments(self, group: dict[str, Any], *names: str) -> list[list[Tensor]]:
+        """List the parameters that have a gradient, their gradients, and their moments of each name, which begin at zero."""
+        params = [p for p in group["params"] if p.grad is not None]
+        for p in params:
+            if not self.state[p]:
+                self.state[p].update({name: torch.zeros_like(p) for name in names})
+        return [params, [p.grad for p in params], *([self.state[p][name] for p in params] for name in names)]
 
 
 class AdamW(UncompiledOptimizer, _AdamW):
@@ -59,29 +64,23 @@ class AdamAtan2(UncompiledOptimizer):
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
             beta1, beta2 = group["betas"]
-            params = [p for p in group["params"] if p.grad is not None]
+            params, grads, m, v = self._with_moments(group, "m", "v")
             if not params:
                 continue
-            for p in params:
-                if not self.state[p]:
-                    self.state[p].update(step=0, m=torch.zeros_like(p), v=torch.zeros_like(p))
-                self.state[p]["step"] += 1
-            grads = [cast(Tensor, p.grad) for p in params]
-            m, v = [self.state[p]["m"] for p in params], [self.state[p]["v"] for p in params]
             torch._foreach_lerp_(m, grads, 1 - beta1)
             torch._foreach_mul_(v, beta2)
             torch._foreach_addcmul_(v, grads, grads, value=1 - beta2)
             torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
             for p, first, second in zip(params, m, v, strict=True):
-                step = self.state[p]["step"]
+                step = self.state[p]["step"] = self.state[p].get("step", 0) + 1
                 p.add_(torch.atan2(first / (1 - beta1**step), (second / (1 - beta2**step)).sqrt()), alpha=-group["lr"])
 
 
 class Muon(UncompiledOptimizer):
     """Nesterov momentum with nearly orthogonal updates of matrices, computed in `dtype`; decoupled weight decay.
 
-    Bit for bit the update of `torch.optim.Muon` (torch 2.9 and later), which always computes in bfloat16, but with all matrices of one
-    shape in one batch: a quarter of the operations of what is a third of a small model's training segment.
+    In bfloat16, bit for bit `torch.optim.Muon` (torch 2.9 and later), but with all matrices of one shape in one batch: a quarter of the
+    operations.
     """
 
     def __init__(self, params: Iterable[Any], lr: float, weight_decay: float, dtype: torch.dtype = torch.bfloat16) -> None:
@@ -92,56 +91,42 @@ class Muon(UncompiledOptimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
+            params, grads, momenta = self._with_moments(group, "momentum_buffer")
             if not params:
                 continue
-            for p in params:
-                if not self.state[p]:
-                    self.state[p]["momentum_buffer"] = torch.zeros_like(p)
-            grads, momenta = [p.grad for p in params], [self.state[p]["momentum_buffer"] for p in params]
             torch._foreach_lerp_(momenta, grads, 1 - MOMENTUM)
             updates = torch._foreach_lerp(grads, momenta, MOMENTUM)
             torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-            found = orthogonal(updates, self._dtype)
-            for (rows, columns), numbers in _by_shape(params).items():
-                rate = group["lr"] * math.sqrt(max(1, rows / columns))
-                torch._foreach_add_([params[k] for k in numbers], [found[k] for k in numbers], alpha=-rate)
+            by_shape: dict[torch.Size, list[int]] = {}
+            for k, p in enumerate(params):
+                by_shape.setdefault(p.shape, []).append(k)
+            stacks = [torch.stack([updates[k] for k in numbers]) for numbers in by_shape.values()]
+            for numbers, found in zip(by_shape.values(), orthogonal(stacks, self._dtype), strict=True):
+                rate = group["lr"] * math.sqrt(max(1, found.shape[1] / found.shape[2]))
+                torch._foreach_add_([params[k] for k in numbers], found.unbind(), alpha=-rate)
 
 
-def orthogonal(matrices: Sequence[Tensor], dtype: torch.dtype = torch.bfloat16) -> list[Tensor]:
-    """Bring the singular values of each of `matrices` near 1 by `STEPS` Newton-Schulz iterations in `dtype`; returns them in float32."""
+def orthogonal(stacks: Sequence[Tensor], dtype: torch.dtype = torch.bfloat16) -> Iterator[Tensor]:
+    """Bring the singular values of each matrix of `stacks` (n, rows, columns) near 1 by `STEPS` Newton-Schulz iterations in `dtype`; yields
+    the stacks in float32."""
     a, b, c = COEFFICIENTS
-    by_shape = _by_shape(matrices)
-    stacks = [torch.stack([matrices[k] for k in numbers]) for numbers in by_shape.values()]
-    if dtype != torch.float16:  # whose range is too small for what has no norm of 1 yet
-        stacks = [stack.to(dtype) for stack in stacks]
     wide = [stack.mT if stack.shape[1] > stack.shape[2] else stack for stack in stacks]
+    if dtype != torch.float16:  # whose range is too small for what has no norm of 1 yet
+        wide = [x.to(dtype) for x in wide]
     # Norms one by one: summed over a batch they would differ in the last bit.
-    norms = torch.stack(torch._foreach_norm([matrix for stack in wide for matrix in stack])).clamp(min=EPS)
-    done: list[Tensor] = [torch.empty(0)] * len(matrices)
-    of_stacks = norms.split([len(stack) for stack in wide])
-    for (rows, columns), numbers, x, norm in zip(by_shape, by_shape.values(), wide, of_stacks, strict=True):
+    norms = torch.stack(torch._foreach_norm([matrix for x in wide for matrix in x])).clamp(min=EPS)
+    for stack, x, norm in zip(stacks, wide, norms.split([len(x) for x in wide]), strict=True):
         x = (x / norm[:, None, None]).to(dtype)
         for _ in range(STEPS):
             gram = x @ x.mT
             x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-        for k, found in zip(numbers, (x.mT if rows > columns else x).float(), strict=True):
-            done[k] = found
-    return done
-
-
-def _by_shape(matrices: Sequence[Tensor]) -> dict[tuple[int, int], list[int]]:
-    """Group the numbers of `matrices` by their shapes."""
-    groups: dict[tuple[int, int], list[int]] = {}
-    for k, matrix in enumerate(matrices):
-        groups.setdefault((matrix.shape[0], matrix.shape[1]), []).append(k)
-    return groups
+        yield (x.mT if stack.shape[1] > stack.shape[2] else x).float()
 
 
 @torch.no_grad()
 def sign_sgd(embedding: TaskEmbedding, looked_up: LookedUp, lr: float, weight_decay: float, ranks: Ranks) -> None:
-    """Set each row that any of `ranks` looked up to row (1 - lr weight_decay) - lr sign(summed gradient), after a backward pass has
-    filled `rows.grad`: sign SGD with decoupled weight decay (published HRM)."""
+    """Set each row that any of `ranks` looked up to row (1 - lr weight_decay) - lr sign(summed gradient), after a backward pass: sign SGD
+    with decoupled weight decay (published HRM)."""
     assert looked_up.rows.grad is not None
     grad = ranks.gather(looked_up.rows.grad)
     _update(embedding.rows, ranks.gather(looked_up.ids), grad, lr, weight_decay)
@@ -168,15 +153,15 @@ class Optimizers:
         rest = [p for p in model.parameters() if id(p) not in blocks]
         self._params = [*matrices, *rest]
         lr, betas, decay = config.lr, (config.beta1, config.beta2), config.weight_decay
-        self._dense: list[tuple[UncompiledOptimizer, float]]
-        if config.optimizer == "adam_atan2":
-            self._dense = [(AdamAtan2(self._params, lr, betas, decay), lr)]
-        elif config.optimizer == "muon":
+        self._dense: list[tuple[UncompiledOptimizer, float]] = []
+        if config.optimizer == "muon":
             # What a device computes the model in it has instructions for.
-            muon = Muon(matrices, config.muon_lr, decay, model.dtype)
-            self._dense = [(muon, config.muon_lr), (AdamW(rest, lr, betas, weight_decay=decay, fused=True), lr)]
+            self._dense.append((Muon(matrices, config.muon_lr, decay, model.dtype), config.muon_lr))
+        others = rest if config.optimizer == "muon" else self._params
+        if config.optimizer == "adam_atan2":
+            self._dense.append((AdamAtan2(others, lr, betas, decay), lr))
         else:
-            self._dense = [(AdamW(self._params, lr, betas, weight_decay=decay, fused=True), lr)]
+            self._dense.append((AdamW(others, lr, betas, weight_decay=decay, fused=True), lr))
         self._scale = LOSS_SCALE if model.dtype == torch.float16 else 1.0
 
     def backward(self, loss: Tensor) -> None:
@@ -186,9 +171,13 @@ class Optimizers:
     def update(self, factor: float, looked_up: LookedUp | None) -> None:
         """Join the gradients of all ranks, update all weights at `factor` times the configured rates, clear the gradients."""
         updated = [p for p in self._params if p.grad is not None]
-        self._ranks.average([cast(Tensor, p.grad) for p in updated])
+        grads = [cast(Tensor, p.grad) for p in updated]
+        self._ranks.average(grads)
         if self._scale != 1.0:
-            _unscale(updated, self._scale)
+            # All in one tensor, since nan_to_num has no form for lists. What overflowed becomes 0.
+            flat = torch.cat([g.reshape(-1) for g in grads]).div_(self._scale).nan_to_num_(0.0, 0.0, 0.0)
+            for p, part in zip(updated, flat.split([g.numel() for g in grads]), strict=True):
+                p.grad = part.view_as(p)
         for optimizer, rate in self._dense:
             for group in optimizer.param_groups:
                 group["lr"] = rate * factor
@@ -209,11 +198,3 @@ class Optimizers:
         """Restore what `state_dict` returned for the same model and configuration."""
         for (optimizer, _), saved in zip(self._dense, state["dense"], strict=True):
             optimizer.load_state_dict(saved)
-
-
-def _unscale(params: list[nn.Parameter], scale: float) -> None:
-    """Divide all gradients by `scale`; what overflowed becomes 0. All in one tensor: nothing is launched for each, and nothing waits."""
-    grads = [cast(Tensor, p.grad) for p in params]
-    flat = torch.cat([grad.reshape(-1) for grad in grads]).div_(scale).nan_to_num_(0.0, 0.0, 0.0)
-    for p, part in zip(params, flat.split([grad.numel() for grad in grads]), strict=True):
-        p.grad = part.view_as(p)

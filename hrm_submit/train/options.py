@@ -14,11 +14,8 @@ PROTECTED = ("arc-agi-1-evaluation", "arc-agi-2-evaluation")
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainOptions:
-    """What `pretrain` does. Times are in seconds; exactly one of `budget` and `segments` is given, and both count earlier runs.
-
-    `data` is the mix as `corpora.sources.load_corpora` reads it, `command_line` goes onto the checkpoint's card. Raises ConfigError for a
-    number that must be at least 1.
-    """
+    """What `pretrain` does. Times are in seconds; exactly one of `budget` and `segments` is given, and both count earlier runs. `data` is
+    the mix as `corpora.sources.load_corpora` reads it, `command_line` goes onto the checkpoint's card. Raises ConfigError."""
 
     presets: str = option("NAME[,NAME]", name="--preset")
     data: str = option("NAME|F[:demos][:weight],...", "what to train on")

@@ -6,6 +6,7 @@ budget is reduced by the time each of these took when last done.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,13 +24,13 @@ class RunProgress:
     """Progress of a run limited by either `budget` (seconds) or `segments`; `before` are the seconds of earlier starts."""
 
     def __init__(self, clock: Clock, budget: float | None, segments: int | None) -> None:
-        self._clock, self._limited, self._budget, self._segments = clock, budget is not None, budget or 0.0, segments
+        self._clock, self._budget, self._segments = clock, budget or math.inf, segments
+        self._closing = min(CLOSING, 0.1 * self._budget)
         self.before = 0.0
         self._took: dict[str, float] = {}
-        self._recent: deque[float] = deque(maxlen=64)
-        self._mark: float | None = None
-        self._warm = False
-        self._aside = self._furthest = 0.0
+        self._recent = deque[float](maxlen=64)
+        self._first: int | None = None
+        self._mark = self._aside = self._furthest = 0.0
 
     def seconds(self) -> float:
         """Return the seconds spent, earlier starts included."""
@@ -50,35 +51,26 @@ class RunProgress:
 
     def last(self, work: str) -> float:
         """Return the seconds `work` took when last timed, with a margin."""
-        return self._took.get(work, 0.0)
+        return self._took[work]
 
     def after(self, segment: int) -> float:
-        """Return the progress 0..1 after `segment` finished segments; it never falls."""
+        """Return the progress 0..1 after `segment` finished segments; it never falls. By time, it measures the segment since the last call,
+        without what was set aside, but not a process's first one, which compiles and loads."""
         if self._segments is not None:
             return min(1.0, segment / self._segments)
-        self._note_segment()
-        self._furthest = max(self._furthest, min(1.0, self.seconds() / max(1e-9, self._budget - self.reserved())))
+        now = self.seconds()
+        self._first = segment if self._first is None else self._first
+        if segment > self._first + 1:
+            self._recent.append(now - self._mark - self._aside)
+        self._mark, self._aside = now, 0.0
+        self._furthest = max(self._furthest, min(1.0, now / max(1e-9, self._budget - self.reserved())))
         return self._furthest
 
     def reserved(self) -> float:
         """Return the seconds of the budget reserved for the end, the last segment among them."""
-        slowest = max(self._recent, default=0.0)
-        return min(MOST_RESERVED * self._budget, self._closing() + slowest + sum(self._took.values()))
+        expected = self._closing + max(self._recent, default=0.0) + sum(self._took.values())
+        return min(MOST_RESERVED * self._budget, expected)
 
     def late(self) -> bool:
         """Return whether nothing but closing fits into the rest of the budget."""
-        return self._limited and self.seconds() > self._budget - self._closing()
-
-    def _closing(self) -> float:
-        return min(CLOSING, 0.1 * self._budget)
-
-    def _note_segment(self) -> None:
-        """Time the segment since the last call, with all that waits for it, without what was set aside.
-
-        A process's first segment does not count: it compiles and loads.
-        """
-        now = self.seconds()
-        if self._warm and self._mark is not None:
-            self._recent.append(now - self._mark - self._aside)
-        self._warm = self._mark is not None
-        self._mark, self._aside = now, 0.0
+        return self.seconds() > self._budget - self._closing

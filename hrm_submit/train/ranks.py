@@ -1,7 +1,7 @@
 """Several processes as one trainer: the number of this one, and how gradients are joined. One process needs no communication.
 
-- Under `torchrun` (its environment variables say so) `join_ranks` opens the process group: tensors on GPUs travel by nccl,
-  everything on CPUs by gloo, so that agreeing on what to do next never waits for a GPU.
+- Under `torchrun` (its environment variables say so) `joined` opens the process group: tensors on GPUs travel by nccl, everything on CPUs
+  by gloo, so that agreeing on what to do next never waits for a GPU.
 - A rank that ends breaks its connections, which ends the others with a TrainError; one that hangs does so after `TIMEOUT`.
 """
 
@@ -67,33 +67,27 @@ class Ranks:
 
     def collect(self, value: T) -> list[T]:
         """Return every rank's `value` in order; it must pickle."""
-        if self.world == 1:
-            return [value]
-        values: list[T | None] = [None] * self.world
-        with self._exchange():
-            dist.all_gather_object(values, value)
-        return values  # type: ignore[return-value]
+        values = [value] * self.world
+        if self.world > 1:
+            with self._exchange():
+                dist.all_gather_object(values, value)
+        return values
 
-    def most(self, *values: float) -> tuple[float, ...]:
+    def most(self, *values: float) -> list[float]:
         """Return the largest of each of `values` over all ranks, so that all decide alike."""
-        if self.world == 1:
-            return values
-        return tuple(self.gather(torch.tensor([values], dtype=torch.float64)).amax(0).tolist())
+        return self.gather(torch.tensor([values], dtype=torch.float64)).amax(0).tolist()
 
     @contextmanager
     def together(self) -> Iterator[None]:
         """Raise SharedMemoryError on every rank if the block ran out of memory on any; the block must not communicate."""
-        if self.world == 1:
-            yield
-            return
         failed = False
         try:
             yield
         except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
+            if self.world == 1 or not out_of_memory(error):
                 raise
             failed = True
-        if self.most(float(failed))[0]:
+        if self.world > 1 and self.most(float(failed))[0]:
             raise SharedMemoryError(f"out of memory on {'this' if failed else 'another'} rank")
 
     def slice(self, size: int) -> slice:
@@ -110,6 +104,9 @@ class Ranks:
             raise TrainError(f"rank {self.rank} of {self.world} lost the others, continue with --resume: {reason}") from None
 
 
+ALONE = Ranks()
+
+
 def local_world() -> int:
     """Return the number of ranks on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -124,17 +121,14 @@ def rank_device(devices: list[str]) -> str:
     return devices[int(os.environ.get("LOCAL_RANK", "0"))]
 
 
-def join_ranks(device: str) -> Ranks:
-    """Join the process group of `torchrun`, or return a single rank without one."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
-        return Ranks()
-    if not dist.is_initialized():
-        dist.init_process_group("gloo" if device == "cpu" else "cpu:gloo,cuda:nccl", timeout=TIMEOUT)
-    return Ranks(dist.get_rank(), world)
-
-
-def leave_ranks(ranks: Ranks) -> None:
-    """Close the process group, if there is one."""
-    if ranks.world > 1 and dist.is_initialized():
+@contextmanager
+def joined(device: str) -> Iterator[Ranks]:
+    """Be a rank of the process group of `torchrun` while the block runs, or a single rank without one."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield ALONE
+        return
+    dist.init_process_group("gloo" if device == "cpu" else "cpu:gloo,cuda:nccl", timeout=TIMEOUT)
+    try:
+        yield Ranks(dist.get_rank(), dist.get_world_size())
+    finally:
         dist.destroy_process_group()

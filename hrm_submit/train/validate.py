@@ -18,7 +18,7 @@ from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
 from hrm_submit.predict.answer import answer
 from hrm_submit.predict.vote import two_attempts
-from hrm_submit.train.ranks import Ranks
+from hrm_submit.train.ranks import ALONE, Ranks
 
 
 def validate(
@@ -28,8 +28,7 @@ def validate(
     solutions: Solutions,
     preset: Preset,
     *,
-    seed: int = 0,
-    ranks: Ranks | None = None,
+    ranks: Ranks = ALONE,
     stop: Callable[[], bool] = lambda: False,
 ) -> Score | None:
     """Score the votes of `[vote] views` augmented views of each test input, under row 0 of `embedding`, ranked by `[vote] rule`.
@@ -37,8 +36,7 @@ def validate(
     `ranks` share the tasks out. If `stop` becomes true on a rank, it skips the rest of its tasks, and the score is of those done; None if
     there are none. Batches shrink if memory, most of which training holds, runs out.
     """
-    ranks = ranks or Ranks()
-    train, vote = preset.train, preset.vote
+    vote = preset.vote
     blank = (make_grid([[0]]), make_grid([[1]]))
     answers: dict[str, list[Attempts]] = {}
     for number, (task_id, task) in enumerate(tasks.items()):
@@ -46,8 +44,8 @@ def validate(
             continue
         if stop():
             break
-        side = answering_side(task, translate=train.translate)
-        views = sample_augmentations(task, vote.views, np.random.default_rng([seed, number]), colours=train.colours)
+        side = answering_side(task, translate=preset.train.translate)
+        views = sample_augmentations(task, vote.views, np.random.default_rng([0, number]), colours=preset.train.colours)
         while task_id not in answers:
             try:
                 # In the published scheme each augmentation has a row of its own; only the plain one is known by number here.

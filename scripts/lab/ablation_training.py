@@ -130,7 +130,7 @@ def train_run(run: Run, folder: Path) -> tuple[dict[str, Marks], dict[str, Any]]
     mixture = Mixture(run.chosen.sources(), preset.model, preset.train, run.seed)
     start = load_start(run.checkpoint, preset.model) if run.checkpoint else None
     training = MixTraining(mixture, preset, runtime, start, run.seed)
-    model, embedding = training.model, training.trainer.embedding
+    model, embedding = training.trainer.model, training.trainer.embedding
     _warm_up(run, mixture, runtime)
     ledger = Ledger(run, folder / "curve.jsonl")
     for report in training.run(ledger.progress):

@@ -80,23 +80,19 @@ def test_a_model_is_spared_the_sides_that_are_for_others(sides: list[tuple[int, 
     """The task has side 3; where it is no model's, all train it."""
     time = Time()
     solvers = [Scripted([says(1, 5)], time, sides=s) for s in sides]
-    *_, last = ensemble(time, *solvers).solve(TASK, seconds=12.0)
-    assert [k for k, solver in enumerate(solvers) if solver.asked] == trained
-    assert isinstance(last, Answer) and last.final and last.voters == 5 * len(trained)
+    last = answers_of(ensemble(time, *solvers).solve(TASK, seconds=12.0))[-1]
+    assert [k for k, solver in enumerate(solvers) if solver.asked] == trained and last.voters == 5 * len(trained)
 
 
-def test_no_other_model_trains_once_the_votes_of_one_agree() -> None:
+@pytest.mark.parametrize(
+    ("first", "votes", "settled", "answers"), [("time used", 4, False, 2), ("time used", 6, True, 2), (VOTES_AGREE, 6, True, 1)]
+)
+def test_a_task_is_settled_where_all_votes_together_rank_the_same_first(first: str, votes: int, settled: bool, answers: int) -> None:
+    """Once the votes of one model agree, no other trains."""
     time = Time()
-    one, two = Scripted([says(1, 5, reason=VOTES_AGREE, settled=True)], time), Scripted([says(2, 5)], time)
-    (answer,) = answers_of(ensemble(time, one, two).solve(TASK, seconds=12.0))
-    assert answer.settled and not two.asked
-
-
-@pytest.mark.parametrize(("votes", "settled"), [(4, False), (6, True)])
-def test_a_task_is_settled_where_all_votes_together_rank_the_same_first(votes: int, settled: bool) -> None:
-    time = Time()
-    *_, last = ensemble(time, Scripted([says(1, 5)], time), Scripted([says(2, votes, settled=True)], time)).solve(TASK, seconds=12.0)
-    assert isinstance(last, Answer) and last.settled is settled
+    solvers = [Scripted([says(1, 5, reason=first, settled=True)], time), Scripted([says(2, votes, settled=True)], time)]
+    found = answers_of(ensemble(time, *solvers).solve(TASK, seconds=12.0))
+    assert len(found) == answers and found[-1].settled is settled
 
 
 def test_segments_and_seconds_of_training_add_up_until_one_restarts() -> None:
@@ -115,42 +111,44 @@ def test_segments_and_seconds_of_training_add_up_until_one_restarts() -> None:
 class Failing(Scripted):
     """Raises `error` at the end of its script."""
 
-    error: Exception = RuntimeError("no\nroom")
+    def __init__(self, script: Sequence[Message], time: Time, error: Exception | None = None) -> None:
+        super().__init__(script, time)
+        self.error = error or RuntimeError("no\nroom")
 
     def solve(self, task: Any, **limits: Any) -> Iterator[Message]:
         yield from super().solve(task, **limits)
         raise self.error
 
 
-def test_a_model_that_fails_leaves_the_task_to_the_others(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("first", "second", "votes", "reason"),
+    [
+        ((Scripted, [says(1, 5)]), (Failing, [says(2, 3, final=False)]), [5], "m1 failed: RuntimeError: no ("),  # without its mid-run votes
+        ((Failing, []), (Scripted, [says(2, 6)]), [6], "time used; m0 failed: "),
+        ((Failing, []), (Failing, [says(2, 3, final=False)]), [3], "m0 failed: "),  # where nothing else answers, what it had
+    ],
+)
+def test_a_model_that_fails_leaves_the_task_to_the_others(
+    caplog: pytest.LogCaptureFixture, first: Any, second: Any, votes: list[int], reason: str
+) -> None:
     time = Time()
-    last = answers_of(ensemble(time, Scripted([says(1, 5)], time), Failing([says(2, 3, final=False)], time)).solve(TASK, seconds=12.0))[-1]
-    assert last.final and not last.settled and last.reason.startswith("m1 failed: RuntimeError: no (")
-    assert [(int(c.grid[0, 0]), c.votes) for c in last.outputs[0]] == [(1, 5)], "without its mid-run votes"
-    assert "task a: m1 failed" in caplog.text
-    last = answers_of(ensemble(time, Failing([], time), Scripted([says(2, 6)], time)).solve(TASK, seconds=12.0))[-1]
-    assert last.final and [c.votes for c in last.outputs[0]] == [6] and last.reason.startswith("time used; m0 failed: ")
-    alone = Failing([says(2, 3, final=False)], time)
-    last = answers_of(ensemble(time, Failing([], time), alone).solve(TASK, seconds=12.0))[-1]
-    assert [c.votes for c in last.outputs[0]] == [3], "where nothing else answers, what it had"
-
-
-def failing(time: Time, error: Exception) -> Failing:
-    found = Failing([], time)
-    found.error = error
-    return found
+    solvers = (kind(script, time) for kind, script in (first, second))
+    last = answers_of(ensemble(time, *solvers).solve(TASK, seconds=12.0))[-1]
+    assert last.final and not last.settled and last.reason.startswith(reason)
+    assert [c.votes for c in last.outputs[0]] == votes and "task a: m" in caplog.text
 
 
 def test_a_failure_is_raised_where_no_model_answers_or_none_can() -> None:
-    time = Time()
+    time, lost = Time(), "it is lost"
     diverged = replace(says(1, 5), outputs=((),))
+    other = Failing([], time)
     cases: list[list[Scripted]] = [
-        [Scripted([says(1, 5)], time), failing(time, RuntimeError("CUDA error: it is lost"))],
-        [failing(time, RuntimeError("it is lost")), Scripted([diverged], time)],
-        [failing(time, RuntimeError("other")), failing(time, MemoryError("it is lost")), failing(time, RuntimeError("other"))],
+        [Scripted([says(1, 5)], time), Failing([], time, RuntimeError(f"CUDA error: {lost}"))],
+        [Failing([], time, RuntimeError(lost)), Scripted([diverged], time)],
+        [other, Failing([], time, MemoryError(lost)), other],
     ]
     for solvers in cases:
-        with pytest.raises((RuntimeError, MemoryError), match="it is lost"):
+        with pytest.raises((RuntimeError, MemoryError), match=lost):
             list(ensemble(time, *solvers).solve(TASK, seconds=12.0))
 
 
@@ -167,17 +165,14 @@ def test_a_further_member_that_is_damaged_is_left_out(preset: Preset, tmp_path: 
     assert list(built.warm_up()) == ["good", "lame"] and list(built.solvers) == ["good"]
 
 
-def shown(outputs: Outputs) -> list[Any]:
-    return [[c.to_json() for c in candidates] for candidates in outputs]
-
-
 def test_real_models_answer_as_each_does_alone(preset: Preset) -> None:
     def alone() -> dict[str, TaskSolver]:
         return {name: TaskSolver(preset, runtime_for("cpu", preset.device), None, seed) for name, seed in (("one", 0), ("other", 5))}
 
-    *_, together = Ensemble(alone()).solve(TASK, segments=8)
+    together = answers_of(Ensemble(alone()).solve(TASK, segments=8))[-1].outputs
     apart = [answers_of(solver.solve(TASK, segments=4))[-1].outputs for solver in alone().values()]
-    assert isinstance(together, Answer) and shown(together.outputs) == shown(pooled(*apart)) != shown(apart[1])
+    ours, expected, last = ([c.to_json() for c in outputs[0]] for outputs in (together, pooled(*apart), apart[1]))
+    assert ours == expected != last
 
 
 def test_members_have_their_own_model_and_preset_and_share_those_of_machines(tmp_path: Path) -> None:

@@ -49,13 +49,6 @@ def test_fixed_work_gives_the_submission_of_the_command(solver: Solver, presets:
         assert (answer.segments, answer.reason) == (12, "segments done") and 8 <= answer.views <= 16, "four mid-run votes of two views each"
 
 
-def test_random_weights_that_nobody_asked_for_are_told(presets: str, caplog: pytest.LogCaptureFixture) -> None:
-    Solver("none", presets, "cpu")
-    assert not caplog.records
-    Solver(None, presets, "cpu")
-    assert "starts from random weights" in caplog.text
-
-
 def test_several_tasks_are_solved_as_each_alone_and_scored(solver: Solver, tmp_path: Path) -> None:
     tasks = load(challenges(tmp_path, 3))
     answers = solver.solve_all(tasks, segments=5, progress=False)
@@ -74,9 +67,8 @@ def test_several_tasks_are_solved_as_each_alone_and_scored(solver: Solver, tmp_p
     with pytest.raises(DataError, match=f"task {one}: appears twice"):
         solver.solve_all([tasks[one]] * 2, segments=1)
     assert hrm_submit.score(tasks[one], answers[one], truth[one])["pass@2"] == 1.0
-    for wrong in (answers, "submission.json"):
-        with pytest.raises(DataError, match="score takes a task and what"):
-            hrm_submit.score(tasks[one], wrong)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="score takes a task and what"):
+        hrm_submit.score(tasks[one], answers)  # type: ignore[arg-type]
     with pytest.raises(DataError, match=f"{one}: no public set holds this task"):
         hrm_submit.score(tasks[one], answers[one])
     public, solutions = hrm_submit.load("arc-agi-1-evaluation", solutions=True)
@@ -84,14 +76,16 @@ def test_several_tasks_are_solved_as_each_alone_and_scored(solver: Solver, tmp_p
     assert hrm_submit.score(public["00576224"], given)["pass@1"] == 1.0
 
 
-def test_a_checkpoint_is_started_from(solver: Solver, presets: str, tmp_path: Path) -> None:
+def test_a_checkpoint_is_started_from(solver: Solver, presets: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     model, embedding = build(tiny_preset(tmp_path).model, n_rows=1, seed=9)
     path, task = tmp_path / "weights.safetensors", recolour("t", 1)
     save_checkpoint(path, snapshot(model, embedding, CheckpointMeta()))
-    named, random = (s.solve(task, segments=1).candidates[0] for s in (Solver(path, presets, "cpu", seed=3), solver))
-    assert [c.score for c in named] != [c.score for c in random]
+    named, random = (Solver(source, presets, "cpu", seed=3).solve(task, segments=1).candidates[0] for source in (path, "none"))
+    assert [c.score for c in named] != [c.score for c in random] and not caplog.records
     with pytest.raises(CheckpointError, match=r"none\.safetensors"):
         Solver(tmp_path / "none.safetensors")
+    Solver(None, presets, "cpu")
+    assert "starts from random weights" in caplog.text, "where nobody asked for them"
 
 
 def test_a_dict_is_a_task_and_its_test_outputs_change_nothing(solver: Solver) -> None:

@@ -5,50 +5,37 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from hrm_submit.arc.augment import Augmentation
-from hrm_submit.arc.task import Task, make_grid
+from hrm_submit.arc.task import make_grid
 from hrm_submit.config.schema import Preset, TTTConfig
 from hrm_submit.predict import answer as answering
 from hrm_submit.predict.raw import RawVote
 from hrm_submit.predict.vote import Candidate, Outputs, vote
-from hrm_submit.solver.messages import Alive, Answer, Message, Progress
-from hrm_submit.solver.session import EarlyStopping, n_rows
+from hrm_submit.solver.messages import Alive, Answer, Progress
+from hrm_submit.solver.session import n_rows, settled_answer
 from tests.run.lab import recolour, recoloured, tiny_preset
 from tests.solver.sessions import answers_of, scripted_votes, session, set_pace, told, with_ttt, with_vote
 
+PUBLISHED = '[model]\nembedding = "augmented"\nhalt_max_steps = 2\ncontinue_target = true\n[ttt]\nsegments = 2\n[vote]\nact_steps = 2\n'
 
-def test_from_scratch_it_learns_to_recolour(preset: Preset) -> None:
-    task = recolour("t", 3, outputs=2)
-    *_, final = answers_of(session(preset, task, 120).run())
+
+@pytest.mark.parametrize(("more", "rows"), [("", 1), (PUBLISHED, 60)], ids=["tiny", "published, with several segments"])
+def test_from_scratch_it_learns_to_recolour(tmp_path: Path, more: str, rows: int) -> None:
+    made, task = tiny_preset(tmp_path, more), recolour("t", 3, outputs=2)
+    assert n_rows(made) == rows
+    *_, final = answers_of(session(made, task, 150).run())
     for grid, candidates in zip(task.test, final.outputs, strict=True):
         assert candidates[0].grid.tolist() == recoloured(grid).tolist()
         assert candidates[0].votes > 4, "of eight views"
 
 
-def test_the_published_embedding_with_several_segments_learns_too(tmp_path: Path) -> None:
-    published = tiny_preset(
-        tmp_path,
-        '[model]\nembedding = "augmented"\nhalt_max_steps = 2\ncontinue_target = true\n[ttt]\nsegments = 2\n[vote]\nact_steps = 2\n',
-    )
-    task = recolour("t", 3)
-    assert n_rows(published) == 60
-    *_, final = answers_of(session(published, task, 150).run())
-    assert final.outputs[0][0].grid.tolist() == recoloured(task.test[0]).tolist()
-
-
-def timeless(messages: list[Progress | Answer]) -> list[Any]:
-    """The messages without seconds and arrays, to compare."""
-
-    def plain(m: Progress | Answer) -> Any:
-        if isinstance(m, Progress):
-            return m
-        return replace(m, outputs=tuple(tuple((c.key, c.votes, c.score) for c in output) for output in m.outputs))  # type: ignore[misc]
-
-    return [replace(plain(m), seconds=0.0) for m in messages]
+def shown(answer: Answer) -> Answer:
+    """The answer without seconds and arrays, to compare."""
+    outputs = tuple(tuple((c.key, c.votes, c.score) for c in output) for output in answer.outputs)
+    return replace(answer, outputs=outputs, seconds=0.0)  # type: ignore[arg-type]
 
 
 def test_work_is_as_fixed_as_asked(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
@@ -58,9 +45,6 @@ def test_work_is_as_fixed_as_asked(monkeypatch: pytest.MonkeyPatch, preset: Pres
     assert answers[-1].segments == 16 and answers[-1].reason == "segments done"
     assert [a.segments for a in answers[:-1]] == [2, 4, 8], "each answer twice as late as the one before"
     assert [m.segments for m in messages if isinstance(m, Progress)] == [*range(2, 16, 2), 16]
-
-
-def test_max_segments_bounds_the_work(preset: Preset) -> None:
     last = answers_of(session(with_ttt(preset, max_segments=7), recolour("t", 0), 1000).run())[-1]
     assert (last.segments, last.reason) == (7, "segments done")
 
@@ -81,32 +65,42 @@ def outputs(*votes: tuple[int, int]) -> Outputs:
     return (tuple(Candidate(make_grid([[colour]]), n, -0.1) for colour, n in votes),)
 
 
-AGREED, OTHER, SPLIT = outputs((1, 9), (2, 1)), outputs((2, 10)), outputs((1, 8), (2, 2))
+AGREED, SPLIT = outputs((1, 9), (2, 1)), outputs((1, 8), (2, 2))
 
 
 @pytest.mark.parametrize(
-    ("votes", "exact", "stops"),
+    ("found", "exact", "settled"),
     [
-        ([AGREED] * 3, 0.9, [False, False, True]),
-        ([AGREED, AGREED, OTHER, OTHER, AGREED, AGREED, AGREED], 0.9, [False] * 6 + [True]),
-        ([SPLIT] * 4, 0.9, [False] * 4),  # views that differ never agree, however often they say the same
-        ([outputs()] * 4, 0.9, [False] * 4),  # no view gave a grid
-        ([AGREED + SPLIT] * 4, 0.9, [False] * 4),  # every output must be settled
-        ([AGREED] * 4, 0.89, [False] * 4),  # demonstrations that are not fit make no agreement
+        (AGREED + outputs((2, 10)), 0.9, True),
+        (SPLIT, 0.9, False),  # views that differ
+        (outputs(), 0.9, False),  # no view gave a grid
+        (AGREED + SPLIT, 0.9, False),  # every output must be settled
+        (AGREED, 0.89, False),  # demonstrations that are not fit
     ],
 )
-def test_training_stops_early_by_agreeing_mid_run_votes(votes: list[Outputs], exact: float, stops: list[bool]) -> None:
-    stopping = EarlyStopping(TTTConfig(patience=3, agreement=0.9, fit=0.9))
-    assert [stopping.stops_after(outputs, exact) for outputs in votes] == stops
+def test_an_answer_is_settled_by_agreeing_views_of_fit_demonstrations(found: Outputs, exact: float, settled: bool) -> None:
+    answer = settled_answer(found, exact, TTTConfig(agreement=0.9, fit=0.9))
+    assert answer == (tuple(candidates[0].key for candidates in found) if settled else ())
 
 
-def test_agreeing_votes_end_a_session(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
+@pytest.mark.parametrize(
+    ("votes", "n", "segments"),
+    [
+        ([[1]], 3, 7),  # after 4, 5 and 7 segments
+        ([[1], [1], [2], [2], [1]], 7, 19),
+        ([[1, 2]], 10, 40),  # views that differ never agree, however often they say the same
+    ],
+)
+def test_mid_run_votes_that_settle_the_same_answer_end_a_session(
+    monkeypatch: pytest.MonkeyPatch, preset: Preset, votes: list[list[int]], n: int, segments: int
+) -> None:
     set_pace(monkeypatch, report_every=0.1, vote_growth=1.25)
-    asked = scripted_votes(monkeypatch, [[1]])
-    demanding = with_vote(with_ttt(preset, fit=0.0, patience=3, first_vote=0.1), views=8)
+    asked = scripted_votes(monkeypatch, votes)
+    demanding = with_vote(with_ttt(preset, fit=0.0, agreement=0.9, patience=3, first_vote=0.1), views=8)
     answers = answers_of(session(demanding, recolour("t", 0), 40).run())
-    assert (answers[-1].reason, len(answers), answers[-1].segments) == ("votes agree", 4, 7), "after 4, 5 and 7 segments, then the last one"
-    assert [len(views) for views in asked] == [2, 2, 2, 8] and all(views[0] == Augmentation() for views in asked), "always the plain view"
+    assert (len(answers), answers[-1].segments) == (n + 1, segments)
+    assert answers[-1].reason == ("votes agree" if segments < 40 else "segments done")
+    assert [len(views) for views in asked] == [2] * n + [8] and all(views[0] == Augmentation() for views in asked), "always the plain view"
 
 
 @pytest.mark.parametrize("pool_exact", [0.0, 2.0])
@@ -138,24 +132,14 @@ def test_a_long_vote_gives_a_sign_of_life_before_each_batch(preset: Preset) -> N
     assert finals[0] == finals[1]
 
 
-def raw_vote(preset: Preset, task: Task, segments: int, restart: int = 0) -> tuple[RawVote, list[Message]]:
-    said: list[Message] = list(session(preset, task, segments, restart=restart).run())
-    (raw,) = [m for m in said if isinstance(m, RawVote)]
-    assert said.index(raw) == len(said) - 2, "just before the final answer"
-    return raw, said
-
-
 def test_the_raw_last_vote_is_told_if_asked(preset: Preset) -> None:
     """All of it, and more ACT steps than the model was trained for; but the answer is the same as without."""
     task, alone = recolour("t", 1, outputs=2), with_vote(with_ttt(preset, first_vote=1.0), act_steps=3, rule="counts")
-    plain = answers_of(session(alone, task, 8).run())
-    raw, said = raw_vote(with_vote(alone, save_raw=True), task, 8)
-    answers = answers_of(iter(said))
-    assert timeless([*answers]) == timeless([*plain]) and len(plain) == 1
-    assert (raw.task, raw.restart, raw.answer_step) == ("t", 0, 1), "the model was trained for one step"
+    (plain,) = answers_of(session(alone, task, 8, restart=2).run())
+    *_, raw, answer = session(with_vote(alone, save_raw=True), task, 8, restart=2).run()
+    assert isinstance(raw, RawVote) and isinstance(answer, Answer) and shown(answer) == shown(plain)
+    assert (raw.task, raw.restart, raw.answer_step) == ("t", 2, 1), "the model was trained for one step"
     assert raw.scores.log_probs.shape == (16, 3, 9, 12) and raw.output.tolist() == [0] * 8 + [1] * 8
-    for k, candidates in enumerate(answers[-1].outputs):
+    for k, candidates in enumerate(answer.outputs):
         recount = vote(p for p in raw.of_output(k).until(raw.answer_step).predictions() if p)
         assert [(c.key, c.votes, c.score) for c in recount] == [(c.key, c.votes, c.score) for c in candidates]
-    again, _ = raw_vote(with_vote(preset, save_raw=True), task, 2, restart=2)
-    assert again.restart == 2 and again.scores.steps == 1

@@ -72,23 +72,14 @@ def test_where_the_share_is_gone_before_the_first_vote_the_last_one_is_small(mon
     assert time.now <= 12.0 + 2 * 10.0
 
 
-def test_answers_tell_views_seconds_and_whether_the_task_is_settled(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
-    time = Time()
-    with monkeypatch.context() as patch:
-        SlowModel(patch, time, 0.5, 0.25)
-        answers = [m for m in timed(preset, 40.0, time) if isinstance(m, Answer)]
-    assert [(a.views, a.seconds) for a in answers] == [*[(2, 0.5)] * (len(answers) - 1), (8, 2.0)]
-    assert not any(a.settled for a in answers), "no view gave a grid"
-    for fit, settled in ((preset.ttt.fit, True), (1.1, False)):
-        *_, final = told(session(with_ttt(preset, fit=fit), recolour("t", 3), 150).run())
-        assert isinstance(final, Answer) and final.settled == settled, "agreeing on what does not fit the demonstrations is not enough"
-
-
-def test_seconds_of_training_are_told_without_those_of_votes(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
+def test_messages_tell_views_and_seconds(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
     """Half a second a segment, whatever votes take in between."""
     time = Time()
     SlowModel(monkeypatch, time, 0.5, 0.25)
-    progress = [m for m in timed(preset, 40.0, time) if isinstance(m, Progress)]
+    messages = timed(preset, 40.0, time)
+    answers, progress = ([m for m in messages if isinstance(m, kind)] for kind in (Answer, Progress))
+    assert [(a.views, a.seconds) for a in answers] == [*[(2, 0.5)] * (len(answers) - 1), (8, 2.0)]
+    assert not any(a.settled for a in answers), "no view gave a grid"
     assert len(progress) > 5 and [m.seconds for m in progress] == pytest.approx([0.5 * m.segments for m in progress])
 
 

@@ -62,12 +62,31 @@ def test_a_task_with_a_row_of_its_own_starts_from_that(preset: Preset) -> None:
     assert answers["known"] != answers["also"] != answers["other"] != answers["known"], "of the two rows and of their mean"
 
 
-def test_memory_that_runs_out_halves_the_batch_until_it_fits(preset: Preset, faulty: type[Faulty]) -> None:
-    faulty.most = 4
-    assert story(solver(preset).solve(recolour("a"), seconds=50.0)) == ["out of memory", "out of memory", "answer"]
-    assert [size for _, size, _ in faulty.batches] == [16, 8, 4]
+ROSE = "the loss rose from 1 to 9"
+
+
+@pytest.mark.parametrize(
+    ("most", "fastest", "told", "batches", "thirds"),
+    [
+        (4, 1.0, ["out of memory", "out of memory", "answer"], [16, 8, 4], [0, 0, 0]),
+        (16, 1e-3, ["answer", ROSE, "answer"], [16, 16], [0, 1]),
+        (16, 0.0, ["answer", ROSE, "answer", ROSE, "answer", "no answer"], [16, 16, 16], [0, 1, 2]),
+        (8, 1e-3, ["out of memory", "answer", ROSE, "answer"], [16, 8, 8], [0, 0, 1]),
+    ],
+    ids=["memory", "diverges", "diverges always", "both"],
+)
+def test_a_failed_training_restarts_with_half_the_batch_or_a_third_of_the_rates(
+    preset: Preset, faulty: type[Faulty], most: int, fastest: float, told: list[str], batches: list[int], thirds: list[int]
+) -> None:
+    """It gets the time left, not a new share; the next task begins with the whole batch and rates."""
+    faulty.most, faulty.fastest = most, fastest
+    one, ttt = solver(preset), preset.ttt
+    assert story(one.solve(recolour("a"), seconds=50.0)) == told
     budgets = [budget for *_, budget in faulty.batches]
-    assert all(b is not None and b <= 50.0 for b in budgets) and budgets == sorted(budgets, reverse=True), "the time left, not a new share"
+    assert all(b is not None and b <= 50.0 for b in budgets) and budgets == sorted(budgets, reverse=True)
+    list(one.solve(recolour("b"), segments=6))
+    assert [size for _, size, _ in faulty.batches] == batches * 2
+    assert faulty.rates == [pytest.approx([rate / 3**n for rate in (ttt.lr, ttt.muon_lr, ttt.embedding_lr)]) for n in thirds * 2]
 
 
 def test_convolutions_without_an_engine_halve_the_batch_once_then_do_without_cudnn(
@@ -80,23 +99,6 @@ def test_convolutions_without_an_engine_halve_the_batch_once_then_do_without_cud
     assert [size for _, size, _ in faulty.batches] == [16, 8, 8] and not torch.backends.cudnn.enabled
 
 
-def test_training_that_diverges_restarts_at_a_third_of_the_rates(preset: Preset, faulty: type[Faulty]) -> None:
-    ttt = preset.ttt
-    faulty.fastest = ttt.lr / 2
-    one = solver(preset)
-    assert story(one.solve(recolour("a"), seconds=50.0)) == ["answer", "the loss rose from 1 to 9", "answer"]
-    list(one.solve(recolour("b"), segments=6))
-    whole = (ttt.lr, ttt.muon_lr, ttt.embedding_lr)
-    slower = tuple(rate / 3 for rate in whole)
-    assert faulty.rates == [whole, pytest.approx(slower), whole, pytest.approx(slower)], "the next task begins with the whole rates"
-
-
-def test_training_that_always_diverges_ends_after_two_restarts(preset: Preset, faulty: type[Faulty]) -> None:
-    faulty.fastest, rose = 0.0, "the loss rose from 1 to 9"
-    assert story(solver(preset).solve(recolour("a"), segments=6)) == ["answer", rose, "answer", rose, "answer", "no answer"]
-    assert [rate for rate, *_ in faulty.rates] == pytest.approx([preset.ttt.lr / 3**k for k in range(3)])
-
-
 def test_without_time_left_nothing_restarts(preset: Preset, faulty: type[Faulty]) -> None:
     faulty.fastest, time = 0.0, Time()
 
@@ -106,13 +108,6 @@ def test_without_time_left_nothing_restarts(preset: Preset, faulty: type[Faulty]
             time.now += 2.0  # three signs of life and an answer take more than the share
 
     assert story(slowly()) == ["answer", "no answer"] and len(faulty.rates) == 1
-
-
-def test_both_faults_of_one_task_add_up(preset: Preset, faulty: type[Faulty]) -> None:
-    faulty.most, faulty.fastest = 8, preset.ttt.lr / 2
-    list(solver(preset).solve(recolour("a"), segments=6))
-    assert [size for _, size, _ in faulty.batches] == [16, 8, 8]
-    assert [rate for rate, *_ in faulty.rates] == pytest.approx([preset.ttt.lr, preset.ttt.lr, preset.ttt.lr / 3])
 
 
 def test_a_real_training_that_diverges_restarts(tmp_path: Path) -> None:

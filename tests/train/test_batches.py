@@ -49,7 +49,7 @@ def test_inputs_and_labels_are_the_augmented_pairs() -> None:
         assert any((inputs == i).all() and (labels == o).all() for i, o in (drawn(p, view) for p in PAIRS))
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("size", [1, 4, 7])
 def test_every_pair_comes_equally_often(size: int) -> None:
     seen: Counter[bytes] = Counter()
     for k, (inputs, *_) in enumerate(examples(batches(6, [IDENTITY], [0], batch_size=size)), 1):
@@ -58,18 +58,14 @@ def test_every_pair_comes_equally_often(size: int) -> None:
             assert set(seen.values()) == {k // 3} and len(seen) == 3
 
 
-def test_a_batch_holds_pairs_of_one_canvas_and_every_pair_comes_equally_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The middle pair has a canvas of its own; how many batches are drawn ahead changes nothing."""
+def test_a_batch_holds_pairs_of_one_canvas_and_every_pair_comes_equally_often() -> None:
+    """The middle pair has a canvas of its own."""
     made = batches(300, [IDENTITY], [0], sides=[SIDE, 4, SIDE])
-    seen: Counter[bytes] = Counter(inputs.tobytes() for inputs, *_ in examples(made))
-    smaller = Counter(len(m.positions) for m in made)
-    assert set(smaller) == {16, 25} and 70 < smaller[16] < 130, "a third of the batches"
-    assert sorted(seen.values())[1] - sorted(seen.values())[0] <= 250 and len(seen) == 3
-    assert {m.batch.inputs.shape[1] for m in made if len(m.positions) == 16} == {16}
-    assert all((inputs.reshape(4, 4)[:2, :3] == 2 + PAIRS[1].input).all() for inputs, *_ in examples(made) if inputs.size == 16)
-    monkeypatch.setattr("hrm_submit.train.batches.DRAWN_AHEAD", 5)
-    for ours, other in zip(made, batches(40, [IDENTITY], [0], sides=[SIDE, 4, SIDE]), strict=False):
-        assert torch.equal(ours.batch.inputs, other.batch.inputs)
+    small = [item for item in made if len(item.positions) == 16]
+    assert {len(item.positions) for item in made} == {16, 25} and 70 < len(small) < 130, "a third of the batches"
+    assert all((inputs.reshape(4, 4)[:2, :3] == 2 + PAIRS[1].input).all() for inputs, *_ in examples(small))
+    seen = sorted(Counter(inputs.tobytes() for inputs, *_ in examples(made)).values())
+    assert len(seen) == 3 and seen[1] - seen[0] <= 250
 
 
 def test_every_augmentation_gets_its_turn() -> None:
@@ -93,7 +89,6 @@ def test_translated_pairs_stay_whole_and_move_with_their_labels() -> None:
 def test_looked_up_batches_are_those_that_are_encoded_one_by_one(
     size: int, options: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hrm_submit.train.batches.DRAWN_AHEAD", 5)
     looked_up = batches(12, batch_size=size, **options)
     monkeypatch.setattr("hrm_submit.train.batches.RESIDENT_BYTES", 0)
     for ours, plain in zip(looked_up, batches(12, batch_size=size, **options), strict=True):

@@ -17,6 +17,7 @@ from hrm_submit.train import metrics as module
 from hrm_submit.train.loop import SegmentReport
 from hrm_submit.train.metrics import MetricsLog, plot
 from hrm_submit.train.ranks import Ranks
+from tests.terminal import screen
 from tests.train.lab import lines
 
 
@@ -41,7 +42,7 @@ def test_a_line_is_the_mean_over_its_segments(tmp_path: Path, no_plot: None) -> 
     log.add(report(1, 3.0, count=4, exact=1, cells=2.0), 11.0, 0.1, 0.5)
     log.add(report(2, 1.0, count=2, exact=2, cells=1.0), 12.0, 0.2, 1.0)
     log.add(report(3, 5.0, count=0, exact=0, cells=0.0), 16.0, 0.3, 1.0)
-    log.close(16.0)
+    log.close()
     first, last = lines(tmp_path)
     means = {"segment": 2, "seconds": 12.0, "loss": 2.0, "exact": 0.5, "cells": 0.5}
     assert first == means | {"examples_per_second": 4.0, "progress": 0.2, "rate": 1.0}
@@ -56,18 +57,16 @@ def test_lines_after_the_restored_segment_and_torn_ones_are_dropped(tmp_path: Pa
     assert [line["segment"] for line in lines(tmp_path)] == [1, 2, 3]
 
 
-def test_a_loss_that_is_not_finite_is_told_once_and_stays_json(tmp_path: Path, log: MetricsLog, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("loss", "full", "told"), [(float("nan"), False, "diverged"), (1.5, True, "lines are lost")])
+def test_a_fault_is_told_once_and_ends_no_run(
+    tmp_path: Path, log: MetricsLog, caplog: pytest.LogCaptureFixture, loss: float, full: bool, told: str
+) -> None:
+    if full:
+        (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
     for n in (1, 2):
-        log.add(report(n, float("nan")), float(n), 0.1, 1.0)
-    assert [line["loss"] for line in lines(tmp_path)] == [None, None]
-    assert caplog.text.count("diverged") == 1
-
-
-def test_a_full_disk_costs_lines_and_never_the_run(tmp_path: Path, log: MetricsLog, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
-    for n in (1, 2):
-        log.add(report(n), float(n), 0.1, 1.0)
-    assert caplog.text.count("lines are lost") == 1
+        log.add(report(n, loss), float(n), 0.1, 1.0)
+    assert full or [line["loss"] for line in lines(tmp_path)] == [None, None]
+    assert caplog.text.count(told) == 1
 
 
 def test_without_a_terminal_plain_lines_tell_how_it_goes(log: MetricsLog, caplog: pytest.LogCaptureFixture) -> None:
@@ -79,35 +78,17 @@ def test_without_a_terminal_plain_lines_tell_how_it_goes(log: MetricsLog, caplog
     assert len(texts) == 2 and texts[1].endswith("20.0s left"), "one line a minute is enough"
 
 
-@pytest.mark.parametrize("place", ["terminal", "widgets", "one line"])
-def test_where_progress_is_shown_a_bar_says_the_same(
-    tmp_path: Path, no_plot: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, place: str
+def test_a_bar_says_the_same(
+    tmp_path: Path, no_plot: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shown: list[Any] = []
-
-    class Bar:
-        disable, n = False, 0.0
-
-        def __init__(self, where: str, **options: Any) -> None:
-            shown.append((where, options["total"]))
-
-        def update(self, n: float) -> None:
-            self.n += n
-
-        def set_description_str(self, text: str) -> None:
-            shown.append((self.n, text))
-
-        def close(self) -> None:
-            shown.append("closed")
-
-    monkeypatch.setattr(module, "place", lambda: place)
-    monkeypatch.setattr(module, "bar", Bar)
+    monkeypatch.setattr(module, "place", lambda: "one line")
     log = MetricsLog(tmp_path, 1, Ranks(), 0, 0.0)
     with caplog.at_level(logging.INFO):
         log.add(report(1), 60.0, 0.25, 1.0)
-        log.close(60.0)
-    text = "segment 1: loss 1.500, exact 25.0%, 0 examples/s, 3m00s left"
-    assert shown == [(place, 100.0), (25.0, text), "closed"] and not caplog.records, "nothing is told twice"
+        log.close()
+    line = screen(capsys.readouterr().err)[0]
+    assert line.startswith(" 25%|") and line.endswith("segment 1: loss 1.500, exact 25.0%, 0 examples/s, 3m00s left")
+    assert not caplog.records, "nothing is told twice"
 
 
 def test_the_plot_shows_every_curve(tmp_path: Path) -> None:
@@ -124,7 +105,7 @@ def test_a_plot_that_fails_costs_a_warning(log: MetricsLog, monkeypatch: pytest.
         raise RuntimeError("no fonts")
 
     monkeypatch.setattr(module, "plot", broken)
-    log.close(0.0)
+    log.close()
     assert "no plot: no fonts" in caplog.text
 
 
@@ -146,7 +127,7 @@ def test_tensorboard_gets_every_figure_if_it_is_installed(tmp_path: Path, no_plo
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
     log = MetricsLog(tmp_path, 1, Ranks(), 0, 0.0)
     log.add(report(7), 60.0, 0.5, 1.0)
-    log.close(60.0)
+    log.close()
     assert ("loss", 1.5, 7) in written and ("exact", 0.25, 7) in written and written[-1] == "closed"
 
 
@@ -154,5 +135,5 @@ def test_only_the_first_rank_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Ranks, "average", lambda self, tensors: None)
     log = MetricsLog(tmp_path, 1, Ranks(1, 2), 0, 0.0)
     log.add(report(1), 60.0, 0.5, 1.0)
-    log.close(60.0)
+    log.close()
     assert list(tmp_path.iterdir()) == []

@@ -61,23 +61,18 @@ def drawings(mixture: Mixture, number: int, side: int, translate: bool) -> set[t
 @pytest.mark.parametrize("model", [SHARED, AUGMENTED], ids=["shared", "augmented"])
 def test_every_example_is_a_pair_of_the_task_that_its_row_names(model: ModelConfig, translate: bool) -> None:
     mixture = Mixture(TASKS, model, replace(CONFIG, translate=translate), seed=1)
-    drawn = cache(partial(drawings, mixture, translate=translate))
-    for made in numbers(mixture, 8):
+    drawn, turns = cache(partial(drawings, mixture, translate=translate)), dict[int, set[int]]()
+    for made in numbers(mixture, 60 if model is AUGMENTED else 8):
         side = int(made.batch.inputs.shape[1] ** 0.5)
         assert torch.equal(made.positions, torch.from_numpy(position_ids(side)))
         batch = made.batch
         for inputs, labels, row, turn in zip(batch.inputs, batch.labels, batch.ids.tolist(), batch.dihedral.tolist(), strict=True):
+            turns.setdefault(row, set()).add(turn)
             source = row if model is SHARED else row // CONFIG.augmentations
             assert side == canvas_side(TASKS[source].task), "each task pays for its own canvas"
             assert (inputs.long().numpy().tobytes(), labels.long().numpy().tobytes(), turn) in drawn(source, side)
-
-
-def test_a_row_of_the_augmented_scheme_is_one_augmentation() -> None:
-    seen: dict[int, set[int]] = {}
-    for made in numbers(Mixture(TASKS, AUGMENTED, CONFIG, seed=1), 60):
-        for row, turn in zip(made.batch.ids.tolist(), made.batch.dihedral.tolist(), strict=True):
-            seen.setdefault(row, set()).add(turn)
-    assert all(len(turns) == 1 for turns in seen.values()) and len(seen) == 5 * 8
+    if model is AUGMENTED:
+        assert len(turns) == 5 * 8 and all(len(own) == 1 for own in turns.values()), "a row is one augmentation"
 
 
 def test_tasks_come_by_weight_and_pairs_and_views_evenly() -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +21,7 @@ from hrm_submit.model.embedding import LookedUp, TaskEmbedding
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.weights import PLAIN, build
 from hrm_submit.train import optimizers as optimizers_module
-from hrm_submit.train.optimizers import AdamAtan2, AdamW, Muon, Optimizers, orthogonal, sign_sgd
+from hrm_submit.train.optimizers import AdamAtan2, Optimizers, orthogonal, sign_sgd
 from hrm_submit.train.ranks import Ranks
 from tests.model.tiny import TINY
 
@@ -39,82 +42,72 @@ print(sorted(name for name in sys.modules if name in ("torch._dynamo", "torch._i
 """
 
 
-def take(optimizer: torch.optim.Optimizer, parameter: nn.Parameter, gradient: torch.Tensor) -> None:
-    parameter.grad = gradient.clone()
-    optimizer.step()
-
-
 def test_no_update_loads_the_compiler() -> None:
     done = subprocess.run([sys.executable, "-c", UPDATES], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
 
 
-def test_adamw_updates_as_torch_does_to_the_bit() -> None:
-    torch.manual_seed(0)
-    ours, theirs = (nn.Parameter(torch.ones(7, 5)) for _ in range(2))
-    options = {"lr": 1e-2, "betas": (0.9, 0.95), "weight_decay": 0.1, "fused": True}
-    a, b = AdamW([ours], **options), torch.optim.AdamW([theirs], **options)
-    for _ in range(20):
-        gradient = torch.randn(7, 5)
-        take(a, ours, gradient)
-        take(b, theirs, gradient)
-    assert torch.equal(ours, theirs) and a.state_dict().keys() == b.state_dict().keys()
+def step(optimizer: torch.optim.Optimizer, gradients: Mapping[nn.Parameter, torch.Tensor | None]) -> None:
+    for parameter, gradient in gradients.items():
+        parameter.grad = None if gradient is None else gradient.clone()
+    optimizer.step()
+
+
+def muon(module: Any) -> Any:
+    if not hasattr(module, "Muon"):
+        pytest.skip("this torch has no Muon to compare with")
+    return partial(module.Muon, lr=5e-3, weight_decay=0.1)
+
+
+@pytest.mark.parametrize(
+    "named", [muon, lambda module: partial(module.AdamW, lr=1e-2, betas=(0.9, 0.95), weight_decay=0.1, fused=True)], ids=["muon", "adamw"]
+)
+def test_it_updates_as_torch_does_to_the_bit(named: Callable[[Any], Any]) -> None:
+    shapes = [(24, 8), (8, 8), (8, 16), (24, 8), (8, 16), (3, 5), (24, 8)]
+    generator = torch.Generator().manual_seed(0)
+    ours = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
+    theirs = [nn.Parameter(p.detach().clone()) for p in ours]
+    known = named(torch.optim)(theirs)
+    mine = named(optimizers_module)(ours)
+    for number in range(4):
+        gradients = [None if (number, k) == (1, 3) else torch.randn(p.shape, generator=generator) for k, p in enumerate(ours)]
+        step(mine, dict(zip(ours, gradients, strict=True)))
+        step(known, dict(zip(theirs, gradients, strict=True)))
+    for p, q in zip(ours, theirs, strict=True):
+        assert torch.equal(p, q) and mine.state[p].keys() == known.state[q].keys()
+        assert all(torch.equal(mine.state[p][name], known.state[q][name]) for name in mine.state[p])
 
 
 def test_adam_atan2_by_hand() -> None:
-    p = nn.Parameter(torch.tensor([1.0, -2.0, 3.0]))
-    optimizer = AdamAtan2([p], lr=0.1, betas=(0.9, 0.95), weight_decay=0.5)
-    take(optimizer, p, torch.tensor([4.0, -0.001, 0.0]))
+    p, late = nn.Parameter(torch.tensor([1.0, -2.0, 3.0])), nn.Parameter(torch.ones(1))
+    optimizer = AdamAtan2([p, late], lr=0.1, betas=(0.9, 0.95), weight_decay=0.5)
+    step(optimizer, {p: torch.tensor([4.0, -0.001, 0.0])})
     # At the first step both corrected moments are the gradient's own: atan2(g, |g|) is a quarter of pi, whatever its size.
     turn = math.pi / 4
     assert p.tolist() == pytest.approx([0.95 - 0.1 * turn, -1.9 + 0.1 * turn, 2.85])
-    take(optimizer, p, torch.tensor([-2.0, -0.001, 1.0]))
+    assert late.item() == 1.0, "a weight without a gradient stays"
+    step(optimizer, {p: torch.tensor([-2.0, -0.001, 1.0]), late: torch.full((1,), 3.0)})
     m = (0.9 * 0.1 * 4.0 - 0.1 * 2.0) / (1 - 0.9**2)
     v = (0.95 * 0.05 * 16.0 + 0.05 * 4.0) / (1 - 0.95**2)
     assert p[0].item() == pytest.approx((0.95 - 0.1 * turn) * 0.95 - 0.1 * math.atan2(m, math.sqrt(v)))
     third = math.atan2(0.1 / (1 - 0.9**2), math.sqrt(0.05 / (1 - 0.95**2)))
     assert p[2].item() == pytest.approx(2.85 * 0.95 - 0.1 * third)
-
-
-def test_a_weight_without_gradient_stays_and_is_no_step_older() -> None:
-    a, b = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
-    optimizer = AdamAtan2([a, b], lr=0.1, betas=(0.9, 0.95), weight_decay=0.5)
-    take(optimizer, a, torch.ones(1))
-    assert b.item() == 1.0
-    take(optimizer, b, torch.full((1,), 3.0))
-    assert b.item() == pytest.approx(0.95 - 0.1 * math.pi / 4), "its first step, though the other's second"
-
-
-@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon to compare with")
-def test_it_updates_as_torch_does_to_the_bit() -> None:
-    shapes = [(24, 8), (8, 8), (8, 16), (24, 8), (8, 16), (3, 5), (24, 8)]
-    generator = torch.Generator().manual_seed(0)
-    ours = [torch.nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
-    theirs = [torch.nn.Parameter(p.detach().clone()) for p in ours]
-    mine, known = Muon(ours, 5e-3, 0.1), torch.optim.Muon(theirs, lr=5e-3, weight_decay=0.1)
-    for step in range(4):
-        for k, (p, q) in enumerate(zip(ours, theirs, strict=True)):
-            grad = None if (step, k) == (1, 3) else torch.randn(p.shape, generator=generator)
-            p.grad, q.grad = grad, None if grad is None else grad.clone()
-        mine.step()
-        known.step()
-    for p, q in zip(ours, theirs, strict=True):
-        assert torch.equal(p, q) and torch.equal(mine.state[p]["momentum_buffer"], known.state[q]["momentum_buffer"])
+    assert late.item() == pytest.approx(0.95 - 0.1 * turn), "its first step, though the other's second"
 
 
 def test_singular_values_come_near_1_and_directions_stay() -> None:
     generator = torch.Generator().manual_seed(1)
-    matrices = [torch.randn(12, 30, generator=generator) for _ in range(3)]
-    exact = orthogonal(matrices, torch.float32)
+    matrices = torch.randn(3, 12, 30, generator=generator)
+    (exact,) = orthogonal([matrices], torch.float32)
     for dtype, off in ((torch.bfloat16, 0.05), (torch.float16, 0.005)):
         for size in (1e-6, 1.0, 1e6):  # of gradients, which float16 could not hold
-            torch.testing.assert_close(orthogonal([size * m for m in matrices], dtype), exact, rtol=0, atol=off)
+            torch.testing.assert_close(next(orthogonal([size * matrices], dtype)), exact, rtol=0, atol=off)
     for matrix, found in zip(matrices, exact, strict=True):
         values = torch.linalg.svdvals(found)
         assert values.min() > 0.5 and values.max() < 1.5
         u, _, vh = torch.linalg.svd(matrix, full_matrices=False)
         assert torch.nn.functional.cosine_similarity(found.flatten(), (u @ vh).flatten(), dim=0) > 0.95
-    assert not orthogonal([torch.zeros(3, 4)])[0].any()
+    assert not next(orthogonal([torch.zeros(1, 3, 4)])).any()
 
 
 SPARSE = ModelConfig(hidden_size=4, num_heads=1, puzzle_emb_ndim=3)
@@ -167,7 +160,7 @@ def made(name: str, n_rows: int = 2, dtype: str = "float32") -> tuple[HRM, TaskE
     return model, embedding, Optimizers(model, embedding, replace(CONFIG, optimizer=name), Ranks())  # type: ignore[arg-type]
 
 
-def step(model: HRM, embedding: TaskEmbedding, optimizers: Optimizers, factor: float = 1.0) -> dict[str, torch.Tensor]:
+def trained(model: HRM, embedding: TaskEmbedding, optimizers: Optimizers, factor: float = 1.0) -> dict[str, torch.Tensor]:
     """Update by a loss that every weight and rows 0 and 1 have a part in; returns how far each weight moved."""
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
     ids, tokens = torch.tensor([0, 1]), torch.arange(2 * 4).view(2, 4) % 12
@@ -184,7 +177,7 @@ def test_every_weight_belongs_to_exactly_one_optimizer(name: str) -> None:
     model, embedding, optimizers = made(name, n_rows=3)
     with torch.no_grad():
         model.q_weight.normal_(generator=torch.Generator().manual_seed(0))
-    for parameter, moved in step(model, embedding, optimizers).items():
+    for parameter, moved in trained(model, embedding, optimizers).items():
         distance = moved.abs().max().item()
         assert distance > 0, f"{parameter} is updated by none"
         if name == "adamw" or (name == "muon" and not parameter.split(".")[0].endswith("_level")):
@@ -202,7 +195,7 @@ def test_the_factor_scales_every_rate(name: str) -> None:
     moves = []
     for factor in (1.0, 0.25, 0.0):
         model, embedding, optimizers = made(name)
-        moves.append(step(model, embedding, optimizers, factor) | {"rows": embedding.rows.clone()})
+        moves.append(trained(model, embedding, optimizers, factor) | {"rows": embedding.rows.clone()})
     full, quarter, none = moves
     for n in full:
         torch.testing.assert_close(quarter[n], 0.25 * full[n], rtol=1e-3, atol=1e-6)
@@ -214,9 +207,9 @@ def test_half_precision_learns_from_the_first_step_and_skips_what_overflows(name
     moves = {}
     for dtype in ("float32", "float16"):
         model, embedding, optimizers = made(name, dtype=dtype)
-        moves[dtype] = torch.cat([moved.flatten() for moved in step(model, embedding, optimizers).values()])
+        moves[dtype] = torch.cat([moved.flatten() for moved in trained(model, embedding, optimizers).values()])
     assert torch.nn.functional.cosine_similarity(moves["float32"], moves["float16"], dim=0) > 0.95
     monkeypatch.setattr(optimizers_module, "LOSS_SCALE", 2.0**40)  # every gradient of a matrix overflows
     model, embedding, optimizers = made(name, dtype="float16")
-    moved = step(model, embedding, optimizers)
+    moved = trained(model, embedding, optimizers)
     assert not moved["lm_head"].any() and all(p.isfinite().all() for p in model.parameters()) and embedding.rows.isfinite().all()

@@ -24,21 +24,15 @@ def barred() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
-def test_a_shipped_checkpoint_has_seen_no_pair_that_it_is_scored_on(path: Path, barred: dict[str, str]) -> None:
-    meta = load_checkpoint(path).meta
+def test_a_shipped_checkpoint_has_seen_no_pair_that_it_is_scored_on_and_is_small(path: Path, barred: dict[str, str]) -> None:
+    checkpoint = load_checkpoint(path, rows=True)
+    meta, (model, embedding) = checkpoint.meta, build(checkpoint)
     assert len(meta.hashes) > 500, "hashes of all its training pairs"
     known = {barred[key].partition("/")[0] for key in meta.hashes if key in barred}
     assert known == MAY_KNOW.get(path.name, set()), "and a set that it may know is found, so the test can fail"
-
-
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
-def test_a_shipped_checkpoint_is_small_and_has_its_card(path: Path) -> None:
     assert path.stat().st_size < 10_000_000 and sum(p.stat().st_size for p in FOLDER.iterdir()) < 30_000_000
-    checkpoint = load_checkpoint(path, rows=True)
-    model, embedding = build(checkpoint)
     assert sum(p.numel() for p in model.parameters()) > 100_000 and embedding.rows.shape[0] == 1
     assert checkpoint.rows is None, "rows of training tasks are of no use to solve"
-    meta = checkpoint.meta
     assert meta.steps > 1000 and meta.seconds > 60 and meta.preset and meta.data
     assert not any("evaluation" in name for name in meta.data)
     assert {"machine", "command", "tasks", "validation"} <= meta.card.keys()

@@ -21,7 +21,7 @@ from hrm_submit.corpora.solutions import load_solutions
 from hrm_submit.corpora.sources import load
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.weights import PLAIN, Checkpoint, build
-from hrm_submit.train import checkpoints, metrics
+from hrm_submit.train import metrics
 from hrm_submit.train import pretrain as pretrain_module
 from hrm_submit.train.metrics import MetricsLog
 from hrm_submit.train.options import PretrainOptions
@@ -97,27 +97,6 @@ def test_rows_and_origin_of_weights_go_on_with_them(whole: Path, tmp_path: Path)
     assert meta.steps == 10 and lines(tmp_path / "out")[0]["rate"] == pytest.approx(0.2), "a warm-up again"
 
 
-def test_a_model_of_patches_starts_from_one_of_cells(tmp_path: Path) -> None:
-    """The blocks go on; each place of a patch gets a table near that of a cell, and no two are alike."""
-    lines_alone = '[model]\nH_mixer = "axial"\nL_mixer = "none"\npos_encodings = "rope_2d"\n'
-    go(asked(tmp_path / "cells", lines_alone))
-    cells = exported(tmp_path / "cells" / "out", "undecayed", rows=True)
-    later: dict[str, Any] = {"start_from": tmp_path / "cells" / "out" / "undecayed.safetensors"}
-    start = Pretraining(asked(tmp_path / "b", lines_alone + "patch = 2\n", **later), "cpu", Ranks(), Clock()).training.trainer.model
-    for name, tensor in start.state_dict().items():
-        if name in ("tokens", "lm_head"):
-            places, table = tensor.unflatten(0, (4, -1)).flatten(1), cells.state[name].flatten()
-            near = torch.corrcoef(torch.cat((places, table[None])))
-            assert ((near[:4, 4] > 0.65) & (near[:4, 4] < 0.95)).all() and near[0, 1] < 0.9
-        else:
-            assert torch.equal(tensor, cells.state[name])
-    go(asked(tmp_path / "b", lines_alone + "patch = 2\n", segments=3, **later))
-    assert exported(tmp_path / "b" / "out").config.patch == 2
-    with pytest.raises(TrainError, match="patch = 2, but the preset has 3"):
-        later = {"start_from": tmp_path / "b" / "out" / "undecayed.safetensors"}
-        Pretraining(asked(tmp_path / "c", lines_alone + "patch = 3\n", **later), "cpu", Ranks(), Clock())
-
-
 def test_a_run_by_time_ends_in_time_and_decayed(tmp_path: Path) -> None:
     clock = TickingClock(0.05)
     said = go(asked(tmp_path, budget=60.0, save_every=10.0), clock)
@@ -189,15 +168,22 @@ def failing_forward(monkeypatch: pytest.MonkeyPatch, fails: Callable[[int, int],
 def test_out_of_memory_halves_the_batch_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    failing_forward(monkeypatch, lambda number, size: number > 3 and size > 2)
-    go(asked(tmp_path))
+    """A convolution without an engine halves it once, then does without cuDNN."""
+    monkeypatch.setattr(torch.backends.cudnn, "enabled", True)
+    with monkeypatch.context() as patch:
+        failing_forward(patch, lambda number, size: number > 3 and size > 2)
+        go(asked(tmp_path))
     told = [r.getMessage() for r in caplog.records if "memory" in r.getMessage()]
     assert told == ["out of memory: the batch is now 4", "out of memory: the batch is now 2"]
     assert [x["segment"] for x in lines(tmp_path / "out")] == list(range(1, 11)) and state(tmp_path / "out")["batch_size"] == 2
     assert all(math.isfinite(x["loss"]) for x in lines(tmp_path / "out"))
-    failing_forward(monkeypatch, lambda number, size: True)
-    with pytest.raises(TrainError, match="out of memory with a batch of 1"):
-        go(asked(tmp_path / "none"))
+    with monkeypatch.context() as patch:
+        failing_forward(patch, lambda number, size: True)
+        with pytest.raises(TrainError, match="out of memory with a batch of 1"):
+            go(asked(tmp_path / "none"))
+    failing_forward(monkeypatch, lambda number, size: torch.backends.cudnn.enabled, "unable to find an engine to execute this computation")
+    go(asked(tmp_path / "engine"))
+    assert state(tmp_path / "engine" / "out")["batch_size"] == 4 and "continuing without it" in caplog.text
 
 
 def test_a_full_disk_keeps_the_export_before(
@@ -206,7 +192,7 @@ def test_a_full_disk_keeps_the_export_before(
     def full(path: Path, checkpoint: Checkpoint) -> None:
         raise CheckpointError(f"{path}: cannot be written: No space left on device")
 
-    monkeypatch.setattr(checkpoints, "save_checkpoint", full)
+    monkeypatch.setattr(pretrain_module, "save_checkpoint", full)
     options = again(segments=12)
     go(options)
     assert same(exported(options.out), exported(whole)) and state(options.out)["segment"] == 12
@@ -262,17 +248,27 @@ def test_a_rank_sets_its_gpu_before_it_joins_the_others(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(pretrain_module, "rank_device", lambda found: "cuda:1")
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: calls.append(f"set {device}"))
-    monkeypatch.setattr(pretrain_module, "join_ranks", join)
+    monkeypatch.setattr(pretrain_module, "joined", join)
     with pytest.raises(TrainError, match=r"^set cuda:1 cuda:1$"):
         go(asked(tmp_path))
 
 
-def test_convolutions_without_an_engine_halve_the_batch_once_then_do_without_cudnn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(torch.backends.cudnn, "enabled", True)
-    failing_forward(
-        monkeypatch, lambda number, size: torch.backends.cudnn.enabled, "GET was unable to find an engine to execute this computation"
-    )
-    go(asked(tmp_path))
-    assert state(tmp_path / "out")["batch_size"] == 4 and "continuing without it" in caplog.text
+def test_a_model_of_patches_starts_from_one_of_cells(tmp_path: Path) -> None:
+    """The blocks go on; each place of a patch gets a table near that of a cell, and no two are alike."""
+    lines_alone = '[model]\nH_mixer = "axial"\nL_mixer = "none"\npos_encodings = "rope_2d"\n'
+    go(asked(tmp_path / "cells", lines_alone))
+    cells = exported(tmp_path / "cells" / "out", "undecayed", rows=True)
+    later: dict[str, Any] = {"start_from": tmp_path / "cells" / "out" / "undecayed.safetensors"}
+    start = Pretraining(asked(tmp_path / "b", lines_alone + "patch = 2\n", **later), "cpu", Ranks(), Clock()).training.trainer.model
+    for name, tensor in start.state_dict().items():
+        if name in ("tokens", "lm_head"):
+            places, table = tensor.unflatten(0, (4, -1)).flatten(1), cells.state[name].flatten()
+            near = torch.corrcoef(torch.cat((places, table[None])))
+            assert ((near[:4, 4] > 0.65) & (near[:4, 4] < 0.95)).all() and near[0, 1] < 0.9
+        else:
+            assert torch.equal(tensor, cells.state[name])
+    go(asked(tmp_path / "b", lines_alone + "patch = 2\n", segments=3, **later))
+    assert exported(tmp_path / "b" / "out").config.patch == 2
+    with pytest.raises(TrainError, match="patch = 2, but the preset has 3"):
+        later = {"start_from": tmp_path / "b" / "out" / "undecayed.safetensors"}
+        Pretraining(asked(tmp_path / "c", lines_alone + "patch = 3\n", **later), "cpu", Ranks(), Clock())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -86,8 +87,7 @@ def test_a_batch_that_the_ranks_cannot_share(tmp_path: Path, refused: Refused, m
     from hrm_submit.train import pretrain
     from hrm_submit.train.ranks import Ranks
 
-    monkeypatch.setattr(pretrain, "join_ranks", lambda device: Ranks(0, 3))
-    monkeypatch.setattr(pretrain, "leave_ranks", lambda ranks: None)
+    monkeypatch.setattr(pretrain, "joined", lambda device: nullcontext(Ranks(0, 3)))
     assert "batch_size 8 cannot be shared by 3 ranks" in refused(*options(tmp_path, "--segments", "5"))
 
 
@@ -95,8 +95,8 @@ def test_resuming_something_else(tmp_path: Path, refused: Refused) -> None:
     assert main(["pretrain", *options(tmp_path, "--segments", "3")]) == 0
     again = options(tmp_path, "--segments", "6", "--resume")
     assert "holds a run already; continue it with --resume" in refused(*options(tmp_path, "--segments", "6"))
-    assert "[train] lr = 0.003, not 0.5" in refused(*again, "--preset", preset(tmp_path, "[train]\nlr = 0.5\n"))
-    assert "[model] L_layers = 1, not 2" in refused(*again, "--preset", preset(tmp_path, "[model]\nL_layers = 2\n"))
+    assert "[train] lr = 0.003, but the preset has 0.5" in refused(*again, "--preset", preset(tmp_path, "[train]\nlr = 0.5\n"))
+    assert "[model] L_layers = 1, but the preset has 2" in refused(*again, "--preset", preset(tmp_path, "[model]\nL_layers = 2\n"))
     assert "was trained with seed 0, not 1" in refused(*again, "--preset", preset(tmp_path), "--seed", "1")
     assert "other tasks" in refused(*again, "--data", str(write_data(tmp_path / "more", 5)))
     assert "other tasks" in refused(*again, "--data", str(write_data(tmp_path)) + ":demos")

@@ -28,14 +28,14 @@ def test_by_time_what_was_timed_is_reserved() -> None:
 def test_the_slowest_segment_is_reserved_but_for_the_first() -> None:
     clock = Time()
     run = RunProgress(Clock(source=clock), 200.0, None)
-    for now in (0.0, 30.0, 31.0, 36.0, 38.0):  # segments of 30, 1, 5 and 2 seconds
+    for segment, now in enumerate((0.0, 30.0, 31.0, 36.0, 38.0)):  # segments of 30, 1, 5 and 2 seconds
         clock.now = now
-        run.after(0)
+        run.after(segment)
     assert run.reserved() == 3.0 + 5.0
     with run.timed("save"):
         clock.now = 58.0
     clock.now = 60.0
-    run.after(0)
+    run.after(5)
     assert run.reserved() == 3.0 + 5.0 + 25.0, "the save was no part of its segment"
 
 

@@ -10,7 +10,7 @@ import torch
 
 from hrm_submit.cli import main
 from hrm_submit.core.errors import ConfigError
-from hrm_submit.train.ranks import Ranks, join_ranks, local_world, rank_device
+from hrm_submit.train.ranks import Ranks, joined, local_world, rank_device
 from tests.train.lab import ROOT, exported, finish, lines, options, start, state, write_data
 
 DRIVER = str(Path(__file__).with_name("rank_driver.py"))
@@ -83,11 +83,16 @@ def test_a_rank_that_is_gone_ends_the_other(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("device", "backend"), [("cpu", "gloo"), ("cuda:1", "cpu:gloo,cuda:nccl")])
 def test_tensors_on_gpus_travel_by_nccl(monkeypatch: pytest.MonkeyPatch, device: str, backend: str) -> None:
-    opened = list[str]()
+    calls = list[str]()
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr("torch.distributed.init_process_group", lambda name, **_: opened.append(name))
+    monkeypatch.setattr("torch.distributed.init_process_group", lambda name, **_: calls.append(name))
     monkeypatch.setattr("torch.distributed.get_rank", lambda: 1)
-    assert join_ranks(device) == Ranks(1, 2) and opened == [backend]
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
+    monkeypatch.setattr("torch.distributed.destroy_process_group", lambda: calls.append("left"))
+    with pytest.raises(KeyboardInterrupt), joined(device) as ranks:
+        assert ranks == Ranks(1, 2)
+        raise KeyboardInterrupt
+    assert calls == [backend, "left"]
 
 
 def test_ranks_take_the_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
