@@ -27,35 +27,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 GPU = torch.device("cuda:0")
-FREE = frozenset(
-    [
-        "view",
-        "_unsafe_view",
-        "permute",
-        "transpose",
-        "t",
-        "expand",
-        "select",
-        "slice",
-        "split",
-        "split_with_sizes",
-        "chunk",
-        "unsqueeze",
-        "squeeze",
-        "detach",
-        "alias",
-        "as_strided",
-        "unbind",
-        "empty",
-        "empty_like",
-        "new_empty",
-        "empty_strided",
-        "new_empty_strided",
-        "_reshape_alias",
-        "lift_fresh",
-        "device",
-    ]
-)
+FREE = {
+    *("view", "_unsafe_view", "permute", "transpose", "t", "expand", "select", "slice", "split", "split_with_sizes", "chunk"),
+    *("unsqueeze", "squeeze", "detach", "alias", "as_strided", "unbind", "_reshape_alias", "lift_fresh", "device"),
+    *("empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided"),
+}
 """Operations that launch nothing."""
 CUDA, META = 1, 14
 """Numbers of the device types in torch's C++ (c10/core/DeviceType.h)."""

@@ -30,10 +30,6 @@ class Batch:
     ids: Tensor
     dihedral: Tensor
 
-    def tensors(self) -> dict[str, Tensor]:
-        """By name, which `Batch(**...)` takes back."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
-
 
 @dataclass(frozen=True)
 class ActCarry:
@@ -46,7 +42,7 @@ class ActCarry:
 
     def tensors(self) -> dict[str, Tensor]:
         """By name, which `of` takes back."""
-        return {"z_H": self.inner.z_H, "z_L": self.inner.z_L, "steps": self.steps, "halted": self.halted, **self.data.tensors()}
+        return {"z_H": self.inner.z_H, "z_L": self.inner.z_L, "steps": self.steps, "halted": self.halted, **vars(self.data)}
 
     @staticmethod
     def of(tensors: Mapping[str, Tensor]) -> ActCarry:
@@ -116,8 +112,8 @@ def act_step(
 
 
 def _take(where: Tensor, new: Batch, old: Batch) -> Batch:
-    kept = old.tensors()
-    return Batch(**{name: torch.where(where.view(-1, *(1,) * (t.ndim - 1)), t, kept[name]) for name, t in new.tensors().items()})
+    kept = vars(old)
+    return Batch(**{name: torch.where(where.view(-1, *(1,) * (t.ndim - 1)), t, kept[name]) for name, t in vars(new).items()})
 
 
 def draw_least(

@@ -53,22 +53,19 @@ class CheckpointMeta:
 def read_header(path: Path) -> tuple[ModelConfig, CheckpointMeta]:
     """The model and the origin of the weights in `path`. Raises CheckpointError, one line."""
     try:
-        if path.is_dir():
-            raise CheckpointError(f"{path}: is a folder; a checkpoint is one .safetensors file")
         check_regular(path)
         with safe_open(path, framework="numpy") as file:
             about, slices = file.metadata() or {}, {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
-            formats = {name: part.get_dtype() for name, part in slices.items()}
+            formats = {part.get_dtype() for part in slices.values()}
     except (OSError, ValueError, SafetensorError) as error:
         raise unreadable(path, error) from None
     if about.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not an hrm-submit checkpoint (a published one needs import-checkpoint first)")
     config, meta = _parse(path, about)
     check_shapes(shapes, _named(config, shapes), str(path))
-    for name, kind in formats.items():
-        if kind not in _FORMATS:
-            raise CheckpointError(f"{path}: tensor {name!r} has the number format {kind}, which is not read")
+    if unread := formats - {"F64", "F32", "F16", "BF16"}:
+        raise CheckpointError(f"{path}: has tensors in the number format {min(unread)}, which is not read")
     return config, meta
 
 
@@ -76,9 +73,8 @@ def model_shapes(config: ModelConfig) -> Iterator[tuple[str, Shape]]:
     """Name and shape of each tensor in the state of an HRM of `config`."""
     width, inner = config.hidden_size, feed_forward_width(config.hidden_size, config.expansion)
     places = config.patch**2
-    yield from {"tokens": (places * config.vocab_size, width), "lm_head": (places * config.vocab_size, width)}.items()
-    yield "q_weight", (2, width)
-    yield from {"q_bias": (2,), "H_init": (width,), "L_init": (width,)}.items()
+    tables = {"tokens": (places * config.vocab_size, width), "lm_head": (places * config.vocab_size, width)}
+    yield from {**tables, "q_weight": (2, width), "q_bias": (2,), "H_init": (width,), "L_init": (width,)}.items()
     if config.codes:
         yield "codes", (places * config.n_codes, width)
     if config.pos_encodings == "learned":
@@ -95,16 +91,13 @@ def model_shapes(config: ModelConfig) -> Iterator[tuple[str, Shape]]:
 
 def check_shapes(found: Mapping[str, Shape], expected: Iterable[tuple[str, Shape]], source: str) -> None:
     """Raise CheckpointError, naming `source`, unless `found` are exactly the `expected` names and shapes."""
-    names = set()
+    left = dict(found)
     for name, shape in expected:  # ends at the first fault, however many layers a damaged config asks for
-        if name not in found:
-            raise CheckpointError(f"{source}: tensor {name!r} is missing")
-        if found[name] != shape:
-            raise CheckpointError(f"{source}: tensor {name!r} has shape {found[name]}, its config asks for {shape}")
-        names.add(name)
-    for name in found:
-        if name not in names:
-            raise CheckpointError(f"{source}: tensor {clipped(repr(name), 80)} belongs to no model of its config")
+        if left.pop(name, None) != shape:
+            told = f"has shape {found[name]}" if name in found else "is missing"
+            raise CheckpointError(f"{source}: tensor {name!r} {told}, its config asks for {shape}")
+    for name in left:
+        raise CheckpointError(f"{source}: tensor {clipped(repr(name), 80)} belongs to no model of its config")
 
 
 def _named(config: ModelConfig, found: Mapping[str, Shape]) -> Iterator[tuple[str, Shape]]:
@@ -126,20 +119,17 @@ def unreadable(path: Path, error: Exception) -> CheckpointError:
 def _parse(path: Path, about: Mapping[str, str]) -> tuple[ModelConfig, CheckpointMeta]:
     try:
         values: dict[str, Any] = {key: json.loads(about[key]) for key in _METADATA if key in about or key != "row_ids"}
-        config = from_dict(ModelConfig, without_retired("model", values.pop("config")), where=f"{path}: config")
-        meta = from_dict(CheckpointMeta, values, where=f"{path}: metadata")
+        config = from_dict(ModelConfig, without_retired("model", values.pop("config")))
+        meta = from_dict(CheckpointMeta, values, where="metadata")
     except ConfigError as error:
-        raise CheckpointError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
-    except KeyError as error:
-        raise CheckpointError(f"{path}: its metadata lacks {error}") from None
-    except (ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        raise CheckpointError(f"{path}: its metadata cannot be read: {clipped(error, 150)}") from None
+        raise CheckpointError(f"{path}: {error}") from None
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        raise CheckpointError(f"{path}: its metadata cannot be read: {clipped(repr(error), 150)}") from None
     if _release(meta.version) > _release(__version__):
         raise CheckpointError(f"{path}: was written by hrm-submit {clipped(meta.version, 40)}, which is newer than this {__version__}")
     return config, meta
 
 
-_FORMATS = {"F64", "F32", "F16", "BF16"}
 _METADATA = ("config", *(f.name for f in fields(CheckpointMeta)))
 
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from hrm_submit.config.schema import Engine
 from hrm_submit.core.device import cpu_count, out_of_memory
+from hrm_submit.core.errors import one_line
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.layers import Block
 
@@ -76,9 +77,8 @@ def step_down(model: HRM, error: BaseException) -> None:
     for block in _blocks(model):
         block._compiled_call_impl = None
     compile_blocks(model, BELOW[failed])
-    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     what = "torch.compile" if failed == "compile" else "CUDA graphs"
-    log.warning("%s failed, continuing without: %s: %s", what, type(error).__name__, reason)
+    log.warning("%s failed, continuing without: %s", what, one_line(error))
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,22 +16,9 @@ from torch.autograd.function import once_differentiable
 from hrm_submit.model import cpu_kernels as kernels
 
 
-def add_norm(x: Tensor, y: Tensor, eps: float) -> Tensor:
-    """RMS norm of `x` + `y`, (..., D) each."""
-    return _AddNorm.apply(x, y, eps)
-
-
-def swiglu(gate_up: Tensor, filters: Tensor | None, side: int) -> Tensor:
-    """silu(gate) * up of `gate_up` (B, T, 2 C), then `layers.convolve` with `filters` (C, 1, K, K) where there are some."""
-    return _SwiGLU.apply(gate_up, filters, side)
-
-
-def attend_lines(qkv: Tensor, cos: Tensor, sin: Tensor, side: int) -> Tensor:
-    """`layers.attend_lines` of `qkv` (B, T, 3, heads, d), which is how a projection leaves it; result (B, T, heads, d)."""
-    return _Lines.apply(qkv, cos, sin, side)
-
-
 class _AddNorm(torch.autograd.Function):
+    """RMS norm of `x` + `y`, (..., D) each."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, eps: float) -> Tensor:
         out = torch.empty_like(x, memory_format=torch.contiguous_format)
@@ -50,6 +37,8 @@ class _AddNorm(torch.autograd.Function):
 
 
 class _SwiGLU(torch.autograd.Function):
+    """silu(gate) * up of `gate_up` (B, T, 2 C), then `layers.convolve` with `filters` (C, 1, K, K) where there are some."""
+
     @staticmethod
     def forward(ctx: Any, gate_up: Tensor, filters: Tensor | None, side: int) -> Tensor:
         batch, length, width = gate_up.shape
@@ -72,6 +61,8 @@ class _SwiGLU(torch.autograd.Function):
 
 
 class _Lines(torch.autograd.Function):
+    """`layers.attend_lines` of `qkv` (B, T, 3, heads, d), which is how a projection leaves it; result (B, T, heads, d)."""
+
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, cos: Tensor, sin: Tensor, side: int) -> Tensor:
         batch, length, _, heads, width = qkv.shape
@@ -102,3 +93,6 @@ def _array(tensor: Tensor) -> npt.NDArray[Any]:
 
 def _rows(tensor: Tensor) -> npt.NDArray[Any]:
     return _array(tensor).reshape(-1, tensor.shape[-1])
+
+
+add_norm, swiglu, attend_lines = _AddNorm.apply, _SwiGLU.apply, _Lines.apply

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -25,8 +24,6 @@ from hrm_submit.model.layers import AttentionKind, Block, Level, Rotary, cast, e
 
 Q_HEAD_BIAS = -5.0
 """Published start of both Q values: halting is first believed when it has been learnt."""
-
-
 CODE_SCALE = 0.3
 """Standard deviation of the initial codes beside that of the tokens, as a cell has up to fourteen codes."""
 
@@ -78,18 +75,18 @@ class HRM(nn.Module):
         if cfg.patch > 1:
             self.register_buffer("_place", torch.arange(places), persistent=False)
         for name, tables in self._tables().items():
-            self.register_buffer(f"{name}_cos", tables.cos, persistent=False)
-            self.register_buffer(f"{name}_sin", tables.sin, persistent=False)
+            self.register_buffer(name, torch.stack(tables), persistent=False)
 
-        block = partial(Block, width, cfg.num_heads, cfg.expansion, cfg.rms_norm_eps, attention, init, cfg.conv_size)
-        self.H_level = Level([block(cfg.H_mixer, kernels) for _ in range(cfg.H_layers)])
-        self.L_level = Level([block(cfg.L_mixer, kernels) for _ in range(cfg.L_layers)])
+        self.H_level = Level([Block(cfg, cfg.H_mixer, attention, kernels, init) for _ in range(cfg.H_layers)])
+        self.L_level = Level([Block(cfg, cfg.L_mixer, attention, kernels, init) for _ in range(cfg.L_layers)])
         self.H_init: Tensor
         self.L_init: Tensor
         self.register_buffer("H_init", init((width,), 1.0))
         self.register_buffer("L_init", init((width,), 1.0))
 
     _place: Tensor
+    rope: Tensor
+    line: Tensor
 
     @property
     def levels(self) -> tuple[Level, Level]:
@@ -99,10 +96,7 @@ class HRM(nn.Module):
     def initial_carry(self, batch: int, length: int, device: torch.device | str | None = None) -> InnerCarry:
         """The states that every sequence starts from, for `batch` canvases of `length` cells."""
         shape = (batch, self.cfg.puzzle_emb_len + self.cfg.grid_tokens(length), -1)
-        return InnerCarry(
-            self.H_init.to(device, self.dtype).expand(shape),
-            self.L_init.to(device, self.dtype).expand(shape),
-        )
+        return InnerCarry(*(state.to(device, self.dtype).expand(shape) for state in (self.H_init, self.L_init)))
 
     def reset(self, carry: InnerCarry, where: Tensor) -> InnerCarry:
         """`carry` with the initial states in the sequences that `where` (B,) bool marks."""
@@ -168,8 +162,8 @@ class HRM(nn.Module):
         if mixer == "none" or self.cfg.pos_encodings == "learned":
             return None
         if mixer == "axial":
-            return Rotary(self.line_cos[:side], self.line_sin[:side])  # type: ignore[index]
-        return Rotary(self.rope_cos[ids], self.rope_sin[ids])  # type: ignore[index]
+            return Rotary(*self.line[:, :side])
+        return Rotary(*self.rope[:, ids])
 
     def _position_ids(self, positions: Tensor) -> Tensor:
         prefix = torch.arange(self.cfg.puzzle_emb_len, device=positions.device, dtype=positions.dtype)
@@ -177,23 +171,22 @@ class HRM(nn.Module):
 
     def _embed(self, tokens: Tensor, task_rows: Tensor | None, ids: Tensor) -> Tensor:
         # Summed in float32 and rounded once: the few token rows gather gradients from every cell of the batch.
-        codes = None
-        if self.cfg.codes:
-            tokens, codes = tokens[..., 0], tokens[..., 1:]
-        if self.cfg.patch > 1:
-            x = embed(self._patches(tokens) + self._place * self.cfg.vocab_size, self.tokens).sum(2)
-        else:
-            x = embed(tokens, self.tokens)
-        if codes is not None:
-            x = x + self._embed_codes(codes).float()
-        if self.cfg.patch > 1:
-            x = x / self.cfg.patch  # the variance of one cell
-        length, width = self.cfg.puzzle_emb_len, self.cfg.hidden_size
+        cfg, length, width = self.cfg, self.cfg.puzzle_emb_len, self.cfg.hidden_size
+        cells = tokens[..., 0] if cfg.codes else tokens
+        if cfg.patch > 1:
+            cells = self._patches(cells) + self._place * cfg.vocab_size
+        x = embed(cells, self.tokens)
+        if cfg.patch > 1:
+            x = x.sum(2)
+        if cfg.codes:
+            x = x + self._embed_codes(tokens[..., 1:]).float()
+        if cfg.patch > 1:
+            x = x / cfg.patch  # the variance of one cell
         if length:
             assert task_rows is not None, "this model needs a task embedding"
-            prefix = F.pad(task_rows.float(), (0, length * width - self.cfg.puzzle_emb_ndim))
+            prefix = F.pad(task_rows.float(), (0, length * width - cfg.puzzle_emb_ndim))
             x = torch.cat((prefix.view(-1, length, width), x), dim=1)
-        if self.cfg.pos_encodings == "learned":
+        if cfg.pos_encodings == "learned":
             # The sum of two embeddings has twice the variance of one.
             x = (x + F.embedding(ids, self.positions)) * math.sqrt(0.5)
         return (x * math.sqrt(width)).to(self.dtype)

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from hrm_submit.config.schema import Kernels, Mixer, feed_forward_width
+from hrm_submit.config.schema import Kernels, Mixer, ModelConfig, feed_forward_width
 from hrm_submit.model import cpu_functions
 
 AttentionKind = Literal["sdpa", "math"]
@@ -97,12 +97,6 @@ def rotate(x: Tensor, rotary: Rotary) -> Tensor:
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x.dtype)
 
 
-def rms_norm(x: Tensor, eps: float) -> Tensor:
-    """`x` over its root mean square along the last axis, no gain; computed in float32, returned in the format of `x`."""
-    normed: Tensor = F.rms_norm(x, (x.shape[-1],), None, eps)
-    return normed
-
-
 def attend(q: Tensor, k: Tensor, v: Tensor, kind: AttentionKind) -> Tensor:
     """Unmasked attention over (B, heads, T, d); result (B, heads, T, d)."""
     if kind == "sdpa":
@@ -155,30 +149,16 @@ def swiglu(gate_up: Tensor, filters: Tensor | None, side: int) -> Tensor:
 class Block(nn.Module):
     """Self-attention (or what `mixer` puts in its place) and SwiGLU, each followed by its residual sum and an RMS norm."""
 
-    def __init__(
-        self,
-        hidden_size: int,
-        num_heads: int,
-        expansion: float,
-        eps: float,
-        attention: AttentionKind,
-        init: Initialiser = truncated_normal,
-        conv_size: int = 0,
-        mixer: Mixer = "attention",
-        kernels: Kernels = "torch",
-    ) -> None:
+    def __init__(self, cfg: ModelConfig, mixer: Mixer, attention: AttentionKind, kernels: Kernels, init: Initialiser) -> None:
         super().__init__()
-        inner = feed_forward_width(hidden_size, expansion)
-        self.num_heads = num_heads
-        self.eps = eps
-        self.attention: AttentionKind = attention
-        self.mixer: Mixer = mixer
-        self.fused = kernels == "numba"
-        self.qkv = None if mixer == "none" else _matrix(3 * hidden_size, hidden_size, init)
-        self.out = None if mixer == "none" else _matrix(hidden_size, hidden_size, init)
-        self.gate_up = _matrix(2 * inner, hidden_size, init)
-        self.down = _matrix(hidden_size, inner, init)
-        self.conv = nn.Parameter(_identity_filters(inner, conv_size)) if conv_size else None
+        width, inner = cfg.hidden_size, feed_forward_width(cfg.hidden_size, cfg.expansion)
+        self.num_heads, self.eps = cfg.num_heads, cfg.rms_norm_eps
+        self.mixer, self.attention, self.fused = mixer, attention, kernels == "numba"
+        self.qkv = None if mixer == "none" else _matrix(3 * width, width, init)
+        self.out = None if mixer == "none" else _matrix(width, width, init)
+        self.gate_up = _matrix(2 * inner, width, init)
+        self.down = _matrix(width, inner, init)
+        self.conv = nn.Parameter(_identity_filters(inner, cfg.conv_size)) if cfg.conv_size else None
 
     def weights(self) -> BlockWeights:
         """The block's parameters."""
@@ -209,7 +189,8 @@ class Block(nn.Module):
         return mixed.transpose(1, 2).reshape(batch, length, width // 3)
 
     def _add_norm(self, x: Tensor, y: Tensor) -> Tensor:
-        return cpu_functions.add_norm(x, y, self.eps) if self.fused else rms_norm(x + y, self.eps)
+        """RMS norm without gain of `x` + `y`, computed in float32."""
+        return cpu_functions.add_norm(x, y, self.eps) if self.fused else F.rms_norm(x + y, x.shape[-1:], None, self.eps)
 
 
 class Level(nn.Module):

@@ -56,6 +56,12 @@ def log_stablemax_scores(x: Tensor) -> Tensor:
     return torch.where(positive, magnitude, -magnitude)
 
 
+def log_probabilities(logits: Tensor, loss_type: LossType) -> Tensor:
+    """Log-probabilities (..., V), float32, under the loss that trains the model."""
+    scores = logits.float()
+    return (log_stablemax_scores(scores) if loss_type == "stablemax_cross_entropy" else scores).log_softmax(-1)
+
+
 def token_loss(logits: Tensor, labels: Tensor, loss_type: LossType, dtype: torch.dtype | None = None) -> Tensor:
     """Cross entropy of each cell, (B, N), 0 where ignored; `logits` (B, N, V), `labels` (B, N).
 

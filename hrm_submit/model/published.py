@@ -9,13 +9,12 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging
 import pickle
 import re
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from hrm_submit.config.preset_files import from_dict
 from hrm_submit.config.schema import ModelConfig
-from hrm_submit.core.errors import CheckpointError, ConfigError, clipped
+from hrm_submit.core.errors import CheckpointError, ConfigError, clipped, one_line
 from hrm_submit.model.embedding import chunked_mean
 from hrm_submit.model.weights import Checkpoint, CheckpointMeta, check_state, save_checkpoint
 
@@ -61,9 +60,9 @@ def inner_name(key: str) -> str:
 
 
 def config_from_published(published: Mapping[str, Any], state: Mapping[str, Tensor], source: str) -> ModelConfig:
-    """Our configuration from a published one, flat or nested (`arch:`, `arch.loss:`); keys that say nothing of the model are left.
+    """Our configuration from a published one, flat or nested (`arch:`, `arch.loss:`). `state` has keys from `inner_name`.
 
-    `state` has keys from `inner_name`. Raises CheckpointError naming `source`, also for keys that might change the model unknown to us.
+    Raises CheckpointError naming `source`, also for keys that might change the model unknown to us.
     """
     arch = published.get("arch", published)
     if not isinstance(arch, Mapping):
@@ -74,8 +73,7 @@ def config_from_published(published: Mapping[str, Any], state: Mapping[str, Tens
     chosen = {key: value for key, value in values.items() if key in known}
     if arch.get("H_layers") == 0 or "trm" in str(arch.get("name", "")).lower():
         raise CheckpointError(f"{source}: of TRM (Tiny Recursive Model), which has one network for both levels: only HRM's are supported")
-    unknown = values.keys() - known - _NO_ARCHITECTURE - (_TRAINING if arch is published else set())
-    if unknown:
+    if unknown := values.keys() - known - _NO_ARCHITECTURE - (_TRAINING if arch is published else set()):
         named = clipped(", ".join(sorted(map(str, unknown))), 150)
         raise CheckpointError(f"{source}: not known, and the model may depend on it: {named}; remove what changes nothing")
     missing = {"hidden_size", "num_heads", "expansion", "H_layers", "L_layers", "H_cycles", "L_cycles", "puzzle_emb_ndim"} - set(chosen)
@@ -84,24 +82,20 @@ def config_from_published(published: Mapping[str, Any], state: Mapping[str, Tens
     if "lm_head.weight" in state:
         chosen.setdefault("vocab_size", state["lm_head.weight"].shape[0])
     try:
-        cfg = from_dict(ModelConfig, {"seq_len": _PUBLISHED_SEQ_LEN, **chosen}, where=f"{source}: config")
-        if cfg.pos_encodings == "learned" and "seq_len" not in chosen and "embed_pos.embedding_weight" in state:
-            length = state["embed_pos.embedding_weight"].shape[0] - cfg.puzzle_emb_len
-            cfg = from_dict(ModelConfig, {"seq_len": length}, cfg, where=f"{source}: config")
+        cfg = from_dict(ModelConfig, {"seq_len": _PUBLISHED_SEQ_LEN, **chosen})
+        if "seq_len" not in chosen and "embed_pos.embedding_weight" in state:
+            cfg = replace(cfg, seq_len=len(state["embed_pos.embedding_weight"]) - cfg.puzzle_emb_len)
     except ConfigError as error:
-        raise CheckpointError(str(error)) from None
+        raise CheckpointError(f"{source}: {error}") from None
     return cfg
 
 
-def state_from_published(state: Mapping[str, Tensor], cfg: ModelConfig, source: str, partial: bool = False) -> dict[str, Tensor]:
-    """Our state (float32) from a published one with keys from `inner_name`, without its embedding table.
+def state_from_published(state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """Our names and float32 for published tensors with keys from `inner_name`, without the embedding table.
 
-    Raises CheckpointError naming `source` for an unknown key and, unless `partial`, for missing tensors or other shapes.
+    Raises CheckpointError naming `source` for an unknown key.
     """
-    ours = {_our_name(name, source): tensor.float() for name, tensor in state.items()}
-    if not partial:
-        check_state(ours, cfg, source)
-    return ours
+    return {_our_name(name, source): tensor.float() for name, tensor in state.items()}
 
 
 def import_published(weights: Path, config: Path, output: Path) -> Checkpoint:
@@ -109,7 +103,8 @@ def import_published(weights: Path, config: Path, output: Path) -> Checkpoint:
     state = {inner_name(key): tensor for key, tensor in _read_weights(weights).items()}
     table = state.pop(EMBEDDING_KEY, None)
     cfg = config_from_published(_read_config(config), state, str(config))
-    model_state = state_from_published(state, cfg, str(weights))
+    model_state = state_from_published(state, str(weights))
+    check_state(model_state, cfg, str(weights))
     if cfg.puzzle_emb_ndim and (table is None or table.ndim != 2 or table.shape[1] != cfg.puzzle_emb_ndim or not len(table)):
         raise CheckpointError(f"{weights}: {EMBEDDING_KEY} is not a table of rows of {cfg.puzzle_emb_ndim}")
     mean_row = torch.zeros(0) if table is None else chunked_mean(table)
@@ -135,8 +130,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (pickle.UnpicklingError, RuntimeError, ValueError, OSError, EOFError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path}: not a torch file of tensors alone: {reason}") from None
+        raise CheckpointError(f"{path}: not a torch file of tensors alone: {one_line(error)}") from None
     if not _is_state(state):
         inside = [key for key, value in state.items() if _is_state(value)] if isinstance(state, dict) else []
         if not inside:
@@ -168,26 +162,16 @@ def _first_bytes(path: Path) -> bytes:
 def _read_config(path: Path) -> Mapping[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: cannot be read: {error}") from None
-    try:
-        config: object = json.loads(text)
-    except RecursionError:
-        raise CheckpointError(f"{path}: is nested too deep") from None
-    except ValueError:
-        config = _parse_yaml(text, path)
+        try:
+            config: object = json.loads(text)
+        except ValueError:
+            import yaml
+
+            config = yaml.safe_load(text)
+    except ImportError:
+        raise CheckpointError(f"{path}: not JSON, and PyYAML is not installed to read it as YAML; convert it to JSON") from None
+    except Exception as error:  # what yaml raises cannot be named where it is not installed
+        raise CheckpointError(f"{path}: cannot be read as JSON or YAML: {clipped(error, 150)}") from None
     if not isinstance(config, Mapping):
         raise CheckpointError(f"{path}: not a table of settings")
     return config
-
-
-def _parse_yaml(text: str, path: Path) -> object:
-    try:
-        yaml = importlib.import_module("yaml")
-    except ImportError:
-        raise CheckpointError(f"{path}: not JSON, and PyYAML is not installed to read it as YAML; convert it to JSON") from None
-    try:
-        parsed: object = yaml.safe_load(text)
-        return parsed
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: neither JSON nor YAML: {clipped(error, 150)}") from None

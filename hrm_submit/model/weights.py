@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from hrm_submit.config.runtime import Runtime
 from hrm_submit.config.schema import ModelConfig
-from hrm_submit.core.errors import CheckpointError, clipped
+from hrm_submit.core.errors import CheckpointError
+from hrm_submit.core.files import write_atomic
 from hrm_submit.model.checkpoint_header import FORMAT, MODEL, TABLES, check_shapes, model_shapes, read_header, unreadable
 from hrm_submit.model.checkpoint_header import CheckpointMeta as CheckpointMeta
 from hrm_submit.model.embedding import TaskEmbedding
@@ -79,17 +79,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     about = dataclasses.asdict(checkpoint.meta)
     about |= {"config": dataclasses.asdict(checkpoint.config), "embedding": checkpoint.config.embedding}
     metadata = {"format": FORMAT} | {key: json.dumps(value) for key, value in about.items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        try:
-            save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary, metadata)
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or clipped(error, 150)}") from None
+        write_atomic(path, save({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, metadata))
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 def load_checkpoint(path: Path, *, rows: bool = False) -> Checkpoint:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from hrm_submit.config.schema import ModelConfig, VoteConfig
 from hrm_submit.core.device import Fetched, to_device
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
-from hrm_submit.model.losses import log_stablemax_scores
+from hrm_submit.model.losses import log_probabilities
 from hrm_submit.predict.halting import first_rest, until_rest
 from hrm_submit.predict.rank import rank
 from hrm_submit.predict.raw import RawVote
@@ -114,7 +113,7 @@ def score_views(
         rows = embedding.lookup(to_device(ids, device), to_device(transforms, device))
     steps = config.act_steps if every_step else answer_step(model.cfg, config)
     if config.halt == "rest" and not every_step:
-        scored = until_rest(model, steps, partial(_log_probs, cfg=model.cfg), positions, inputs, rows)
+        scored = until_rest(model, steps, positions, inputs, rows)
     else:
         scored = _steps(model, range(1 if every_step else steps, steps + 1), positions, inputs, rows)
     log_probs, halt = (values.get().numpy() for values in [Fetched(values) for values in scored])
@@ -137,14 +136,6 @@ def _steps(model: HRM, kept: range, positions: Tensor, inputs: Tensor, rows: Ten
     for step in range(1, kept.stop):
         carry, logits, q_halt, _ = model(carry, inputs, rows, positions)
         if step in kept:
-            log_probs.append(_log_probs(logits, model.cfg))
+            log_probs.append(log_probabilities(logits, model.cfg.loss_type))
             halt.append(q_halt.float())
     return torch.stack(log_probs, dim=1), torch.stack(halt, dim=1)
-
-
-def _log_probs(logits: Tensor, cfg: ModelConfig) -> Tensor:
-    """Log-probabilities (B, N, vocabulary), float32, under the loss that the model is trained with."""
-    scores = logits.float()
-    if cfg.loss_type == "stablemax_cross_entropy":
-        scores = log_stablemax_scores(scores)
-    return scores.log_softmax(-1)

@@ -5,14 +5,13 @@ The rule learns nothing, so it suits weights whose halt value was never trained.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from hrm_submit.core.device import Fetched, to_device
 from hrm_submit.model.hrm import HRM, InnerCarry
+from hrm_submit.model.losses import log_probabilities
 
 REST = 0.01
 """Nats by which a canvas's mean entropy may differ from that of the step before, for the view to be at rest."""
@@ -31,13 +30,11 @@ def first_rest(log_probs: Tensor) -> Tensor:
     return torch.where(rests.any(dim=1), first, rests.shape[1])
 
 
-def until_rest(
-    model: HRM, most: int, log_probs_of: Callable[[Tensor], Tensor], positions: Tensor, inputs: Tensor, rows: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def until_rest(model: HRM, most: int, positions: Tensor, inputs: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
     """Run each view until it rests, at most `most` steps.
 
     Who rests after a step leaves the batch after the next one, during which a GPU tells who that is: nothing waits for it.
-    Returns log-probabilities (B, 1, N, vocabulary), which `log_probs_of` makes of logits, and Q values of halting (B, 1), float32.
+    Returns log-probabilities (B, 1, N, vocabulary) and Q values of halting (B, 1), float32.
     """
     carry = model.initial_carry(inputs.shape[0], inputs.shape[1], inputs.device)
     going = torch.arange(inputs.shape[0], device=inputs.device)
@@ -46,7 +43,7 @@ def until_rest(
     told: Fetched | None = None
     for step in range(1, most + 1):
         carry, logits, q_halt, _ = model(carry, inputs, rows, positions)
-        current, says = log_probs_of(logits), q_halt.float()
+        current, says = log_probabilities(logits, model.cfg.loss_type), q_halt.float()
         if step == 1:
             log_probs, halt = current.clone(), says.clone()
         else:

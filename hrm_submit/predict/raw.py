@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import zipfile
-import zlib
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -28,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hrm_submit.arc.augment import Augmentation, augmentation_arrays
-from hrm_submit.core.errors import DataError
+from hrm_submit.core.errors import DataError, one_line
 from hrm_submit.core.files import write_atomic
 from hrm_submit.predict.scores import ViewScores
 
@@ -85,9 +83,8 @@ def load_raw(path: Path) -> RawVote:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return _parse({name: archive[name] for name in archive.files})
-    except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        fault = f"lacks {error}" if isinstance(error, KeyError) else str(error).split("\n", 1)[0] or type(error).__name__
-        raise DataError(f"{path}: no raw predictions: {fault}") from None
+    except Exception as error:  # a damaged archive can raise anything
+        raise DataError(f"{path}: no raw predictions: {one_line(error)}") from None
 
 
 def _parse(arrays: dict[str, npt.NDArray[Any]]) -> RawVote:
@@ -99,13 +96,8 @@ def _parse(arrays: dict[str, npt.NDArray[Any]]) -> RawVote:
         for transform, colours, offset in zip(arrays["dihedral"], arrays["colours"], arrays["offset"], strict=True)
     )
     n, steps, cells, _ = log_probs.shape
-    if not n or len(views) != n or output.shape != (n,) or q_halt.shape != (n, steps) or cells != side * side:
+    shapes_fit = len(views) == n and output.shape == (n,) and q_halt.shape == (n, steps) and cells == side * side
+    if not n or not shapes_fit or any(max(v.offset) >= side for v in views) or not 1 <= arrays["answer_step"] <= steps:
         raise ValueError("its arrays do not belong together")
-    if any(max(v.offset) >= side for v in views):
-        raise ValueError("a view lies outside its canvas")
     task = arrays["task"].tobytes().decode(errors="surrogatepass")
-    scores = ViewScores(views, side, log_probs, q_halt)
-    raw = RawVote(task, int(arrays["restart"]), int(arrays["answer_step"]), output, scores)
-    if not 1 <= raw.answer_step <= steps:
-        raise ValueError(f"answer_step {raw.answer_step} is not within 1..{steps}")
-    return raw
+    return RawVote(task, int(arrays["restart"]), int(arrays["answer_step"]), output, ViewScores(views, side, log_probs, q_halt))

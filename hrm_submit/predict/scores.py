@@ -51,9 +51,7 @@ class ViewScores:
         return self if sane.all() else self.some(np.flatnonzero(sane))
 
     def until(self, step: int) -> ViewScores:
-        """Cut to the first `step` of the T steps. Raises ValueError unless 1 <= step <= T."""
-        if not 1 <= step <= self.steps:
-            raise ValueError(f"step {step} is not within 1..{self.steps}")
+        """Cut to the first `step` of the T steps, 1 <= step <= T."""
         return replace(self, log_probs=self.log_probs[:, :step], q_halt=self.q_halt[:, :step])
 
     def at(self, steps: npt.NDArray[np.integer]) -> ViewScores:
@@ -78,13 +76,10 @@ class ViewScores:
 
 
 def join(parts: Sequence[ViewScores]) -> ViewScores:
-    """Join the views of all `parts` (at least one). Raises ValueError unless they have the same canvas and as many steps."""
-    first = parts[0]
-    if any(p.side != first.side or p.steps != first.steps for p in parts):
-        raise ValueError("views on canvases of several sides, or after different ACT steps")
+    """Join the views of all `parts`, at least one, on canvases of one side and after as many steps; else numpy raises ValueError."""
     return ViewScores(
         tuple(v for p in parts for v in p.views),
-        first.side,
+        parts[0].side,
         np.concatenate([p.log_probs for p in parts]),
         np.concatenate([p.q_halt for p in parts]),
     )

@@ -7,7 +7,7 @@ cells, so that the result never depends on the order of predictions.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -42,7 +42,7 @@ class Candidate:
         """Undo `to_json`; without a weight (runs of earlier versions) votes rank it. Raises FaultError."""
         try:
             grid, votes, score = parse_grid(value["grid"], "grid"), int(value["votes"]), float(value["score"])
-            weight = float(value.get("weight", votes)) if isinstance(value, Mapping) else math.nan
+            weight = float(value.get("weight", votes))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise error if isinstance(error, FaultError) else FaultError(f"not a candidate: {error!r}") from None
         if not (0 <= votes <= MOST and abs(score) <= MOST and abs(weight) <= MOST):

@@ -36,7 +36,7 @@ class CanvasBatch:
 
     def to(self, device: str) -> CanvasBatch:
         """Copy to `device`, without a wait."""
-        return CanvasBatch(Batch(**{k: to_device(v, device) for k, v in self.batch.tensors().items()}), to_device(self.positions, device))
+        return CanvasBatch(Batch(**{k: to_device(v, device) for k, v in vars(self.batch).items()}), to_device(self.positions, device))
 
 
 @dataclass(frozen=True)

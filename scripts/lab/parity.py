@@ -21,6 +21,7 @@ from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.losses import segment_loss
 from hrm_submit.model.published import EMBEDDING_KEY, config_from_published, inner_name, state_from_published
+from hrm_submit.model.weights import check_state
 
 ABSOLUTE = 1e-4
 """Largest difference of a logit, Q value, loss or metric."""
@@ -66,7 +67,9 @@ class Fixture:
         table = state.pop(EMBEDDING_KEY, None)
         self.cfg: ModelConfig = config_from_published(published, state, str(path))
         self.model = HRM(self.cfg, attention="math" if attention == "math" else "sdpa")
-        self.model.load_state_dict(state_from_published(state, self.cfg, str(path)))
+        ours = state_from_published(state, str(path))
+        check_state(ours, self.cfg, str(path))
+        self.model.load_state_dict(ours)
         self.embedding = TaskEmbedding(self.cfg, 1 if table is None else len(table))
         if table is not None:
             self.embedding.rows.copy_(table)
@@ -136,9 +139,7 @@ def _gradients(fixture: Fixture, prefix: str, output: ActOutput) -> Iterator[Row
     if not recorded:
         return
     rows = recorded.pop("puzzle_emb_rows", None)
-    theirs = state_from_published(
-        {name: torch.from_numpy(value) for name, value in recorded.items()}, fixture.cfg, str(fixture.path), partial=True
-    )
+    theirs = state_from_published({name: torch.from_numpy(value) for name, value in recorded.items()}, str(fixture.path))
     ours = {name: parameter.grad for name, parameter in fixture.model.named_parameters()}
     for name, gradient in theirs.items():
         yield Row(f"{prefix}{name}", "relative norm", _relative(gradient, ours.get(name)), RELATIVE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -31,10 +32,8 @@ def batch(first_id: int, size: int = 4) -> Batch:
     return Batch(tokens, tokens.roll(1, 1), torch.arange(first_id, first_id + size), torch.zeros(size, dtype=torch.int64))
 
 
-def run(
-    model: HRM, embedding: TaskEmbedding, carry: ActCarry, data: Batch, training: bool = True, **options: object
-) -> tuple[ActCarry, ActOutput]:
-    return act_step(model, embedding, carry, data, POSITIONS, training=training, **{"max_steps": 5, **options})  # type: ignore[arg-type]
+def run(model: HRM, embedding: TaskEmbedding, carry: ActCarry, data: Batch, **options: Any) -> tuple[ActCarry, ActOutput]:
+    return act_step(model, embedding, carry, data, POSITIONS, training=True, **{"max_steps": 5, **options})
 
 
 @pytest.mark.parametrize(("q_halt", "halted"), [(-1.0, False), (0.0, False), (1.0, True)])

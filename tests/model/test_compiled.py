@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-import multiprocessing
 import signal
 import subprocess
 import sys
 import tempfile
-import time
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -67,31 +65,21 @@ def test_an_engine_that_fails_goes_one_step_down(monkeypatch: pytest.MonkeyPatch
     assert [r.getMessage().split(" failed")[0] for r in caplog.records] == ["CUDA graphs", "torch.compile"]
 
 
-def _compile_for_a_while(times: Any) -> None:
-    with compiling_in_turn():
-        began = time.monotonic()
-        time.sleep(0.3)
-        times.put((began, time.monotonic()))
-
-
-def test_processes_compile_one_after_the_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_one_compiles_while_others_wait_or_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Locks of one process exclude each other as those of several do."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")
-    context = multiprocessing.get_context("fork")
-    times = context.Queue()
-    workers = [context.Process(target=_compile_for_a_while, args=(times,)) for _ in range(3)]
-    for worker in workers:
-        worker.start()
-    spans = sorted(times.get(timeout=30) for _ in workers)
-    for worker in workers:
-        worker.join()
-    assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(spans))
+    done = threading.Event()
 
+    def compile_after_the_first() -> None:
+        with compiling_in_turn():
+            done.set()
 
-def test_who_does_not_wait_is_told_whose_turn_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    waiting = threading.Thread(target=compile_after_the_first)
     with compiling_in_turn() as first, compiling_in_turn(wait=False) as second:
-        assert (first, second) == (True, False)
+        waiting.start()
+        assert (first, second) == (True, False) and not done.wait(0.3)
+    assert done.wait(30)
+    waiting.join()
     with compiling_in_turn(wait=False) as later:
         assert later
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from hrm_submit.config.preset_files import load_preset
 from hrm_submit.model import cpu_functions
 from hrm_submit.model.hrm import HRM
-from hrm_submit.model.layers import attend_lines, rms_norm, rotary_tables, swiglu
+from hrm_submit.model.layers import attend_lines, rotary_tables, swiglu
 
 NANO_2D = replace(load_preset("nano-2d").model, hidden_size=32, num_heads=4, H_layers=2, L_layers=1, H_cycles=2, puzzle_emb_ndim=32)
 
@@ -49,7 +49,7 @@ def noise(*shape: int, dtype: torch.dtype, seed: int = 0) -> Tensor:
 def test_add_norm(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     x, y = noise(*shape, dtype=dtype), noise(*shape, dtype=dtype, seed=1)
     ours = run(lambda x, y: cpu_functions.add_norm(x, y, 1e-5), x, y)
-    agree(ours, run(lambda x, y: rms_norm(x + y, 1e-5), x.float(), y.float()), dtype)
+    agree(ours, run(lambda x, y: F.rms_norm(x + y, x.shape[-1:], None, 1e-5), x.float(), y.float()), dtype)
 
 
 @FORMATS
@@ -66,17 +66,12 @@ def test_swiglu_with_a_convolution_or_none(side: int, before: int, size: int, dt
 @FORMATS
 @pytest.mark.parametrize(("side", "before", "heads", "width"), [(1, 0, 2, 4), (2, 1, 2, 8), (5, 0, 4, 8), (9, 3, 2, 4), (13, 1, 4, 8)])
 def test_lines(side: int, before: int, heads: int, width: int, dtype: torch.dtype) -> None:
+    """Also of scores beyond what exp holds."""
     qkv, rotary = noise(2, before + side * side, 3, heads, width, dtype=dtype), rotary_tables(side, width, 100.0)
+    qkv[0, 0, :2] *= 30
     ours = run(lambda x: cpu_functions.attend_lines(x, rotary.cos, rotary.sin, side), qkv)
     exact = run(lambda x: attend_lines(x.permute(2, 0, 3, 1, 4), rotary, side, "math").transpose(1, 2), qkv.float())
     agree(ours, exact, dtype)
-
-
-def test_lines_whose_scores_are_beyond_what_exp_holds() -> None:
-    qkv, rotary = noise(1, 10, 3, 2, 4, dtype=torch.float32) * 100, rotary_tables(3, 4, 100.0)
-    ours = cpu_functions.attend_lines(qkv, rotary.cos, rotary.sin, 3)
-    exact = attend_lines(qkv.permute(2, 0, 3, 1, 4), rotary, 3, "math").transpose(1, 2)
-    torch.testing.assert_close(ours, exact, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize(

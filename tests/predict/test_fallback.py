@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 
 from hrm_submit.arc.submission import faults, to_json
@@ -15,25 +16,24 @@ def task(*pairs: tuple[list[list[int]], list[list[int]]], test: list[list[int]])
     return Task("t", tuple(Pair(make_grid(i), make_grid(o)) for i, o in pairs), (make_grid(test),))
 
 
-def attempts(t: Task) -> list[list[list[int]]]:
-    (both,) = fallback_attempts(t)
-    return [g.tolist() for g in both]
+SAME_SIZE = task(([[1, 1]], [[2, 2]]), ([[3, 1]], [[2, 4]]), test=[[5, 6]])
+ONE_SIZE = task(([[1]], [[2, 3]]), ([[1], [1]], [[2, 4]]), ([[1, 1]], [[7, 4]]), test=[[5, 6, 7]])
 
 
-def test_outputs_of_the_inputs_size_start_from_the_input() -> None:
-    t = task(([[1, 1]], [[2, 2]]), ([[3, 1]], [[2, 4]]), test=[[5, 6]])
-    # the second is what outputs have most often at each place; 2 and 4 are as frequent, so the lesser colour
-    assert attempts(t) == [[[5, 6]], [[2, 2]]]
-
-
-def test_outputs_of_one_size_are_laid_over_each_other() -> None:
-    t = task(([[1]], [[2, 3]]), ([[1], [1]], [[2, 4]]), ([[1, 1]], [[7, 4]]), test=[[5, 6, 7]])
-    assert attempts(t) == [[[2, 4]], [[0, 0]]]
-
-
-def test_where_the_overlay_says_the_same_a_blank_is_the_other_and_then_ones() -> None:
-    assert attempts(task(([[5, 6]], [[5, 6]]), test=[[5, 6]])) == [[[5, 6]], [[0, 0]]]
-    assert attempts(task(([[0]], [[0]]), test=[[0]])) == [[[0]], [[1]]]
+@pytest.mark.parametrize(
+    ("example", "first", "second"),
+    [
+        # Of outputs laid over each other, 2 and 4 are as frequent in the second cell: the lesser colour.
+        (SAME_SIZE, [[5, 6]], [[2, 2]]),
+        (ONE_SIZE, [[2, 4]], [[0, 0]]),
+        (task(([[5, 6]], [[5, 6]]), test=[[5, 6]]), [[5, 6]], [[0, 0]]),
+        (task(([[0]], [[0]]), test=[[0]]), [[0]], [[1]]),
+    ],
+    ids=["the input, then the overlay", "the overlay, then blank", "input and overlay are equal", "blank too"],
+)
+def test_attempts_by_hand(example: Task, first: list[list[int]], second: list[list[int]]) -> None:
+    (both,) = fallback_attempts(example)
+    assert [g.tolist() for g in both] == [first, second]
 
 
 @settings(max_examples=60)

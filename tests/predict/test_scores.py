@@ -36,9 +36,6 @@ def test_only_the_last_step_shows_and_earlier_ones_can_be_gone_back_to() -> None
     assert [p.grid.tolist() for p in both.predictions() if p] == [[[2]]]
     before = both.until(1)
     assert [p.grid.tolist() for p in before.predictions() if p] == [[[1]]] and before.q_halt.tolist() == [[0.5]]
-    for step in (0, 3):
-        with pytest.raises(ValueError, match=r"not within 1\.\.2"):
-            both.until(step)
 
 
 def test_parts_join_to_the_whole() -> None:
@@ -48,10 +45,9 @@ def test_parts_join_to_the_whole() -> None:
     assert again.views == whole.views and len(again) == 5
     np.testing.assert_array_equal(again.log_probs, whole.log_probs)
     np.testing.assert_array_equal(again.q_halt, whole.q_halt)
-    with pytest.raises(ValueError, match="sides"):
-        join([whole, anything(views, 4, np.random.default_rng(0), steps=2)])
-    with pytest.raises(ValueError, match="steps"):
-        join([whole, whole.until(1)])
+    for other in (anything(views, 4, np.random.default_rng(0), steps=2), whole.until(1)):
+        with pytest.raises(ValueError):
+            join([whole, other])
 
 
 def raw(task: str = "t", restart: int = 0, steps: int = 3) -> RawVote:
@@ -65,13 +61,14 @@ def raw(task: str = "t", restart: int = 0, steps: int = 3) -> RawVote:
 @example("\ud800", 1)
 def test_a_file_gives_back_what_went_in(tmp_path: Path, task: str, restart: int) -> None:
     before = raw(task, restart)
+    before.scores.log_probs[0, 0, 0, 0] = -1e9  # float16 cannot hold it
     path = save_raw(tmp_path / "raw", before)
     after = load_raw(path)
     assert path.parent == tmp_path / "raw", "whatever the task is called"
     assert (after.task, after.restart, after.answer_step, after.output.tolist()) == (task, restart, 2, [0, 1, 0, 1])
     assert (after.scores.views, after.scores.side, after.scores.steps) == (before.scores.views, 4, 3)
     assert after.scores.log_probs.dtype == np.float16
-    np.testing.assert_allclose(after.scores.log_probs, before.scores.log_probs, rtol=1e-3)
+    np.testing.assert_allclose(after.scores.log_probs, np.maximum(before.scores.log_probs, LEAST), rtol=1e-3)
     np.testing.assert_array_equal(after.scores.q_halt, before.scores.q_halt)
 
 
@@ -81,12 +78,6 @@ def test_no_two_trainings_share_a_file(tmp_path: Path) -> None:
     assert len(paths) == 6 and {p.parent for p in paths} == {tmp_path}
     assert {"a.npz", "a.restart1.npz", "b.npz"} < {p.name for p in paths}
     assert {(load_raw(p).task, load_raw(p).restart) for p in paths} == set(trainings)
-
-
-def test_what_float16_cannot_hold_stays_finite(tmp_path: Path) -> None:
-    before = raw()
-    before.scores.log_probs[0, 0, 0, 0] = -1e9
-    assert load_raw(save_raw(tmp_path, before)).scores.log_probs[0, 0, 0, 0] == np.float16(LEAST)
 
 
 def rewritten(path: Path, **changed: object) -> Path:

@@ -25,9 +25,7 @@ def test_a_vote_by_hand() -> None:
     # A has three votes; B and C two each, and C the higher mean (-0.5 against -1); D, the surest of all, has one.
     wanted = [([[1, 2]], 3, -2.0, 3.0), ([[3]], 2, -0.5, 2.0), ([[1], [2]], 2, -1.0, 2.0), ([[4]], 1, -0.125, 1.0)]
     assert facts(vote(Candidate(grid, 1, score) for grid, score in said)) == wanted
-
-
-def test_a_full_tie_is_broken_by_shape_and_cells() -> None:
+    # A full tie is broken by shape and cells.
     grids = [make_grid([[2, 0]]), make_grid([[1, 9]]), make_grid([[0], [0]]), make_grid([[5]])]
     assert [c.grid.tolist() for c in vote(Candidate(g, 1, -1.0) for g in grids)] == [[[5]], [[1, 9]], [[2, 0]], [[0], [0]]]
 
@@ -51,14 +49,10 @@ def test_pooled_by_hand() -> None:
     second = [Candidate(B, 3, -4.0), Candidate(C, 2, -0.5), Candidate(A, 1, -3.0)]
     # A and B have four votes each, of which A's are the surer ones: (3 x -1 + 1 x -3) / 4 against (1 x -2 + 3 x -4) / 4.
     assert facts(pool([first, second])) == [([[1, 2]], 4, -1.5, 4.0), ([[1], [2]], 4, -3.5, 4.0), ([[3]], 2, -0.5, 2.0)]
-    assert facts(pool([first, []])) == facts(pool([first])) == facts(first)
-    assert pool([]) == pool([[], []]) == []
-
-
-def test_pooled_weights_add_up_and_rank_before_votes() -> None:
-    first = [Candidate(A, 3, -1.0, weight=6.0), Candidate(B, 5, -0.5, weight=2.0)]
-    second = [Candidate(C, 2, -2.0, weight=4.5), Candidate(B, 6, -1.5, weight=3.5)]
-    assert [(c.votes, c.weight) for c in pool([first, second])] == [(3, 6.0), (11, 5.5), (2, 4.5)]
+    assert facts(pool([first, []])) == facts(first) and pool([[], []]) == []
+    heavy = [Candidate(A, 3, -1.0, weight=6.0), Candidate(B, 5, -0.5, weight=2.0)]
+    others = [Candidate(C, 2, -2.0, weight=4.5), Candidate(B, 6, -1.5, weight=3.5)]
+    assert [(c.votes, c.weight) for c in pool([heavy, others])] == [(3, 6.0), (11, 5.5), (2, 4.5)], "weights rank before votes"
 
 
 FALLBACK = (make_grid([[7]]), make_grid([[8]]))
