@@ -18,7 +18,7 @@ a TOML file:
 
     [tasks]                   # the demonstrations of these are trained on, their test pairs never
     data = "arc-agi-1-training"    # or a file whose solutions are in it or beside it
-    max_side = 10             # drawn: 60 of those with such a canvas; or ids = ["00d62c1b", ...]
+    max_side = 10             # drawn: 60 of those with such a canvas; ids = ["00d62c1b", ...] names those to draw from
     number = 60
     seed = 5
 
@@ -55,19 +55,13 @@ from hrm_submit.cli import exit_status
 from hrm_submit.core.device import cpu_count
 
 
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("plan", type=Path, metavar="PLAN.toml")
-    parser.add_argument(
-        "--parallel", type=int, default=cpu_count(), metavar="N", help="runs at a time (default: one for each core, %(default)s)"
-    )
+    parser.add_argument("--parallel", type=int, default=cpu_count(), metavar="N", help="runs at a time (default: %(default)s, as cores)")
     parser.add_argument("--only", metavar="VARIANT,...", help="run only these")
     parser.add_argument("--runs", type=Path, metavar="D", help="folder for learning curves (default: runs/ablate/PLAN)")
-    return parser.parse_args(argv)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    args = parse_arguments(argv)
+    args = parser.parse_args(argv)
     return exit_status("ablate", lambda: ablate(args))
 
 

@@ -19,10 +19,8 @@ from hrm_submit.cli import exit_status
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    help_text = "weights to ship: a file or none (default: your own that are there, else the competition's)"
-    parser.add_argument("--checkpoint", metavar="F|none", help=help_text)
-    help_text = "whose weights to ship (default: the one of kernel-metadata.json)"
-    parser.add_argument("--competition", metavar="SLUG|F.toml", help=help_text)
+    parser.add_argument("--checkpoint", metavar="F|none", help="weights (default: your own that are there, else the competition's)")
+    parser.add_argument("--competition", metavar="SLUG|F.toml", help="whose weights (default: the one of kernel-metadata.json)")
     parser.add_argument("--with-data", action="store_true", help="add the data that the pre-training notebook needs")
     parser.add_argument("--output", type=Path, default=OFFLINE_WHEELS, metavar="DIR")
     parser.add_argument("--image", type=Path, default=KAGGLE_IMAGE, metavar="TOML", help="versions in Kaggle's image")

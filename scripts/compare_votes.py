@@ -26,23 +26,18 @@ from hrm_submit.cli import exit_status
 from hrm_submit.config.schema import VoteConfig
 
 
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR")
     parser.add_argument("--solutions", type=Path, required=True, metavar="F")
-    parser.add_argument(
-        "--own", type=Path, action="append", default=[], metavar="F.py", help="also your own rule: docs/extend/voting-rule.md"
-    )
+    help_text = "also your own rule: docs/extend/voting-rule.md"
+    parser.add_argument("--own", type=Path, action="append", default=[], metavar="F.py", help=help_text)
     parser.add_argument("--against", metavar="RULE", default=VoteConfig().rule, help="to compare with (default: %(default)s)")
     parser.add_argument("--steps", metavar="N,N", help="after this many ACT steps (default: those of the run)")
     parser.add_argument("--json", type=Path, metavar="F", help="write the table")
     parser.add_argument("--markdown", action="store_true", help="print the table as markdown")
     parser.add_argument("--pool", action="store_true", help="pool the votes of all run folders, as of one run")
-    return parser.parse_args(argv)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    args = parse_arguments(argv)
+    args = parser.parse_args(argv)
     return exit_status("compare_votes", lambda: compare_votes(args))
 
 

@@ -18,7 +18,6 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from kaggle_kit import competition, follow, push
 from kaggle_kit.client import RefusedError, ShipError, say
@@ -35,44 +34,37 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _pretrain_option(command: argparse.ArgumentParser) -> None:
-    help_text = "the notebook that pre-trains, not the one that is submitted"
-    command.add_argument("--pretrain", dest="folder", action="store_const", const=PRETRAIN, default=MAIN, help=help_text)
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The command line, options of all commands included."""
     parser = OneLineParser(description="Push the notebook and its dataset to Kaggle, follow the run, submit it.")
     commands = parser.add_subparsers(dest="command", required=True)
-    root: dict[str, Any] = {"type": Path, "default": Path(__file__).resolve().parents[1], "help": f"the folder of {METADATA}"}
-    common = OneLineParser(add_help=False)
+    place = OneLineParser(add_help=False)
+    place.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[1], help=f"the folder of {METADATA}")
+    common = OneLineParser(add_help=False, parents=[place])
     common.add_argument("--owner", help=f"your Kaggle user name; without it, the one in {METADATA}")
-    common.add_argument("--root", **root)
     common.add_argument("--poll", type=parse_duration, default=15.0, metavar="15s", help="time between two polls")
     common.add_argument("--wait", type=parse_duration, metavar="30m", help="how long to wait for the dataset (30m) or the run (13h)")
-    command = commands.add_parser("push", parents=[common], help="dataset, then notebook")
+    either = OneLineParser(add_help=False, parents=[common])
+    help_text = "the notebook that pre-trains, not the one that is submitted"
+    either.add_argument("--pretrain", dest="folder", action="store_const", const=PRETRAIN, default=MAIN, help=help_text)
+    command = commands.add_parser("push", parents=[either], help="dataset, then notebook")
     command.add_argument("--kernel-only", action="store_true", help="push the notebook alone")
     command.add_argument("--dry-run", action="store_true", help="check all files and say what would be sent; needs no Kaggle account")
-    help_text = "let this version run for so long at most: of a smoke run, not of a version that you will submit"
-    command.add_argument("--timeout", type=parse_duration, metavar="20m", help=help_text)
-    _pretrain_option(command)
+    command.add_argument("--timeout", type=parse_duration, metavar="20m", help="limit of a smoke run, not of a version to submit")
     command.set_defaults(run=push.push)
-    command = commands.add_parser("status", parents=[common], help=f"follow the run, then fetch its outputs into {follow.OUTPUT}")
+    command = commands.add_parser("status", parents=[either], help=f"follow the run, then fetch its outputs into {follow.OUTPUT}")
     command.add_argument("--once", action="store_true", help="poll once, do not wait")
     command.add_argument("--follow", action="store_true", help="show the run's log while it is written, where the client can")
-    _pretrain_option(command)
     command.set_defaults(run=follow.status)
     command = commands.add_parser("submit", parents=[common], help="submit the version that was pushed last")
     command.add_argument("--version", type=_positive, help="another version of the notebook")
     command.add_argument("--file", default="submission.json", help="the output file that is scored")
     command.add_argument("--message", help="the description that Kaggle shows beside the score")
     command.set_defaults(run=push.submit)
-    command = commands.add_parser("pin", parents=[common], help="pin the image of the newest complete run for later pushes")
-    _pretrain_option(command)
+    command = commands.add_parser("pin", parents=[either], help="pin the image of the newest complete run for later pushes")
     command.set_defaults(run=follow.pin)
-    command = commands.add_parser("compete", help="write another competition into kernel-metadata.json and the notebook")
+    command = commands.add_parser("compete", parents=[place], help="write another competition into kernel-metadata.json and the notebook")
     command.add_argument("competition", metavar="SLUG|F.toml", help="one of scripts/kaggle_kit/competitions/, or a TOML file like these")
-    command.add_argument("--root", **root)
     command.set_defaults(run=competition.compete)
     return parser
 

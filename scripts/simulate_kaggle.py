@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from kaggle_kit.competition import DEFAULT
@@ -19,34 +20,22 @@ from hrm_submit.arc.reader import source_names
 from hrm_submit.cli import exit_status
 
 
-def parse_arguments() -> argparse.Namespace:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--dataset", help=f"{', '.join(source_names())}, or a challenges file with its solutions beside it (default: {DEFAULT_DATASET})"
-    )
-    parser.add_argument(
-        "--tasks", metavar="N|ID,ID", help=f"how many (the first by id), or which (default: {DEFAULT_TASKS} without --dataset, else all)"
-    )
-    parser.add_argument(
-        "--max-side", type=int, help=f"leave out tasks with larger grids (default: {DEFAULT_SIDE} without --dataset and --tasks, else 30)"
-    )
-    parser.add_argument(
-        "--time-limit", metavar="T", help="length of the session; the notebook must end within it (default: 3m, for pretrain 2m)"
-    )
+    names = ", ".join(source_names())
+    parser.add_argument("--dataset", help=f"{names}, or a challenges file with solutions beside it (default: {DEFAULT_DATASET})")
+    parser.add_argument("--tasks", metavar="N|ID,ID", help=f"the first N by id, or these (default: {DEFAULT_TASKS}; of a --dataset all)")
+    parser.add_argument("--max-side", type=int, help=f"leave out larger tasks (default: {DEFAULT_SIDE}; with --dataset or --tasks 30)")
+    parser.add_argument("--time-limit", metavar="T", help="the notebook must end within it (default: 3m, for pretrain 2m)")
     parser.add_argument("--mode", choices=("smoke", "rehearse", "scored"), default="smoke")
-    help_text = "weights to ship: a file or none (default: your own in offline_wheels/, else the competition's)"
-    parser.add_argument("--checkpoint", metavar="F|none", help=help_text)
+    parser.add_argument("--checkpoint", metavar="F|none", help="weights (default: your own in offline_wheels/, else the competition's)")
     parser.add_argument("--preset", metavar="NAME[,NAME]")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output-dir", type=Path, metavar="DIR", help="a new folder for all outputs of the run (default: runs/MODE-DATE)")
     parser.add_argument("--layout", choices=("new", "old"), default="new", help="where Kaggle mounts inputs: since 2026, or before")
     parser.add_argument("--notebook", default="submission", metavar="NAME", help="notebook/NAME.ipynb: submission (default) or pretrain")
     parser.add_argument("--competition", default=DEFAULT, metavar="SLUG")
-    return parser.parse_args()
-
-
-def main() -> int:
-    options = parse_arguments()
+    options = parser.parse_args(argv)
     return exit_status("simulate_kaggle", lambda: simulate(options), OSError)
 
 

@@ -24,12 +24,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from lab.budget_recording import FEWEST, Recording, estimate, record
+from lab.budget_recording import FEWEST, Recording, estimate, on_the_way, record
 from lab.budget_replay import planned_devices, replay
 
 from hrm_submit.arc.reader import write_challenges
@@ -45,7 +43,6 @@ from hrm_submit.core.errors import ConfigError, DataError
 from hrm_submit.corpora.sources import answers_of, load
 from hrm_submit.record.events import TaskFinal
 from hrm_submit.record.folder import RunRecord, read_run, training_warning
-from hrm_submit.report.statistics import mean_interval
 from hrm_submit.run.placement import COMPILING_PAYS_FROM
 
 VARIED = ("vote", "budget")
@@ -55,7 +52,7 @@ PARTS = (0.25, 0.5, 1.0)
 """Parts of the budget that the table shows."""
 
 
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--time-budget", required=True, metavar="T", help="time budget of the run to plan: 11h30m, 8m")
     tasks = parser.add_mutually_exclusive_group()
@@ -72,11 +69,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--vary", action="append", default=[], metavar="TABLE.KEY=V,V", help="settings to compare; may be repeated")
     parser.add_argument("--output", type=Path, metavar="F.toml", help="write the best setting as a preset")
     parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args(argv)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    args = parse_arguments(argv)
+    args = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     return exit_status("tune_budget", lambda: tune(args))
 
@@ -89,8 +82,6 @@ def tune(args: argparse.Namespace) -> int:
     solutions = answers_of(args.solutions) if args.solutions else None
     with tempfile.TemporaryDirectory(prefix="tune-") as scratch:
         folders = args.runs or [measure(tasks_to_plan(list(known.values()), args.max_side, None), args, Path(scratch), budget)]
-        for warning in filter(None, (training_warning(read_run(folder).run) for folder in folders)):
-            print(f"tune_budget: {warning}", file=sys.stderr)
         recordings = record(folders, known, solutions)
         settings = vary(recordings, args.vary)
         first, preset = next(iter(settings.values()))
@@ -98,6 +89,11 @@ def tune(args: argparse.Namespace) -> int:
         guess = estimates(recordings, args.profile, preset)
         if guess:
             print(f"tune_budget: {guess}", file=sys.stderr)
+        for recording in recordings:
+            for warning in filter(None, (training_warning(each.run) for each in recording.runs.values())):
+                print(f"tune_budget: {warning}", file=sys.stderr)
+            if len(way := on_the_way(recording.runs.values(), solutions or {})):
+                print(f"{next(iter(recording.runs)).name}, by its votes on the way:\n{way.to_string(index=False)}\n")
         rows = []
         for (name, (recording, preset)), part in product(settings.items(), PARTS):
             folder = Path(tempfile.mkdtemp(dir=scratch))
@@ -116,7 +112,7 @@ def _recorded_challenges(runs: Sequence[Path]) -> Path | None:
 def estimates(recordings: Sequence[Recording], profile: str | None, preset: Preset) -> str:
     """Replace recorded speeds by estimated ones where `profile` is of a card that none was recorded on; returns how, or ""."""
     card = load_preset(profile, preset).device.card if profile else ""
-    machines = [str(read_run(folder).run.get("machine", "")) for recording in recordings for folder in recording.folders]
+    machines = [str(each.run.get("machine", "")) for recording in recordings for each in recording.runs.values()]
     if not card or any(re.search(rf"\b{re.escape(card)}\b", machine, re.IGNORECASE) for machine in machines):
         return ""
     return [estimate(recording, card) for recording in recordings][-1]
@@ -159,17 +155,17 @@ def vary(recordings: list[Recording], texts: Sequence[str]) -> dict[str, tuple[R
     for text in texts:
         key, _, values = text.partition("=")
         table, _, name = key.partition(".")
-        if not (name and values) or table not in VARIED:
-            raise ConfigError(
-                f"--vary {text}: write it as budget.size_power=0,0.5 or vote.views=16,32; other tables need runs of their own"
-            )
         try:
-            axes.append([{table: {name: json.loads(value)}} for value in values.split(",")])
+            choices = [{table: {name: json.loads(value)}} for value in values.split(",")] if table in VARIED else []
         except ValueError:
-            raise ConfigError(f"--vary {text}: a value is not a number") from None
+            choices = []
+        if not choices:
+            usage = "write it as budget.size_power=0,0.5 or vote.views=16,32; other tables need runs of their own"
+            raise ConfigError(f"--vary {text}: {usage}")
+        axes.append(choices)
     settings = {}
     for recording, choice in product(recordings, product(*axes)):
-        preset, label = recording.preset, [recording.folders[0].name] if len(recordings) > 1 else []
+        preset, label = recording.preset, [next(iter(recording.runs)).name] if len(recordings) > 1 else []
         for change in choice:
             preset = layer(preset, change, "--vary")
             label += [f"{name}={value}" for values in change.values() for name, value in values.items()]
@@ -197,21 +193,8 @@ def summary(played: RunRecord, recording: Recording, tasks: Sequence[Task]) -> d
     }
 
 
-def on_the_way(recording: Recording) -> pd.DataFrame:
-    """Tell which share of the recorded outputs was solved after how many seconds of a task, by the votes on the way."""
-    rows = []
-    for found in recording.on_the_way.values():
-        solved = mean_interval([o.task for o in found], np.array([o.solved for o in found], dtype=np.float64)) if found else None
-        if solved:
-            rows.append({"seconds a task": round(fmean(o.seconds for o in found), 1), "solved %": solved.text()})
-    return pd.DataFrame(rows)
-
-
 def show(table: pd.DataFrame, settings: Mapping[str, tuple[Recording, Preset]], args: argparse.Namespace, guess: str = "") -> None:
     """Print the table, write what was asked for; `guess` says how speeds were estimated, if they were."""
-    for recording in {id(recording): recording for recording, _ in settings.values()}.values():
-        if len(way := on_the_way(recording)):
-            print(f"{recording.folders[0].name}, by its votes on the way:\n{way.to_string(index=False)}\n")
     farthest = min(recording.farthest for recording, _ in settings.values())
     if farthest and table["low"].isna().any():
         print(f"no score is predicted beyond twice the recorded training, {farthest:.0f} segments a task: record a longer run\n")

@@ -53,31 +53,25 @@ class Answer:
         return next((line for line in lines if HTTP_STATUS.search(line)), last)
 
 
-@dataclass(frozen=True)
-class Client:
-    """The installed `kaggle` command, run in `folder`."""
+def kaggle(folder: Path, *words: str, limit: float = QUESTION_SECONDS, show: bool = False) -> Answer:
+    """Run the installed command `kaggle WORDS` in `folder`, for at most `limit` seconds; `show` prints its output as it comes.
 
-    folder: Path
+    Raises RefusedError past the limit, and ShipError where the client finds no credentials or Kaggle does not accept them.
+    """
+    output: list[str] = []
 
-    def call(self, *words: str, limit: float = QUESTION_SECONDS, show: bool = False) -> Answer:
-        """Run `kaggle WORDS`, for at most `limit` seconds; `show` prints its output as it comes.
+    def receive(text: str) -> None:
+        output.append(text)
+        if show:
+            print(text, end="", file=sys.stderr, flush=True)
 
-        Raises RefusedError past the limit, and ShipError where the client finds no credentials or Kaggle does not accept them.
-        """
-        output: list[str] = []
-
-        def receive(text: str) -> None:
-            output.append(text)
-            if show:
-                print(text, end="", file=sys.stderr, flush=True)
-
-        command = [sys.executable, "-m", "kaggle", "-W", *words]
-        # In a locale that is not UTF-8 the client fails over the first other character of a log.
-        environment = os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
-        outcome = run_limited(command, limit, env=environment, cwd=self.folder, on_text=receive)
-        if outcome.status is None:
-            raise RefusedError(f"kaggle {' '.join(words[:2])}: not finished after {format_duration(limit)}")
-        answer = Answer(outcome.status, "".join(output))
-        if answer.code and "Authentication required" in answer.text:
-            raise ShipError("Kaggle: no credentials that it accepts; run `kaggle auth login`, or set KAGGLE_API_TOKEN")
-        return answer
+    command = [sys.executable, "-m", "kaggle", "-W", *words]
+    # In a locale that is not UTF-8 the client fails over the first other character of a log.
+    environment = os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
+    outcome = run_limited(command, limit, env=environment, cwd=folder, on_text=receive)
+    if outcome.status is None:
+        raise RefusedError(f"kaggle {' '.join(words[:2])}: not finished after {format_duration(limit)}")
+    answer = Answer(outcome.status, "".join(output))
+    if answer.code and "Authentication required" in answer.text:
+        raise ShipError("Kaggle: no credentials that it accepts; run `kaggle auth login`, or set KAGGLE_API_TOKEN")
+    return answer

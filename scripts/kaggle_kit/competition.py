@@ -71,17 +71,9 @@ def compete(args: argparse.Namespace) -> None:
     named = {"competition_sources": [competition.slug], "machine_shape": competition.machine_shape}
     kernels = {folder / METADATA: read_object(args.root, (folder / METADATA).as_posix()) for folder in (MAIN, PRETRAIN)}
     try:
-        notebook = with_constants((args.root / NOTEBOOK).read_text(encoding="utf-8"), competition)
+        notebook = (args.root / NOTEBOOK).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise ShipError(str(error)) from error
-    new = {path: dump(kernel | named) for path, kernel in kernels.items()} | {NOTEBOOK: notebook}
-    for path, text in new.items():
-        write_atomic(args.root / path, text)
-    say(f"{', '.join(map(str, new))}: {competition.title}, {competition.hours:g} h")
-
-
-def with_constants(notebook: str, competition: Competition) -> str:
-    """The notebook's text with this competition's slug, hours and cards in its first cell. Raises ValueError where one has no place."""
+        raise ShipError(f"{NOTEBOOK}: {error}") from error
     for pattern, value in (
         (r'("COMPETITION = \\")[^\\]*(\\"\\n")', competition.slug),
         (r'("SESSION_HOURS, REHEARSE_HOURS, SMOKE_HOURS = )[\d.]+(,)', f"{float(competition.hours)}"),
@@ -89,5 +81,8 @@ def with_constants(notebook: str, competition: Competition) -> str:
     ):
         notebook, n = re.subn(pattern, rf"\g<1>{value}\g<2>", notebook)
         if n != 1:
-            raise ValueError(f"{NOTEBOOK}: {n} lines instead of one like {pattern}")
-    return notebook
+            raise ShipError(f"{NOTEBOOK}: {n} lines instead of one like {pattern}")
+    new = {path: dump(kernel | named) for path, kernel in kernels.items()} | {NOTEBOOK: notebook}
+    for path, text in new.items():
+        write_atomic(args.root / path, text)
+    say(f"{', '.join(map(str, new))}: {competition.title}, {competition.hours:g} h")

@@ -16,7 +16,7 @@ from hrm_submit.core.clock import Clock, format_duration
 from hrm_submit.core.files import write_atomic
 from hrm_submit.record.folder import weights_of
 
-from .client import Client, RefusedError, say
+from .client import RefusedError, kaggle, say
 from .kernel import MAIN, METADATA, Kernel, dump
 from .push import TRANSFER_SECONDS, kernel_state, real_name, require_complete, show_quota
 
@@ -30,14 +30,13 @@ ERRORS_EXPLAINED = 3
 
 def status(args: argparse.Namespace) -> None:
     """`status`: follow the newest run to its end, fetch its outputs and log, list the submissions."""
-    kernel = Kernel.read(args.root, args.owner, args.folder)
-    client, name = Client(args.root), real_name(args.root, kernel.name)
-    wait = args.wait or 13 * 3600.0
+    root, kernel = args.root, Kernel.read(args.root, args.owner, args.folder)
+    name, wait = real_name(root, kernel.name), args.wait or 13 * 3600.0
     clock, last = Clock(wait), ""
     if args.follow and not args.once:
-        follow_log(client, name, wait)
+        follow_log(root, name, wait)
     while True:
-        state, described = kernel_state(client, name)
+        state, described = kernel_state(root, name)
         if state != last:
             say(f"kernel {name}: {described}")
             last = state
@@ -47,11 +46,11 @@ def status(args: argparse.Namespace) -> None:
             raise RefusedError(f"kernel {name}: still {state} after {format_duration(wait)}")
         time.sleep(args.poll)
     if state not in RUNNING_STATES:
-        answer = client.call("kernels", "output", name, "-p", str(OUTPUT), "--force", limit=TRANSFER_SECONDS, show=True)
+        answer = kaggle(root, "kernels", "output", name, "-p", str(OUTPUT), "--force", limit=TRANSFER_SECONDS, show=True)
         if answer.code:
             raise RefusedError(f"kaggle kernels output: {answer.reason}")
-        log = args.root / OUTPUT / f"{name.split('/')[1]}.log"
-        for fact, value in what_happened(args.root / OUTPUT, log):
+        log = root / OUTPUT / f"{name.split('/')[1]}.log"
+        for fact, value in what_happened(root / OUTPUT, log):
             say(f"{fact:<10} {value}")
         if state != "COMPLETE":
             for line in log_text(log)[-LOG_LINES:]:
@@ -59,16 +58,16 @@ def status(args: argparse.Namespace) -> None:
             raise RefusedError(f"kernel {name}: {described}; its log is in {OUTPUT}")
     if args.folder == MAIN:
         # A list that cannot be had (the rules not yet accepted, say) is no fault of the run that was asked about.
-        show_submissions(client, kernel.competition, args.root / SUBMISSIONS)
-        show_quota(client)
+        show_submissions(root, kernel.competition)
+        show_quota(root)
 
 
-def follow_log(client: Client, name: str, wait: float) -> None:
+def follow_log(root: Path, name: str, wait: float) -> None:
     """Pass the log of a run on as it is written, where the client can."""
-    if "--follow" not in client.call("kernels", "logs", "--help").text:
+    if "--follow" not in kaggle(root, "kernels", "logs", "--help").text:
         say("this Kaggle client cannot follow a log: pip install -U kaggle")
         return
-    answer = client.call("kernels", "logs", name, "--follow", limit=wait, show=True)
+    answer = kaggle(root, "kernels", "logs", name, "--follow", limit=wait, show=True)
     if answer.code:
         say(f"kaggle kernels logs: {answer.reason}")
 
@@ -78,15 +77,14 @@ def what_happened(output: Path, log: Path) -> list[tuple[str, str]]:
     lines, run = log_text(log), dict[str, Any]()
     with contextlib.suppress(OSError, ValueError):
         run = json.loads((output / "run" / "run.json").read_bytes())
-    modes = [found for line in lines if (found := re.match(r"(smoke|rehearse|scored): (.+)", line))]
-    machine = [line for line in lines if line.startswith("machine: ")]
-    problems = [line.removeprefix("PROBLEM: ") for line in lines if line.startswith("PROBLEM: ")]
+    machine, problems = ([line.removeprefix(word) for line in lines if line.startswith(word)] for word in ("machine: ", "PROBLEM: "))
+    modes = [line for line in lines if re.match(r"(smoke|rehearse|scored): ", line)]
     answered = [line for line in lines if re.match(r"\d+ of \d+ tasks answered", line)]
     scores = re.findall(r'"(pass@[12])": ([\d.]+)', "\n".join(lines))
     facts = {
         "version": " ".join(f"{name} {value}" for name, value in run["versions"].items()) if "versions" in run else "",
-        "mode": f"{modes[-1][1]}: {modes[-1][2]}" if modes else "",
-        "machine": ", ".join(filter(None, [*(line.removeprefix("machine: ") for line in machine), str(run.get("machine", ""))])),
+        "mode": modes[-1] if modes else "",
+        "machine": ", ".join(filter(None, [*machine, str(run.get("machine", ""))])),
         "weights": ", ".join(Path(path).name for path in weights_of(run)) if run else "",
         "answers": answered[-1] if answered else "",
         "score": ", ".join(f"{name} {float(value):.1%}" for name, value in scores[-2:]),
@@ -108,28 +106,28 @@ def log_text(path: Path) -> list[str]:
     return [line.rstrip() for line in text.splitlines() if line.strip()]
 
 
-def show_submissions(client: Client, competition: str, record: Path) -> None:
+def show_submissions(root: Path, competition: str) -> None:
     """List the submissions, record them for `hrm-submit runs`, and tell why the newest that failed did."""
-    answer = client.call("competitions", "submissions", competition, "--format", "json")
+    answer = kaggle(root, "competitions", "submissions", competition, "--format", "json")
     rows = _rows(answer.text) if answer.code == 0 else None
     if rows is None:
         say(f"submissions: {answer.reason}")
         return
-    record.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(record, json.dumps(rows, indent=1) + "\n")
+    (root / SUBMISSIONS).parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(root / SUBMISSIONS, json.dumps(rows, indent=1) + "\n")
     unexplained = ERRORS_EXPLAINED
     for row in rows:
         state = str(row.get("status", "")).rsplit(".", 1)[-1]
         score = f", score {row['publicScore']}" if row.get("publicScore") not in (None, "") else ""
         why = ""
         if state == "ERROR" and unexplained:
-            unexplained, why = unexplained - 1, f": {why_failed(client, row.get('ref'))}"
+            unexplained, why = unexplained - 1, f": {why_failed(root, row.get('ref'))}"
         say(f"submission {row.get('ref')} of {row.get('date')}, {row.get('description')}: {state}{score}{why}")
 
 
-def why_failed(client: Client, ref: object) -> str:
+def why_failed(root: Path, ref: object) -> str:
     """What Kaggle says of a submission that failed, in one line; newer clients (2.2.5) can ask."""
-    answer = client.call("competitions", "submission", str(ref))
+    answer = kaggle(root, "competitions", "submission", str(ref))
     error = re.search(r"^Error:\s*(.*(?:\n[ \t]+.*)*)", answer.text, re.MULTILINE)
     if answer.code == 0:
         return " ".join(error[1].split()) if error else "Kaggle gives no reason"
@@ -146,18 +144,17 @@ def _rows(text: str) -> list[Mapping[str, Any]] | None:
 
 def pin(args: argparse.Namespace) -> None:
     """`pin`: write the image that the newest run had, which must have ended well, into the metadata, so that later pushes keep it."""
-    kernel = Kernel.read(args.root, args.owner, args.folder)
-    client, name = Client(args.root), real_name(args.root, kernel.name)
-    require_complete(client, name, "only the image of a complete run is pinned")
+    root, file = args.root, args.root / args.folder / METADATA
+    name = real_name(root, Kernel.read(root, args.owner, args.folder).name)
+    require_complete(root, name, "only the image of a complete run is pinned")
     with tempfile.TemporaryDirectory() as folder:
-        answer = client.call("kernels", "pull", name, "-p", folder, "-m")
+        answer = kaggle(root, "kernels", "pull", name, "-p", folder, "-m")
         pulled = Path(folder, METADATA)
         if answer.code or not pulled.is_file():
             raise RefusedError(f"kaggle kernels pull: {answer.reason}")
         image = json.loads(pulled.read_text(encoding="utf-8")).get("docker_image")
     if not image:
         raise RefusedError(f"kernel {name}: Kaggle names no image of it")
-    file = args.root / args.folder / METADATA
     metadata = json.loads(file.read_text(encoding="utf-8"))
     write_atomic(file, dump(metadata | {"docker_image": image, "docker_image_pinning_type": "original"}))
     say(f"{(args.folder / METADATA).as_posix()}: docker_image is {image}; delete both docker_image keys to take Kaggle's newest again")

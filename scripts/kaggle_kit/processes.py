@@ -1,4 +1,4 @@
-"""Run a command under a hard time limit, without a network where the system allows it, watching its memory.
+"""Run a command under a hard time limit, without a network where the system allows it.
 
 Linux namespaces cut the network off and let a process tree die as a whole with its first process. Elsewhere the network stays
 connected (`isolation()` says so) and the process tree is killed one by one.
@@ -20,11 +20,10 @@ import psutil
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a command ended: exit status (None: killed at the limit), seconds, peak memory of the process tree in bytes."""
+    """How a command ended: exit status (None: killed at the limit), and seconds."""
 
     status: int | None
     seconds: float
-    peak_memory: int
 
 
 @cache
@@ -38,14 +37,7 @@ def isolation() -> tuple[str, ...] | None:
     return None
 
 
-def run_limited(
-    command: Sequence[str],
-    limit: float,
-    *,
-    env: Mapping[str, str],
-    cwd: Path,
-    on_text: Callable[[str], object],
-) -> Outcome:
+def run_limited(command: Sequence[str], limit: float, *, env: Mapping[str, str], cwd: Path, on_text: Callable[[str], object]) -> Outcome:
     """Run `command` for at most `limit` seconds, then kill everything it started.
 
     `on_text` gets the lines that it prints, about twice a second. Prefix `isolation()` to cut the network.
@@ -57,12 +49,11 @@ def run_limited(
             process = subprocess.Popen(
                 command, env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True
             )
-            peak, seconds, status, text = 0, 0.0, None, ""
+            seconds, status, text = 0.0, None, ""
             try:
                 while status is None and seconds < limit:
                     with suppress(subprocess.TimeoutExpired):
                         process.wait(min(0.5, limit))
-                    peak = max(peak, _tree_memory(process.pid))
                     status, seconds = process.poll(), time.monotonic() - start
                     text += source.read()
                     whole = max(text.rfind("\n"), text.rfind("\r")) + 1  # half a line waits for its other half
@@ -70,26 +61,15 @@ def run_limited(
                         on_text(text[:whole])
                     text = text[whole:]
             finally:  # also when the user interrupts
-                for member in _tree(process.pid):
-                    with suppress(psutil.Error):
-                        member.kill()
+                _kill_tree(process.pid)
                 process.wait()
             on_text(text + source.read())
-    return Outcome(status, seconds, peak)
+    return Outcome(status, seconds)
 
 
-def _tree(pid: int) -> list[psutil.Process]:
+def _kill_tree(pid: int) -> None:
     with suppress(psutil.NoSuchProcess):
         root = psutil.Process(pid)
-        return [root, *root.children(recursive=True)]
-    return []
-
-
-def _tree_memory(pid: int) -> int:
-    """Bytes in use by a process and its descendants; shared memory counts once where the system tells (PSS)."""
-    total = 0
-    for process in _tree(pid):
-        with suppress(psutil.Error):
-            memory = process.memory_full_info()
-            total += getattr(memory, "pss", memory.rss)
-    return total
+        for member in (root, *root.children(recursive=True)):
+            with suppress(psutil.Error):
+                member.kill()

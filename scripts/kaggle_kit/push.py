@@ -17,7 +17,7 @@ from hrm_submit.core.clock import Clock, format_duration
 from hrm_submit.core.files import write_atomic
 from hrm_submit.model.packaged import CHECKPOINTS
 
-from .client import Answer, Client, RefusedError, ShipError, say
+from .client import Answer, RefusedError, ShipError, kaggle, say
 from .competition import closed_notice
 from .kernel import MAIN, METADATA, WHEELS, Kernel, Package, dump
 
@@ -25,48 +25,44 @@ RECORD = Path("build") / "kaggle" / "pushed.json"
 TRANSFER_SECONDS = 4 * 3600.0
 
 
-def _dataset_state(client: Client, dataset: str) -> tuple[str, int] | Answer:
-    """Status word and current version of a dataset, or the answer of a client that could not tell."""
-    answer = client.call("datasets", "status", dataset, "--format", "json")
-    if answer.code == 0:
-        try:
-            state = json.loads(answer.text.strip().splitlines()[-1])
-            return str(state["status"]), int(state["current_version_number"] or 0)
-        except (ValueError, KeyError, IndexError, TypeError):
-            return Answer(1, answer.text)
-    return answer
+def _dataset_state(root: Path, dataset: str) -> tuple[str, int, Answer]:
+    """Status word and current version of a dataset, "" and 0 where the client could not tell, and what it answered."""
+    answer = kaggle(root, "datasets", "status", dataset, "--format", "json")
+    with contextlib.suppress(ValueError, KeyError, IndexError, TypeError):
+        state = json.loads(answer.text.strip().splitlines()[-1])
+        return str(state["status"]), int(state["current_version_number"] or 0), answer
+    return "", 0, answer
 
 
-def push_dataset(client: Client, package: Package, files: Sequence[str], *, poll: float, wait: float) -> None:
+def push_dataset(package: Package, files: Sequence[str], *, poll: float, wait: float) -> None:
     """Create the dataset, or add a version to it, and wait until that version is current and ready."""
-    before = _dataset_state(client, package.dataset)
-    if isinstance(before, Answer):
+    word, old_version, before = _dataset_state(package.root, package.dataset)
+    if word:
+        words = ["datasets", "version", "-p", str(WHEELS), "-m", ", ".join(files)[:200]]
+        say(f"dataset {package.dataset}: adding a version after {old_version}, {len(files)} files")
+    elif before.status in (403, 404):
         # Only these two say that it does not exist: a limit of requests, a missing name server or a TLS fault say nothing of it.
-        if before.status not in (403, 404):
-            raise RefusedError(f"kaggle datasets status: {before.reason}")
-        old_version, words = 0, ["datasets", "create", "-p", str(WHEELS)]
+        words = ["datasets", "create", "-p", str(WHEELS)]
         say(f"dataset {package.dataset}: creating it, {len(files)} files")
     else:
-        old_version, words = before[1], ["datasets", "version", "-p", str(WHEELS), "-m", ", ".join(files)[:200]]
-        say(f"dataset {package.dataset}: adding a version after {old_version}, {len(files)} files")
-    answer = client.call(*words, limit=TRANSFER_SECONDS, show=True)
+        raise RefusedError(f"kaggle datasets status: {before.reason}")
+    answer = kaggle(package.root, *words, limit=TRANSFER_SECONDS, show=True)
     fault = re.search(r"^(?:Upload unsuccessful|Skipping|Dataset (?:version )?creation error).*$", answer.text, re.MULTILINE)
     if answer.code or fault or "is being created" not in answer.text:
         raise RefusedError(f"kaggle {' '.join(words[:2])}: {fault[0] if fault else answer.reason}")
 
     clock, last = Clock(wait), ""
     while True:
-        state = _dataset_state(client, package.dataset)
+        word, version, answer = _dataset_state(package.root, package.dataset)
         # For some seconds a dataset that is new may not be found: only time decides that it never will be.
-        described = f"{state[0]} (version {state[1]})" if isinstance(state, tuple) else state.reason
+        described = f"{word} (version {version})" if word else answer.reason
         if described != last:
             say(f"dataset {package.dataset}: {described}")
             last = described
-        if isinstance(state, tuple) and state[1] > old_version:
-            if state[0] == "ready":
-                return
-            if state[0] in ("failed", "deleted"):
-                raise RefusedError(f"dataset {package.dataset}: Kaggle could not process version {state[1]}: {state[0]}")
+        if version > old_version and word == "ready":
+            return
+        if version > old_version and word in ("failed", "deleted"):
+            raise RefusedError(f"dataset {package.dataset}: Kaggle could not process version {version}: {word}")
         if clock.remaining() <= poll:
             raise RefusedError(
                 f"dataset {package.dataset}: no new version ready after {format_duration(wait)}, last seen {described}; "
@@ -75,10 +71,10 @@ def push_dataset(client: Client, package: Package, files: Sequence[str], *, poll
         time.sleep(poll)
 
 
-def push_kernel(client: Client, package: Package, timeout: float | None = None) -> None:
+def push_kernel(package: Package, timeout: float | None = None) -> None:
     """Push the notebook and record its version, if it is the one to be submitted. `timeout` (seconds) limits this version's run."""
     limit = ["--timeout", str(int(timeout))] if timeout else []
-    answer = client.call("kernels", "push", "-p", package.folder.as_posix(), *limit)
+    answer = kaggle(package.root, "kernels", "push", "-p", package.folder.as_posix(), *limit)
     text = answer.text
     # A kernel that reads its own output has none before its first version has ended.
     first = re.search(rf"^.*not valid kernel sources.*: \['{re.escape(package.kernel)}'\]$", text, re.MULTILINE)
@@ -110,9 +106,9 @@ def real_name(root: Path, kernel: str) -> str:
     return str(record.get("kernel", kernel)) if record.get("asked", kernel) == kernel else kernel
 
 
-def show_quota(client: Client) -> None:
+def show_quota(root: Path) -> None:
     """Tell what is left of the week's GPU hours, where the client can say."""
-    answer = client.call("quota", "--format", "json")
+    answer = kaggle(root, "quota", "--format", "json")
     with contextlib.suppress(ValueError, KeyError, TypeError):  # an older client, or another form: nothing depends on it
         rows = json.loads(answer.text[answer.text.index("[") :]) if answer.code == 0 else []
         for gpu in [row for row in rows if row["resource"] == "GPU"]:
@@ -158,21 +154,20 @@ def push(args: argparse.Namespace) -> None:
     if args.dry_run:
         _say_what_would_be_sent(package, files, args.kernel_only)
         return
-    client = Client(args.root)
     # Asked before anything is written or sent: this command needs credentials and changes nothing.
-    answer = client.call("config", "view")
+    answer = kaggle(args.root, "config", "view")
     if answer.code:
         raise RefusedError(f"kaggle config view: {answer.reason}")
     package.write()
     if not args.kernel_only:
-        push_dataset(client, package, files, poll=args.poll, wait=args.wait or 1800.0)
-    show_quota(client)
-    push_kernel(client, package, args.timeout)
+        push_dataset(package, files, poll=args.poll, wait=args.wait or 1800.0)
+    show_quota(args.root)
+    push_kernel(package, args.timeout)
 
 
-def kernel_state(client: Client, kernel: str) -> tuple[str, str]:
+def kernel_state(root: Path, kernel: str) -> tuple[str, str]:
     """The state of a kernel's newest run (QUEUED, RUNNING, COMPLETE, ERROR, ...), and the same with its failure message."""
-    answer = client.call("kernels", "status", kernel)
+    answer = kaggle(root, "kernels", "status", kernel)
     state = re.search(r'has status "(?:\w+\.)?(\w+)"', answer.text)
     if answer.code or not state:
         raise RefusedError(f"kaggle kernels status: {answer.reason}")
@@ -180,25 +175,25 @@ def kernel_state(client: Client, kernel: str) -> tuple[str, str]:
     return word, f"{word}: {failure[1]}" if failure else word
 
 
-def require_complete(client: Client, kernel: str, but: str) -> None:
+def require_complete(root: Path, kernel: str, but: str) -> None:
     """Raise RefusedError, which ends with `but`, unless the kernel's newest run ended well."""
-    state, described = kernel_state(client, kernel)
+    state, described = kernel_state(root, kernel)
     if state != "COMPLETE":
         raise RefusedError(f"kernel {kernel}: {described}; {but}")
 
 
 def submit(args: argparse.Namespace) -> None:
     """`submit`: hand a finished kernel version to the competition, which runs it again on the hidden tasks."""
-    kernel = Kernel.read(args.root, args.owner)
-    client, name, record = Client(args.root), real_name(args.root, kernel.name), _record(args.root)
+    root, kernel = args.root, Kernel.read(args.root, args.owner)
+    name, record = real_name(root, kernel.name), _record(root)
     version = args.version or (record.get("version") if record.get("kernel") == name else None)
     if not isinstance(version, int):
         raise ShipError(f"{RECORD}: records no pushed version of {name}; push first, or give --version N")
-    require_complete(client, name, "only a complete run can be submitted")
-    say_if_closed(args.root, args.owner)
+    require_complete(root, name, "only a complete run can be submitted")
+    say_if_closed(root, args.owner)
     message = args.message or f"{name} version {version}"
     words = ("competitions", "submit", kernel.competition, "-k", name, "-v", str(version), "-f", args.file, "-m", message)
-    answer = client.call(*words, show=True)
+    answer = kaggle(root, *words, show=True)
     if answer.code or "Could not find competition" in answer.text:
         raise RefusedError(f"kaggle competitions submit: {answer.reason}")
     say(f"\nkernel {name}: version {version} submitted to {kernel.competition}")

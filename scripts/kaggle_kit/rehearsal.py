@@ -26,10 +26,9 @@ from hrm_submit.report.options import ReportOptions
 
 from .competition import load_competition
 from .dataset import own_weights, place_training_data
-from .environment import base_environment
-from .machine import KaggleTree, build_tree, notebook_variables, run_notebook
+from .machine import KaggleTree, build_tree, notebook_variables, preinstalled, run_notebook
 from .paths import NOTEBOOKS, OFFLINE_WHEELS, ROOT, RUNS
-from .processes import Outcome, isolation
+from .processes import isolation
 from .wheels import build_wheel
 
 EXPORTS = ("final", "undecayed")
@@ -85,17 +84,6 @@ def weights_for(weights: Path, tasks: Mapping[str, Task]) -> Path:
     return stands_in
 
 
-def result_rows(outcome: Outcome, limit: float, results: Mapping[str, str]) -> dict[str, str]:
-    """How the notebook ended, its results, and what it cost."""
-    endings = {0: "ended well", None: "TIME-OUT: killed at the limit, Kaggle would keep nothing"}
-    return {
-        "notebook": endings.get(outcome.status, f"FAILED, exit status {outcome.status}"),
-        **results,
-        "seconds used": f"{outcome.seconds:.0f} of {limit:.0f}",
-        "peak memory": f"{outcome.peak_memory / 2**30:.2f} GiB",
-    }
-
-
 def submission_results(tree: KaggleTree, tasks: Mapping[str, Task], solutions: Solutions) -> tuple[dict[str, str], bool]:
     """Validity and scores of the submission, and whether it is valid."""
     submission, run = tree.working / "submission.json", tree.working / "run"
@@ -117,15 +105,12 @@ def submission_results(tree: KaggleTree, tasks: Mapping[str, Task], solutions: S
 
 def write_scored_report(folder: Path, tree: KaggleTree) -> str:
     """Write `folder/report.html` of the run, with the solutions where they are known; returns its path, or why there is none."""
-    solutions = folder / "solutions.json"
-    options = ReportOptions(
-        run_dir=tree.working / "run", output=folder / "report.html", solutions=solutions if solutions.is_file() else None
-    )
+    output, solutions = folder / "report.html", folder / "solutions.json"
     try:
-        write_report(options)
+        write_report(ReportOptions(run_dir=tree.working / "run", output=output, solutions=solutions if solutions.is_file() else None))
     except UserError as error:
         return f"none: {error}"
-    return str(options.output)
+    return str(output)
 
 
 def export_results(out: Path) -> tuple[dict[str, str], bool]:
@@ -157,8 +142,7 @@ def simulate(options: argparse.Namespace) -> int:
     if folder.exists() and any(folder.iterdir()):
         raise DataError(f"{folder}: is not empty")
     print("preparing the simulated machine", flush=True)
-    base_environment()
-    shipped = shipped_files(options, tasks)
+    packages, shipped = preinstalled(), shipped_files(options, tasks)
     tree = build_tree(folder / "kaggle", load_competition(options.competition), tasks, shipped, options.layout)
     does = notebook.name if pretraining else f"{notebook.name}, {options.mode}, {len(tasks)} tasks"
     print(f"{does}, {format_duration(limit)}; outputs: {folder}")
@@ -169,17 +153,18 @@ def simulate(options: argparse.Namespace) -> int:
         (folder / "few-examples.toml").write_text(FEW_EXAMPLES, encoding="utf-8")
         preset = f"{PRETRAIN_PRESET},{folder / 'few-examples.toml'}"
     variables = notebook_variables(tree, options.mode, limit, options.seed, preset)
+    outcome = run_notebook(notebook, folder, packages, variables, limit, cwd=tree.working)
     if pretraining:
-        outcome = run_notebook(notebook, folder, variables, limit, cwd=tree.working)
         results, good = export_results(tree.working / "pretrain")
     else:
+        results, good = submission_results(tree, tasks, solutions)
         if solutions:
             write_solutions(folder / "solutions.json", solutions)
-        outcome = run_notebook(notebook, folder, variables, limit, cwd=tree.working)
-        results, good = submission_results(tree, tasks, solutions)
         if (tree.working / "run").is_dir():
             results["report"] = write_scored_report(folder, tree)
+    endings = {0: "ended well", None: "TIME-OUT: killed at the limit, Kaggle would keep nothing"}
+    ending = endings.get(outcome.status, f"FAILED, exit status {outcome.status}")
     print()
-    for name, value in result_rows(outcome, limit, results).items():
+    for name, value in {"notebook": ending, **results, "seconds used": f"{outcome.seconds:.0f} of {limit:.0f}"}.items():
         print(f"{name:<17} {value}")
     return 0 if good and outcome.status == 0 else 1

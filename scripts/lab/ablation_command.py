@@ -21,6 +21,7 @@ from kaggle_kit.paths import RUNS
 from hrm_submit.core.clock import format_duration
 from hrm_submit.core.errors import ConfigError, one_line
 from hrm_submit.core.files import write_atomic
+from hrm_submit.core.options import split_names
 from lab.ablation_plan import Plan, read_plan
 from lab.ablation_results import append, read, summary
 from lab.ablation_runs import Run, plan_runs
@@ -36,17 +37,15 @@ def ablate(args: argparse.Namespace) -> int:
     plan, results = read_plan(args.plan), args.plan.with_suffix(".csv")
     runs = plan_runs(plan)
     chosen = only(runs, args.only) if args.only else runs
-    failures = 0
-    known = set(read(results, runs)["key"])
+    known, failures = set(read(results, runs)["key"]), 0
     missing = [run for run in chosen if run.key not in known]
     tell(f"{plan.path.name}: {len(chosen) - len(missing)} of {len(chosen)} runs are done")
     # One run serves all variants that come to the same.
     todo = list({run.key: run for run in reversed(missing)}.values())[::-1]
     try:
         for number, (run, figures, fault) in enumerate(run_all(todo, args.parallel, args.runs or RUNS / "ablate" / args.plan.stem), 1):
-            told = f"failed: {fault}"
             if figures is None:
-                failures += 1
+                failures, told = failures + 1, f"failed: {fault}"
             else:
                 line = append(results, run, figures)
                 took = format_duration(line["seconds"]) + (" a task" if plan.kind == "ttt" else "")
@@ -55,14 +54,20 @@ def ablate(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         tell("finished runs are kept")
         raise
-    show(plan, read(results, runs), len(runs))
+    rows = read(results, runs)
+    if rows.empty:
+        print("no results yet")
+    else:
+        table = summary(rows)
+        print(table.to_string(index=False))
+        write_atomic(plan.path.with_suffix(".md"), describe(plan, rows, len(runs)) + to_markdown(table) + "\n")
     return 1 if failures else 0
 
 
 def only(runs: Sequence[Run], names: str) -> list[Run]:
     """Keep the runs of the variants `"a,b"`. Raises ConfigError for one that the plan does not have."""
-    variants = [name.strip() for name in names.split(",")]
     known = dict.fromkeys(run.variant for run in runs)
+    variants = split_names(names, known.__contains__)
     for name in variants:
         if name not in known:
             raise ConfigError(f"--only {name}: no such variant; known: {', '.join(known)}")
@@ -119,16 +124,6 @@ def _start_process() -> None:
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
-
-
-def show(plan: Plan, rows: pd.DataFrame, total: int) -> None:
-    """Print the table and write it beside the plan."""
-    if rows.empty:
-        print("no results yet")
-        return
-    table = summary(rows)
-    print(table.to_string(index=False))
-    write_atomic(plan.path.with_suffix(".md"), describe(plan, rows, total) + to_markdown(table) + "\n")
 
 
 def describe(plan: Plan, rows: pd.DataFrame, total: int) -> str:

@@ -6,8 +6,6 @@ that have changed since stay and are not read.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hrm_submit.core.errors import DataError
+from hrm_submit.core.files import append_whole
 from hrm_submit.report.statistics import Interval, draws
 from lab.ablation_runs import Run
 
@@ -43,16 +42,10 @@ def append(path: Path, run: Run, figures: dict[str, Any]) -> dict[str, Any]:
         "test_losses": " ".join(f"{task_id}:{loss:.5f}" for task_id, loss in figures["test_losses"].items()),
         "key": run.key,
     }
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    old = path.read_text(encoding="utf-8") if path.exists() else ""
-    if not old:
-        writer.writeheader()
-    elif not old.endswith("\n"):
-        text.write("\n")
-    writer.writerow(line)
-    with path.open("ab", buffering=0) as file:
-        file.write(text.getvalue().encode())
+    old = path.read_bytes() if path.exists() else b""
+    end = "\n" if old and not old.endswith(b"\n") else ""
+    text = pd.DataFrame([line], columns=list(COLUMNS)).to_csv(index=False, header=not old, lineterminator="\n")
+    append_whole(path, (end + text).encode())
     return line
 
 

@@ -19,9 +19,10 @@ from hrm_submit.arc.training_task import TrainingTask
 from hrm_submit.config.preset_files import layer, load_preset
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.device import list_devices
-from hrm_submit.core.errors import ConfigError, DataError
+from hrm_submit.core.errors import ConfigError
 from hrm_submit.corpora.solutions import solved_pairs
 from hrm_submit.corpora.sources import load_source
+from hrm_submit.model.packaged import packaged_checkpoint
 from lab.ablation_plan import TABLES, Kind, Plan, TaskChoice, Variant
 
 SETTINGS: Mapping[str, tuple[str, ...]] = {"train": ("model", "train", "vote", "device"), "ttt": ("model", "ttt", "vote", "device")}
@@ -62,8 +63,8 @@ class ChosenTasks:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One training and measurement, with `amount` in the plan's unit, of each task where its kind is "ttt". `key` stands for all that
-    decides the result."""
+    """One training and measurement, with `amount` in the plan's unit, of each task where its kind is "ttt". `decides` is all that decides
+    the result, and `key` stands for it."""
 
     plan: Plan
     variant: str
@@ -72,14 +73,11 @@ class Run:
     amount: float
     checkpoint: Path | None
     chosen: ChosenTasks
-    key: str
+    decides: Mapping[str, Any]
 
-    def describe(self) -> dict[str, Any]:
-        """The run for run.json."""
-        plan, tables = self.plan, self.preset.to_dict()
-        plain = {"variant": self.variant, "seed": self.seed, "kind": plan.kind, "unit": plan.unit, "amount": self.amount}
-        plain |= {"clock": plan.clock, "device": plan.device, "key": self.key, "checkpoint": str(self.checkpoint or "none")}
-        return {**plain, "tasks": list(self.chosen.tasks), "preset": {name: tables[name] for name in SETTINGS[plan.kind]}}
+    @property
+    def key(self) -> str:
+        return hashlib.sha256(json.dumps(self.decides, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def plan_runs(plan: Plan) -> list[Run]:
@@ -102,9 +100,7 @@ def plan_runs(plan: Plan) -> list[Run]:
             "material": digest,
             "checkpoint": _weights_digest(checkpoint) if checkpoint else None,
         }
-        for seed in variant.seeds:
-            key = hashlib.sha256(json.dumps({**decides, "seed": seed}, sort_keys=True).encode()).hexdigest()[:12]
-            runs.append(Run(plan, variant.name, seed, preset, amount, checkpoint, chosen, key))
+        runs += [Run(plan, variant.name, seed, preset, amount, checkpoint, chosen, {**decides, "seed": seed}) for seed in variant.seeds]
     return runs
 
 
@@ -112,19 +108,14 @@ def choose(choice: TaskChoice, where: str) -> ChosenTasks:
     """Take the tasks of `choice` that have solutions, by id. Raises DataError as loading does, ConfigError where too few are left."""
     name, tasks, solutions = load_source(choice.data)
     known = {task_id: tasks[task_id] for task_id in sorted(tasks) if solutions.get(task_id)}
-    if not known:
-        raise DataError(f"{choice.data}: has no solutions to measure by")
-    if choice.ids:
-        missing = [task_id for task_id in choice.ids if task_id not in known]
-        if missing:
-            raise ConfigError(f"{where}: {choice.data} has no task {missing[0]} with a solution")
-        ids = [task_id for task_id in known if task_id in set(choice.ids)]
-    else:
-        fitting = [task_id for task_id, task in known.items() if canvas_side(task) <= choice.max_side]
-        if len(fitting) < max(1, choice.number):
-            raise ConfigError(f"{where}: {choice.data} has {len(fitting)} tasks of side {choice.max_side} or less")
-        drawn = np.random.default_rng(choice.seed).permutation(len(fitting))[: choice.number or None]
-        ids = [fitting[k] for k in sorted(drawn)]
+    if missing := [task_id for task_id in choice.ids if task_id not in known]:
+        raise ConfigError(f"{where}: {choice.data} has no task {missing[0]} with a solution")
+    listed = [task_id for task_id in known if task_id in choice.ids] if choice.ids else known
+    fitting = [task_id for task_id in listed if canvas_side(known[task_id]) <= choice.max_side]
+    if len(fitting) < max(1, choice.number):
+        raise ConfigError(f"{where}: {choice.data} has {len(fitting)} tasks of side {choice.max_side} or less with a solution")
+    drawn = np.random.default_rng(choice.seed).permutation(len(fitting))[: choice.number or None]
+    ids = [fitting[k] for k in sorted(drawn)]
     return ChosenTasks(name, {task_id: known[task_id] for task_id in ids}, {task_id: solutions[task_id] for task_id in ids})
 
 
@@ -133,8 +124,6 @@ def _checkpoint(variant: Variant, where: str) -> Path | None:
         return None
     if variant.checkpoint != "packaged":
         return Path(variant.checkpoint)
-    from hrm_submit.model.packaged import packaged_checkpoint
-
     path = packaged_checkpoint(variant.preset)
     if path is None:
         raise ConfigError(f"{where}: the package carries no checkpoint for preset {variant.preset!r}")

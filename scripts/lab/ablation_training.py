@@ -61,7 +61,8 @@ class Marks:
 def execute(run: Run, folder: Path) -> dict[str, Any]:
     """Do `run` in this process, on one thread; returns its figures and leaves its records in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "run.json").write_text(json.dumps(run.describe(), indent=1), encoding="utf-8")
+    about = {"variant": run.variant, "key": run.key, "tasks": list(run.chosen.tasks), **run.decides}
+    (folder / "run.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
     torch.set_num_threads(1)
     marks, spent = (train_run if run.plan.kind == "train" else ttt_run)(run, folder)
     seconds = spent.pop("training_seconds")

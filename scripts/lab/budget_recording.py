@@ -7,15 +7,17 @@ recorded training and no further.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from hrm_submit.arc.sizes import answering_side, canvas_side
 from hrm_submit.arc.task import Solutions, Task, same_grid
@@ -25,6 +27,7 @@ from hrm_submit.core.errors import ConfigError, SolveError
 from hrm_submit.record.events import TaskFinal
 from hrm_submit.record.folder import RunRecord, read_run
 from hrm_submit.record.predictions import Prediction
+from hrm_submit.report.statistics import mean_interval
 from hrm_submit.run.cost import Speed, task_work, view_work
 from hrm_submit.solver.messages import VOTES_AGREE
 
@@ -58,14 +61,6 @@ class Outcome(NamedTuple):
     task: str
     segments: int
     cells: int
-    solved: bool
-
-
-class OnTheWay(NamedTuple):
-    """One output of a task after the first `seconds` of its training, and whether the votes until then solve it."""
-
-    task: str
-    seconds: float
     solved: bool
 
 
@@ -126,15 +121,14 @@ class ModelRecord:
 class Recording:
     """One setting as one or more runs showed it, in seconds. `models`: by name, the run's own first, in the order in which they train.
     `start_ups`: from a worker's start until it is ready; `set_ups`: of a task besides its segments and votes; `outcomes`: what came of
-    each output of a first training; `on_the_way`: and what its votes said after each of `SHARES`."""
+    each output of a first training."""
 
     preset: Preset
     models: dict[str, ModelRecord]
     start_ups: list[float] = field(default_factory=list)
     set_ups: list[float] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
-    on_the_way: dict[float, list[OnTheWay]] = field(default_factory=dict)
-    folders: list[Path] = field(default_factory=list)
+    runs: dict[Path, RunRecord] = field(default_factory=dict)
 
     @property
     def farthest(self) -> float:
@@ -179,13 +173,11 @@ def record(folders: Sequence[Path], tasks: Mapping[str, Task], solutions: Soluti
         setting = [preset.budget, *((name, p.model, p.ttt, p.vote) for name, p in presets.items())]
         models = {name: ModelRecord(own) for name, own in presets.items()}
         recording = found.setdefault(repr(setting), Recording(preset, models))
-        recording.folders.append(folder)
+        recording.runs[folder] = run
         segments = _learn(run, recording, tasks)
         if not segments or not any(model.segment.measured and model.view.measured for model in recording.models.values()):
             raise SolveError(f"{folder}: recorded no finished task of these challenges")
         recording.outcomes += _outcomes(run, segments, tasks, solutions or {})
-        for part in SHARES:
-            recording.on_the_way.setdefault(part, []).extend(_on_the_way(run, part, solutions or {}))
     for recording in found.values():
         first = next(model for model in recording.models.values() if model.segment.measured and model.view.measured)
         for model in recording.models.values():
@@ -247,12 +239,24 @@ def _outcomes(run: RunRecord, segments: Mapping[str, int], tasks: Mapping[str, T
     return list(found.values())
 
 
-def _on_the_way(run: RunRecord, part: float, solutions: Solutions) -> Iterator[OnTheWay]:
-    """Judge each output of the first trainings that ended, by its newest votes after `part` of the planned seconds."""
+def on_the_way(runs: Iterable[RunRecord], solutions: Solutions) -> pd.DataFrame:
+    """Tell which share of the recorded outputs was solved after how many seconds of a task, by the votes on the way."""
+    judged = pd.DataFrame(
+        [line for run in runs for line in _votes_on_the_way(run, solutions)], columns=["part", "task", "seconds", "solved"]
+    )
+    rows = []
+    for _, found in judged.groupby("part"):
+        solved = mean_interval(list(found["task"]), found["solved"].to_numpy(dtype=np.float64))
+        rows.append({"seconds a task": round(float(found["seconds"].mean()), 1), "solved %": solved.text()})
+    return pd.DataFrame(rows)
+
+
+def _votes_on_the_way(run: RunRecord, solutions: Solutions) -> Iterator[tuple[float, str, float, bool]]:
+    """Judge each output of the first trainings that ended, by its newest votes after each of `SHARES` of the planned seconds."""
     by_task: dict[str, list[Prediction]] = {}
     for p in run.predictions:
         by_task.setdefault(p.task, []).append(p)
-    for training in run.state.trainings:
+    for training, part in product(run.state.trainings, SHARES):
         if training.retrain or training.planned is None or not training.votes or not isinstance(training.votes[-1], TaskFinal):
             continue
         seconds = training.seconds if part == 1.0 else min(training.seconds, part * training.planned)
@@ -260,4 +264,4 @@ def _on_the_way(run: RunRecord, part: float, solutions: Solutions) -> Iterator[O
         newest = {p.output: p for p in by_task.get(training.task, ()) if p.attempt == training.attempt and p.candidates and p.t <= until}
         for output, truth in enumerate(solutions.get(training.task, ())):
             found = newest[output].candidates[:2] if output in newest else ()
-            yield OnTheWay(training.task, seconds, any(same_grid(c.grid, truth) for c in found))
+            yield part, training.task, seconds, any(same_grid(c.grid, truth) for c in found)

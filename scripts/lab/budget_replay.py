@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from statistics import median
@@ -45,7 +45,7 @@ def planned_devices(recording: Recording, preset: Preset, tasks: Sequence[Task],
     """List the device of each worker: those of a profile's machine, those that a run here would have where the recording was `measured`
     here, or as recorded."""
     if profile is None:
-        recorded = [str(d) for d in read_run(recording.folders[0]).run.get("devices") or ["cpu"] * cpu_count()]
+        recorded = [str(d) for d in next(iter(recording.runs.values())).run.get("devices") or ["cpu"] * cpu_count()]
         others = [EnsembleMember(name, model.preset, None) for name, model in recording.models.items()][1:]
         specs, _ = worker_specs(sorted(set(recorded)), preset, None, 0, tasks, False, others) if measured else ([], preset)
         return [spec.device for spec in specs] or recorded
@@ -58,13 +58,7 @@ def planned_devices(recording: Recording, preset: Preset, tasks: Sequence[Task],
 
 
 def replay(
-    recording: Recording,
-    preset: Preset,
-    tasks: Sequence[Task],
-    devices: Sequence[str],
-    budget: float,
-    folder: Path,
-    seed: int = 0,
+    recording: Recording, preset: Preset, tasks: Sequence[Task], devices: Sequence[str], budget: float, folder: Path, seed: int = 0
 ) -> RunRecord:
     """Simulate a run of `tasks` by a worker on each of `devices` in `budget` seconds into the run folder `folder`, and read it back."""
     by_id = {t.id: t for t in tasks}
@@ -87,15 +81,14 @@ def replay(
 
 
 class PretendedPool(Pool[Member]):
-    """A pool without processes."""
+    """A pool without processes. `now`: the supervisor's clock; `spent`: seconds since the worker that trains now was given its task."""
 
     def __init__(self, recording: Recording, preset: Preset, seed: int) -> None:
         self.members: dict[int, Member] = {}
-        self.now = 0.0
-        self._recording, self._time = recording, Time()
-        rng, models = np.random.default_rng(seed), recording.models
-        solvers: dict[str, Any] = {name: PretendedSolver(model, preset, self._time, rng) for name, model in models.items()}
-        self._ensemble = Ensemble(solvers, lambda: self._time.now)
+        self.now = self.spent = 0.0
+        self._recording, rng = recording, np.random.default_rng(seed)
+        solvers: dict[str, Any] = {name: PretendedSolver(model, preset, self, rng) for name, model in recording.models.items()}
+        self._ensemble = Ensemble(solvers, lambda: self.spent)
         self._coming: list[tuple[float, int, Member, Any]] = []
         self._order = count()
 
@@ -106,10 +99,10 @@ class PretendedPool(Pool[Member]):
 
     def give(self, member: Member, work: Assignment, now: float) -> bool:
         member.begin(work, now)
-        self._time.now = median(self._recording.set_ups or [0.0])
-        seconds = None if work.seconds is None else work.seconds - self._time.now
+        self.spent = median(self._recording.set_ups or [0.0])
+        seconds = None if work.seconds is None else work.seconds - self.spent
         for message in self._ensemble.solve(work.task, seconds=seconds, segments=work.segments, restart=work.restart):
-            self._schedule(member, self._time.now, message)
+            self._schedule(member, self.spent, message)
         return True
 
     def listen(self, seconds: float) -> Iterator[tuple[Member, Any]]:
@@ -140,46 +133,39 @@ class PretendedPool(Pool[Member]):
         heapq.heappush(self._coming, (self.now + delay, next(self._order), member, message))
 
 
-@dataclass
-class Time:
-    """Seconds since a pretended worker was given its task."""
-
-    now: float = 0.0
-
-
 class PretendedSolver:
-    """Stands in for a TaskSolver whose model is that of `record`, with the votes of `preset`: it moves `time` on, and trains nothing. Its
-    votes agree after as many segments as those of one of the recorded tasks, drawn anew."""
+    """Stands in for a TaskSolver whose model is that of `record`, with the votes of `preset`: it moves `pool.spent` on, and trains nothing.
+    Its votes agree after as many segments as those of one of the recorded tasks, drawn anew."""
 
-    def __init__(self, record: ModelRecord, preset: Preset, time: Time, rng: np.random.Generator) -> None:
-        self.preset, self._record, self._time, self._rng = replace(record.preset, vote=preset.vote), record, time, rng
+    def __init__(self, record: ModelRecord, preset: Preset, pool: PretendedPool, rng: np.random.Generator) -> None:
+        self.preset, self._record, self._pool, self._rng = replace(record.preset, vote=preset.vote), record, pool, rng
 
     def solve(self, task: Task, *, seconds: float | None, segments: int | None, restart: int) -> Iterator[Message]:
         """Yield the messages of a session, as `hrm_submit.solver.session` does."""
         model, ttt, vote, known = self.preset.model, self.preset.ttt, self.preset.vote, self._record.settled_after
         work = task_work(model, ttt, task), view_work(model, answering_side(task, translate=ttt.translate) ** 2, vote.act_steps)
         segment, view = self._record.segment.seconds(work[0]), len(task.test) * self._record.view.seconds(work[1])
-        share, began = float("inf") if seconds is None else seconds, self._time.now
+        share, began = float("inf") if seconds is None else seconds, self._pool.spent
         end = share - min(share / 3, 1.5 * (vote.views * view + segment))
         settles = known[int(self._rng.integers(len(known)))] if known else None
         most, done, trained, next_vote, reason = min(segments or ttt.max_segments, ttt.max_segments), 0, 0.0, ttt.first_vote, "time used"
         while True:
-            now = self._time.now - began
+            now = self._pool.spent - began
             steps = min(max(1, int(np.ceil(max(0.0, min(next_vote * end, end) - now) / segment))), most - done)
             done, trained = done + steps, trained + steps * segment
-            self._time.now += steps * segment
+            self._pool.spent += steps * segment
             yield Progress(task.id, done, 0.1, 1.0, trained)
-            if self._time.now - began >= end or done >= most:
+            if self._pool.spent - began >= end or done >= most:
                 break
             views = max(1, vote.views // 4)
-            self._time.now += views * view
+            self._pool.spent += views * view
             yield _answer(task, done, MID_RUN, views, views * view)
-            next_vote = VOTE_GROWTH * max(next_vote, (self._time.now - began) / end)
+            next_vote = VOTE_GROWTH * max(next_vote, (self._pool.spent - began) / end)
             if settles is not None and done >= settles:
                 reason = VOTES_AGREE
                 break
-        views = max(1, min(vote.views, int(((1 + OVERRUN) * share - (self._time.now - began)) / view))) if view > 0 else vote.views
-        self._time.now += views * view
+        views = max(1, min(vote.views, int(((1 + OVERRUN) * share - (self._pool.spent - began)) / view))) if view > 0 else vote.views
+        self._pool.spent += views * view
         yield _answer(task, done, reason, views, views * view)
 
 

@@ -90,10 +90,11 @@ def fetch(name: str, source: Source, folder: Path) -> str:
             if source.generators:
                 code = fresh.rename(Path(scratch, "code"))
                 count, failed = draw_all(code, fresh)
-                write_receipt(fresh, source, count)
         except (DataError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
             fault = error if isinstance(error, DataError) else f"not a whole .zip archive: {error}"
             raise DataError(f"{name}: {source.url}: {fault}") from None
+        receipt = {"url": source.url, "revision": source.revision, "files": count, "content": listing_digest(fresh)}
+        (fresh / RECEIPT).write_text(json.dumps(receipt), encoding="utf-8")
         if target.exists():
             target.rename(Path(scratch, "old"))
         fresh.rename(target)
@@ -112,7 +113,7 @@ def download(name: str, url: str, folder: Path) -> Path:
 
 
 def unpack(archive: Path, folder: Path, source: Source) -> int:
-    """Verify `archive` and write its task files and a receipt into `folder`; their number. Raises DataError, zipfile's own errors."""
+    """Verify `archive` and write its files into `folder`; their number. Raises DataError, zipfile's own errors."""
     if source.archive_id and (found := git_id(archive)) != source.archive_id:
         raise DataError(f"not the archive of revision {source.revision[:12]}: its git id is {found}, not {source.archive_id}")
     with zipfile.ZipFile(archive) as content:
@@ -129,14 +130,7 @@ def unpack(archive: Path, folder: Path, source: Source) -> int:
     if source.content not in (None, digest):
         fault = f"its {len(wanted)} files are not those of revision {source.revision[:12]}"
         raise DataError(f"{fault}: SHA-256 {digest}, not {source.content}")
-    write_receipt(folder, source, len(wanted))
     return len(wanted)
-
-
-def write_receipt(folder: Path, source: Source, files: int) -> None:
-    """Describe the task files in `folder`, for `is_valid`."""
-    receipt = {"url": source.url, "revision": source.revision, "files": files, "content": listing_digest(folder)}
-    (folder / RECEIPT).write_text(json.dumps(receipt), encoding="utf-8")
 
 
 def _below(name: str, source: Source) -> PurePosixPath | None:
@@ -167,8 +161,6 @@ def listing_digest(folder: Path, suffix: str = ".json") -> str:
 
 def git_id(path: Path) -> str:
     """Return the id that git gives a file: SHA-1 of `blob`, its length, a zero byte and its content."""
-    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
     with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+        digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+        return hashlib.file_digest(file, lambda: digest).hexdigest()

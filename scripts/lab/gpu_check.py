@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -19,7 +18,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
+import psutil
 import torch
+from kaggle_kit.processes import run_limited
 
 from hrm_submit.arc.reader import write_challenges
 from hrm_submit.arc.sizes import canvas_side
@@ -108,17 +109,15 @@ def run_step(name: str, options: Options, limit: float) -> list[Figure]:
     """Return what a step finds in a process of its own, and a failed figure where it crashes or takes longer than `limit` seconds."""
     path = os.pathsep.join([str(SCRIPTS), str(SCRIPTS.parent), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", "lab.gpu_check", name, json.dumps(asdict(options))]
-    environment, pipe = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}, subprocess.PIPE  # as many as a worker has
-    process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, start_new_session=True)
-    try:
-        out, err = process.communicate(timeout=limit)
-        last = next((line.strip() for line in reversed(err.splitlines()) if line.strip()), "")
-        fault = f"exit status {process.returncode}: {last}" if process.returncode else ""
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)  # its own children too
-        out, fault = process.communicate()[0], f"not done after {limit:.0f} s"
-    found = [Figure(name, **json.loads(line)) for line in out.splitlines() if line.startswith("{")]
-    return found + ([Figure(name, "the step itself", fault, ok=False)] if fault else [])
+    environment, said = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}, list[str]()  # as many threads as a worker has
+    status = run_limited(command, limit, env=environment, cwd=Path.cwd(), on_text=said.append).status
+    lines = [line for line in "".join(said).splitlines() if line.strip()]
+    found = [Figure(name, **json.loads(line)) for line in lines if line.startswith("{")]
+    if status == 0:
+        return found
+    last = next((line.strip() for line in reversed(lines) if not line.startswith("{")), "")
+    fault = f"not done after {limit:.0f} s" if status is None else f"exit status {status}: {last}"
+    return [*found, Figure(name, "the step itself", fault, ok=False)]
 
 
 def verdict(figures: Sequence[Figure]) -> list[str]:
@@ -263,12 +262,12 @@ def step_killed(options: Options) -> None:
 
 
 def _kill_a_worker(supervisor: int) -> int:
-    """Kill one worker of a supervisor (Linux only); its process id, or 0."""
-    for child in Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split():
-        with suppress(OSError):
-            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
-                os.kill(int(child), signal.SIGKILL)
-                return int(child)
+    """Kill one worker of a supervisor; its process id, or 0."""
+    with suppress(psutil.Error):
+        for child in psutil.Process(supervisor).children():
+            if any("spawn_main" in word for word in child.cmdline()):
+                child.kill()
+                return child.pid
     return 0
 
 

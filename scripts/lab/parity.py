@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count, takewhile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
 from hrm_submit.config.schema import ModelConfig
 from hrm_submit.core.errors import CheckpointError
@@ -27,8 +27,6 @@ ABSOLUTE = 1e-4
 """Largest difference of a logit, Q value, loss or metric."""
 RELATIVE = 1e-3
 """Largest norm of a gradient's difference, as a share of the recorded gradient's norm."""
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -55,15 +53,15 @@ class Fixture:
     def __init__(self, path: Path, attention: str = "sdpa") -> None:
         try:
             with np.load(path, allow_pickle=False) as archive:
-                self.arrays: dict[str, Array] = {key: archive[key] for key in archive.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+                self.arrays = {key: torch.from_numpy(archive[key]) for key in archive.files}
+        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise CheckpointError(f"{path}: not a readable .npz file: {error}") from None
         self.path = path
         try:
-            published = json.loads(bytes(self["config"]).decode("utf-8"))
+            published = json.loads(bytes(self["config"].numpy()))
         except ValueError as error:
             raise CheckpointError(f"{path}: config is not JSON: {error}") from None
-        state = {inner_name(k.removeprefix("state/")): torch.from_numpy(v) for k, v in self.arrays.items() if k.startswith("state/")}
+        state = {inner_name(name): tensor for name, tensor in self.below("state/").items()}
         table = state.pop(EMBEDDING_KEY, None)
         self.cfg: ModelConfig = config_from_published(published, state, str(path))
         self.model = HRM(self.cfg, attention="math" if attention == "math" else "sdpa")
@@ -75,22 +73,23 @@ class Fixture:
             self.embedding.rows.copy_(table)
         self.positions = torch.arange(self.cfg.seq_len)
 
-    def __getitem__(self, key: str) -> Array:
+    def __getitem__(self, key: str) -> Tensor:
         if key not in self.arrays:
             raise CheckpointError(f"{self.path}: has no array {key!r}")
         return self.arrays[key]
 
+    def below(self, prefix: str) -> dict[str, Tensor]:
+        """Return what is recorded under keys that begin with `prefix`, by the rest of the key."""
+        return {key.removeprefix(prefix): tensor for key, tensor in self.arrays.items() if key.startswith(prefix)}
+
     def numbered(self, prefix: str) -> list[str]:
         """Return prefix0, prefix1, ... as far as they are recorded."""
-        names = (f"{prefix}{k}" for k in count())
-        return list(takewhile(lambda name: any(key.startswith(f"{name}/") for key in self.arrays), names))
+        return list(takewhile(lambda name: self.below(f"{name}/"), (f"{prefix}{k}" for k in count())))
 
     def batch(self, prefix: str) -> Batch:
         """Return the sequences offered at `prefix`."""
-        inputs, labels = (torch.from_numpy(self[f"{prefix}/{name}"]) for name in ("inputs", "labels"))
-        ids = torch.zeros(len(inputs), dtype=torch.int64)
-        if self.cfg.puzzle_emb_ndim:
-            ids = torch.from_numpy(self[f"{prefix}/puzzle_identifiers"]).long()
+        inputs, labels = self[f"{prefix}/inputs"], self[f"{prefix}/labels"]
+        ids = self[f"{prefix}/puzzle_identifiers"].long() if self.cfg.puzzle_emb_ndim else torch.zeros(len(inputs), dtype=torch.int64)
         return Batch(inputs=inputs, labels=labels, ids=ids, dihedral=torch.zeros_like(ids))
 
 
@@ -127,39 +126,30 @@ def compare(path: Path, attention: str = "sdpa") -> Iterator[Row]:
                 yield from _gradients(fixture, f"{prefix}/grad/", output)
 
 
-def _values(fixture: Fixture, prefix: str, ours: dict[str, torch.Tensor | None]) -> Iterator[Row]:
+def _values(fixture: Fixture, prefix: str, ours: dict[str, Tensor | None]) -> Iterator[Row]:
     offered = {"inputs", "labels", "puzzle_identifiers"}
-    for name in [key.removeprefix(f"{prefix}/") for key in fixture.arrays if key.startswith(f"{prefix}/")]:
+    for name, recorded in fixture.below(f"{prefix}/").items():
         if name not in offered and not name.startswith("grad/"):
-            yield Row(f"{prefix}/{name}", "max abs diff ", _largest(fixture[f"{prefix}/{name}"], ours.get(name)), ABSOLUTE)
+            yield Row(f"{prefix}/{name}", "max abs diff ", _difference(recorded, ours.get(name), math.inf), ABSOLUTE)
 
 
 def _gradients(fixture: Fixture, prefix: str, output: ActOutput) -> Iterator[Row]:
-    recorded = {inner_name(k.removeprefix(prefix)): v for k, v in fixture.arrays.items() if k.startswith(prefix)}
-    if not recorded:
-        return
+    recorded = {inner_name(name): tensor for name, tensor in fixture.below(prefix).items()}
     rows = recorded.pop("puzzle_emb_rows", None)
-    theirs = state_from_published({name: torch.from_numpy(value) for name, value in recorded.items()}, str(fixture.path))
+    theirs = state_from_published(recorded, str(fixture.path))
     ours = {name: parameter.grad for name, parameter in fixture.model.named_parameters()}
-    for name, gradient in theirs.items():
-        yield Row(f"{prefix}{name}", "relative norm", _relative(gradient, ours.get(name)), RELATIVE)
     if rows is not None:
-        grad = None if output.looked_up is None else output.looked_up.rows.grad
-        yield Row(f"{prefix}puzzle_emb_rows", "relative norm", _relative(torch.from_numpy(rows), grad), RELATIVE)
+        theirs["puzzle_emb_rows"] = rows
+        ours["puzzle_emb_rows"] = None if output.looked_up is None else output.looked_up.rows.grad
+    for name, gradient in theirs.items():
+        own = ours.get(name)
+        if own is None:  # a parameter that nothing depends on has no gradient here, zeros in a recording
+            own = torch.zeros_like(gradient)
+        yield Row(f"{prefix}{name}", "relative norm", _difference(gradient, own) / max(1e-12, float(gradient.double().norm())), RELATIVE)
 
 
-def _largest(recorded: Array, ours: torch.Tensor | None) -> float:
-    if ours is None or tuple(ours.shape) != recorded.shape:
+def _difference(recorded: Tensor, ours: Tensor | None, p: float = 2.0) -> float:
+    """Return the p-norm of the difference, infinite where there is nothing of this shape to compare with."""
+    if ours is None or ours.shape != recorded.shape:
         return float("inf")
-    difference = ours.detach().double().numpy() - recorded.astype(np.float64)
-    return float(np.abs(difference).max(initial=0.0))
-
-
-def _relative(recorded: torch.Tensor, ours: torch.Tensor | None) -> float:
-    norm = recorded.double().norm()
-    if ours is None:
-        # a parameter that nothing depends on has no gradient here, zeros in a recording
-        return 0.0 if norm == 0 else float("inf")
-    if ours.shape != recorded.shape:
-        return float("inf")
-    return float((ours.double() - recorded.double()).norm() / norm.clamp_min(1e-12))
+    return float(torch.linalg.vector_norm(ours.detach().double() - recorded.double(), p))

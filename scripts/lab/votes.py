@@ -87,19 +87,14 @@ def choose_settings(args: argparse.Namespace, known: Mapping[str, Rule]) -> list
     """The baseline, then the settings to compare with it. Raises ConfigError."""
     if args.against not in known:
         raise ConfigError(f"--against: unknown rule {args.against!r}; known: {'; '.join(known)}")
-    try:
-        steps = [int(part) for part in args.steps.split(",")] if args.steps else [None]
-    except ValueError:
-        steps = [0]
-    if 0 in steps:
+    steps = [part.strip() for part in args.steps.split(",")] if args.steps else []
+    if not all(part.isdecimal() and int(part) > 0 for part in steps):
         raise ConfigError(f"--steps {args.steps!r}: not whole numbers above 0, separated by commas")
-    return [Setting(args.against), *(Setting(rule, n) for n, rule in product(steps, known))]
+    return [Setting(args.against), *(Setting(rule, n) for n, rule in product(map(int, steps) if steps else (None,), known))]
 
 
 def own_rule(path: Path) -> Rule:
     """Run the user's Python file and take its function `rule`. Raises ConfigError where there is none."""
-    if not path.is_file():
-        raise ConfigError(f"--own {path}: no such Python file")
     try:
         own: Rule | None = runpy.run_path(str(path)).get("rule")
     except Exception as error:
@@ -114,11 +109,9 @@ def read_tasks(runs: Sequence[Path], skipped: list[str]) -> Iterator[tuple[str, 
     without any."""
     by_task: dict[str, list[Path]] = {}
     for run in runs:
-        if not run.is_dir():
-            raise DataError(f"{run}: no such run folder")
         files = sorted((run / RAW).glob("*.npz"))
         if not files:
-            raise DataError(f"{run}: has no raw predictions: solve with the preset key save_raw = true in [vote]")
+            raise DataError(f"{run}: no raw predictions there: solve with the preset key save_raw = true in [vote]")
         for path in files:
             by_task.setdefault(path.name.split(".", 1)[0], []).append(path)
     for paths in by_task.values():

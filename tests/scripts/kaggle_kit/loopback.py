@@ -21,11 +21,10 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[3]
 USER, KEY = "ada", "not-a-real-key"
 AUTHORIZATION = "Basic " + base64.b64encode(f"{USER}:{KEY}".encode()).decode()
-# No test may hang: a client that waits for ever is killed, and the test fails.
 LIMIT_SECONDS = 120
-OLDEST = Path(sys.prefix, "kaggle-oldest")
-"""Where `make setup` puts the oldest client that is supported."""
-CLIENTS = {"installed": None, "oldest": OLDEST}
+"""No test may hang: a client that waits for ever is killed, and the test fails."""
+CLIENTS = {"installed": None, "oldest": Path(sys.prefix, "kaggle-oldest")}
+"""The oldest client that is supported lies where `make setup` puts it."""
 
 PATCH = """
 import os, pathlib, sys
@@ -109,81 +108,73 @@ class Kaggle:
         return answers.get(method)
 
 
-def _handler(kaggle: Kaggle) -> type[BaseHTTPRequestHandler]:
-    lock = threading.Lock()
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = LIMIT_SECONDS
+    server: Loopback
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        timeout = LIMIT_SECONDS
-
-        def _body(self) -> bytes:
-            if self.headers.get("Transfer-Encoding", "") != "chunked":
-                return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            content = b""
-            while size := int(self.rfile.readline(), 16):
-                content += self.rfile.read(size)
-                self.rfile.readline()
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        content = b""
+        while size := int(self.rfile.readline(), 16):
+            content += self.rfile.read(size)
             self.rfile.readline()
-            return content
+        self.rfile.readline()
+        return content
 
-        def _reply(self, code: int, content: bytes, kind: str = "application/json") -> None:
-            self.send_response(code)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+    def _reply(self, code: int, content: bytes, kind: str = "application/json") -> None:
+        self.send_response(code)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
 
-        def do_POST(self) -> None:
-            method = self.path.rsplit("/", 1)[-1]
-            body = json.loads(self._body() or b"{}")
-            with lock:
-                kaggle.calls.append(Call(method, body, self.headers.get("Authorization")))
-                refusal = kaggle.refuse.get(method)
-                answer = None if refusal else kaggle.answer(method, body)
-            if answer is None:
-                self._reply(refusal or 404, b"refused", "text/plain")
-            else:
-                self._reply(200, json.dumps(answer).encode())
+    def _note(self, method: str, body: Any) -> None:
+        self.server.kaggle.calls.append(Call(method, body, self.headers.get("Authorization")))
 
-        def do_PUT(self) -> None:
-            content, name = self._body(), self.path.rsplit("/", 1)[-1]
-            with lock:
-                kaggle.calls.append(Call(f"PUT {name}", content, self.headers.get("Authorization")))
-            self._reply(kaggle.refuse.get("PUT", 200), b"{}")
+    def do_POST(self) -> None:
+        kaggle, method, body = self.server.kaggle, self.path.rsplit("/", 1)[-1], json.loads(self._body() or b"{}")
+        with self.server.lock:
+            self._note(method, body)
+            refusal = kaggle.refuse.get(method)
+            answer = None if refusal else kaggle.answer(method, body)
+        if answer is None:
+            self._reply(refusal or 404, b"refused", "text/plain")
+        else:
+            self._reply(200, json.dumps(answer).encode())
 
-        def do_GET(self) -> None:
-            kaggle.gets.append(self.path)
-            content = kaggle.outputs.get(self.path.removeprefix("/output/"))
-            self._reply(200 if content is not None else 404, content or kaggle.endpoint.encode(), "application/octet-stream")
+    def do_PUT(self) -> None:
+        self._note(f"PUT {self.path.rsplit('/', 1)[-1]}", self._body())
+        self._reply(self.server.kaggle.refuse.get("PUT", 200), b"{}")
 
-        def log_message(self, format: str, *args: object) -> None:
-            return
+    def do_GET(self) -> None:
+        kaggle = self.server.kaggle
+        kaggle.gets.append(self.path)
+        content = kaggle.outputs.get(self.path.removeprefix("/output/"))
+        self._reply(200 if content is not None else 404, content or kaggle.endpoint.encode(), "application/octet-stream")
 
-    return Handler
+    def log_message(self, format: str, *args: object) -> None:
+        return
 
 
-class Loopback:
-    """A `Kaggle` served on 127.0.0.1 while the context is open, and the environment in which the client talks to it."""
+class Loopback(ThreadingHTTPServer):
+    """A `Kaggle` served on 127.0.0.1 until the context ends. `client`: a folder that holds another Kaggle client than the installed one."""
+
+    daemon_threads = True
 
     def __init__(self, folder: Path, *, client: Path | None = None) -> None:
-        """`client`: a folder of packages that holds another Kaggle client than the installed one."""
-        self.client, self.folder, self.kaggle = client, folder, Kaggle()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self.kaggle))
-        self._server.daemon_threads = True
-        self.kaggle.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.client, self.folder, self.lock = client, folder, threading.Lock()
+        self.kaggle = Kaggle(endpoint=f"http://127.0.0.1:{self.server_address[1]}")
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
-    def __enter__(self) -> Loopback:
-        self._thread.start()
-        return self
+    def server_close(self) -> None:
+        self.shutdown()
+        super().server_close()
 
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(timeout=10)
-
-    def environment(self, *, credentials: bool = True) -> dict[str, str]:
-        """Variables for a client that sees this server, no one's real credentials, no proxy, and a home of its own."""
+    def run(self, words: Sequence[str], cwd: Path, *, credentials: bool = True) -> subprocess.CompletedProcess[str]:
+        """`python WORDS` under a hard time limit: its client sees this server, no one's real credentials, no proxy, a home of its own."""
         own = {name: value for name, value in os.environ.items() if not name.upper().startswith("KAGGLE") and "PROXY" not in name.upper()}
         home, site = self.folder / "home", self.folder / "site"
         for path in (home, site):
@@ -194,17 +185,5 @@ class Loopback:
         own |= {"PYTHONPATH": os.pathsep.join(paths), "KAGGLE_API_ENVIRONMENT": "LOCALHOST", "HRM_TEST_ENDPOINT": self.kaggle.endpoint}
         if credentials:
             own |= {"KAGGLE_USERNAME": USER, "KAGGLE_KEY": KEY}
-        return own
-
-    def run(self, words: Sequence[str], cwd: Path, *, credentials: bool = True) -> subprocess.CompletedProcess[str]:
-        """`python WORDS` with that environment, under a hard time limit."""
-        return subprocess.run(
-            [sys.executable, *words],
-            cwd=cwd,
-            env=self.environment(credentials=credentials),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_SECONDS,
-            check=False,
-        )
+        command, nothing = [sys.executable, *words], subprocess.DEVNULL
+        return subprocess.run(command, cwd=cwd, env=own, stdin=nothing, capture_output=True, text=True, timeout=LIMIT_SECONDS)

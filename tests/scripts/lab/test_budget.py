@@ -41,17 +41,12 @@ def drawn(n: int, seed: int = 0) -> list[Outcome]:
     return [Outcome(f"t{k // 2}", int(segments[k]), int(cells[k]), bool(solved[k])) for k in range(n)]
 
 
-def test_chances_by_hand() -> None:
+def test_chances_by_hand_and_a_known_curve_is_found_again() -> None:
     curve = SolvedCurve(np.array([0.0, 1.0, -1.0]), np.zeros((3, 3)))
     assert curve.chances([0, 100, 300, 100], [100, 100, 100, 300]) == pytest.approx([0.0, 0.5, 0.75, 0.25])
     assert fit_curve([]) is None and fit_curve([Outcome("t", 0, 9, True)]) is None, "without data there is no curve"
-
-
-def test_a_known_curve_is_found_again() -> None:
-    found = fit_curve(drawn(20000))
-    assert found is not None
-    points = [50, 200, 1000], [100, 400, 25]
-    assert found.chances(*points) == pytest.approx(TRUTH.chances(*points), abs=0.02)
+    found, points = fit_curve(drawn(20000)), ([50, 200, 1000], [100, 400, 25])
+    assert found is not None and found.chances(*points) == pytest.approx(TRUTH.chances(*points), abs=0.02)
 
 
 @pytest.mark.parametrize(("solved", "share"), [((True, True), 1.0), ((False, False), 0.0), ((True, False), 0.5)])
@@ -74,9 +69,9 @@ def test_nineteen_of_twenty_runs_are_within_the_interval() -> None:
     assert within >= 35
 
 
-def segment_seconds(task: str) -> float:
-    side = max(g.shape[0] for g in TASKS[task].grids())
-    return OVERHEAD + segment_work(PRESET.model, PRESET.ttt, side * side) / SEGMENT
+CELLS = {task_id: max(g.shape[0] for g in task.grids()) ** 2 for task_id, task in TASKS.items()}
+SEGMENT_SECONDS = {task_id: OVERHEAD + segment_work(PRESET.model, PRESET.ttt, cells) / SEGMENT for task_id, cells in CELLS.items()}
+VIEW_SECONDS = {task_id: view_work(PRESET.model, cells, PRESET.vote.act_steps) / VIEW for task_id, cells in CELLS.items()}
 
 
 @pytest.fixture
@@ -89,14 +84,13 @@ def folder(tmp_path: Path) -> Path:
     run.event(event("worker_start", worker=0, device="cpu"))
     now[0] = 3.0
     run.event(event("worker_start", worker=0, ready=True))
-    for number, (task_id, task) in enumerate(TASKS.items()):
-        side = max(g.shape[0] for g in task.grids())
-        view = view_work(PRESET.model, side * side, PRESET.vote.act_steps) / VIEW
+    for number, task_id in enumerate(TASKS):
+        segment, view = SEGMENT_SECONDS[task_id], VIEW_SECONDS[task_id]
         run.event(event("task_start", task_id, 0, seconds=50.0))
-        run.event(event("progress", task_id, 0, segments=40, loss=1.0, demo_exact=0.5, seconds=40 * segment_seconds(task_id)))
+        run.event(event("progress", task_id, 0, segments=40, loss=1.0, demo_exact=0.5, seconds=40 * segment))
         run.event(event("candidates", task_id, 0, segments=40, votes=[[8]], views=8, vote_seconds=8 * view))
-        run.event(event("progress", task_id, 0, segments=100, loss=0.5, demo_exact=1.0, seconds=100 * segment_seconds(task_id)))
-        took = 0.25 + 100 * segment_seconds(task_id) + 40 * view
+        run.event(event("progress", task_id, 0, segments=100, loss=0.5, demo_exact=1.0, seconds=100 * segment))
+        took = 0.25 + 100 * segment + 40 * view
         now[0] += took
         reason = "votes agree" if number % 2 else "share used"
         final = {"segments": 100, "votes": [[32]], "views": 32, "vote_seconds": 32 * view, "seconds": took, "settled": bool(number % 2)}
@@ -110,16 +104,13 @@ def folder(tmp_path: Path) -> Path:
 def test_a_recording_gives_back_what_the_folder_was_written_from(folder: Path) -> None:
     (found,) = record([folder], TASKS, SOLUTIONS)
     (model,) = found.models.values()
-    for task_id in TASKS:
-        side = max(g.shape[0] for g in TASKS[task_id].grids())
-        work = segment_work(PRESET.model, PRESET.ttt, side * side)
-        assert model.segment.seconds(work) == pytest.approx(segment_seconds(task_id), rel=1e-6)
-    work = view_work(PRESET.model, 25, PRESET.vote.act_steps)
-    assert model.view.seconds(work) == pytest.approx(work / VIEW, rel=1e-6)
+    for task_id, cells in CELLS.items():
+        segment, view = segment_work(PRESET.model, PRESET.ttt, cells), view_work(PRESET.model, cells, PRESET.vote.act_steps)
+        assert model.segment.seconds(segment) == pytest.approx(SEGMENT_SECONDS[task_id], rel=1e-6)
+        assert model.view.seconds(view) == pytest.approx(VIEW_SECONDS[task_id], rel=1e-6)
     assert found.start_ups == [3.0] and found.set_ups == pytest.approx([0.25] * 6, abs=0.01)
     assert sorted(model.settled_after, key=str) == [100, 100, 100, None, None, None]
-    assert [(o.task, o.segments, o.solved) for o in found.outcomes] == [(f"t{k}", 100, k < 2) for k in range(6)]
-    assert [o.cells for o in found.outcomes] == [max(g.shape[0] for g in TASKS[o.task].grids()) ** 2 for o in found.outcomes]
+    assert found.outcomes == [Outcome(task_id, 100, cells, task_id in ("t0", "t1")) for task_id, cells in CELLS.items()]
 
 
 def test_scores_are_predicted_up_to_twice_the_recorded_training(folder: Path) -> None:
@@ -134,7 +125,7 @@ def test_scores_are_predicted_up_to_twice_the_recorded_training(folder: Path) ->
         record([folder], {"other": TASKS["t0"]})
 
 
-def test_a_simulated_run_keeps_what_a_real_one_promises(folder: Path, tmp_path: Path) -> None:
+def test_a_simulated_run_keeps_what_a_real_one_promises_and_trains_as_long_as_a_share_has_time(folder: Path, tmp_path: Path) -> None:
     (found,) = record([folder], TASKS)
     target = tmp_path / "played"
     target.mkdir()
@@ -144,24 +135,19 @@ def test_a_simulated_run_keeps_what_a_real_one_promises(folder: Path, tmp_path: 
     assert not file_faults(target / "submission.json", load(tmp_path / "c.json"))
     assert {e["task"] for e in told(played, "task_final")} == set(TASKS) and not told(played, "task_failed")
 
-
-def test_a_simulated_task_gets_the_segments_that_its_share_has_time_for(folder: Path, tmp_path: Path) -> None:
-    (found,) = record([folder], TASKS)
     found.models["random"].settled_after = [None]
     played = replay(found, found.preset, [TASKS["t0"]], ["cpu"], 103.0, tmp_path)
-    (start,) = told(played, "task_start")
-    (final,) = told(played, "task_final")
+    (start,), (final,) = told(played, "task_start"), told(played, "task_final")
     trained = start["seconds"] - found.set_ups[0] - 9 * 8 * 1e-3
-    assert final["segments"] == pytest.approx(trained / segment_seconds("t0"), rel=0.03)
+    assert final["segments"] == pytest.approx(trained / SEGMENT_SECONDS["t0"], rel=0.03)
 
 
 def test_each_of_several_models_keeps_its_own_speed_and_trains_what_it_would(tmp_path: Path) -> None:
     run = RunWriter(tmp_path / "run", lambda: 0.0)
     tables = PRESET.to_dict()
     config = {"model": tables["model"], "vote": tables["vote"], "ttt": tables["ttt"] | {"min_side": 4, "max_side": 30}}
-    run.describe(
-        {"config": tables, "checkpoint": "/x/one.safetensors", "members": [{"name": n, "config": config} for n in ("two", "idle")]}
-    )
+    members = [{"name": name, "config": config} for name in ("two", "idle")]
+    run.describe({"config": tables, "checkpoint": "/x/one.safetensors", "members": members})
     for number, task_id in enumerate(TASKS):
         run.event(event("task_start", task_id, 0, seconds=50.0))
         for member, segments, now in (("one", 50, 50.0), ("two", 70, 90.0)):
@@ -241,7 +227,7 @@ def test_another_card_is_planned_by_an_estimate_that_says_so(files: list[str], t
     ("options", "fault"),
     [
         (["--vary", "ttt.lr=1"], "other tables need runs of their own"),
-        (["--vary", "vote.views=x"], "is not a number"),
+        (["--vary", "vote.views=x"], "write it as budget.size_power=0,0.5"),
         (["--profile", "nonsense"], "nonsense"),
         (["--max-side", "1"], "no task fits"),
     ],

