@@ -212,7 +212,7 @@ def worker_of_a_card() -> dict[str, Any]:
             devices = list_devices("auto")
         mode, _ = stack.enter_context(pretended_gpu(watched=False))
         stack.enter_context(mock.patch.object(nn.Module, "to", lambda module, *_, **__: moved(module, mode) or module))
-        specs, _ = worker_specs(devices, load_preset(f"nano,{preset_of_cards(cards(devices))}"), None, 0, [task] * 9, False)
+        specs = worker_specs(devices, load_preset(f"nano,{preset_of_cards(cards(devices))}"), None, 0, [task] * 9, False)
         worker = Worker(specs[0])
         said = list(worker.serve(Assignment(task, None, 2, compare_seconds=1e9)))
     (chosen,) = [message for message in said if isinstance(message, EngineChosen)]

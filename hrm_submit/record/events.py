@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from functools import cache
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, get_args, get_origin, get_type_hints
 
 VERSION = 1
@@ -30,17 +29,14 @@ class Event:
 
     @property
     def kind(self) -> str:
-        """Name in the file: `run_start` of a RunStart."""
-        return _kind(type(self))  # type: ignore[arg-type]
+        """Return its name in the file: `run_start` of a RunStart."""
+        return _kind(type(self))
 
     def to_json(self) -> dict[str, Any]:
-        """The line's object."""
+        """Return the line's object."""
         line = {"v": VERSION, "t": round(self.t, 3), "event": self.kind, "task": self.task, "worker": self.worker}
-        for name, always in _own_fields(type(self)):  # type: ignore[arg-type]
-            value = getattr(self, name)
-            if always or value is not None:
-                line[name] = value
-        return line
+        own = [(f, getattr(self, f.name)) for f in fields(self) if f.name not in _HEAD]
+        return line | {f.name: value for f, value in own if value is not None or f.default is MISSING}
 
 
 @dataclass(frozen=True)
@@ -71,7 +67,7 @@ class WorkerStart(Event):
     runtime: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The line's object."""
+        """Return the line's object."""
         line = super().to_json()
         return line | line.pop("runtime", {})
 
@@ -178,11 +174,10 @@ class RunEnd(Event):
 def parse_event(line: Mapping[str, Any]) -> Event:
     """Read a line's object. Raises ValueError where time or kind is missing, or task or worker is none."""
     t, name, task, worker = number(line.get("t")), line.get("event"), line.get("task"), line.get("worker")
-    known = worker is None or (type(worker) is int and abs(worker) < MOST)
-    if t is None or not isinstance(name, str) or not isinstance(task, str | None) or not known:
+    if t is None or not isinstance(name, str) or not isinstance(task, str | None) or _typed(int, worker) != worker:
         raise ValueError("it lacks a time, an event, a task or a worker")
     kind = _KINDS.get(name, Event)
-    given = {field: _typed(_TYPES[kind][field], line.get(field)) for field in _TYPES[kind] if field not in _HEAD}
+    given = {field: _typed(wanted, line.get(field)) for field, wanted in _FIELDS[kind].items()}
     if given.get("ready"):
         runtime = {key: value for key, value in line.items() if key not in ("v", "event", "ready", *_HEAD)}
         given |= {"device": None, "runtime": runtime}
@@ -194,13 +189,12 @@ def number(value: Any) -> float | None:
     return float(value) if type(value) in (int, float) and abs(value) < MOST else None
 
 
-def _typed(kind: Any, value: Any) -> Any:
-    """Return `value` if it has the type `kind`, which is `X | None`, else None."""
-    wanted = get_args(kind)[0]
+def _typed(wanted: Any, value: Any) -> Any:
+    """Return `value` if it has the type `wanted`, else None."""
     plain = get_origin(wanted) or wanted
     if plain is float:
         return number(value)
-    if type(value) is not plain or (plain is int and abs(value) >= MOST):
+    if type(value) is not plain or (plain is int and number(value) is None):
         return None
     if plain is list:
         (item,) = get_args(wanted)
@@ -208,17 +202,14 @@ def _typed(kind: Any, value: Any) -> Any:
     return value
 
 
-@cache
-def _own_fields(event: type[Event]) -> list[tuple[str, bool]]:
-    """Names of this kind's own fields, and whether each is written even where it is None."""
-    return [(f.name, f.default is not None) for f in fields(event) if f.name not in _HEAD]
-
-
-@cache
 def _kind(event: type[Event]) -> str:
     return re.sub("(?<!^)(?=[A-Z])", "_", event.__name__).lower()
 
 
 _HEAD = ("t", "task", "worker")
 _KINDS = {_kind(event): event for event in (*Event.__subclasses__(), TaskFinal)}
-_TYPES = {event: get_type_hints(event) for event in (Event, *_KINDS.values())}
+_FIELDS = {
+    event: {name: get_args(hint)[0] for name, hint in get_type_hints(event).items() if name not in _HEAD}
+    for event in (Event, *_KINDS.values())
+}
+"""The own fields of each kind with their types, all of which are `X | None`."""

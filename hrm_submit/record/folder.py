@@ -127,8 +127,8 @@ def read_lines(path: Path, parse: Callable[[dict[str, Any]], T]) -> tuple[list[T
             continue
         try:
             record = json.loads(line)
-            if not isinstance(record, dict):
-                raise ValueError("not an object")
+            if not isinstance(record, dict) or record.get("v", VERSION) != VERSION:
+                raise ValueError(f"not a record of version {VERSION}")
             values.append(parse(record))
         except (ValueError, RecursionError) as error:
             damaged.append(f"{path.name}:{number}: {error}")
@@ -137,7 +137,7 @@ def read_lines(path: Path, parse: Callable[[dict[str, Any]], T]) -> tuple[list[T
 
 def read_events(directory: Path) -> tuple[list[Event], list[str]]:
     """Read the events of a run folder, and what is damaged. Raises SolveError."""
-    return read_lines(directory / "events.jsonl", _of_version_1(parse_event))
+    return read_lines(directory / "events.jsonl", parse_event)
 
 
 @dataclass(frozen=True)
@@ -181,9 +181,9 @@ def read_run(directory: Path) -> RunRecord:
     damaged: list[str] = []
     run = read_description(directory, damaged)
     events, wrong_events = read_events(directory)
-    predictions, wrong_predictions = read_lines(directory / "predictions.jsonl", _of_version_1(parse_prediction))
-    record = RunRecord(run, events, predictions, [*damaged, *wrong_events, *wrong_predictions])
-    return replace(record, predictions=_numbered(predictions, [attempt.end for attempt in record.state.attempts]))
+    predictions, wrong_predictions = read_lines(directory / "predictions.jsonl", parse_prediction)
+    attempts = max(1, sum(isinstance(event, RunStart) for event in events))
+    return RunRecord(run, events, _numbered(predictions, attempts), [*damaged, *wrong_events, *wrong_predictions])
 
 
 def set_aside_unreadable(directory: Path) -> None:
@@ -248,27 +248,12 @@ def run_of(submission: Path) -> dict[str, Any]:
     return {}
 
 
-def _of_version_1(parse: Callable[[dict[str, Any]], T]) -> Callable[[dict[str, Any]], T]:
-    def checked(line: dict[str, Any]) -> T:
-        if line.get("v") != VERSION:
-            raise ValueError(f"not a record of version {VERSION}")
-        return parse(line)
-
-    return checked
-
-
-def _numbered(predictions: Sequence[Prediction], ends: Sequence[float]) -> list[Prediction]:
-    """Give each prediction the number of an attempt that there is.
-
-    Earlier versions did not number them: there a new attempt begins where time runs backwards or beyond an attempt's end.
-    """
-    found, attempt, before = [], 1, 0.0
+def _numbered(predictions: Sequence[Prediction], attempts: int) -> list[Prediction]:
+    """Give each prediction the number of an attempt that there is. Earlier versions did not number them: there a new attempt begins where
+    time runs backwards."""
+    found, attempt, before = list[Prediction](), 1, 0.0
     for p in predictions:
-        if p.attempt:
-            attempt = min(p.attempt, len(ends))
-        else:
-            while attempt < len(ends) and (p.t < before or p.t > ends[attempt - 1]):
-                attempt, before = attempt + 1, 0.0
+        attempt = min(p.attempt or attempt + (p.t < before), attempts)
         before = p.t
-        found.append(p if p.attempt == attempt else replace(p, attempt=attempt))
+        found.append(replace(p, attempt=attempt))
     return found

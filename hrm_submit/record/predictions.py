@@ -36,7 +36,7 @@ class Prediction:
     votes: int
 
     def to_json(self) -> dict[str, Any]:
-        """The line's object."""
+        """Return the line's object."""
         line = {"v": VERSION, "t": round(self.t, 3), "attempt": self.attempt, "task": self.task, "output": self.output}
         return {**line, "final": self.final, "votes": self.votes, "candidates": [c.to_json() for c in self.candidates]}
 
@@ -44,15 +44,12 @@ class Prediction:
 def parse_prediction(line: Mapping[str, Any]) -> Prediction:
     """Read a line's object. Raises ValueError where a field is missing or a candidate is none."""
     t, task, output, attempt = number(line.get("t")), line.get("task"), line.get("output"), line.get("attempt", 0)
-    candidates = line.get("candidates")
-    if t is None or not isinstance(task, str) or type(output) is not int or not isinstance(candidates, list):
-        raise ValueError("a prediction lacks a time, a task, an output or candidates")
-    if not 0 <= output < MOST_OUTPUTS:
-        raise ValueError(f"task {task!r}: no output {output}")
-    if type(attempt) is not int or attempt < 0:
-        raise ValueError(f"task {task!r}: no attempt {attempt!r}")
+    if t is None or not isinstance(task, str) or type(output) is not int or type(attempt) is not int or attempt < 0:
+        raise ValueError("a prediction lacks a time, a task, an output or an attempt")
+    if not 0 <= output < MOST_OUTPUTS or not isinstance(line.get("candidates"), list):
+        raise ValueError(f"task {task!r}: no output {output}, or no candidates")
     try:
-        kept = tuple(map(Candidate.from_json, candidates))
+        kept = tuple(map(Candidate.from_json, line["candidates"]))
     except ValueError as error:
         raise ValueError(f"a prediction of task {task!r}: {error}") from None
     least, votes = sum(c.votes for c in kept), line.get("votes")
@@ -71,9 +68,8 @@ class Answers:
 
 def fallback_answers(tasks: Mapping[str, Task], broken: Mapping[str, Entry]) -> dict[str, list[Attempts]]:
     """Make two attempts at each test output without a model: first of all `tasks`, then of the `broken` ones."""
-    return {name: fallback_attempts(task) for name, task in tasks.items()} | {
-        name: [_for_broken(grid) for grid in task.test] for name, task in broken.items()
-    }
+    made = {name: fallback_attempts(task) for name, task in tasks.items()}
+    return made | {name: [_for_broken(grid) for grid in task.test] for name, task in broken.items()}
 
 
 def answers_from(fallbacks: Mapping[str, Sequence[Attempts]], predictions: Iterable[Prediction]) -> Answers:
@@ -81,20 +77,18 @@ def answers_from(fallbacks: Mapping[str, Sequence[Attempts]], predictions: Itera
 
     A final prediction without candidates keeps the answer before it.
     """
-    newest: dict[tuple[str, int], tuple[Candidate, ...]] = {}
-    final: dict[str, set[int]] = {}
+    attempts = {task: list(spare) for task, spare in fallbacks.items()}
+    answered, final = set[str](), set[tuple[str, int]]()
     for p in predictions:
         if p.output >= len(fallbacks.get(p.task, ())):
             continue
         if p.candidates:
-            newest[p.task, p.output] = p.candidates
+            attempts[p.task][p.output] = two_attempts(p.candidates, fallbacks[p.task][p.output])
+            answered.add(p.task)
         if p.final:
-            final.setdefault(p.task, set()).add(p.output)
-    attempts = {task: list(spare) for task, spare in fallbacks.items()}
-    for (task, k), candidates in newest.items():
-        attempts[task][k] = two_attempts(candidates, fallbacks[task][k])
-    finished = {task for task, outputs in final.items() if len(outputs) == len(fallbacks[task])}
-    return Answers(attempts, {task for task, _ in newest}, finished)
+            final.add((p.task, p.output))
+    finished = {task for task, spare in fallbacks.items() if spare and all((task, k) in final for k in range(len(spare)))}
+    return Answers(attempts, answered, finished)
 
 
 def _for_broken(test_input: Grid | None) -> Attempts:

@@ -16,11 +16,12 @@ from hrm_submit.record.events import Candidates, Event, Progress, TaskFinal
 PHASES = ("loading", "training", "vote", "lost")
 """`loading`: from a worker's start until it is ready; `lost`: from the last report of a training that failed or was cut short, but not
 by whoever stopped the run."""
+CUT_SHORT = "cut short"
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """One worker in one phase from `start` to `end`, in seconds of `attempt`."""
+    """One worker in one phase from `start` to `end`, in seconds of `attempt`; `detail`: why it was cut short, if it was."""
 
     attempt: int
     worker: int
@@ -44,13 +45,13 @@ class Training:
     retrain: int
     end: float
     segments: int = 0
-    outcome: str = "cut short"
+    outcome: str = CUT_SHORT
     points: list[Progress] = field(default_factory=list)
     votes: list[Candidates] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
-        """Time until its last event."""
+        """Return the time until its last event."""
         return max(0.0, self.end - self.start)
 
     @property
@@ -65,17 +66,16 @@ class TaskState:
 
     trainings: list[Training] = field(default_factory=list)
     failures: int = 0
-    final: bool = False
     given_up: bool = False
 
     @property
     def seconds(self) -> float:
-        """Of all its trainings."""
+        """Sum up the seconds of all its trainings."""
         return sum(t.seconds for t in self.trainings)
 
     @property
     def segments(self) -> int:
-        """Of all its trainings."""
+        """Sum up the segments of all its trainings."""
         return sum(t.segments for t in self.trainings)
 
     @property
@@ -161,14 +161,8 @@ class RunState:
             case events.Plan(todo=list(todo)):
                 self.tasks.update({name: TaskState() for name in todo if name not in self.tasks})
                 attempt.tasks = attempt.resumed + len(todo)
-            case events.WorkerStart(worker=int(number)):
-                self._start_worker(event, number)
             case events.EngineChosen(card=str(card)):
                 self.engines[card] = event
-            case events.TaskStart(task=str(task), worker=int(number)):
-                self._start_training(event, task, number)
-            case Progress() | Candidates() | events.TaskFailed() | events.WorkerExit():
-                self._step(event)
             case events.Retry(task=str(task)):
                 attempt.retries += 1
                 self.tasks[task].given_up = False
@@ -177,11 +171,17 @@ class RunState:
             case events.RunEnd():
                 attempt.ended = True
                 self.close()
+            case events.WorkerStart(worker=int(number)):
+                self._start_worker(event, number)
+            case events.TaskStart(task=str(task), worker=int(number)):
+                self._start_training(event, task, number)
+            case Progress() | Candidates() | events.TaskFailed() | events.WorkerExit():
+                self._step(event)
 
     def close(self) -> None:
         """End the attempt: what its workers had not finished was cut short."""
         for number, worker in self.workers.items():
-            self._leave(number, worker, self.attempt.end, "the run ended")
+            self._leave(number, worker, self.attempt.end)
         self.workers.clear()
 
     def _start_worker(self, event: events.WorkerStart, number: int) -> None:
@@ -191,75 +191,63 @@ class RunState:
             self._leave(number, worker, event.t, "")
             return
         worker.place, worker.phase, worker.since = event.device or "", "starting", event.t
-        node, named, _ = worker.place.rpartition("/")
-        if named:
-            self.nodes[number] = node
+        if "/" in worker.place:
+            self.nodes[number] = worker.place.rpartition("/")[0]
 
     def _start_training(self, event: events.TaskStart, task: str, number: int) -> None:
-        worker, state = self.workers.setdefault(number, Worker()), self.tasks[task]
-        self._leave(number, worker, event.t, "no end was recorded")
-        training = Training(
-            attempt=len(self.attempts),
-            task=task,
-            worker=number,
-            number=len(state.trainings) + 1,
-            start=event.t,
-            planned=event.seconds,
-            retrain=event.restart or 0,
-            end=event.t,
-        )
-        state.given_up = False
-        state.trainings.append(training)
-        self.trainings.append(training)
-        worker.training, worker.phase = training, "training"
+        worker, state, t = self.workers.setdefault(number, Worker()), self.tasks[task], event.t
+        self._leave(number, worker, t)
+        attempt, nth, retrain = len(self.attempts), len(state.trainings) + 1, event.restart or 0
+        worker.training = Training(attempt, task, number, number=nth, start=t, planned=event.seconds, retrain=retrain, end=t)
+        worker.phase, state.given_up = "training", False
+        state.trainings.append(worker.training)
+        self.trainings.append(worker.training)
 
     def _step(self, event: Progress | Candidates | events.TaskFailed | events.WorkerExit) -> None:
         """Take an event that ends a stretch."""
         number = event.worker
         if number is None:  # the end of the run takes tasks from whoever has them
             number = next((n for n, w in self.workers.items() if w.training and w.training.task == event.task), -1)
-        worker = self.workers.get(number)
-        training = worker.training if worker else None
-        if training and training.task != event.task:
-            training = None
-        reason = "" if isinstance(event, Progress) else getattr(event, "reason", None) or ""
-        match event:
-            case events.TaskFailed(reason=events.INTERRUPTED):
-                self.attempt.interrupted += 1
-            case events.TaskFailed(task=str(task)):
-                state = self.tasks[task]
-                state.failures, state.given_up, self.trouble = state.failures + 1, True, f"{task}: {event.reason}"
-            case TaskFinal(task=str(task)):
-                self.tasks[task].final = True
-                self.attempt.finals.setdefault(task, training.last.demo_exact if training and training.last else None)
-        if worker and isinstance(event, events.WorkerExit):
-            self._leave(number, worker, event.t, reason, reason or event.kind)
-            del self.workers[number]
-        elif worker and training and isinstance(event, events.TaskFailed):
-            self._leave(number, worker, event.t, reason, reason or event.kind)
-        elif worker and training and isinstance(event, Progress | Candidates):
+        worker = self.workers.get(number, Worker())
+        training = worker.training if worker.training and worker.training.task == event.task else None
+        if isinstance(event, Progress | Candidates) and training:
             training.segments = training.segments if event.segments is None else event.segments
-            vote = isinstance(event, Candidates)
-            self._stretch(training, "vote" if vote else "training", event.t, reason)
-            worker.phase = "training" if vote else "voting"  # a vote follows each progress
-            if isinstance(event, Progress):
+        match event:
+            case events.TaskFailed(task=str(task)):
+                if event.reason == events.INTERRUPTED:
+                    self.attempt.interrupted += 1
+                else:
+                    state = self.tasks[task]
+                    state.failures, state.given_up, self.trouble = state.failures + 1, True, f"{task}: {event.reason}"
+                if training:
+                    self._leave(number, worker, event.t, event.reason or event.kind)
+            case events.WorkerExit():
+                self._leave(number, worker, event.t, event.reason or event.kind)
+                self.workers.pop(number, None)
+            case Progress() if training:
                 training.points.append(replace(event, segments=training.segments))
-            else:
+                self._stretch(training, "training", event.t)
+                worker.phase = "voting"  # a vote follows each progress
+            case Candidates() if training:
                 training.votes.append(event)
-            if isinstance(event, TaskFinal):
-                training.outcome = reason or event.kind
+                self._stretch(training, "vote", event.t)
+                worker.phase = "training"
+        if isinstance(event, TaskFinal) and event.task is not None:
+            self.attempt.finals.setdefault(event.task, training.last.demo_exact if training and training.last else None)
+            if training:
+                training.outcome = event.reason or event.kind
                 worker.training, worker.phase, worker.since = None, "waiting", event.t
 
-    def _leave(self, number: int, worker: Worker, t: float, detail: str, outcome: str = "") -> None:
+    def _leave(self, number: int, worker: Worker, t: float, why: str = CUT_SHORT) -> None:
         """End what a worker is at: it gets ready, or its training is lost."""
         if worker.phase == "starting":
-            self.stretches.append(Stretch(len(self.attempts), number, "loading", worker.since, t, detail))
+            self.stretches.append(Stretch(len(self.attempts), number, "loading", worker.since, t, why))
         if worker.training:
-            worker.training.outcome = outcome or worker.training.outcome
-            self._stretch(worker.training, "training" if detail == events.INTERRUPTED else "lost", t, detail)
+            worker.training.outcome = why
+            self._stretch(worker.training, "training" if why == events.INTERRUPTED else "lost", t, why)
         worker.training, worker.phase, worker.since = None, "waiting", t
 
-    def _stretch(self, training: Training, phase: str, end: float, detail: str) -> None:
+    def _stretch(self, training: Training, phase: str, end: float, detail: str = "") -> None:
         end = max(end, training.end)
         self.stretches.append(Stretch(training.attempt, training.worker, phase, training.end, end, detail))
         training.end = end

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from hrm_submit.arc.entries import Entry
@@ -40,35 +41,31 @@ class AnswerStore:
         self._output = output
         self.answered: set[str] = set()
         """Tasks for which a model gave at least one candidate."""
-        self.latest: dict[str, Outputs] = {}
-        """The newest candidates of each task in this run."""
         self._run: RunWriter | None = None
         self._now: Callable[[], float] = lambda: 0.0
         self._unsaved, self._save_from = True, 0.0
         self._fault: str | None = None
 
     def restore(self, record: RunRecord) -> set[str]:
-        """Take over the newest predictions of a run folder; return the tasks whose every output has a final one."""
+        """Take over the newest predictions of a run folder; return the tasks whose every output has a final one.
+
+        A task without any takes over the answers of the file that is there: a disk may have refused or damaged its predictions. They do
+        not count as the model's, as they may be fallbacks.
+        """
         for fault in record.damaged:
             log.warning("run folder: left out: %s", fault)
         found = answers_from(self._fallbacks, record.predictions)
         self._attempts, self.answered = found.attempts, found.answered
+        with suppress(DataError):
+            there = read_submission(self._output)[0]
+            for task, fallback in self._fallbacks.items():
+                own = there.get(task, ())
+                # What `start` writes before the tasks are read is less than a fallback.
+                whole = len(own) == len(fallback) and all(a.size and b.size and not same_grid(b, BLANK) for a, b in own)
+                if whole and task not in self.answered:
+                    self._attempts[task] = list(own)
         self._texts = {task: answers_text(attempts) for task, attempts in self._attempts.items()}
         return found.final
-
-    def keep(self) -> None:
-        """Take over the answers of the file that is there, for tasks without a prediction: a disk may have refused the prediction, or
-        damaged it. They do not count as the model's, as they may be fallbacks."""
-        try:
-            there = read_submission(self._output)[0]
-        except DataError:
-            return
-        for task, fallback in self._fallbacks.items():
-            found = there.get(task, ())
-            # What `start` writes before the tasks are read is less than a fallback.
-            whole = len(found) == len(fallback) and all(a.size and b.size and not same_grid(b, BLANK) for a, b in found)
-            if whole and task not in self.answered:
-                self._attempts[task], self._texts[task] = list(found), answers_text(found)
 
     def create(self) -> None:
         """Write the file, in a new folder where there is none. Raises SolveError where it cannot be written."""
@@ -88,7 +85,6 @@ class AnswerStore:
 
         They are in the run folder when this returns, unless the disk refuses; the submission file may follow later.
         """
-        self.latest[task] = outputs
         for k, candidates in enumerate(outputs):
             if self._run:
                 self._run.prediction(task, k, final, candidates)

@@ -14,7 +14,8 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,6 @@ except ImportError:
 
     raise ClusterError("--cluster needs Ray: pip install 'hrm-submit[cluster]'") from None
 
-from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Task
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.allocator import LARGE_PAGES
@@ -38,6 +38,7 @@ from hrm_submit.core.device import cpu_count
 from hrm_submit.core.errors import ClusterError, clipped
 from hrm_submit.model.packaged import EnsembleMember
 from hrm_submit.predict.raw import RawVote
+from hrm_submit.run.placement import largest_canvas
 from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec, keep_raw
 from hrm_submit.run.worker_pool import Gone, Member, Pool
 from hrm_submit.version import __version__
@@ -61,13 +62,13 @@ class Node:
     card: str = ""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Actor(Member):
     """A worker on a node; `stream` are the messages of its running call, `coming` the next one while it is on its way."""
 
     handle: Any
     stream: Any
-    coming: Any = field(default=None, kw_only=True)
+    coming: Any = None
 
 
 class ClusterPool(Pool[Actor]):
@@ -100,21 +101,19 @@ class ClusterPool(Pool[Actor]):
         found = []
         for node in ray.nodes():
             if node["Alive"]:
-                has = node["Resources"]
+                has, id, address = node["Resources"], node["NodeID"], node["NodeManagerAddress"]
                 card = next((name.partition(":")[2] for name in sorted(has) if name.startswith("accelerator_type:")), "")
-                id, address = node["NodeID"], node["NodeManagerAddress"]
                 taken = address in self._names.values()
                 name = self._names.setdefault(id, f"{address}-{id[:6]}" if taken else address)
                 found.append(Node(id, name, int(has.get("CPU", 0)), int(has.get("GPU", 0)), card))
         return sorted(found, key=lambda n: n.name)
 
     def specs(
-        self, preset: Preset, checkpoint: Path | None, seed: int, tasks: Sequence[Task], others: tuple[EnsembleMember, ...] = ()
+        self, preset: Preset, checkpoint: Path | None, seed: int, tasks: Sequence[Task], others: Sequence[EnsembleMember] = ()
     ) -> list[WorkerSpec]:
         """Return the workers of all nodes, no more than `tasks`. Raises ClusterError where no node has room for one."""
-        tokens, nodes = max((canvas_side(t) for t in tasks), default=1) ** 2, self.nodes()
-        preset = replace(preset, device=replace(preset.device, threads=self._cores))
-        self._like = WorkerSpec(0, "cpu", preset, checkpoint, seed, tokens, others=others)
+        preset, nodes = replace(preset, device=replace(preset.device, threads=self._cores)), self.nodes()
+        self._like = WorkerSpec(0, "cpu", preset, checkpoint, seed, largest_canvas(tasks), others=tuple(others))
         specs = specs_on(nodes, self._like, self._cores, max(1, len(tasks)))
         if not specs:
             raise ClusterError(f"--cluster {self._address}: none of its {len(nodes)} nodes has {self._cores} CPU cores or a GPU")
@@ -128,7 +127,7 @@ class ClusterPool(Pool[Actor]):
         self._known |= {n.id for n in new}
         for node in new:
             log.info("node %s has joined: %d CPUs, %d GPUs", node.name, node.cpus, node.gpus)
-        return specs_on(new, self._like, self._cores, 10**6)
+        return specs_on(new, self._like, self._cores)
 
     def start(self, spec: WorkerSpec, now: float) -> None:
         options: dict[str, Any] = {"num_cpus": self._cores, "runtime_env": {"env_vars": ENVIRONMENT}}
@@ -143,20 +142,19 @@ class ClusterPool(Pool[Actor]):
             there = replace(spec, device="cuda:0")  # Ray shows an actor its own GPU alone
         files = [m.checkpoint for m in spec.members if m.checkpoint]
         self._weights |= {path: ray.put(path.read_bytes()) for path in files if path not in self._weights}
-        weights = [self._weights[path] for path in files]
         try:
             handle = self._remote.options(**options).remote()
-            stream = handle.begin.options(num_returns="streaming").remote(__version__, pickle.dumps(there), *weights)
+            begin = handle.begin.options(num_returns="streaming")
+            stream = begin.remote(__version__, pickle.dumps(there), *(self._weights[path] for path in files))
         except RayError as error:
             raise OSError(clipped(error, 150)) from None
-        self.members[spec.number] = Actor(spec, handle, stream, heard=now)
+        self.members[spec.number] = Actor(spec, now, handle=handle, stream=stream)
 
     def give(self, member: Actor, work: Assignment, now: float) -> bool:
         try:
             member.stream = member.handle.work.options(num_returns="streaming").remote(work)
         except RayError:
             return False
-        member.begin(work, now)
         return True
 
     def listen(self, seconds: float) -> Iterator[tuple[Actor, Any]]:
@@ -166,7 +164,7 @@ class ClusterPool(Pool[Actor]):
             time.sleep(max(0.0, seconds))
             return
         ready, _ = ray.wait(waiting, num_returns=1, timeout=max(0.0, seconds), fetch_local=True)
-        if len(waiting) > 1 and ready:
+        if ready:
             ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0, fetch_local=True)
         for found in ready:
             member = members[id(found)]
@@ -205,12 +203,12 @@ class ClusterPool(Pool[Actor]):
             return Gone()
 
 
-def specs_on(nodes: Sequence[Node], like: WorkerSpec, cores: int, most: int) -> list[WorkerSpec]:
+def specs_on(nodes: Sequence[Node], like: WorkerSpec, cores: int, most: int | None = None) -> list[WorkerSpec]:
     """Return at most `most` workers of `nodes`, each otherwise as `like`: one for each GPU (or `[device] workers_per_gpu`), or on a node
     without any one for each `cores` CPU cores; every node gets its first before any gets its second."""
     on_gpu = like.preset.device.workers_per_gpu or 1
     by_node = [[(n.name, f"cuda:{k}") for k in range(n.gpus)] * on_gpu or [(n.name, "cpu")] * (n.cpus // cores) for n in nodes]
-    in_rounds = [devices[k] for k in range(max(map(len, by_node), default=0)) for devices in by_node if k < len(devices)][:most]
+    in_rounds = [place for nth in zip_longest(*by_node) for place in nth if place][:most]
     return [
         replace(like, number=number, device=device, node=node, sharing=on_gpu if device != "cpu" else 1)
         for number, (node, device) in enumerate(in_rounds)
@@ -219,19 +217,14 @@ def specs_on(nodes: Sequence[Node], like: WorkerSpec, cores: int, most: int) -> 
 
 def _unpacked(spec: WorkerSpec, weights: Sequence[bytes], folder: Path) -> WorkerSpec:
     """Write the `weights` of the members of `spec` that have any; return it with their places in `folder`."""
-    files = enumerate(weights)
-
-    def placed(checkpoint: Path | None) -> Path | None:
-        if checkpoint is None:
-            return None
-        number, content = next(files)
-        path = folder / str(number) / checkpoint.name  # two members may have files of one name
-        path.parent.mkdir(mode=0o700)
-        path.write_bytes(content)
-        return path
-
-    first = replace(spec, checkpoint=placed(spec.checkpoint))
-    return replace(first, others=tuple(replace(m, checkpoint=placed(m.checkpoint)) for m in spec.others))
+    files, members = iter(weights), list(spec.members)
+    for number, member in enumerate(members):
+        if member.checkpoint:
+            path = folder / str(number) / member.checkpoint.name  # two members may have files of one name
+            path.parent.mkdir(mode=0o700)
+            path.write_bytes(next(files))
+            members[number] = replace(member, checkpoint=path)
+    return replace(spec, checkpoint=members[0].checkpoint, others=tuple(members[1:]))
 
 
 class RemoteWorker:

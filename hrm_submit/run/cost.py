@@ -95,11 +95,6 @@ def training_bytes(model: ModelConfig, tokens: int, batch: int, *, element: int,
     return sum(math.prod(shape) for _, shape in model_shapes(model)) * _BYTES_PER_PARAMETER + batch * (blocks + logits)
 
 
-def workers_that_fit(free_bytes: int, bytes_each: int, most: int) -> int:
-    """Return how many workers of `bytes_each` bytes (and a context each) a GPU with `free_bytes` holds; at least 1, at most `most`."""
-    return max(1, min(most, int(0.9 * free_bytes) // (bytes_each + CONTEXT_BYTES)))
-
-
 def batch_that_fits(free_bytes: int, model: ModelConfig, tokens: int, batch: int, *, element: int, fused_attention: bool) -> int:
     """Halve `batch` until a training segment of it fits into `free_bytes`; at least 1."""
     while batch > 1 and training_bytes(model, tokens, batch, element=element, fused_attention=fused_attention) > 0.9 * free_bytes:
@@ -132,21 +127,14 @@ class Speed:
         self._xy += weight * work * each
 
     def seconds(self, work: float) -> float:
-        """Predict the seconds of a segment of `work` operations. Raises ValueError where nothing was measured."""
-        if not self.measured:
-            raise ValueError("no segment was measured yet")
-        overhead, slope = self.fitted()
-        return overhead + slope * work
-
-    def fitted(self) -> tuple[float, float]:
-        """Return the overhead and the seconds of an operation. Something must have been measured."""
+        """Predict the seconds of a segment of `work` operations. Something must have been measured."""
         spread = self._n * self._xx - self._x * self._x
-        through_zero = (0.0, self._xy / self._xx)
         # Works that hardly differ say nothing of the overhead.
-        if spread <= 1e-4 * self._n * self._xx:
-            return through_zero
-        slope = (self._n * self._xy - self._x * self._y) / spread
-        overhead = (self._y - slope * self._x) / self._n
-        if slope < 0:
-            return self._y / self._n, 0.0
-        return (overhead, slope) if overhead >= 0 else through_zero
+        if spread > 1e-4 * self._n * self._xx:
+            slope = (self._n * self._xy - self._x * self._y) / spread
+            overhead = (self._y - slope * self._x) / self._n
+            if slope < 0:
+                return self._y / self._n
+            if overhead >= 0:
+                return overhead + slope * work
+        return self._xy / self._xx * work

@@ -25,7 +25,8 @@ class Engines:
         self._compares = config.engine == "auto" and budget is not None and budget >= PAYS_FROM
         self._seconds = SHARE * (budget or 0.0)
         self._fixed = "plain" if config.engine == "auto" else config.engine
-        self._chosen = {e.card or "": e for e in earlier if e.engine in ENGINES and e.dtype} if self._compares else {}
+        usable = [e for e in earlier if e.engine in ENGINES and e.dtype and config.dtype in ("auto", e.dtype)] if self._compares else []
+        self._chosen = {e.card or "": e for e in usable}
         self._comparing: dict[str, int] = {}
 
     def order(self, card: str, worker: int) -> tuple[EngineChosen | None, float]:

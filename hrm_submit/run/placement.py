@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Task
@@ -15,7 +13,7 @@ from hrm_submit.config.runtime import runtime_for
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.device import cpu_count, free_bytes
 from hrm_submit.model.packaged import EnsembleMember
-from hrm_submit.run.cost import segment_work, training_bytes, workers_that_fit
+from hrm_submit.run.cost import CONTEXT_BYTES, segment_work, training_bytes
 from hrm_submit.run.protocol import WorkerSpec
 
 COMPILING_PAYS_FROM = 120.0
@@ -34,17 +32,24 @@ def worker_specs(
     fixed_work: bool,
     others: Sequence[EnsembleMember] = (),
     free: Callable[[str], int] = free_bytes,
-) -> tuple[list[WorkerSpec], Preset]:
-    """Return the workers of a run, and their preset; `others` are its further models.
+) -> list[WorkerSpec]:
+    """Return the workers of a run, at least one; `others` are its further models.
 
     A GPU gets `[device] workers_per_gpu`; where that is 0, as many as its memory (`free` bytes) holds with the largest model while one
     alone would leave it idle, at most one for each core. A CPU gets `[device] workers`, or one for each core. There are never more than
     tasks. With fewer tasks than cores the spare cores become threads of the workers, except in fixed-work mode, where the number of
     threads must not depend on the machine.
     """
-    gpus, presets, free = [d for d in devices if d != "cpu"], [preset, *(m.preset for m in others)], cache(free)
+    gpus = [d for d in devices if d != "cpu"]
     cores_each = max(1, cpu_count() // max(1, len(gpus)))
-    counts = {gpu: preset.device.workers_per_gpu or min(cores_each, *(_that_fit(gpu, p, tasks, free) for p in presets)) for gpu in gpus}
+
+    def workers_on(gpu: str) -> int:
+        runtime, room = runtime_for(gpu, preset.device), free(gpu)
+        element, fused = 4 if runtime.dtype == "float32" else 2, runtime.attention == "sdpa"
+        models = (preset, *(m.preset for m in others))
+        return min(cores_each, *(that_fit(model, tasks, room, element=element, fused_attention=fused) for model in models))
+
+    counts = {gpu: preset.device.workers_per_gpu or workers_on(gpu) for gpu in gpus}
     in_rounds = [gpu for k in range(max(counts.values(), default=0)) for gpu in gpus if counts[gpu] > k]
     chosen = in_rounds[: max(len(gpus), len(tasks))]
     if "cpu" in devices:
@@ -53,9 +58,13 @@ def worker_specs(
         if not fixed_work and not preset.device.workers and tasks and workers < cores:
             preset = replace(preset, device=replace(preset.device, threads=max(1, cpu_count() // workers)))
         chosen += ["cpu"] * workers
-    tokens = max((canvas_side(t) for t in tasks), default=1) ** 2
-    shared: dict[str, Any] = {"preset": preset, "checkpoint": checkpoint, "seed": seed, "tokens": tokens, "others": tuple(others)}
-    return [WorkerSpec(number, device, sharing=chosen.count(device), **shared) for number, device in enumerate(chosen)], preset
+    like = WorkerSpec(0, "cpu", preset, checkpoint, seed, largest_canvas(tasks), others=tuple(others))
+    return [replace(like, number=number, device=device, sharing=chosen.count(device)) for number, device in enumerate(chosen)]
+
+
+def largest_canvas(tasks: Sequence[Task]) -> int:
+    """Return the cells of the largest canvas of `tasks`."""
+    return max(map(canvas_side, tasks), default=1) ** 2
 
 
 def for_budget(preset: Preset, seconds: float | None) -> Preset:
@@ -70,21 +79,12 @@ def on_cpu(preset: Preset) -> Preset:
     return replace(preset, device=replace(preset.device, dtype="auto", attention="auto", engine="plain"))
 
 
-def _that_fit(device: str, preset: Preset, tasks: Sequence[Task], free: Callable[[str], int]) -> int:
-    if not tasks or fills_a_gpu(preset, tasks):
-        return 1
-    runtime = runtime_for(device, preset.device)
-    element, fused = 4 if runtime.dtype == "float32" else 2, runtime.attention == "sdpa"
-    return that_fit(preset, tasks, free(device), element=element, fused_attention=fused)
-
-
-def fills_a_gpu(preset: Preset, tasks: Sequence[Task]) -> bool:
-    """Return whether one worker keeps a GPU busy with the median of `tasks`."""
-    return segment_work(preset.model, preset.ttt, int(median(map(canvas_side, tasks))) ** 2) > FILLS_A_GPU
-
-
 def that_fit(preset: Preset, tasks: Sequence[Task], free: int, *, element: int = 2, fused_attention: bool = True) -> int:
-    """Return how many workers `free` bytes of a GPU hold, with numbers of `element` bytes; the largest of `tasks` decides."""
-    tokens = max(map(canvas_side, tasks)) ** 2
-    need = training_bytes(preset.model, tokens, preset.ttt.batch_size, element=element, fused_attention=fused_attention)
-    return workers_that_fit(free, need, MOST_ON_A_GPU)
+    """Return how many workers, at least 1, `free` bytes of a GPU hold, with numbers of `element` bytes; the largest of `tasks` decides.
+    One that keeps a GPU busy with the median of `tasks` has it to itself."""
+    typical = median(map(canvas_side, tasks)) if tasks else 1
+    if segment_work(preset.model, preset.ttt, int(typical) ** 2) > FILLS_A_GPU:
+        return 1
+    batch, tokens = preset.ttt.batch_size, largest_canvas(tasks)
+    each = training_bytes(preset.model, tokens, batch, element=element, fused_attention=fused_attention) + CONTEXT_BYTES
+    return max(1, min(MOST_ON_A_GPU, int(0.9 * free) // each))

@@ -10,7 +10,7 @@ Knows no process and no clock: the caller says what time it is and who is free w
 from __future__ import annotations
 
 import heapq
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -69,30 +69,19 @@ class _Held:
 
 @dataclass
 class Result:
-    """What a task has so far: pooled candidates, whether its votes agree, its share in the first pass, what it fitted, its retrains."""
+    """What a task has so far: pooled candidates, whether it stays as it is, its share in the first pass, what it fitted, its retrains."""
 
     outputs: Outputs
     settled: bool
     share: float
     demo_exact: float
     retrains: int = 0
-    failed: bool = False
-    """A retrain failed, so that no other follows."""
-    promise: float = 0.0
-    """How much a retrain may change: most where half of the votes agree and the demonstrations are fit."""
-
-    def __post_init__(self) -> None:
-        self.update_promise()
-
-    def update_promise(self) -> None:
-        """Compute `promise` from the candidates and the fit."""
-        shares = [max(x.votes for x in c) / sum(x.votes for x in c) if c else 0.0 for c in self.outputs]
-        self.promise = min((p * (1 - p) for p in shares), default=0.0) * (0.25 + self.demo_exact)
 
     @property
-    def may_improve(self) -> bool:
-        """Return whether a retrain may follow."""
-        return not self.settled and self.share > 0 and not self.failed
+    def promise(self) -> float:
+        """Estimate how much a retrain may change: most where half of the votes agree and the demonstrations are fit."""
+        agreeing = [max(x.votes for x in c) / sum(x.votes for x in c) if c else 0.0 for c in self.outputs]
+        return min((p * (1 - p) for p in agreeing), default=0.0) * (0.25 + self.demo_exact)
 
 
 class Scheduler:
@@ -103,7 +92,7 @@ class Scheduler:
         self._work = {t.id: task_work(preset.model, preset.ttt, t) for t in tasks}
         self._tasks = {t.id: t for t in tasks}
         self._typical_work = median(self._work.values()) if tasks else 1.0
-        self._speeds: dict[str, Speed] = {}
+        self._speeds = defaultdict[str, Speed](Speed)
         self.queue = self._ordered(tasks)
         self.results: dict[str, Result] = {}
         self.attempts: Counter[str] = Counter()
@@ -115,11 +104,10 @@ class Scheduler:
 
     def next(self, me: Standing, others: Sequence[Standing], now: float) -> Assignment | None:
         """Choose what the free worker `me` does next, besides all `others`; None where there is nothing for it now."""
+        if now >= self._end:
+            return None
         task = self._eligible(me, others, now)
-        if task is not None:
-            assignment = self._first(task, me, others, now)
-        else:
-            assignment = self._retrain(me, others, now) if self._segments is None else None
+        assignment = self._first(task, me, others, now) if task else self._retrain(me, others, now)
         if assignment is not None:
             self._held[me.number] = _Held(assignment, me)
         return assignment
@@ -129,7 +117,7 @@ class Scheduler:
         held = self._held.get(number)
         if held is None or held.assignment.task.id != progress.task:
             return
-        speed = self._speeds.setdefault(_kind(held.worker.location), Speed())
+        speed = self._speeds[_kind(held.worker.location)]
         speed.observe(self._work[progress.task], progress.seconds - held.seconds, progress.segments - held.segments)
         held.segments, held.seconds, held.demo_exact = progress.segments, progress.seconds, progress.demo_exact
 
@@ -145,7 +133,6 @@ class Scheduler:
         # Its votes agree now if the newest do, and on what all of them rank first.
         result.settled = answer.settled and first_attempts(result.outputs) == first_attempts(answer.outputs)
         result.demo_exact = max(result.demo_exact, held.demo_exact)
-        result.update_promise()
         return result.outputs
 
     def failed(self, number: int, *, memory: bool = False) -> bool:
@@ -153,7 +140,7 @@ class Scheduler:
         held = self._held.pop(number)
         task = held.assignment.task
         if held.assignment.restart:
-            self.results[task.id].failed = True
+            self.results[task.id].settled = True  # another retrain would fail, too
             return False
         self._lost_by[task.id] = number
         if memory and not held.worker.on_cpu:
@@ -166,17 +153,17 @@ class Scheduler:
     @property
     def needs_cpu(self) -> bool:
         """Return whether a task waits that no other device has memory for."""
-        return bool(self._on_cpu) and any(t.id in self._on_cpu for t in self.queue)
+        return any(t.id in self._on_cpu for t in self.queue)
 
     @property
     def open(self) -> bool:
         """Return whether a retrain of some task could follow."""
-        return self._segments is None and any(r.may_improve for r in self.results.values())
+        return self._segments is None and not all(r.settled for r in self.results.values())
 
     def segment_seconds(self, task: str, location: str) -> float:
         """Predict the seconds of a training segment; 0 before anything was measured."""
-        speed = self._speeds.get(_kind(location))
-        return speed.seconds(self._work[task]) if speed and speed.measured else 0.0
+        speed = self._speeds[_kind(location)]
+        return speed.seconds(self._work[task]) if speed.measured else 0.0
 
     def _ordered(self, tasks: Sequence[Task]) -> list[Task]:
         """Sort largest first, as those pack worst; in time mode four of every size come before, from which speeds are learnt."""
@@ -198,36 +185,39 @@ class Scheduler:
             return mine[0]
         return task
 
-    def _first(self, task: Task, me: Standing, others: Sequence[Standing], now: float) -> Assignment | None:
+    def _first(self, task: Task, me: Standing, others: Sequence[Standing], now: float) -> Assignment:
         """Begin the first training of `task`, or its second attempt."""
         seconds = None
         if self._segments is None:
-            if now >= self._end:
-                return None
             tasks = [task, *(t for t in self.queue if t is not task)]
-            end = self._first_end(len(others) + 1, now)
+            # What was given back stays unused. Lost workers may have had a part of it: some time is always left to tasks that had none yet.
+            end = max(self._end - self.bank / (len(others) + 1), now + LEAST_FIRST * (self._end - now))
             # A worker of twice the mean speed counts as one with twice the time.
             free_at = [end - (end - max(now, s.free_at)) * self._relative_speed(s.location) for s in (me, *others)]
-            seconds = first_share(self._weights(tasks, me.location), free_at, end) / self._relative_speed(me.location)
-            seconds = min(seconds, self._end - now)
+            # A segment costs its operations while nothing was measured.
+            costs = [self.segment_seconds(t.id, me.location) or self._work[t.id] for t in tasks]
+            share = first_share(weights(costs, [len(t.train) for t in tasks], self._budget), free_at, end)
+            seconds = min(share / self._relative_speed(me.location), self._end - now)
         self.queue.remove(task)
         self.attempts[task.id] += 1
         return Assignment(task, seconds, self._segments)
 
     def _retrain(self, me: Standing, others: Sequence[Standing], now: float) -> Assignment | None:
         """Begin the most promising retrain that there is time for, scaled so that all retrains that fit until the end fill the time."""
+        if self._segments is not None:
+            return None
         left, least = self._end - now, self._budget.restart_least
         order = sorted(
             (result.retrains, -result.promise, task)
             for task, result in self.results.items()
-            if result.may_improve and least * result.share <= left and (me.on_cpu or task not in self._on_cpu)
+            if not result.settled and least * result.share <= left and (me.on_cpu or task not in self._on_cpu)
         )
         if not order:
             return None
-        task = order[0][2]
-        free_at = [now, *(max(now, s.free_at) for s in others)]
-        capacity, wishes = sum(max(0.0, self._end - at) for at in free_at), list[float]()
-        while len(wishes) < SCARCE * len(free_at):  # `order` is a heap: each task comes back with twice the seconds
+        task, free_at = order[0][2], [now, *(max(now, s.free_at) for s in others)]
+        capacity, most = sum(max(0.0, self._end - at) for at in free_at), SCARCE * len(free_at)
+        wishes = list[float]()
+        while len(wishes) < most:  # `order` is a heap: each task comes back with twice the seconds
             retrains, promise, following = order[0]
             wish = self.results[following].share * 2.0 ** min(retrains, MOST_DOUBLINGS)
             if wishes and wish > capacity:
@@ -237,23 +227,12 @@ class Scheduler:
             heapq.heapreplace(order, (retrains + 1, promise, following))
         self.results[task].retrains += 1
         # Where a worker has time for many retrains, none of them needs another length to fill it.
-        seconds = first_share(wishes, free_at, self._end) if len(wishes) < SCARCE * len(free_at) else wishes[0]
+        seconds = first_share(wishes, free_at, self._end) if len(wishes) < most else wishes[0]
         return Assignment(self._tasks[task], min(seconds, left), None, self.results[task].retrains)
-
-    def _weights(self, tasks: Sequence[Task], location: str) -> list[float]:
-        """Return the weights of `tasks`, by measured seconds of a segment, or by its operations while nothing was measured."""
-        speed = self._speeds.get(_kind(location))
-        overhead, slope = speed.fitted() if speed and speed.measured else (0.0, 1.0)
-        return weights([overhead + slope * self._work[t.id] for t in tasks], [len(t.train) for t in tasks], self._budget)
 
     def _relative_speed(self, location: str) -> float:
         """Return the speed of a device relative to the mean of all nodes with such devices; 1 while unknown."""
         kind = _kind(location)
         device = kind.rpartition("/")[2]
         measured = {k: 1 / s.seconds(self._typical_work) for k, s in self._speeds.items() if s.measured and k.rpartition("/")[2] == device}
-        return measured[kind] * len(measured) / sum(measured.values()) if kind in measured and len(measured) > 1 else 1.0
-
-    def _first_end(self, workers: int, now: float) -> float:
-        """Return when the first pass would end if what was given back stayed unused."""
-        # Workers that were lost may have had a part of it: some of what is left always goes to the tasks that had no time yet.
-        return max(self._end - self.bank / workers, now + LEAST_FIRST * (self._end - now))
+        return measured[kind] * len(measured) / sum(measured.values()) if kind in measured else 1.0

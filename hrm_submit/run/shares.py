@@ -32,46 +32,37 @@ def weights(segment_costs: Sequence[float], pairs: Sequence[int], config: Budget
 
 
 def first_share(weights: Sequence[float], free_at: Sequence[float], end: float) -> float:
-    """Return the seconds of the first of the tasks with `weights`, in a plan of all of them on workers that are free at `free_at`.
+    """Return the seconds of the first of the tasks with `weights`, all above 0, in a plan of all of them on workers that are free at
+    `free_at`, one of them at least before `end`.
 
     Each task, in order, goes to the worker that is free first. Shares are the weights times the largest common scale at which the last
     task still ends at `end`; then each worker's shares are scaled to fill its time. A worker free at or after `end` gets nothing.
-    Raises ValueError for a weight that is not positive, or where no worker has time.
     """
-    if any(not w > 0 for w in weights):
-        raise ValueError("a weight must be positive")
     workers = sorted((at, number) for number, at in enumerate(free_at) if at < end)
-    if not workers:
-        raise ValueError("no worker has time before the end")
     capacity, total = sum(end - at for at, _ in workers), sum(weights)
     last = end + TOLERANCE * (end - workers[0][0])
     # A task starts, at the latest, when the mean worker is busy until then: the lower scale always fits.
     low, high = capacity / (total + (len(workers) - 1) * max(weights)), capacity / total
     if high <= low * (1 + CLOSE):
         return low * weights[0]
-    chosen = _at_scale(weights, workers, last, high)
-    if chosen is None:
-        while high > low * (1 + TOLERANCE):
-            middle = (low + high) / 2
-            found = _at_scale(weights, workers, last, middle)
-            if found is None:
-                high = middle
-            else:
-                low, chosen = middle, found
-        chosen = chosen or _at_scale(weights, workers, last, low)
-    assert chosen is not None
+    if _at_scale(weights, workers, last, high):
+        low = high
+    while high > low * (1 + TOLERANCE):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _at_scale(weights, workers, last, middle) else (low, middle)
+    chosen = _at_scale(weights, workers, last, low)
     own = sum(w for w, number in zip(weights, chosen, strict=True) if number == chosen[0])
     return (end - free_at[chosen[0]]) * weights[0] / own
 
 
-def _at_scale(weights: Sequence[float], workers: Sequence[tuple[float, int]], last: float, scale: float) -> list[int] | None:
-    """Return the worker of each task, each given to the one that is free first; None where a task would end after `last`."""
+def _at_scale(weights: Sequence[float], workers: Sequence[tuple[float, int]], last: float, scale: float) -> list[int]:
+    """Return the worker of each task, each given to the one that is free first; none where a task would end after `last`."""
     free, chosen = list(workers), []
     for w in weights:
         at, number = free[0]
         at += scale * w
         if at > last:
-            return None
+            return []
         heapq.heapreplace(free, (at, number))
         chosen.append(number)
     return chosen

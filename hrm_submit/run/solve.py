@@ -18,7 +18,6 @@ from typing import Any
 
 from hrm_submit.arc.canonical import tasks_with_pairs_of
 from hrm_submit.arc.choice import chosen
-from hrm_submit.arc.entries import Entry
 from hrm_submit.arc.reader import digest, read_challenges
 from hrm_submit.arc.submission import file_faults
 from hrm_submit.arc.task import Task
@@ -62,22 +61,23 @@ class SolveSummary:
 
     def lines(self) -> list[str]:
         """Return lines for a person."""
-        by_fallback = self.tasks - self.answered
-        text = f"{self.answered} of {self.tasks} tasks answered by the model, {by_fallback} by fallback, in {self.seconds:.1f} s"
-        if self.resumed:
-            text += f" ({self.resumed} had their final answer from before)"
+        resumed = f" ({self.resumed} had their final answer from before)" if self.resumed else ""
+        by_model = f"{self.answered} of {self.tasks} tasks answered by the model"
+        text = f"{by_model}, {self.tasks - self.answered} by fallback, in {self.seconds:.1f} s{resumed}"
         return [text, *(f"answered by fallback: {fault}" for fault in self.faults)]
 
 
 def solve(options: SolveOptions, clock: Clock, watchdog: Watchdog | None = None) -> SolveSummary:
     """Solve the tasks of a challenges file until the clock's budget, if it has one, is spent; `watchdog` is told when the submission is
     complete. Raises UserError before the first task."""
-    tasks, broken = _read_tasks(options)
-    wanted = _wanted(options, tasks, broken)
+    tasks, broken = read_challenges(options.challenges)
     answers = AnswerStore(tasks, broken, options.output)
-    set_aside_unreadable(options.run_dir)
+    if not tasks:
+        if not options.output.exists():  # a valid file, all the same; one that is there may hold better answers
+            answers.create()
+        raise SolveError(f"{options.challenges}: has no task that can be used: {next(iter(broken.values())).fault}")
+    wanted = chosen(options, tasks, options.challenges, open_tasks, broken) if options.chooses else list(tasks)
     finished, record = _restore(options, answers)
-    earlier = record.run if record else {}
     # Valid from here on: before torch is imported, weights are read or a GPU is touched. A whole file is kept until nothing can be refused.
     whole = not file_faults(options.output, {task: len(found.test) for part in (tasks, broken) for task, found in part.items()})
     if not whole:
@@ -90,24 +90,30 @@ def solve(options: SolveOptions, clock: Clock, watchdog: Watchdog | None = None)
         answers.create()
     for task in broken.values():
         log.warning("%s", task.fault)
-    faults, description = tuple(b.fault for b in broken.values()), _description(options, setup, [tasks[i] for i in wanted])
+
+    def summary(unsaved: str | None) -> SolveSummary:
+        faults = tuple(task.fault for task in broken.values())
+        return SolveSummary(len(tasks) + len(broken), len(answers.answered), len(finished), len(wanted), faults, clock.elapsed(), unsaved)
+
+    description = _description(options, setup, [tasks[i] for i in wanted])
+    earlier = record.run if record else {}
+    others = _other_settings(earlier, description)
     if finished:
-        _warn_of_earlier(options, earlier, description, len(finished), len(todo))
+        does = "resuming an earlier run" if todo else "nothing is left to solve"
+        text = "%s: %s; final answers kept: %d (another --output or --run-dir solves these tasks again)"
+        log.warning(text, options.run_dir, does, len(finished))
+        if others:
+            log.warning("%s: these answers were made with other settings than this run's: %s", options.run_dir, "; ".join(others))
     if earlier and finished and not todo:  # what made the answers stays recorded
         setup.pool.close()
-        return SolveSummary(len(tasks) + len(broken), len(answers.answered), len(finished), len(wanted), faults, clock.elapsed(), None)
-    settings = ("config", "checkpoint_sha256")
-    same = all(earlier.get(k) == json.loads(json.dumps(description[k])) for k in settings) and _members(earlier) == _members(description)
-    engines = list(record.state.engines.values()) if record and same else []
-    reached = record.reached if record and same else {}
+        return summary(None)
     run = RunWriter(options.run_dir, clock.elapsed)
     run.describe(description)
     run.event(RunStart(budget=options.budget, tasks=len(tasks), broken=sorted(broken), resumed=len(finished)))
-    locations = [spec.location for spec in setup.specs]
-    run.event(Plan(todo=[t.id for t in todo], workers=len(locations), devices=locations))
+    run.event(Plan(todo=[t.id for t in todo], workers=len(setup.specs), devices=description["devices"]))
     bars = ProgressBars(len(wanted), len(wanted) - len(todo), setup.preset.ttt.fit)
     try:
-        Supervisor(todo, options.segments, setup.specs, setup.preset, answers, run, clock, bars, setup.pool, engines, reached).run()
+        Supervisor(todo, options.segments, setup.specs, answers, run, clock, bars, setup.pool, None if others else record).run()
     finally:
         bars.close()
         fault = answers.save(last=True)
@@ -115,46 +121,34 @@ def solve(options: SolveOptions, clock: Clock, watchdog: Watchdog | None = None)
         setup.pool.close()
     if fault:
         log.error("the last answers could not be written: %s", fault)
-    return SolveSummary(len(tasks) + len(broken), len(answers.answered), len(finished), len(wanted), faults, clock.elapsed(), fault)
-
-
-def _read_tasks(options: SolveOptions) -> tuple[dict[str, Task], dict[str, Entry]]:
-    """Read the challenges. Raises UserError where there is nothing to solve."""
-    tasks, broken = read_challenges(options.challenges)
-    if not tasks:
-        if not options.output.exists():  # a valid file, all the same; one that is there may hold better answers
-            AnswerStore(tasks, broken, options.output).create()
-        raise SolveError(f"{options.challenges}: has no task that can be used: {next(iter(broken.values())).fault}")
-    return tasks, broken
-
-
-def _wanted(options: SolveOptions, tasks: Mapping[str, Task], broken: Mapping[str, Entry]) -> list[str]:
-    """Return the ids of the tasks to solve, in the file's order. Raises UserError as `chosen` does."""
-    return chosen(options, tasks, options.challenges, open_tasks, broken) if options.chooses else list(tasks)
+    return summary(fault)
 
 
 def _restore(options: SolveOptions, answers: AnswerStore) -> tuple[set[str], RunRecord | None]:
     """Take over the answers of an earlier run of the folder; return the tasks with final ones, and its record. Raises SolveError where
     it solved another file."""
+    set_aside_unreadable(options.run_dir)
     if not any((options.run_dir / name).is_file() for name in ("run.json", "predictions.jsonl")):
         return set(), None
     record, content = read_run(options.run_dir), digest(options.challenges)
     if record.run.get("challenges_sha256", content) != content:
         raise SolveError(f"{options.run_dir}: run folder of another challenges file ({record.run.get('challenges')})")
-    finished = answers.restore(record)
-    answers.keep()
-    return finished, record
+    return answers.restore(record), record
 
 
 @dataclass(frozen=True)
 class _SetUp:
-    """What a run works with; `presets` are the names that `preset`, of the first of `members`, is layered from."""
+    """What a run works with; `presets` are the names that the preset of the first of `members` is layered from."""
 
     presets: str
     members: tuple[EnsembleMember, ...]
-    preset: Preset
     specs: list[WorkerSpec]
     pool: Pool[Any]
+
+    @property
+    def preset(self) -> Preset:
+        """Return the preset of the first member as its workers have it."""
+        return self.specs[0].preset
 
 
 def _set_up(options: SolveOptions, todo: Sequence[Task]) -> _SetUp:
@@ -182,17 +176,17 @@ def _set_up(options: SolveOptions, todo: Sequence[Task]) -> _SetUp:
     if others:
         log.info("members: %s", ", ".join(m.name for m in found_members))
     if cluster:
-        specs = cluster.specs(preset, checkpoint, options.seed, todo, tuple(others))
+        specs = cluster.specs(preset, checkpoint, options.seed, todo, others)
     else:
-        specs, preset = worker_specs(devices, preset, checkpoint, options.seed, todo, options.segments is not None, others)
+        specs = worker_specs(devices, preset, checkpoint, options.seed, todo, options.segments is not None, others)
     if preset.vote.save_raw:
         specs = [replace(spec, raw=options.run_dir / RAW) for spec in specs]
-    return _SetUp(presets, found_members, preset, specs, cluster or WorkerPool())
+    return _SetUp(presets, found_members, specs, cluster or WorkerPool())
 
 
 def _description(options: SolveOptions, setup: _SetUp, wanted: Sequence[Task]) -> dict[str, Any]:
-    """Return the content of `run.json`; warn where the weights were trained on some of the tasks."""
-    about = [
+    """Return the content of `run.json` as it is read again; warn where the weights were trained on some of the tasks."""
+    first, *others = [
         {
             "name": m.name,
             "checkpoint": str(m.checkpoint) if m.checkpoint else None,
@@ -202,6 +196,8 @@ def _description(options: SolveOptions, setup: _SetUp, wanted: Sequence[Task]) -
         for m in setup.members
     ]
     hashes = {h for m in setup.members if m.checkpoint for h in read_header(m.checkpoint)[1].hashes}
+    installed = {name: version(name) for name in ("torch", "numpy", "numba")}  # without importing them
+    platform_name = f"{sys.platform} {platform.machine()}"
     description = {
         "command": "solve",
         "started": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
@@ -209,51 +205,36 @@ def _description(options: SolveOptions, setup: _SetUp, wanted: Sequence[Task]) -
         "tasks": [task.id for task in wanted] if options.chooses else None,
         "challenges_sha256": digest(options.challenges),
         "presets": setup.presets,
-        "checkpoint": about[0]["checkpoint"],
-        "checkpoint_sha256": about[0]["checkpoint_sha256"],
+        "checkpoint": first["checkpoint"],
+        "checkpoint_sha256": first["checkpoint_sha256"],
         "config": setup.preset.to_dict(),
-        "members": about[1:],
-        "versions": _versions(),
+        "members": others,
+        "versions": {"hrm_submit": __version__, "python": platform.python_version(), **installed, "platform": platform_name},
         "machine": machine(),
         "trained_on": tasks_with_pairs_of(hashes, {t.id: t for t in wanted}),
         "devices": [spec.location for spec in setup.specs],
     }
-    if warning := training_warning(description):
-        log.warning("%s", warning)
-    return {**description, "warning": warning}
-
-
-def _warn_of_earlier(options: SolveOptions, earlier: Mapping[str, Any], now: Mapping[str, Any], finished: int, todo: int) -> None:
-    """Say that tasks keep the final answers of an earlier run, what solves them again, and which settings differ."""
-    does = "resuming an earlier run" if todo else "nothing is left to solve"
-    text = "%s: %s; final answers kept: %d (another --output or --run-dir solves these tasks again)"
-    log.warning(text, options.run_dir, does, finished)
-    if others := _other_settings(earlier, now):
-        log.warning("%s: these answers were made with other settings than this run's: %s", options.run_dir, "; ".join(others))
+    description["warning"] = training_warning(description)
+    if description["warning"]:
+        log.warning("%s", description["warning"])
+    as_read: dict[str, Any] = json.loads(json.dumps(description))
+    return as_read
 
 
 def _other_settings(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return the settings of an earlier run that differ from those of this one, by their `run.json`; a missing one counts as equal."""
-    limit = "--segments-per-task {}" if earlier.get("segments") else "--time-budget"
-    texts = {"checkpoint_sha256": "another checkpoint", "seed": "--seed {}", "segments": limit}
-    others = [text.format(earlier[key]) for key, text in texts.items() if key in earlier and earlier[key] != now[key]]
-    if "members" in earlier and _members(earlier) != _members(now):
-        others.append("other [solve] members")
-    config = earlier.get("config")
+    """Return the settings of an earlier run that its answers depend on and that differ from those of this one, by their `run.json`; what
+    one of them does not tell counts as equal."""
+    theirs, ours = _settings(earlier), _settings(now)
+    return [f"{name} {clipped(theirs[name], 40)}" for name in theirs if theirs[name] != ours.get(name, theirs[name])]
+
+
+def _settings(run: Mapping[str, Any]) -> dict[str, Any]:
+    config, members = run.get("config"), run.get("members")
+    names = {"checkpoint_sha256": "--checkpoint with SHA-256", "seed": "--seed", "segments": "--segments-per-task"}
+    found = {name: run[key] for key, name in names.items() if key in run}
+    if isinstance(members, list):  # wherever their files lie
+        found["[solve] members with SHA-256"] = [m.get("checkpoint_sha256") for m in members if isinstance(m, dict)]
     for table in ("ttt", "vote"):
-        theirs, ours = config.get(table) if isinstance(config, Mapping) else None, now["config"][table]
-        if isinstance(theirs, Mapping):
-            others += [f"[{table}] {key} = {clipped(repr(theirs[key]), 40)}" for key in ours if key in theirs and theirs[key] != ours[key]]
-    return others
-
-
-def _members(run: Mapping[str, Any]) -> Any:
-    """Return the further members of a run (`run.json`) without the places of their files."""
-    members = json.loads(json.dumps(run.get("members")))
-    return [{**m, "checkpoint": None} if isinstance(m, dict) else m for m in members] if isinstance(members, list) else members
-
-
-def _versions() -> dict[str, str]:
-    installed = {name: version(name) for name in ("torch", "numpy", "numba")}  # without importing them
-    platform_name = f"{sys.platform} {platform.machine()}"
-    return {"hrm_submit": __version__, "python": platform.python_version(), **installed, "platform": platform_name}
+        values = config.get(table) if isinstance(config, dict) else None
+        found |= {f"[{table}] {key} =": value for key, value in values.items()} if isinstance(values, dict) else {}
+    return found

@@ -139,13 +139,12 @@ def _write_fallback(options: SolveOptions) -> bool:
     text, content = _read(options.challenges)
     if not isinstance(content, dict) or not any(_is_task(value) for value in content.values()):
         return False
-    inputs = {name: _inputs(value) for name, value in content.items()}
     run, digest = _read(options.run_dir / "run.json")[1], hashlib.sha256(text).hexdigest()
     if isinstance(run, dict) and run.get("challenges_sha256", digest) != digest:
         return False
-    if _is_complete(_read(options.output)[1], inputs):
+    answers = {name: [{"attempt_1": grid, "attempt_2": [[0]]} for grid in _inputs(task)] for name, task in content.items()}
+    if _is_complete(_read(options.output)[1], answers):
         return True
-    answers = {name: [{"attempt_1": grid, "attempt_2": [[0]]} for grid in grids] for name, grids in inputs.items()}
     with suppress(OSError):  # tried again when the reader has made better ones
         write_atomic(options.output, json.dumps(answers))
         return True
@@ -164,7 +163,7 @@ def _is_task(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(value.get(key), list) and value[key] for key in ("train", "test"))
 
 
-def _inputs(task: Any) -> Sequence[Any]:
+def _inputs(task: Any) -> list[Any]:
     """Return a grid for each test input, at least one: the input where it is a grid, else a blank."""
     tests = task.get("test") if isinstance(task, dict) else None
     given = [test.get("input") if isinstance(test, dict) else None for test in tests] if isinstance(tests, list) else []
@@ -177,11 +176,11 @@ def _is_grid(value: Any) -> bool:
     return 0 < len(value[0]) <= 30 and all(len(r) == len(value[0]) and all(type(c) is int and 0 <= c <= 9 for c in r) for r in value)
 
 
-def _is_complete(submission: Any, inputs: Mapping[str, Sequence[Any]]) -> bool:
-    """Return whether a submission answers every test input, and nothing else."""
-    if not isinstance(submission, dict) or submission.keys() != inputs.keys():
+def _is_complete(submission: Any, answers: Mapping[str, Sequence[Any]]) -> bool:
+    """Return whether a submission answers what `answers` do, and nothing else."""
+    if not isinstance(submission, dict) or submission.keys() != answers.keys():
         return False
-    if not all(isinstance(outputs, list) and len(outputs) == len(inputs[name]) for name, outputs in submission.items()):
+    if not all(isinstance(outputs, list) and len(outputs) == len(answers[name]) for name, outputs in submission.items()):
         return False
-    answers = [answer for outputs in submission.values() for answer in outputs]
-    return all(isinstance(a, dict) and _is_grid(a.get("attempt_1")) and _is_grid(a.get("attempt_2")) for a in answers)
+    given = [answer for outputs in submission.values() for answer in outputs]
+    return all(isinstance(a, dict) and _is_grid(a.get("attempt_1")) and _is_grid(a.get("attempt_2")) for a in given)

@@ -10,16 +10,17 @@ import logging
 import math
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 from hrm_submit.arc.task import Task
-from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.signals import set_by_signals
+from hrm_submit.predict.vote import Outputs
 from hrm_submit.record import events
-from hrm_submit.record.folder import RunWriter
+from hrm_submit.record.folder import RunRecord, RunWriter
 from hrm_submit.record.predictions import CANDIDATES_KEPT
 from hrm_submit.run.answers import AnswerStore
 from hrm_submit.run.engines import Engines
@@ -37,8 +38,8 @@ MOST_FALSE_STARTS = 2
 """Workers in a row that may end before they are ready until their device is given up."""
 TICK_SECONDS = 0.5
 LEAST_PATIENCE = 20.0
-STARTING_PATIENCE, SLOW_START = 900.0, 60.0
-"""Seconds that a start may take at most and at least before it counts as hung; one of more than SLOW_START is logged."""
+STARTING_PATIENCE = 60.0, 900.0
+"""Seconds that a start may take before it counts as hung: at least, and at most. One of more than the least is logged."""
 ASLEEP = 10.0
 """Seconds between two checks for hung workers after which the supervisor itself is taken to have stood still."""
 OVERDUE = 0.25
@@ -46,38 +47,39 @@ OVERDUE = 0.25
 
 
 class Supervisor:
-    """One run: `tasks`, until the clock's budget is spent or each has its `segments`. `reached`: segments of a killed run's votes."""
+    """One run: `tasks`, until the clock's budget is spent or each has its `segments`. `earlier`: the record of the run that it resumes."""
 
     def __init__(
         self,
         tasks: Sequence[Task],
         segments: int | None,
         specs: Sequence[WorkerSpec],
-        preset: Preset,
         answers: AnswerStore,
         run: RunWriter,
         clock: Clock,
         bars: ProgressBars,
         pool: Pool[Any],
-        engines: Sequence[events.EngineChosen] = (),
-        reached: Mapping[str, int] | None = None,
+        earlier: RunRecord | None = None,
     ) -> None:
-        self._specs, self._preset, self._answers, self._run, self._clock, self._bars = specs, preset, answers, run, clock, bars
-        self._pool, self._segments_known = pool, Counter(reached or {})
+        self._specs, self._answers, self._run, self._clock, self._bars, self._pool = specs, answers, run, clock, bars, pool
+        self._preset = preset = specs[0].preset
         self._budget = math.inf if clock.budget is None else clock.budget
         self._end = math.inf if clock.budget is None else usable_seconds(clock.budget, preset.budget)
         # Between the end of the last share and the budget's end: half for answers that come late, half for the last write.
         self._hard_end = (self._end + self._budget) / 2
         self._scheduler = Scheduler(tasks, preset, self._end, segments)
-        self._engines = Engines(preset.device, clock.budget, engines)
+        self._engines = Engines(preset.device, clock.budget, earlier.state.engines.values() if earlier else ())
+        self._reached = Counter(earlier.reached if earlier else {})
+        """Segments of the attempt that each task's newest answer is of."""
+        self._latest: dict[str, Outputs] = {}
+        """Mid-run votes."""
         self._false_starts: Counter[str] = Counter()
         self._unusable: set[str] = set()
         self._runtimes: dict[str, dict[str, Any]] = {}
-        self._next_number = len(specs)
+        self._numbers = count()
         self._checked = self._drawn = 0.0
-        self._slow = set[int]()
-        answers.record_in(run, clock.elapsed)
         self._stop = threading.Event()
+        answers.record_in(run, clock.elapsed)
 
     def run(self) -> None:
         """Run until every task has its final answer or time is up. Nothing that a worker does can raise here.
@@ -98,12 +100,14 @@ class Supervisor:
                 if self._nothing_follows():
                     break
                 for spec in self._pool.newcomers():
-                    self._start(replace(spec, number=self._new_number(), raw=self._specs[0].raw))
+                    self._start(spec)
                 for member, message in self._pool.listen(min(TICK_SECONDS, self._hard_end - self._clock.elapsed())):
                     self._take(member, message)
                 self._replace_hung()
                 self._answers.save()
-                self._draw()
+                if self._clock.elapsed() - self._drawn >= TICK_SECONDS:
+                    self._drawn = self._clock.elapsed()
+                    self._bars.tick(self._clock)
         finally:
             held = [m.assignment.task.id for m in self._pool.members.values() if m.assignment and not m.assignment.restart]
             self._pool.dismiss()
@@ -119,12 +123,6 @@ class Supervisor:
         self._run.event(event)
         self._bars.take(event)
 
-    def _draw(self) -> None:
-        now = self._clock.elapsed()
-        if now - self._drawn >= TICK_SECONDS:
-            self._drawn = now
-            self._bars.tick(self._clock)
-
     def _nothing_follows(self) -> bool:
         """Return whether all workers are idle though work was offered just now, or only start up for work that nobody has."""
         members = self._pool.members.values()
@@ -132,11 +130,9 @@ class Supervisor:
             return True
         return not self._scheduler.queue and all(m.assignment is None for m in members) and not self._scheduler.open
 
-    def _new_number(self) -> int:
-        self._next_number += 1
-        return self._next_number - 1
-
     def _start(self, spec: WorkerSpec) -> None:
+        """Start a worker like `spec`, with a number of its own."""
+        spec = replace(spec, number=next(self._numbers), raw=self._specs[0].raw)
         try:
             self._pool.start(spec, self._clock.elapsed())
         except OSError as error:
@@ -153,22 +149,19 @@ class Supervisor:
 
     def _hand_out(self) -> None:
         """Give work to all who are free."""
-        now = self._clock.elapsed()
-        standings = {number: self._standing(member, now) for number, member in self._pool.members.items()}
         for member in [m for m in self._pool.members.values() if m.idle]:
             now, number = self._clock.elapsed(), member.spec.number
-            me = standings.pop(number)
-            assignment = self._scheduler.next(me, list(standings.values()), now)
-            standings[number] = replace(me, free_at=now + (assignment.seconds or 0.0)) if assignment else me
+            others = [self._standing(m, now) for m in self._pool.members.values() if m is not member]
+            assignment = self._scheduler.next(self._standing(member, now), others, now)
             if assignment is None:
                 continue
             engine, compare_seconds = self._engines.order(member.card, number)
             assignment = replace(assignment, engine=engine, compare_seconds=compare_seconds)
-            task, seconds, segments = assignment.task.id, assignment.seconds, assignment.segments
-            tries: dict[str, Any] = {"restart": assignment.restart} if assignment.restart else {"attempt": self._scheduler.attempts[task]}
-            self._record(events.TaskStart(seconds=seconds, segments=segments, **tries, task=task, worker=number))
+            task, seconds, restart = assignment.task.id, assignment.seconds, assignment.restart or None
+            attempt = None if restart else self._scheduler.attempts[task]
+            self._record(events.TaskStart(seconds, assignment.segments, attempt, restart, task=task, worker=number))
+            member.assignment, member.heard, member.due = assignment, now, now + (seconds or 0.0)
             if not self._pool.give(member, assignment, now):
-                member.assignment = assignment
                 self._lost(member, "worker could not take it")
 
     def _take(self, member: Member, message: Any) -> None:
@@ -212,28 +205,28 @@ class Supervisor:
 
     def _answer(self, member: Member, assignment: Assignment, answer: Answer) -> None:
         """Keep a mid-run answer, or end the task with its last one."""
-        number, retrain = member.spec.number, assignment.restart
+        number, task, retrain = member.spec.number, answer.task, assignment.restart
         if answer.final and not retrain and not any(answer.outputs):
             # A last vote without a single grid keeps the candidates that an earlier one may have had.
-            answer = replace(answer, outputs=self._answers.latest.get(answer.task, answer.outputs))
+            answer = replace(answer, outputs=self._latest.get(task, answer.outputs))
         votes = [[c.votes for c in candidates[:CANDIDATES_KEPT]] for candidates in answer.outputs]
-        told = dict[str, Any](segments=answer.segments, votes=votes, views=answer.views, member=answer.member)
-        vote = told | {"vote_seconds": round(answer.seconds, 4)}
+        told = dict[str, Any](segments=answer.segments, votes=votes, views=answer.views, vote_seconds=round(answer.seconds, 4))
+        told |= {"member": answer.member, "task": task, "worker": number}
         if not answer.final:
-            # Ignore mid-run votes of a retrain, and of an attempt that has not come as far as the one before it.
-            if not retrain and answer.segments >= self._segments_known[answer.task]:
-                self._segments_known[answer.task] = answer.segments
-                self._answers.put(answer.task, answer.outputs, final=False)
-            elif not retrain:
-                self._answers.latest.setdefault(answer.task, answer.outputs)
-            self._record(events.Candidates(**vote, task=answer.task, worker=number))
+            if retrain:  # its mid-run votes say nothing of what all trainings found
+                pass
+            elif answer.segments >= self._reached[task]:
+                self._reached[task], self._latest[task] = answer.segments, answer.outputs
+                self._answers.put(task, answer.outputs, final=False)
+            else:  # an earlier attempt came further
+                self._latest.setdefault(task, answer.outputs)
+            self._record(events.Candidates(**told))
             return
         member.assignment = None
         seconds = self._clock.elapsed() - (member.due - (assignment.seconds or 0.0))
-        outputs = self._scheduler.finished(number, answer, seconds)
-        self._answers.put(answer.task, outputs, final=True)
+        self._answers.put(task, self._scheduler.finished(number, answer, seconds), final=True)
         ended = dict[str, Any](seconds=round(seconds, 3), reason=answer.reason, settled=answer.settled, restart=retrain or None)
-        self._record(events.TaskFinal(**vote, **ended, task=answer.task, worker=number))
+        self._record(events.TaskFinal(**told, **ended))
         if not retrain:
             self._bars.final(answer, seconds)
 
@@ -250,7 +243,7 @@ class Supervisor:
         log.warning("task %s: %s; it is tried again later", task, reason)
         if self._scheduler.needs_cpu and not any(m.spec.device == "cpu" for m in self._pool.members.values()):
             first = self._specs[0]
-            self._start(replace(first, number=self._new_number(), device="cpu", preset=on_cpu(first.preset), sharing=1))
+            self._start(replace(first, device="cpu", preset=on_cpu(first.preset), sharing=1))
 
     def _lost(self, member: Member, reason: str, *, again: bool = True) -> None:
         """A worker is gone or must go: count what it held, and start another in its place unless that would meet the same fault."""
@@ -271,9 +264,9 @@ class Supervisor:
             if spec.device == "cpu" or self._pool.members:
                 return
             fixed = self._end == math.inf
-            specs, _ = worker_specs(["cpu"], on_cpu(spec.preset), spec.checkpoint, spec.seed, self._scheduler.queue, fixed, spec.others)
+            specs = worker_specs(["cpu"], on_cpu(spec.preset), spec.checkpoint, spec.seed, self._scheduler.queue, fixed, spec.others)
         for new in specs:
-            self._start(replace(new, number=self._new_number(), raw=spec.raw))
+            self._start(new)
 
     def _replace_hung(self) -> None:
         """Replace each worker that has been silent for longer than its patience."""
@@ -284,19 +277,19 @@ class Supervisor:
                 member.heard = min(now, member.heard + now - self._checked)
         self._checked = now
         for member in members:
-            silent, patience, number = now - member.heard, self._patience(member), member.spec.number
-            if not member.idle and silent > patience:
-                log.warning("worker %d: no sign of life for %.0f s: it counts as hung and is replaced", number, silent)
+            silent = now - member.heard
+            if not member.idle and silent > self._patience(member):
+                log.warning("worker %d: no sign of life for %.0f s: it counts as hung and is replaced", member.spec.number, silent)
                 self._lost(member, "worker hangs" if member.ready else "worker hangs as it starts")
-            elif not member.ready and silent > SLOW_START and number not in self._slow:
-                self._slow.add(number)
-                log.warning("worker %d has been starting for %.0f s; after %.0f s it counts as hung", number, silent, patience)
+            elif not member.ready and not member.slow and silent > STARTING_PATIENCE[0]:
+                member.slow, patience = True, self._patience(member)
+                log.warning("worker %d has been starting for %.0f s; after %.0f s it counts as hung", member.spec.number, silent, patience)
 
     def _patience(self, member: Member) -> float:
         """Return the seconds of silence after which a worker counts as hung: of a start up to half of the budget, whatever
         `hang_seconds` says."""
-        most, spec = self._preset.budget.hang_seconds, member.spec
         if not member.ready:
-            return max(SLOW_START, min(STARTING_PATIENCE, self._budget / 2))
-        segment = self._scheduler.segment_seconds(member.assignment.task.id, spec.location) if member.assignment else 0.0
-        return min(most, max(LEAST_PATIENCE, self._budget / 10, 5 * segment))
+            least, most = STARTING_PATIENCE
+            return max(least, min(most, self._budget / 2))
+        segment = self._scheduler.segment_seconds(member.assignment.task.id, member.spec.location) if member.assignment else 0.0
+        return min(self._preset.budget.hang_seconds, max(LEAST_PATIENCE, self._budget / 10, 5 * segment))

@@ -26,9 +26,8 @@ from hrm_submit.core.errors import UserError, one_line
 from hrm_submit.model.compiled import compiling_in_turn, engine_of
 from hrm_submit.predict.raw import RawVote
 from hrm_submit.record.events import EngineChosen
-from hrm_submit.run.channel import Channel
 from hrm_submit.run.cost import batch_that_fits
-from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec, keep_raw
+from hrm_submit.run.protocol import Assignment, Channel, Failed, Ready, WorkerSpec, keep_raw
 from hrm_submit.solver.engine import Trial, chosen, measure, trials
 from hrm_submit.solver.messages import Alive
 from hrm_submit.solver.solver import Ensemble, TaskSolver, load_members, with_batch
@@ -59,7 +58,7 @@ class Worker:
         self.spec = spec = _with_room(spec, runtime)
         self.card = "cpu" if spec.device == "cpu" else torch.cuda.get_device_name(spec.device)
         self._loaded = load_members(spec.members)
-        self.solver = self._built(runtime)
+        self.solver = Ensemble.of(self._loaded, runtime, spec.seed)
         with compiling_in_turn() if runtime.engine != "plain" else nullcontext():
             for _ in self.solver.warm_up():
                 pass
@@ -91,8 +90,8 @@ class Worker:
     def _work(self, work: Assignment) -> Iterator[Any]:
         """Yield what comes of the assignment, the engine first. The task pays for that with at most `PAID` of its time; what is beyond
         makes it late, and the next plan makes that good."""
-        seconds = work.seconds
-        if work.compare_seconds or (work.engine and self._computes() != (work.engine.engine, work.engine.dtype)):
+        seconds, now = work.seconds, self.solver.first.runtime
+        if work.compare_seconds or (work.engine and (now.engine, now.dtype) != (work.engine.engine, work.engine.dtype)):
             clock = Clock(work.compare_seconds)
             yield from self._set_engine(work, clock)
             seconds = None if seconds is None else seconds - min(clock.elapsed(), PAID * seconds)
@@ -133,27 +132,19 @@ class Worker:
 
     def _change(self, engine: str, dtype: str) -> TaskSolver:
         """Build the models anew; return the first."""
-        config = self.spec.preset.device
-        runtime = runtime_for(self.spec.device, replace(config, engine=engine, dtype=dtype))  # type: ignore[arg-type]
+        config = replace(self.spec.preset.device, engine=engine, dtype=dtype)  # type: ignore[arg-type]
         vars(self).pop("solver", None)  # its memory first
         free_memory(self.spec.device)
-        self.solver = self._built(runtime)
+        self.solver = Ensemble.of(self._loaded, runtime_for(self.spec.device, config), self.spec.seed)
         return self.solver.first
-
-    def _built(self, runtime: Runtime) -> Ensemble:
-        return Ensemble.of(self._loaded, runtime, self.spec.seed)
-
-    def _computes(self) -> tuple[str, str]:
-        return self.solver.first.runtime.engine, self.solver.first.runtime.dtype
 
     def _fallen(self, work: Assignment) -> Iterator[EngineChosen]:
         """Tell once that the engine has been given up."""
         for solver in self.solver.solvers.values():
             engine, runtime = engine_of(solver.model), solver.runtime
-            if engine == runtime.engine:
-                continue
-            solver.runtime = replace(runtime, engine=engine)
-            yield EngineChosen(card=self.card, engine=engine, dtype=runtime.dtype, reason=f"{runtime.engine} failed in {work.task.id}")
+            if engine != runtime.engine:
+                solver.runtime = replace(runtime, engine=engine)
+                yield EngineChosen(card=self.card, engine=engine, dtype=runtime.dtype, reason=f"{runtime.engine} failed in {work.task.id}")
 
 
 def _with_room(spec: WorkerSpec, runtime: Runtime) -> WorkerSpec:

@@ -8,13 +8,12 @@ import os
 import selectors
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import Any, Protocol, TypeVar
 
-from hrm_submit.run.channel import Channel, channels
-from hrm_submit.run.protocol import Assignment, WorkerSpec
+from hrm_submit.run.protocol import Assignment, Channel, WorkerSpec
 
 log = logging.getLogger(__name__)
 
@@ -30,20 +29,18 @@ class Member:
     name of its GPU, once ready."""
 
     spec: WorkerSpec
-    heard: float = field(kw_only=True)
-    ready: bool = field(default=False, kw_only=True)
-    card: str = field(default="cpu", kw_only=True)
-    assignment: Assignment | None = field(default=None, kw_only=True)
-    due: float = field(default=0.0, kw_only=True)
+    heard: float
+    ready: bool = False
+    card: str = "cpu"
+    assignment: Assignment | None = None
+    due: float = 0.0
+    slow: bool = False
+    """Whether it was told that its start takes long."""
 
     @property
     def idle(self) -> bool:
         """Return whether it is ready and has no task."""
         return self.ready and self.assignment is None
-
-    def begin(self, work: Assignment, now: float) -> None:
-        """Note the task it was given."""
-        self.assignment, self.heard, self.due = work, now, now + (work.seconds or 0.0)
 
 
 class Gone:
@@ -81,7 +78,7 @@ class Pool(Protocol[M]):
         return None
 
 
-@dataclass
+@dataclass(kw_only=True)
 class PooledWorker(Member):
     """A worker in a process of its own on this machine."""
 
@@ -96,15 +93,15 @@ class WorkerPool(Pool[PooledWorker]):
         self.members = {}
 
     def start(self, spec: WorkerSpec, now: float) -> None:
-        channel, theirs = channels()
-        try:
-            process = self.launch(spec, theirs)
-        except OSError:
-            channel.close()
-            raise
-        finally:
-            theirs.close()
-        self.members[spec.number] = PooledWorker(spec, process, channel, heard=now)
+        ours, theirs = socket.socketpair()
+        channel = Channel(ours, waits=False)
+        with theirs:
+            try:
+                process = self.launch(spec, theirs)
+            except OSError:
+                channel.close()
+                raise
+        self.members[spec.number] = PooledWorker(spec, now, process=process, channel=channel)
 
     def launch(self, spec: WorkerSpec, theirs: socket.socket) -> BaseProcess:
         """Start the process, which gets the socket `theirs`. Raises OSError."""
@@ -119,7 +116,6 @@ class WorkerPool(Pool[PooledWorker]):
             member.channel.send(work)
         except OSError:
             return False
-        member.begin(work, now)
         return True
 
     def listen(self, seconds: float) -> Iterator[tuple[PooledWorker, Any]]:

@@ -27,7 +27,7 @@ from hrm_submit.record.events import Plan, RunEnd, RunStart
 from hrm_submit.record.folder import RunRecord, RunWriter, read_run
 from hrm_submit.run.answers import AnswerStore
 from hrm_submit.run.cost import task_work, view_work
-from hrm_submit.run.placement import fills_a_gpu, that_fit, worker_specs
+from hrm_submit.run.placement import that_fit, worker_specs
 from hrm_submit.run.progress_bars import ProgressBars
 from hrm_submit.run.protocol import Assignment, Ready, WorkerSpec
 from hrm_submit.run.supervisor import Supervisor
@@ -47,13 +47,13 @@ def planned_devices(recording: Recording, preset: Preset, tasks: Sequence[Task],
     if profile is None:
         recorded = [str(d) for d in next(iter(recording.runs.values())).run.get("devices") or ["cpu"] * cpu_count()]
         others = [EnsembleMember(name, model.preset, None) for name, model in recording.models.items()][1:]
-        specs, _ = worker_specs(sorted(set(recorded)), preset, None, 0, tasks, False, others) if measured else ([], preset)
+        specs = worker_specs(sorted(set(recorded)), preset, None, 0, tasks, False, others) if measured else []
         return [spec.device for spec in specs] or recorded
     device = load_preset(profile, preset).device
     if not device.count:
         return ["cpu"] * (device.workers or max(1, cpu_count() // device.threads))
     memory, models = int(device.memory_gib * 2**30), [model.preset for model in recording.models.values()]
-    each = device.workers_per_gpu or min(1 if fills_a_gpu(own, tasks) else that_fit(own, tasks, memory) for own in models)
+    each = device.workers_per_gpu or min(that_fit(own, tasks, memory) for own in models)
     return [f"cuda:{number}" for _ in range(each) for number in range(device.count)][: max(device.count, len(tasks))]
 
 
@@ -73,7 +73,7 @@ def replay(
     specs = [WorkerSpec(number, device, preset, None, seed) for number, device in enumerate(devices)]
     bars = ProgressBars(len(tasks))
     try:
-        Supervisor(tasks, None, specs, preset, answers, run, clock, bars, pool).run()
+        Supervisor(tasks, None, specs, answers, run, clock, bars, pool).run()
     finally:
         bars.close()
     run.event(RunEnd(len(answers.answered), round(clock.elapsed(), 3), None))
@@ -98,7 +98,6 @@ class PretendedPool(Pool[Member]):
         self._schedule(member, median(self._recording.start_ups or [0.0]), Ready({"device": spec.device}))
 
     def give(self, member: Member, work: Assignment, now: float) -> bool:
-        member.begin(work, now)
         self.spent = median(self._recording.set_ups or [0.0])
         seconds = None if work.seconds is None else work.seconds - self.spent
         for message in self._ensemble.solve(work.task, seconds=seconds, segments=work.segments, restart=work.restart):

@@ -208,7 +208,7 @@ def _trained(options: Options, least: int = 0) -> float:
 def step_workers(options: Options) -> None:
     """Examples a second of several processes at once, beside the number of workers that a run starts."""
     preset, checkpoint = options.preset()
-    specs, _ = worker_specs([options.device], preset, checkpoint, 0, sample(100), fixed_work=False)
+    specs = worker_specs([options.device], preset, checkpoint, 0, sample(100), fixed_work=False)
     tell("workers planned", len(specs))
     counts, context = (1, 2) if options.device == "cpu" else (1, 2, 4), get_context("spawn")
     with ProcessPoolExecutor(counts[-1], context, _begin, (options, context.Barrier(counts[-1]))) as pool:

@@ -69,11 +69,11 @@ def test_a_worker_that_dies_loses_its_task_to_another() -> None:
         (0, "training", 10, 15, ""),
         (0, "lost", 15, 18, "worker died"),
         (1, "loading", 18, 25, ""),
-        (1, "vote", 25, 40, "share used"),
+        (1, "vote", 25, 40, ""),
     ]
     assert [(t.worker, t.number, t.outcome) for t in state.trainings] == [(0, 1, "worker died"), (1, 2, "share used")]
     task = state.tasks["a"]
-    assert (task.failures, task.final, task.given_up, task.seconds, task.segments) == (1, True, False, 23, 10)
+    assert (task.failures, task.given_up, task.seconds, task.segments) == (1, False, 23, 10)
 
 
 def test_what_runs_when_time_is_up_or_the_run_is_killed_is_lost() -> None:

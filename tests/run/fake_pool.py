@@ -16,8 +16,7 @@ from typing import Any
 
 from hrm_submit.arc.task import make_grid
 from hrm_submit.predict.vote import Candidate
-from hrm_submit.run.channel import Channel
-from hrm_submit.run.protocol import Assignment, Ready, WorkerSpec
+from hrm_submit.run.protocol import Assignment, Channel, Ready, WorkerSpec
 from hrm_submit.run.worker_pool import Gone, PooledWorker, WorkerPool
 from hrm_submit.solver.messages import Alive, Answer
 

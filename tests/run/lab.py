@@ -22,8 +22,7 @@ from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.config.preset_files import load_preset
 from hrm_submit.config.schema import Preset
 from hrm_submit.corpora.sources import load
-from hrm_submit.run.channel import Channel
-from hrm_submit.run.protocol import Assignment, WorkerSpec
+from hrm_submit.run.protocol import Assignment, Channel, WorkerSpec
 from hrm_submit.run.worker import worker_main
 
 TINY_MODEL = """

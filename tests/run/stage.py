@@ -74,15 +74,14 @@ def play(
     by_id = {t.id: t for t in todo}
     store = AnswerStore(by_id, {}, folder / "submission.json")
     earlier = read_run(folder / "run") if (folder / "run").is_dir() else None
-    done, engines = (store.restore(earlier), list(earlier.state.engines.values())) if earlier else (set(), [])
-    reached = earlier.reached if earlier else {}
+    done = store.restore(earlier) if earlier else set()
     store.create()
     specs = [WorkerSpec(k, device, preset, None, 0) for k, device in enumerate(devices)]
     writer = RunWriter(folder / "run", clock.elapsed)
     writer.event(RunStart(budget=budget, tasks=len(todo), broken=[], resumed=len(done)))
     todo = [task for task in todo if task.id not in done]
     with suppress(KeyboardInterrupt):
-        Supervisor(todo, segments, specs, preset, store, writer, clock, ProgressBars(len(todo)), pool, engines, reached).run()
+        Supervisor(todo, segments, specs, store, writer, clock, ProgressBars(len(todo)), pool, earlier).run()
     saved, recorded = not store.save(last=True), writer.flush()
     submission = json.loads((folder / "submission.json").read_text())
     assert not faults(submission, by_id)

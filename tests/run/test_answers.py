@@ -12,7 +12,7 @@ from hrm_submit.arc.task import make_grid
 from hrm_submit.core.errors import SolveError
 from hrm_submit.core.files import write_atomic
 from hrm_submit.predict.vote import Candidate
-from hrm_submit.record.folder import RunWriter, read_run
+from hrm_submit.record.folder import RunRecord, RunWriter, read_run
 from hrm_submit.run.answers import AnswerStore
 
 CONTENT: dict[str, Any] = {
@@ -64,7 +64,7 @@ def test_answers_of_the_file_stay_where_no_prediction_is_left(file: Path) -> Non
     found |= {"good": [both(5, 6), both(7, 8)], "bad": [both(1, 0), both(1, 0)], "worse": [{"attempt_1": [[2]]}]}
     file.with_name("submission.json").write_text(json.dumps(found))
     resumed = store_of(file)
-    resumed.keep()
+    resumed.restore(RunRecord({}, [], []))
     resumed.create()
     assert answers(file)["good"] == [both(5, 6), both(7, 8)] and resumed.answered == set()
     assert answers(file)["bad"][0]["attempt_1"] == [[3, 3]], "what is written before the tasks are read is less than a fallback"
@@ -135,46 +135,24 @@ def line(task: str, output: int, final: bool, *colours: int) -> dict[str, Any]:
     return {"v": 1, "t": 0.0, "task": task, "output": output, "final": final, "candidates": candidates}
 
 
-def restored(file: Path, *lines: Any) -> tuple[set[str], dict[str, Any], set[str]]:
-    store = store_of(file)
-    run = file.with_name("run")
-    run.mkdir(exist_ok=True)
-    (run / "predictions.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
-    finished = store.restore(read_run(run))
-    store.create()
-    return finished, answers(file), store.answered
-
-
-def test_a_task_is_finished_when_all_its_outputs_are(file: Path) -> None:
-    finished, found, answered = restored(file, line("good", 0, True, 7, 8), line("good", 1, False, 6))
-    assert finished == set() and answered == {"good"}
-    assert found["good"][0] == both(7, 8) and found["good"][1]["attempt_1"] == [[6]]
-    finished, found, _ = restored(file, line("good", 0, True, 7, 8), line("good", 1, True, 6, 5))
-    assert finished == {"good"} and found["good"][1] == both(6, 5)
-
-
-def test_the_newest_line_counts(file: Path) -> None:
-    _, found, _ = restored(file, line("good", 0, False, 7, 8), line("good", 0, False, 4, 5))
-    assert found["good"][0] == both(4, 5)
-
-
-def test_a_final_vote_without_candidates_keeps_those_before_it(file: Path) -> None:
-    finished, found, _ = restored(file, line("good", 0, False, 7, 8), line("good", 0, True), line("good", 1, True, 1, 2))
-    assert finished == {"good"} and found["good"][0] == both(7, 8)
+OTHERS = [line("other", 0, True, 1), line("good", 2, True, 1), {"v": 1}]
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("lines", "finished", "first", "second"),
     [
-        line("other", 0, True, 1),
-        line("good", 2, True, 1),
-        {**line("good", 0, True), "candidates": [{"grid": [[11]], "votes": 1, "score": 0.0}]},
-        {**line("good", 0, True), "candidates": [{"grid": [[1]], "votes": None, "score": 0.0}]},
-        {**line("good", 0, True), "candidates": ["x"]},
-        {**line("good", 0, True), "output": None},
-        {"v": 1},
+        ([line("good", 0, True, 7, 8), line("good", 1, False, 6, 5)], False, both(7, 8), both(6, 5)),
+        ([line("good", 0, True, 7, 8), line("good", 1, True, 6, 5)], True, both(7, 8), both(6, 5)),
+        ([line("good", 0, False, 7, 8), line("good", 0, False, 4, 5), line("good", 1, False, 6, 5)], False, both(4, 5), both(6, 5)),
+        ([line("good", 0, False, 7, 8), line("good", 0, True), line("good", 1, True, 1, 2)], True, both(7, 8), both(1, 2)),
+        ([line("good", 0, False, 7, 8), *OTHERS, line("good", 1, True, 1, 2)], False, both(7, 8), both(1, 2)),
     ],
+    ids=["one is final", "both are final", "the newest counts", "a final vote without candidates", "of other tasks and outputs"],
 )
-def test_a_prediction_that_does_not_fit_is_left_aside(file: Path, wrong: Any) -> None:
-    finished, found, _ = restored(file, line("good", 0, False, 7, 8), wrong, line("good", 1, True, 1, 2))
-    assert finished == set() and found["good"][0] == both(7, 8)
+def test_a_run_that_resumes_has_the_newest_predictions(file: Path, lines: list[Any], finished: bool, first: Any, second: Any) -> None:
+    store, run = store_of(file), file.with_name("run")
+    run.mkdir()
+    (run / "predictions.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    assert store.restore(read_run(run)) == ({"good"} if finished else set()) and store.answered == {"good"}
+    store.create()
+    assert answers(file)["good"] == [first, second]

@@ -34,9 +34,9 @@ def places(
     free: Callable[[str], int] = unasked,
 ) -> tuple[list[str], int]:
     """Devices of the workers in order, and the threads of each."""
-    specs, preset = worker_specs(devices, Preset(model=model, device=device), None, 5, tasks, fixed, free=free)
-    assert [s.number for s in specs] == list(range(len(specs))) and all(s.seed == 5 and s.preset == preset for s in specs)
-    return [s.device for s in specs], preset.device.threads
+    specs = worker_specs(devices, Preset(model=model, device=device), None, 5, tasks, fixed, free=free)
+    assert [s.number for s in specs] == list(range(len(specs))) and all(s.seed == 5 and s.preset == specs[0].preset for s in specs)
+    return [s.device for s in specs], specs[0].preset.device.threads
 
 
 @pytest.fixture(autouse=True)
@@ -98,17 +98,13 @@ def test_as_many_on_a_gpu_as_its_memory_holds() -> None:
 
 def test_a_model_that_keeps_a_gpu_busy_has_it_to_itself() -> None:
     large = [recolour(f"t{k}", k, side=30) for k in range(5)]
-    assert places(["cuda:0"], GPU, large, model=ModelConfig())[0] == ["cuda:0"]
+    assert places(["cuda:0"], GPU, large, model=ModelConfig(), free=lambda device: 2**50)[0] == ["cuda:0"]
     other = EnsembleMember("other", Preset(model=ModelConfig(), device=GPU), None)
-    specs, _ = worker_specs(["cuda:0"], Preset(model=SMALL, device=GPU), None, 0, large, False, [other], free=lambda device: 2**36)
+    specs = worker_specs(["cuda:0"], Preset(model=SMALL, device=GPU), None, 0, large, False, [other], free=lambda device: 2**50)
     assert [spec.others for spec in specs] == [(other,)], "also one that is not the first"
 
 
-def test_workers_know_the_largest_canvas() -> None:
-    specs, _ = worker_specs(["cpu"], Preset(), None, 0, [*TASKS[:3], recolour("large", 0, side=9)], False)
-    assert {s.tokens for s in specs} == {81}
-
-
-def test_workers_know_how_many_share_their_device() -> None:
-    specs, _ = worker_specs(["cuda:0", "cuda:1", "cpu"], Preset(model=SMALL, device=replace(GPU, workers_per_gpu=3)), None, 0, TASKS, False)
-    assert {(spec.device, spec.sharing) for spec in specs} == {("cuda:0", 3), ("cuda:1", 3), ("cpu", 4)}
+def test_workers_know_the_largest_canvas_and_how_many_share_their_device() -> None:
+    preset, tasks = Preset(model=SMALL, device=replace(GPU, workers_per_gpu=3)), [*TASKS, recolour("large", 0, side=9)]
+    specs = worker_specs(["cuda:0", "cuda:1", "cpu"], preset, None, 0, tasks, False)
+    assert {(s.device, s.sharing, s.tokens) for s in specs} == {("cuda:0", 3, 81), ("cuda:1", 3, 81), ("cpu", 4, 81)}

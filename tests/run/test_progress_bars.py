@@ -1,4 +1,4 @@
-"""What a person sees of a run: on the screen of a terminal, in the widgets of a notebook, in the lines of a log."""
+"""What a person sees of a run: on the screen of a terminal, in the lines of a log."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import io
 import logging
 import sys
 from collections.abc import Callable
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -15,7 +13,6 @@ from hrm_submit.arc.task import make_grid
 from hrm_submit.core.clock import Clock
 from hrm_submit.predict.vote import Candidate
 from hrm_submit.record import events
-from hrm_submit.run import progress_bars
 from hrm_submit.run.progress_bars import ProgressBars
 from hrm_submit.solver.messages import Answer
 from tests.run.fake_pool import Time
@@ -61,59 +58,40 @@ class Tty(io.StringIO):
 
 
 def open_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
-    """Make standard error a terminal of 100 columns; the result gives the lines that stand there."""
+    """Make standard error a terminal of 160 columns; the result gives the lines that stand there."""
     tty = Tty()
     monkeypatch.setattr(sys, "stderr", tty)
-    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.setenv("LINES", "20")
     monkeypatch.setattr(logging.root, "handlers", [])
     return lambda: [line for line in screen(tty.getvalue()) if line]
 
 
-def test_a_terminal_shows_all_tasks_and_the_work_of_each_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_shows_how_far_the_run_is_and_the_tasks_in_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = open_terminal(monkeypatch)
     run = Shown(5, done=1)
     run.start(0, "aaaa", 40.0)
     run.start(3, "bbbb", 20.0)
-    run.tick()
-    run.progress(0, "aaaa", 55, 0.25)
     run.progress(3, "bbbb", 77, 1.0)
     run.tick(10.0)
-    first, second, third = terminal()
-    assert first.startswith(" 20%|") and "1/5" in first and "0 fit their demonstrations, 1m30s left" in first
-    assert second.startswith(" 25%|") and second.endswith("| worker 0 aaaa, 55 segments, 25% exact, 30.0s left")
-    assert third.startswith(" 50%|") and third.endswith("| worker 3 bbbb, 77 segments, 100% exact, 10.0s left")
+    (line,) = terminal()
+    assert line.startswith(" 20%|") and "1/5" in line
+    assert "0 fit their demonstrations, 1m30s left; working on aaaa, bbbb (100% exact)" in line
 
     run.time.now = 20.0
     run.final(3, answer("bbbb", 30, 10), 20.0)
     run.start(3, "cccc", 80.0)
     run.tick()
-    said, first, second, third = terminal()
+    said, line = terminal()
     assert said == "[2/5] bbbb: 120 segments in 20.0s, 100% of demonstrations exact, 30 of 40 views gave attempt 1 (share used)"
-    assert "2/5" in first and "1 fit their demonstrations, 1m20s left" in first
-    assert second.startswith(" 50%|") and "worker 0 aaaa" in second
-    assert third.startswith("  0%|") and third.endswith("| worker 3 cccc, 1m20s left"), "nothing of the task before stays"
+    assert "2/5" in line and "1 fit their demonstrations, 1m20s left; working on aaaa, cccc" in line
 
     run.fail(0, "aaaa")
     run.bars.take(events.WorkerExit(-9, "worker died", t=20.0, worker=3))
     run.tick()
-    _, first, *rest = terminal()
-    assert "3/5" in first and not rest
     run.bars.close()
-    _, first, *rest = terminal()
-    assert "3/5" in first and not rest, "only the count of tasks stays"
-
-
-def test_a_worker_of_a_cluster_is_shown_with_its_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = open_terminal(monkeypatch)
-    run = Shown(9)
-    run.bars.take(events.WorkerStart("10.0.0.3/cpu", worker=0))
-    for n in range(3):
-        run.start(0, f"task{n}", 10.0)
-    run.tick()
-    _, second = terminal()
-    assert second.endswith("| 10.0.0.3 worker 0 task2, 10.0s left"), "one line for each worker"
-    run.bars.close()
+    _, line = terminal()
+    assert "3/5" in line and "working" not in line
 
 
 def test_a_log_gets_a_line_a_task_and_a_line_a_minute(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
@@ -134,58 +112,6 @@ def test_a_log_gets_a_line_a_task_and_a_line_a_minute(monkeypatch: pytest.Monkey
         "1 of 7 tasks done, 1 fit their demonstrations, 10m39s left; working on t0, t2, t3, t4 and 1 more",
     ]
     run.bars.close()
-
-
-def test_a_notebook_without_widgets_has_one_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = open_terminal(monkeypatch)
-    monkeypatch.setenv("COLUMNS", "160")
-    monkeypatch.setattr(progress_bars, "place", lambda: "one line")
-    run = Shown(3)
-    run.start(0, "aaaa", 50.0)
-    run.final(0, answer("aaaa", 1), 20.0)
-    run.start(1, "bbbb", 30.0)
-    run.tick(20.0)
-    _, line = terminal()
-    assert "1/3" in line and "0 fit their demonstrations, 1m20s left; working on bbbb" in line
-    run.bars.close()
-
-
-def test_a_widget_of_tqdm_shows_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over tqdm's own notebook bar, with widgets that only hold what they are given."""
-    notebook = pytest.importorskip("tqdm.notebook")
-
-    class Box(SimpleNamespace):
-        def __init__(self, **fields: Any) -> None:
-            fields.setdefault("layout", SimpleNamespace(width=None))
-            fields.setdefault("style", SimpleNamespace())
-            fields.setdefault("bar_style", "")
-            fields.setdefault("value", 0)
-            super().__init__(**fields)
-
-        def close(self) -> None:
-            self.closed = True
-
-    for name in ("IProgress", "HTML"):
-        monkeypatch.setattr(notebook, name, Box, raising=False)
-    boxes: list[Box] = []
-
-    def container(children: Any) -> Box:
-        boxes.append(Box(children=children))
-        return boxes[-1]
-
-    monkeypatch.setattr(notebook, "TqdmHBox", container)
-    monkeypatch.setattr(notebook, "display", lambda *_: None, raising=False)
-    monkeypatch.setattr(progress_bars, "place", lambda: "widgets")
-    run = Shown(4)
-    run.start(2, "aaaa", 40.0)
-    run.tick(10.0)
-    _, line = boxes
-    left, bar, right = line.children
-    text = (left.value + right.value).replace("\u2007", " ")
-    assert (bar.max, bar.value) == (40.0, 10.0)
-    assert "worker 2 aaaa, 30.0s left" in text
-    run.bars.close()
-    assert line.closed and bar.bar_style == "", "nothing turns red because time ran out"
 
 
 @pytest.mark.parametrize(

@@ -118,11 +118,7 @@ def test_what_a_task_gives_back_is_kept_for_those_that_disagree() -> None:
 
 def test_trainings_anew_are_twice_as_long_each_time_and_fill_the_time() -> None:
     """A share of 10 s, and 81 s left: 10 + 20 + 40 fit, another 80 do not, so the three are stretched to 81 s."""
-    hands = Hands(10)
-    for k in range(10):
-        hands.take(float(k))
-        hands.finish(k + 1.0, settled=k < 9, votes=(3, 2), seconds=1.0 if k < 9 else 10.0)
-    at, given = 19.0, []
+    hands, at, given = ten_tasks_of_which_the_last_disagrees(10.0), 19.0, []
     while (again := hands.next(at)) is not None:
         given.append((again.task.id, again.restart, again.seconds))
         at += again.seconds or 0.0
@@ -145,48 +141,43 @@ def test_trainings_that_end_early_thousands_of_times_still_get_a_share_that_is_a
         hands.finish(at, votes=(3, 2), seconds=0.01)
 
 
-def first_pass(hands: Hands, votes: dict[str, Sequence[int]], exact: dict[str, float] | None = None, each: float = 1.0) -> float:
-    """Every task once, one second each; those in `votes` disagree. Returns the time then."""
-    at = 0.0
-    for _ in hands.tasks:
-        task, _ = hands.take(at)
-        if exact and task in exact:
-            hands.progress(5, 0.5, exact=exact[task])
-        at += each
-        hands.finish(at, votes=votes.get(task, (9,)), settled=task not in votes, seconds=each)
-    return at
-
-
-def test_first_come_those_that_another_training_may_change_most() -> None:
+@pytest.mark.parametrize(
+    ("votes", "exact", "expected"),
+    [
+        ({"t0": (8, 1), "t1": (5, 4), "t3": (7, 2)}, {}, ["t1", "t3", "t0"]),
+        ({"t0": (3, 2), "t1": (3, 2), "t2": (3, 2)}, {"t1": 1.0, "t2": 0.5}, ["t1", "t2", "t0"]),
+    ],
+    ids=["evenly split votes", "equally split votes: fitted demonstrations"],
+)
+def test_first_come_those_that_another_training_may_change_most(
+    votes: dict[str, Sequence[int]], exact: dict[str, float], expected: list[str]
+) -> None:
+    """Each task has a second, and those in `votes` disagree; then each of these is trained anew once before any is twice."""
     hands = Hands(4)
-    at = first_pass(hands, {"t0": (8, 1), "t1": (5, 4), "t3": (7, 2)})
+    for at in range(4):
+        task, _ = hands.take(float(at))
+        hands.progress(5, 0.5, exact=exact.get(task, 0.0))
+        hands.finish(at + 1.0, votes=votes.get(task, (9,)), settled=task not in votes, seconds=1.0)
     order = []
-    while len(order) < 4:
-        task, _ = hands.take(at)
-        at += 5.0
-        hands.finish(at, votes=(5, 4), seconds=5.0)
-        order.append(task)
-    assert order[:3] == ["t1", "t3", "t0"], "by how evenly the votes are split, each once before any twice"
-
-
-def test_of_equally_split_votes_those_come_first_that_fit_their_demonstrations() -> None:
-    hands = Hands(3)
-    at = first_pass(hands, {"t0": (3, 2), "t1": (3, 2), "t2": (3, 2)}, exact={"t1": 1.0, "t2": 0.5})
-    order = []
-    for _ in range(3):
+    for at in (4.0, 9.0, 14.0):
         order.append(hands.take(at)[0])
-        at += 1.0
-        hands.finish(at, votes=(3, 2), seconds=1.0)
-    assert order == ["t1", "t2", "t0"]
+        hands.finish(at + 5.0, votes=(5, 4), seconds=5.0)
+    assert order == expected
+
+
+def ten_tasks_of_which_the_last_disagrees(last_seconds: float) -> Hands:
+    """Each is given 10 s of 100 and takes one, the last one `last_seconds`."""
+    hands = Hands(10)
+    for k in range(10):
+        hands.take(float(k))
+        hands.finish(k + 1.0, settled=k < 9, votes=(3, 2), seconds=1.0 if k < 9 else last_seconds)
+    return hands
 
 
 @pytest.mark.parametrize(("left", "again"), [(4.9, False), (5.1, True)])
 def test_what_is_too_little_to_train_anew_stays_unused(left: float, again: bool) -> None:
     """At least half of the first share, which was 10 s."""
-    hands = Hands(10)
-    for k in range(10):
-        hands.take(float(k))
-        hands.finish(k + 1.0, settled=k < 9, votes=(3, 2), seconds=1.0)
+    hands = ten_tasks_of_which_the_last_disagrees(1.0)
     assert hands.scheduler.results["t9"].share == pytest.approx(10.0)
     assert (hands.next(100.0 - left) is not None) is again
 
@@ -213,13 +204,19 @@ def test_a_task_is_settled_once_its_newest_training_is_and_on_what_all_votes_ran
     assert hands.scheduler.open == open_still and (hands.next(2.0) is not None) == open_still
 
 
-def test_a_lost_task_waits_for_another_worker_that_is_free_soon() -> None:
+@pytest.mark.parametrize("free_at", [84.0, 86.0])
+def test_a_lost_task_waits_for_another_worker_if_one_is_free_soon(free_at: float) -> None:
+    """Of the 20 s that are left it waits for a quarter."""
     hands = Hands(2, devices=("cpu", "cpu"))
     hands.take(0.0, 0)
     hands.take(0.0, 1)
     assert hands.fail(80.0, 0) is True
-    hands.free_at[1] = 84.0  # of the 20 s that are left a fifth
-    assert hands.next(80.0, 0) is None
+    hands.free_at[1] = free_at
+    again = hands.next(80.0, 0)
+    if free_at > 85.0:
+        assert again is not None and (again.task.id, again.seconds) == ("t0", pytest.approx(20.0)), "there is nobody else"
+        return
+    assert again is None
     hands.finish(84.0, 1, settled=True, seconds=100.0)
     assert hands.take(84.0, 1) == ("t0", pytest.approx(16.0))
     assert hands.fail(85.0, 1) is False, "the second attempt was the last"
@@ -239,6 +236,10 @@ def test_what_ran_out_of_gpu_memory_goes_to_a_cpu_only_and_there_first() -> None
         hands.finish(at + 1, worker, settled=True, seconds=1.0)
     assert hands.next(4.0, 0) is None, "nor is it trained anew on a GPU"
     assert hands.take(4.0, 2)[0] == "t0"
+    on_cpu = Hands(1, devices=("cpu", "cuda:0"))
+    on_cpu.take(0.0, 0)
+    on_cpu.fail(90.0, 0, memory=True)
+    assert not on_cpu.scheduler.needs_cpu and on_cpu.take(90.0, 1)[0] == "t0", "a CPU's memory says nothing of a GPU's"
 
 
 def test_while_only_a_cpu_can_do_the_rest_gpus_train_anew() -> None:
@@ -250,13 +251,6 @@ def test_while_only_a_cpu_can_do_the_rest_gpus_train_anew() -> None:
     assert hands.next(1.0, 0) is None
     hands.scheduler.finished(1, answer_of(hands.held.pop(1), (3, 2), False), 2.0)
     assert hands.take(2.0, 0)[0] == "t1"
-
-
-def test_a_cpu_that_runs_out_of_memory_is_no_reason_to_avoid_gpus() -> None:
-    hands = Hands(1, devices=("cpu", "cuda:0"))
-    hands.take(0.0, 0)
-    hands.fail(90.0, 0, memory=True)
-    assert not hands.scheduler.needs_cpu and hands.take(90.0, 1)[0] == "t0"
 
 
 def test_fixed_work_comes_in_the_same_order_always() -> None:

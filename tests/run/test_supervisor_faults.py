@@ -15,53 +15,24 @@ from hrm_submit.run.worker_pool import PooledWorker
 from hrm_submit.solver.messages import Progress, Restarted
 from tests.run import stage
 from tests.run.fake_pool import Script, StubPool, Timeline, answer
-from tests.run.stage import BUDGET, PRESET, SHARES_END
+from tests.run.stage import BUDGET, PRESET
 
 
-def test_the_answer_of_the_attempt_that_came_further_stays(play: Any) -> None:
-    """Both attempts are lost on their way: the first after more segments than the second."""
+def test_the_answer_of_the_attempt_that_came_further_stays(play: Any, tmp_path: Path) -> None:
+    """Of two attempts in a run, both of which are lost on their way, and of runs that resume another."""
 
-    class Twice(Script):
-        tries = 0
-
-        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
-            self.tries += 1
-            early, late = (replace(answer(assignment, c, final=False), segments=n) for c, n in ((3, 50), (4, 90)))
-            if self.tries == 1:
-                return [(1.0, early), (2.0, late), (3.0, Failed("t0", "no"))]
-            return [(1.0, replace(early, outputs=answer(assignment, 5).outputs)), (2.0, Failed("t0", "no"))]
-
-    assert play(Twice(), tasks=1).first("t0") == [[4]]
-
-
-def test_a_resumed_run_keeps_the_answer_of_one_that_came_further(tmp_path: Path) -> None:
     class Stopping(Script):
-        def __init__(self, colour: int, segments: int) -> None:
-            self.colour, self.segments = colour, segments
+        def __init__(self, *said: tuple[int, int], then: Any) -> None:
+            self.said, self.then = iter(said), then
 
         def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
-            return [(1.0, replace(answer(assignment, self.colour, final=False), segments=self.segments))]
+            colour, segments = next(self.said)
+            return [(1.0, replace(answer(assignment, colour, final=False), segments=segments)), *self.then]
 
+    assert play(Stopping((4, 90), (5, 50), then=[(3.0, Failed("t0", "no"))]), tasks=1).first("t0") == [[4]]
     lives = ((3, 90), (4, 50), (5, 60), (6, 95))
-    assert [stage.play(tmp_path / "x", Stopping(*said), 1, budget=10.0).first("t0") for said in lives] == [[[3]]] * 3 + [[[6]]]
-
-
-def test_rather_than_wait_until_the_end_a_worker_tries_again_what_it_lost(play: Any) -> None:
-    """Both workers have a task until the end when one of the two fails: there is nobody else."""
-
-    class Once(Script):
-        tries = 0
-
-        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
-            self.tries += assignment.task.id == "t0"
-            if assignment.task.id == "t0" and self.tries == 1:
-                return [(3.0, Failed("t0", "no"))]
-            return super().on_task(spec, assignment)
-
-    run = play(Once(), tasks=2, devices=("cpu", "cpu"))
-    assert run.first("t0") == [[2]]
-    again = run.events("task_start", "t0")[1]
-    assert again["t"] == pytest.approx(4.0) and again["seconds"] == pytest.approx(SHARES_END - 4.0)
+    shown = [stage.play(tmp_path / "x", Stopping(said, then=[]), 1, budget=10.0).first("t0") for said in lives]
+    assert shown == [[[3]]] * 3 + [[[6]]]
 
 
 def test_a_task_that_is_answered_and_then_fails_anew_is_left_alone(play: Any) -> None:
