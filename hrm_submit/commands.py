@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -129,10 +130,8 @@ def convert(options: ConvertOptions, clock: Clock) -> int:
     read = [path for file in source_files(options.source) for path in (file, sibling_solutions(file)) if path]
     for target in (challenges, *([answers] if known else [])):
         refuse_overwriting(target, read)
-    try:
+    with suppress(OSError):  # which the first file then tells
         options.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{options.output}: cannot be made: {error.strerror or error}") from None
     write_challenges(challenges, tasks)
     print(f"{challenges}: {len(tasks)} tasks")
     if known:
@@ -167,20 +166,21 @@ def show(options: ShowOptions, clock: Clock) -> int:
 def _put(picture: Picture, page: Path | None) -> int:
     """Print a picture or write it as a page."""
     from hrm_submit.core.files import write_output
-    from hrm_submit.report.document import document
 
     if page is None:
         print(picture)
     else:
-        write_output(page, document(picture))
+        write_output(page, picture.document())
         print(f"{page}: {picture.title}")
     return 0
 
 
 def runs(options: RunsOptions, clock: Clock) -> int:
-    from hrm_submit.report.runs import picture_of_runs
+    from hrm_submit.report.runs import compare_runs, list_runs
 
-    return _put(picture_of_runs(options), options.html)
+    if options.compare:
+        return _put(compare_runs(*options.compare, options.solutions), options.html)
+    return _put(list_runs(options.folder, options.solutions), options.html)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,11 +196,9 @@ def presets(options: PresetsOptions, clock: Clock) -> int:
 
 
 def watch(options: WatchOptions, clock: Clock) -> int:
-    from hrm_submit.report.watch import follow, look_once
+    from hrm_submit.report.watch import follow
 
-    clear = "\x1b[H\x1b[J" if sys.stdout.isatty() else ""
-    if options.once:
-        print(*look_once(options.run_dir), sep="\n")
-    else:
-        follow(options.run_dir, options.every, lambda lines: print(clear + "\n".join(lines), flush=True))
+    clear = "\x1b[H\x1b[J" if sys.stdout.isatty() and not options.once else ""
+    every = None if options.once else options.every
+    follow(options.run_dir, every, lambda lines: print(clear + "\n".join(lines), flush=True))
     return 0

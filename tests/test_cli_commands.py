@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +14,7 @@ import pytest
 from hrm_submit.cli import main
 from hrm_submit.run import solve as run_module
 from tests.run.lab import challenges
+from tests.shared import write
 
 
 def test_without_a_command_help_is_shown_and_an_unknown_one_is_refused(refused: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -56,11 +57,8 @@ def test_help_and_wrong_options_import_nothing_heavy() -> None:
 
 
 def test_validate_names_each_fault_and_exits_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    good = challenges(tmp_path, 2)
-    path = tmp_path / "s.json"
-    path.write_text(json.dumps({"task00": [{"attempt_1": [[1]], "attempt_2": [[10]]}], "extra": []}))
-    assert main(["validate", "--submission", str(path), "--challenges", str(good)]) == 1
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3
-    assert all(any(f"task {t}" in line for line in lines) for t in ("task00", "task01", "extra"))
-    assert main(["validate", "--submission", str(tmp_path / "none.json"), "--challenges", str(good)]) == 1
+    argv = ["validate", "--challenges", str(challenges(tmp_path, 2)), "--submission"]
+    path = write(tmp_path / "s.json", {"task00": [{"attempt_1": [[1]], "attempt_2": [[10]]}], "extra": []})
+    assert main([*argv, str(path)]) == 1
+    assert re.findall(r"task (\w+): ", capsys.readouterr().out) == ["task00", "task01", "extra"]
+    assert main([*argv, str(tmp_path / "none.json")]) == 1

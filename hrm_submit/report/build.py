@@ -4,58 +4,43 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
-from typing import Any
 
-from hrm_submit.core.errors import DataError
 from hrm_submit.core.files import write_output
 from hrm_submit.report.board import write_board
-from hrm_submit.report.cards import count
 from hrm_submit.report.data import RunData, load_run
+from hrm_submit.report.grids import count
 from hrm_submit.report.options import ReportOptions
 from hrm_submit.report.page import page
 from hrm_submit.report.statistics import Scores, scores
-from hrm_submit.report.tables import Tables, make_tables
+from hrm_submit.report.tables import make_tables, records
 
 
 def write_report(options: ReportOptions) -> tuple[str, Sequence[str]]:
     """Write the page, and the tables where they are asked for; returns a line for a person, and what was left out. Raises UserError."""
     data = load_run(options.run_dir, options.challenges, options.solutions)
-    tables = make_tables(data)
-    found = run_scores(data)
-    text = page(data, tables, found).encode("utf-8", "replace")
+    tables, scored = make_tables(data), run_scores(data)
+    frames = vars(tables).items()
+    text = page(data, tables, scored).encode("utf-8", "replace")
     write_output(options.output, text)
     if options.json is not None:
-        write_output(options.json, json.dumps(_as_json(data, tables, found), indent=1).encode("utf-8", "replace") + b"\n")
+        content = {"v": 2, "run": data.run, "notes": data.notes, "score": asdict(scored) if scored else None}
+        content |= {name: records(frame) for name, frame in frames}
+        write_output(options.json, json.dumps(content, indent=1).encode("utf-8", "replace") + b"\n")
     if options.tensorboard is not None:
         write_board(data.state, options.tensorboard)
     if options.csv is not None:
-        try:
+        with suppress(OSError):  # which the first file then tells
             options.csv.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(f"{options.csv}: cannot be made: {error.strerror or error}") from None
-        for name, frame in tables.named().items():
+        for name, frame in frames:
             write_output(options.csv / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n").encode("utf-8", "replace"))
     return f"{options.output}: {count(len(tables.tasks), 'task')}, {len(text) / 1e6:.1f} MB", data.notes
 
 
-def run_scores(data: RunData) -> list[tuple[str, Scores]]:
-    """Score the tasks that the run was to solve and, if these are not all of the solutions, the whole file as `score` counts it."""
+def run_scores(data: RunData) -> Scores | None:
+    """Score the tasks that the run was to solve, as far as their solutions are known; all solutions where none of these is."""
     if data.solutions is None:
-        return []
+        return None
     wanted = {task: data.solutions[task] for task in data.scope if task in data.solutions}
-    whole = ("The whole file, as the command score counts it", scores(data.answers, data.solutions))
-    if not wanted or len(wanted) == len(data.solutions):
-        return [whole]
-    return [(f"The {len(wanted)} tasks to solve", scores(data.answers, wanted)), whole]
-
-
-def _as_json(data: RunData, tables: Tables, found: list[tuple[str, Scores]]) -> dict[str, Any]:
-    content: dict[str, Any] = {"v": 1, "run": data.run, "notes": data.notes}
-    content["scores"] = [
-        {"over": name, "score": s.score, "intervals": [{"name": figure, **asdict(f)} for figure, f in s.figures.items()]}
-        for name, s in found
-    ]
-    for name, frame in tables.named().items():
-        content[name] = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    return content
+    return scores(data.answers, wanted or data.solutions)

@@ -6,7 +6,7 @@ Whatever cannot be used, such as a damaged line, is left out and named.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -16,12 +16,12 @@ from hrm_submit.arc.entries import Entry
 from hrm_submit.arc.jsonio import located
 from hrm_submit.arc.reader import digest, read_challenges, source_names
 from hrm_submit.arc.submission import NO_GRID, Attempts
-from hrm_submit.arc.task import Solutions, Task
+from hrm_submit.arc.task import Grid, Solutions, Task
 from hrm_submit.config.schema import TTTConfig
 from hrm_submit.core.errors import DataError, SolveError
 from hrm_submit.corpora.sources import answers_of
 from hrm_submit.record.events import number
-from hrm_submit.record.folder import RunRecord, read_run, training_warning
+from hrm_submit.record.folder import read_run, training_warning
 from hrm_submit.record.predictions import Prediction, answers_from, fallback_answers
 from hrm_submit.record.state import RunState
 from hrm_submit.report.grids import Output
@@ -32,7 +32,9 @@ class RunData:
     """A run and what belongs to it. Mappings are by task id."""
 
     directory: Path
-    record: RunRecord
+    run: Mapping[str, Any]
+    """`run.json`; of several attempts that of the last."""
+    state: RunState
     newest: Mapping[tuple[str, int], Prediction]
     """The newest of each (task, output) that has candidates."""
     scope: tuple[str, ...]
@@ -48,16 +50,6 @@ class RunData:
     solutions: Solutions | None
     notes: tuple[str, ...]
     """Damaged lines (`file:line: fault`), and what else was left out."""
-
-    @property
-    def run(self) -> Mapping[str, Any]:
-        """`run.json`; of several attempts that of the last."""
-        return self.record.run
-
-    @property
-    def state(self) -> RunState:
-        """What happened."""
-        return self.record.state
 
     def outputs(self, task: str) -> list[Output]:
         """Return each test output of a task."""
@@ -78,7 +70,7 @@ def fit_of(run: Mapping[str, Any]) -> float:
     return TTTConfig().fit if fit is None else fit
 
 
-def load_run(directory: Path, challenges: Path | None = None, solutions: Path | None = None) -> RunData:
+def load_run(directory: Path, challenges: Path | str | None = None, solutions: Path | str | None = None) -> RunData:
     """Read a run folder, whole or of a killed run.
 
     Without `challenges` the file that `run.json` names is used, where it is still there and unchanged. Raises SolveError where there is
@@ -91,7 +83,7 @@ def load_run(directory: Path, challenges: Path | None = None, solutions: Path | 
     tasks, broken = _challenges(record.run, challenges, notes)
     newest = {(p.task, p.output): p for p in record.predictions if p.candidates}
     wanted = {**record.state.tasks, **{task: None for task, _ in newest}}
-    fallbacks = fallback_answers(tasks, broken) or _unknown([*wanted], [*newest])
+    fallbacks = fallback_answers(tasks, broken) or blanks([*((task, -1) for task in wanted), *newest], NO_GRID)
     found = answers_from(fallbacks, record.predictions)
     truth = _solutions(solutions, found.attempts, tasks) if solutions is not None else None
     scope = tuple(task for task in fallbacks if task in wanted)
@@ -100,14 +92,11 @@ def load_run(directory: Path, challenges: Path | None = None, solutions: Path | 
     faults = {task: b.fault for task, b in broken.items()}
     notes += [*faults.values(), *(f"task {t!r}: in the run folder, but not among the challenges" for t in wanted if t not in fallbacks)]
     answered = frozenset(found.answered)
-    return RunData(directory, record, newest, scope, tasks, faults, found.attempts, answered, truth, tuple(notes))
+    return RunData(directory, record.run, record.state, newest, scope, tasks, faults, found.attempts, answered, truth, tuple(notes))
 
 
-def _challenges(run: Mapping[str, Any], explicit: Path | None, notes: list[str]) -> tuple[Mapping[str, Task], Mapping[str, Entry]]:
-    path = explicit or (Path(run["challenges"]) if isinstance(run.get("challenges"), str) else None)
-    if path is None:
-        notes.append("the run folder names no challenges file (--challenges does): no demonstrations are shown")
-        return {}, {}
+def _challenges(run: Mapping[str, Any], explicit: Path | str | None, notes: list[str]) -> tuple[Mapping[str, Task], Mapping[str, Entry]]:
+    path = Path(explicit or str(run.get("challenges") or "?"))
     if explicit is None and not (path.exists() or str(path) in source_names()):
         notes.append(f"{path}: the challenges file is not there (--challenges names it): no demonstrations are shown")
         return {}, {}
@@ -121,15 +110,15 @@ def _challenges(run: Mapping[str, Any], explicit: Path | None, notes: list[str])
     return found
 
 
-def _unknown(tasks: Sequence[str], outputs: Sequence[tuple[str, int]]) -> dict[str, list[Attempts]]:
-    """Make attempts of no cells for each output of `tasks` that is known to exist."""
-    sizes = dict.fromkeys(tasks, 0)
+def blanks(outputs: Iterable[tuple[str, int]], grid: Grid) -> dict[str, list[Attempts]]:
+    """Make two attempts `grid` at each output, 0 to the largest of a task; a task of output -1 has none."""
+    sizes: dict[str, int] = {}
     for task, output in outputs:
-        sizes[task] = max(sizes[task], output + 1)
-    return {task: [(NO_GRID, NO_GRID)] * n for task, n in sizes.items()}
+        sizes[task] = max(sizes.get(task, 0), output + 1)
+    return {task: [(grid, grid)] * n for task, n in sizes.items()}
 
 
-def _solutions(path: Path, answers: Mapping[str, Sequence[Attempts]], tasks: Mapping[str, Task]) -> Solutions:
+def _solutions(path: Path | str, answers: Mapping[str, Sequence[Attempts]], tasks: Mapping[str, Task]) -> Solutions:
     solutions = answers_of(path)
     if not solutions.keys() & answers.keys():
         raise DataError(f"{path}: has no solution of any task of this run")

@@ -42,7 +42,7 @@ class RunsOptions:
     """What `runs` lists, or the two run folders that it compares."""
 
     folder: Path = option("FOLDER", "where to look, folders below included (default: here)", name="folder", nargs="?", default=Path())
-    compare: tuple[Path, ...] | None = option(
+    compare: tuple[Path, Path] | None = option(
         "D", "compare two run folders instead: settings that differ, tasks gained and lost", nargs=2, parse=Path, default=None
     )
     solutions: str | None = option("NAME|F", "the solutions (default: those of the challenges, or solutions.json nearby)", default=None)

@@ -5,20 +5,19 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-
-import pandas as pd
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from hrm_submit.core.clock import format_duration
 from hrm_submit.record.folder import weights_of
-from hrm_submit.record.state import PHASES, RunState
-from hrm_submit.report.cards import Card, cards, count, known, percent
-from hrm_submit.report.charts import LEGEND, timeline_chart
+from hrm_submit.record.state import PHASES, RunState, TaskState
+from hrm_submit.report.charts import LEGEND, timeline_chart, training_curve
 from hrm_submit.report.data import RunData, fit_of
-from hrm_submit.report.document import asset, policy
-from hrm_submit.report.statistics import Groups, Scores, right_by_votes, solved_by_side
-from hrm_submit.report.tables import Tables
+from hrm_submit.report.grids import Output, Tile, answer_tiles, count, demonstrations_of, percent, votes_of
+from hrm_submit.report.picture import asset, policy
+from hrm_submit.report.statistics import Scores, right_by_votes, solved_by_side
+from hrm_submit.report.tables import Tables, records
 
 FIGURES = {
     "pass@1": "test outputs right at the first attempt",
@@ -33,44 +32,20 @@ THUMB, LARGE = 104, 210
 """Pixels of the longer side of a grid on a card, and behind it."""
 UNFIT = 0.5
 """Below this share of exact demonstrations a task lacked training."""
+MOST_NAMED = 8
+"""Tasks that a finding names."""
 
 
-@dataclass(frozen=True, eq=False)
-class PageContent:
-    """What the template shows. Facts are (name, value), left out where the value is not known."""
-
-    title: str
-    scores: Sequence[tuple[str, Scores]]
-    findings: Sequence[str]
-    n_tasks: int
-    answered: int
-    others: int
-    """Tasks of the file that were not to be solved."""
-    states: dict[str, int]
-    head_facts: Sequence[tuple[str, object]]
-    timeline: str
-    legend: dict[str, str]
-    """Name -> colour of what the timeline shows."""
-    phases: Sequence[tuple[str, str, str]]
-    groups: Sequence[tuple[str, tuple[str, str, str], Sequence[tuple[str, int, str]]]]
-    """What decides success: a title, the head of a table, and its rows."""
-    run_facts: Sequence[tuple[str, object]]
-    config: str
-    notes: Sequence[str]
-    cards: Iterable[Card]
-
-
-def page(data: RunData, tables: Tables, scores: Sequence[tuple[str, Scores]]) -> str:
-    """Make the whole file. `scores`: with the name of the tasks that each is over, the one for the headline first."""
+def page(data: RunData, tables: Tables, scored: Scores | None) -> str:
+    """Make the whole file."""
     from jinja2 import Environment, StrictUndefined
 
     pages = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     pages.filters |= {"count": count, "packed": packed, "percent": percent}
-    pages.tests["known"] = known
-    pages.globals |= {"STATES": STATES, "THUMB": THUMB, "LARGE": LARGE, "FIGURES": FIGURES}
+    pages.globals |= {"STATES": STATES, "THUMB": THUMB, "LARGE": LARGE, "FIGURES": FIGURES, "LEGEND": LEGEND}
     script = asset("page.js")
-    content = _content(data, tables, scores)
-    return pages.from_string(asset("page.html.j2")).render(run=content, policy=policy(script), style=asset("page.css"), script=script)
+    files = {"policy": policy(script), "style": asset("page.css"), "script": script}
+    return pages.from_string(asset("page.html.j2")).render(files, scored=scored, run=_content(data, tables))
 
 
 def packed(markup: str) -> str:
@@ -88,89 +63,125 @@ def worker_seconds(state: RunState) -> dict[str, float]:
     return {**phases, "idle": max(0.0, total - sum(phases.values()))}
 
 
-def _content(data: RunData, tables: Tables, scores: Sequence[tuple[str, Scores]]) -> PageContent:
+def _content(data: RunData, tables: Tables) -> dict[str, Any]:
+    """Make what the template shows of the run. Facts are (name, value), left out where the value is not known."""
     run, state, tasks = data.run, data.state, tables.tasks
     states = {name: int((tasks["state"] == name).sum()) for name in STATES}
     judged, spent = len(tasks) - states["unknown"], worker_seconds(state)
     total = sum(spent.values())
     versions = run.get("versions")
-    numbers = {str(name): str(v) for name, v in versions.items()} if isinstance(versions, dict) else {}
-    preset = (str(run.get("presets") or "") or "the checkpoint's own") if run else None
-    return PageContent(
-        title=f"{data.directory.resolve().name}: {count(len(tasks), 'task')}",
-        scores=scores,
-        findings=list(_findings(tables, fit_of(run))),
-        n_tasks=len(tasks),
-        answered=int(tasks["answered"].sum()),
-        others=len(data.answers) - len(data.scope),
-        states=states,
-        head_facts=[
+    return {
+        "title": f"{data.directory.resolve().name}: {count(len(tasks), 'task')}",
+        "findings": list(_findings(tables, fit_of(run))),
+        "n_tasks": len(tasks),
+        "answered": int(tasks["answered"].sum()),
+        "others": len(data.answers) - len(data.scope),
+        "states": states,
+        "head_facts": [
             ("solved", f"{states['solved']} of {count(judged, 'task')}" if judged else None),
-            ("nearly", str(states["nearly"]) if judged else None),
+            ("nearly", states["nearly"] if judged else None),
             ("time used", "; ".join(_attempts(state))),
             ("device", _devices(data)),
-            ("preset", preset),
+            ("preset", (run.get("presets") or "the checkpoint's own") if run else None),
             ("seed", run.get("seed")),
-            ("versions", ", ".join(f"{name} {numbers[name]}" for name in ("hrm_submit", "torch") if name in numbers)),
         ],
-        timeline=timeline_chart(state),
-        legend=LEGEND,
-        phases=[(phase, format_duration(seconds), percent(seconds / total) if total else "") for phase, seconds in spent.items()],
-        groups=[
-            ("Are sure votes right?", ("votes for attempt 1", "outputs", "right"), _shares(right_by_votes(tables.outputs))),
-            ("Are small grids easier?", ("largest side", "tasks", "solved"), _shares(solved_by_side(tables.tasks))),
+        "timeline": timeline_chart(state),
+        "phases": [(phase, format_duration(seconds), percent(seconds / total) if total else "") for phase, seconds in spent.items()],
+        "groups": [
+            ("Are sure votes right?", ("votes for attempt 1", "outputs", "right"), right_by_votes(tables.outputs)),
+            ("Are small grids easier?", ("largest side", "tasks", "solved"), solved_by_side(tables.tasks)),
         ],
-        run_facts=[
+        "run_facts": [
             ("run folder", data.directory),
             *((f"engine on {card}", f"{e.engine} in {e.dtype}: {e.reason}") for card, e in state.engines.items()),
             ("challenges", run.get("challenges")),
             ("checkpoint", ", ".join(weights_of(run)) if run else None),
             ("segments a task", run.get("segments")),
             ("tasks of the file", len(data.answers)),
-            *numbers.items(),
+            *(versions.items() if isinstance(versions, dict) else ()),
         ],
-        config=json.dumps(run["config"], indent=1) if run.get("config") else "",
-        notes=data.notes,
-        cards=cards(data, tables),
-    )
-
-
-def _shares(groups: Groups) -> list[tuple[str, int, str]]:
-    return [(name, n, f"{right} ({percent(right / n)})") for name, n, right in groups]
+        "config": json.dumps(run["config"], indent=1) if run.get("config") else "",
+        "notes": data.notes,
+        "cards": cards(data, tables),
+    }
 
 
 def _findings(tables: Tables, fit: float) -> Iterator[str]:
     """Say what stands out, the weightiest first. `fit`: the run's `[ttt] fit`."""
-    tasks = tables.tasks
-    missed = int((tables.outputs["rank"] > 2).sum())
-    if missed:
-        yield f"{count(missed, 'test output')} had the right grid among the candidates, but below the first two: lost by the ranking."
-    trained = tasks[tasks["demo_exact"].notna()]
-    unfit = int((trained["demo_exact"] < UNFIT).sum())
-    if unfit:
-        of = f"{unfit} of {count(len(trained), 'task')}"
-        yield f"{of} ended with less than half of their demonstrations exact: they lacked training, not votes."
-    wrong = trained[(trained["demo_exact"] >= fit) & trained["state"].isin(["wrong", "nearly"])]
-    if len(wrong):
-        yield f"{count(len(wrong), 'task')} had learnt their demonstrations and still went wrong: {_ids(wrong)}."
-    missing = tasks[~tasks["answered"]]
-    if len(missing):
-        yield f"{count(len(missing), 'task has', 'tasks have')} no answer from the model, only a fallback: {_ids(missing)}."
-
-
-def _ids(tasks: pd.DataFrame, most: int = 8) -> str:
-    ids = [str(task) for task in tasks["task"]]
-    return ", ".join(ids[:most]) + (f" and {len(ids) - most} more" if len(ids) > most else "")
+    tasks, exact = tables.tasks, tables.tasks["demo_exact"]
+    missed = tables.outputs[tables.outputs["rank"] > 2]
+    found = (
+        (missed, "test output", "the right grid is among the candidates, but below the first two: lost by the ranking"),
+        (tasks[exact < UNFIT], "task", "less than half of the demonstrations were exact at the end: they lacked training, not votes"),
+        (tasks[(exact >= fit) & tasks["state"].isin(["wrong", "nearly"])], "task", "had learnt the demonstrations and still went wrong"),
+        (tasks[~tasks["answered"]], "task", "no answer from the model, only a fallback"),
+    )
+    for rows, unit, said in found:
+        if len(rows):
+            named = ", ".join(rows["task"][:MOST_NAMED]) + (", ..." if len(rows) > MOST_NAMED else "")
+            yield f"{count(len(rows), unit)}: {said} ({named})."
 
 
 def _attempts(state: RunState) -> Iterator[str]:
     for number, attempt in enumerate(state.attempts, 1):
-        used = f"{format_duration(attempt.end)} of {format_duration(attempt.budget)}" if attempt.budget else format_duration(attempt.end)
+        used = format_duration(attempt.end) + (f" of {format_duration(attempt.budget)}" if attempt.budget else "")
         yield ("" if len(state.attempts) == 1 else f"attempt {number}: ") + used + ("" if attempt.ended else ", then cut off")
 
 
 def _devices(data: RunData) -> str:
     devices = data.run.get("devices")
-    names = [str(d) for d in devices] if isinstance(devices, list) else []
-    counted = [f"{names.count(d)} x {d}" if names.count(d) > 1 else d for d in dict.fromkeys(names)]
-    return ", ".join(filter(None, [*counted, str(data.state.runtime.get("dtype") or "")]))
+    counted = Counter(map(str, devices) if isinstance(devices, list) else ())
+    names = [f"{n} x {device}" if n > 1 else device for device, n in counted.items()]
+    return ", ".join(filter(None, [*names, str(data.state.runtime.get("dtype") or "")]))
+
+
+def cards(data: RunData, tables: Tables) -> Iterator[dict[str, Any]]:
+    """Make what the template shows of each task, in the file's order. Cards are sorted by `order` and what `sorts` names; `pairs`, the
+    candidates after the attempts of each of `tests`, `curve` (markup) and `training` are shown when one is opened."""
+    for number, row in enumerate(records(tables.tasks)):
+        task = row["task"]
+        outputs, given, state = data.outputs(task), data.tasks.get(task), data.state.tasks.get(task, TaskState())
+        sorts = {"size": "side", "votes": "votes_share", "seconds": "seconds", "accuracy": "best_cell_accuracy", "segments": "segments"}
+        yield {
+            "id": task,
+            "state": row["state"],
+            "sorts": {"order": number} | {name: row[column] for name, column in sorts.items()},
+            "hints": list(_hints(row, outputs)),
+            "flags": [*([] if row["answered"] else ["fallback answer"]), *([count(state.failures, "failure")] if state.failures else [])],
+            "fault": data.faults.get(task),
+            "pairs": demonstrations_of(given) if given else (),
+            "tests": [(tiles, _further(output)) for tiles, output in zip(answer_tiles(outputs), outputs, strict=True)],
+            "curve": training_curve(state.trainings),
+            "training": _training(state, row) if state.trainings else {},
+        }
+
+
+def _hints(row: dict[str, Any], outputs: Sequence[Output]) -> Iterator[str]:
+    if row["demonstrations"] is not None:
+        yield count(row["demonstrations"], "demo")
+    if voted := [f"{output.candidates[0].votes}/{output.votes}" for output in outputs if output.candidates]:
+        yield f"{', '.join(voted)} votes"
+    if row["best_cell_accuracy"] is not None and row["state"] != "solved":
+        yield f"{percent(row['best_cell_accuracy'])} of cells"
+    if row["seconds"] is not None:
+        yield format_duration(row["seconds"])
+
+
+def _further(output: Output) -> list[Tile]:
+    """Make the tiles of the candidates after the attempts."""
+    ranked = enumerate((output.candidates or ())[2:], 3)
+    return [Tile(f"candidate {rank}", c.grid, votes_of(c, output.votes)).judged(output.truth) for rank, c in ranked]
+
+
+def _training(state: TaskState, row: dict[str, Any]) -> dict[str, object]:
+    planned, exact, loss = row["planned_seconds"], row["demo_exact"], row["loss"]
+    members = {p.member: percent(p.demo_exact or 0.0) for t in state.trainings for p in t.points if p.member}
+    return {
+        "trainings": row["trainings"],
+        "segments": f"{row['segments']:,}",
+        "time": format_duration(row["seconds"]) + (f" of {format_duration(planned)} planned" if planned is not None else ""),
+        "demonstrations exact at the end": None if exact is None else percent(exact),
+        "of each member": ", ".join(f"{name} {share}" for name, share in members.items()),
+        "last loss": None if loss is None else f"{loss:.3g}",
+        "ended": "; ".join(t.outcome for t in state.trainings),
+    }

@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,15 +21,15 @@ from hrm_submit.arc.submission import Attempts, read_submission
 from hrm_submit.arc.task import Solutions
 from hrm_submit.core.clock import format_duration
 from hrm_submit.core.errors import ConfigError, DataError, UserError, clipped
+from hrm_submit.core.files import open_regular
 from hrm_submit.corpora.scoring import score
 from hrm_submit.corpora.sources import answers_of
 from hrm_submit.record.events import number
-from hrm_submit.record.folder import read_description, run_of, weights_of
+from hrm_submit.record.folder import run_of, weights_of
 from hrm_submit.report.data import RunData, load_run
-from hrm_submit.report.grids import Tile
-from hrm_submit.report.options import RunsOptions
+from hrm_submit.report.grids import Tile, percent
 from hrm_submit.report.picture import Picture, Section
-from hrm_submit.report.statistics import compare
+from hrm_submit.report.statistics import mean_interval
 from hrm_submit.report.tables import make_tables
 
 COLUMNS = ("name", "pass@2", "Kaggle", "tasks", "date", "command", "weights", "preset", "seed", "budget")
@@ -42,19 +43,8 @@ NO_SETTINGS = ("v", "output", "run_dir", "started", "workers", "challenges", "ch
 """Keys of `run.json` that say nothing of how a run works."""
 
 
-def picture_of_runs(options: RunsOptions) -> Picture:
-    """Show the table, or the comparison. Raises UserError."""
-    if options.compare:
-        a, b = options.compare
-        return compare_runs(a, b, options.solutions)
-    table, notes = runs(options.folder, options.solutions)
-    shown = table.dropna(axis="columns", how="all").fillna("")
-    lines = (*notes, *([] if len(table) else ["no run and no submission"]))
-    return Picture(f"Runs below {options.folder.resolve()}", (), lines, shown)
-
-
-def runs(folder: Path, solutions: str | None = None) -> tuple[pd.DataFrame, Sequence[str]]:
-    """List the runs and submissions below `folder`, the oldest first, as text, and what could not be read. Raises DataError."""
+def list_runs(folder: Path, solutions: str | None) -> Picture:
+    """Show a table of the runs and submissions below `folder`, the oldest first, and what could not be read. Raises DataError."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
     rows, notes = list[dict[str, Any]](), list[str]()
@@ -63,42 +53,36 @@ def runs(folder: Path, solutions: str | None = None) -> tuple[pd.DataFrame, Sequ
         try:
             if path.match(str(SUBMISSIONS)):
                 rows += _on_kaggle(path)
-                continue
-            row = _run(path, given) if path.is_dir() else _submission(path, given)
-            rows.append({"name": str(path.relative_to(folder))} | row)
+            else:
+                row = _run(path, given) if path.is_dir() else _submission(path, given)
+                rows.append({"name": str(path.relative_to(folder))} | row)
         except UserError as error:
             notes.append(str(error))
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    return table.sort_values("date", kind="stable", ignore_index=True), notes
+    table = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object).sort_values("date", kind="stable")
+    lines = [*notes, *([] if rows else ["no run and no submission"])]
+    return Picture(f"Runs below {folder.resolve()}", (), lines, table.dropna(axis="columns", how="all").fillna(""))
 
 
 def _found(folder: Path) -> Iterator[Path]:
     """Walk through run folders, submissions that are not of a run, and records of Kaggle's submissions."""
-    outputs = set[Path]()
-    files = list[Path]()
     for root, folders, names in os.walk(folder):
         here = Path(root)
         if "events.jsonl" in names:
             folders.clear()
-            outputs.add(Path(str(read_description(here, []).get("output", ""))).resolve())
             yield here
             continue
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != FIXTURES)
-        files += [here / name for name in sorted(names) if name.endswith(".json")]
-    for file in files:
-        if file.match(str(SUBMISSIONS)) or (_is_submission(file) and file.resolve() not in outputs and not run_of(file)):
-            yield file
+        for file in (here / name for name in sorted(names) if name.endswith(".json")):
+            if file.match(str(SUBMISSIONS)) or (_is_submission(file) and not run_of(file)):
+                yield file
 
 
 def _is_submission(file: Path) -> bool:
     """Tell by its first bytes; Kaggle's sample is none of anybody's."""
-    if file.name == "sample_submission.json" or not file.is_file():
-        return False
-    try:
-        with file.open("rb") as opened:
+    if file.name != "sample_submission.json":
+        with suppress(OSError), open_regular(file) as opened:
             return b'"attempt_1"' in opened.read(1000)
-    except OSError:
-        return False
+    return False
 
 
 def _run(path: Path, given: Solutions | None) -> dict[str, Any]:
@@ -109,11 +93,11 @@ def _run(path: Path, given: Solutions | None) -> dict[str, Any]:
         "date": str(run.get("started") or _date((path / "events.jsonl").stat().st_mtime)),
         "command": str(run.get("command", "solve")),
         "weights": ", ".join(Path(path).name for path in weights_of(run)) if run else None,
-        "preset": str(run.get("presets") or "") or None,
-        "seed": None if run.get("seed") is None else str(run["seed"]),
+        "preset": run.get("presets") or None,
+        "seed": run.get("seed"),
         "budget": work,
-        "tasks": str(len(data.scope)),
-        "pass@2": _score(data.answers, data.scope, _truth(data, given)),
+        "tasks": len(data.scope),
+        "pass@2": _score(data.answers, data.scope, _truth(path, given, run.get("challenges"))),
     }
 
 
@@ -122,8 +106,8 @@ def _submission(path: Path, given: Solutions | None) -> dict[str, Any]:
     return {
         "date": _date(path.stat().st_mtime),
         "command": "submission",
-        "tasks": str(len(answers)),
-        "pass@2": _score(answers, list(answers), given or _around(path)),
+        "tasks": len(answers),
+        "pass@2": _score(answers, list(answers), _truth(path, given)),
     }
 
 
@@ -146,46 +130,44 @@ def _date(seconds: float) -> str:
 
 def _score(answers: Mapping[str, Sequence[Attempts]], tasks: Sequence[str], truth: Solutions) -> str | None:
     wanted = {task: truth[task] for task in tasks if task in truth}
-    return f"{score(answers, wanted)['pass@2']:.1%}".replace("%", " %") if wanted and wanted.keys() & answers.keys() else None
+    return percent(score(answers, wanted)["pass@2"]) if wanted.keys() & answers.keys() else None
 
 
-def _truth(data: RunData, given: Solutions | None) -> Solutions:
-    """Return the solutions `given`, else those of the challenges, else those that lie around the run; none where there are none."""
-    return given or (_known(str(data.run["challenges"])) if data.run.get("challenges") else {}) or _around(data.directory)
+def _truth(place: Path, given: Solutions | None, challenges: object = None) -> Solutions:
+    """Return the solutions `given`, else those of the challenges, else those that lie around `place`; none where there are none."""
+    around = [folder / "solutions.json" for folder in place.resolve().parents[:AROUND]]
+    for source in [challenges, *filter(Path.is_file, around)]:
+        with suppress(UserError):
+            given = given or (answers_of(str(source)) if source else None)
+    return given or {}
 
 
-def _known(source: str) -> Solutions:
-    try:
-        return answers_of(source)
-    except UserError:
-        return {}
-
-
-def _around(path: Path) -> Solutions:
-    found = (folder / "solutions.json" for folder in path.resolve().parents[:AROUND])
-    return next((_known(str(file)) for file in found if file.is_file()), {})
-
-
-def compare_runs(a: Path, b: Path, solutions: str | None = None) -> Picture:
+def compare_runs(a: Path, b: Path, solutions: str | None) -> Picture:
     """Show how run `a` did against run `b`: the settings that differ, and both attempts at each task gained and lost. Raises UserError."""
     mine, theirs = load_run(a), load_run(b)
-    truth = _truth(mine, answers_of(solutions) if solutions else None)
+    truth = _truth(a, answers_of(solutions) if solutions else None, mine.run.get("challenges"))
     if not truth:
         raise ConfigError("--compare needs --solutions, to know which run solved what")
     mine, theirs = replace(mine, solutions=truth), replace(theirs, solutions=truth)
-    found = compare(make_tables(mine), make_tables(theirs), str(b))
+    judged = [make_tables(run).outputs.set_index(["task", "output"])["solved"] for run in (mine, theirs)]
+    solved = pd.concat(judged, axis="columns", keys=["A", "B"], join="inner").dropna().astype(bool)
+    if solved.empty:
+        raise DataError(f"{b}: has no task with a known solution in common with {a}")
+    whole = solved.groupby("task", sort=False).all()
+    gained, lost = whole.index[whole["A"] & ~whole["B"]], whole.index[whole["B"] & ~whole["A"]]
+    change = mean_interval(list(solved.index.get_level_values("task")), solved["A"].to_numpy(float) - solved["B"].to_numpy(float))
     lines = [
-        f"Compared: {found.tasks} tasks that both runs had (of {len(mine.scope)} and {len(theirs.scope)}) and whose solutions are known.",
-        f"A is {a}: {found.solved[0]} of {found.outputs} test outputs solved. B is {b}: {found.solved[1]} of {found.outputs}.",
-        f"pass@2 of A less that of B, in points: {found.difference.text('+')} (95 % interval, paired: whole tasks are drawn).",
-        f"Tasks of A against B: {found.verdict}",
+        f"Compared: {len(whole)} tasks that both runs had (of {len(mine.scope)} and {len(theirs.scope)}) and whose solutions are known.",
+        f"A is {a}: {solved['A'].sum()} of {len(solved)} test outputs solved. B is {b}: {solved['B'].sum()} of {len(solved)}.",
+        f"pass@2 of A less that of B, in points: {change.text('+')} (95 % interval, paired: whole tasks are drawn).",
+        f"Tasks of A against B: {len(gained)} gained, {len(lost)} lost.",
     ]
     settings = _differences(mine.run, theirs.run)
     if settings.empty:
         lines.append("The settings are the same.")
-    changed = [("gained", task) for task in found.gained] + [("lost", task) for task in found.lost]
-    sections = tuple(section for how, task in changed for section in _both(mine, theirs, task, f"{how}: task {task}"))
-    return Picture("Two runs compared", sections, tuple(lines), settings)
+    changed = [*(("gained", task) for task in gained), *(("lost", task) for task in lost)]
+    sections = [section for how, task in changed for section in _both(mine, theirs, task, f"{how}: task {task}")]
+    return Picture("Two runs compared", sections, lines, settings)
 
 
 def _differences(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> pd.DataFrame:
@@ -203,11 +185,9 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _both(mine: RunData, theirs: RunData, task: str, heading: str) -> Iterator[Section]:
-    """Make a section for each test output: its input with the solution, the attempts of A, and those of B."""
-    pairs = list(zip(mine.outputs(task), theirs.outputs(task), strict=True))
+    """Make a section for each test output: its input, the attempts of A with the answer, and those of B."""
+    pairs = zip(mine.outputs(task), theirs.outputs(task), strict=True)
     for k, (a, b) in enumerate(pairs, 1):
-        known = (("test input", a.input), ("answer", a.truth))
-        groups = [tuple(Tile(name, grid) for name, grid in known if grid is not None)]
-        for name, output in (("A", a), ("B", b)):
-            groups.append(tuple(replace(t, caption=f"{name}, {t.caption}") for t in output.tiles(other="fallback") if t.grid.size))
-        yield Section(heading + (f", test {k}" if len(pairs) > 1 else ""), tuple(filter(None, groups)))
+        known = [Tile(name, grid) for name, grid in (("test input", a.input), ("answer", a.truth)) if grid is not None]
+        attempts = [[replace(tile, caption=f"{name}, {tile.caption}") for tile in output.tiles()] for name, output in (("A", a), ("B", b))]
+        yield Section(f"{heading}, test {k}", list(filter(None, [known, *attempts])))

@@ -1,25 +1,24 @@
 """A run as tables: pandas data frames that the page, `--json` and `--csv` show, and that a notebook can use.
 
-    tables = hrm_submit.open_run("submission.json.run", solutions="arc-agi_evaluation_solutions.json")
-    tables.tasks.query("state == 'nearly'").sort_values("seconds")
-
 Columns that say whether something is right are empty (`<NA>`) where the solution is not known. Grids are text: a digit a cell, rows
 apart by `/`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
 
-from hrm_submit.arc.task import Grid, same_grid
+from hrm_submit.arc.task import same_grid
 from hrm_submit.corpora.scoring import task_results
 from hrm_submit.record.state import TaskState
 from hrm_submit.report.data import RunData, load_run
+from hrm_submit.report.grids import grid_text
 
 NEARLY = 0.95
 """Above this share of right cells a task that is not solved was nearly."""
@@ -57,70 +56,61 @@ class Tables:
     tasks: pd.DataFrame
     outputs: pd.DataFrame
 
-    def named(self) -> dict[str, pd.DataFrame]:
-        """Return the tables by name."""
-        return {"tasks": self.tasks, "outputs": self.outputs}
-
 
 def read_tables(run_dir: Path | str, *, solutions: Path | str | None = None, challenges: Path | str | None = None) -> Tables:
     """Read the tables of a run folder; give `challenges` if the file is no longer where the run found it. Raises UserError."""
-    moved, truth = (None if path is None else Path(path) for path in (challenges, solutions))
-    return make_tables(load_run(Path(run_dir), moved, truth))
+    return make_tables(load_run(Path(run_dir), challenges, solutions))
 
 
 def make_tables(data: RunData) -> Tables:
     """Make the tables of a run."""
-    outputs = _frame("outputs", (row for task in data.scope for row in _outputs(data, task)))
-    return Tables(_frame("tasks", _tasks(data, outputs)), outputs)
+    tasks, outputs = list[dict[str, Any]](), list[dict[str, Any]]()
+    for task in data.scope:
+        rows = list(_outputs(data, task))
+        outputs += rows
+        tasks.append({"task": task, "answered": task in data.answered} | _trained(data.state.tasks.get(task, TaskState())) | _result(rows))
+        if task in data.tasks:
+            tasks[-1] |= {"demonstrations": len(data.tasks[task].train), "side": data.tasks[task].largest_side}
+    return Tables(_frame("tasks", tasks), _frame("outputs", outputs))
 
 
-def grid_text(grid: Grid) -> str | None:
-    """Write a digit a cell, rows apart by `/`; None for a grid that is not known."""
-    return b"/".join(row.tobytes() for row in grid + ord("0")).decode() or None
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Make a dict of each row, None where nothing is known."""
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")  # type: ignore[return-value]
 
 
-def _frame(name: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+def _frame(name: str, rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     columns = COLUMNS[name].split()
     types = {column: kind for kind, names in TYPES.items() for column in names.split()}
-    return pd.DataFrame(list(rows), columns=columns).astype({column: types.get(column, "Int64") for column in columns})
+    return pd.DataFrame(rows, columns=columns).astype({column: types.get(column, "Int64") for column in columns})
 
 
 def _outputs(data: RunData, task: str) -> Iterator[dict[str, Any]]:
     for k, output in enumerate(data.outputs(task)):
-        row: dict[str, Any] = {"task": task, "output": k, "candidates": len(output.candidates)}
-        if output.candidates:
-            best, total = output.candidates[0], output.votes
+        candidates, total = output.candidates or (), output.votes
+        row: dict[str, Any] = {"task": task, "output": k, "candidates": len(candidates)}
+        for best in candidates[:1]:
             row |= {"votes": best.votes, "votes_of": total, "votes_share": best.votes / total if total else None, "score": best.score}
-        row |= {f"attempt_{n}": grid_text(grid) for n, grid in enumerate(output.attempts, 1)}
+        row |= {f"attempt_{n}": grid_text(grid) or None for n, grid in enumerate(output.attempts, 1)}
         if output.truth is not None:
-            ranked = [*output.attempts, *(c.grid for c in output.candidates[2:])]
+            ranked = [*output.attempts, *(c.grid for c in candidates[2:])]
             (result,) = task_results(data.answers[task][k : k + 1], [output.truth])
             row |= asdict(result) | {"solved": result.solved}
             row["rank"] = next((rank for rank, grid in enumerate(ranked, 1) if same_grid(grid, output.truth)), None)
         yield row
 
 
-def _tasks(data: RunData, outputs: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    groups = {str(task): group for task, group in outputs.groupby("task", sort=False)}
-    for task in data.scope:
-        row: dict[str, Any] = {"task": task, "state": "unknown", "answered": task in data.answered, "outputs": 0}
-        row |= _trained(data.state.tasks.get(task, TaskState()))
-        if task in data.tasks:
-            row |= {"demonstrations": len(data.tasks[task].train), "side": data.tasks[task].largest_side}
-        if task in groups:
-            row |= _result(groups[task])
-        yield row
-
-
-def _result(outputs: pd.DataFrame) -> dict[str, Any]:
+def _result(outputs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Sum up a task's outputs."""
-    row: dict[str, Any] = {"outputs": len(outputs), "votes_share": outputs["votes_share"].min(skipna=False)}
-    if outputs["solved"].isna().any():
+    shares = [row["votes_share"] for row in outputs if row.get("votes_share") is not None]
+    least = min(shares) if shares and len(shares) == len(outputs) else None
+    row = {"outputs": len(outputs), "votes_share": least, "state": "unknown"}
+    if not outputs or not all("solved" in output for output in outputs):
         return row
-    solved = int(outputs["solved"].sum())
-    better = float(outputs[["cells", "second_cells"]].max(axis=1).mean())
+    solved = sum(output["solved"] for output in outputs)
+    better = fmean(max(output["cells"], output["second_cells"]) for output in outputs)
     state = "solved" if solved == len(outputs) else "nearly" if solved or better > NEARLY else "wrong"
-    cells = float(outputs["cells"].mean())
+    cells = fmean(output["cells"] for output in outputs)
     return row | {"solved_outputs": solved, "cell_accuracy": cells, "best_cell_accuracy": better, "state": state}
 
 

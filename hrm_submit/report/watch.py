@@ -7,7 +7,7 @@ another machine.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,39 +29,34 @@ def look(folder: Path, now: float | None = None) -> tuple[list[str], bool]:
     `now`: wall clock (default: the present), in seconds, as file times are.
     """
     events, metrics = folder / "events.jsonl", folder / "metrics.jsonl"
-    if events.is_file():
-        state, age = RunState(read_events(folder)[0]), _age(events, now)
-        ended, lines = state.attempt.ended, solve_lines(state, fit_of(read_description(folder, [])), age)
-    elif metrics.is_file():
-        records, age = read_lines(metrics, dict)[0], _age(metrics, now)
-        validations = [record for record in records if "validation_pass@2" in record]
-        last: Mapping[str, Any] = next((record for record in reversed(records) if "validation_pass@2" not in record), {})
-        ended = _newer(folder / "metrics.svg", metrics)  # the picture is drawn last
-        lines = pretrain_lines(last, validations[-1] if validations else {}, ended, age)
-    else:
+    log = next(filter(Path.is_file, (events, metrics)), None)
+    if log is None:
         return [printable(f"waiting for a run in {folder}")], False
+    age = max(0.0, (time.time() if now is None else now) - _changed(log))
+    if log == events:
+        state = RunState(read_events(folder)[0])
+        ended, lines = state.attempt.ended, solve_lines(state, fit_of(read_description(folder, [])), age)
+    else:
+        records = read_lines(metrics, dict)[0]
+        ended = _changed(folder / "metrics.svg") >= _changed(metrics)  # the picture is drawn last
+        lines = pretrain_lines(records, ended, age)
     if not ended:
         lines.append(f"last line {format_duration(age)} ago" + ("; the run may have been killed" if age > QUIET else ""))
     return [printable(line) for line in (f"{folder}:", *lines)], ended
 
 
-def look_once(folder: Path) -> list[str]:
-    """Describe the run in `folder` as it is now. Raises SolveError where there is none."""
+def follow(folder: Path, every: float | None, show: Callable[[list[str]], None]) -> None:
+    """`show` the run in `folder` every `every` seconds until it ends, or once without `every`. Raises SolveError where it is a file, and
+    without `every` where there is no run."""
     check_no_file(folder)
-    if not any((folder / name).is_file() for name in ("events.jsonl", "metrics.jsonl")):
+    if every is None and not any((folder / name).is_file() for name in ("events.jsonl", "metrics.jsonl")):
         raise SolveError(f"{folder}: there is no run here, neither of solve nor of pretrain")
-    return look(folder)[0]
-
-
-def follow(folder: Path, every: float, show: Callable[[list[str]], None], sleep: Callable[[float], None] = time.sleep) -> None:
-    """`show` the run in `folder` every `every` seconds until it ends. Raises SolveError for a file."""
-    check_no_file(folder)
     while True:
         lines, ended = look(folder)
         show(lines)
-        if ended:
+        if ended or every is None:
             return
-        sleep(every)
+        time.sleep(every)
 
 
 def solve_lines(state: RunState, fit: float, age: float) -> list[str]:
@@ -108,37 +103,24 @@ def _worker_table(state: RunState, now: float) -> list[str]:
     return DataFrame(rows).to_string(index=False).split("\n")
 
 
-def pretrain_lines(last: Mapping[str, Any], validation: Mapping[str, Any], ended: bool, age: float) -> list[str]:
-    """Describe a pre-training by its last line of training and its last validation."""
-    value = {key: number(x) for key, x in last.items()}
-    loss, progress, seconds = value.get("loss"), value.get("progress"), value.get("seconds") or 0.0
-    said = [
-        f"segment {value.get('segment') or 0:.0f}: loss {'not finite' if loss is None else f'{loss:.3f}'}",
-        f"exact {value.get('exact') or 0:.1%}",
-        f"{value.get('examples_per_second') or 0:.0f} examples/s",
-        f"{progress or 0:.0%} done",
+def pretrain_lines(records: Sequence[Mapping[str, Any]], ended: bool, age: float) -> list[str]:
+    """Describe a pre-training by its last line of training and its last validation: figures as `metrics.jsonl` names them."""
+    newest: dict[bool, dict[str, float | None]] = {}
+    for record in records:
+        newest["validation_pass@2" in record] = {key: number(value) for key, value in record.items()}
+    last = newest.get(False, {})
+    progress, seconds = last.get("progress") or 0.0, last.get("seconds") or 0.0
+    lines = [
+        ", ".join(f"{k} {'not finite' if v is None else f'{v:.6g}'}" for k, v in values.items()) for _, values in sorted(newest.items())
     ]
     if ended:
-        said.append(f"ended after {format_duration(seconds)}")
-    elif progress:
-        said.append(f"{format_duration(max(0.0, seconds * (1 - progress) / progress - age))} left")
-    lines = [", ".join(said)]
-    score = number(validation.get("validation_pass@2"))
-    if score is not None:
-        lines.append(f"validation at segment {number(validation.get('segment')) or 0:.0f}: pass@2 {score:.1%}")
-    return lines
+        return [*lines, f"ended after {format_duration(seconds)}"]
+    return [*lines, f"{format_duration(max(0.0, seconds * (1 - progress) / progress - age))} left"] if progress else lines
 
 
-def _age(path: Path, now: float | None) -> float:
-    """Seconds since a file last grew; 0 where it has gone."""
+def _changed(path: Path) -> float:
+    """When a file was last changed, in seconds of the wall clock; 0 where it is not there."""
     try:
-        return max(0.0, (time.time() if now is None else now) - path.stat().st_mtime)
+        return path.stat().st_mtime
     except OSError:
         return 0.0
-
-
-def _newer(path: Path, than: Path) -> bool:
-    try:
-        return path.stat().st_mtime >= than.stat().st_mtime
-    except OSError:
-        return False

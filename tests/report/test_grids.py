@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hrm_submit.arc.task import Grid, make_grid
-from hrm_submit.report.grids import NAMES, PALETTE, grid_blocks, grid_svg, text_alternative
+from hrm_submit.report.grids import PALETTE, Tile
 from tests.arc.strategies import grids
 
-DARK = {PALETTE[NAMES.index(name)] for name in ("black", "blue", "red", "magenta", "maroon")}
+DARK = {PALETTE[colour] for colour in (0, 1, 2, 6, 9)}
 
 
 def painted(svg: str) -> list[list[str]]:
@@ -41,11 +41,11 @@ def crossed(svg: str) -> set[tuple[int, int]]:
     return {(int(row), int(column)) for g in groups for column, row in re.findall(r"M(\d+)\.2 (\d+)\.2l", g[0].attrib["d"])}
 
 
-def shown(blocks: str) -> tuple[list[list[str]], set[tuple[int, int]]]:
+def shown(blocks: list[str]) -> tuple[list[list[str]], set[tuple[int, int]]]:
     """The background of each pair of columns, as a terminal that knows the codes shows it, and the places of those with a mark."""
     cells: list[list[str]] = []
     marks = set()
-    for y, line in enumerate(blocks.split("\n")):
+    for y, line in enumerate(blocks):
         row: list[str] = []
         assert line.endswith("\x1b[0m"), "no colour runs on to what is printed next"
         for ink, red, green, blue, text in re.findall(r"\x1b\[(30|97);48;2;(\d+);(\d+);(\d+)m([ ><]+)", line):
@@ -60,24 +60,17 @@ def shown(blocks: str) -> tuple[list[list[str]], set[tuple[int, int]]]:
     return cells, marks
 
 
-@given(grids())
-def test_every_cell_has_its_colour_as_picture_and_as_blocks(grid: Grid) -> None:
-    wanted = [[PALETTE[value] for value in row] for row in grid.tolist()]
-    assert painted(grid_svg(grid, label="x")) == wanted
-    assert shown(grid_blocks(grid, colour=True)) == (wanted, set())
-    assert [line.split() for line in grid_blocks(grid, colour=False).split("\n")] == [[str(v) for v in row] for row in grid.tolist()]
-
-
-@given(st.data())
-def test_wrong_cells_and_no_others_are_crossed(data: Any) -> None:
-    grid = data.draw(grids())
+@given(grids(), st.data())
+def test_every_cell_has_its_colour_and_wrong_cells_and_no_others_their_mark(grid: Grid, data: Any) -> None:
     wrong = np.array(data.draw(st.lists(st.booleans(), min_size=grid.size, max_size=grid.size))).reshape(grid.shape)
     places = {(int(r), int(c)) for r, c in np.argwhere(wrong)}
-    assert crossed(grid_svg(grid, label="x", wrong=wrong)) == places
-    assert shown(grid_blocks(grid, colour=True, wrong=wrong))[1] == places
-    digits = [re.findall(r"(\d)([! ]|$)", line) for line in grid_blocks(grid, colour=False, wrong=wrong).split("\n")]
-    assert [[int(value) for value, _ in row] for row in digits] == grid.tolist()
-    assert {(y, x) for y, row in enumerate(digits) for x, (_, mark) in enumerate(row) if mark == "!"} == places
+    wanted = [[PALETTE[value] for value in row] for row in grid.tolist()]
+    for tile, marked in ((Tile("x", grid), set[Any]()), (Tile("x", grid, wrong=wrong), places)):
+        assert painted(tile.svg()) == wanted and crossed(tile.svg()) == marked
+        assert shown(tile.blocks(colour=True)) == (wanted, marked)
+        digits = [re.findall(r"(\d)([! ])", line) for line in tile.blocks(colour=False)]
+        assert [[int(value) for value, _ in row] for row in digits] == grid.tolist()
+        assert {(y, x) for y, row in enumerate(digits) for x, (_, mark) in enumerate(row) if mark == "!"} == marked
 
 
 def name(svg: str) -> str:
@@ -86,24 +79,19 @@ def name(svg: str) -> str:
     return root.attrib["aria-label"]
 
 
-def test_a_small_grid_is_told_cell_by_cell_and_a_large_one_by_its_counts() -> None:
-    grid = make_grid([[0, 1, 1], [2, 9, 5]])
-    assert text_alternative(grid) == "2 rows by 3 columns: black blue blue / red maroon grey"
-    wrong = np.array([[False, True, False], [False, False, True]])
-    told = "answer: 2 rows by 3 columns: black blue blue / red maroon grey; 2 cells wrong: row 1 column 2, row 2 column 3"
-    assert name(grid_svg(grid, label="answer", wrong=wrong)) == told
-    assert text_alternative(make_grid([[3]])) == "1 row by 1 column: green"
-    large = make_grid([[0] * 10] * 9 + [[7] * 6 + [4] * 4])
-    assert text_alternative(large) == "10 rows by 10 columns: 90 black, 6 orange, 4 yellow"
-    told = name(grid_svg(large, label="x", wrong=np.ones((10, 10), dtype=bool)))
-    assert told.endswith("; 100 cells wrong: " + ", ".join(f"row 1 column {c}" for c in range(1, 7)) + ", ...")
+def test_a_small_grid_is_told_cell_by_cell_and_a_large_one_by_its_size() -> None:
+    grid, truth = make_grid([[0, 1, 1], [2, 9, 5]]), make_grid([[0, 3, 1], [2, 9, 4]])
+    told = "attempt 1, 2 cells wrong, 2x3, 011/295"
+    assert name(Tile("attempt 1", grid).judged(truth).svg()) == told
+    large = make_grid([[0] * 10] * 9)
+    assert name(Tile("x", large).judged(grid).svg()) == "x, wrong size: 9x10, not 2x3, 9x10"
 
 
 def test_a_picture_stays_small_and_its_label_cannot_leave_its_attribute() -> None:
     label = "\"><script>alert(1)</script>&'"
-    svg = grid_svg(make_grid(np.random.default_rng(0).integers(0, 10, (30, 30))), label=label, cell=7)
-    assert name(svg).startswith(label + ": ")
+    svg = Tile(label, make_grid(np.random.default_rng(0).integers(0, 10, (30, 30)))).svg(210)
+    assert name(svg).startswith(label + ", ")
     assert Counter(element.tag for element in ElementTree.fromstring(svg).iter())["script"] == 0
     assert "width:210px;max-width:100%;height:auto" in svg, "never more than the page has"
     assert len(svg) < 9_000, "even of noise"
-    assert len(grid_svg(make_grid([[1] * 30] * 30), label="x")) < 700
+    assert len(Tile("x", make_grid([[1] * 30] * 30)).svg()) < 700

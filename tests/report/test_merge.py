@@ -16,6 +16,7 @@ from hrm_submit.predict.vote import Candidate
 from hrm_submit.record.folder import RunWriter
 from hrm_submit.report.merge import merge
 from hrm_submit.report.options import MergeOptions
+from tests.shared import write
 
 A, B, C, D = ([[k]] for k in (1, 2, 3, 4))
 PAIRS = (Pair(make_grid([[7]]), make_grid([[8]])),)
@@ -51,7 +52,7 @@ def test_first_attempts_come_first_and_equal_grids_add_up(tmp_path: Path) -> Non
     three = submission(tmp_path, "3.json", t=[C, B], u=[D, C])
     answers, line = merged(tmp_path, one, two, three)
     assert answers["u"][0] == C, "three seconds that agree outweigh any first"
-    assert "none as its first" in line
+    assert line.endswith("first attempts: 1 of 3.json, 0 of 1.json, 0 of 2.json")
 
 
 def test_weights_and_shares_of_votes_decide(tmp_path: Path) -> None:
@@ -64,7 +65,7 @@ def test_weights_and_shares_of_votes_decide(tmp_path: Path) -> None:
     few, many = run_folder(tmp_path, "few", t={1: 6.0, 2: 4.0}), run_folder(tmp_path, "many", t={2: 48.0, 3: 16.0})
     answers, line = merged(tmp_path, few, many)
     assert answers["t"] == [B, A], "0.4 + 0.75, then 0.6, whatever the number of views"
-    assert "first attempts: 1 from many" in line
+    assert "first attempts: 1 of many, 0 of few" in line
     beside = submission(tmp_path, "s.json", t=[C, C])
     assert merged(tmp_path, few, beside)[0]["t"][0] == C, "a submission that says one grid twice is sure of it"
 
@@ -74,13 +75,15 @@ def test_it_is_complete_and_valid_whatever_lacks(tmp_path: Path, caplog: pytest.
     run = run_folder(tmp_path, "run", tmp_path / "c.json", t={1: 2.0})
     bad = tmp_path / "bad.json"
     bad.write_text('{"t": [{"attempt_1": [], "attempt_2": "no"}], "u": "none", "v": [{"attempt_1": [[1]], "attempt_2": [[1]]}]}')
-    answers, line = merged(tmp_path, bad, run)
-    assert list(answers) == ["t", "u"] and answers["t"][0] == A and "1 from no source" in line
+    answers, _ = merged(tmp_path, bad, run)
+    assert list(answers) == ["t", "u"] and answers["t"][0] == A
     assert "bad.json: answers 1 tasks that are not among the challenges, the first is v" in caplog.text
     given = ["--submission", str(tmp_path / "merged.json"), "--challenges", str(tmp_path / "c.json")]
     assert main(["validate", *given]) == 0
     answers, _ = merged(tmp_path, bad, submission(tmp_path, "s.json", t=[A, B]))
     assert list(answers) == ["v", "t"] and answers["v"][0] == A, "without challenges: all that anyone answers"
+    both = write(tmp_path / "both.json", {"t": [{"attempt_1": A, "attempt_2": B}] * 2})
+    assert "1 tasks, 2 test outputs" in merged(tmp_path, both, submission(tmp_path, "s.json", t=[A, B]))[1]
 
 
 def test_the_command_refuses_in_one_line(tmp_path: Path, refused: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,4 +95,4 @@ def test_the_command_refuses_in_one_line(tmp_path: Path, refused: Any, capsys: p
     assert "1.json: is one of the files to read and would be overwritten" in refused(main, ["merge", str(one), "--output", str(one)])
     assert one.read_bytes() == before
     assert main(["merge", str(one), "--output", out]) == 0
-    assert "m.json: 1 tasks, 1 test outputs; first attempts: 1 from 1.json" in capsys.readouterr().out
+    assert "m.json: 1 tasks, 1 test outputs; first attempts: 1 of 1.json" in capsys.readouterr().out

@@ -91,7 +91,7 @@ def test_the_page_says_what_the_tables_say(run: Run) -> None:
     assert page.tags["h1"] == 1 and page.tags["dialog"] == 1
     assert "50.0 % pass@2" in page.text, "2 of 4 outputs"
     assert "1 of 3 tasks and 2 of 4 test outputs solved" in page.text
-    for words in ("55.0s of 16m40s", "device cpu, bfloat16", "preset nano", "seed 7", "versions hrm_submit 0", "≈ nearly 1"):
+    for words in ("55.0s of 16m40s", "device cpu, bfloat16", "preset nano", "seed 7", "hrm_submit 0", "≈ nearly 1"):
         assert words in page.text, words
     states = [value for tag, name, value in page.attributes if tag == "li" and name == "data-state"]
     assert states == ["solved", "wrong", "nearly"]
@@ -133,10 +133,8 @@ def test_ids_and_everything_else_from_files_are_escaped(tmp_path: Path) -> None:
     assert not [a for a in page.attributes if a[1].startswith("on")]
     assert ("li", "data-id", evil) in page.attributes
     assert page.text.count("alert(1)") >= 8, "shown as text wherever it belongs"
-    for block in unpacked(text):
-        more = Page(block)
-        assert more.tags["img"] == more.tags["script"] == 0
-    assert any("alert(1)" in Page(block).text for block in unpacked(text)), "the reason why its training ended"
+    more = Page("".join(unpacked(text)))
+    assert more.tags["img"] == more.tags["script"] == 0 and "alert(1)" in more.text, "the reason why its training ended"
 
 
 def test_strange_letters_reach_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,14 +145,12 @@ def test_strange_letters_reach_the_page(tmp_path: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().err == ""
 
 
-def test_without_solutions_the_page_judges_nothing(tmp_path: Path) -> None:
-    run, path = small_run(tmp_path, {"only": [A]}, {"only": [[(A, 3)]]}), tmp_path / "bare.html"
-    page, _ = report(run)
-    assert "100.0 % pass@2" in page.text
+def test_without_solutions_the_page_judges_nothing(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "bare.html"
     assert main(["report", "--run-dir", str(run.directory), "--output", str(path)]) == 0
     page = Page(path.read_text())
-    assert page.tags["li"] >= 1 and "Not scored The model answered 1 of 1 task." in page.text
-    assert "truth" not in "".join(unpacked(path.read_text())) and "✗" not in page.text.replace("✗ wrong 0", "")
+    assert page.tags["li"] >= 1 and "Not scored The model answered 3 of 3 tasks." in page.text
+    assert "answer" not in "".join(unpacked(path.read_text())) and "✗" not in page.text.replace("✗ wrong 0", "")
 
 
 def test_the_curves_of_each_training_are_for_tensorboard(run: Run, monkeypatch: pytest.MonkeyPatch, refused: Any) -> None:
@@ -214,13 +210,13 @@ def test_json_and_csv_hold_the_tables(run: Run, tmp_path: Path) -> None:
     report(run, "--json", str(tmp_path / "t.json"), "--csv", str(tmp_path / "csv"))
     content = json.loads((tmp_path / "t.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     tables = read_tables(run.directory, solutions=run.solutions)
-    for name, frame in tables.named().items():
+    for name, frame in vars(tables).items():
         # Grids of digits and empty texts would be taken for numbers and gaps.
         texts = {column: str for column in frame if frame[column].dtype == "string"}
         read = pd.read_csv(tmp_path / "csv" / f"{name}.csv", dtype=texts, keep_default_na=False, na_values={c: [""] for c in frame})
         pd.testing.assert_frame_equal(read.astype(frame.dtypes.to_dict()), frame)
         assert [row["task"] for row in content[name]] == [None if pd.isna(t) else t for t in frame["task"]]
-    assert content["scores"][0]["score"]["pass@2"] == 0.5
+    assert content["score"]["score"]["pass@2"] == 0.5
     assert [row["solved"] for row in content["outputs"]] == [True, False, True, False]
     assert content["tasks"][1]["best_cell_accuracy"] == 0 and content["outputs"][1]["rank"] is None
 
@@ -240,7 +236,7 @@ def test_wrong_input_is_one_line(run: Run, tmp_path: Path, refused: Any) -> None
         ([*at, "--challenges", str(other.challenges)], "not the challenges file of this run"),
         ([*at, "--challenges", str(tmp_path / "none.json")], "no such file"),
         (run.options("--output", str(tmp_path / "none" / "x.html")), "cannot be written"),
-        (run.options("--output", page, "--csv", str(run.challenges)), "cannot be made"),
+        (run.options("--output", page, "--csv", str(run.challenges)), "cannot be written"),
     ]
     for argv, said in cases:
         assert said in refused(main, argv)

@@ -10,13 +10,10 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from hrm_submit.cli import main
-from hrm_submit.report.runs import compare_runs, runs
-from hrm_submit.report.statistics import compare
-from hrm_submit.report.tables import read_tables
+from hrm_submit.report.runs import compare_runs, list_runs
 from tests.report.lab import Run, small_run
 from tests.report.test_browser import OVERFLOW, PHONE, Opener, opened  # noqa: F401
 from tests.report.test_show import on_page
@@ -52,27 +49,30 @@ def folder(tmp_path: Path) -> Path:
 def test_runs_submissions_and_kaggle_s_scores_are_listed_by_date(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table, notes = runs(folder)
-    rows = {row.pop("name"): {k: v for k, v in row.items() if pd.notna(v)} for row in table.to_dict("records")}
-    assert list(rows) == ["longer", "4", "b/run", "a/run", "merged.json"] and notes == []
-    solved = {"command": "solve", "seed": "7", "preset": "nano", "tasks": "4"}
+    listed = list_runs(folder, None)
+    assert listed.table is not None and listed.lines == []
+    rows = {row.pop("name"): {k: v for k, v in row.items() if v != ""} for row in listed.table.to_dict("records")}
+    assert list(rows) == ["longer", "4", "b/run", "a/run", "merged.json"]
+    solved = {"command": "solve", "seed": 7, "preset": "nano", "tasks": 4}
     assert rows["a/run"] == solved | {"date": "2026-11-01 10:00", "weights": "nano.safetensors", "budget": "16m40s", "pass@2": "75.0 %"}
     assert rows["b/run"] == solved | {"date": "2026-10-31 09:00", "weights": "none", "budget": "30 segments", "pass@2": "50.0 %"}
-    assert (
-        rows["longer"] == {"date": "2026-10-01 10:00", "command": "Kaggle submission", "Kaggle": "error"} and rows["4"]["Kaggle"] == "6.67"
-    )
+    assert rows["longer"] == {"date": "2026-10-01 10:00", "command": "Kaggle submission", "Kaggle": "error"}
+    assert rows["4"]["Kaggle"] == "6.67"
     assert (rows["merged.json"]["command"], "pass@2" in rows["merged.json"]) == ("submission", False), "its solutions are not known"
-    scored, _ = runs(folder, str(folder / "a" / "solutions.json"))
+    scored = list_runs(folder, str(folder / "a" / "solutions.json")).table
+    assert scored is not None
     assert dict(zip(scored["name"], scored["pass@2"], strict=True))["merged.json"] == "50.0 %", "of its own two tasks"
     monkeypatch.chdir(folder)
     assert main(["runs"]) == 0 and "75.0 %" in capsys.readouterr().out
     write(folder / "b" / "challenges.json", "{")
-    assert len(runs(folder)[0]) == 4 and "b/challenges.json" in runs(folder)[1][0], "a run that cannot be read costs only itself"
+    (note,) = list_runs(folder, None).lines
+    assert "b/challenges.json" in note, "a run that cannot be read costs only itself"
 
 
 def test_two_runs_compared_show_settings_tasks_and_a_paired_interval(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A solves t0 to t2, B solves t0 and t3, so tasks change by 0, 1, 1, -1: the interval is the plain bootstrap's of these."""
     a, b = folder / "a" / "run", folder / "b" / "run"
-    page = compare_runs(a, b)._repr_html_()
+    page = compare_runs(a, b, None)._repr_html_()
     root = ElementTree.fromstring(page)
     assert [["".join(cell.itertext()) for cell in row] for row in root.iter("tr")][1:] == [
         ["config.ttt.lr", "0.1", "0.2"],
@@ -80,7 +80,7 @@ def test_two_runs_compared_show_settings_tasks_and_a_paired_interval(folder: Pat
         ["checkpoint", "x/nano.safetensors", ""],
         ["segments", "", "30"],
     ]
-    assert [h.text for h in root.iter("h4")] == ["gained: task t1", "gained: task t2", "lost: task t3"]
+    assert [h.text for h in root.iter("h4")] == ["gained: task t1, test 1", "gained: task t2, test 1", "lost: task t3, test 1"]
     captions = [
         "test input",
         "answer",
@@ -88,26 +88,16 @@ def test_two_runs_compared_show_settings_tasks_and_a_paired_interval(folder: Pat
         "A, attempt 2, fallback",
         "B, attempt 1, 5 of 5 votes, 2 cells wrong",
     ]
-    assert [caption.split(", wrong")[0] for caption, _, _ in on_page(compare_runs(a, b))][:5] == captions
+    assert [caption.split(", wrong")[0] for caption, _, _ in on_page(compare_runs(a, b, None))][:5] == captions
     assert main(["runs", "--compare", str(a), str(b)]) == 0
     out = capsys.readouterr().out
-    assert (
-        "Compared: 4 tasks that both runs had (of 4 and 4)" in out
-        and "3 of 4 test outputs solved" in out
-        and "pass@2 of A less that of B, in points: +25.0 [" in out
-    )
-
-
-def test_two_runs_are_compared_by_hand_and_their_interval_is_paired(folder: Path) -> None:
-    """Against the plain bootstrap: A solves t0 to t2, B solves t0 and t3, so tasks change by 0, 1, 1, -1."""
-    mine, theirs = (read_tables(folder / name / "run", solutions=folder / name / "solutions.json") for name in "ab")
-    found = compare(mine, theirs, "b")
-    assert (found.outputs, found.solved, found.gained, found.lost) == (4, (3, 2), ("t1", "t2"), ("t3",))
-    assert "2 gained, 1 lost" in found.verdict and "p = 1)" in found.verdict
-    rng, interval = np.random.default_rng(5), found.difference
-    means = [rng.choice([0, 1, 1, -1], 4).mean() for _ in range(4000)]
-    assert interval.value == 0.25 and (interval.low, interval.high) == pytest.approx(np.percentile(means, [2.5, 97.5]), abs=0.01)
-    assert compare(mine, mine, "a").difference.text("+") == "+0.0 [+0.0, +0.0]"
+    assert "Compared: 4 tasks that both runs had (of 4 and 4)" in out
+    assert f"A is {a}: 3 of 4 test outputs solved. B is {b}: 2 of 4." in out and "2 gained, 1 lost" in out
+    value, low, high = map(float, re.findall(r"in points: (\S+) \[(\S+), (\S+)\]", out)[0])
+    rng = np.random.default_rng(5)
+    means = [100 * rng.choice([0, 1, 1, -1], 4).mean() for _ in range(4000)]
+    assert value == 25 and (low, high) == pytest.approx(np.percentile(means, [2.5, 97.5]), abs=1)
+    assert main(["runs", "--compare", str(a), str(a)]) == 0 and "in points: +0.0 [+0.0, +0.0]" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from hrm_submit.predict.vote import Candidate
 from hrm_submit.report.grids import PALETTE
 from hrm_submit.report.picture import Picture
 from hrm_submit.report.show import show
+from hrm_submit.solver.task_answer import TaskAnswer
 from tests.arc.strategies import tasks as any_task
 from tests.report.test_grids import crossed, painted
 
@@ -39,22 +40,6 @@ def on_page(picture: Picture) -> list[tuple[str, list[list[int]], set[tuple[int,
     return found
 
 
-def on_terminal(text: str) -> list[tuple[str, list[list[int]]]]:
-    """Caption and cells of each grid of a text without colours, captions of one line, wherever it stands."""
-    found: list[tuple[str, list[list[int]]]] = []
-    lines = text.split("\n")
-    for y, line in enumerate(lines):
-        for caption in re.finditer(r"(?:test )?(?:input|output|answer)(?: \d+)?", line):
-            column, cells = caption.start(), []
-            for below in lines[y + 1 :]:
-                row = re.match(r"\d(?: \d)*", below[column:])
-                if not row or below[:column].strip().endswith("task"):
-                    break
-                cells.append([int(v) for v in row[0].split(" ")])
-            found.append((caption[0], cells))
-    return found
-
-
 @settings(max_examples=20)
 @given(any_task(max_side=12))
 def test_a_task_shows_every_grid_in_order(task: Task) -> None:
@@ -64,16 +49,15 @@ def test_a_task_shows_every_grid_in_order(task: Task) -> None:
     many = len(task.test) > 1
     wanted += [(f"test input {k}" if many else "test input", grid.tolist()) for k, grid in enumerate(task.test, 1)]
     assert [(caption, cells) for caption, cells, _ in on_page(show(task))] == wanted
-    assert sorted(on_terminal(show(task).blocks(colour=False, width=200))) == sorted(wanted)
 
 
 def test_grids_stand_side_by_side_for_as_long_as_they_fit() -> None:
     wide = show(SMALL).blocks(colour=False, width=80)
-    assert "input 1  output 1      input 2  output 2      test input" in wide
-    assert "1 2      2 1           3        4             5 6" in wide
+    pairs = "input 1  output 1      input 2  output 2\n1 2      2 1           3        4\n                       4        3"
+    assert wide == f"task abc\n\n{pairs}\n\ntest input\n5 6"
     narrow = show(SMALL).blocks(colour=False, width=20)
-    pairs = ["input 1  output 1", "1 2      2 1", "", "input 2  output 2", "3        4", "4        3"]
-    assert narrow.split("\n")[2:] == [*pairs, "", "test input", "5 6"]
+    rows = ["input 1  output 1", "1 2      2 1", "", "input 2  output 2", "3        4", "4        3"]
+    assert narrow.split("\n")[2:] == [*rows, "", "test input", "5 6"]
     assert "input 1\n1 2\n\noutput 1\n2 1" in show(SMALL).blocks(colour=False, width=8), "even a pair breaks"
 
 
@@ -92,13 +76,6 @@ def test_no_line_is_wider_than_the_terminal_and_colours_change_no_place(task: Ta
     assert painted_cells == cells
 
 
-def test_answers_come_from_a_list_or_by_task() -> None:
-    answer = make_grid([[6, 5]])
-    for solutions in ([answer], {"abc": (answer,), "other": ()}):
-        assert on_page(show(SMALL, solutions=solutions))[-1] == ("answer", [[6, 5]], set())
-    assert len(on_page(show(SMALL, solutions={"other": (answer,)}))) == 5
-
-
 def test_several_tasks_with_answers_show_those_that_are_answered() -> None:
     tasks = {name: Task(name, SMALL.train, SMALL.test) for name in ("a", "b", "c")}
     answers = {name: [[make_grid([[6, 5]]), make_grid([[5, 6]])]] for name in ("c", "a")}
@@ -110,43 +87,54 @@ def test_several_tasks_with_answers_show_those_that_are_answered() -> None:
         assert captions.count("test input") == 2 and captions.count("attempt 1") == captions.count("attempt 1, right") == 1
     with pytest.raises(DataError, match="there is no task d"):
         show(tasks, answers | {"d": answers["a"]})
-    for wrong in (answers["a"], list(answers.values())):
-        with pytest.raises(TypeError, match="by task id"):
-            show(tasks, wrong)
+    with pytest.raises(TypeError, match="by task id"):
+        show(tasks, answers["a"])
 
 
 RIGHT, NEAR, OTHER = make_grid([[6, 5, 4]]), make_grid([[6, 1, 1]]), make_grid([[6], [5]])
-CANDIDATES = [Candidate(NEAR, 7, -0.1), Candidate(RIGHT, 2, -0.2), Candidate(OTHER, 1, -0.3)]
 
 
-@pytest.mark.parametrize("prediction", [[CANDIDATES], CANDIDATES], ids=["of each output", "of the only output"])
-def test_candidates_give_two_attempts_with_their_votes(prediction: Any) -> None:
-    shown = on_page(show(SMALL, prediction, solutions=[RIGHT]))
-    assert shown[4:] == [
-        ("test input", [[5, 6]], set()),
-        ("attempt 1, 7 of 10 votes, 2 cells wrong", [[6, 1, 1]], {(0, 1), (0, 2)}),
-        ("attempt 2, 2 of 10 votes, right", [[6, 5, 4]], set()),
-        ("answer", [[6, 5, 4]], set()),
+def test_an_answer_shows_its_attempts_with_their_votes_and_its_guesses_without() -> None:
+    candidates = [Candidate(NEAR, 7, -0.1), Candidate(RIGHT, 2, -0.2), Candidate(OTHER, 1, -0.3)]
+    task = Task("abc", SMALL.train, (make_grid([[5, 6]]), make_grid([[7]])))
+    attempts = ((NEAR, RIGHT), (OTHER, NEAR))
+    answer = TaskAnswer(task, (tuple(candidates), (candidates[2],)), attempts, 10, 5, 1.0, 2.0, "time used")
+    for shown in (show(answer, solutions=[RIGHT]), show(task, answer, solutions={"abc": (RIGHT,), "other": ()})):
+        assert on_page(shown)[4:] == [
+            ("test input 1", [[5, 6]], set()),
+            ("attempt 1, 7 of 10 votes, 2 cells wrong", [[6, 1, 1]], {(0, 1), (0, 2)}),
+            ("attempt 2, 2 of 10 votes, right", [[6, 5, 4]], set()),
+            ("answer", [[6, 5, 4]], set()),
+            ("test input 2", [[7]], set()),
+            ("attempt 1, 1 of 1 votes", [[6], [5]], set()),
+            ("attempt 2, fallback", [[6, 1, 1]], set()),
+        ]
+    assert len(on_page(show(task, solutions={"other": (RIGHT,)}))) == 6
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_submission_shows_both_attempts_and_judges_nothing_unasked(as_json: bool) -> None:
+    pair = (OTHER, RIGHT)
+    entry = {f"attempt_{k}": grid.tolist() for k, grid in enumerate(pair, 1)} if as_json else pair
+    judged = [caption for caption, _, _ in on_page(show(SMALL, [entry], solutions=[RIGHT]))][5:]
+    assert judged == ["attempt 1, wrong size: 2x1, not 1x3", "attempt 2, right", "answer"]
+    assert [(caption, cells) for caption, cells, _ in on_page(show(SMALL, [entry]))][5:] == [
+        ("attempt 1", [[6], [5]]),
+        ("attempt 2", [[6, 5, 4]]),
     ]
+    assert [cells for _, cells, _ in on_page(show(SMALL, [{"attempt_1": [[1, 2], [3]], "attempt_2": [[4]]}]))][5:] == [[[4]]]
 
 
-PAIRS = [(OTHER, NEAR), (RIGHT, RIGHT)]
-ENTRIES = [{"attempt_1": a.tolist(), "attempt_2": b.tolist()} for a, b in PAIRS]
-
-
-@pytest.mark.parametrize("prediction", [PAIRS, ENTRIES], ids=["pairs", "JSON"])
-def test_a_submission_shows_both_attempts_at_every_output(prediction: Any) -> None:
-    first = [("attempt 1, wrong size: 2x1, not 1x3", [[6], [5]]), ("attempt 2, right", [[6, 1, 1]]), ("answer", [[6, 1, 1]])]
-    second = [(caption, [[6, 5, 4]]) for caption in ("attempt 1, right", "attempt 2, right", "answer")]
-    assert [(caption, cells) for caption, cells, _ in on_page(show(prediction, solutions=[NEAR, RIGHT]))] == first + second
-    assert [caption for caption, _, _ in on_page(show(prediction))] == ["attempt 1", "attempt 2"] * 2, "nothing is judged unasked"
-    assert [cells for _, cells, _ in on_page(show([{"attempt_1": [[1, 2], [3]], "attempt_2": [[4]]}, []]))] == [[[4]]]
-
-
-@pytest.mark.parametrize("thing", [5, None, {"a": 1}, [5], ["x"], np.zeros((2, 2, 2)), b"x"])
+@pytest.mark.parametrize("thing", [5, None, {"a": 1}, [5], ["x"], [[OTHER, RIGHT]], np.zeros((2, 2, 2)), b"x"])
 def test_anything_else_is_refused_in_words(thing: Any) -> None:
-    with pytest.raises(TypeError, match=r"show|prediction"):
+    with pytest.raises((TypeError, DataError), match=r"cannot show|task"):
         show(thing)
+
+
+@pytest.mark.parametrize("thing", [5, [5], ["x"], np.zeros((2, 2, 2)), b"x"])
+def test_what_is_no_prediction_is_refused_in_words(thing: Any) -> None:
+    with pytest.raises(TypeError, match="prediction"):
+        show(SMALL, thing)
 
 
 def test_an_id_can_neither_leave_its_markup_nor_move_the_terminal() -> None:
@@ -171,7 +159,6 @@ def test_print_has_colours_on_a_terminal_that_wants_them(
 
 
 def test_the_package_has_show_and_loads_nothing_for_it_before_it_is_asked() -> None:
-    assert hrm_submit.show is show
     with pytest.raises(AttributeError, match="no attribute 'shwo'"):
         _ = hrm_submit.shwo
     code = "import sys, hrm_submit; print([m for m in ('numpy', 'torch', 'pandas', 'hrm_submit.report') if m in sys.modules])"

@@ -27,8 +27,8 @@ from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, sna
 from hrm_submit.predict.rank import rank
 from hrm_submit.predict.raw import load_raw
 from hrm_submit.record.folder import read_run, weights_of
-from hrm_submit.report.cards import cards
 from hrm_submit.report.data import load_run
+from hrm_submit.report.page import cards
 from hrm_submit.report.tables import make_tables
 from hrm_submit.run.options import RANDOM_WEIGHTS, SolveOptions
 from hrm_submit.run.solve import SolveSummary, solve
@@ -231,7 +231,7 @@ def test_members_train_each_task_in_turn_and_the_record_tells_who(folder: Path) 
     assert {e["member"] for e in events(options.run_dir, "task_final")} == {"second"} and valid(options)
     data = load_run(options.run_dir)
     for card in cards(data, make_tables(data)):
-        assert re.fullmatch(r"first [\d.]+ ?%, second [\d.]+ ?%", str(dict(card.training)["of each member"]))
+        assert re.fullmatch(r"first [\d.]+ ?%, second [\d.]+ ?%", str(card["training"]["of each member"]))
 
 
 def test_weights_that_are_not_finite_end_the_run_at_once_in_one_line_that_names_them(folder: Path) -> None:

@@ -196,4 +196,5 @@ def test_a_killed_run_of_an_earlier_version_resumes(tmp_path: Path, capsys: pyte
     whole = load_run(run)
     assert len(whole.state.attempts) == 2 and len(whole.answered) == 4
     assert [note for note in whole.notes if "random weights" not in note] == []
-    assert [p.attempt for p in whole.record.predictions] == [1] * len(lines) + [2] * (len(whole.record.predictions) - len(lines))
+    attempts = [p.attempt for p in read_run(run).predictions]
+    assert attempts == [1] * len(lines) + [2] * (len(attempts) - len(lines))
