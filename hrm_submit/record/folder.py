@@ -182,8 +182,8 @@ def read_run(directory: Path) -> RunRecord:
     run = read_description(directory, damaged)
     events, wrong_events = read_events(directory)
     predictions, wrong_predictions = read_lines(directory / "predictions.jsonl", parse_prediction)
-    attempts = max(1, sum(isinstance(event, RunStart) for event in events))
-    return RunRecord(run, events, _numbered(predictions, attempts), [*damaged, *wrong_events, *wrong_predictions])
+    record = RunRecord(run, events, predictions, [*damaged, *wrong_events, *wrong_predictions])
+    return replace(record, predictions=_numbered(predictions, len(record.state.attempts)))
 
 
 def set_aside_unreadable(directory: Path) -> None:

@@ -44,9 +44,11 @@ def worker_specs(
     cores_each = max(1, cpu_count() // max(1, len(gpus)))
 
     def workers_on(gpu: str) -> int:
+        models = (preset, *(m.preset for m in others))
+        if not tasks or any(fills_a_gpu(model, tasks) for model in models):
+            return 1  # nothing asks the driver, which may take 20 s to refuse
         runtime, room = runtime_for(gpu, preset.device), free(gpu)
         element, fused = 4 if runtime.dtype == "float32" else 2, runtime.attention == "sdpa"
-        models = (preset, *(m.preset for m in others))
         return min(cores_each, *(that_fit(model, tasks, room, element=element, fused_attention=fused) for model in models))
 
     counts = {gpu: preset.device.workers_per_gpu or workers_on(gpu) for gpu in gpus}
@@ -79,11 +81,15 @@ def on_cpu(preset: Preset) -> Preset:
     return replace(preset, device=replace(preset.device, dtype="auto", attention="auto", engine="plain"))
 
 
+def fills_a_gpu(preset: Preset, tasks: Sequence[Task]) -> bool:
+    """Return whether one worker keeps a GPU busy with the median of `tasks`."""
+    return segment_work(preset.model, preset.ttt, int(median(map(canvas_side, tasks))) ** 2) > FILLS_A_GPU
+
+
 def that_fit(preset: Preset, tasks: Sequence[Task], free: int, *, element: int = 2, fused_attention: bool = True) -> int:
     """Return how many workers, at least 1, `free` bytes of a GPU hold, with numbers of `element` bytes; the largest of `tasks` decides.
     One that keeps a GPU busy with the median of `tasks` has it to itself."""
-    typical = median(map(canvas_side, tasks)) if tasks else 1
-    if segment_work(preset.model, preset.ttt, int(typical) ** 2) > FILLS_A_GPU:
+    if tasks and fills_a_gpu(preset, tasks):
         return 1
     batch, tokens = preset.ttt.batch_size, largest_canvas(tasks)
     each = training_bytes(preset.model, tokens, batch, element=element, fused_attention=fused_attention) + CONTEXT_BYTES

@@ -76,6 +76,8 @@ class Result:
     share: float
     demo_exact: float
     retrains: int = 0
+    failed: bool = False
+    """A retrain failed, so that no other follows, whatever one that runs at the same time finds."""
 
     @property
     def promise(self) -> float:
@@ -131,7 +133,8 @@ class Scheduler:
             return answer.outputs
         result.outputs = pooled(result.outputs, answer.outputs)
         # Its votes agree now if the newest do, and on what all of them rank first.
-        result.settled = answer.settled and first_attempts(result.outputs) == first_attempts(answer.outputs)
+        agrees = answer.settled and first_attempts(result.outputs) == first_attempts(answer.outputs)
+        result.settled = result.failed or agrees
         result.demo_exact = max(result.demo_exact, held.demo_exact)
         return result.outputs
 
@@ -140,7 +143,8 @@ class Scheduler:
         held = self._held.pop(number)
         task = held.assignment.task
         if held.assignment.restart:
-            self.results[task.id].settled = True  # another retrain would fail, too
+            result = self.results[task.id]
+            result.settled = result.failed = True
             return False
         self._lost_by[task.id] = number
         if memory and not held.worker.on_cpu:

@@ -98,6 +98,7 @@ def solve(options: SolveOptions, clock: Clock, watchdog: Watchdog | None = None)
     description = _description(options, setup, [tasks[i] for i in wanted])
     earlier = record.run if record else {}
     others = _other_settings(earlier, description)
+    alike = all(other.startswith(("--seed ", "--segments-per-task ")) for other in others)  # so that segments count the same work
     if finished:
         does = "resuming an earlier run" if todo else "nothing is left to solve"
         text = "%s: %s; final answers kept: %d (another --output or --run-dir solves these tasks again)"
@@ -113,7 +114,7 @@ def solve(options: SolveOptions, clock: Clock, watchdog: Watchdog | None = None)
     run.event(Plan(todo=[t.id for t in todo], workers=len(setup.specs), devices=description["devices"]))
     bars = ProgressBars(len(wanted), len(wanted) - len(todo), setup.preset.ttt.fit)
     try:
-        Supervisor(todo, options.segments, setup.specs, answers, run, clock, bars, setup.pool, None if others else record).run()
+        Supervisor(todo, options.segments, setup.specs, answers, run, clock, bars, setup.pool, record if alike else None).run()
     finally:
         bars.close()
         fault = answers.save(last=True)
@@ -234,7 +235,8 @@ def _settings(run: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: run[key] for key, name in names.items() if key in run}
     if isinstance(members, list):  # wherever their files lie
         found["[solve] members with SHA-256"] = [m.get("checkpoint_sha256") for m in members if isinstance(m, dict)]
-    for table in ("ttt", "vote"):
+        found["[solve] members with settings"] = [m.get("config") for m in members if isinstance(m, dict)]
+    for table in ("model", "ttt", "vote"):
         values = config.get(table) if isinstance(config, dict) else None
         found |= {f"[{table}] {key} =": value for key, value in values.items()} if isinstance(values, dict) else {}
     return found

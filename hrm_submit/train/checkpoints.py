@@ -92,9 +92,12 @@ def read_state(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise TrainError(f"{path}: no saved run to resume")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise TrainError(f"{path}: cannot be read: {str(error).split(chr(10), 1)[0]}") from None
+    if not isinstance(state, dict) or not state:  # nothing that is there is begun anew
+        raise TrainError(f"{path}: is not the state of a run")
+    return state
 
 
 def identity(tasks: Iterable[TrainingTask], preset: Preset, seed: int) -> dict[str, Any]:

@@ -179,6 +179,18 @@ def test_predictions_have_the_number_of_the_attempt_that_made_them(tmp_path: Pat
     assert [p.attempt for p in read_run(tmp_path).predictions] == [1, 1, 2, 2], "earlier versions did not tell: time runs backwards"
 
 
+def test_a_damaged_start_costs_no_attempt_its_number(tmp_path: Path) -> None:
+    for _ in range(2):
+        run = writer(tmp_path)
+        run.event(event("run_start"))
+        run.event(Progress(40, None, 0.25, task="t1", worker=3))
+        run.prediction("t1", 0, False, CANDIDATES)
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"\0\n" + path.read_bytes().partition(b"\n")[2])
+    record = read_run(tmp_path)
+    assert [p.attempt for p in record.predictions] == [1, 2] and len(record.state.attempts) == 2
+
+
 @pytest.mark.parametrize("field", [{"votes": -1}, {"votes": 10**400}, {"score": float("nan")}, {"weight": 1e300}, {"grid": [[99]]}])
 def test_a_prediction_with_a_candidate_that_is_none_is_left_out_and_named(tmp_path: Path, field: dict[str, Any]) -> None:
     candidate = {"grid": [[1]], "votes": 1, "score": 0.0, **field}

@@ -153,6 +153,7 @@ def test_a_run_that_resumes_has_the_newest_predictions(file: Path, lines: list[A
     store, run = store_of(file), file.with_name("run")
     run.mkdir()
     (run / "predictions.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    file.with_name("submission.json").write_text(json.dumps({"good": [both(9, 8), both(9, 8)]}))  # older: it follows the run folder
     assert store.restore(read_run(run)) == ({"good"} if finished else set()) and store.answered == {"good"}
     store.create()
     assert answers(file)["good"] == [first, second]

@@ -98,7 +98,8 @@ def test_as_many_on_a_gpu_as_its_memory_holds() -> None:
 
 def test_a_model_that_keeps_a_gpu_busy_has_it_to_itself() -> None:
     large = [recolour(f"t{k}", k, side=30) for k in range(5)]
-    assert places(["cuda:0"], GPU, large, model=ModelConfig(), free=lambda device: 2**50)[0] == ["cuda:0"]
+    assert places(["cuda:0"], GPU, large, model=ModelConfig())[0] == ["cuda:0"], "and its memory is not asked for"
+    assert places(["cuda:0"], GPU, [])[0] == ["cuda:0"], "nor where nothing is to be done"
     other = EnsembleMember("other", Preset(model=ModelConfig(), device=GPU), None)
     specs = worker_specs(["cuda:0"], Preset(model=SMALL, device=GPU), None, 0, large, False, [other], free=lambda device: 2**50)
     assert [spec.others for spec in specs] == [(other,)], "also one that is not the first"

@@ -204,6 +204,16 @@ def test_a_task_is_settled_once_its_newest_training_is_and_on_what_all_votes_ran
     assert hands.scheduler.open == open_still and (hands.next(2.0) is not None) == open_still
 
 
+def test_no_other_training_follows_one_that_failed_though_another_ends_well() -> None:
+    hands = Hands(1, devices=("cpu", "cpu"))
+    hands.take(0.0)
+    hands.finish(1.0, votes=(3, 2), seconds=1.0)
+    assert [hands.take(1.0, worker)[0] for worker in (0, 1)] == ["t0", "t0"]
+    assert hands.fail(2.0, 0) is False and not hands.scheduler.open
+    hands.finish(3.0, 1, votes=(3, 2), seconds=2.0)
+    assert not hands.scheduler.open and hands.next(3.0, 0) is None
+
+
 @pytest.mark.parametrize("free_at", [84.0, 86.0])
 def test_a_lost_task_waits_for_another_worker_if_one_is_free_soon(free_at: float) -> None:
     """Of the 20 s that are left it waits for a quarter."""
@@ -253,6 +263,13 @@ def test_while_only_a_cpu_can_do_the_rest_gpus_train_anew() -> None:
     assert hands.take(2.0, 0)[0] == "t1"
 
 
+def test_after_the_end_of_the_shares_nothing_is_begun() -> None:
+    hands = Hands(2)
+    hands.take(0.0)
+    hands.finish(100.0, votes=(3, 2), seconds=100.0)
+    assert hands.next(100.0) is None and hands.next(101.0) is None and hands.scheduler.queue
+
+
 def test_fixed_work_comes_in_the_same_order_always() -> None:
     sizes = {"c": 5, "a": 3, "d": 3, "b": 7}
     tasks = [recolour(name, k, side=side) for k, (name, side) in enumerate(sizes.items())]
@@ -263,6 +280,13 @@ def test_fixed_work_comes_in_the_same_order_always() -> None:
             given = [hands.next(k, k % workers) for k in range(4)]
             orders.add(tuple((g.task.id, g.seconds, g.segments, g.restart) for g in given if g))
     assert orders == {(("b", None, 9, 0), ("c", None, 9, 0), ("a", None, 9, 0), ("d", None, 9, 0))}
+
+
+def test_fixed_work_trains_nothing_anew() -> None:
+    hands = Hands(1, segments=9, end=float("inf"))
+    hands.take(0.0)
+    hands.finish(1.0, votes=(3, 2), seconds=1.0)
+    assert not hands.scheduler.open and hands.next(1.0) is None
 
 
 def test_with_many_tasks_some_of_every_size_come_first() -> None:

@@ -114,9 +114,38 @@ def test_a_resumed_run_with_other_settings_says_which(tmp_path: Path, caplog: py
 
 def test_members_are_the_same_wherever_their_files_lie() -> None:
     member = {"name": "a", "checkpoint": "/here/a", "checkpoint_sha256": "1"}
-    now, moved, other = ({"members": [member | x]} for x in ({}, {"checkpoint": "/there/a"}, {"checkpoint_sha256": "2"}))
-    told = [solve_module._other_settings(earlier, now) for earlier in (now, moved, other)]
-    assert told == [[], [], ["[solve] members with SHA-256 ['2']"]]
+    changes: list[dict[str, Any]] = [{}, {"checkpoint": "/there/a"}, {"checkpoint_sha256": "2"}, {"config": {"ttt": {"lr": 1}}}]
+    now, *_ = runs = [{"members": [member | change]} for change in changes]
+    told = [solve_module._other_settings(earlier, now) for earlier in runs]
+    assert told[:3] == [[], [], ["[solve] members with SHA-256 ['2']"]]
+    assert told[3] == ["[solve] members with settings [{'ttt': {'lr': 1}}]"]
+
+
+@pytest.mark.parametrize(
+    ("more", "options", "taken"),
+    [
+        ("", [], True),
+        ("[budget]\nhang_seconds = 99.0\n", ["--seed", "3", "--segments-per-task", "2"], True),
+        ("[vote]\nviews = 4\n", [], False),
+        ("[model]\nH_cycles = 3\n", [], False),
+    ],
+    ids=["the same", "another seed and limit", "other votes", "another model"],
+)
+def test_how_far_a_killed_run_came_counts_where_its_segments_are_the_same_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str, options: list[str], taken: bool
+) -> None:
+    given: list[Any] = []
+
+    class Given(Answering):
+        def __init__(self, *passed: Any) -> None:
+            super().__init__(*passed)
+            given.append(passed[-1])
+
+    monkeypatch.setattr(solve_module, "Supervisor", Given)
+    file = challenges(tmp_path, 2)
+    solved(tmp_path, file, "--preset", tiny(tmp_path), "--checkpoint", "none", "--tasks", "task00")
+    solved(tmp_path, file, "--preset", tiny(tmp_path, more), "--checkpoint", "none", *options)
+    assert (given[-1] is not None) == taken
 
 
 def test_a_resume_with_nothing_to_do_says_so_and_leaves_the_run_folder_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import torch
 
 from hrm_submit.cli import main
 from hrm_submit.train.loop import Trainer
@@ -103,6 +104,9 @@ def test_resuming_something_else(tmp_path: Path, refused: Refused) -> None:
     state = tmp_path / "out" / "state.pt"
     state.write_bytes(state.read_bytes()[:1000])
     assert "state.pt: cannot be read" in refused(*again)
+    for other in ({}, [], torch.zeros(3)):
+        torch.save(other, state)
+        assert "state.pt: is not the state of a run" in refused(*again)
 
 
 def test_starting_from_another_model(tmp_path: Path, refused: Refused) -> None:
