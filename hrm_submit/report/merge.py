@@ -52,7 +52,7 @@ def merge(options: MergeOptions) -> str:
     for source, votes in zip(given, sources, strict=True):
         if strangers := list(dict.fromkeys(task for task, _ in votes if task not in fallbacks)):
             log.warning("%s: answers %d tasks that are not among the challenges, the first is %s", source, len(strangers), strangers[0])
-    merged, firsts = dict[str, list[Attempts]](), Counter[str]()
+    merged, firsts, names = dict[str, list[Attempts]](), Counter[Path](), Counter(source.name for source in given)
     for task, spares in fallbacks.items():
         merged[task] = []
         for k, spare in enumerate(spares):
@@ -61,9 +61,9 @@ def merge(options: MergeOptions) -> str:
             attempts = two_attempts(pool(scaled), spare)
             merged[task].append(attempts)
             for source, candidates in zip(given, found, strict=True):
-                firsts[source.name] += any(same_grid(c.grid, attempts[0]) for c in candidates[:1])
+                firsts[source] += any(same_grid(c.grid, attempts[0]) for c in candidates[:1])
     write_output(options.output, to_json(merged))
-    origins = ", ".join(f"{n} of {name}" for name, n in firsts.most_common())
+    origins = ", ".join(f"{n} of {source if names[source.name] > 1 else source.name}" for source, n in firsts.most_common())
     return f"{options.output}: {len(merged)} tasks, {sum(map(len, merged.values()))} test outputs; first attempts: {origins}"
 
 

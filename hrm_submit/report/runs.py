@@ -25,7 +25,7 @@ from hrm_submit.core.files import open_regular
 from hrm_submit.corpora.scoring import score
 from hrm_submit.corpora.sources import answers_of
 from hrm_submit.record.events import number
-from hrm_submit.record.folder import run_of, weights_of
+from hrm_submit.record.folder import read_description, run_of, weights_of
 from hrm_submit.report.data import RunData, load_run
 from hrm_submit.report.grids import Tile, percent
 from hrm_submit.report.picture import Picture, Section
@@ -65,16 +65,19 @@ def list_runs(folder: Path, solutions: str | None) -> Picture:
 
 def _found(folder: Path) -> Iterator[Path]:
     """Walk through run folders, submissions that are not of a run, and records of Kaggle's submissions."""
+    outputs, files = set[Path](), list[Path]()
     for root, folders, names in os.walk(folder):
         here = Path(root)
         if "events.jsonl" in names:
             folders.clear()
+            outputs.add(Path(str(read_description(here, []).get("output", ""))).resolve())
             yield here
             continue
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != FIXTURES)
-        for file in (here / name for name in sorted(names) if name.endswith(".json")):
-            if file.match(str(SUBMISSIONS)) or (_is_submission(file) and not run_of(file)):
-                yield file
+        files += [here / name for name in sorted(names) if name.endswith(".json")]
+    for file in files:
+        if file.match(str(SUBMISSIONS)) or (_is_submission(file) and file.resolve() not in outputs and not run_of(file)):
+            yield file
 
 
 def _is_submission(file: Path) -> bool:

@@ -111,7 +111,8 @@ def _show_task(task: Task, prediction: Any, solutions: Solutions | Sequence[Grid
     truth = solutions.get(task.id, ()) if isinstance(solutions, Mapping) else solutions or ()
     joined = zip_longest(_answers(prediction), task.test, truth[: len(task.test)])
     outputs = [replace(answer or Output(), input=given, truth=right) for answer, given, right in joined]
-    return Picture(f"task {task.id}", [Section("", demonstrations_of(task)), Section("", answer_tiles(outputs))])
+    tests = list(filter(None, answer_tiles(outputs)))
+    return Picture(f"task {task.id}", [Section("", demonstrations_of(task)), Section("", tests)])
 
 
 def _answers(prediction: Any) -> list[Output]:

@@ -32,9 +32,9 @@ FORMS = {
     "one plain task": ("a.json", TASK, "a", ["a"]),
     "a list of tasks": (
         "set.json",
-        [TASK, {"id": 7, **TASK}, {"task_id": "c", **TASK}, {"id": "", **TASK}],
+        [TASK, {"id": 7, **TASK}, {"task_id": "c", **TASK}, {"id": "", **TASK}, {"id": [7], **TASK}, {"id": True, **TASK}],
         "set",
-        ["set-0", "7", "c", "set-3"],
+        ["set-0", "7", "c", "set-3", "set-4", "set-5"],
     ),
     "a task a line": ("set.jsonl", "\n".join(json.dumps({"id": i, **TASK}) for i in "ab") + "\n\n", "set", ["a", "b"]),
 }
@@ -50,6 +50,15 @@ def test_tasks_of_every_form_are_the_same_tasks_without_their_answers(tmp_path, 
     assert all([p.input.tolist() for p in t.train] == [[[1, 2]]] * 2 and t.test[0].tolist() == [[4]] for t in read.values())
     assert bytes([7] * 5) not in pickle.dumps((source, read)), "no answer leaves the reader"
     assert all(entry.outputs == () for entry in source.entries)
+
+
+def test_a_line_that_is_no_json_costs_itself_alone(tmp_path):
+    one, two = (json.dumps({"id": i, **TASK}) for i in "ab")
+    source = read_source(write(tmp_path / "set.jsonl", f"{one}\n{two[:40]}\n\n{two}"))
+    assert [entry.id for entry in source.entries] == ["a", "b"]
+    assert [fault.split(": not JSON")[0] for fault in source.faults] == [f"{tmp_path}/set.jsonl: line 2"]
+    twice = write(tmp_path / "twice.jsonl", '{"id": "x", "id": "y", ' + one[1:])
+    assert [entry.id for entry in read_source(twice).entries] == ["twice-0"], "an id that comes twice is none"
 
 
 def test_named_sets_are_read_without_their_answers():
@@ -81,7 +90,7 @@ REFUSED = {
     "empty": ("s.json", "", "not JSON: line 1, column 1: Expecting value"),
     "too deep": ("s.json", '{"a": ' + "[" * 100_000, "not JSON: "),
     "too long a number": ("s.json", '{"a": ' + "1" * 10_000 + "}", "not JSON: "),
-    "a line that is none": ("s.jsonl", '{"train": []}\n[', "s.jsonl: line 2: not JSON"),
+    "lines that are none": ("s.jsonl", "{\n[", "s.jsonl: line 1: not JSON"),
     "an empty list": ("s.json", [], "holds no tasks"),
     "a number": ("s.json", 3, "holds no tasks"),
 }
@@ -181,7 +190,7 @@ def test_a_fault_of_a_task_is_one_line_and_costs_only_that_task(tmp_path, value,
 @pytest.mark.parametrize(
     ("bad", "fault"),
     [
-        ('{}, "bad": {}', "should be an object, not two values"),
+        ('{}, "bad": {}', "appears twice"),
         ('{"train": [], "train": [], "test": [{"input": [[1]]}]}', 'has no list of pairs under "train"'),
         (
             '{"train": [{"input": [[1]], "output": [[1]], "output": [[2]]}], "test": [{"input": [[1]]}]}',
@@ -193,6 +202,13 @@ def test_a_key_twice_costs_only_its_task(tmp_path, bad, fault):
     path = write(tmp_path / "challenges.json", f'{{"good": {json.dumps(GOOD)}, "bad": {bad}}}')
     read, broken = read_challenges(path)
     assert list(read) == ["good"] and broken["bad"].fault == f"{path}: task bad: {fault}"
+
+
+def test_what_comes_twice_is_answered_as_often_as_the_last_of_it_asks(tmp_path):
+    """Any other reader of JSON, such as Kaggle's, takes the last."""
+    task = '{"train": [], "test": [], "test": [{"input": [[1]]}, {"input": [[2]]}]}'
+    _, broken = read_challenges(write(tmp_path / "challenges.json", f'{{"a": {task}, "b": 1, "b": {task}, "good": {json.dumps(GOOD)}}}'))
+    assert {name: len(entry.test) for name, entry in broken.items()} == {"a": 2, "b": 2}
 
 
 @pytest.mark.parametrize(("task", "name"), [("a\nb", r"'a\nb'"), ("", "''"), ("ü 1", "ü 1")])

@@ -53,6 +53,11 @@ def test_first_attempts_come_first_and_equal_grids_add_up(tmp_path: Path) -> Non
     answers, line = merged(tmp_path, one, two, three)
     assert answers["u"][0] == C, "three seconds that agree outweigh any first"
     assert line.endswith("first attempts: 1 of 3.json, 0 of 1.json, 0 of 2.json")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    alike = submission(tmp_path / "a", "1.json", t=[A, B]), submission(tmp_path / "b", "1.json", t=[D, C])
+    line = merged(tmp_path, *alike, weights=(2.0, 1.0))[1]
+    assert line.endswith(f"first attempts: 1 of {alike[0]}, 0 of {alike[1]}"), "sources of one name are told apart"
 
 
 def test_weights_and_shares_of_votes_decide(tmp_path: Path) -> None:

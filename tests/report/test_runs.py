@@ -62,6 +62,11 @@ def test_runs_submissions_and_kaggle_s_scores_are_listed_by_date(
     scored = list_runs(folder, str(folder / "a" / "solutions.json")).table
     assert scored is not None
     assert dict(zip(scored["name"], scored["pass@2"], strict=True))["merged.json"] == "50.0 %", "of its own two tasks"
+    shutil.copy(folder / "merged.json", folder / "apart.json")
+    described = json.loads((folder / "b" / "run" / "run.json").read_text())
+    write(folder / "b" / "run" / "run.json", described | {"output": str(folder / "apart.json")})
+    again = list_runs(folder, None).table
+    assert again is not None and "b/run" in list(again["name"]) and "apart.json" not in list(again["name"]), "it is the run's"
     monkeypatch.chdir(folder)
     assert main(["runs"]) == 0 and "75.0 %" in capsys.readouterr().out
     write(folder / "b" / "challenges.json", "{")

@@ -131,6 +131,12 @@ def test_anything_else_is_refused_in_words(thing: Any) -> None:
         show(thing)
 
 
+def test_a_prediction_of_more_outputs_than_there_are_tests_shows_those_with_grids() -> None:
+    captions = ["test input 1", "attempt 1", "attempt 2", "attempt 1", "attempt 2"]
+    assert [caption for caption, _, _ in on_page(show(SMALL, [[RIGHT, NEAR], [NEAR, RIGHT], ["none", None]]))][4:] == captions
+    assert show(SMALL, [[RIGHT, NEAR], ["none", None]]).blocks(colour=False, width=80).endswith("6 5 4      6 1 1")
+
+
 @pytest.mark.parametrize("thing", [5, [5], ["x"], np.zeros((2, 2, 2)), b"x"])
 def test_what_is_no_prediction_is_refused_in_words(thing: Any) -> None:
     with pytest.raises(TypeError, match="prediction"):
