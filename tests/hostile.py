@@ -1,7 +1,5 @@
 """Hypothesis strategies for damaged files: bytes, JSON, lines of text, headers of safetensors."""
 
-from __future__ import annotations
-
 import copy
 import json
 from typing import Any

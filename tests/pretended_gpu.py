@@ -5,8 +5,6 @@ For a process of its own: it changes torch. Run as a program it trains and votes
 format, and prints a line of JSON for each; for `worker` one of what a worker on such a card says.
 """
 
-from __future__ import annotations
-
 import ctypes
 import json
 import sys

@@ -3,8 +3,6 @@
 `make fuzz` runs the same tests with 100 times as many examples.
 """
 
-from __future__ import annotations
-
 import copy
 import functools
 import io
@@ -92,19 +90,15 @@ def tasks() -> dict[str, Any]:
     return {task.id: {"train": pairs(task.train), "test": pairs(solved_pairs(task, answers[task.id]))} for task in few}
 
 
-def task_files() -> dict[str, st.SearchStrategy[bytes]]:
-    first, listed = next(iter(tasks().values())), [{"id": name, **value} for name, value in tasks().items()]
-    whole = {"x_challenges.json": tasks(), "one.json": first, "pairs.json": first["train"], "list.json": listed}
-    return {name: damaged_json(json.dumps(value).encode()) for name, value in whole.items()}
-
-
 @pytest.mark.parametrize("name", ["x_challenges.json", "one.json", "pairs.json", "list.json"])
 @examples
 @given(data=st.data())
 def test_tasks(name: str, data: st.DataObject) -> None:
+    first, listed = next(iter(tasks().values())), [{"id": name, **value} for name, value in tasks().items()]
+    whole = {"x_challenges.json": tasks(), "one.json": first, "pairs.json": first["train"], "list.json": listed}
     with tempfile.TemporaryDirectory() as folder:
         path, output = Path(folder, name), Path(folder, "submission.json")
-        path.write_bytes(data.draw(task_files()[name]))
+        path.write_bytes(data.draw(damaged_json(json.dumps(whole[name]).encode())))
 
         def answered() -> None:
             read, broken = read_challenges(path)
@@ -116,13 +110,18 @@ def test_tasks(name: str, data: st.DataObject) -> None:
         ends_well("convert", path, "--output", Path(folder, "converted"))
 
 
+def content_of(name: str, write: Callable[[Path], object]) -> bytes:
+    """Return what `write` writes to a file of this name."""
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder, name))
+        return Path(folder, name).read_bytes()
+
+
 @functools.cache
 def answer_files() -> dict[str, bytes]:
     known = dict(list(load("arc-agi-1-training", solutions=True)[1].items())[:4])
-    with tempfile.TemporaryDirectory() as folder:
-        write_solutions(Path(folder, "s.json"), known)
-        solutions = Path(folder, "s.json").read_bytes()
-    return {"solutions": solutions, "submission": to_json({name: [(g, g) for g in grids] for name, grids in known.items()}).encode()}
+    submission = to_json({name: [(g, g) for g in grids] for name, grids in known.items()})
+    return {"solutions": content_of("s.json", lambda path: write_solutions(path, known)), "submission": submission.encode()}
 
 
 @pytest.mark.parametrize("name", ["solutions", "submission"])
@@ -143,9 +142,7 @@ def checkpoint(more: tuple[tuple[str, Any], ...]) -> bytes:
     sizes: dict[str, Any] = {"hidden_size": 16, "num_heads": 2, "puzzle_emb_ndim": 16, "H_layers": 1, "L_layers": 1}
     model, embedding = build(ModelConfig(**sizes | dict(more)))
     meta = CheckpointMeta(data=("x",), steps=5, seconds=2.0, hashes=("0a",), preset="nano", card={"note": {"a": [1, 2.5]}})
-    with tempfile.TemporaryDirectory() as folder:
-        save_checkpoint(Path(folder, "a.safetensors"), snapshot(model, embedding, meta))
-        return Path(folder, "a.safetensors").read_bytes()
+    return content_of("a.safetensors", lambda path: save_checkpoint(path, snapshot(model, embedding, meta)))
 
 
 @pytest.mark.parametrize("name", ["run.json", "events.jsonl", "predictions.jsonl"])
@@ -197,9 +194,7 @@ def test_numbers_too_large_in_a_run_folder(tmp_path: Path, odd: float) -> None:
 
 @functools.cache
 def pair_file() -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        write_pair_file(Path(folder, "pairs.npz"), load_corpus("arc-agi-1-training").tasks[:2])
-        return Path(folder, "pairs.npz").read_bytes()
+    return content_of("pairs.npz", lambda path: write_pair_file(path, load_corpus("arc-agi-1-training").tasks[:2]))
 
 
 def one_of(folder: str) -> st.SearchStrategy[bytes]:

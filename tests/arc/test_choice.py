@@ -1,7 +1,5 @@
 """Which tasks the options choose, through `chosen` alone."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

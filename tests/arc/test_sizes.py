@@ -19,21 +19,25 @@ def task_of(shapes, test):
 
 
 @pytest.mark.parametrize(
-    ("shapes", "test", "shape", "side"),
+    ("shapes", "test", "shape", "side", "training", "answering"),
     [
-        ([((3, 3), (9, 9)), ((4, 2), (12, 6))], (5, 4), (15, 12), 15),  # three times the input, per axis
-        ([((4, 6), (6, 2)), ((6, 3), (9, 1))], (8, 9), (12, 3), 12),  # a rational multiple, and another on the other axis
-        ([((9, 9), (3, 4)), ((7, 5), (3, 4))], (11, 6), (3, 4), 11),  # the same whatever the input
-        ([((3, 4), (5, 6)), ((5, 7), (7, 9))], (9, 9), (11, 11), 11),  # two rows and columns more
-        ([((2, 2), (4, 4)), ((3, 3), (9, 9))], (4, 4), (16, 16), 16),  # the square
-        ([((3, 7), (7, 3)), ((5, 4), (4, 5))], (12, 2), (2, 12), 12),  # rows become columns
-        ([((3, 3), (9, 9)), ((4, 4), (12, 12))], (12, 12), (30, 30), 30),  # clipped to what a grid can be
+        ([((3, 3), (9, 9)), ((4, 2), (12, 6))], (5, 4), (15, 12), 15, [10, 12], 15),  # three times the input, per axis
+        ([((4, 6), (6, 2)), ((6, 3), (9, 1))], (8, 9), (12, 3), 12, [6, 10], 12),  # a rational multiple, and another on the other axis
+        ([((9, 9), (3, 4)), ((7, 5), (3, 4))], (11, 6), (3, 4), 11, [10, 8], 11),  # the same whatever the input
+        ([((9, 9), (3, 4)), ((7, 5), (3, 4))], (3, 2), (3, 4), 9, [9, 8], 4),  # the output is larger than the test input
+        ([((3, 4), (3, 4)), ((9, 2), (9, 2))], (5, 6), (5, 6), 9, [4, 9], 6),  # no canvas is above that of the whole task
+        ([((3, 4), (5, 6)), ((5, 7), (7, 9))], (9, 9), (11, 11), 11, [6, 10], 11),  # two rows and columns more
+        ([((2, 2), (4, 4)), ((3, 3), (9, 9))], (4, 4), (16, 16), 16, [4, 10], 16),  # the square
+        ([((3, 7), (7, 3)), ((5, 4), (4, 5))], (12, 2), (2, 12), 12, [8, 6], 12),  # rows become columns
+        ([((3, 3), (9, 9)), ((4, 4), (12, 12))], (12, 12), (30, 30), 30, [10, 12], 30),  # clipped to what a grid can be
+        ([((3, 3), (2, 7)), ((3, 3), (5, 4)), ((4, 4), (1, 11))], (6, 6), None, 11, [8, 6, 11], 11),  # no rule: what was seen
     ],
 )
-def test_rules_on_sides(shapes, test, shape, side):
+def test_rules_on_sides_and_a_canvas_for_each_pair(shapes, test, shape, side, training, answering):
     task = task_of(shapes, test)
-    assert output_shape(task, task.test[0]) == shape
-    assert canvas_side(task) == side
+    assert (output_shape(task, task.test[0]), canvas_side(task)) == (shape, side)
+    assert (training_sides(task), answering_side(task)) == (training, answering)
+    assert training_sides(task, translate=True) == [side] * len(shapes), "it needs room"
 
 
 def test_where_several_rules_fit_the_canvas_holds_them_all():
@@ -64,26 +68,8 @@ def test_a_line_through_two_places_that_misses_zero_is_chance():
     assert output_shape(task_of([*two, ((2, 6), (12, 2))], (3, 7)), blank(3, 7)) is None
 
 
-def test_without_a_rule_the_canvas_holds_what_was_seen():
-    task = task_of([((3, 3), (2, 7)), ((3, 3), (5, 4)), ((4, 4), (1, 11))], (6, 6))
-    assert output_shape(task, task.test[0]) is None
-    assert canvas_side(task) == 11
-    assert canvas_side(Task("t", (Pair(blank(2, 3), blank(4, 1)),), ())) == 4, "without a test input too"
-
-
-@pytest.mark.parametrize(
-    ("shapes", "test", "training", "answering"),
-    [
-        ([((3, 4), (3, 4)), ((9, 2), (9, 2))], (5, 6), [4, 9], 6),  # at most that of the whole task, 9
-        ([((3, 3), (9, 9)), ((4, 2), (12, 6))], (5, 4), [10, 12], 15),
-        ([((9, 9), (3, 4)), ((7, 5), (3, 4))], (3, 2), [9, 8], 4),  # the output is larger than the test input
-        ([((3, 3), (2, 7)), ((3, 3), (5, 4)), ((4, 4), (1, 11))], (6, 6), [8, 6, 11], 11),  # no rule: that of the whole task
-    ],
-)
-def test_each_pair_has_its_own_canvas(shapes, test, training, answering):
-    task = task_of(shapes, test)
-    assert (training_sides(task), answering_side(task)) == (training, answering)
-    assert training_sides(task, translate=True) == [canvas_side(task)] * len(shapes), "it needs room"
+def test_without_a_test_input_the_canvas_holds_what_was_seen():
+    assert canvas_side(Task("t", (Pair(blank(2, 3), blank(4, 1)),), ())) == 4
 
 
 @settings(max_examples=60)

@@ -7,12 +7,7 @@ import pytest
 from hrm_submit.config.preset_files import layer, load_preset, preset_names
 from hrm_submit.config.schema import ModelConfig, Preset
 from hrm_submit.core.errors import ConfigError
-
-
-def write(folder: Path, name: str, text: str) -> str:
-    path = folder / f"{name}.toml"
-    path.write_text(text)
-    return str(path)
+from tests.shared import write
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -30,8 +25,8 @@ def test_the_published_sizes() -> None:
 
 
 def test_layers_go_left_to_right_and_keep_what_they_do_not_name(tmp_path: Path) -> None:
-    a = write(tmp_path, "a", "[ttt]\nlr = 0.5\nbatch_size = 3\n[vote]\nviews = 7\n")
-    b = write(tmp_path, "b", "[ttt]\nlr = 2\n[device]\ncompile = true\n")
+    a = write(tmp_path / "a.toml", "[ttt]\nlr = 0.5\nbatch_size = 3\n[vote]\nviews = 7\n")
+    b = write(tmp_path / "b.toml", "[ttt]\nlr = 2\n[device]\ncompile = true\n")
     preset = load_preset(f"nano,{a}, {b}")
     assert (preset.ttt.lr, preset.ttt.batch_size, preset.vote.views, preset.device.engine) == (2.0, 3, 7, "compile")
     assert isinstance(preset.ttt.lr, float), "a whole number where a fraction may stand becomes one"
@@ -42,7 +37,7 @@ def test_layers_go_left_to_right_and_keep_what_they_do_not_name(tmp_path: Path) 
 
 def test_a_base_lies_below_every_layer(tmp_path: Path) -> None:
     base = layer(Preset(), {"vote": {"views": 5, "batch_size": 2}})
-    preset = load_preset(write(tmp_path, "a", "[vote]\nbatch_size = 4\n"), base)
+    preset = load_preset(str(write(tmp_path / "a.toml", "[vote]\nbatch_size = 4\n")), base)
     assert (preset.vote.views, preset.vote.batch_size) == (5, 4)
 
 
@@ -79,7 +74,7 @@ def test_a_base_lies_below_every_layer(tmp_path: Path) -> None:
     ],
 )
 def test_a_fault_is_one_line_that_says_what_and_where(tmp_path: Path, text: str, said: str) -> None:
-    path = write(tmp_path, "mine", text)
+    path = write(tmp_path / "mine.toml", text)
     with pytest.raises(ConfigError, match=said) as caught:
         load_preset(f"nano,{path}")
     assert "\n" not in str(caught.value)
@@ -96,8 +91,8 @@ def test_a_fault_is_one_line_that_says_what_and_where(tmp_path: Path, text: str,
     ],
 )
 def test_names_and_files_that_are_no_presets_are_one_line(tmp_path: Path, name: str, said: str) -> None:
-    (tmp_path / "bin.toml").write_bytes(b"\xff\xfe\x00")
-    write(tmp_path, "mine", "[ttt]\nlearning_rate = 1.0\n")
+    write(tmp_path / "bin.toml", b"\xff\xfe\x00")
+    write(tmp_path / "mine.toml", "[ttt]\nlearning_rate = 1.0\n")
     with pytest.raises(ConfigError, match=said) as caught:
         load_preset(name.format(tmp_path))
     assert "\n" not in str(caught.value)

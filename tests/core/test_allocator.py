@@ -1,7 +1,5 @@
 """The allocator keeps what is freed: a second tensor of the same size faults no page in. Each case in a process of its own."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

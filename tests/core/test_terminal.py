@@ -1,7 +1,5 @@
 """Where progress is shown, found out from what stands for a terminal, a kernel and its widgets."""
 
-from __future__ import annotations
-
 import logging
 import subprocess
 import sys
@@ -30,13 +28,12 @@ def test_a_file_keeps_plain_lines_and_a_terminal_has_bars(monkeypatch: pytest.Mo
         assert not bar.disable
 
 
-@pytest.mark.parametrize(("progress", "place"), [(object(), "widgets"), (None, "one line")])
-def test_a_notebook_has_widgets_where_they_are_installed(monkeypatch: pytest.MonkeyPatch, progress: object, place: str) -> None:
-    fake = SimpleNamespace(IProgress=progress)
+def test_a_notebook_has_widgets_where_they_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = SimpleNamespace(IProgress=object())
     monkeypatch.setitem(sys.modules, "IPython", ipython(kernel=object()))  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "tqdm.notebook", fake)  # type: ignore[arg-type]
     monkeypatch.setattr(tqdm, "notebook", fake, raising=False)
-    assert terminal.place() == place
+    assert terminal.place() == "widgets"
 
 
 def test_a_real_kernel_without_widgets_shows_one_bar_and_no_warning() -> None:

@@ -1,7 +1,5 @@
 """Adaptive computation where the recordings of the published model say nothing (test_parity.py): other rules of halting, exploration."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The CPU's compiled kernels against torch's own operations: values and gradients, both formats, any side."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

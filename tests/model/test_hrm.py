@@ -1,7 +1,5 @@
 """The recurrence: sizes, what flows where, crops, number formats, one graph."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """Import of published checkpoints, made here of the recordings of the published implementation."""
 
-from __future__ import annotations
-
 import json
 import os
 import pickle
@@ -19,24 +17,6 @@ from hrm_submit.model.published import import_published
 from hrm_submit.model.weights import build, load_checkpoint
 from tests.model.test_parity import DATA, PREFIX
 
-NESTED = """
-arch:
-  name: hrm.hrm_act_v1@HierarchicalReasoningModel_ACTV1
-  loss: {loss_type: stablemax_cross_entropy, name: losses@ACTLossHead}
-  hidden_size: 8
-  num_heads: 2
-  expansion: 4
-  H_layers: 1
-  L_layers: 1
-  H_cycles: 2
-  L_cycles: 2
-  pos_encodings: rope
-  puzzle_emb_ndim: 12
-  halt_max_steps: 3
-  halt_exploration_prob: 0.1
-lr: 0.0001
-"""
-
 
 def recorded(name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """A recording's arrays, and its configuration."""
@@ -47,7 +27,7 @@ def recorded(name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 DEFAULTS = recorded("rope")[1]
 
 
-def write(folder: Path, config: str | dict[str, Any] = NESTED, prefix: str = PREFIX, name: str = "rope") -> tuple[Path, Path]:
+def write(folder: Path, config: str | dict[str, Any] = DEFAULTS, prefix: str = PREFIX, name: str = "rope") -> tuple[Path, Path]:
     state = {k.removeprefix("state/"): torch.from_numpy(v) for k, v in recorded(name)[0].items() if k.startswith("state/")}
     torch.save({prefix + key.removeprefix(PREFIX): tensor for key, tensor in state.items()}, folder / "step_100")
     (folder / "all_config.yaml").write_text(config if isinstance(config, str) else json.dumps(config))
@@ -55,9 +35,11 @@ def write(folder: Path, config: str | dict[str, Any] = NESTED, prefix: str = PRE
 
 
 @pytest.mark.parametrize("prefix", [PREFIX, "model.inner.", ""])
-def test_a_nested_yaml_config_and_any_prefix(tmp_path: Path, prefix: str) -> None:
-    pytest.importorskip("yaml")
-    import_published(*write(tmp_path, prefix=prefix), tmp_path / "out.safetensors")
+def test_a_nested_yaml_config_that_leaves_out_sizes_and_any_prefix(tmp_path: Path, prefix: str) -> None:
+    arch = {key: value for key, value in DEFAULTS.items() if key not in ("vocab_size", "seq_len", "loss_type")}
+    arch |= {"name": "hrm@V1", "loss": {"loss_type": "stablemax_cross_entropy", "name": "losses@Head"}, "halt_exploration_prob": 0.1}
+    text = pytest.importorskip("yaml").safe_dump({"arch": arch, "lr": 1e-4})
+    import_published(*write(tmp_path, text, prefix), tmp_path / "out.safetensors")
     loaded = load_checkpoint(tmp_path / "out.safetensors", rows=True)
     cfg = loaded.config
     assert (cfg.vocab_size, cfg.seq_len, cfg.halt_max_steps, cfg.halt_exploration_prob) == (12, 900, 3, 0.1)
@@ -109,7 +91,7 @@ class Trap:
 @pytest.mark.parametrize("legacy", [False, True])
 def test_a_pickle_that_runs_code_is_refused_unrun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, legacy: bool) -> None:
     monkeypatch.chdir(tmp_path)
-    weights, config = write(tmp_path, dict(DEFAULTS))
+    weights, config = write(tmp_path)
     torch.save({**torch.load(weights), "extra": Trap()}, weights, _use_new_zipfile_serialization=not legacy)
     with pytest.raises(CheckpointError, match="not a torch file of tensors alone") as error:
         import_published(weights, config, tmp_path / "out.safetensors")
@@ -149,7 +131,7 @@ FAULTS: dict[str, Callable[[Path, Path], object]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_faulty_file_is_one_line_that_names_it(tmp_path: Path, fault: str) -> None:
-    weights, config = write(tmp_path, dict(DEFAULTS))
+    weights, config = write(tmp_path)
     FAULTS[fault](weights, config)
     with pytest.raises(CheckpointError) as error:
         import_published(weights, config, tmp_path / "out.safetensors")
@@ -161,4 +143,4 @@ def test_a_faulty_file_is_one_line_that_names_it(tmp_path: Path, fault: str) -> 
 def test_yaml_without_pyyaml_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "yaml", None)
     with pytest.raises(CheckpointError, match="PyYAML is not installed"):
-        import_published(*write(tmp_path), tmp_path / "out.safetensors")
+        import_published(*write(tmp_path, "arch: {}"), tmp_path / "out.safetensors")

@@ -1,7 +1,5 @@
 """Checkpoints: written, read by others, read back, refused."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

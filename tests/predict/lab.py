@@ -1,7 +1,5 @@
 """Scores made by hand: views that show a given grid, views that say anything at all, and a model in whose place one answers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

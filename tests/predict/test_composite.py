@@ -1,7 +1,5 @@
 """The composite of all views: by hand, against a loop over views and cells, and how it ranks and pools."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -1,7 +1,5 @@
 """Scores of views: what they show, parts of them, and what a file keeps of them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Small data, small presets, and pre-training runs that take seconds."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -13,12 +11,9 @@ from typing import Any
 
 import torch
 
-from hrm_submit.arc.canonical import pair_hash
 from hrm_submit.arc.reader import write_challenges
 from hrm_submit.arc.task import Task
-from hrm_submit.core.clock import Clock
-from hrm_submit.corpora.solutions import solved_pairs, write_solutions
-from hrm_submit.corpora.sources import load
+from hrm_submit.corpora.solutions import write_solutions
 from hrm_submit.model.weights import Checkpoint, load_checkpoint
 from hrm_submit.train.options import PretrainOptions
 from tests.run.lab import TINY_MODEL, recolour, recoloured, tiny
@@ -49,20 +44,6 @@ dtype = "float32"
 """
 )
 
-DEEP = """
-[model]
-halt_max_steps = 3
-halt_exploration_prob = 0.5
-continue_target = true
-embedding = "augmented"
-
-[train]
-optimizer = "adam_atan2"
-segments = 3
-translate = true
-"""
-"""All that is carried from segment to segment: states, and halting with exploration."""
-
 
 def preset(folder: Path, more: str = "") -> str:
     """The names of presets that make a small model; `more` is layered over it."""
@@ -82,12 +63,6 @@ def write_data(folder: Path, n: int = 4, name: str = "little", first: int = 0) -
     write_challenges(folder / f"{name}_challenges.json", tasks)
     write_solutions(folder / f"{name}_solutions.json", answers)
     return folder / f"{name}_challenges.json"
-
-
-def hashes_of(name: str) -> dict[str, str]:
-    """Hash of every pair of a set, demonstrations and answers, to the id of its task."""
-    tasks, solutions = load(name, solutions=True)
-    return {pair_hash(p.input, p.output): t.id for t in tasks.values() for p in t.train + solved_pairs(t, solutions[t.id])}
 
 
 def asked(folder: Path, preset_text: str = "", data: Path | None = None, **changes: Any) -> PretrainOptions:
@@ -146,16 +121,3 @@ def state(out: Path) -> dict[str, Any]:
 def exported(out: Path, name: str = "final", rows: bool = False) -> Checkpoint:
     """A checkpoint of a run."""
     return load_checkpoint(out / f"{name}.safetensors", rows=rows)
-
-
-class TickingClock(Clock):
-    """Moves on by `tick` seconds whenever it is read, and never otherwise."""
-
-    def __init__(self, tick: float = 0.01) -> None:
-        self.now = 0.0
-
-        def read() -> float:
-            self.now += tick
-            return self.now
-
-        super().__init__(source=read)

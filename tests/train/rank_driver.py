@@ -3,8 +3,6 @@
 `memory`: rank 1 runs out of memory once, in its third segment. `vanish`: it is killed there.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

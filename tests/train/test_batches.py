@@ -1,7 +1,9 @@
-"""Batches of a task against plain numpy: which pairs come, how they are augmented, which rows they use."""
+"""Batches of a task against plain numpy: which pairs come, how they are augmented, which rows they use. And the loop over them: how many
+segments a sequence gets, and what it carries from one to the next."""
 
 from collections import Counter
-from itertools import islice
+from dataclasses import replace
+from itertools import islice, product
 
 import numpy as np
 import pytest
@@ -11,9 +13,11 @@ from hrm_submit.arc.augment import IDENTITY, Augmentation
 from hrm_submit.arc.codes import NO_CODE, with_codes
 from hrm_submit.arc.task import Pair, make_grid
 from hrm_submit.config.schema import CODE_SIZES, TrainConfig
+from hrm_submit.model.weights import build
 from hrm_submit.train.batches import task_batches
-from hrm_submit.train.loop import CanvasBatch
+from hrm_submit.train.loop import CanvasBatch, SegmentReport, Trainer
 from tests.arc.strategies import plain_canvas
+from tests.model.tiny import TINY
 
 SIDE = 5
 RNG = np.random.default_rng(5)
@@ -42,13 +46,6 @@ def drawn(pair: Pair, view: Augmentation, offset: tuple[int, int] = (0, 0)) -> t
     return tokens[0], np.where(tokens[1] == 0, -100, tokens[1])
 
 
-def test_inputs_and_labels_are_the_augmented_pairs() -> None:
-    for inputs, labels, row, turn in examples(batches(25)):
-        view = VIEWS[row - 40]  # the row tells which augmentation it is
-        assert turn == view.dihedral
-        assert any((inputs == i).all() and (labels == o).all() for i, o in (drawn(p, view) for p in PAIRS))
-
-
 @pytest.mark.parametrize("size", [1, 4, 7])
 def test_every_pair_comes_equally_often(size: int) -> None:
     seen: Counter[bytes] = Counter()
@@ -74,15 +71,17 @@ def test_every_augmentation_gets_its_turn() -> None:
     assert min(counts.values()) > 130, "of 1600 draws 200 are expected of each"
 
 
-def test_translated_pairs_stay_whole_and_move_with_their_labels() -> None:
-    offsets = [(y, x) for y in range(4) for x in range(4)]
+@pytest.mark.parametrize(("translate", "sides"), [(False, 1), (True, 3)])
+def test_examples_are_the_augmented_pairs_and_move_with_their_labels_where_asked(translate: bool, sides: int) -> None:
     places = set()
-    for inputs, labels, row, _ in examples(batches(60, translate=True)):
-        placed = {at: [drawn(p, VIEWS[row - 40], at) for p in PAIRS] for at in offsets}
+    for inputs, labels, row, turn in examples(batches(60, translate=translate)):
+        view = VIEWS[row - 40]  # the row tells which augmentation it is
+        assert turn == view.dihedral
+        placed = {at: [drawn(p, view, at) for p in PAIRS] for at in product(range(4), repeat=2)}
         fits = [at for at, drawings in placed.items() if any((inputs == i).all() and (labels == o).all() for i, o in drawings)]
         assert fits, "an example that is no placement of any pair"
         places.update(fits)
-    assert places == {(y, x) for y in range(3) for x in range(3)}, "a pair of 3 by 3 has three places a side on a canvas of 5"
+    assert places == set(product(range(sides), repeat=2)), "a pair of 3 by 3 has three places a side on a canvas of 5"
 
 
 @pytest.mark.parametrize(("size", "options"), [(3, {}), (4, {}), (4, {"codes": tuple(CODE_SIZES), "code_dropout": 0.5})])
@@ -108,3 +107,30 @@ def test_codes_stand_beside_the_same_tokens_and_kinds_are_left_out() -> None:
             assert ((shown == full) | (shown == NO_CODE)).all()
             kept[(shown[:, 11] == full[:, 11]).all()] += 1
     assert 30 < kept[True] < 90, "of 120 examples half keep the one feature of `frequency`"
+
+
+def trainer(explore: float = 0.5, **options: object) -> Trainer:
+    model, embedding = build(replace(TINY, halt_max_steps=4, halt_exploration_prob=explore, embedding="augmented"), n_rows=48, seed=7)
+    config = TrainConfig(optimizer="adam_atan2", lr=3e-3, warmup_steps=4, decay_fraction=0.5, **{"segments": 3, **options})  # type: ignore[arg-type]
+    return Trainer(model, embedding, config, torch.Generator().manual_seed(9))
+
+
+@pytest.mark.parametrize(("segments", "single", "most"), [(3, 0.0, 3), (16, 0.0, 4), (1, 0.0, 1), (3, 0.5, 3), (3, 1.0, 1)])
+def test_sequences_get_as_many_segments_as_configured_and_one_in_the_first_share(segments: int, single: float, most: int) -> None:
+    training = trainer(segments=segments, single_segment_fraction=single)
+    reports, steps = list[SegmentReport](), list[int]()
+    for report in training.run(iter(batches(12)), lambda: len(reports) / 12):
+        reports.append(report)
+        steps.append(max((int(c.steps.max()) for c in training.carries.values()), default=1))
+    assert [(r.segment, r.size, r.cells) for r in reports] == [(k, 4, 25) for k in range(1, 13)]
+    assert max(steps) == most and steps[: int(12 * single)] == [1] * int(12 * single)
+    assert all(r.loss.isfinite() for r in reports)
+
+
+def test_each_canvas_size_carries_its_own_states() -> None:
+    """Two sizes in turn: a sequence of one never continues from the state of the other."""
+    training = trainer(explore=1.0)
+    mixed = (item for two in zip(batches(3, sides=[3] * 3), batches(3, sides=[4] * 3), strict=True) for item in two)
+    assert len(list(training.run(mixed, lambda: 0.0))) == 6
+    assert {length: carry.inner.z_H.shape[1] for length, carry in training.carries.items()} == {9: 10, 16: 17}
+    assert all(1 <= int(c.steps.max()) <= 3 for c in training.carries.values())

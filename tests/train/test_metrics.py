@@ -1,13 +1,12 @@
 """Lines, bar, plot and events of a run, from segments with known figures."""
 
-from __future__ import annotations
-
 import json
 import logging
+import math
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
+from unittest.mock import Mock, call
 
 import pytest
 import torch
@@ -27,17 +26,17 @@ def report(segment: int, loss: float = 1.5, count: int = 4, exact: int = 1, cell
     return SegmentReport(segment, 4, 9, number(loss), sums)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def no_plot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "plot", lambda *paths: None)
 
 
 @pytest.fixture
-def log(tmp_path: Path, no_plot: None) -> MetricsLog:
+def log(tmp_path: Path) -> MetricsLog:
     return MetricsLog(tmp_path, 1, Ranks(), 0, 0.0)
 
 
-def test_a_line_is_the_mean_over_its_segments(tmp_path: Path, no_plot: None) -> None:
+def test_a_line_is_the_mean_over_its_segments(tmp_path: Path) -> None:
     log = MetricsLog(tmp_path, 2, Ranks(), 0, seconds=10.0)
     log.add(report(1, 3.0, count=4, exact=1, cells=2.0), 11.0, 0.1, 0.5)
     log.add(report(2, 1.0, count=2, exact=2, cells=1.0), 12.0, 0.2, 1.0)
@@ -57,16 +56,19 @@ def test_lines_after_the_restored_segment_and_torn_ones_are_dropped(tmp_path: Pa
     assert [line["segment"] for line in lines(tmp_path)] == [1, 2, 3]
 
 
-@pytest.mark.parametrize(("loss", "full", "told"), [(float("nan"), False, "diverged"), (1.5, True, "lines are lost")])
 def test_a_fault_is_told_once_and_ends_no_run(
-    tmp_path: Path, log: MetricsLog, caplog: pytest.LogCaptureFixture, loss: float, full: bool, told: str
+    tmp_path: Path, log: MetricsLog, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if full:
-        (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
     for n in (1, 2):
-        log.add(report(n, loss), float(n), 0.1, 1.0)
-    assert full or [line["loss"] for line in lines(tmp_path)] == [None, None]
-    assert caplog.text.count(told) == 1
+        log.add(report(n, math.nan), float(n), 0.1, 1.0)
+    assert [line["loss"] for line in lines(tmp_path)] == [None, None] and caplog.text.count("diverged") == 1
+    (tmp_path / "metrics.jsonl").unlink()
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    for n in (3, 4):
+        log.add(report(n), float(n), 0.1, 1.0)
+    monkeypatch.setattr(module, "plot", Mock(side_effect=RuntimeError("no fonts")))
+    log.close()
+    assert caplog.text.count("lines are lost") == 1 and "no plot: no fonts" in caplog.text
 
 
 def test_without_a_terminal_plain_lines_tell_how_it_goes(log: MetricsLog, caplog: pytest.LogCaptureFixture) -> None:
@@ -79,7 +81,7 @@ def test_without_a_terminal_plain_lines_tell_how_it_goes(log: MetricsLog, caplog
 
 
 def test_a_bar_says_the_same(
-    tmp_path: Path, no_plot: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(module, "place", lambda: "one line")
     log = MetricsLog(tmp_path, 1, Ranks(), 0, 0.0)
@@ -100,35 +102,15 @@ def test_the_plot_shows_every_curve(tmp_path: Path) -> None:
     assert picture.lstrip().startswith("<?xml") and all(colour in picture for colour in ("#1f77b4", "#ff7f0e", "#2ca02c"))
 
 
-def test_a_plot_that_fails_costs_a_warning(log: MetricsLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    def broken(*paths: Path) -> None:
-        raise RuntimeError("no fonts")
-
-    monkeypatch.setattr(module, "plot", broken)
-    log.close()
-    assert "no plot: no fonts" in caplog.text
-
-
-def test_tensorboard_gets_every_figure_if_it_is_installed(tmp_path: Path, no_plot: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    written: list[Any] = []
-
-    class SummaryWriter:
-        def __init__(self, folder: str) -> None:
-            assert folder == str(tmp_path / "tensorboard")
-
-        def add_scalar(self, *figure: Any) -> None:
-            written.append(figure)
-
-        def close(self) -> None:
-            written.append("closed")
-
-    fake = ModuleType("torch.utils.tensorboard")
-    fake.SummaryWriter = SummaryWriter  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
+def test_tensorboard_gets_every_figure_if_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tensorboard = Mock()
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", tensorboard)
     log = MetricsLog(tmp_path, 1, Ranks(), 0, 0.0)
     log.add(report(7), 60.0, 0.5, 1.0)
     log.close()
-    assert ("loss", 1.5, 7) in written and ("exact", 0.25, 7) in written and written[-1] == "closed"
+    assert tensorboard.mock_calls[0] == call.SummaryWriter(str(tmp_path / "tensorboard"))
+    written = tensorboard.SummaryWriter.return_value.mock_calls
+    assert call.add_scalar("loss", 1.5, 7) in written and call.add_scalar("exact", 0.25, 7) in written and written[-1] == call.close()
 
 
 def test_only_the_first_rank_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,5 @@
 """The stream of batches against plain numpy: what comes, how often, on which canvas, with which rows."""
 
-from __future__ import annotations
-
 import threading
 from collections import Counter
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Optimizers against torch's own, hand-worked values and dense updates; each weight is updated by exactly one of them."""
 
-from __future__ import annotations
-
 import math
 import subprocess
 import sys
@@ -173,11 +171,19 @@ def trained(model: HRM, embedding: TaskEmbedding, optimizers: Optimizers, factor
 
 
 @every_optimizer
-def test_every_weight_belongs_to_exactly_one_optimizer(name: str) -> None:
-    model, embedding, optimizers = made(name, n_rows=3)
-    with torch.no_grad():
-        model.q_weight.normal_(generator=torch.Generator().manual_seed(0))
-    for parameter, moved in trained(model, embedding, optimizers).items():
+def test_every_weight_belongs_to_exactly_one_optimizer_whose_rate_the_factor_scales(name: str) -> None:
+    moves = []
+    for factor in (0.0, 0.25, 1.0):
+        model, embedding, optimizers = made(name, n_rows=3)
+        with torch.no_grad():
+            model.q_weight.normal_(generator=torch.Generator().manual_seed(0))
+        moves.append(trained(model, embedding, optimizers, factor) | {"rows": embedding.rows.clone()})
+    none, quarter, full = moves
+    for n in full:
+        torch.testing.assert_close(quarter[n], 0.25 * full[n], rtol=1e-3, atol=1e-6)
+        assert not none[n].any()
+    assert full["rows"][:2].abs().unique().tolist() == pytest.approx([0.1]) and not full.pop("rows")[2].any()
+    for parameter, moved in full.items():
         distance = moved.abs().max().item()
         assert distance > 0, f"{parameter} is updated by none"
         if name == "adamw" or (name == "muon" and not parameter.split(".")[0].endswith("_level")):
@@ -187,19 +193,6 @@ def test_every_weight_belongs_to_exactly_one_optimizer(name: str) -> None:
     assert all(p.grad is None for p in model.parameters())
     groups = [group for dense in optimizers.state_dict()["dense"] for group in dense["param_groups"]]
     assert sum(len(g["params"]) for g in groups) == len(list(model.parameters()))
-    assert embedding.rows[:2].abs().unique().tolist() == pytest.approx([0.1]) and not embedding.rows[2].any()
-
-
-@every_optimizer
-def test_the_factor_scales_every_rate(name: str) -> None:
-    moves = []
-    for factor in (1.0, 0.25, 0.0):
-        model, embedding, optimizers = made(name)
-        moves.append(trained(model, embedding, optimizers, factor) | {"rows": embedding.rows.clone()})
-    full, quarter, none = moves
-    for n in full:
-        torch.testing.assert_close(quarter[n], 0.25 * full[n], rtol=1e-3, atol=1e-6)
-        assert not none[n].any()
 
 
 @every_optimizer

@@ -1,7 +1,5 @@
 """Pre-training as a whole: what it leaves behind, that it ends decayed and on time, and what it survives."""
 
-from __future__ import annotations
-
 import math
 import shutil
 import signal
@@ -10,6 +8,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock, call
 
 import pytest
 import torch
@@ -28,10 +27,22 @@ from hrm_submit.train.options import PretrainOptions
 from hrm_submit.train.pretrain import Pretraining, pretrain
 from hrm_submit.train.ranks import Ranks
 from hrm_submit.train.validate import validate
-from tests.train.lab import TickingClock, asked, exported, lines, state, write_data
+from tests.train.lab import asked, exported, lines, state, write_data
 
 FLAT = "[train]\ndecay_fraction = 0.0\n"
 NO_ROOM = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 640 bytes"
+
+
+class TickingClock(Clock):
+    """Moves on by `tick` seconds whenever it is read, and never otherwise."""
+
+    def __init__(self, tick: float = 0.01) -> None:
+        self.now, self.tick = 0.0, tick
+        super().__init__(source=self.read)
+
+    def read(self) -> float:
+        self.now += self.tick
+        return self.now
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -97,13 +108,15 @@ def test_rows_and_origin_of_weights_go_on_with_them(whole: Path, tmp_path: Path)
     assert meta.steps == 10 and lines(tmp_path / "out")[0]["rate"] == pytest.approx(0.2), "a warm-up again"
 
 
-def test_a_run_by_time_ends_in_time_and_decayed(tmp_path: Path) -> None:
-    clock = TickingClock(0.05)
-    said = go(asked(tmp_path, budget=60.0, save_every=10.0), clock)
+def test_a_run_by_time_validates_as_often_as_asked_and_ends_in_time_and_decayed(tmp_path: Path) -> None:
+    clock, held = TickingClock(0.05), write_data(tmp_path / "held", 3, "held", first=50)
+    said = go(asked(tmp_path, budget=60.0, save_every=10.0, validate=str(held), every=10.0), clock)
     assert clock.now <= 60.0 and clock.now > 45.0
-    rates = [x["rate"] for x in lines(tmp_path / "out")]
+    checks, told = ([x for x in lines(tmp_path / "out") if (key in x)] for key in ("validation_pass@2", "rate"))
+    assert 4 <= len(checks) <= 7 and all(b["seconds"] - a["seconds"] >= 10.0 for a, b in pairwise(checks[:-1]))
+    rates = [x["rate"] for x in told]
     assert len(rates) > 100 and rates[-1] <= 0.02 and max(rates) == 1.0
-    half = [x["rate"] for x in lines(tmp_path / "out") if x["progress"] <= 0.5]
+    half = [x["rate"] for x in told if x["progress"] <= 0.5]
     assert half[5:] == pytest.approx([1.0] * (len(half) - 5), abs=2e-3)
     assert "decayed" in said
     steps = [exported(tmp_path / "out", name).meta.steps for name in ("undecayed", "final")]
@@ -135,16 +148,13 @@ def test_turns_by_time_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert lines(out)[-1]["rate"] <= 0.02 and exported(out).meta.seconds > spent
 
 
-def test_a_finished_run_resumed_changes_nothing(whole: Path, again: Callable[..., PretrainOptions]) -> None:
+def test_a_finished_run_changes_only_where_it_is_longer_which_raises_its_rate_again_and_leaves_new_undecayed_weights(
+    whole: Path, again: Callable[..., PretrainOptions], caplog: pytest.LogCaptureFixture
+) -> None:
     options = again()
     assert "nothing was left to do" in go(options)
     assert same(exported(options.out), exported(whole)) and len(lines(options.out)) == 10
-
-
-def test_a_longer_run_raises_its_rate_again_and_leaves_new_undecayed_weights(
-    again: Callable[..., PretrainOptions], caplog: pytest.LogCaptureFixture
-) -> None:
-    options = again(segments=40)
+    options = replace(options, segments=40)
     go(options)
     assert "rises again" in caplog.text
     rates = {line["segment"]: line["rate"] for line in lines(options.out)}
@@ -186,16 +196,19 @@ def test_out_of_memory_halves_the_batch_and_goes_on(
     assert state(tmp_path / "engine" / "out")["batch_size"] == 4 and "continuing without it" in caplog.text
 
 
-def test_a_full_disk_keeps_the_export_before(
-    whole: Path, again: Callable[..., PretrainOptions], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_full_disk_keeps_the_file_before_and_the_run_goes_on(
+    again: Callable[..., PretrainOptions], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def full(path: Path, checkpoint: Checkpoint) -> None:
-        raise CheckpointError(f"{path}: cannot be written: No space left on device")
-
-    monkeypatch.setattr(pretrain_module, "save_checkpoint", full)
     options = again(segments=12)
+    before = (options.out / "state.pt").read_bytes()
+    (options.out / ".state.pt.tmp").symlink_to("/dev/full")
     go(options)
-    assert same(exported(options.out), exported(whole)) and state(options.out)["segment"] == 12
+    assert (options.out / "state.pt").read_bytes() == before and exported(options.out).meta.steps == 12
+    assert "could not be saved" in caplog.text and "the earlier one stays" in caplog.text
+    assert [p.name for p in options.out.iterdir() if p.name.endswith(".tmp")] == []
+    monkeypatch.setattr(pretrain_module, "save_checkpoint", Mock(side_effect=CheckpointError("No space left on device")))
+    go(replace(options, segments=14))
+    assert exported(options.out).meta.steps == 12 and state(options.out)["segment"] == 14
     assert "No space left" in caplog.text and "the earlier file stays" in caplog.text
 
 
@@ -232,25 +245,14 @@ def test_validation_measures_the_weights_that_final_has(tmp_path: Path) -> None:
     assert line["validation_tasks"] == 3 and line["segment"] == 30 and card["data"] == str(held)
 
 
-def test_validations_come_as_often_as_asked_and_stop_at_the_deadline(tmp_path: Path) -> None:
-    held, clock = write_data(tmp_path / "held", 3, "held", first=50), TickingClock(0.05)
-    go(asked(tmp_path, budget=40.0, validate=str(held), every=10.0), clock)
-    checks = [x for x in lines(tmp_path / "out") if "validation_pass@2" in x]
-    assert 3 <= len(checks) <= 5 and clock.now <= 40.0
-    assert all(b["seconds"] - a["seconds"] >= 10.0 for a, b in pairwise(checks[:-1]))
-
-
 def test_a_rank_sets_its_gpu_before_it_joins_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = list[str]()
-
-    def join(device: str) -> Ranks:
-        raise TrainError(" ".join([*calls, device]))
-
+    calls = Mock(**{"join.side_effect": TrainError("as far as this")})
     monkeypatch.setattr(pretrain_module, "rank_device", lambda found: "cuda:1")
-    monkeypatch.setattr(torch.cuda, "set_device", lambda device: calls.append(f"set {device}"))
-    monkeypatch.setattr(pretrain_module, "joined", join)
-    with pytest.raises(TrainError, match=r"^set cuda:1 cuda:1$"):
+    monkeypatch.setattr(torch.cuda, "set_device", calls.set_device)
+    monkeypatch.setattr(pretrain_module, "joined", calls.join)
+    with pytest.raises(TrainError, match="as far as this"):
         go(asked(tmp_path))
+    assert calls.mock_calls == [call.set_device("cuda:1"), call.join("cuda:1")]
 
 
 def test_a_model_of_patches_starts_from_one_of_cells(tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """Validation: every task once, whoever measures it, with what memory and time there is."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,14 +22,8 @@ Known = tuple[dict[str, Task], Solutions, Preset]
 
 
 @pytest.fixture
-def known(tmp_path: Path) -> Known:
-    path = write_data(tmp_path, 4)
-    return load(path), load_solutions(path.with_name("little_solutions.json")), load_preset(preset(tmp_path))
-
-
-@pytest.fixture
-def oracle(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model that knows the rule of the odd tasks (colours 2 or 4 first), and none of the others."""
+def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Known:
+    """Four tasks, and in place of any model one that knows the rule of the odd ones (colours 2 or 4 first), and none of the others."""
 
     def say(requests: Sequence[Any]) -> list[Grid | None]:
         firsts = [min({int(c) for c in asked.grid.ravel()} - {7, 8}, default=0) for asked in requests]
@@ -39,6 +31,8 @@ def oracle(monkeypatch: pytest.MonkeyPatch) -> None:
 
     answering(monkeypatch, say)
     monkeypatch.setattr(answer_module, "answer_step", lambda model, vote: 1)
+    path = write_data(tmp_path, 4)
+    return load(path), load_solutions(path.with_name("little_solutions.json")), load_preset(preset(tmp_path))
 
 
 def run(known: Known, **options: Any) -> Any:
@@ -46,14 +40,14 @@ def run(known: Known, **options: Any) -> Any:
     return validate(None, None, tasks, solutions, asked, **options)  # type: ignore[arg-type]
 
 
-def test_the_score_is_the_share_of_solved_outputs_that_have_a_solution(known: Known, oracle: None) -> None:
+def test_the_score_is_the_share_of_solved_outputs_that_have_a_solution(known: Known) -> None:
     tasks, solutions, asked = known
     for some, share in ((solutions, 0.5), ({"task01": solutions["task01"]}, 1.0)):
         result = run((tasks, some, asked))
         assert result["pass@1"] == result["pass@2"] == share and result["counts"]["tasks"] == len(some)
 
 
-def test_ranks_measure_every_task_once(known: Known, oracle: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_measure_every_task_once(known: Known, monkeypatch: pytest.MonkeyPatch) -> None:
     shares: list[dict[str, Any]] = []
     monkeypatch.setattr(Ranks, "collect", lambda self, value: [shares.append(value), value][1:])
     for rank in range(3):
@@ -61,13 +55,13 @@ def test_ranks_measure_every_task_once(known: Known, oracle: None, monkeypatch: 
     assert sorted(task_id for share in shares for task_id in share) == [f"task{k:02d}" for k in range(4)]
 
 
-def test_stopped_it_scores_what_is_done(known: Known, oracle: None) -> None:
+def test_stopped_it_scores_what_is_done(known: Known) -> None:
     assert run(known, stop=lambda: True) is None
     asked = iter([False, False, True])
     assert run(known, stop=lambda: next(asked))["counts"]["tasks"] == 2
 
 
-def test_out_of_memory_halves_the_batch(known: Known, oracle: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_halves_the_batch(known: Known, monkeypatch: pytest.MonkeyPatch) -> None:
     scored, sizes = answer_module.score_views, list[int]()
 
     def limited(model: Any, embedding: Any, requests: Any, side: int, config: Any, **options: Any) -> Any:
