@@ -2,8 +2,6 @@
 
 import json
 import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +14,6 @@ from hrm_submit.record.events import Progress, RunStart
 from hrm_submit.record.folder import RunWriter, read_run, run_of, training_warning
 from hrm_submit.record.predictions import parse_prediction
 from tests.events import event
-
-
-@contextmanager
-def file_size_limit(size: int) -> Iterator[None]:
-    """Writes beyond `size` bytes of a file fail, after what fits has been written: as on a disk that fills up."""
-    old = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, old)
 
 
 def writer(folder: Path) -> RunWriter:
@@ -60,23 +47,14 @@ def test_round_trip(tmp_path: Path) -> None:
     assert record.damaged == []
 
 
-def test_half_a_last_line_neither_stops_reading_nor_spoils_the_next_line(tmp_path: Path) -> None:
-    writer(tmp_path).event(event("run_start"))
-    with (tmp_path / "events.jsonl").open("ab") as file:
-        file.write(b'{"v":1,"t":3,"eve')
-    assert [e.kind for e in read_run(tmp_path).events] == ["run_start"]
-    writer(tmp_path).event(event("run_end"))
-    record = read_run(tmp_path)
-    assert [e.kind for e in record.events] == ["run_start", "run_end"]
-    assert len(record.damaged) == 2 and record.damaged[1].startswith("events.jsonl:2: ")  # the first: no run.json yet
-
-
-CORRUPT = [b"nonsense", b"[1, 2]", b'{"v": 2, "t": 1, "event": "run_end"}', b"\0\0\0", b"17", b'{"a": ' + b"[" * 100_000, b'"\xff"']
+HALF = b'{"v":1,"t":3,"eve'
+"""A line as a killed run leaves it, which must not spoil the next one."""
+CORRUPT = [HALF, b"[1, 2]\n", b'{"v": 2, "t": 1, "event": "run_end"}\n', b"\0\0\0\n", b'{"a": ' + b"[" * 100_000 + b"\n", b'"\xff"\n']
 
 
 @pytest.mark.parametrize(
     ("file", "content", "where"),
-    [("events.jsonl", b'{"v":1,"t":0,"event":"run_start"}\n' + c + b"\n", "events.jsonl:2: ") for c in CORRUPT]
+    [("events.jsonl", b'{"v":1,"t":0,"event":"run_start"}\n' + c, "events.jsonl:2: ") for c in CORRUPT]
     + [("run.json", c, "run.json: ") for c in (b"", b"{", b"[1]", b"null", b"\xff\xfe")],
 )
 def test_what_is_corrupt_is_named_and_everything_else_is_read(tmp_path: Path, file: str, content: bytes, where: str) -> None:
@@ -95,17 +73,19 @@ def test_lines_that_a_full_disk_refused_are_written_later_whole_and_once(tmp_pat
     run = writer(tmp_path)
     run.event(event("run_start"))
     room = (tmp_path / "events.jsonl").stat().st_size + 100  # the next line fits, and a part of the one after it
-    with file_size_limit(room):
-        run.event(event("progress", "t1", 0))
-        run.event(event("progress", "t2", 0))
-        run.event(event("progress", "t3", 0))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        for task in ("t1", "t2", "t3"):
+            run.event(event("progress", task, 0))
         run.prediction("t1", 0, False, CANDIDATES)
         assert run.flush() is False
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert run.flush() is True
     run.event(event("run_end"))
     record = read_run(tmp_path)
-    assert [e.kind for e in record.events] == ["run_start", "progress", "progress", "progress", "run_end"]
-    assert [e.task for e in record.events][1:4] == ["t1", "t2", "t3"]
+    assert [e.task for e in record.events] == [None, "t1", "t2", "t3", None]
     assert [p.task for p in record.predictions] == ["t1"]
     assert all(fault.startswith("run.json") for fault in record.damaged)
     assert (tmp_path / "events.jsonl").read_text().count('"t2"') == 1

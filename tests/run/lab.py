@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 import threading
@@ -22,8 +21,6 @@ from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.config.preset_files import load_preset
 from hrm_submit.config.schema import Preset
 from hrm_submit.corpora.sources import load
-from hrm_submit.run.protocol import Assignment, Channel, WorkerSpec
-from hrm_submit.run.worker import worker_main
 
 TINY_MODEL = """
 [model]
@@ -110,32 +107,6 @@ def command(challenges_file: Path, output: Path, *options: str) -> list[str]:
     """The command line of a `solve` on the CPU."""
     base = [sys.executable, "-m", "hrm_submit", "solve", "--devices", "cpu"]
     return [*base, "--challenges", str(challenges_file), "--output", str(output), *options]
-
-
-def converse(preset: Preset, *assignments: Assignment, checkpoint: Path | None = None, raw: Path | None = None) -> list[Any]:
-    """All that a worker in this process says to these assignments; it then ignores Ctrl-C for good."""
-    ours, theirs = channel_pair()
-    for assignment in (*assignments, None):
-        ours.send(assignment)
-    worker_main(theirs, WorkerSpec(0, "cpu", preset, checkpoint, 0, raw=raw))
-    return heard(ours, theirs)
-
-
-def channel_pair() -> tuple[Channel, Channel]:
-    """Two ends of a conversation, both of which wait."""
-    ours, theirs = (Channel(end, waits=True) for end in socket.socketpair())
-    return ours, theirs
-
-
-def heard(ours: Channel, theirs: Channel) -> list[Any]:
-    """All that was said at the other end, which closes."""
-    theirs.close()
-    said = []
-    with suppress(EOFError, ConnectionResetError):
-        while True:
-            said.append(ours.receive())
-    ours.close()
-    return said
 
 
 def events(run_dir: Path, event: str | None = None) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,39 +23,30 @@ from hrm_submit.core.errors import ClusterError
 from hrm_submit.model.packaged import EnsembleMember
 from hrm_submit.record.folder import read_run
 from hrm_submit.run.protocol import WorkerSpec
-from hrm_submit.run.scheduler import Scheduler, Standing
-from hrm_submit.solver.messages import Progress
 from hrm_submit.version import __version__
-from tests.run.lab import challenges, command, events, recolour, tiny, wait_for
+from tests.run.lab import challenges, command, events, tiny, wait_for
 
 ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402
 
 from hrm_submit.run.cluster import Node, RemoteWorker, specs_on  # noqa: E402
 
-SEGMENTS = "60"
 TASKS = 10
 SMALL: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 
 
-@pytest.fixture
-def cluster() -> Iterator[Any]:
-    """A head and two more nodes, of one core each."""
+@contextmanager
+def nodes(more: int = 0) -> Iterator[Any]:
+    """A head and `more` nodes, of one core each."""
     made = Cluster(initialize_head=True, head_node_args={**SMALL, "include_dashboard": False})
-    made.extra = [made.add_node(**SMALL) for _ in range(2)]
+    made.extra = [made.add_node(**SMALL) for _ in range(more)]
     yield made
     made.shutdown()
 
 
-@pytest.fixture
-def local(tmp_path: Path) -> tuple[Path, list[str], bytes]:
-    """Tasks, options of fixed work, and the file that local workers make of them."""
-    folder = tmp_path / "local"
-    folder.mkdir()
-    tasks = challenges(folder, TASKS)
-    options = ["--preset", tiny(folder, "[device]\nworkers = 2\n"), "--checkpoint", "none", "--segments-per-task", SEGMENTS]
-    subprocess.run(command(tasks, folder / "submission.json", *options), check=True, capture_output=True)
-    return tasks, options, (folder / "submission.json").read_bytes()
+def fixed_work(folder: Path) -> list[str]:
+    preset = tiny(folder, "[device]\nworkers = 2\n")
+    return ["--preset", preset, "--checkpoint", "none", "--segments-per-task", "60"]
 
 
 def on_cluster(tasks: Path, output: Path, address: str, options: Sequence[str]) -> list[str]:
@@ -62,59 +54,55 @@ def on_cluster(tasks: Path, output: Path, address: str, options: Sequence[str]) 
     return [*base, "--challenges", str(tasks), "--output", str(output), *options]
 
 
-def locations(run: Path) -> dict[int, str]:
-    return {e["worker"]: e["device"] for e in events(run, "worker_start") if not e.get("ready")}
+@contextmanager
+def begun(words: list[str], **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that is over when the block is."""
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(words, env={**os.environ, **environment}, **pipes)
+    try:
+        yield process
+    finally:
+        process.kill()
+
+
+def locations(run: Path) -> set[str]:
+    return {e["device"] for e in events(run, "worker_start") if not e.get("ready")}
 
 
 @pytest.mark.slow
-def test_three_nodes_of_which_one_dies_and_another_joins_make_the_file_that_one_machine_makes(
-    cluster: Any, local: Any, tmp_path: Path
-) -> None:
-    tasks, options, expected = local
-    run = tmp_path / "s.json.run"
-    process = subprocess.Popen(
-        on_cluster(tasks, tmp_path / "s.json", cluster.address, options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
+def test_three_nodes_of_which_one_dies_and_another_joins_make_the_file_that_one_machine_makes(tmp_path: Path) -> None:
+    tasks, options, run = challenges(tmp_path, TASKS), fixed_work(tmp_path), tmp_path / "s.json.run"
+    subprocess.run(command(tasks, tmp_path / "local.json", *options), check=True, capture_output=True)
+    with nodes(2) as cluster, begun(on_cluster(tasks, tmp_path / "s.json", cluster.address, options)) as process:
         wait_for(lambda: len([e for e in events(run, "worker_start") if e.get("ready")]) == 3, process, 300)
         first = locations(run)
-        assert len(set(first.values())) == 3, "each node has a worker"
-        assert sorted(json.loads((run / "run.json").read_text())["devices"]) == sorted(first.values())
+        assert len(first) == 3, "each node has a worker"
+        assert sorted(json.loads((run / "run.json").read_text())["devices"]) == sorted(first)
         cluster.remove_node(cluster.extra[0], allow_graceful=False)
         cluster.add_node(**SMALL)
         # Ray may count the dead node as alive for a moment, in which another worker is tried there.
-        wait_for(lambda: set(locations(run).values()) - set(first.values()), process)
+        wait_for(lambda: locations(run) - first, process)
         _, err = process.communicate(timeout=120)
-    finally:
-        process.kill()
     assert process.returncode == 0, err
-    assert (tmp_path / "s.json").read_bytes() == expected, "what was lost was done anew, with the same seed"
+    assert (tmp_path / "s.json").read_bytes() == (tmp_path / "local.json").read_bytes(), "what was lost was done anew, with the same seed"
     assert {e["reason"] for e in events(run, "worker_exit")} == {"worker died"}
     assert len({e["worker"] for e in events(run, "task_final")}) >= 2
 
 
 @pytest.mark.slow
 def test_without_its_head_the_file_is_valid_and_the_run_goes_on_at_home(tmp_path: Path) -> None:
-    n = 8
-    tasks, output, run = challenges(tmp_path, n), tmp_path / "s.json", tmp_path / "s.json.run"
-    options = ["--preset", tiny(tmp_path, "[device]\nworkers = 2\n"), "--checkpoint", "none", "--segments-per-task", "60"]
-    made = Cluster(initialize_head=True, head_node_args={**SMALL, "include_dashboard": False})
-    environment = {**os.environ, "RAY_gcs_rpc_server_reconnect_timeout_s": "3"}
-    process = subprocess.Popen(
-        on_cluster(tasks, output, made.address, options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
-    try:
+    tasks, output, run = challenges(tmp_path, TASKS), tmp_path / "s.json", tmp_path / "s.json.run"
+    options, soon = fixed_work(tmp_path), {"RAY_gcs_rpc_server_reconnect_timeout_s": "3"}
+    with nodes() as cluster, begun(on_cluster(tasks, output, cluster.address, options), **soon) as process:
         wait_for(lambda: len(events(run, "task_final")) >= 2, process)
-        made.shutdown()
+        cluster.shutdown()
         process.communicate(timeout=60)
-    finally:
-        process.kill()
     shown = read_submission(output)[0]
-    finished, begun = {p.task for p in read_run(run).predictions if p.final}, len(events(run))
-    assert len(shown) == n and 1 <= len(finished) < n, "valid, with what was known"
+    finished, begun_before = {p.task for p in read_run(run).predictions if p.final}, len(events(run))
+    assert len(shown) == TASKS and 1 <= len(finished) < TASKS, "valid, with what was known"
     assert subprocess.run(command(tasks, output, *options), capture_output=True).returncode == 0
-    again = {e["task"] for e in events(run)[begun:] if e["event"] == "task_start"}
-    assert again == {f"task{k:02d}" for k in range(n)} - finished, "what was final is not done twice"
+    again = {e["task"] for e in events(run)[begun_before:] if e["event"] == "task_start"}
+    assert again == set(shown) - finished, "what was final is not done twice"
     after = read_submission(output)[0]
     assert all(same_grid(a, b) for t in finished for x, y in zip(shown[t], after[t], strict=True) for a, b in zip(x, y, strict=True))
 
@@ -129,17 +117,15 @@ def test_without_ray_one_line_names_the_extra(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("address", "more", "said"),
     [
-        (["--cluster", "local", "--devices", "cpu"], "leave --devices out"),
-        (["--cluster", "local", "--cores-per-worker", "0"], "--cores-per-worker must be at least 1"),
-        (["--cluster", "127.0.0.1:1"], "--cluster 127.0.0.1:1: cannot be reached"),
+        ("local", ["--devices", "cpu"], "leave --devices out"),
+        ("local", ["--cores-per-worker", "0"], "--cores-per-worker must be at least 1"),
+        ("127.0.0.1:1", [], "--cluster 127.0.0.1:1: cannot be reached"),
     ],
 )
-def test_wrong_input_is_one_line(more: list[str], said: str, tmp_path: Path) -> None:
-    base = [sys.executable, "-m", "hrm_submit", "solve", "--challenges", str(challenges(tmp_path, 1)), "--output", str(tmp_path / "s.json")]
-    done = subprocess.run([*base, "--segments-per-task", "1", *more], capture_output=True, text=True)
-    assert done.returncode == 2 and said in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+def test_wrong_input_is_one_line(address: str, more: list[str], said: str, tmp_path: Path, refused: Any) -> None:
+    assert said in refused(main, on_cluster(challenges(tmp_path, 1), tmp_path / "s.json", address, ["--segments-per-task", "1", *more])[3:])
 
 
 def test_another_version_on_a_node_is_refused_in_one_line() -> None:
@@ -187,25 +173,3 @@ def test_workers_are_spread_over_nodes() -> None:
     assert there(2) == ["a/cpu", "b/cpu", "g/cuda:0", "a/cpu", "g/cuda:1"]
     assert there(4, 2) == ["a/cpu", "g/cuda:0"]
     assert there(8, 9, on_gpu=2) == ["g/cuda:0", "g/cuda:1", "g/cuda:0", "g/cuda:1"]
-
-
-def test_a_slow_node_gets_more_seconds_for_a_task_and_so_fewer_tasks() -> None:
-    """Node a is three times as fast as b: after both were measured, a task has as many segments on either."""
-    tasks = [recolour(f"t{k:02d}", k) for k in range(40)]
-    scheduler = Scheduler(tasks, Preset(), 1000.0, None)
-    nodes = {0: "a", 1: "b"}
-
-    def standing(number: int, free_at: float) -> Standing:
-        return Standing(number, f"{nodes[number]}/cpu", free_at)
-
-    shares = {}
-    for turn in range(2):
-        for number, seconds in ((0, 1.0), (1, 3.0)):
-            at = 10.0 * turn
-            other = standing(1 - number, at)
-            given = scheduler.next(standing(number, at), [other], at)
-            assert given is not None and given.seconds is not None
-            shares[turn, number] = given.seconds
-            scheduler.progress(number, Progress(given.task.id, 10, 0.1, 0.5, 10 * seconds))
-    assert shares[0, 0] == pytest.approx(shares[0, 1], rel=0.05), "nobody knows yet"
-    assert shares[1, 1] == pytest.approx(3 * shares[1, 0], rel=0.1)

@@ -97,10 +97,7 @@ def test_a_convolution_goes_back_as_twice_forth() -> None:
 
 def test_segments_that_learn_no_continue_value_are_counted_without_it() -> None:
     """Where a sequence gets one segment, none looks ahead: by the model's own limit, or by that of training."""
-    looking = replace(SMALL, continue_target=True)
-    with FlopCounterMode(display=False) as counter:
-        run_segment(replace(looking, continue_target=False), 6, 3)
-    single = counter.get_total_flops()
+    looking, single = replace(SMALL, continue_target=True), segment_work(SMALL, TrainConfig(batch_size=3), 36)
     assert segment_work(looking, TrainConfig(batch_size=3, segments=1), 36) == single
     assert segment_work(replace(looking, halt_max_steps=1), TrainConfig(batch_size=3, segments=4), 36) == single
     assert segment_work(looking, TrainConfig(batch_size=3, segments=4), 36) > single

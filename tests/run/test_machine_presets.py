@@ -48,7 +48,6 @@ def test_a_layer_that_changes_the_model_keeps_the_recipe(name: str) -> None:
         ([Card("NVIDIA RTX PRO 6000 Blackwell Server Edition", 12.0, 95.0)], "rtx-pro-6000"),
         ([Card("NVIDIA H100 80GB HBM3", 9.0, 79.1)] * 8, "h100"),
         ([Card("NVIDIA L40S", 8.9, 44.5)], "h100"),
-        ([Card("NVIDIA A10G", 8.6, 22.0)], "l4x4"),
         ([Card("NVIDIA H200", 9.0, 139.0)], "rtx-pro-6000"),
         ([Card("Tesla V100-SXM2-32GB", 7.0, 31.7)], "t4x2"),
         ([Card("NVIDIA H100 80GB HBM3", 9.0, 79.1), L4], "l4x4"),

@@ -44,14 +44,11 @@ def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(placement, "cpu_count", lambda: 4)
 
 
-def test_cores_of_a_cpu() -> None:
+def test_a_cpu_has_as_many_workers_as_cores_or_as_tasks() -> None:
     assert places(["cpu"], DeviceConfig()) == (["cpu"] * 4, 1)
     assert places(["cpu"], DeviceConfig(threads=2)) == (["cpu"] * 2, 2)
     assert places(["cpu"], DeviceConfig(workers=3, threads=2)) == (["cpu"] * 3, 2)
     assert places(["cpu"], DeviceConfig(threads=10**6)) == (["cpu"], 10**6)
-
-
-def test_fewer_tasks_than_cores() -> None:
     assert places(["cpu"], DeviceConfig(workers=3), TASKS[:2]) == (["cpu"] * 2, 1)
     assert places(["cpu"], DeviceConfig(), TASKS[:1]) == (["cpu"], 4), "spare cores become threads"
     assert places(["cpu"], DeviceConfig(), TASKS[:3]) == (["cpu"] * 3, 1)
@@ -67,14 +64,10 @@ def test_a_short_run_compiles_nothing_unless_asked(seconds: float | None, asked:
     assert placement.for_budget(Preset(device=DeviceConfig(kernels=asked)), seconds).device.kernels == kernels
 
 
-def test_as_many_on_each_gpu_as_the_preset_says() -> None:
-    two = replace(GPU, workers_per_gpu=2)
+def test_as_many_on_each_gpu_as_the_preset_says_and_few_tasks_spread_over_all() -> None:
+    two, three = replace(GPU, workers_per_gpu=2), replace(GPU, workers_per_gpu=3)
     assert places(["cuda:0", "cuda:1"], two)[0] == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"], "in turn"
     assert places(["cuda:0", "cpu"], replace(two, workers=1))[0] == ["cuda:0", "cuda:0", "cpu"]
-
-
-def test_few_tasks_spread_over_all_gpus() -> None:
-    three = replace(GPU, workers_per_gpu=3)
     assert places(["cuda:0", "cuda:1"], three, TASKS[:4])[0] == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
     assert places(["cuda:0", "cuda:1"], three, TASKS[:1])[0] == ["cuda:0", "cuda:1"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import pickle
 import re
 import signal
 import subprocess
@@ -31,7 +30,7 @@ from hrm_submit.report.data import load_run
 from hrm_submit.report.page import cards
 from hrm_submit.report.tables import make_tables
 from hrm_submit.run.options import RANDOM_WEIGHTS, SolveOptions
-from hrm_submit.run.solve import SolveSummary, solve
+from hrm_submit.run.solve import solve
 from tests.run.lab import Reader, challenges, command, events, tiny, tiny_preset, wait_for, workers
 from tests.shared import made_once
 
@@ -74,59 +73,48 @@ def valid(options: SolveOptions) -> bool:
     return file_faults(options.output, load(options.challenges)) == []
 
 
-def undisturbed(place: Path) -> None:
-    """Write the tasks, and what one worker makes of them."""
-    challenges(place, TASKS)
-    (place / "summary").write_bytes(pickle.dumps(solve(options_in(place, "reference"), Clock())))
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made_once(tmp_path_factory, "runs", undisturbed)
+    """Tasks, and in `reference` what one worker makes of them undisturbed."""
+
+    def make(place: Path) -> None:
+        challenges(place, TASKS)
+        solve(options_in(place, "reference"), Clock())
+
+    return made_once(tmp_path_factory, "runs", make)
 
 
-@pytest.fixture(scope="module")
-def reference(folder: Path) -> tuple[SolveOptions, SolveSummary]:
-    """One worker, undisturbed."""
-    summary: SolveSummary = pickle.loads((folder / "summary").read_bytes())
-    return options_in(folder, "reference"), summary
+@pytest.fixture
+def reference(folder: Path) -> SolveOptions:
+    return options_in(folder, "reference")
 
 
 def losses(options: SolveOptions) -> dict[tuple[str, int], float]:
     return {(e["task"], e["segments"]): e["loss"] for e in events(options.run_dir, "progress")}
 
 
-def test_a_run_answers_every_task_and_records_it(reference: tuple[SolveOptions, SolveSummary]) -> None:
-    options, summary = reference
+def test_two_workers_make_the_same_file_as_one_and_record_all_that_it_was_made_of(folder: Path, reference: SolveOptions) -> None:
+    options = options_in(folder, "two", more="[device]\nworkers = 2\n[vote]\nsave_raw = true\nact_steps = 2\n")
+    summary = solve(options, Clock())
     assert (summary.tasks, summary.answered, summary.resumed, summary.faults) == (TASKS, TASKS, 0, ())
-    assert valid(options)
+    assert valid(options) and options.output.read_bytes() == reference.output.read_bytes()
+    assert losses(options) == losses(reference)
     record = read_run(options.run_dir)
     assert record.damaged == []
     assert {"seed", "versions", "devices", "budget", "config"} <= set(record.run)
-    assert record.run["devices"] == ["cpu"] and record.run["versions"]["torch"]
+    assert record.run["devices"] == ["cpu"] * 2 and record.run["versions"]["torch"]
     kinds = [e.kind for e in record.events]
     assert kinds[0] == "run_start" and kinds[1] == "plan" and kinds[-1] == "run_end"
     assert kinds.count("task_start") == kinds.count("task_final") == TASKS
+    assert {e.worker for e in record.events if e.kind == "task_start"} == {0, 1}
     submission = json.loads(options.output.read_text())
     for line in record.predictions:
         if line.final:
             assert line.candidates[0].grid.tolist() == submission[line.task][line.output]["attempt_1"]
-
-
-def test_two_workers_give_the_same_file_as_one_and_keep_what_the_votes_were_made_of(
-    folder: Path, reference: tuple[SolveOptions, SolveSummary]
-) -> None:
-    options = options_in(folder, "two", more="[device]\nworkers = 2\n[vote]\nsave_raw = true\nact_steps = 2\n")
-    solve(options, Clock())
-    assert len({e["worker"] for e in events(options.run_dir, "task_start")}) == 2
-    assert options.output.read_bytes() == reference[0].output.read_bytes()
-    assert losses(options) == losses(reference[0])
-    final = {p.task: p.candidates for p in read_run(options.run_dir).predictions if p.final}
-    for task, candidates in final.items():
-        raw = load_raw(options.run_dir / "raw" / f"{task}.npz")
-        assert (raw.scores.steps, raw.answer_step) == (2, 1)
-        pooled = {c.key: c.votes for c in candidates}
-        assert all(c.votes <= pooled[c.key] for c in rank(raw.of_output(0).until(1), "composite")), "mid-run votes count too"
+            raw = load_raw(options.run_dir / "raw" / f"{line.task}.npz")
+            assert (raw.scores.steps, raw.answer_step) == (2, 1)
+            pooled = {c.key: c.votes for c in line.candidates}
+            assert all(c.votes <= pooled[c.key] for c in rank(raw.of_output(0).until(1), "composite")), "mid-run votes count too"
 
 
 @pytest.mark.slow
@@ -156,9 +144,7 @@ def final(options: SolveOptions) -> set[str]:
     return {p.task for p in read_run(options.run_dir).predictions if p.final} if options.run_dir.is_dir() else set()
 
 
-def test_kills_of_workers_and_of_the_supervisor_cost_an_attempt_each_and_no_answer(
-    folder: Path, reference: tuple[SolveOptions, SolveSummary]
-) -> None:
+def test_kills_of_workers_and_of_the_supervisor_cost_an_attempt_each_and_no_answer(folder: Path, reference: SolveOptions) -> None:
     """Of two workers one gets SIGKILL, which is noticed at once, the other SIGSTOP, which is noticed by its silence; then the supervisor
     is killed, and the run resumes."""
     options = options_in(folder, "killed", more="[device]\nworkers = 2\n[budget]\nhang_seconds = 5.0\n")
@@ -191,7 +177,7 @@ def test_kills_of_workers_and_of_the_supervisor_cost_an_attempt_each_and_no_answ
     assert f"{len(before)} had their final answer from before" in again.stdout
     started = [e["task"] for e in events(options.run_dir)[n_events:] if e["event"] == "task_start"]
     assert len(started) == TASKS - len(before) and not before & set(started), "no task with a final answer is done again"
-    assert options.output.read_bytes() == reference[0].output.read_bytes(), "as if nothing had been killed"
+    assert options.output.read_bytes() == reference.output.read_bytes(), "as if nothing had been killed"
     assert not psutil.wait_procs([killed, frozen, *left], timeout=30.0)[1], "no process is left behind"
     third = solve(options, Clock())
     assert (third.resumed, third.answered) == (TASKS, TASKS)

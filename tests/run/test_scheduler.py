@@ -10,7 +10,7 @@ import pytest
 
 from hrm_submit.arc.task import Task, make_grid
 from hrm_submit.config.schema import BudgetConfig, Preset
-from hrm_submit.predict.vote import Candidate, ranked
+from hrm_submit.predict.vote import Candidate, Outputs, ranked
 from hrm_submit.run.protocol import Assignment
 from hrm_submit.run.scheduler import Scheduler, Standing
 from hrm_submit.solver.messages import Answer, Progress
@@ -52,11 +52,13 @@ class Hands:
         assert given is not None
         return given.task.id, given.seconds or 0.0
 
-    def finish(self, now: float, worker: int = 0, votes: Sequence[int] = (9,), settled: bool = False, seconds: float = 0.0) -> None:
-        """The k-th colour gets `votes[k]` votes for every output, after `seconds` of work."""
+    def finish(self, now: float, worker: int = 0, votes: Sequence[int] = (9,), settled: bool = False, seconds: float = 0.0) -> Outputs:
+        """The k-th colour gets `votes[k]` votes for every output, after `seconds` of work; returns what all votes of the task say."""
         held = self.held.pop(worker)
         self.free_at[worker] = now
-        self.scheduler.finished(worker, answer_of(held, votes, settled), seconds)
+        candidates = tuple(ranked(Candidate(make_grid([[colour]]), n, -0.5) for colour, n in enumerate(votes)))
+        answer = Answer(held.task.id, tuple(candidates for _ in held.task.test), True, 10, "share used", settled)
+        return self.scheduler.finished(worker, answer, seconds)
 
     def progress(self, segments: int, seconds: float, worker: int = 0, exact: float = 0.0) -> None:
         self.scheduler.progress(worker, Progress(self.held[worker].task.id, segments, 1.0, exact, seconds))
@@ -65,11 +67,6 @@ class Hands:
         del self.held[worker]
         self.free_at[worker] = now
         return self.scheduler.failed(worker, memory=memory)
-
-
-def answer_of(assignment: Assignment, votes: Sequence[int], settled: bool) -> Answer:
-    candidates = tuple(ranked(Candidate(make_grid([[colour]]), n, -0.5) for colour, n in enumerate(votes)))
-    return Answer(assignment.task.id, tuple(candidates for _ in assignment.task.test), True, 10, "share used", settled)
 
 
 def test_shares_grow_with_size_and_pairs_as_the_preset_says() -> None:
@@ -89,9 +86,11 @@ def test_measured_seconds_of_a_segment_take_the_place_of_operations() -> None:
     """A device that takes 1 s for a segment of either size, so that what one segment costs is the same for all."""
     tasks = [recolour(f"t{k}", k, side=side) for k, side in enumerate((9, 6, 4, 3))]
     hands = Hands(tasks, preset=replace(EQUAL, budget=BudgetConfig(size_power=1.0, pairs_power=0.0)), end=1000.0)
+    hands.scheduler.progress(0, Progress("t0", 5, 1.0, 0.0, 5.0))
     _, first = hands.take(0.0)
+    hands.scheduler.progress(0, Progress("t1", 5, 1.0, 0.0, 5.0))
     assert first > 500
-    assert hands.scheduler.segment_seconds("t0", "cpu") == 0.0, "nothing is known yet"
+    assert hands.scheduler.segment_seconds("t0", "cpu") == 0.0, "reports on a task that a worker does not have teach nothing"
     hands.progress(4, 4.0)
     hands.progress(10, 10.0)
     hands.finish(10.0, settled=True, seconds=first)
@@ -182,25 +181,25 @@ def test_what_is_too_little_to_train_anew_stays_unused(left: float, again: bool)
     assert (hands.next(100.0 - left) is not None) is again
 
 
-def test_all_votes_of_a_task_count_together() -> None:
-    hands = Hands(1)
-    hands.take(0.0)
-    hands.scheduler.finished(0, answer_of(hands.held[0], (3, 4), False), 10.0)
-    assert hands.scheduler.open
-    hands.next(10.0)
-    outputs = hands.scheduler.finished(0, answer_of(hands.held[0], (5, 1, 2), False), 10.0)
-    assert [(c.grid.tolist(), c.votes) for c in outputs[0]] == [([[0]], 8), ([[1]], 5), ([[2]], 2)]
-
-
-@pytest.mark.parametrize(("newest", "settled", "open_still"), [((100,), True, False), ((100,), False, True), ((0, 1), True, True)])
-def test_a_task_is_settled_once_its_newest_training_is_and_on_what_all_votes_rank_first(
-    newest: tuple[int, ...], settled: bool, open_still: bool
+@pytest.mark.parametrize(
+    ("newest", "settled", "open_still", "together"),
+    [
+        ((100,), True, False, [(0, 104), (1, 2)]),
+        ((100,), False, True, [(0, 104), (1, 2)]),
+        ((0, 1), True, True, [(0, 4), (1, 3)]),
+        ((0, 5, 1), True, False, [(1, 7), (0, 4), (2, 1)]),
+    ],
+)
+def test_all_votes_of_a_task_count_together_and_settle_it_once_its_newest_agree_on_what_they_rank_first(
+    newest: tuple[int, ...], settled: bool, open_still: bool, together: list[tuple[int, int]]
 ) -> None:
     hands = Hands(1)
     hands.take(0.0)
     hands.finish(1.0, votes=(4, 2), seconds=1.0)
+    assert hands.scheduler.open
     hands.take(1.0)
-    hands.finish(2.0, votes=newest, settled=settled, seconds=1.0)
+    outputs = hands.finish(2.0, votes=newest, settled=settled, seconds=1.0)
+    assert [(int(c.grid[0, 0]), c.votes) for c in outputs[0]] == together
     assert hands.scheduler.open == open_still and (hands.next(2.0) is not None) == open_still
 
 
@@ -259,7 +258,7 @@ def test_while_only_a_cpu_can_do_the_rest_gpus_train_anew() -> None:
     hands.fail(1.0, 0, memory=True)
     hands.free_at[1] = 50.0
     assert hands.next(1.0, 0) is None
-    hands.scheduler.finished(1, answer_of(hands.held.pop(1), (3, 2), False), 2.0)
+    hands.finish(50.0, 1, votes=(3, 2), seconds=2.0)
     assert hands.take(2.0, 0)[0] == "t1"
 
 
@@ -297,9 +296,13 @@ def test_with_many_tasks_some_of_every_size_come_first() -> None:
     assert order[4:] == sorted(set(order) - set(order[:4]), reverse=True)
 
 
-def test_a_report_on_another_task_than_the_one_it_has_teaches_nothing() -> None:
-    hands = Hands(2)
-    hands.scheduler.progress(0, Progress("t0", 5, 1.0, 0.0, 5.0))
-    hands.take(0.0)
-    hands.scheduler.progress(0, Progress("t1", 5, 1.0, 0.0, 5.0))
-    assert hands.scheduler.segment_seconds("t0", "cpu") == 0.0
+def test_a_slow_node_gets_more_seconds_for_a_task_and_so_fewer_tasks() -> None:
+    """Node a is three times as fast as b: after both were measured, a task has as many segments on either."""
+    hands = Hands(40, 1000.0, ("a/cpu", "b/cpu"), preset=Preset())
+    first = [hands.take(0.0, worker)[1] for worker in (0, 1)]
+    assert first[0] == pytest.approx(first[1], rel=0.05), "nobody knows yet"
+    for worker, seconds in ((0, 10.0), (1, 30.0)):
+        hands.progress(10, seconds, worker)
+        hands.finish(50.0, worker, settled=True, seconds=first[worker])
+    fast, slow = (hands.take(50.0, worker)[1] for worker in (0, 1))
+    assert slow == pytest.approx(3 * fast, rel=0.1)

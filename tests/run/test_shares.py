@@ -14,18 +14,9 @@ from hrm_submit.run.shares import first_share, usable_seconds, weights
 END = 100.0
 
 
-@pytest.mark.parametrize(
-    ("budget", "usable"),
-    [(1000.0, 990.0), (100.0, 98.0), (4.0, 2.0), (3.0, 1.5), (41400.0, 40986.0)],
-)
+@pytest.mark.parametrize(("budget", "usable"), [(1000.0, 990.0), (100.0, 98.0), (3.0, 1.5)])
 def test_what_the_reserve_leaves(budget: float, usable: float) -> None:
     assert usable_seconds(budget, BudgetConfig(reserve=0.01, reserve_min_seconds=2.0)) == pytest.approx(usable)
-
-
-@given(st.floats(0.01, 1e6), st.floats(0.0, 0.99), st.floats(0.0, 1e5))
-def test_at_least_half_of_a_budget_is_used_and_never_more_than_all(budget: float, reserve: float, least: float) -> None:
-    usable = usable_seconds(budget, BudgetConfig(reserve=reserve, reserve_min_seconds=least))
-    assert 0.5 * budget <= usable <= budget
 
 
 @pytest.mark.parametrize(

@@ -50,11 +50,14 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(solve_module, "Supervisor", Answering)
 
 
+def words(file: Path, output: Path, *options: str) -> list[str]:
+    return ["solve", "--challenges", str(file), "--output", str(output), "--devices", "cpu", *options]
+
+
 def solved(folder: Path, file: Path, *options: str, name: str = "s") -> tuple[Path, dict[str, Any]]:
     """Run the command; returns the submission and `run.json`."""
     output = folder / f"{name}.json"
-    limits = ["--devices", "cpu", "--segments-per-task", "1"]
-    assert main(["solve", "--challenges", str(file), "--output", str(output), *limits, *options]) == 0
+    assert main(words(file, output, "--segments-per-task", "1", *options)) == 0
     return output, json.loads(Path(f"{output}.run", "run.json").read_text(encoding="utf-8"))
 
 
@@ -96,20 +99,24 @@ def test_the_preset_of_the_cards_is_taken_unless_another_is_named(
     assert config("asked", "--preset", "nano") == ("nano", 8, 0)
 
 
-def test_a_resumed_run_with_other_settings_says_which(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    file = challenges(tmp_path, 2)
-
-    def told(more: str, *options: str) -> list[str]:
-        caplog.clear()
-        solved(tmp_path, file, "--preset", tiny(tmp_path, more), "--checkpoint", "none", *options)
-        return [r.getMessage() for r in caplog.records if "other settings" in r.getMessage()]
-
-    assert told("", "--tasks", "task00") == [], "nothing was there before"
-    assert told("") == [], "the same settings"
-    assert told("[vote]\nviews = 4\n[budget]\nhang_seconds = 99.0\n", "--seed", "3") == [
-        f"{tmp_path / 's.json'}.run: these answers were made with other settings than this run's: --seed 0; [vote] views = 8"
-    ]
+def test_a_resumed_run_says_which_settings_differ_and_leaves_the_folder_as_it_is_with_nothing_to_do(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, common = challenges(tmp_path, 2), ["--checkpoint", "none", "--preset"]
+    solved(tmp_path, file, *common, tiny(tmp_path), "--tasks", "task00")
+    assert "other settings" not in caplog.text, "nothing was there before"
+    output, _ = solved(tmp_path, file, *common, tiny(tmp_path))
+    assert "other settings" not in caplog.text, "the same settings"
     assert Answering.solved == ["task00", "task01"], "each task once"
+    before = {path: path.read_bytes() for path in (output, *Path(f"{output}.run").iterdir())}
+    changed = tiny(tmp_path, "[vote]\nviews = 4\n[budget]\nhang_seconds = 99.0\n")
+    assert main(words(file, output, "--time-budget", "9s", "--seed", "3", *common, changed)) == 0
+    others = "--seed 0; --segments-per-task 1; [vote] views = 8"
+    assert caplog.messages[-2:] == [
+        f"{output}.run: nothing is left to solve; final answers kept: 2 (another --output or --run-dir solves these tasks again)",
+        f"{output}.run: these answers were made with other settings than this run's: {others}",
+    ]
+    assert {path: path.read_bytes() for path in (output, *Path(f"{output}.run").iterdir())} == before
 
 
 def test_members_are_the_same_wherever_their_files_lie() -> None:
@@ -148,29 +155,15 @@ def test_how_far_a_killed_run_came_counts_where_its_segments_are_the_same_work(
     assert (given[-1] is not None) == taken
 
 
-def test_a_resume_with_nothing_to_do_says_so_and_leaves_the_run_folder_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    file, common = challenges(tmp_path, 2), ["--preset", tiny(tmp_path), "--checkpoint", "none"]
-    output, _ = solved(tmp_path, file, *common)
-    before = {path: path.read_bytes() for path in (output, *Path(f"{output}.run").iterdir())}
-    other = ["--challenges", str(file), "--output", str(output), "--devices", "cpu", "--time-budget", "9s", "--seed", "3"]
-    caplog.clear()
-    assert main(["solve", *other, *common]) == 0
-    assert [r.getMessage() for r in caplog.records][-2:] == [
-        f"{output}.run: nothing is left to solve; final answers kept: 2 (another --output or --run-dir solves these tasks again)",
-        f"{output}.run: these answers were made with other settings than this run's: --seed 0; --segments-per-task 1",
-    ]
-    assert {path: path.read_bytes() for path in (output, *Path(f"{output}.run").iterdir())} == before
-
-
 @pytest.mark.parametrize("wrong", [["--preset", "nanno"], ["--checkpoint", "none.safetensors"]])
 def test_wrong_input_leaves_a_whole_submission_as_it_is(tmp_path: Path, refused: Any, wrong: list[str]) -> None:
     file, output = challenges(tmp_path, 2), tmp_path / "corrected.json"
     by_hand = {task: [{"attempt_1": [[7]], "attempt_2": [[8]]}] * len(found.test) for task, found in load(file).items()}
     output.write_text(json.dumps(by_hand))
-    command = ["solve", "--challenges", str(file), "--output", str(output), "--devices", "cpu", "--segments-per-task", "1"]
-    assert refused(main, [*command, *wrong])
+    assert refused(main, words(file, output, "--segments-per-task", "1", *wrong))
     assert json.loads(output.read_text()) == by_hand
-    assert main([*command, "--preset", tiny(tmp_path), "--checkpoint", "none"]) == 0 and json.loads(output.read_text()) != by_hand
+    solved(tmp_path, file, "--preset", tiny(tmp_path), "--checkpoint", "none", name="corrected")
+    assert json.loads(output.read_text()) != by_hand
 
 
 @pytest.mark.parametrize(("in_its_place", "status"), [(None, 0), ("a file", 1)])
@@ -187,8 +180,8 @@ def test_an_output_folder_that_went_is_made_again_or_the_status_says_that_answer
 
     monkeypatch.setattr(Answering, "run", remove)
     file = challenges(tmp_path, 1)
-    options = ["--challenges", str(file), "--output", str(folder / "s.json"), "--preset", tiny(tmp_path), "--checkpoint", "none"]
-    assert main(["solve", *options, "--devices", "cpu", "--segments-per-task", "1"]) == status
+    options = ["--segments-per-task", "1", "--preset", tiny(tmp_path), "--checkpoint", "none"]
+    assert main(words(file, folder / "s.json", *options)) == status
     assert (f"the last answers could not be written: {folder / 's.json'}: " in caplog.text) == bool(status)
     assert status or read_submission(folder / "s.json")[0]["task00"][0][0].tolist() == [[2]]
 

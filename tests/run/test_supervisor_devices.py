@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -27,12 +28,18 @@ class SmallGpu(Script):
         return super().on_task(spec, assignment)
 
 
+FOR_GPUS = replace(PRESET, device=replace(PRESET.device, engine="compile", dtype="float16", attention="sdpa"))
+PLAIN = replace(PRESET.device, engine="plain")
+"""What a CPU that takes over is left with."""
+
+
 @pytest.mark.parametrize("second", ["cuda:1", "cpu"])
 def test_what_no_gpu_has_memory_for_goes_to_a_cpu(play: Any, second: str) -> None:
-    run = play(SmallGpu(), tasks=4, devices=("cuda:0", second))
+    run = play(SmallGpu(), tasks=4, devices=("cuda:0", second), preset=FOR_GPUS)
     assert [spec.device for spec in run.pool.started] == ["cuda:0", second, *["cpu"] * (second != "cpu")], "only one is needed"
     device = {spec.number: spec.device for spec in run.pool.started}
     assert [device[number] for _, number, a in run.pool.assigned if a.task.id == "t1"][-1:] == ["cpu"]
+    assert second == "cpu" or run.pool.started[2].preset.device == PLAIN
     assert all(run.first(f"t{k}") == [[2]] for k in range(4))
 
 
@@ -70,9 +77,10 @@ def test_a_device_on_which_no_worker_gets_ready_is_given_up_for_the_others_or_fo
     play: Any, monkeypatch: pytest.MonkeyPatch, broken: tuple[str, ...], started: dict[str, int]
 ) -> None:
     monkeypatch.setattr(placement, "cpu_count", lambda: 2)
-    run = play(Broken(*broken), tasks=3, devices=("cuda:0", "cuda:1"))
+    run = play(Broken(*broken), tasks=3, devices=("cuda:0", "cuda:1"), preset=FOR_GPUS)
     assert Counter(spec.device for spec in run.pool.started) == started
     assert len({spec.number for spec in run.pool.started}) == sum(started.values())
+    assert {spec.preset.device for spec in run.pool.started if spec.device == "cpu"} <= {PLAIN}
     assert all(run.first(f"t{k}") == [[2]] for k in range(3))
     assert not run.events("task_failed"), "no task paid for it"
 
@@ -88,27 +96,16 @@ def test_a_broken_device_fault_replaces_the_worker_at_once(play: Any) -> None:
     assert run.first("t0") == run.first("t1") == [[2]]
 
 
-def test_where_no_worker_ever_gets_ready_the_run_ends_with_its_fallbacks(play: Any) -> None:
-    run = play(Broken("cpu"), tasks=2, devices=("cpu", "cpu"))
-    assert run.seconds < 10
-    assert {(e["task"], e["reason"]) for e in run.events("task_failed")} == {(f"t{k}", "no worker left") for k in range(2)}
-
-
-def test_workers_that_cannot_be_started_at_all(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: StubPool, spec: WorkerSpec, now: float) -> None:
+class Refusing(StubPool):
+    def launch(self, spec: WorkerSpec, theirs: socket.socket) -> Any:
         raise OSError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(StubPool, "start", refuse)
-    assert play(Script(), tasks=1).seconds == 0.0
 
-
-@pytest.mark.parametrize("script", [SmallGpu(), Broken("cuda:0")])
-def test_a_cpu_that_takes_over_is_told_nothing_that_was_meant_for_the_gpu(play: Any, script: Script) -> None:
-    device = replace(PRESET.device, engine="compile", dtype="float16", attention="sdpa")
-    run = play(script, tasks=2, devices=("cuda:0",), preset=replace(PRESET, device=device))
-    (spec,) = [spec for spec in run.pool.started if spec.device == "cpu"][:1]
-    assert (spec.preset.device.engine, spec.preset.device.dtype, spec.preset.device.attention) == ("plain", "auto", "auto")
-    assert run.first("t1") == [[2]]
+@pytest.mark.parametrize(("script", "pool"), [(Broken("cpu"), StubPool), (Script(), Refusing)])
+def test_where_no_worker_ever_gets_ready_the_run_ends_with_its_fallbacks(play: Any, script: Script, pool: Any) -> None:
+    run = play(script, tasks=2, devices=("cpu", "cpu"), make_crew=pool)
+    assert run.seconds < 10
+    assert {(e["task"], e["reason"]) for e in run.events("task_failed")} == {(f"t{k}", "no worker left") for k in range(2)}
 
 
 class Comparing(Script):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,16 +20,36 @@ from hrm_submit.model.compiled import compiling_in_turn
 from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
 from hrm_submit.record.events import EngineChosen
 from hrm_submit.run import worker as worker_module
-from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec
+from hrm_submit.run.protocol import Assignment, Channel, Failed, Ready, WorkerSpec
 from hrm_submit.run.worker import worker_main
 from hrm_submit.solver.messages import Alive, Answer, Progress
-from tests.run.lab import channel_pair, converse, heard, recolour, tiny_preset
-from tests.solver.faulty import Faulty, stand_in
+from tests.run.lab import recolour, tiny_preset
+from tests.solver.sessions import Faulty, stand_in
 
 
 @pytest.fixture
 def preset(tmp_path: Path) -> Preset:
     return tiny_preset(tmp_path)
+
+
+def converse(spec: WorkerSpec, *assignments: Assignment, status: int | None = None) -> list[Any]:
+    """All that a worker in this process says to these assignments, until it is told to end or ends itself with `status`."""
+    ours, theirs = (Channel(end, waits=True) for end in socket.socketpair())
+    for assignment in (*assignments, None):
+        ours.send(assignment)
+    with pytest.raises(SystemExit, match=f"^{status}$") if status else nullcontext():
+        worker_main(theirs, spec)
+    theirs.close()
+    said = []
+    with suppress(EOFError, ConnectionResetError):
+        while True:
+            said.append(ours.receive())
+    ours.close()
+    return said
+
+
+def on_cpu(preset: Preset, checkpoint: Path | None = None, **more: Any) -> WorkerSpec:
+    return WorkerSpec(0, "cpu", preset, checkpoint, 0, **more)
 
 
 def work(task_id: str = "t", segments: int = 6, seed: int = 0) -> Assignment:
@@ -39,7 +62,7 @@ def finals(said: list[Any]) -> dict[str, Any]:
 
 
 def test_ready_then_each_task_to_its_final_answer(preset: Preset, tmp_path: Path) -> None:
-    said = converse(preset, work("a"), work("b", seed=1))
+    said = converse(on_cpu(preset), work("a"), work("b", seed=1))
     assert isinstance(said[0], Ready)
     assert said[0].runtime["device"] == "cpu" and said[0].runtime["dtype"] == "float32"
     assert (said[0].runtime["batch_size"], said[0].runtime["vote_batch_size"]) == (16, 16)
@@ -47,7 +70,7 @@ def test_ready_then_each_task_to_its_final_answer(preset: Preset, tmp_path: Path
     assert set(finals(said)) == {"a", "b"}
     assert all(m.loss > 0 for m in said if isinstance(m, Progress)) and not any(isinstance(m, Alive) for m in said)
     save_checkpoint(tmp_path / "w.safetensors", snapshot(*build(preset.model, seed=99), CheckpointMeta()))
-    from_file = converse(preset, work("a"), checkpoint=tmp_path / "w.safetensors")
+    from_file = converse(on_cpu(preset, tmp_path / "w.safetensors"), work("a"))
     assert finals(from_file)["a"] != finals(said)["a"], "weights are where tasks start from"
 
 
@@ -58,7 +81,8 @@ def test_raw_votes_of_each_training_are_written_and_a_disk_that_refuses_costs_a_
     raw = tmp_path / "raw"
     if refused:
         raw.write_text("a file where the folder should be")
-    said = converse(tiny_preset(tmp_path, "[vote]\nsave_raw = true\n"), work("a"), replace(work("a"), restart=1), raw=raw)
+    spec = on_cpu(tiny_preset(tmp_path, "[vote]\nsave_raw = true\n"), raw=raw)
+    said = converse(spec, work("a"), replace(work("a"), restart=1))
     assert {type(m).__name__ for m in said} == {"Ready", "Progress", "Answer"} and sum(isinstance(m, Answer) and m.final for m in said) == 2
     if refused:
         assert [m.split(":")[0] for m in caplog.messages if "raw predictions are not kept" in m] == ["task a"] * 2
@@ -67,9 +91,9 @@ def test_raw_votes_of_each_training_are_written_and_a_disk_that_refuses_costs_a_
 
 
 def test_without_a_supervisor_it_ends(preset: Preset) -> None:
-    ours, theirs = channel_pair()
+    ours, theirs = socket.socketpair()
     ours.close()
-    worker_main(theirs, WorkerSpec(0, "cpu", preset, None, 0))
+    worker_main(Channel(theirs, waits=True), on_cpu(preset))
 
 
 NO_ENGINE = "GET was unable to find an engine to execute this computation"
@@ -88,16 +112,16 @@ def test_a_fault_of_one_task_is_told_in_a_line_and_the_worker_goes_on(
     preset: Preset, faulty: type[Faulty], fault: Exception, capfd: pytest.CaptureFixture[str]
 ) -> None:
     faulty.faults = {"a": fault}
-    _, failed, after = converse(preset, work("a"), work("b"))
+    _, failed, after = converse(on_cpu(preset), work("a"), work("b"))
     assert isinstance(failed, Failed) and failed.task == "a" and type(fault).__name__ in failed.fault
-    assert "\n" not in failed.fault and "faulty.py:" in failed.fault
+    assert "\n" not in failed.fault and "sessions.py:" in failed.fault
     assert isinstance(after, Answer) and after.task == "b"
     assert "Traceback" not in capfd.readouterr().err
 
 
 def test_memory_that_never_suffices_fails_the_task(preset: Preset, faulty: type[Faulty]) -> None:
     faulty.most = 0
-    *_, failed = converse(preset, work("a"))
+    *_, failed = converse(on_cpu(preset), work("a"))
     assert isinstance(failed, Failed) and failed.fault.startswith("MemoryError") and failed.memory and not failed.fatal
     assert [size for _, size, _ in faulty.batches] == [16, 8, 4, 2]
 
@@ -106,21 +130,10 @@ def test_memory_that_never_suffices_fails_the_task(preset: Preset, faulty: type[
 def test_a_gpu_that_computes_no_more_ends_the_process_after_its_last_words(
     preset: Preset, faulty: type[Faulty], monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    class Ended(BaseException):
-        pass
-
-    def leave(code: int) -> None:
-        raise Ended(code)
-
-    monkeypatch.setattr(worker_module.os, "_exit", leave)
+    monkeypatch.setattr(worker_module.os, "_exit", sys.exit)
     monkeypatch.setattr(torch.backends.cudnn, "enabled", True)
     faulty.faults = {"a": RuntimeError(fault)}
-    ours, theirs = channel_pair()
-    ours.send(work("a"))
-    ours.send(work("b"))
-    with pytest.raises(Ended):
-        worker_main(theirs, WorkerSpec(0, "cpu", preset, None, 0))
-    said = heard(ours, theirs)
+    said = converse(on_cpu(preset), work("a"), work("b"), status=3)
     assert isinstance(said[-1], Failed) and fault in said[-1].fault and said[-1].fatal
     assert len(said) == (4 if fault == NO_ENGINE else 2), "the next task was not begun"
 
@@ -129,22 +142,12 @@ def test_training_gives_a_sign_of_life_at_every_segment(tmp_path: Path, monkeypa
     """However rarely a task is evaluated, a supervisor that waits for signs must get them."""
     monkeypatch.setattr("hrm_submit.solver.session.REPORT_EVERY", 1.0)
     rare = tiny_preset(tmp_path, "[budget]\nhang_seconds = 1e-9\n[ttt]\nfirst_vote = 1.0\n")
-    said = converse(rare, work("a", segments=9))
+    said = converse(on_cpu(rare), work("a", segments=9))
     assert [type(m) for m in said[1:]] == [Alive] * 8 + [Progress, Alive, Answer], "and before the vote"
 
 
-def refusing(spec: WorkerSpec) -> list[Any]:
-    """All that a worker says that ends before it takes a task."""
-    ours, theirs = channel_pair()
-    ours.send(work("a"))
-    with pytest.raises(SystemExit) as ended:
-        worker_main(theirs, spec)
-    assert ended.value.code == 1
-    return heard(ours, theirs)
-
-
 def test_a_worker_without_weights_tells_the_supervisor_so(preset: Preset, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    said = refusing(WorkerSpec(4, "cpu", preset, tmp_path / "gone.safetensors", 0))
+    said = converse(on_cpu(preset, tmp_path / "gone.safetensors"), work("a"), status=1)
     assert said == [Failed("", f"{tmp_path / 'gone.safetensors'}: no such file", fatal=True)] and not caplog.records
 
 
@@ -156,7 +159,7 @@ def test_a_device_that_cannot_compute_is_found_out_before_it_is_given_a_task(
         yield
 
     monkeypatch.setattr(faulty, "run", refuse)
-    assert refusing(WorkerSpec(0, "cpu", preset, None, 0)) == [], "not even Ready"
+    assert converse(on_cpu(preset), work("a"), status=1) == [], "not even Ready"
     assert "no kernel image" in caplog.text
 
 
@@ -178,7 +181,7 @@ def test_a_worker_that_waits_for_the_compiler_gives_signs_of_life(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(worker_module, "WAIT_SECONDS", 0.01)
-    worker, other = worker_module.Worker(WorkerSpec(0, "cpu", preset, None, 0)), compiling_in_turn()
+    worker, other = worker_module.Worker(on_cpu(preset)), compiling_in_turn()
     other.__enter__()
     said = worker._warm_up(work("a"), compiled=True)
     assert [type(next(said)) for _ in range(5)] == [Alive] * 5, "another process compiles for as long as it likes"
@@ -192,13 +195,13 @@ def test_an_engine_is_compared_taken_over_and_given_up(preset: Preset, monkeypat
 
     monkeypatch.setattr(torch, "compile", lambda *args, **options: refuse)
     preset = replace(preset, device=replace(preset.device, kernels="torch"))
-    expected = finals(converse(preset, work("a")))
-    said = converse(preset, replace(work("a"), compare_seconds=60.0))
+    expected = finals(converse(on_cpu(preset), work("a")))
+    said = converse(on_cpu(preset), replace(work("a"), compare_seconds=60.0))
     (found,) = [m for m in said if isinstance(m, EngineChosen)]
     assert (found.card, found.engine, found.dtype) == ("cpu", "plain", "float32") and "it failed" in str(found.reason)
     assert finals(said) == expected
     told = EngineChosen(card="cpu", engine="reduce-overhead", dtype="float32", reason="")
-    said = converse(preset, replace(work("a"), engine=told))
+    said = converse(on_cpu(preset), replace(work("a"), engine=told))
     (fallen,) = [m for m in said if isinstance(m, EngineChosen)]
     assert (fallen.engine, fallen.reason) == ("plain", "reduce-overhead failed in a") and said.index(fallen) < len(said) - 1
     assert finals(said) == expected

@@ -45,14 +45,14 @@ def broken(monkeypatch: pytest.MonkeyPatch, wrong: Callable[[int, torch.Tensor],
     monkeypatch.setattr(torch, "compile", compile_)
 
 
-def compared(folder: Path, dtypes: tuple[str, ...] = ("float32",), seconds: float = 1e9) -> list[Trial]:
+def compared(folder: Path, dtype: str = "float32") -> list[Trial]:
     preset = tiny_preset(folder, "[ttt]\nlr = 1e-3\nmuon_lr = 3e-3\n")  # at its own rates bfloat16 differs by 13 %
 
     def run(engine: Any, dtype: Any) -> Measured:
         runtime = runtime_for("cpu", replace(preset.device, engine=engine, dtype=dtype, kernels="torch"))
         return measure(TaskSolver(preset, runtime), recolour("a"))
 
-    return list(trials(run, dtypes, Clock(seconds)))
+    return list(trials(run, [dtype], Clock(1e9)))
 
 
 def fails_at(first: int) -> Callable[[int, torch.Tensor], torch.Tensor]:
@@ -67,15 +67,10 @@ def fails_at(first: int) -> Callable[[int, torch.Tensor], torch.Tensor]:
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_engines_that_agree_are_measured(tmp_path: Path, dtype: str) -> None:
-    found = compared(tmp_path, (dtype,))
+    found = compared(tmp_path, dtype)
     assert [t.engine for t in found] == ["plain", "compile", "reduce-overhead"]
     assert all(t.rate > 0 and t.fault in ("", "no faster") for t in found), found
     assert dtype == "bfloat16" or all(t.losses < 1e-4 and t.predictions < 1e-4 for t in found), found
-
-
-def test_a_time_too_short_for_the_compiler_leaves_it_out(tmp_path: Path) -> None:
-    plain, *others = compared(tmp_path, ("float32", "bfloat16"), seconds=0.0)
-    assert plain.rate > 0 and not plain.fault and [t.fault for t in others] == ["no time to try it"] * 3
 
 
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
@@ -101,9 +96,6 @@ def measured(rate: float, loss: float = 1.0, prediction: float = 0.5) -> Measure
     return Measured(rate, [loss] * SEGMENTS, np.array([[[prediction, 1 - prediction]]]))
 
 
-NO_MEMORY = MemoryError("no room")
-
-
 @pytest.mark.parametrize(
     ("found", "seconds", "expected"),
     [
@@ -113,17 +105,18 @@ NO_MEMORY = MemoryError("no room")
         ({"plain float32": measured(1), "plain bfloat16": measured(1.01)}, 99, "plain float32"),
         ({"plain bfloat16": measured(3), "reduce-overhead bfloat16": measured(9)}, 99, "reduce-overhead bfloat16"),
         ({"plain float32": measured(1), "plain bfloat16": measured(3), "compile bfloat16": measured(6)}, 20, "plain bfloat16"),
+        ({"plain float32": measured(1), "plain bfloat16": measured(3)}, 0, "plain float32"),
         ({}, 99, "plain bfloat16"),
     ],
-    ids=["the fastest", "losses differ", "predictions differ", "no faster", "no memory for the first", "too short a time", "nothing runs"],
+    ids=["the fastest", "losses differ", "predictions differ", "no faster", "no memory at first", "too short", "no time", "nothing runs"],
 )
 def test_the_fastest_that_agrees_is_chosen(found: dict[str, Measured], seconds: float, expected: str) -> None:
     def run(engine: str, dtype: str) -> Measured:
         if f"{engine} {dtype}" not in found:
-            raise NO_MEMORY
+            raise MemoryError("no room")
         return found[f"{engine} {dtype}"]
 
     tried = list(trials(run, ["float32", "bfloat16"], Clock(seconds)))
     told = chosen("L4", tried, "bfloat16", 1.0)
     assert f"{told.engine} {told.dtype}" == expected and len(tried) == 4
-    assert ("no time" in str(told.reason)) == (seconds == 20)
+    assert ("no time" in str(told.reason)) == (seconds < 99)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ from hrm_submit.config.runtime import runtime_for
 from hrm_submit.config.schema import Preset, TTTConfig
 from hrm_submit.core.errors import CheckpointError, ConfigError
 from hrm_submit.model.packaged import CHECKPOINTS, EnsembleMember, members
-from hrm_submit.predict.vote import Candidate, Outputs, pooled
+from hrm_submit.predict.vote import Candidate, Outputs
 from hrm_submit.solver.messages import VOTES_AGREE, Answer, Message, Outcome, Progress, Restarted
-from hrm_submit.solver.solver import Ensemble, TaskSolver, load_members
+from hrm_submit.solver.solver import Ensemble, load_members
 from tests.run.fake_pool import Time
 from tests.run.lab import recolour
 from tests.solver.sessions import answers_of
@@ -32,8 +32,8 @@ def says(colour: int, votes: int, **about: Any) -> Answer:
 class Scripted:
     """Stands in for a TaskSolver: takes `takes` seconds for each message of `script`, and keeps what it was asked for."""
 
-    def __init__(self, script: Sequence[Message], time: Time, takes: float = 1.0, sides: tuple[int, int] = (1, 30)) -> None:
-        self.script, self.time, self.takes = script, time, takes
+    def __init__(self, *script: Message, takes: float = 1.0, sides: tuple[int, int] = (1, 30)) -> None:
+        self.script, self.time, self.takes = script, Time(), takes
         self.preset = Preset(ttt=TTTConfig(min_side=sides[0], max_side=sides[1]))
         self.runtime = runtime_for("cpu", self.preset.device)
         self.asked: list[tuple[float | None, int | None, int]] = []
@@ -45,17 +45,19 @@ class Scripted:
             yield message
 
 
-def ensemble(time: Time, *solvers: Scripted) -> Ensemble:
-    return Ensemble({f"m{k}": solver for k, solver in enumerate(solvers)}, lambda: time.now)  # type: ignore[misc]
+def solved(*solvers: Scripted, **limits: Any) -> list[Message]:
+    """What these models say together of the task, in twelve seconds unless limits are given."""
+    for solver in solvers:
+        solver.time = solvers[0].time
+    together = Ensemble({f"m{k}": solver for k, solver in enumerate(solvers)}, solvers[0].time)  # type: ignore[misc]
+    return list(together.solve(TASK, **(limits or {"seconds": 12.0})))
 
 
 def test_each_model_gets_an_equal_part_of_what_is_left_and_the_votes_are_pooled() -> None:
-    time = Time()
-    one = Scripted([says(1, 2, final=False), says(1, 5)], time)
-    two, three = Scripted([says(2, 6)], time, takes=3.0), Scripted([says(1, 2)], time)
-    found = list(ensemble(time, one, two, three).solve(TASK, seconds=12.0, restart=2))
+    one, two, three = Scripted(says(1, 2, final=False), says(1, 5)), Scripted(says(2, 6), takes=3.0), Scripted(says(1, 2))
+    found = solved(one, two, three, seconds=12.0, restart=2)
     assert [solver.asked for solver in (one, two, three)] == [[(4.0, None, 2)], [(5.0, None, 2)], [(7.0, None, 2)]]
-    answers = answers_of(iter(found))  # only the last one is final
+    answers = answers_of(found)  # only the last one is final
     assert [[(int(c.grid[0, 0]), c.votes) for c in a.outputs[0]] for a in answers] == [
         [(1, 2)],
         [(1, 5)],
@@ -67,9 +69,8 @@ def test_each_model_gets_an_equal_part_of_what_is_left_and_the_votes_are_pooled(
 
 @pytest.mark.parametrize(("segments", "parts"), [(7, [2, 2, 3]), (2, [1, 1]), (1, [1])])
 def test_fixed_work_is_divided_too(segments: int, parts: list[int]) -> None:
-    time = Time()
-    solvers = [Scripted([says(k, 1)], time) for k in range(3)]
-    answers_of(ensemble(time, *solvers).solve(TASK, segments=segments))
+    solvers = [Scripted(says(k, 1)) for k in range(3)]
+    answers_of(solved(*solvers, segments=segments))
     assert [solver.asked for solver in solvers] == [[(None, n, 0)] for n in parts] + [[]] * (3 - len(parts))
 
 
@@ -78,9 +79,8 @@ def test_fixed_work_is_divided_too(segments: int, parts: list[int]) -> None:
 )
 def test_a_model_is_spared_the_sides_that_are_for_others(sides: list[tuple[int, int]], trained: list[int]) -> None:
     """The task has side 3; where it is no model's, all train it."""
-    time = Time()
-    solvers = [Scripted([says(1, 5)], time, sides=s) for s in sides]
-    last = answers_of(ensemble(time, *solvers).solve(TASK, seconds=12.0))[-1]
+    solvers = [Scripted(says(1, 5), sides=s) for s in sides]
+    last = answers_of(solved(*solvers))[-1]
     assert [k for k, solver in enumerate(solvers) if solver.asked] == trained and last.voters == 5 * len(trained)
 
 
@@ -89,17 +89,14 @@ def test_a_model_is_spared_the_sides_that_are_for_others(sides: list[tuple[int, 
 )
 def test_a_task_is_settled_where_all_votes_together_rank_the_same_first(first: str, votes: int, settled: bool, answers: int) -> None:
     """Once the votes of one model agree, no other trains."""
-    time = Time()
-    solvers = [Scripted([says(1, 5, reason=first, settled=True)], time), Scripted([says(2, votes, settled=True)], time)]
-    found = answers_of(ensemble(time, *solvers).solve(TASK, seconds=12.0))
+    found = answers_of(solved(Scripted(says(1, 5, reason=first, settled=True)), Scripted(says(2, votes, settled=True))))
     assert len(found) == answers and found[-1].settled is settled
 
 
 def test_segments_and_seconds_of_training_add_up_until_one_restarts() -> None:
-    time = Time()
     trained = Progress("a", segments=3, loss=1.0, demo_exact=0.5, seconds=2.0)
-    two = Scripted([trained, Restarted("a", "out of memory"), trained, says(2, 5)], time)
-    found = list(ensemble(time, Scripted([trained, says(1, 5)], time), two).solve(TASK, seconds=12.0))
+    two = Scripted(trained, Restarted("a", "out of memory"), trained, says(2, 5))
+    found = solved(Scripted(trained, says(1, 5)), two)
     told = [(m.segments, m.seconds, m.member) for m in found if isinstance(m, Progress)]
     assert told == [(3, 2.0, "m0"), (6, 4.0, "m1"), (6, 4.0, "m1")], "from where the model before it ended"
     spent = Outcome()
@@ -111,8 +108,8 @@ def test_segments_and_seconds_of_training_add_up_until_one_restarts() -> None:
 class Failing(Scripted):
     """Raises `error` at the end of its script."""
 
-    def __init__(self, script: Sequence[Message], time: Time, error: Exception | None = None) -> None:
-        super().__init__(script, time)
+    def __init__(self, *script: Message, error: Exception | None = None) -> None:
+        super().__init__(*script)
         self.error = error or RuntimeError("no\nroom")
 
     def solve(self, task: Any, **limits: Any) -> Iterator[Message]:
@@ -123,33 +120,29 @@ class Failing(Scripted):
 @pytest.mark.parametrize(
     ("first", "second", "votes", "reason"),
     [
-        ((Scripted, [says(1, 5)]), (Failing, [says(2, 3, final=False)]), [5], "m1 failed: RuntimeError: no ("),  # without its mid-run votes
-        ((Failing, []), (Scripted, [says(2, 6)]), [6], "time used; m0 failed: "),
-        ((Failing, []), (Failing, [says(2, 3, final=False)]), [3], "m0 failed: "),  # where nothing else answers, what it had
+        (Scripted(says(1, 5)), Failing(says(2, 3, final=False)), [5], "m1 failed: RuntimeError: no ("),  # without its mid-run votes
+        (Failing(), Scripted(says(2, 6)), [6], "time used; m0 failed: "),
+        (Failing(), Failing(says(2, 3, final=False)), [3], "m0 failed: "),  # where nothing else answers, what it had
     ],
 )
 def test_a_model_that_fails_leaves_the_task_to_the_others(
-    caplog: pytest.LogCaptureFixture, first: Any, second: Any, votes: list[int], reason: str
+    caplog: pytest.LogCaptureFixture, first: Scripted, second: Scripted, votes: list[int], reason: str
 ) -> None:
-    time = Time()
-    solvers = (kind(script, time) for kind, script in (first, second))
-    last = answers_of(ensemble(time, *solvers).solve(TASK, seconds=12.0))[-1]
+    last = answers_of(solved(first, second))[-1]
     assert last.final and not last.settled and last.reason.startswith(reason)
     assert [c.votes for c in last.outputs[0]] == votes and "task a: m" in caplog.text
 
 
 def test_a_failure_is_raised_where_no_model_answers_or_none_can() -> None:
-    time, lost = Time(), "it is lost"
-    diverged = replace(says(1, 5), outputs=((),))
-    other = Failing([], time)
-    cases: list[list[Scripted]] = [
-        [Scripted([says(1, 5)], time), Failing([], time, RuntimeError(f"CUDA error: {lost}"))],
-        [Failing([], time, RuntimeError(lost)), Scripted([diverged], time)],
-        [other, Failing([], time, MemoryError(lost)), other],
-    ]
+    lost, other = "it is lost", Failing()
+    cases = (
+        [Scripted(says(1, 5)), Failing(error=RuntimeError(f"CUDA error: {lost}"))],
+        [Failing(error=RuntimeError(lost)), Scripted(replace(says(1, 5), outputs=((),)))],
+        [other, Failing(error=MemoryError(lost)), other],
+    )
     for solvers in cases:
         with pytest.raises((RuntimeError, MemoryError), match=lost):
-            list(ensemble(time, *solvers).solve(TASK, seconds=12.0))
+            solved(*solvers)
 
 
 def test_a_further_member_that_is_damaged_is_left_out(preset: Preset, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -159,20 +152,10 @@ def test_a_further_member_that_is_damaged_is_left_out(preset: Preset, tmp_path: 
         load_members([bad, good])
     built = Ensemble.of([(good, None), (replace(good, name="odd"), "no weights")], runtime_for("cpu", preset.device), 0)  # type: ignore
     assert list(built.solvers) == ["good"] and "member odd is left out" in caplog.text
-    lame = Scripted([], Time())
+    lame = Scripted()
     lame.warm_up = lambda: next(iter(()))  # type: ignore[attr-defined]
     built.solvers["lame"] = lame  # type: ignore[assignment]
     assert list(built.warm_up()) == ["good", "lame"] and list(built.solvers) == ["good"]
-
-
-def test_real_models_answer_as_each_does_alone(preset: Preset) -> None:
-    def alone() -> dict[str, TaskSolver]:
-        return {name: TaskSolver(preset, runtime_for("cpu", preset.device), None, seed) for name, seed in (("one", 0), ("other", 5))}
-
-    together = answers_of(Ensemble(alone()).solve(TASK, segments=8))[-1].outputs
-    apart = [answers_of(solver.solve(TASK, segments=4))[-1].outputs for solver in alone().values()]
-    ours, expected, last = ([c.to_json() for c in outputs[0]] for outputs in (together, pooled(*apart), apart[1]))
-    assert ours == expected != last
 
 
 def test_members_have_their_own_model_and_preset_and_share_those_of_machines(tmp_path: Path) -> None:

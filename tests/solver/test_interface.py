@@ -17,8 +17,10 @@ from hrm_submit.arc.task import make_grid, same_grid
 from hrm_submit.core.errors import CheckpointError, ConfigError, DataError
 from hrm_submit.corpora.sources import load
 from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
+from hrm_submit.predict.vote import Candidate
 from hrm_submit.solver import interface
 from hrm_submit.solver.interface import Solver
+from hrm_submit.solver.messages import Alive, Answer, Outcome, Progress, Restarted
 from tests.run.lab import challenges, command, recolour, tiny, tiny_preset
 from tests.terminal import screen
 
@@ -159,3 +161,27 @@ def test_a_gpu_is_the_current_one_before_the_model_is_built(monkeypatch: pytest.
     monkeypatch.setattr(torch.cuda, "set_device", chosen)
     with pytest.raises(LookupError, match="cuda:1"):
         Solver("none", "nano", "cuda:1")
+
+
+FIRST, SECOND = (((Candidate(make_grid([[colour]]), 4, -0.1),),) for colour in (1, 2))
+
+
+def test_an_outcome_is_the_last_answer_with_candidates_and_all_that_was_spent() -> None:
+    found = Outcome()
+    for message in (
+        Alive("t"),
+        Progress("t", 10, 2.0, 0.1, 1.0),
+        Answer("t", FIRST, False, 10, "mid-run vote", views=8, voters=8),
+        Restarted("t", "the loss rose from 1 to 9"),
+        Answer("t", ((),), False, 0, "the loss is not finite"),
+    ):
+        found.add(message)
+    assert found.outputs == FIRST and (found.views, found.reason) == (8, "the loss is not finite")
+    for message in (
+        Progress("t", 5, 2.0, 0.3, 0.5),
+        Progress("t", 20, 1.0, 0.9, 2.5),
+        Answer("t", SECOND, True, 20, "votes agree", settled=True, views=32, voters=48),
+    ):
+        found.add(message)
+    assert found.outputs == SECOND and (found.views, found.reason, found.settled) == (48, "votes agree", True)
+    assert (found.segments, found.seconds, found.demo_exact) == (30, 3.5, 0.9), "of both trainings; the last one's share"

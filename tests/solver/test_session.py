@@ -1,24 +1,32 @@
-"""Test-time training of one task, in this process: it learns, it ends when it should, and its seed decides it."""
+"""Test-time training of one task, in this process: it learns, it ends when it should or must, and its seed decides it."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from hrm_submit.arc.augment import Augmentation
 from hrm_submit.arc.task import make_grid
 from hrm_submit.config.schema import Preset, TTTConfig
+from hrm_submit.model.losses import Metrics
 from hrm_submit.predict import answer as answering
 from hrm_submit.predict.raw import RawVote
 from hrm_submit.predict.vote import Candidate, Outputs, vote
+from hrm_submit.solver import session as session_module
 from hrm_submit.solver.messages import Alive, Answer, Progress
-from hrm_submit.solver.session import n_rows, settled_answer
+from hrm_submit.solver.session import DivergedError, DivergenceCheck, n_rows, settled_answer
+from hrm_submit.train.loop import CanvasBatch, SegmentReport, Trainer
 from tests.run.lab import recolour, recoloured, tiny_preset
-from tests.solver.sessions import answers_of, scripted_votes, session, set_pace, told, with_ttt, with_vote
+from tests.solver.sessions import answers_of, scripted_votes, session, set_pace, with_ttt, with_vote
 
+TASK = recolour("t", 3)
 PUBLISHED = '[model]\nembedding = "augmented"\nhalt_max_steps = 2\ncontinue_target = true\n[ttt]\nsegments = 2\n[vote]\nact_steps = 2\n'
 
 
@@ -32,16 +40,10 @@ def test_from_scratch_it_learns_to_recolour(tmp_path: Path, more: str, rows: int
         assert candidates[0].votes > 4, "of eight views"
 
 
-def shown(answer: Answer) -> Answer:
-    """The answer without seconds and arrays, to compare."""
-    outputs = tuple(tuple((c.key, c.votes, c.score) for c in output) for output in answer.outputs)
-    return replace(answer, outputs=outputs, seconds=0.0)  # type: ignore[arg-type]
-
-
 def test_work_is_as_fixed_as_asked(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
     set_pace(monkeypatch, report_every=0.125, vote_growth=2.0)
-    messages = told(session(with_ttt(preset, patience=1000, first_vote=0.125), recolour("t", 0), 16).run())
-    answers = answers_of(iter(messages))
+    messages = list(session(with_ttt(preset, patience=1000, first_vote=0.125), recolour("t", 0), 16).run())
+    answers = answers_of(messages)
     assert answers[-1].segments == 16 and answers[-1].reason == "segments done"
     assert [a.segments for a in answers[:-1]] == [2, 4, 8], "each answer twice as late as the one before"
     assert [m.segments for m in messages if isinstance(m, Progress)] == [*range(2, 16, 2), 16]
@@ -121,6 +123,10 @@ def test_mid_run_votes_count_with_the_last_if_demonstrations_are_fit(
     assert [a.settled for a in answers] == [True, False, False, True], "of the newest vote alone"
 
 
+def votes_of(outputs: Any) -> list[Any]:
+    return [[(c.key, c.votes, c.score) for c in output] for output in outputs]
+
+
 def test_a_long_vote_gives_a_sign_of_life_before_each_batch(preset: Preset) -> None:
     """Eight views of two test inputs in batches of three: six of them; and an answer that does not depend on it."""
     finals = []
@@ -128,7 +134,7 @@ def test_a_long_vote_gives_a_sign_of_life_before_each_batch(preset: Preset) -> N
         said = list(session(with_vote(preset, batch_size=size), recolour("t", 2, outputs=2), 6).run())
         last = max(k for k, m in enumerate(said) if isinstance(m, Progress))
         assert [type(m) for m in said[last + 1 :]] == [Alive] * batches + [Answer]
-        finals.append([[(c.key, c.votes) for c in output] for output in said[-1].outputs])  # type: ignore[union-attr]
+        finals.append(votes_of(said[-1].outputs))  # type: ignore[union-attr]
     assert finals[0] == finals[1]
 
 
@@ -137,9 +143,78 @@ def test_the_raw_last_vote_is_told_if_asked(preset: Preset) -> None:
     task, alone = recolour("t", 1, outputs=2), with_vote(with_ttt(preset, first_vote=1.0), act_steps=3, rule="counts")
     (plain,) = answers_of(session(alone, task, 8, restart=2).run())
     *_, raw, answer = session(with_vote(alone, save_raw=True), task, 8, restart=2).run()
-    assert isinstance(raw, RawVote) and isinstance(answer, Answer) and shown(answer) == shown(plain)
+    assert isinstance(raw, RawVote) and isinstance(answer, Answer)
+    assert replace(answer, outputs=(), seconds=0.0) == replace(plain, outputs=(), seconds=0.0)
     assert (raw.task, raw.restart, raw.answer_step) == ("t", 2, 1), "the model was trained for one step"
     assert raw.scores.log_probs.shape == (16, 3, 9, 12) and raw.output.tolist() == [0] * 8 + [1] * 8
-    for k, candidates in enumerate(answer.outputs):
-        recount = vote(p for p in raw.of_output(k).until(raw.answer_step).predictions() if p)
-        assert [(c.key, c.votes, c.score) for c in recount] == [(c.key, c.votes, c.score) for c in candidates]
+    recount = [vote(p for p in raw.of_output(k).until(raw.answer_step).predictions() if p) for k in (0, 1)]
+    assert votes_of(recount) == votes_of(answer.outputs) == votes_of(plain.outputs)
+
+
+@pytest.mark.parametrize(
+    ("losses", "fails_at", "fault"),
+    [
+        ([1.0, 0.5, 1.6, 1.4, 1.6, 1.7], 6, "the loss rose from 1 to 1.7"),  # neither once, nor twice with a better one between
+        ([1.0, 1.4, 1.4, 1.45, 1.49, 1.3, 1.2], None, ""),  # less than half more
+        ([1.0, 0.9, float("nan")], 3, "the loss is not finite"),
+        ([1.0, float("inf")], 2, "the loss is not finite"),
+    ],
+)
+def test_a_loss_that_rises_by_half_twice_in_a_row_or_is_no_number_has_diverged(
+    losses: list[float], fails_at: int | None, fault: str
+) -> None:
+    check, raises = DivergenceCheck(), pytest.raises(DivergedError, match=f"^{fault}$")
+    for n, loss in enumerate(losses, 1):
+        with raises if n == fails_at else nullcontext():
+            check.check(loss, loss)
+
+
+class Scripted(Trainer):
+    """Segments whose last loss is not finite."""
+
+    def run(self, batches: Iterator[CanvasBatch], progress: Callable[[], float]) -> Iterator[SegmentReport]:
+        none = torch.tensor(0.0)
+        for number in range(1, 17):
+            loss = torch.tensor(1.0 if number < 16 else float("nan"))
+            yield SegmentReport(number, 4, 9, loss, Metrics(torch.tensor(4), none, none, none, none, 4 * loss, none, None))
+
+
+def test_the_last_look_before_the_vote_counts_too(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
+    monkeypatch.setattr(session_module, "Trainer", Scripted)
+    set_pace(monkeypatch, report_every=0.125, vote_growth=1.6)
+    seen = list[int]()
+    with pytest.raises(DivergedError, match="the loss is not finite"):
+        seen.extend(m.segments for m in session(with_ttt(preset, first_vote=1.0), TASK, 16).run() if isinstance(m, Progress))
+    assert seen == list(range(2, 17, 2))
+
+
+def test_learning_fast_is_not_diverging(preset: Preset) -> None:
+    """A fresh model believes that no answer is ever right: its halt value's loss rises with every one that is."""
+    progress = [m for m in session(preset, recolour("task01", 1), 24).run() if isinstance(m, Progress)]
+    assert max(m.demo_exact for m in progress) > 0.9
+    assert max(m.loss for m in progress) > 1.5 * progress[0].loss, "the example must show it"
+
+
+def drawn(monkeypatch: pytest.MonkeyPatch, preset: Preset, **how: int) -> tuple[list[Any], list[Any]]:
+    """Views of the last vote, and inputs of the first three batches."""
+    inputs: list[Any] = []
+    real = session_module.task_batches
+
+    def kept(*args: Any) -> Iterator[CanvasBatch]:
+        for batch in real(*args):
+            inputs.append(batch.batch.inputs.tolist())
+            yield batch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session_module, "task_batches", kept)
+        asked = scripted_votes(patch, [[1]])
+        list(session(with_ttt(preset, colours="permute"), TASK, 4, **how).run())
+    return asked[-1], inputs[:3]
+
+
+def test_a_restart_has_other_views_and_other_batches(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
+    first, second, third = (drawn(monkeypatch, preset, restart=restart) for restart in (0, 1, 2))
+    for one, other in ((first, second), (first, third), (second, third)):
+        assert one[0][0] == other[0][0], "the plain view is always among them"
+        assert one[0][1:] != other[0][1:] and one[1] != other[1]
+    assert drawn(monkeypatch, preset, restart=1) == second, "but the same ones whenever it is done"

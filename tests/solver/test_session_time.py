@@ -19,7 +19,7 @@ from hrm_submit.train.loop import CanvasBatch, SegmentReport, Trainer
 from tests.predict.lab import answering
 from tests.run.fake_pool import Time
 from tests.run.lab import recolour
-from tests.solver.sessions import session, told, with_ttt, with_vote
+from tests.solver.sessions import session, with_ttt, with_vote
 
 
 class SlowModel:
@@ -45,21 +45,27 @@ class SlowModel:
         answering(monkeypatch, say)
 
 
-def timed(preset: Preset, share: float, time: Time) -> list[Progress | Answer]:
-    return told(session(preset, recolour("t", 0), None, clock=Clock(share, source=time)).run())
+def timed(preset: Preset, share: float, time: Time) -> list[Any]:
+    return list(session(preset, recolour("t", 0), None, clock=Clock(share, source=time)).run())
 
 
 @pytest.mark.parametrize(("segment", "view"), [(0.5, 0.01), (0.5, 0.5), (1.0, 1.0), (0.2, 1e-6)])
 def test_a_share_is_used_and_hardly_overrun(monkeypatch: pytest.MonkeyPatch, preset: Preset, segment: float, view: float) -> None:
+    """Messages tell the seconds of training and of each vote apart."""
     time = Time()
     patient = with_ttt(preset, patience=1000, first_vote=0.25)
     slow = SlowModel(monkeypatch, time, segment, view)
-    final = timed(patient, 40.0, time)[-1]
-    assert isinstance(final, Answer) and final.final
+    messages = timed(patient, 40.0, time)
+    answers, progress = ([m for m in messages if isinstance(m, kind)] for kind in (Answer, Progress))
+    assert messages[-1] is answers[-1] and answers[-1].final
     assert time.now <= 40.0 + segment, "a segment that has begun is finished"
     # training stops where the last vote, with a quarter of room for noise, must start
     assert time.now >= 40.0 - 8 * view * 0.25 - 2 * segment - 2 * view - 0.1
     assert slow.votes[-1][1] >= min(8, int((40.0 - slow.votes[-1][0]) / (1.1 * view)))
+    assert [a.views for a in answers] == [*[2] * (len(answers) - 1), slow.votes[-1][1]]
+    assert [a.seconds for a in answers] == pytest.approx([a.views * view for a in answers])
+    assert len(progress) > 5 and [m.seconds for m in progress] == pytest.approx([segment * m.segments for m in progress])
+    assert not any(a.settled for a in answers), "no view gave a grid"
 
 
 def test_where_the_share_is_gone_before_the_first_vote_the_last_one_is_small(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
@@ -70,17 +76,6 @@ def test_where_the_share_is_gone_before_the_first_vote_the_last_one_is_small(mon
     final = messages[-1]
     assert isinstance(final, Answer) and final.final and final.segments == 1
     assert time.now <= 12.0 + 2 * 10.0
-
-
-def test_messages_tell_views_and_seconds(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
-    """Half a second a segment, whatever votes take in between."""
-    time = Time()
-    SlowModel(monkeypatch, time, 0.5, 0.25)
-    messages = timed(preset, 40.0, time)
-    answers, progress = ([m for m in messages if isinstance(m, kind)] for kind in (Answer, Progress))
-    assert [(a.views, a.seconds) for a in answers] == [*[(2, 0.5)] * (len(answers) - 1), (8, 2.0)]
-    assert not any(a.settled for a in answers), "no view gave a grid"
-    assert len(progress) > 5 and [m.seconds for m in progress] == pytest.approx([0.5 * m.segments for m in progress])
 
 
 def test_time_is_kept_for_the_steps_of_a_vote_that_is_told(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
