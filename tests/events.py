@@ -1,7 +1,5 @@
 """Events as tests write them: a kind and its fields."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from hrm_submit.record.events import Event, parse_event

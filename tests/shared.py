@@ -1,7 +1,5 @@
 """Files that tests write, and folders that several test processes make once and share."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """A terminal in a few lines: what a person sees after all that a program wrote to it."""
 
-from __future__ import annotations
-
 import re
 
 

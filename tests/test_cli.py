@@ -1,13 +1,16 @@
-"""The command line of `solve`: wrong input is one line and exit 2 before any work; one bad task costs only itself."""
-
-from __future__ import annotations
+"""The command line: wrong input of `solve` is one line and exit 2 before any work, one bad task costs only itself; help, presets, Ctrl-C,
+and what `validate` says."""
 
 import json
+import os
+import re
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -15,6 +18,7 @@ from hrm_submit.arc.reader import write_challenges
 from hrm_submit.cli import main
 from hrm_submit.model import packaged
 from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
+from hrm_submit.run import solve as run_module
 from tests.run.lab import challenges, command, events, recolour, recoloured, tiny, tiny_preset
 from tests.shared import write
 
@@ -27,19 +31,16 @@ class Started(BaseException):
 
 @pytest.fixture
 def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*args: Any, **options: Any) -> None:
-        raise Started
-
-    monkeypatch.setattr("hrm_submit.run.worker_pool.WorkerPool.start", refuse)
+    monkeypatch.setattr("hrm_submit.run.worker_pool.WorkerPool.start", Mock(side_effect=Started))
 
 
-def solve(folder: Path, **options: str | None) -> list[str]:
-    """The words of a `solve` of four tasks that would start but for these options; `None` leaves one out."""
+def solve(folder: Path, layer: str = "", **options: str | None) -> list[str]:
+    """The words of a `solve` of four tasks that would start but for a `layer` of its preset and these options; `None` leaves one out."""
     asked: dict[str, str | None] = {
         "challenges": str(challenges(folder, 4)),
         "output": str(folder / "submission.json"),
         "segments_per_task": "3",
-        "preset": tiny(folder),
+        "preset": tiny(folder, layer),
         "devices": "cpu",
         **options,
     }
@@ -50,7 +51,7 @@ def solve(folder: Path, **options: str | None) -> list[str]:
 def fault(tmp_path: Path, refused: Any, no_work: None) -> Faults:
     """Runs a `solve` that must be refused; returns its one line."""
 
-    def run(**options: str | None) -> str:
+    def run(**options: Any) -> str:
         line: str = refused(main, solve(tmp_path, **options))
         assert line.startswith("hrm-submit")
         return line
@@ -58,18 +59,13 @@ def fault(tmp_path: Path, refused: Any, no_work: None) -> Faults:
     return run
 
 
-@pytest.mark.parametrize("options", [{}, {"segments_per_task": None, "time_budget": "20s"}])
-def test_the_good_case_would_start(tmp_path: Path, no_work: None, options: dict[str, str | None]) -> None:
+def test_the_good_case_would_start_with_only_the_chosen_tasks_planned(tmp_path: Path, no_work: None) -> None:
     """So the faults below are refused for what is wrong with them."""
-    with pytest.raises(Started):
-        main(solve(tmp_path, **options))
-
-
-def test_only_chosen_tasks_are_planned_and_the_run_folder_names_them(tmp_path: Path, no_work: None) -> None:
-    with pytest.raises(Started):
-        main(solve(tmp_path, tasks="task03,task01,task02", first="2"))
+    for options in ({"segments_per_task": None, "time_budget": "20s"}, {"tasks": "task03,task01,task02", "first": "2"}):
+        with pytest.raises(Started):
+            main(solve(tmp_path, **options))
     folder = tmp_path / "submission.json.run"
-    assert events(folder, "plan")[0]["todo"] == json.loads((folder / "run.json").read_text())["tasks"] == ["task01", "task02"]
+    assert events(folder, "plan")[-1]["todo"] == json.loads((folder / "run.json").read_text())["tasks"] == ["task01", "task02"]
 
 
 @pytest.mark.parametrize(
@@ -118,9 +114,12 @@ def test_the_challenges_are_not_overwritten(fault: Faults, tmp_path: Path) -> No
         ({"segments_per_task": None, "time_budget": "-5m"}, "--time-budget"),
         ({"challenges": None}, "--challenges"),
         ({"frobnicate": "1"}, "--frobnicate"),
+        ({"layer": "[model]\nseq_len = 100\n"}, "seq_len"),
+        ({"layer": "[model]\nvocab_size = 7\n"}, "vocab_size"),
+        ({"layer": "model = 3\n"}, "[model] is not a table"),
     ],
 )
-def test_options_that_make_no_sense(fault: Faults, options: dict[str, str | None], said: str) -> None:
+def test_options_and_models_that_make_no_sense(fault: Faults, options: dict[str, Any], said: str) -> None:
     assert said in fault(**options)
 
 
@@ -132,7 +131,9 @@ def weights(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_checkpoint_that_is_not_what_it_says(fault: Faults, weights: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_that_is_not_what_it_says_or_of_another_model_than_the_preset(fault: Faults, weights: Path, tmp_path: Path) -> None:
+    line = fault(checkpoint=str(weights), preset=tiny(tmp_path, "[model]\nhidden_size = 64\n"))
+    assert "hidden_size = 64" in line and "weights.safetensors was trained with 32" in line
     weights.write_bytes(weights.read_bytes()[:99])
     assert "weights.safetensors" in fault(checkpoint=str(weights))
     model, embedding = build(tiny_preset(tmp_path).model)
@@ -140,19 +141,6 @@ def test_a_checkpoint_that_is_not_what_it_says(fault: Faults, weights: Path, tmp
     save_checkpoint(tmp_path / "lie.safetensors", lying)
     line = fault(checkpoint=str(tmp_path / "lie.safetensors"))
     assert "lie.safetensors" in line and "shape" in line
-
-
-def test_a_preset_that_asks_for_another_model_than_the_checkpoint_has(fault: Faults, weights: Path, tmp_path: Path) -> None:
-    line = fault(checkpoint=str(weights), preset=tiny(tmp_path, "[model]\nhidden_size = 64\n"))
-    assert "hidden_size = 64" in line and "weights.safetensors was trained with 32" in line
-
-
-@pytest.mark.parametrize(
-    ("more", "said"),
-    [("[model]\nseq_len = 100\n", "seq_len"), ("[model]\nvocab_size = 7\n", "vocab_size"), ("model = 3\n", "[model] is not a table")],
-)
-def test_a_model_that_cannot_hold_every_grid_or_is_no_table(fault: Faults, tmp_path: Path, more: str, said: str) -> None:
-    assert said in fault(preset=tiny(tmp_path, more))
 
 
 def test_a_checkpoint_fixes_the_model_and_layers_change_the_rest(weights: Path, tmp_path: Path) -> None:
@@ -164,20 +152,14 @@ def test_a_checkpoint_fixes_the_model_and_layers_change_the_rest(weights: Path, 
     assert layered.model == plain.model and layered.vote.views == 3
 
 
-def test_a_run_folder_of_another_file_is_refused(fault: Faults, tmp_path: Path) -> None:
+def test_a_run_folder_of_another_file_is_refused_and_a_damaged_description_no_reason_to_stop(fault: Faults, tmp_path: Path) -> None:
     folder = write(tmp_path / "run" / "run.json", {"v": 1, "challenges": "other.json", "challenges_sha256": "0" * 64}).parent
     line = fault(run_dir=str(folder))
     assert "run folder of another challenges file" in line and "other.json" in line
-
-
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", "17"])
-def test_a_damaged_description_of_a_run_is_no_reason_to_stop(tmp_path: Path, no_work: None, content: str) -> None:
-    folder = write(tmp_path / "run" / "run.json", content).parent
-    with pytest.raises(Started):
-        main(solve(tmp_path, run_dir=str(folder)))
-
-
-# In processes of their own, as a person sees them.
+    for content in ("", "{", "[]", "null", "17"):
+        write(folder / "run.json", content)
+        with pytest.raises(Started):
+            main(solve(tmp_path, run_dir=str(folder)))
 
 
 def test_one_bad_task_among_good_ones_costs_only_itself(tmp_path: Path) -> None:
@@ -188,11 +170,9 @@ def test_one_bad_task_among_good_ones_costs_only_itself(tmp_path: Path) -> None:
     content["ragged"] = {"train": [{"input": [[1, 2], [3]], "output": [[1]]}], "test": [{"input": [[4, 5]]}, {"input": [[6]]}]}
     path.write_text(json.dumps(content))
     output = tmp_path / "submission.json"
-    done = subprocess.run(
-        command(path, output, "--segments-per-task", "60", "--preset", tiny(tmp_path)), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
+    argv = command(path, output, "--segments-per-task", "60", "--preset", tiny(tmp_path))
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     summary = done.stdout.splitlines()
     assert summary[0].startswith("2 of 3 tasks answered by the model, 1 by fallback")
     assert "task ragged" in summary[1] and "challenges.json" in summary[1] and "row 1" in summary[1]
@@ -217,3 +197,47 @@ def test_a_file_of_nothing_but_bad_tasks_leaves_a_valid_file(tmp_path: Path, no_
         before = output.read_text()
         assert main(["solve", "--output", str(output), *argv]) == 2 and output.read_text() == before, "nothing is written over"
     assert main(["validate", "--submission", str(tmp_path / "s.json"), "--challenges", str(path)]) == 0
+
+
+def test_without_a_command_help_is_shown_and_an_unknown_one_is_refused(refused: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert refused(main, ["dance"])
+    assert main([]) == 0 and "solve a challenges file" in capsys.readouterr().out
+
+
+def test_presets_are_listed_with_size_weights_machine_and_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["presets"]) == 0
+    said = capsys.readouterr().out
+    assert "nano: 0.67M parameters, weights nano.safetensors\n" in said
+    assert "hrm-27m: 27.28M parameters, no packaged weights, so it starts from random ones\n" in said
+    assert "nano-2d: 0.54M parameters, weights arc-agi-2.safetensors\n" in said
+    assert "patches: a layer over another preset, weights patches.safetensors\n" in said
+    assert "l4x4: for 4 x L4 of 22 GiB\n" in said and "further: a layer over another preset\n    [train] lr = 0.0006" in said
+
+
+def test_interrupts_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(run_module, "solve", Mock(side_effect=KeyboardInterrupt))
+    assert main(["solve", "--challenges", "x", "--output", "y", "--segments-per-task", "1"]) == 130
+    assert capsys.readouterr().err == "hrm-submit: stopped\n"
+    assert os.listdir(tmp_path) == []
+
+
+def test_help_and_wrong_options_import_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom hrm_submit.cli import main\n"
+        "for line in sys.argv[1:]:\n"
+        "    try:\n        assert main(line.split()) == 2, line\n"
+        "    except SystemExit as ended:\n        assert (ended.code or 0) == (0 if '--help' in line or '--version' in line else 2), line\n"
+        "assert not {'torch', 'numba', 'numpy', 'pandas', 'safetensors', 'tqdm'} & set(sys.modules)\n"
+    )
+    good = [f"{command} --help" for command in ("solve", "pretrain", "merge", "report", "import-checkpoint")]
+    wrong = ["solve", "dance", "report --frob", "solve --challenges x --output . --time-budget 1m", "watch --run-dir x --every soon"]
+    done = subprocess.run([sys.executable, "-c", code, "--help", "--version", *good, *wrong], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout.count("usage:") == 6, done.stderr
+
+
+def test_validate_names_each_fault_and_exits_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["validate", "--challenges", str(challenges(tmp_path, 2)), "--submission"]
+    path = write(tmp_path / "s.json", {"task00": [{"attempt_1": [[1]], "attempt_2": [[10]]}], "extra": []})
+    assert main([*argv, str(path)]) == 1
+    assert re.findall(r"task (\w+): ", capsys.readouterr().out) == ["task00", "task01", "extra"]
+    assert main([*argv, str(tmp_path / "none.json")]) == 1

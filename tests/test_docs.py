@@ -1,4 +1,4 @@
-"""README and docs/: figures are the recorded ones, links lead somewhere, the site builds, and the code blocks run.
+"""README and docs/: figures are the recorded ones, links lead somewhere, the site builds, the code blocks run, and faults are found.
 
 A mark, an HTML comment on the line before a code block, says what becomes of it. The blocks of a page run in order, in one folder that
 looks like a clone. Every block of `sh`, `python` and `toml` needs one:
@@ -9,8 +9,6 @@ looks like a clone. Every block of `sh`, `python` and `toml` needs one:
     <!-- file: mine.toml -->            written to this file, for the blocks after it
     <!-- output -->                     what the block before it prints: each line must be among the printed ones, numbers apart
 """
-
-from __future__ import annotations
 
 import functools
 import os
@@ -24,10 +22,12 @@ from typing import Any
 
 import docs_check
 import pytest
-from docs_check import ROOT
+from docs_check import ROOT, faults_of_page, faults_of_records, headings, write_tables
 from sybil import Document, Example, Region, Sybil
 from sybil.parsers.abstract.lexers import BlockLexer
 
+from hrm_submit.core.files import sha256_of
+from hrm_submit.model.packaged import CHECKPOINTS
 from tests.report.conftest import browser  # noqa: F401
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -180,3 +180,56 @@ def test_the_site_is_searched_from_disk_and_loads_nothing_from_elsewhere(site: P
     assert "Add a voting rule" in page.locator(".md-search-result__link").first.inner_text()
     assert [url for url in asked if not url.startswith("file:")] == []
     page.close()
+
+
+RECORDS = {"r": {"values": {"all": {"pass@2": 0.21456}, "n": 1234.5}, "table": [{"a": "1", "b": "x|y"}]}}
+
+
+def faults(folder: Path, text: str) -> list[str]:
+    path = folder / "page.md"
+    path.write_text(text, encoding="utf-8")
+    return list(faults_of_page(path, RECORDS))
+
+
+def test_links_and_names_lead_somewhere_by_the_anchors_of_github(tmp_path: Path) -> None:
+    (tmp_path / "other.md").write_text("# One `code` head, and more\n", encoding="utf-8")
+    good = "[a](other.md) [b](other.md#one-code-head-and-more) [c](https://example.org) `scripts/ablate.py` `tests/*/test_act.py`\n"
+    found = faults(tmp_path, f"{good}[d](gone.md)\n[e](other.md#two)\n`scripts/gone.py`\n")
+    assert [fault.split(":")[0] for fault in found] == ["2", "3", "4"]
+    assert headings("# `solve`: what it *does*\n\n```sh\n# no heading\n```\n## A-B c\n") == {"solve-what-it-does", "a-b-c"}
+
+
+def test_figures_are_those_of_their_record(tmp_path: Path) -> None:
+    assert faults(tmp_path, "It solves 21.5 %<!-- = r all/pass@2 --> in 1,234.5<!-- = r n --> s.\n\n```text\n99 %\n```\n") == []
+    bad = "21.4 %<!-- = r all/pass@2 -->\n0.2<!-- = r all/pass@9 -->\n0.2<!-- = s all -->\nsome 30 % more\n"
+    found = faults(tmp_path, bad)
+    assert [fault.split(":")[0] for fault in found] == ["1", "2", "3", "4"]
+    assert "21.5 % is recorded" in found[0] and "names no record" in found[3]
+
+
+def test_tables_are_filled_in_from_their_record(tmp_path: Path) -> None:
+    (fault,) = faults(tmp_path, "before\n\n<!-- table: r -->\nold 10 %\n<!-- /table -->\n\nafter\n")
+    assert "not the recorded one" in fault
+    path = tmp_path / "page.md"
+    write_tables(path, RECORDS)
+    filled = path.read_text(encoding="utf-8")
+    assert faults(tmp_path, filled) == [] and filled.startswith("before") and filled.endswith("after\n")
+    assert "| a | b |\n| --- | --- |\n| 1 | x\\|y |" in filled
+
+
+ABOUT = dict.fromkeys(("what", "command", "machine", "date"), "x")
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ({"about": {}, "weights": None}, ["about says nothing of what, command, machine, date"]),
+        ({"about": ABOUT, "weights": "cd"}, ["of weights that are not in the package"]),
+        ({"about": ABOUT, "weights": [sha256_of(CHECKPOINTS / "nano.safetensors"), "cd"]}, ["of weights that are not in the package"]),
+        ({"about": ABOUT, "weights": [sha256_of(CHECKPOINTS / "nano.safetensors")]}, []),
+        ({"about": ABOUT}, ["no weights are named"]),
+        ({"about": ABOUT, "weights": None}, []),
+    ],
+)
+def test_a_record_says_what_it_is_of_and_is_of_packaged_weights(record: dict[str, Any], said: list[str]) -> None:
+    assert [fault.split(": ")[1] for fault in faults_of_records({"r": record})] == said

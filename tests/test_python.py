@@ -1,12 +1,11 @@
 """The package from Python: the five lines of its docstring, and what a notebook's kernel shows of them."""
 
-from __future__ import annotations
-
 import doctest
 from pathlib import Path
 
 import nbclient
 import nbformat
+import pytest
 
 import hrm_submit
 from tests.run.lab import tiny
@@ -15,6 +14,8 @@ from tests.run.lab import tiny
 def test_the_five_lines_of_the_docstring() -> None:
     done = doctest.testmod(hrm_submit)
     assert done.failed == 0 and done.attempted == 6
+    with pytest.raises(AttributeError, match="no attribute 'shwo'"):
+        _ = hrm_submit.shwo
 
 
 def test_readme_has_the_same_lines() -> None:

@@ -1,7 +1,5 @@
 """FIFOs, devices and folders where files should be: one line and exit 2; none is waited for, read without end, or replaced."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import stat
@@ -28,16 +26,6 @@ COMMANDS = {
 }
 
 
-def make_special(path: Path, kind: str) -> None:
-    path.unlink(missing_ok=True)
-    if kind == "fifo":
-        os.mkfifo(path)
-    elif kind == "folder":
-        path.mkdir()
-    else:
-        path.symlink_to("/dev/zero")
-
-
 @pytest.mark.timeout(100)
 @pytest.mark.parametrize("kind", ["fifo", "device", "folder"])
 @pytest.mark.parametrize("which", COMMANDS)
@@ -48,7 +36,9 @@ def test_what_is_no_regular_file_is_refused(which: str, kind: str, tmp_path: Pat
     shutil.copy(RECORDED / "challenges.json", places["challenges"])
     described = run / "run.json"
     described.write_text(described.read_text().replace('"challenges":', f'"challenges": "{places["challenges"]}", "was":'))
-    make_special(places[which], kind)
+    places[which].unlink(missing_ok=True)
+    make = {"fifo": os.mkfifo, "folder": Path.mkdir, "device": lambda path: path.symlink_to("/dev/zero")}
+    make[kind](places[which])
     mode = stat.S_IFMT(places[which].lstat().st_mode)
     for command in COMMANDS[which]:
         assert main(command.format(**places).split()) == 2, command

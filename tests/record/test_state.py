@@ -1,7 +1,5 @@
 """The state of a run from events written by hand: stretches, trainings, tasks and workers."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from hrm_submit.record.state import RunState

@@ -1,7 +1,5 @@
 """What the tests of the report share: a real run, and a browser where there is one."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterator

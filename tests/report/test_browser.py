@@ -1,7 +1,5 @@
 """The page of a real run in a real browser: quiet, self-contained, usable by keyboard, readable in both schemes and on a phone."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -99,10 +97,6 @@ def shown(page: Any) -> list[str]:
     return page.evaluate("[...document.querySelectorAll('.card:not([hidden])')].map((c) => c.dataset.id)")  # type: ignore[no-any-return]
 
 
-def focused(page: Any) -> str:
-    return str(page.evaluate("document.activeElement.textContent"))
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [DESKTOP, PHONE])
 def test_it_fits_and_reads_in_both_schemes_and_on_a_phone(opened: Opener, report: Path, width: int, scheme: str) -> None:
@@ -152,19 +146,20 @@ def test_filters_and_orders_are_those_of_the_tables(opened: Opener, report: Path
     assert shown(page) == list(states)
 
 
-def test_the_keyboard_alone_is_enough(opened: Opener, report: Path, tables: Tables) -> None:
-    page = opened(report)
-    ids = list(tables.tasks["task"])
+def test_the_keyboard_alone_is_enough_and_the_address_names_the_open_task(opened: Opener, report: Path, tables: Tables) -> None:
+    page, ids = opened(report), list(tables.tasks["task"])
+
+    def focused() -> str:
+        return str(page.evaluate("document.activeElement.textContent"))
+
     page.keyboard.press("/")
     assert page.evaluate("document.activeElement.id") == "find"
-    columns = page.evaluate("getComputedStyle(document.querySelector('.cards')).gridTemplateColumns.split(' ').length")
-    assert columns == 3
+    assert page.evaluate("getComputedStyle(document.querySelector('.cards')).gridTemplateColumns.split(' ').length") == 3
     keys = {"Tab": 0, "ArrowRight": 1, "ArrowDown": 4, "ArrowUp": 1, "ArrowLeft": 0, "End": -1, "Home": 0}
     for key, card in keys.items():
         page.keyboard.press(key)
-        assert focused(page) == ids[card], key
-        outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
-        assert outline != "none", "what has the focus is seen to have it"
+        assert focused() == ids[card], key
+        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none", "the focus is seen"
     page.keyboard.press("Enter")
     page.locator("#viewer[open]").wait_for()
     assert page.locator("#viewer-name").inner_text() == ids[0]
@@ -173,11 +168,7 @@ def test_the_keyboard_alone_is_enough(opened: Opener, report: Path, tables: Tabl
     page.wait_for_function("(name) => document.getElementById('viewer-name').textContent === name", arg=ids[1])
     page.keyboard.press("Escape")
     page.locator("#viewer").wait_for(state="hidden")
-    assert focused(page) == ids[1], "whoever closes a task is back at it"
-
-
-def test_the_address_names_the_open_task_and_enter_in_find_opens_the_first_found(opened: Opener, report: Path) -> None:
-    page = opened(report)
+    assert focused() == ids[1], "whoever closes a task is back at it"
     page.locator("#find").fill("task07")
     page.keyboard.press("Enter")
     page.locator("#viewer[open]").wait_for()

@@ -1,7 +1,5 @@
 """Answers of several solvers as one: what wins, what is filled in, and what is told."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -24,9 +22,7 @@ TASKS = {name: Task(name, PAIRS, (make_grid([[9]]),)) for name in ("t", "u")}
 
 
 def submission(folder: Path, name: str, **answers: list[Any]) -> Path:
-    path = folder / name
-    path.write_text(json.dumps({task: [{"attempt_1": a[0], "attempt_2": a[1]}] for task, a in answers.items()}))
-    return path
+    return write(folder / name, {task: [{"attempt_1": a[0], "attempt_2": a[1]}] for task, a in answers.items()})
 
 
 def run_folder(folder: Path, name: str, challenges: Path | None = None, **weights: dict[int, float]) -> Path:

@@ -1,7 +1,5 @@
 """The command and the file it writes, read back by an HTML parser that knows nothing of how it was made."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json
@@ -39,32 +37,23 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: Counter[str] = Counter()
         self.attributes: list[tuple[str, str, str]] = []
-        self.words: list[str] = []
-        self._open: list[str] = []
-        self.scripts: list[str] = []
+        self.open, self.words, self.scripts = list[str](), list[str](), list[str]()
         self.feed(text)
         self.close()
-        assert self._open == [], "every element is closed"
+        self.text = " ".join(" ".join(self.words).split())
+        assert self.open == [], "every element is closed"
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags[tag] += 1
         self.attributes += [(tag, name, value or "") for name, value in attrs]
-        if tag not in VOID:
-            self._open.append(tag)
+        self.open += [tag] if tag not in VOID else []
 
     def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self._open.pop() == tag
+        assert tag in VOID or self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if self._open and self._open[-1] == "script":
-            self.scripts.append(data)
-        elif self._open and self._open[-1] != "style":
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
+        if self.open and self.open[-1] != "style":
+            (self.scripts if self.open[-1] == "script" else self.words).append(data)
 
 
 def report(run: Run, *more: str) -> tuple[Page, str]:
@@ -86,7 +75,7 @@ def run(tmp_path: Path) -> Run:
     return small_run(tmp_path, truths, {"right": [[(A, 3), (B, 1)]], "wrong": [[(B, 2)]], "half": [[(A, 4)], [([[0, 0]], 4)]]})
 
 
-def test_the_page_says_what_the_tables_say(run: Run) -> None:
+def test_the_page_says_what_the_tables_say_and_judges_nothing_without_solutions(run: Run, tmp_path: Path) -> None:
     page, _ = report(run)
     assert page.tags["h1"] == 1 and page.tags["dialog"] == 1
     assert "50.0 % pass@2" in page.text, "2 of 4 outputs"
@@ -95,6 +84,12 @@ def test_the_page_says_what_the_tables_say(run: Run) -> None:
         assert words in page.text, words
     states = [value for tag, name, value in page.attributes if tag == "li" and name == "data-state"]
     assert states == ["solved", "wrong", "nearly"]
+
+    path = tmp_path / "bare.html"
+    assert main(["report", "--run-dir", str(run.directory), "--output", str(path)]) == 0
+    page = Page(path.read_text())
+    assert page.tags["li"] >= 1 and "Not scored The model answered 3 of 3 tasks." in page.text
+    assert "answer" not in "".join(unpacked(path.read_text())) and "✗" not in page.text.replace("✗ wrong 0", "")
 
 
 def test_the_page_is_one_file_that_asks_for_nothing_and_is_the_same_each_time(run: Run) -> None:
@@ -145,22 +140,6 @@ def test_strange_letters_reach_the_page(tmp_path: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().err == ""
 
 
-def test_without_solutions_the_page_judges_nothing(run: Run, tmp_path: Path) -> None:
-    path = tmp_path / "bare.html"
-    assert main(["report", "--run-dir", str(run.directory), "--output", str(path)]) == 0
-    page = Page(path.read_text())
-    assert page.tags["li"] >= 1 and "Not scored The model answered 3 of 3 tasks." in page.text
-    assert "answer" not in "".join(unpacked(path.read_text())) and "✗" not in page.text.replace("✗ wrong 0", "")
-
-
-def test_the_curves_of_each_training_are_for_tensorboard(run: Run, monkeypatch: pytest.MonkeyPatch, refused: Any) -> None:
-    trainings = read_run(run.directory).state.trainings
-    assert list(curves(trainings[0])) == [(20.0, 30, "loss", 0.5), (20.0, 30, "exact demonstrations", 0.25)]
-    monkeypatch.setitem(sys.modules, "tensorboard", None)
-    options = run.options("--output", str(run.directory / "r.html"), "--tensorboard", str(run.directory / "board"))
-    assert "--tensorboard needs the tensorboard package" in refused(main, options)
-
-
 def test_a_page_of_many_tasks_stays_small(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(0)
     grids = (rng.integers(0, 10, (60, 10, 14, 14)) * (rng.random((60, 10, 14, 14)) < 0.2)).tolist()
@@ -206,7 +185,7 @@ def test_a_killed_run_and_one_that_never_began(tmp_path: Path, capsys: pytest.Ca
     assert "No worker of this run" in page.text and "run.json:" in page.text
 
 
-def test_json_and_csv_hold_the_tables(run: Run, tmp_path: Path) -> None:
+def test_json_and_csv_hold_the_tables_and_tensorboard_the_curves(run: Run, tmp_path: Path) -> None:
     report(run, "--json", str(tmp_path / "t.json"), "--csv", str(tmp_path / "csv"))
     content = json.loads((tmp_path / "t.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     tables = read_tables(run.directory, solutions=run.solutions)
@@ -219,9 +198,12 @@ def test_json_and_csv_hold_the_tables(run: Run, tmp_path: Path) -> None:
     assert content["score"]["score"]["pass@2"] == 0.5
     assert [row["solved"] for row in content["outputs"]] == [True, False, True, False]
     assert content["tasks"][1]["best_cell_accuracy"] == 0 and content["outputs"][1]["rank"] is None
+    trainings = read_run(run.directory).state.trainings
+    assert list(curves(trainings[0])) == [(20.0, 30, "loss", 0.5), (20.0, 30, "exact demonstrations", 0.25)]
 
 
-def test_wrong_input_is_one_line(run: Run, tmp_path: Path, refused: Any) -> None:
+def test_wrong_input_is_one_line(run: Run, tmp_path: Path, refused: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
     page, none = str(tmp_path / "x.html"), str(tmp_path / "none")
     other = small_run(tmp_path / "other", {"elsewhere": [A]}, {"elsewhere": [[(A, 1)]]})
     at = ["report", "--run-dir", str(run.directory), "--output", page]
@@ -237,6 +219,7 @@ def test_wrong_input_is_one_line(run: Run, tmp_path: Path, refused: Any) -> None
         ([*at, "--challenges", str(tmp_path / "none.json")], "no such file"),
         (run.options("--output", str(tmp_path / "none" / "x.html")), "cannot be written"),
         (run.options("--output", page, "--csv", str(run.challenges)), "cannot be written"),
+        (run.options("--output", page, "--tensorboard", str(tmp_path / "board")), "--tensorboard needs the tensorboard package"),
     ]
     for argv, said in cases:
         assert said in refused(main, argv)

@@ -1,7 +1,5 @@
 """`runs`: what stands in the table, where a score comes from, and two runs compared."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil
@@ -46,9 +44,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_runs_submissions_and_kaggle_s_scores_are_listed_by_date(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_runs_submissions_and_kaggle_s_scores_are_listed_by_date(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     listed = list_runs(folder, None)
     assert listed.table is not None and listed.lines == []
     rows = {row.pop("name"): {k: v for k, v in row.items() if v != ""} for row in listed.table.to_dict("records")}

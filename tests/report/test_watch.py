@@ -1,7 +1,5 @@
 """A run followed while a test writes it: what is said at each look, and that nothing on disk can stop the looking."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -36,12 +34,6 @@ def looked(folder: Path, age: float = 0.0) -> list[str]:
 
 Line = tuple[float, str, str | None, dict[str, Any]]
 """Time, kind, task and fields of an event; of worker 0."""
-START: list[Line] = [
-    (0, "run_start", None, {"budget": 1000.0, "tasks": 3, "resumed": 0}),
-    (0, "plan", None, {"todo": ["a", "b", "c"]}),
-    (0, "worker_start", None, {"device": "cpu"}),
-    (10, "worker_start", None, {"ready": True, "device": "cpu"}),
-]
 
 
 def solved(t: float, task: str, exact: float = 1.0) -> list[Line]:
@@ -51,13 +43,15 @@ def solved(t: float, task: str, exact: float = 1.0) -> list[Line]:
 
 
 def written(folder: Path, lines: list[Line], **described: Any) -> Written:
+    """A run of three tasks by one worker that is ready after ten seconds, with these lines."""
     run = Written(run_in(folder), **described)
+    run.begin(["a", "b", "c"])
     for t, kind, task, fields in lines:
         run.tell(t, kind, task, 0, **fields)
     return run
 
 
-def test_what_each_worker_is_at_follows_from_the_events(tmp_path: Path) -> None:
+def test_what_each_worker_is_at_follows_from_the_events_and_the_time_since(tmp_path: Path) -> None:
     run = Written(run_in(tmp_path))
     run.tell(0, "run_start", budget=600.0, tasks=9, broken=[], resumed=2)
     run.tell(0, "plan", todo=["a", "b", "c"], workers=2, devices=["cpu", "cuda:0"])
@@ -82,7 +76,10 @@ def test_what_each_worker_is_at_follows_from_the_events(tmp_path: Path) -> None:
     assert {table(rest)[1][name] for name in ("task", "segments", "loss", "of")} == {""}
 
     run.tell(20, "worker_exit", None, 0, code=-9, reason="worker died")
-    assert [row["worker"] for row in table(looked(run.directory))] == ["1"]
+    _, counts, *rest = looked(run.directory, 400.0)
+    assert counts.endswith("7m00s gone, 3m00s left"), "time goes on between lines"
+    assert [(row["worker"], row["for"]) for row in table(rest)] == [("1", "6m40s")] and rest[-1] == "last line 6m40s ago"
+    assert looked(run.directory, 700.0)[-1] == "last line 11m40s ago; the run may have been killed"
 
 
 FAILED: Line = (10, "task_failed", "a", {"reason": "RuntimeError: no"})
@@ -106,7 +103,7 @@ RESUMED = [(0, "run_start", None, {"budget": 50.0, "tasks": 3, "resumed": 1}), (
 )
 def test_tasks_are_counted_once(tmp_path: Path, lines: list[Line], fit: float | None, said: str) -> None:
     """Fit is what the run's preset says or, by default, 0.9."""
-    run = written(tmp_path, [*START, *lines], **({} if fit is None else {"config": {"ttt": {"fit": fit}}}))
+    run = written(tmp_path, lines, **({} if fit is None else {"config": {"ttt": {"fit": fit}}}))
     _, counts, following, *_ = looked(run.directory)
     assert counts == said
     assert (following == "latest trouble: a: RuntimeError: no") == (FAILED in lines)
@@ -114,7 +111,7 @@ def test_tasks_are_counted_once(tmp_path: Path, lines: list[Line], fit: float | 
 
 def test_a_run_that_was_stopped_has_neither_failed_nor_given_up(tmp_path: Path) -> None:
     begun: list[Line] = [(20, "task_start", "b", {"seconds": 9.0}), (22, "progress", "b", {"segments": 9, "demo_exact": 0.5})]
-    run = written(tmp_path, [*START, *solved(10, "a"), *begun])
+    run = written(tmp_path, [*solved(10, "a"), *begun])
     for task in ("b", "c"):
         run.tell(25, "task_failed", task, reason="interrupted")
     run.tell(25, "run_end")
@@ -125,13 +122,6 @@ def test_a_run_that_was_stopped_has_neither_failed_nor_given_up(tmp_path: Path) 
     assert [s.phase for s in state.stretches[-2:]] == ["training", "training"]
 
 
-def test_time_goes_on_between_lines_and_long_silence_is_pointed_out(tmp_path: Path) -> None:
-    lines = looked(written(tmp_path, START).directory, 700.0)
-    assert "11m50s gone, 4m50s left" in lines[1]
-    assert lines[-1].startswith("last line 11m40s ago; the run may have been killed")
-    assert table(lines)[0]["for"] == "11m40s"
-
-
 def test_following_waits_for_the_folder_and_ends_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, shown = tmp_path / "run", list[list[str]]()
 
@@ -140,11 +130,11 @@ def test_following_waits_for_the_folder_and_ends_with_the_run(tmp_path: Path, mo
             file.write(text)
 
     def half_a_line() -> None:
-        written(tmp_path, [*START, *solved(10, "a")])
+        written(tmp_path, solved(10, "a"))
         append('{"v":1,"t":20.5,"event":"run_e')
 
     def begin() -> None:
-        written(tmp_path, START)
+        written(tmp_path, [])
 
     steps = iter([folder.mkdir, begin, half_a_line, lambda: append('nd","task":null,"worker":null}\n')])
 
@@ -189,7 +179,7 @@ def test_a_pre_training_is_followed_too(tmp_path: Path) -> None:
 def test_the_command_says_how_a_run_stands_and_follows_it_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["watch", "--run-dir", str(tmp_path), "--once"]) == 2
     assert capsys.readouterr().err == f"hrm-submit: {tmp_path}: there is no run here, neither of solve nor of pretrain\n"
-    run = written(tmp_path, [*START, (10, "run_end", None, {})])
+    run = written(tmp_path, [(10, "run_end", None, {})])
     expected = f"{run.directory}:\n0 of 3 tasks done, 0 fit their demonstrations; ended after 10.0s\n"
     for more in (["--once"], ["--every", "5m"]):
         assert main(["watch", "--run-dir", str(run.directory), *more]) == 0

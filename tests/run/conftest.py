@@ -1,7 +1,5 @@
 """Runs on a fake clock as a fixture, each in a folder of its own; and Ctrl-C as it was, after each test."""
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Callable, Iterator
 from itertools import count

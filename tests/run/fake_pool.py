@@ -3,8 +3,6 @@
 The pool is the real one: messages are pickled and travel through sockets, of which stubs hold the other ends.
 """
 
-from __future__ import annotations
-
 import heapq
 import pickle
 import socket

@@ -1,7 +1,5 @@
 """Small tasks, a small preset, and runs of `solve` and of a worker that take seconds."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """A supervisor on a clock that a test moves, with workers that do what a script says, and what such a run leaves behind."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from contextlib import suppress

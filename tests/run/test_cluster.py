@@ -1,7 +1,5 @@
 """Work on a Ray cluster: nodes that are processes of this machine, one of which is killed, joins late, or is the head."""
 
-from __future__ import annotations
-
 import json
 import os
 import pickle

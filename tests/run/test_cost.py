@@ -1,8 +1,6 @@
 """What a segment costs: operations against those that torch counts, bytes against those that autograd keeps, seconds against made-up
 devices."""
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 

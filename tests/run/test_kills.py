@@ -8,8 +8,6 @@ The submission is read dozens of times a second and is complete and valid each t
 event tells stays, and its task is not solved again; no worker is left behind. The run folder is read without the package's reader.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

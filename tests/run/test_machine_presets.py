@@ -1,7 +1,5 @@
 """Presets of machines: what they change, and which one a run takes by itself."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """How many workers go where, on machines that are made up."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Whole runs with real workers: fixed work, kills, a full disk, and a time budget, each on tiny tasks and a tiny model."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

@@ -1,7 +1,5 @@
 """What a person sees of a run: on the screen of a terminal, in the lines of a log."""
 
-from __future__ import annotations
-
 import io
 import logging
 import sys

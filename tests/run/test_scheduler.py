@@ -1,7 +1,5 @@
 """What is to be done next and for how long: by hand, one question after the other, without a worker or a clock."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import permutations

@@ -1,7 +1,5 @@
 """Shares of a budget: packed by hand, and by playing a whole run through."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import pytest

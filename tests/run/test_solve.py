@@ -1,7 +1,5 @@
 """What `solve` chooses, restores and says before and after the work, which a stand-in does at once."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -1,7 +1,5 @@
 """What `solve` does before it imports anything: fallback answers, the end at the time limit, one run at a time."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

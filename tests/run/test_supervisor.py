@@ -1,7 +1,5 @@
 """Who gets how long, when a run ends, and what a fault costs: the supervisor on a clock that a test moves."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Devices that are too small, broken or not there: what the others and the CPU take over, on a clock that a test moves."""
 
-from __future__ import annotations
-
 import socket
 from collections import Counter
 from dataclasses import replace

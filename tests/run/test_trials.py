@@ -7,8 +7,6 @@ of it; the clock jumps; the supervisor gets SIGTERM, or is killed at any write a
 moment. Each answer that an event tells is in the run folder at every kill, and in the submission at the end. No run is late.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """A worker's side of the conversation, in this process: a pipe filled beforehand, and what comes back."""
 
-from __future__ import annotations
-
 import socket
 import sys
 import tempfile

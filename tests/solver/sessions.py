@@ -1,7 +1,5 @@
 """Sessions of one task, in this process, and their messages; and one that fails as it is told, in the place of a real one."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any

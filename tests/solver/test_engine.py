@@ -3,8 +3,6 @@
 The slow tests make C++ of a model of some ten thousand parameters, at one size of canvas; the others only trace it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path

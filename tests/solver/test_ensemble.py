@@ -1,7 +1,5 @@
 """Several models that train one task in turn."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`hrm_submit.Solver`: the answers of the command `solve`, from Python, and nothing of the caller's process changed."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Test-time training of one task, in this process: it learns, it ends when it should or must, and its seed decides it."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext

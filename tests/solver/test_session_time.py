@@ -1,7 +1,5 @@
 """Test-time training of one task on a clock that a test moves: when it votes and ends, and the seconds in its messages."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count

@@ -1,7 +1,5 @@
 """One task after the other on one model: each from the same weights, restarted if training fails."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any

@@ -1,14 +1,11 @@
 """The kit to ship, with each Kaggle client that is supported."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.scripts.kaggle_kit.kit import Kit
-from tests.scripts.kaggle_kit.loopback import CLIENTS, Loopback
+from tests.scripts.kaggle_kit.kit import CLIENTS, Kit
 
 
 @pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * (path is not None)) for name, path in CLIENTS.items()])
@@ -16,5 +13,5 @@ def kit(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Kit]:
     client = CLIENTS[request.param]
     if client and not client.is_dir():
         pytest.skip(f"no {client}: make setup")
-    with Loopback(tmp_path, client=client) as server:
-        yield Kit.laid_out(tmp_path / "kit", server)
+    with Kit(tmp_path, client) as server:
+        yield server

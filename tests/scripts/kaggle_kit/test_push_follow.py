@@ -1,7 +1,5 @@
 """`kaggle_ship.py status`, `submit` and `pin` against a server on this machine, with the newest and the oldest client."""
 
-from __future__ import annotations
-
 import json
 import shutil
 
@@ -62,16 +60,6 @@ PROBLEM: 0 GPUs are here instead of 4
 {"pass@1": 0.25, "pass@2": 0.5, "task_pass@2": 0.9}"""
 
 
-@newest_client
-def test_status_once_does_not_wait(kit: Kit) -> None:
-    # On another machine nothing may be built: following a run needs no wheels.
-    shutil.rmtree(kit.root / "offline_wheels")
-    kit.kaggle.kernel_states = ["RUNNING"]
-    assert kit.ship("status", "--owner", "ada", "--once").returncode == 0
-    methods = kit.kaggle.methods()
-    assert methods.count("GetKernelSessionStatus") == 1 and "ListKernelSessionOutput" not in methods
-
-
 def test_submit_hands_over_the_version_that_was_pushed_or_another_and_tells_a_refusal(kit: Kit) -> None:
     assert kit.ship("push", "--owner", "ada", "--kernel-only").returncode == 0
     done = kit.ship("submit")
@@ -91,27 +79,15 @@ def test_submit_hands_over_the_version_that_was_pushed_or_another_and_tells_a_re
 
 
 @newest_client
-def test_pretraining_has_outputs_of_its_own_and_submit_takes_the_version_of_the_other_notebook(kit: Kit) -> None:
-    assert kit.ship("push", "--owner", "ada", "--kernel-only").returncode == 0
-    kit.kaggle.save_kernel = {"versionNumber": 8}
-    assert kit.ship("push", "--pretrain", "--kernel-only").returncode == 0
-    kit.kaggle.outputs = {"pretrain/final.safetensors": b"final"}
-    done = kit.ship("status", "--pretrain")
-    assert done.returncode == 0 and "kernel ada/hrm-submit-pretrain: COMPLETE" in done.stderr
-    assert (kit.root / "build" / "kaggle" / "output" / "pretrain" / "final.safetensors").read_bytes() == b"final"
-    assert "ListSubmissions" not in kit.kaggle.methods()
-    assert kit.ship("submit").returncode == 0
-    sent = kit.kaggle.body("CreateCodeSubmission")
-    assert (sent["kernelSlug"], sent["kernelVersion"]) == ("hrm-submit", 7)
-
-
-@newest_client
-def test_submit_wants_a_version_and_a_complete_run(kit: Kit) -> None:
+def test_submit_wants_a_version_and_a_complete_run_and_status_once_does_not_wait_for_it(kit: Kit) -> None:
+    shutil.rmtree(kit.root / "offline_wheels")  # on another machine nothing may be built
     one_line(kit.ship("submit", "--owner", "ada"), 2, "pushed.json", "--version")
     one_line(kit.ship("submit", "--owner", "ada", "--version", "0"), 2, "version")
     kit.kaggle.kernel_states = ["RUNNING"]
     one_line(kit.ship("submit", "--owner", "ada", "--version", "3"), 1, "RUNNING", "complete")
-    assert "CreateCodeSubmission" not in kit.kaggle.methods()
+    assert kit.ship("status", "--owner", "ada", "--once").returncode == 0
+    methods = kit.kaggle.methods()
+    assert methods.count("GetKernelSessionStatus") == 2 and not {"CreateCodeSubmission", "ListKernelSessionOutput"} & set(methods)
 
 
 def test_a_failed_submission_says_why_and_the_log_is_followed_where_the_client_can(kit: Kit, request: pytest.FixtureRequest) -> None:

@@ -1,49 +1,40 @@
 """`kaggle_ship.py push` against a server on this machine, with the newest and the oldest client: what is sent and what is refused."""
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
+from kaggle_kit.paths import ROOT
 
-from tests.scripts.kaggle_kit.kit import FILES, Kit, newest_client, one_line
-from tests.scripts.kaggle_kit.loopback import AUTHORIZATION, REPOSITORY, Loopback
+from tests.scripts.kaggle_kit.kit import AUTHORIZATION, FILES, Kit, newest_client, one_line
 
 
-def test_first_push_creates_the_dataset_waits_and_pushes_the_kernel(kit: Kit) -> None:
+def test_the_first_push_creates_the_dataset_and_the_next_adds_a_version_each_waited_for_before_the_kernel_that_mounts_it(kit: Kit) -> None:
     kit.kaggle.after_upload = [(0, "NOT_YET_PERSISTED"), (1, "BLOBS_RECEIVED"), (1, "READY")]
     done = kit.ship("push", "--owner", "ada")
     assert done.returncode == 0, done.stderr
     methods = kit.kaggle.methods()
     assert "CreateDatasetVersion" not in methods
     created = kit.kaggle.body("CreateDataset")
-    assert (created["ownerSlug"], created["slug"]) == ("ada", "hrm-submit-wheels")
-    assert created["isPrivate"] is True
+    assert (created["ownerSlug"], created["slug"], created["isPrivate"]) == ("ada", "hrm-submit-wheels", True)
     assert {file["token"] for file in created["files"]} == {f"token-{name}" for name in FILES}
     assert {name: kit.kaggle.body(f"PUT {name}") for name in FILES} == FILES
-    # Three looks at a dataset on its way, all before the kernel that mounts it.
-    assert methods[-1] == "SaveKernel"
-    assert methods[methods.index("CreateDataset") :].count("GetDatasetStatus") == 3
+    assert methods[methods.index("CreateDataset") :].count("GetDatasetStatus") == 3 and methods[-1] == "SaveKernel"
     assert kit.kaggle.body("SaveKernel")["datasetDataSources"] == ["ada/hrm-submit-wheels"]
     assert {call.authorization for call in kit.kaggle.calls if not call.method.startswith("PUT")} == {AUTHORIZATION}
     assert kit.json("build/kaggle/pushed.json")["version"] == 7
 
-
-def test_next_push_adds_a_version_and_is_not_fooled_by_the_ready_old_one(kit: Kit) -> None:
-    kit.kaggle.dataset_states = [(4, "READY")]
+    kit.kaggle.calls.clear()
+    kit.kaggle.dataset_states = [(4, "READY")]  # and the old version stays ready while the new one is on its way
     kit.kaggle.after_upload = [(4, "READY"), (4, "READY"), (5, "REPROCESSING"), (5, "READY")]
-    done = kit.ship("push", "--owner", "ada")
+    done = kit.ship("push")
     assert done.returncode == 0, done.stderr
     methods = kit.kaggle.methods()
     assert "CreateDataset" not in methods
     version = kit.kaggle.body("CreateDatasetVersion")
-    assert (version["ownerSlug"], version["datasetSlug"]) == ("ada", "hrm-submit-wheels")
-    assert len(version["body"]["files"]) == 3
+    assert (version["ownerSlug"], version["datasetSlug"], len(version["body"]["files"])) == ("ada", "hrm-submit-wheels", 3)
     assert "hrm_submit-0.0.1-py3-none-any.whl" in version["body"]["versionNotes"]
-    assert methods[methods.index("CreateDatasetVersion") :].count("GetDatasetStatus") == 4
-    assert methods[-1] == "SaveKernel"
+    assert methods[methods.index("CreateDatasetVersion") :].count("GetDatasetStatus") == 4 and methods[-1] == "SaveKernel"
 
 
 @newest_client
@@ -56,7 +47,7 @@ def test_the_owner_is_given_once_and_a_plain_client_push_then_says_the_same(kit:
     assert kit.json("offline_wheels/dataset-metadata.json")["id"] == "ada/hrm-submit-wheels"
 
     kit.kaggle.calls.clear()
-    assert kit.server.run(["-m", "kaggle", "kernels", "push", "-p", "."], kit.root).returncode == 0
+    assert kit.run("-m", "kaggle", "kernels", "push", "-p", ".").returncode == 0
     assert kit.kaggle.body("SaveKernel") == first
 
     # Changed by hand in that one place, it changes everywhere.
@@ -68,7 +59,8 @@ def test_the_owner_is_given_once_and_a_plain_client_push_then_says_the_same(kit:
     assert kit.kaggle.body("SaveKernel")["datasetDataSources"] == ["lin/hrm-submit-wheels", "grace/borrowed-weights"]
 
 
-def test_kernel_only_leaves_the_dataset_alone_tells_the_quota_and_can_limit_the_run(kit: Kit) -> None:
+def test_kernel_only_leaves_the_dataset_alone_tells_the_quota_and_can_limit_the_run(kit: Kit, request: pytest.FixtureRequest) -> None:
+    assert ("2.2.4" in kit.run("-m", "kaggle", "--version").stdout) == ("oldest" in request.node.name), "the client that is meant"
     hours = {"timeUsed": "64800s", "totalTimeAllowed": "108000s"}
     kit.kaggle.quota = {"quotaRefreshTime": "2026-12-05T00:00:00Z", "gpuQuota": hours, "tpuQuota": hours}
     done = kit.ship("push", "--owner", "ada", "--kernel-only", "--timeout", "20m")
@@ -134,25 +126,13 @@ def test_what_is_wrong_here_is_one_line_and_nothing_is_sent_or_written(kit: Kit,
     assert {path: path.read_bytes() for path in kit.root.rglob("*.json")} == before
 
 
-@pytest.mark.parametrize(
-    ("answer", "parts"),
-    [
-        ({"invalidDatasetSources": ["ada/hrm-submit-wheels"]}, ("not valid dataset sources", "ada/hrm-submit-wheels")),
-        ({"error": "Maximum weekly GPU quota of 30.00 hours reached."}, ("kernels push", "GPU quota")),
-        ({"invalidKernelSources": ["grace/weights", "ada/hrm-submit"]}, ("grace/weights",)),
-    ],
-    ids=["without its dataset", "not at all", "without another kernel"],
-)
-def test_a_kernel_that_kaggle_does_not_take_whole_is_a_failure(kit: Kit, answer: dict[str, Any], parts: tuple[str, ...]) -> None:
-    kit.kaggle.save_kernel = answer
-    one_line(kit.ship("push", "--owner", "ada", "--kernel-only"), 1, *parts)
-    assert not (kit.root / "build").exists()
-
-
 @newest_client
-def test_the_pretraining_kernel_has_the_same_owner_and_starts_without_an_output_of_its_own(kit: Kit) -> None:
+def test_the_pretraining_kernel_has_the_same_owner_outputs_of_its_own_and_is_not_what_is_submitted(kit: Kit) -> None:
     own = "ada/hrm-submit-pretrain"
-    kit.kaggle.save_kernel = {"invalidKernelSources": [own]}
+    assert kit.ship("push", "--owner", "ada", "--kernel-only").returncode == 0
+    kit.edit("kernel-metadata.json", id="OWNER/hrm-submit", dataset_sources=["OWNER/hrm-submit-wheels"])
+    kit.kaggle.calls.clear()
+    kit.kaggle.save_kernel = {"invalidKernelSources": [own], "versionNumber": 8}
     done = kit.ship("push", "--pretrain", "--owner", "ada")
     assert done.returncode == 0 and "starts from random weights" in done.stderr, done.stderr
     methods = kit.kaggle.methods()
@@ -161,48 +141,59 @@ def test_the_pretraining_kernel_has_the_same_owner_and_starts_without_an_output_
     assert sent["slug"] == own and sent["kernelDataSources"] == [own] and sent["datasetDataSources"] == ["ada/hrm-submit-wheels"]
     main = kit.json("kernel-metadata.json")
     assert (main["id"], main["dataset_sources"]) == ("ada/hrm-submit", ["ada/hrm-submit-wheels"])
+
+    kit.kaggle.outputs = {"pretrain/final.safetensors": b"final"}
+    done = kit.ship("status", "--pretrain")
+    assert done.returncode == 0 and f"kernel {own}: COMPLETE" in done.stderr
+    assert (kit.root / "build" / "kaggle" / "output" / "pretrain" / "final.safetensors").read_bytes() == b"final"
+    assert "ListSubmissions" not in kit.kaggle.methods()
+    assert kit.ship("submit").returncode == 0
+    submitted = kit.kaggle.body("CreateCodeSubmission")
+    assert (submitted["kernelSlug"], submitted["kernelVersion"]) == ("hrm-submit", 7)
     kit.kaggle.save_kernel |= {"invalidDatasetSources": ["ada/hrm-submit-wheels"]}
     done = kit.ship("push", "--pretrain", "--kernel-only")
     assert done.returncode == 1 and "ada/hrm-submit-wheels" in done.stderr.splitlines()[-1]
 
 
+NEVER = ("no new version ready after", "--kernel-only")
+
+
 @pytest.mark.parametrize(
-    ("states", "after", "refuse", "parts"),
+    ("server", "asked", "parts"),
     [
-        ([], [(1, "READY")], {"PUT": 400}, ("Upload unsuccessful",)),
-        ([(1, "READY")], [(2, "FAILED")], {}, ("could not process", "version 2")),
-        ([(1, "READY")], [(1, "READY")], {}, ("no new version ready after", "--kernel-only")),
-        ([(1, "READY")], [(2, "READY")], {"CreateDatasetVersion": 400}, ("datasets version", "400")),
+        (
+            {"save_kernel": {"invalidDatasetSources": ["ada/hrm-submit-wheels"]}},
+            "SaveKernel",
+            ("valid dataset", "ada/hrm-submit-wheels"),
+        ),
+        ({"save_kernel": {"error": "Maximum weekly GPU quota of 30.00 hours reached."}}, "SaveKernel", ("kernels push", "GPU quota")),
+        ({"save_kernel": {"invalidKernelSources": ["grace/weights", "ada/hrm-submit"]}}, "SaveKernel", ("grace/weights",)),
+        ({"refuse": {"PUT": 400}}, "", ("Upload unsuccessful",)),
+        ({"dataset_states": [(1, "READY")], "after_upload": [(2, "FAILED")]}, "CreateDatasetVersion", ("could not process", "version 2")),
+        ({"dataset_states": [(1, "READY")]}, "CreateDatasetVersion", NEVER),
+        ({"dataset_states": [(1, "READY")], "refuse": {"CreateDatasetVersion": 400}}, "CreateDatasetVersion", ("datasets version", "400")),
+        ({"refuse": {"GetDatasetStatus": 403}}, "CreateDataset", NEVER),
+        ({"refuse": {"GetDatasetStatus": 429}}, "", ("datasets status", "429")),
+        ({"refuse": {"GetDatasetStatus": 503}}, "", ("datasets status", "503")),
+        ({"endpoint": "http://kaggle.invalid"}, "", ("datasets status", "kaggle.invalid")),
     ],
-    ids=["upload fails", "processing fails", "never ready", "version refused"],
 )
-def test_no_kernel_is_pushed_over_a_dataset_that_failed(
-    kit: Kit, states: list[Any], after: list[Any], refuse: dict[str, int], parts: tuple[str, ...]
+def test_what_kaggle_refuses_is_a_failure_and_no_kernel_is_pushed_over_a_dataset_that_failed(
+    kit: Kit, server: dict[str, Any], asked: str, parts: tuple[str, ...]
 ) -> None:
-    kit.kaggle.dataset_states, kit.kaggle.after_upload, kit.kaggle.refuse = states, after, refuse
-    done = kit.ship("push", "--owner", "ada", "--wait", "1s")
-    assert done.returncode == 1, done.stderr
-    assert all(part in done.stderr.splitlines()[-1] for part in parts) and "Traceback" not in done.stderr
-    assert "SaveKernel" not in kit.kaggle.methods()
-
-
-def test_it_is_the_client_that_is_meant(kit: Kit, request: pytest.FixtureRequest) -> None:
-    done = kit.server.run(["-m", "kaggle", "--version"], kit.root)
-    assert ("2.2.4" in done.stdout) == ("oldest" in request.node.name)
-
-
-@pytest.mark.parametrize(("code", "created"), [(403, True), (429, False), (503, False), ("no name server", False)])
-def test_a_dataset_is_created_where_kaggle_forbids_a_look_but_not_where_it_cannot_tell_now(
-    kit: Kit, code: int | str, created: bool
-) -> None:
-    if isinstance(code, int):
-        kit.kaggle.refuse = {"GetDatasetStatus": code}
+    """A dataset is created where Kaggle forbids a look at it (403), but not where it cannot tell now."""
+    vars(kit.kaggle).update(server)
+    done = kit.ship("push", "--owner", "ada", "--wait", "1s", *(["--kernel-only"] if asked == "SaveKernel" else []))
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert [part for part in parts if part not in done.stderr.splitlines()[-1]] == []
+    made = [m for m in kit.kaggle.methods() if m in ("CreateDataset", "CreateDatasetVersion", "SaveKernel")]
+    if "PUT" in kit.kaggle.refuse:
+        assert made in ([], ["CreateDataset"]), "the oldest client creates it all the same"
     else:
-        kit.kaggle.endpoint = "http://kaggle.invalid"
-    done = kit.ship("push", "--owner", "ada", "--wait", "0.2s")
-    if not created:
-        one_line(done, 1, "datasets status", str(code) if isinstance(code, int) else "kaggle.invalid")
-    assert {"CreateDataset", "CreateDatasetVersion", "SaveKernel"} & set(kit.kaggle.methods()) == ({"CreateDataset"} if created else set())
+        assert made == list(filter(None, [asked]))
+        if "Dataset" not in asked:
+            one_line(done, 1, *parts)
+    assert not (kit.root / "build").exists()
 
 
 def test_a_kernel_that_kaggle_renames_is_known_by_its_real_name(kit: Kit) -> None:
@@ -219,33 +210,31 @@ def test_a_kernel_that_kaggle_renames_is_known_by_its_real_name(kit: Kit) -> Non
     assert kit.kaggle.body("CreateCodeSubmission")["kernelSlug"] == "another-title"
 
 
+@newest_client
 @pytest.mark.parametrize(
     ("folder", "name", "title", "notebook"),
     [
-        (".", "hrm-submit", "HRM Submit", "submission.ipynb"),
+        ("", "hrm-submit", "HRM Submit", "submission.ipynb"),
         ("notebook/pretrain", "hrm-submit-pretrain", "HRM Submit Pretrain", "pretrain.ipynb"),
     ],
 )
-def test_a_plain_push_of_the_client_sends_the_request_that_the_kit_needs(
-    tmp_path: Path, folder: str, name: str, title: str, notebook: str
-) -> None:
-    with Loopback(tmp_path) as server:
-        done = server.run(["-m", "kaggle", "kernels", "push", "-p", folder], REPOSITORY)
+def test_a_plain_push_of_the_client_sends_what_the_kit_needs(kit: Kit, folder: str, name: str, title: str, notebook: str) -> None:
+    done = kit.run("-m", "kaggle", "kernels", "push", "-p", str(ROOT / folder))
     assert done.returncode == 0, done.stderr
     assert "Kernel version 7 successfully pushed" in done.stdout
     assert "does not resolve" not in done.stdout, "the title would give another slug, and Kaggle would make a kernel of another name"
-    assert server.kaggle.methods() == ["SaveKernel"] and server.kaggle.calls[0].authorization == AUTHORIZATION
+    assert kit.kaggle.methods() == ["SaveKernel"] and kit.kaggle.calls[0].authorization == AUTHORIZATION
 
-    sent = server.kaggle.body("SaveKernel")
+    sent = kit.kaggle.body("SaveKernel")
     owner, slug = sent["slug"].split("/")
     assert (slug, sent["newTitle"], sent["language"], sent["kernelType"]) == (name, title, "python", "notebook")
     assert (sent["isPrivate"], sent["enableGpu"], sent["enableInternet"], sent["machineShape"]) == (True, True, False, "NvidiaL4")
     # Kaggle lends the machine of a competition to notebooks that have the competition among their inputs.
     assert sent["competitionDataSources"] == ["arc-prize-2026-arc-agi-2"]
     assert sent["datasetDataSources"] == [f"{owner}/hrm-submit-wheels"]
-    assert sent.get("kernelDataSources", []) == ([f"{owner}/{name}"] if folder != "." else []), "its own output, to go on from"
+    assert sent.get("kernelDataSources", []) == ([f"{owner}/{name}"] if folder else []), "its own output, to go on from"
     arrived = json.loads(sent["text"])
-    here = json.loads((REPOSITORY / "notebook" / notebook).read_text(encoding="utf-8"))
-    assert [cell["source"] for cell in arrived["cells"]] == ["".join(cell["source"]) for cell in here["cells"]]
-    assert [cell["cell_type"] for cell in arrived["cells"]] == [cell["cell_type"] for cell in here["cells"]]
+    here = json.loads((ROOT / "notebook" / notebook).read_text(encoding="utf-8"))
+    cells = [[(cell["cell_type"], "".join(cell["source"])) for cell in made["cells"]] for made in (arrived, here)]
+    assert cells[0] == cells[1]
     assert arrived["metadata"] == here["metadata"]

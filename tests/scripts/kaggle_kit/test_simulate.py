@@ -1,7 +1,5 @@
 """The simulated machine: its folder tree, its walls, and a whole simulation over the stand-in wheel."""
 
-from __future__ import annotations
-
 import json
 import os
 import socket
@@ -119,18 +117,14 @@ def test_network_is_cut(tmp_path: Path) -> None:
     assert outcome.status == 1 and "connected" not in lines
 
 
-@pytest.fixture
-def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """For a simulation over this interpreter's packages and two tasks, the first of which the stand-in solves."""
+def test_a_whole_simulation_and_one_that_overruns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """Over this interpreter's packages and two tasks, the first of which the stand-in solves."""
     right, wrong = make_grid(SOLVED), make_grid([[0, 1], [2, 3]])
     solutions: Solutions = {"aaaa0001": (right,), "aaaa0002": (wrong, wrong)}
     monkeypatch.setattr(rehearsal, "preinstalled", lambda: PACKAGES)
     monkeypatch.setattr(rehearsal, "choose_tasks", lambda *_: (TASKS, solutions))
     monkeypatch.setattr(rehearsal, "shipped_files", lambda *_: [stub_wheel(tmp_path)])
-    return ["--output-dir", str(tmp_path / "out"), "--mode", "scored"]
-
-
-def test_whole_simulation(options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--output-dir", str(tmp_path / "out"), "--mode", "scored"]
     assert simulate_kaggle.main([*options, "--time-limit", "90s"]) == 0
     out = capsys.readouterr().out
     table = dict(line.split("  ", 1) for line in out.splitlines() if "  " in line)
@@ -140,10 +134,8 @@ def test_whole_simulation(options: list[str], tmp_path: Path, capsys: pytest.Cap
     folder = tmp_path / "out"
     assert (folder / "solutions.json").is_file() and not list((folder / "kaggle").rglob("*solutions*"))
     assert any(cell.get("outputs") for cell in json.loads((folder / "executed.ipynb").read_text())["cells"])
-
-
-def test_a_session_that_overruns_is_lost(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert simulate_kaggle.main([*options, "--time-limit", "0.1s"]) == 1  # less than a notebook takes to start
+    lost = ["--output-dir", str(tmp_path / "lost"), "--time-limit", "0.1s"]  # less than a notebook takes to start
+    assert simulate_kaggle.main([*options, *lost]) == 1
     assert "TIME-OUT" in capsys.readouterr().out
 
 

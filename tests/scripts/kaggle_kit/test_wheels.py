@@ -1,6 +1,4 @@
-"""The wheel and the folder that is shipped: what is in them, when they are rebuilt, what is refused."""
-
-from __future__ import annotations
+"""The wheel, the folder that is shipped and the competition that it is for: what is in them, when they are rebuilt, what is refused."""
 
 import json
 import shutil
@@ -10,6 +8,7 @@ import zipfile
 from argparse import Namespace
 from pathlib import Path
 
+import kaggle_ship
 import pytest
 from kaggle_kit import dataset
 from kaggle_kit.competition import DEFAULT, load_competition
@@ -19,18 +18,11 @@ from kaggle_kit.wheels import build_wheel, image_faults, is_current
 from tests.notebook.notebook_lab import stub_wheel
 
 
-@pytest.fixture
-def sources(tmp_path: Path) -> Path:
-    """A copy of what the wheel is built from."""
-    copy = tmp_path / "sources"
-    copy.mkdir()
+def test_wheel_holds_the_package_and_is_rebuilt_only_when_that_changed(tmp_path: Path) -> None:
+    sources = tmp_path / "sources"
+    shutil.copytree(ROOT / "hrm_submit", sources / "hrm_submit", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy2(ROOT / name, copy)
-    shutil.copytree(ROOT / "hrm_submit", copy / "hrm_submit", ignore=shutil.ignore_patterns("__pycache__"))
-    return copy
-
-
-def test_wheel_holds_the_package_and_is_rebuilt_only_when_that_changed(sources: Path, tmp_path: Path) -> None:
+        shutil.copy2(ROOT / name, sources)
     gone = sources / "hrm_submit" / "gone.py"
     gone.write_text("")
     folder = tmp_path / "wheels"
@@ -69,12 +61,6 @@ def test_requirements_against_the_image(tmp_path: Path, requirements: list[str],
     faults = image_faults(stub_wheel(tmp_path, requirements=requirements), image(tmp_path, **changed))
     assert len(faults) == (fault is not None)
     assert fault is None or fault in faults[0]
-
-
-def test_a_platform_wheel_is_refused(tmp_path: Path) -> None:
-    wheel = stub_wheel(tmp_path)
-    binary = wheel.rename(tmp_path / "hrm_submit-0.0.1-cp311-cp311-linux_x86_64.whl")
-    assert "not a pure Python wheel" in image_faults(binary, image(tmp_path))[0]
 
 
 def build(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -124,15 +110,52 @@ def test_the_weights_are_those_of_the_competition_that_the_notebook_is_for(tmp_p
     assert dataset.build(options) == 0
     shipped, default = (load_competition(slug).checkpoint for slug in ("arc-prize-2024", DEFAULT))
     assert [p.name for p in options.output.glob("*.safetensors")] == [Path(shipped).name] != [Path(default).name]
-
-
-@pytest.mark.parametrize("slug", sorted(path.stem for path in COMPETITIONS.glob("*.toml")))
-def test_every_competition_names_weights_that_are_there(slug: str) -> None:
-    assert (ROOT / load_competition(slug).checkpoint).is_file()
+    assert all((ROOT / load_competition(path.stem).checkpoint).is_file() for path in COMPETITIONS.glob("*.toml"))
 
 
 def test_what_does_not_fit_fails_in_one_line(tmp_path: Path) -> None:
+    binary = stub_wheel(tmp_path).rename(tmp_path / "hrm_submit-0.0.1-cp311-cp311-linux_x86_64.whl")
+    assert "not a pure Python wheel" in image_faults(binary, image(tmp_path))[0]
     result = build(tmp_path / "offline", "--image", str(image(tmp_path, torch="2.1.0")))
     assert result.returncode == 1 and any("needs torch" in line and "2.1.0" in line for line in result.stderr.splitlines())
     result = build(tmp_path / "offline", "--checkpoint", str(tmp_path / "missing.safetensors"))
     assert result.returncode == 2 and result.stderr.count("\n") == 1 and "missing.safetensors: no checkpoint there" in result.stderr
+
+
+FILES = ("kernel-metadata.json", "notebook/pretrain/kernel-metadata.json", "notebook/submission.ipynb")
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    for name in FILES:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def test_a_file_of_ones_own_goes_into_all_three_and_that_of_the_tree_brings_them_back(clone: Path) -> None:
+    text = (COMPETITIONS / "arc-prize-2026-arc-agi-2.toml").read_text(encoding="utf-8")
+    for old, new in (("arc-prize-2026-arc-agi-2", "mine-2027"), ("hours = 12.0", "hours = 9"), ("cards = 4", "cards = 1")):
+        text = text.replace(old, new)
+    own = clone / "mine.toml"
+    own.write_text(text)
+    assert kaggle_ship.main(["compete", str(own), "--root", str(clone)]) == 0
+    for name in FILES[:2]:
+        kernel, before = (json.loads((folder / name).read_text(encoding="utf-8")) for folder in (clone, ROOT))
+        assert kernel == before | {"competition_sources": ["mine-2027"]}
+    cells = json.loads((clone / FILES[2]).read_text(encoding="utf-8"))["cells"]
+    first = "".join(next(cell for cell in cells if cell["cell_type"] == "code")["source"])
+    for line in ('COMPETITION = "mine-2027"\n', "SESSION_HOURS, REHEARSE_HOURS, SMOKE_HOURS = 9.0, 2.0, 0.1\n", "CARDS = 1  # "):
+        assert line in first
+    assert kaggle_ship.main(["compete", load_competition().slug, "--root", str(clone)]) == 0
+    assert [(clone / name).read_bytes() for name in FILES] == [(ROOT / name).read_bytes() for name in FILES]
+
+
+def test_what_is_not_there_or_has_no_place_changes_nothing(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert kaggle_ship.main(["compete", "chess", "--root", str(clone)]) == 2
+    assert "unknown competition 'chess'; known: arc-prize-2024" in capsys.readouterr().err
+    notebook = clone / FILES[2]
+    notebook.write_text(notebook.read_text(encoding="utf-8").replace("CARDS = 4", "CARDS = four"), encoding="utf-8")
+    assert kaggle_ship.main(["compete", "arc-prize-2024", "--root", str(clone)]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert (clone / FILES[0]).read_bytes() == (ROOT / FILES[0]).read_bytes()

@@ -1,32 +1,20 @@
-"""Small tasks, plans over them, and trainings whose every batch is noted."""
+"""Small tasks, and plans over them."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from lab.ablation_plan import read_plan
 from lab.ablation_runs import Run, plan_runs
 
 from hrm_submit.arc.reader import write_challenges
 from hrm_submit.corpora.solutions import write_solutions
-from hrm_submit.train.loop import CanvasBatch, Trainer
 from tests.run.lab import TINY_MODEL, recolour, recoloured
 
-ROOT = Path(__file__).parents[3]
 MODEL = TINY_MODEL.removeprefix("\n[model]\n").strip().replace("\n", ", ")
-RATES = 'optimizer = "muon", lr = 3e-3, muon_lr = 1e-2, batch_size = 16, segments = 1, warmup_steps = 5'
-RULES = 'decay_fraction = 0.5, lr_min_ratio = 0.05, augmentations = 60, colours = "fixed", translate = false'
-BASE = """
-[base]
-model = {{ {model} }}
-{table} = {{ {rates}, {rules} }}
-vote = {{ views = 8, act_steps = 1, batch_size = 16 }}
-device.dtype = "float32"
-"""
-FAILS = "model = { hidden_size = 983040, num_heads = 61440, puzzle_emb_ndim = 16 }"
-"""Of a variant whose model is larger than any memory."""
+TRAINING = (
+    'optimizer = "muon", lr = 3e-3, muon_lr = 1e-2, batch_size = 16, segments = 1, warmup_steps = 5, '
+    'decay_fraction = 0.5, lr_min_ratio = 0.05, augmentations = 60, colours = "fixed", translate = false'
+)
+REST = 'vote = { views = 8, act_steps = 1, batch_size = 16 }\ndevice.dtype = "float32"\n'
 
 
 def write_tasks(folder: Path, n: int = 3) -> None:
@@ -41,7 +29,7 @@ def write_plan(folder: Path, head: str = "examples = 320", tail: str = '[[varian
     challenges, path = folder / "little_challenges.json", folder / "plan.toml"
     if not challenges.exists():
         write_tasks(folder)
-    base = BASE.format(model=MODEL, table=kind, rates=RATES, rules=RULES)
+    base = f"[base]\nmodel = {{ {MODEL} }}\n{kind} = {{ {TRAINING} }}\n{REST}"
     path.write_text(f'kind = "{kind}"\nseeds = [0]\n{head}\n[tasks]\ndata = "{challenges}"\n{base}\n{tail}')
     return path
 
@@ -54,17 +42,3 @@ def runs_of(folder: Path, *arguments: str, **options: str) -> list[Run]:
 def variants(*names: str, more: str = "") -> str:
     """Variants of these names, each with the lines `more`."""
     return "".join(f'[[variant]]\nname = "{name}"\n{more}\n' for name in names)
-
-
-class Recorder(Trainer):
-    """Notes every batch that it trains on."""
-
-    seen: list[CanvasBatch]
-
-    def run(self, batches: Iterator[CanvasBatch], progress: Callable[[], float]) -> Any:
-        def noted() -> Iterator[CanvasBatch]:
-            for item in batches:
-                Recorder.seen.append(item)
-                yield item
-
-        return super().run(noted(), progress)

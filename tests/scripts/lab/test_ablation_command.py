@@ -1,7 +1,5 @@
 """Runs in parallel, and what is kept of them when some fail, die or are stopped."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal
@@ -15,16 +13,18 @@ from pathlib import Path
 import ablate
 import psutil
 import pytest
+from kaggle_kit.paths import ROOT
 from lab.ablation_command import run_all, run_folder
 
 from tests.run.lab import wait_for
-from tests.scripts.lab.ablation_lab import FAILS, ROOT, runs_of, variants, write_plan
+from tests.scripts.lab.ablation_lab import runs_of, variants, write_plan
 
 
 @pytest.mark.slow
 def test_starting_again_does_only_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--runs", str(tmp_path / "records")]
-    path = write_plan(tmp_path, tail=variants("a", "b") + variants("too large", more=FAILS))
+    too_large = variants("too large", more="model = { hidden_size = 983040, num_heads = 61440, puzzle_emb_ndim = 16 }")
+    path = write_plan(tmp_path, tail=variants("a", "b") + too_large)
     results = path.with_suffix(".csv")
     assert ablate.main([str(path), *options, "--parallel", "2"]) == 1, "one run fails, the others are done"
     said = capsys.readouterr()

@@ -1,12 +1,11 @@
 """What a plan may say, what its runs then are, and which faults of it are told."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
 import ablate
 import pytest
+from kaggle_kit.paths import ROOT
 from lab.ablation_plan import read_plan
 from lab.ablation_runs import choose, plan_runs
 
@@ -18,7 +17,7 @@ from hrm_submit.corpora.solutions import write_solutions
 from hrm_submit.model.weights import CheckpointMeta, build, load_checkpoint, save_checkpoint, snapshot
 from hrm_submit.train.options import PROTECTED
 from tests.run.lab import recolour, recoloured
-from tests.scripts.lab.ablation_lab import ROOT, runs_of, variants, write_plan, write_tasks
+from tests.scripts.lab.ablation_lab import runs_of, variants, write_plan, write_tasks
 
 PLANS = sorted((ROOT / "scripts" / "ablations").glob("*.toml"))
 

@@ -1,7 +1,5 @@
 """What is kept of runs, and how sure the table made of it is: intervals against those of every possible draw."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import product

@@ -1,7 +1,5 @@
 """One run: how much it trains and on what, what it notes of it, and what its tasks' votes come to."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterator
@@ -24,18 +22,24 @@ from hrm_submit.predict.raw import RawVote
 from hrm_submit.predict.scores import ViewScores
 from hrm_submit.predict.vote import Candidate
 from hrm_submit.run.cost import segment_work
-from hrm_submit.train import mix_training
-from hrm_submit.train.loop import CanvasBatch
+from hrm_submit.train.loop import CanvasBatch, Trainer
 from hrm_submit.train.optimizers import Optimizers
 from tests.run.lab import recoloured
-from tests.scripts.lab.ablation_lab import Recorder, runs_of, variants
+from tests.scripts.lab.ablation_lab import runs_of, variants
 
 
 @pytest.fixture
 def recorded(monkeypatch: pytest.MonkeyPatch) -> list[CanvasBatch]:
-    Recorder.seen = []
-    monkeypatch.setattr(mix_training, "Trainer", Recorder)
-    return Recorder.seen
+    """Every batch that is trained on, as it is taken."""
+    seen: list[CanvasBatch] = []
+    real = Trainer.run
+
+    def noted(item: CanvasBatch) -> CanvasBatch:
+        seen.append(item)
+        return item
+
+    monkeypatch.setattr(Trainer, "run", lambda self, batches, progress: real(self, map(noted, batches), progress))
+    return seen
 
 
 def shown(item: CanvasBatch) -> Iterator[tuple[Any, Any]]:

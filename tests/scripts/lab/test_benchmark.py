@@ -1,7 +1,5 @@
 """The benchmark: its baselines and its rounds are what they say, and wrong names are one line. Nothing here is timed."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from functools import partial
@@ -97,9 +95,7 @@ def test_wrong_names_are_one_line_before_anything_is_measured(words: list[str], 
     assert said in refused(benchmark.main, [*words, "--devices", "cpu"])
 
 
-def test_rows_are_written_as_json_and_shown_as_a_table(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_are_written_as_json_and_shown_as_a_table(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "f.json"
     monkeypatch.setattr("lab.benchmark.TASKS", 1)
     monkeypatch.setattr("lab.benchmark.REPEATS", 1)

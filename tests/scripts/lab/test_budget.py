@@ -1,7 +1,5 @@
 """Planning ahead: what run folders tell, runs that are only simulated, and the command that does both."""
 
-from __future__ import annotations
-
 import json
 import tomllib
 from pathlib import Path
@@ -101,7 +99,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_a_recording_gives_back_what_the_folder_was_written_from(folder: Path) -> None:
+def test_a_recording_gives_back_what_was_written_and_predicts_scores_up_to_twice_its_training(folder: Path) -> None:
     (found,) = record([folder], TASKS, SOLUTIONS)
     (model,) = found.models.values()
     for task_id, cells in CELLS.items():
@@ -111,10 +109,6 @@ def test_a_recording_gives_back_what_the_folder_was_written_from(folder: Path) -
     assert found.start_ups == [3.0] and found.set_ups == pytest.approx([0.25] * 6, abs=0.01)
     assert sorted(model.settled_after, key=str) == [100, 100, 100, None, None, None]
     assert found.outcomes == [Outcome(task_id, 100, cells, task_id in ("t0", "t1")) for task_id, cells in CELLS.items()]
-
-
-def test_scores_are_predicted_up_to_twice_the_recorded_training(folder: Path) -> None:
-    (found,) = record([folder], TASKS, SOLUTIONS)
     tasks = list(TASKS.values())
     score = found.score(tasks, dict.fromkeys(TASKS, 100.0))
     assert score is not None and score[0] == pytest.approx(1 / 3, abs=0.02) and score[1] <= score[0] <= score[2]
@@ -175,7 +169,7 @@ def files(folder: Path, tmp_path: Path) -> list[str]:
 
 
 def test_the_command_compares_settings_and_says_where_its_record_ends(
-    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    files: list[str], tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tune_budget, "FEWEST", 1)
     out, answers = tmp_path / "best.toml", ["--solutions", str(tmp_path / "s.json")]

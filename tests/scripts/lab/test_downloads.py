@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import random
+import shutil
 import threading
 import zipfile
 from dataclasses import replace
@@ -19,18 +20,6 @@ from hrm_submit.corpora.sources import load_corpus
 TASK = b'{"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[3]], "output": [[4]]}]}'
 FILES = {"Copy/Copy1.json": TASK, "Above/Above1.json": TASK + b"\n"}
 REVISION = "0123456789abcdef"
-
-
-class Server(ThreadingHTTPServer):
-    """Answers with `files` by path, without their last `cut` bytes."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        self.files, self.cut, self.asked = {}, 0, []
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.address = f"http://127.0.0.1:{self.server_address[1]}"
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -50,9 +39,12 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
+    """Answers with `files` by path, without their last `cut` bytes."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setenv("HRM_SUBMIT_DATA", str(tmp_path / "data"))
-    with Server() as http:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        http.files, http.cut, http.asked, http.address = {}, 0, [], f"http://127.0.0.1:{http.server_address[1]}"
+        threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         yield http
         http.shutdown()
 
@@ -161,16 +153,13 @@ def test_archives_that_cannot_be_used(server, tmp_path, refused, files, fault):
     assert left(tmp_path) == []
 
 
-def test_a_folder_that_someone_else_made_is_not_touched(server, tmp_path, refused):
-    mine = tmp_path / "data/conceptarc/mine.json"
+def test_servers_that_do_not_answer_and_folders_that_are_not_its_own_or_cannot_be_written(server, tmp_path, refused):
+    sources = {"conceptarc": by_content(server)}
+    mine = tmp_path / "data" / "conceptarc" / "mine.json"
     mine.parent.mkdir(parents=True)
     mine.write_text("[]")
-    assert "move it away" in refused(fetching({"conceptarc": by_content(server)}), [])
-    assert mine.read_text() == "[]" and server.asked == []
-
-
-def test_servers_that_do_not_answer_and_folders_that_cannot_be_written(server, tmp_path, refused):
-    sources = {"conceptarc": by_content(server)}
+    assert "move it away" in refused(fetching(sources), []) and mine.read_text() == "[]" and server.asked == []
+    shutil.rmtree(mine.parent)
     assert f"conceptarc: {server.address}/c.zip: 404" in refused(fetching(sources), [])
     closed = {"conceptarc": replace(sources["conceptarc"], url="http://127.0.0.1:1/c.zip")}
     assert "conceptarc: http://127.0.0.1:1/c.zip: " in refused(fetching(closed), [])

@@ -1,7 +1,5 @@
 """The GPU check on a CPU: steps that run, crash or hang, the table, the file, and the verdict."""
 
-from __future__ import annotations
-
 import json
 import re
 from contextlib import redirect_stdout
@@ -15,15 +13,11 @@ from lab import gpu_check
 from lab.gpu_check import LIMITS, Figure, Options, run_step, verdict
 
 
-def test_a_machine_without_a_gpu_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_a_gpu_and_wrong_input_are_one_line(refused: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for arguments in (["nonsense"], ["--json", "/nowhere/f.json"]):
+        assert refused(script.main, [*arguments, "--device", "cpu"])
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert script.main([]) == 2
-    assert "no cuda:0 here" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("arguments", [["nonsense"], ["--json", "/nowhere/f.json"]])
-def test_wrong_input_is_one_line(arguments: list[str], refused: Any) -> None:
-    assert refused(script.main, [*arguments, "--device", "cpu"])
+    assert "no cuda:0 here" in refused(script.main, [])
 
 
 def here(name: str, options: Options, limit: float) -> list[Figure]:

@@ -1,7 +1,5 @@
 """The comparison of voting rules on saved predictions: scores by hand, intervals, and what it says to bad input."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Sequence
@@ -33,11 +31,6 @@ def rule(scores):
 def shown(*colours: int, sure: float = 0.9) -> ViewScores:
     """Each view shows one cell of a colour, on a canvas of side 3."""
     return showing([make_grid([[c]]) for c in colours], [VIEWS[k % 4] for k in range(len(colours))], 3, sure)
-
-
-def over_steps(*steps: ViewScores) -> ViewScores:
-    log_probs, q_halt = (np.concatenate([getattr(s, name) for s in steps], axis=1) for name in ("log_probs", "q_halt"))
-    return ViewScores(steps[0].views, steps[0].side, log_probs, q_halt)
 
 
 def saved(run: Path, task: str, *outputs: ViewScores, restart: int = 0, step: int = 1) -> Path:
@@ -76,8 +69,15 @@ def run(tmp_path: Path) -> Path:
 
 def test_a_rule_of_ones_own_is_compared_with_the_others(tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Answers: a 3, which only `rarest` finds; b 4, then 6, which is the second attempt of `counts` and the first of `rarest`."""
-    answers = str(solutions(tmp_path, a=[3], b=[4, 6], other=[1]))
-    content = table(tmp_path, str(run), "--solutions", answers, "--against", "counts", "--own", str(tmp_path / "rarest.py"))
+    options = (
+        "--solutions",
+        str(solutions(tmp_path, a=[3], b=[4, 6], other=[1])),
+        "--against",
+        "counts",
+        "--own",
+        str(tmp_path / "rarest.py"),
+    )
+    content = table(tmp_path, str(run), *options)
     assert (content["tasks"], content["outputs"], content["runs"]) == (2, 3, ["run"])
     assert content["baseline"] == {"rule": "counts", "steps": None}
     counted, rarest = row(content, "counts"), row(content, "rarest")
@@ -91,14 +91,18 @@ def test_a_rule_of_ones_own_is_compared_with_the_others(tmp_path: Path, run: Pat
     (line,) = [x for x in text.splitlines() if x.startswith("rarest  ")]
     assert line.split("[")[0].split() == ["rarest", "66.7"] and line.split()[-3:] == ["1", "0", "100.0"]
 
+    shutil.copytree(run, tmp_path / "again")  # another seed is another sample of the same tasks
+    twice = table(tmp_path, str(run), str(tmp_path / "again"), *options)
+    assert (twice["outputs"], twice["tasks"], twice["runs"]) == (6, 2, ["again", "run"])
+    figures = [[(r["pass@1"], r["pass@2"], r["oracle"]) for r in made["rows"]] for made in (content, twice)]
+    assert figures[0] == figures[1] and row(twice, "rarest")["gained"] == ["run:a#0", "again:a#0"]
 
-def test_a_rule_that_loses_says_where(tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    answers, own = str(solutions(tmp_path, a=[1], b=[4, 6])), str(tmp_path / "rarest.py")
-    options = ["--against", "counts", "--markdown"]
-    content = table(tmp_path, str(run), "--solutions", answers, "--own", own, *options)
-    assert [r["rule"] for r in content["rows"]] == ["counts", "composite", "rarest"]
-    assert (content["rows"][2]["gained"], content["rows"][2]["lost"]) == ([], ["a#0"])
-    assert content["rows"][2]["difference@2"]["value"] == pytest.approx(-1 / 3)
+    solutions(tmp_path, a=[1], b=[4, 6])
+    capsys.readouterr()
+    lost = table(tmp_path, str(run), *options, "--markdown")
+    assert [r["rule"] for r in lost["rows"]] == ["counts", "composite", "rarest"]
+    assert (lost["rows"][2]["gained"], lost["rows"][2]["lost"]) == ([], ["a#0"])
+    assert lost["rows"][2]["difference@2"]["value"] == pytest.approx(-1 / 3)
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].startswith("| rule | pass@1 % | pass@2 % |") and lines[3].startswith("| --- |")
     assert all(line.count("|") == lines[2].count("|") for line in lines[2:6]) and "- rarest loses a#0" in lines
@@ -107,40 +111,27 @@ def test_a_rule_that_loses_says_where(tmp_path: Path, run: Path, capsys: pytest.
 def test_steps(tmp_path: Path) -> None:
     """The first two views say 1 whatever the step; the others say 2 at the second step, which is the run's."""
     run = tmp_path / "run"
-    saved(run, "a", over_steps(shown(1, 1, 3, 3, 3), shown(1, 1, 2, 2, 2), shown(1, 1, 4, 4, 4)), step=2)
+    steps = [shown(1, 1, 3, 3, 3), shown(1, 1, 2, 2, 2), shown(1, 1, 4, 4, 4)]
+    log_probs, q_halt = (np.concatenate([getattr(s, name) for s in steps], axis=1) for name in ("log_probs", "q_halt"))
+    saved(run, "a", ViewScores(steps[0].views, 3, log_probs, q_halt), step=2)
     content = table(tmp_path, str(run), "--solutions", str(solutions(tmp_path, a=[2])), "--steps", "1,2,3")
     counted = [r for r in content["rows"] if r["rule"] == "counts"]
     assert [(r["steps"], *scores(r)) for r in counted] == [(1, 0, 0, 0), (2, 1, 1, 1), (3, 0, 0, 0)]
     assert [r["lost"] for r in counted] == [["a#0"], [], ["a#0"]], "all are compared with the run's own step"
 
 
-def test_retrains_are_pooled_whatever_their_canvas(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    saved(run, "a", shown(1, 1, 1, 2, 2), restart=0)
-    saved(run, "a", showing([make_grid([[c]]) for c in (2, 2, 3, 3, 3)], [*VIEWS, IDENTITY], 5), restart=1)
-    content = table(tmp_path, str(run), "--solutions", str(solutions(tmp_path, a=[2])))
+def test_retrains_are_pooled_whatever_their_canvas_and_run_folders_are_samples_or_are_pooled_too(tmp_path: Path) -> None:
+    runs = [str(tmp_path / name) for name in ("retrained", "here", "there")]
+    saved(Path(runs[0]), "a", shown(1, 1, 1, 2, 2), restart=0)
+    saved(Path(runs[0]), "a", showing([make_grid([[c]]) for c in (2, 2, 3, 3, 3)], [*VIEWS, IDENTITY], 5), restart=1)
+    content = table(tmp_path, runs[0], "--solutions", str(solutions(tmp_path, a=[2])))
     assert scores(row(content, "counts")) == (1.0, 1.0, 1.0), "four votes of ten"
-
-
-def test_run_folders_are_samples_or_are_pooled_as_trainings_of_one_run(tmp_path: Path) -> None:
-    """Alone, 1 wins here and 2 there, by two votes each; together 3 has four."""
-    runs = [str(tmp_path / name) for name in ("here", "there")]
-    for run, votes in zip(runs, ((1, 1, 1, 3, 3), (2, 2, 2, 3, 3)), strict=True):
+    for run, votes in zip(runs[1:], ((1, 1, 1, 3, 3), (2, 2, 2, 3, 3)), strict=True):
         saved(Path(run), "a", shown(*votes))
     answers = ["--solutions", str(solutions(tmp_path, a=[3]))]
-    apart, together = table(tmp_path, *runs, *answers), table(tmp_path, *runs, *answers, "--pool")
-    assert (apart["outputs"], scores(row(apart, "counts"))[0]) == (2, 0.0)
-    assert (together["outputs"], scores(row(together, "counts"))[0]) == (1, 1.0)
-
-
-def test_seeds_are_samples_of_the_same_tasks(tmp_path: Path, run: Path) -> None:
-    """Twice the same run: the same shares and intervals."""
-    options = "--solutions", str(solutions(tmp_path, a=[3], b=[4, 6])), "--against", "counts", "--own", str(tmp_path / "rarest.py")
-    shutil.copytree(run, tmp_path / "again")
-    once, twice = table(tmp_path, str(run), *options), table(tmp_path, str(run), str(tmp_path / "again"), *options)
-    assert (twice["outputs"], twice["tasks"], twice["runs"]) == (6, 2, ["again", "run"])
-    figures = [[(r["pass@1"], r["pass@2"], r["oracle"]) for r in content["rows"]] for content in (once, twice)]
-    assert figures[0] == figures[1] and row(twice, "rarest")["gained"] == ["run:a#0", "again:a#0"]
+    apart, together = table(tmp_path, *runs[1:], *answers), table(tmp_path, *runs[1:], *answers, "--pool")
+    assert (apart["outputs"], scores(row(apart, "counts"))[0]) == (2, 0.0), "1 wins here and 2 there, by two votes each"
+    assert (together["outputs"], scores(row(together, "counts"))[0]) == (1, 1.0), "together 3 has four"
 
 
 def test_damaged_files_are_skipped_and_empty_views_are_wrong(tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,16 +164,14 @@ def test_damaged_files_are_skipped_and_empty_views_are_wrong(tmp_path: Path, run
     ],
 )
 def test_bad_input_is_one_line(tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], fault: str) -> None:
-    paths = {"run": str(run), "missing": str(tmp_path / "missing"), "empty": str(tmp_path / "empty")}
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty.py").write_text("x = 1")
     (tmp_path / "fails.py").write_text("1/0")
+    paths = {"run": run, "missing": tmp_path / "missing", "empty": tmp_path / "empty"}
     for name, answers in (("good", {"a": [3], "b": [4, 6]}), ("short", {"a": [3], "b": [4]}), ("other", {"c": [1]})):
-        (tmp_path / name).mkdir()
-        paths[name] = str(solutions(tmp_path / name, **answers))
+        paths[name] = solutions(tmp_path, **answers).rename(tmp_path / f"{name}.json")
     given = [a.format(**paths) for a in arguments]
-    if "--solutions" not in given:
-        given += ["--solutions", paths["good"]]
+    given += [] if "--solutions" in given else ["--solutions", str(paths["good"])]
     assert compare_votes.main(given) == 2
-    lines = [x for x in capsys.readouterr().err.splitlines() if "skipped" not in x]
-    assert len(lines) == 1 and lines[0].startswith("compare_votes: ") and fault in lines[0]
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if "skipped" not in x]
+    assert line.startswith("compare_votes: ") and fault in line
