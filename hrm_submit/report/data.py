@@ -96,9 +96,11 @@ def load_run(directory: Path, challenges: Path | str | None = None, solutions: P
 
 
 def _challenges(run: Mapping[str, Any], explicit: Path | str | None, notes: list[str]) -> tuple[Mapping[str, Task], Mapping[str, Entry]]:
-    path = Path(explicit or str(run.get("challenges") or "?"))
-    if explicit is None and not (path.exists() or str(path) in source_names()):
-        notes.append(f"{path}: the challenges file is not there (--challenges names it): no demonstrations are shown")
+    named = explicit or run.get("challenges")
+    path = Path(str(named))
+    if explicit is None and not (named and (path.exists() or str(path) in source_names())):
+        told = f"{path}: the challenges file is not there" if named else "the run folder names no challenges file"
+        notes.append(f"{told} (--challenges names it): no demonstrations are shown")
         return {}, {}
     found = read_challenges(path)
     content = run.get("challenges_sha256")

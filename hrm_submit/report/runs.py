@@ -138,11 +138,13 @@ def _score(answers: Mapping[str, Sequence[Attempts]], tasks: Sequence[str], trut
 
 def _truth(place: Path, given: Solutions | None, challenges: object = None) -> Solutions:
     """Return the solutions `given`, else those of the challenges, else those that lie around `place`; none where there are none."""
+    if given:
+        return given
     around = [folder / "solutions.json" for folder in place.resolve().parents[:AROUND]]
-    for source in [challenges, *filter(Path.is_file, around)]:
+    for source in filter(None, [challenges, *filter(Path.is_file, around)]):
         with suppress(UserError):
-            given = given or (answers_of(str(source)) if source else None)
-    return given or {}
+            return answers_of(str(source))
+    return {}
 
 
 def compare_runs(a: Path, b: Path, solutions: str | None) -> Picture:

@@ -44,12 +44,9 @@ def worker_specs(
     cores_each = max(1, cpu_count() // max(1, len(gpus)))
 
     def workers_on(gpu: str) -> int:
-        models = (preset, *(m.preset for m in others))
-        if not tasks or any(fills_a_gpu(model, tasks) for model in models):
-            return 1  # nothing asks the driver, which may take 20 s to refuse
-        runtime, room = runtime_for(gpu, preset.device), free(gpu)
+        runtime, models = runtime_for(gpu, preset.device), [preset, *(m.preset for m in others)]
         element, fused = 4 if runtime.dtype == "float32" else 2, runtime.attention == "sdpa"
-        return min(cores_each, *(that_fit(model, tasks, room, element=element, fused_attention=fused) for model in models))
+        return min(cores_each, that_fit(models, tasks, lambda: free(gpu), element=element, fused_attention=fused))
 
     counts = {gpu: preset.device.workers_per_gpu or workers_on(gpu) for gpu in gpus}
     in_rounds = [gpu for k in range(max(counts.values(), default=0)) for gpu in gpus if counts[gpu] > k]
@@ -81,16 +78,14 @@ def on_cpu(preset: Preset) -> Preset:
     return replace(preset, device=replace(preset.device, dtype="auto", attention="auto", engine="plain"))
 
 
-def fills_a_gpu(preset: Preset, tasks: Sequence[Task]) -> bool:
-    """Return whether one worker keeps a GPU busy with the median of `tasks`."""
-    return segment_work(preset.model, preset.ttt, int(median(map(canvas_side, tasks))) ** 2) > FILLS_A_GPU
-
-
-def that_fit(preset: Preset, tasks: Sequence[Task], free: int, *, element: int = 2, fused_attention: bool = True) -> int:
-    """Return how many workers, at least 1, `free` bytes of a GPU hold, with numbers of `element` bytes; the largest of `tasks` decides.
-    One that keeps a GPU busy with the median of `tasks` has it to itself."""
-    if tasks and fills_a_gpu(preset, tasks):
+def that_fit(
+    models: Sequence[Preset], tasks: Sequence[Task], free: Callable[[], int], *, element: int = 2, fused_attention: bool = True
+) -> int:
+    """Return how many workers, at least 1, the `free` bytes of a GPU hold, with numbers of `element` bytes; the largest of `models` and of
+    `tasks` decide. Where a model keeps a GPU busy with the median of `tasks`, one worker has it to itself, and `free` is not asked: a
+    driver may take 20 s to refuse."""
+    if not tasks or max(segment_work(m.model, m.ttt, int(median(map(canvas_side, tasks))) ** 2) for m in models) > FILLS_A_GPU:
         return 1
-    batch, tokens = preset.ttt.batch_size, largest_canvas(tasks)
-    each = training_bytes(preset.model, tokens, batch, element=element, fused_attention=fused_attention) + CONTEXT_BYTES
-    return max(1, min(MOST_ON_A_GPU, int(0.9 * free) // each))
+    tokens = largest_canvas(tasks)
+    needed = (training_bytes(m.model, tokens, m.ttt.batch_size, element=element, fused_attention=fused_attention) for m in models)
+    return max(1, min(MOST_ON_A_GPU, int(0.9 * free()) // (max(needed) + CONTEXT_BYTES)))

@@ -45,6 +45,9 @@ from hrm_submit.version import __version__
 
 log = logging.getLogger(__name__)
 
+SEED, SEGMENTS = "--seed", "--segments-per-task"
+"""Settings that may differ between a run and the one that resumes it: a segment is the same work."""
+
 
 @dataclass(frozen=True)
 class SolveSummary:
@@ -98,13 +101,13 @@ def solve(options: SolveOptions, clock: Clock, watchdog: Watchdog | None = None)
     description = _description(options, setup, [tasks[i] for i in wanted])
     earlier = record.run if record else {}
     others = _other_settings(earlier, description)
-    alike = all(other.startswith(("--seed ", "--segments-per-task ")) for other in others)  # so that segments count the same work
     if finished:
         does = "resuming an earlier run" if todo else "nothing is left to solve"
         text = "%s: %s; final answers kept: %d (another --output or --run-dir solves these tasks again)"
         log.warning(text, options.run_dir, does, len(finished))
         if others:
-            log.warning("%s: these answers were made with other settings than this run's: %s", options.run_dir, "; ".join(others))
+            told = "; ".join(f"{name} {clipped(value, 40)}" for name, value in others.items())
+            log.warning("%s: these answers were made with other settings than this run's: %s", options.run_dir, told)
     if earlier and finished and not todo:  # what made the answers stays recorded
         setup.pool.close()
         return summary(None)
@@ -113,8 +116,9 @@ def solve(options: SolveOptions, clock: Clock, watchdog: Watchdog | None = None)
     run.event(RunStart(budget=options.budget, tasks=len(tasks), broken=sorted(broken), resumed=len(finished)))
     run.event(Plan(todo=[t.id for t in todo], workers=len(setup.specs), devices=description["devices"]))
     bars = ProgressBars(len(wanted), len(wanted) - len(todo), setup.preset.ttt.fit)
+    resumed = record if others.keys() <= {SEED, SEGMENTS} else None  # its segments count the same work
     try:
-        Supervisor(todo, options.segments, setup.specs, answers, run, clock, bars, setup.pool, record if alike else None).run()
+        Supervisor(todo, options.segments, setup.specs, answers, run, clock, bars, setup.pool, resumed).run()
     finally:
         bars.close()
         fault = answers.save(last=True)
@@ -222,16 +226,16 @@ def _description(options: SolveOptions, setup: _SetUp, wanted: Sequence[Task]) -
     return as_read
 
 
-def _other_settings(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def _other_settings(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of an earlier run that its answers depend on and that differ from those of this one, by their `run.json`; what
     one of them does not tell counts as equal."""
-    theirs, ours = _settings(earlier), _settings(now)
-    return [f"{name} {clipped(theirs[name], 40)}" for name in theirs if theirs[name] != ours.get(name, theirs[name])]
+    ours = _settings(now)
+    return {name: value for name, value in _settings(earlier).items() if value != ours.get(name, value)}
 
 
 def _settings(run: Mapping[str, Any]) -> dict[str, Any]:
     config, members = run.get("config"), run.get("members")
-    names = {"checkpoint_sha256": "--checkpoint with SHA-256", "seed": "--seed", "segments": "--segments-per-task"}
+    names = {"checkpoint_sha256": "--checkpoint with SHA-256", "seed": SEED, "segments": SEGMENTS}
     found = {name: run[key] for key, name in names.items() if key in run}
     if isinstance(members, list):  # wherever their files lie
         found["[solve] members with SHA-256"] = [m.get("checkpoint_sha256") for m in members if isinstance(m, dict)]

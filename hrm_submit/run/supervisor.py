@@ -213,13 +213,11 @@ class Supervisor:
         told = dict[str, Any](segments=answer.segments, votes=votes, views=answer.views, vote_seconds=round(answer.seconds, 4))
         told |= {"member": answer.member, "task": task, "worker": number}
         if not answer.final:
-            if retrain:  # its mid-run votes say nothing of what all trainings found
-                pass
-            elif answer.segments >= self._reached[task]:
-                self._reached[task], self._latest[task] = answer.segments, answer.outputs
-                self._answers.put(task, answer.outputs, final=False)
-            else:  # an earlier attempt came further
+            if not retrain:  # whose mid-run votes say nothing of what all trainings found
                 self._latest.setdefault(task, answer.outputs)
+                if answer.segments >= self._reached[task]:  # else an earlier attempt came further
+                    self._reached[task], self._latest[task] = answer.segments, answer.outputs
+                    self._answers.put(task, answer.outputs, final=False)
             self._record(events.Candidates(**told))
             return
         member.assignment = None

@@ -53,7 +53,7 @@ def planned_devices(recording: Recording, preset: Preset, tasks: Sequence[Task],
     if not device.count:
         return ["cpu"] * (device.workers or max(1, cpu_count() // device.threads))
     memory, models = int(device.memory_gib * 2**30), [model.preset for model in recording.models.values()]
-    each = device.workers_per_gpu or min(that_fit(own, tasks, memory) for own in models)
+    each = device.workers_per_gpu or that_fit(models, tasks, lambda: memory)
     return [f"cuda:{number}" for _ in range(each) for number in range(device.count)][: max(device.count, len(tasks))]
 
 

@@ -122,8 +122,8 @@ def test_members_are_the_same_wherever_their_files_lie() -> None:
     changes: list[dict[str, Any]] = [{}, {"checkpoint": "/there/a"}, {"checkpoint_sha256": "2"}, {"config": {"ttt": {"lr": 1}}}]
     now, *_ = runs = [{"members": [member | change]} for change in changes]
     told = [solve_module._other_settings(earlier, now) for earlier in runs]
-    assert told[:3] == [[], [], ["[solve] members with SHA-256 ['2']"]]
-    assert told[3] == ["[solve] members with settings [{'ttt': {'lr': 1}}]"]
+    assert told[:3] == [{}, {}, {"[solve] members with SHA-256": ["2"]}]
+    assert told[3] == {"[solve] members with settings": [{"ttt": {"lr": 1}}]}
 
 
 @pytest.mark.parametrize(
