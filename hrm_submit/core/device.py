@@ -5,6 +5,7 @@ Nothing here runs at import; torch is imported when a device is asked for, and a
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import platform
@@ -124,6 +125,15 @@ def free_bytes(device: str) -> int:
     except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
         log.info("%s: nvidia-smi does not tell its free memory (%s)", device, error)
         return int(torch.cuda.get_device_properties(index).total_memory)
+
+
+def free_memory(device: str) -> None:
+    """Give back what nothing holds any more."""
+    gc.collect()
+    if device != "cpu":
+        import torch
+
+        torch.cuda.empty_cache()
 
 
 def cpu_count() -> int:

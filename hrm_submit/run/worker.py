@@ -21,7 +21,7 @@ from hrm_submit.config.runtime import Runtime, runtime_for
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.allocator import keep_freed_memory
 from hrm_submit.core.clock import Clock
-from hrm_submit.core.device import context_broken, gpu_dtypes, no_engine, out_of_memory
+from hrm_submit.core.device import context_broken, free_memory, gpu_dtypes, no_engine, out_of_memory
 from hrm_submit.core.errors import UserError, one_line
 from hrm_submit.model.compiled import compiling_in_turn, engine_of
 from hrm_submit.predict.raw import RawVote
@@ -31,7 +31,6 @@ from hrm_submit.run.protocol import Assignment, Channel, Failed, Ready, WorkerSp
 from hrm_submit.solver.engine import Trial, chosen, measure, trials
 from hrm_submit.solver.messages import Alive
 from hrm_submit.solver.solver import Ensemble, TaskSolver, load_members, with_batch
-from hrm_submit.train.loop import free_memory
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.config.runtime import Runtime
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
-from hrm_submit.core.device import context_broken, no_engine, out_of_memory
+from hrm_submit.core.device import context_broken, free_memory, no_engine, out_of_memory
 from hrm_submit.core.errors import CheckpointError, one_line
 from hrm_submit.model.compiled import compile_blocks, engine_of, step_down
 from hrm_submit.model.hrm import HRM
@@ -27,7 +27,6 @@ from hrm_submit.predict.raw import RawVote
 from hrm_submit.predict.vote import Outputs, first_attempts, pooled
 from hrm_submit.solver.messages import VOTES_AGREE, Answer, Message, Progress, Restarted
 from hrm_submit.solver.session import DivergedError, TaskSession, n_rows
-from hrm_submit.train.loop import free_memory
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,6 @@ It yields a report after each segment, with tensors still on the device. The cal
 
 from __future__ import annotations
 
-import gc
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -100,10 +99,3 @@ class Trainer:
             self.carries[cells] = carry
         self.segment += 1
         return SegmentReport(self.segment, size, cells, loss.detach(), metrics)
-
-
-def free_memory(device: str) -> None:
-    """Give back what nothing holds any more."""
-    gc.collect()
-    if device != "cpu":
-        torch.cuda.empty_cache()

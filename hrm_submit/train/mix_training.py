@@ -10,12 +10,12 @@ import torch
 
 from hrm_submit.config.runtime import Runtime
 from hrm_submit.config.schema import Preset
-from hrm_submit.core.device import no_engine, out_of_memory
+from hrm_submit.core.device import free_memory, no_engine, out_of_memory
 from hrm_submit.core.errors import TrainError
 from hrm_submit.model.compiled import compile_blocks, engine_of, step_down
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.weights import Checkpoint, build
-from hrm_submit.train.loop import SegmentReport, Trainer, free_memory
+from hrm_submit.train.loop import SegmentReport, Trainer
 from hrm_submit.train.mixture import Mixture, ahead
 from hrm_submit.train.ranks import ALONE, Ranks, SharedMemoryError
 

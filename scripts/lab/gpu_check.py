@@ -112,10 +112,14 @@ def run_step(name: str, options: Options, limit: float) -> list[Figure]:
     environment, said = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}, list[str]()  # as many threads as a worker has
     status = run_limited(command, limit, env=environment, cwd=Path.cwd(), on_text=said.append).status
     lines = [line for line in "".join(said).splitlines() if line.strip()]
-    found = [Figure(name, **json.loads(line)) for line in lines if line.startswith("{")]
+    found, last = list[Figure](), ""
+    for line in lines:
+        try:
+            found.append(Figure(name, **json.loads(line)))
+        except (ValueError, TypeError):  # what libraries and errors say goes to the same place
+            last = line.strip()
     if status == 0:
         return found
-    last = next((line.strip() for line in reversed(lines) if not line.startswith("{")), "")
     fault = f"not done after {limit:.0f} s" if status is None else f"exit status {status}: {last}"
     return [*found, Figure(name, "the step itself", fault, ok=False)]
 

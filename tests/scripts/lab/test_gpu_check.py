@@ -9,6 +9,7 @@ from typing import Any
 
 import gpu_check as script
 import pytest
+from kaggle_kit.processes import Outcome
 from lab import gpu_check
 from lab.gpu_check import LIMITS, Figure, Options, run_step, verdict
 
@@ -45,6 +46,16 @@ def test_a_step_that_crashes_or_hangs_costs_itself() -> None:
     assert found.ok is False and "KeyError" in str(found.value)
     (found,) = run_step("memory", Options("cpu"), 0.2)
     assert found.value == "not done after 0 s" and found.ok is False
+
+
+def test_what_libraries_say_between_the_figures_is_none_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def child(command: list[str], limit: float, *, on_text: Any, **_: Any) -> Outcome:
+        on_text('{"what": "peak", "value": 1.5, "unit": "GiB"}\n{torn\n5\nRuntimeError: no device\n')
+        return Outcome(1, 0.5)
+
+    monkeypatch.setattr(gpu_check, "run_limited", child)
+    failed = Figure("memory", "the step itself", "exit status 1: RuntimeError: no device", ok=False)
+    assert run_step("memory", Options("cpu"), 9.0) == [Figure("memory", "peak", 1.5, "GiB"), failed]
 
 
 FOUND = [
