@@ -10,8 +10,6 @@ ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE
 # One more than the cores: many tests wait for processes that they start.
 TEST_PROCESSES := $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else "auto")')
-# The oldest Kaggle client that the kit works with; the tests run it and the one in the lock.
-OLDEST_CLIENT := kaggle==2.2.4 kagglesdk==0.1.37
 
 .DEFAULT_GOAL := help
 .PHONY: help setup simulate test test-all lint benchmark docs docs-serve docs-check gpu-check fuzz soak wheels push push-pretrain status submit lock clean
@@ -25,7 +23,6 @@ $(READY): pyproject.toml requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) -c requirements.lock torch
 	$(INSTALL) -c requirements.lock -e '.[home,test]'
-	$(INSTALL) --no-deps --upgrade --target $(VENV)/kaggle-oldest $(OLDEST_CLIENT)
 	$(BIN)/python -c 'import matplotlib.figure, hrm_submit.run.worker, hrm_submit.report.build'  # what is imported is compiled now
 	@touch $@ && echo "$(VENV) is ready: . $(BIN)/activate"
 
@@ -83,7 +80,7 @@ push-pretrain: $(READY) ## pre-train on Kaggle's GPUs: make push-pretrain OWNER=
 status: $(READY) ## follow the pushed notebook and fetch its outputs
 	$(BIN)/python scripts/kaggle_ship.py status $(if $(OWNER),--owner $(OWNER)) $(ARGS)
 
-submit: $(READY) ## submit the notebook's newest version to the competition
+submit: $(READY) ## submit the version that was pushed last to the competition
 	$(BIN)/python scripts/kaggle_ship.py submit $(if $(OWNER),--owner $(OWNER)) $(ARGS)
 
 lock: ## write requirements.lock from the newest versions that pyproject.toml allows
@@ -93,5 +90,5 @@ lock: ## write requirements.lock from the newest versions that pyproject.toml al
 	(sed -n '/^#/p' requirements.lock; $(VENV)-lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//') > requirements.lock.new
 	mv requirements.lock.new requirements.lock && rm -rf $(VENV)-lock
 
-clean: ## remove what was built; runs/ and data/ stay
-	rm -rf build dist *.egg-info .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+clean: ## remove what was built; runs/, data/ and build/kaggle/ stay
+	rm -rf build/site build/lib build/bdist.* dist *.egg-info .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

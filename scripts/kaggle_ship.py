@@ -54,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.set_defaults(run=push.push)
     command = commands.add_parser("status", parents=[either], help=f"follow the run, then fetch its outputs into {follow.OUTPUT}")
     command.add_argument("--once", action="store_true", help="poll once, do not wait")
-    command.add_argument("--follow", action="store_true", help="show the run's log while it is written, where the client can")
+    command.add_argument("--follow", action="store_true", help="show the run's log while it is written")
     command.set_defaults(run=follow.status)
     command = commands.add_parser("submit", parents=[common], help="submit the version that was pushed last")
     command.add_argument("--version", type=_positive, help="another version of the notebook")
@@ -73,7 +73,7 @@ def carry_out(argv: Sequence[str] | None) -> int:
     """Run the command; returns 1 where Kaggle refused. Raises UserError, OSError."""
     args = build_parser().parse_args(argv)
     if args.command != "compete" and importlib.util.find_spec("kaggle") is None:
-        raise ShipError("the Kaggle client is not installed here: pip install 'hrm-submit[home]'")
+        raise ShipError("the Kaggle client is not installed here: make setup")
     args.root = args.root.resolve()
     try:
         args.run(args)

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kaggle_kit.competition import DEFAULT
 from kaggle_kit.rehearsal import DEFAULT_DATASET, DEFAULT_SIDE, DEFAULT_TASKS, simulate
 
 from hrm_submit.arc.reader import source_names
@@ -34,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output-dir", type=Path, metavar="DIR", help="a new folder for all outputs of the run (default: runs/MODE-DATE)")
     parser.add_argument("--layout", choices=("new", "old"), default="new", help="where Kaggle mounts inputs: since 2026, or before")
     parser.add_argument("--notebook", default="submission", metavar="NAME", help="notebook/NAME.ipynb: submission (default) or pretrain")
-    parser.add_argument("--competition", default=DEFAULT, metavar="SLUG")
+    parser.add_argument("--competition", metavar="SLUG|F.toml", help="whose files and weights (default: the one of kernel-metadata.json)")
     options = parser.parse_args(argv)
     return exit_status("simulate_kaggle", lambda: simulate(options), OSError)
 

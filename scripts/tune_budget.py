@@ -144,8 +144,8 @@ def measure(tasks: list[Task], args: argparse.Namespace, scratch: Path, budget: 
     command = [sys.executable, "-m", "hrm_submit", "solve", *map(str, files), "--time-budget", args.measure, *options]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"no task ended in {args.measure}; try a longer --measure, or a smaller --max-side"]
-        raise ConfigError(f"the measurement ended with status {done.returncode}: {said[-1]}")
+        said = (done.stderr.strip().splitlines() or ["nothing was said"])[-1]
+        raise ConfigError(f"the measurement ended with status {done.returncode}: {said}; try a longer --measure, or a smaller --max-side")
     return run
 
 

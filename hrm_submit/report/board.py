@@ -22,7 +22,7 @@ def write_board(state: RunState, folder: Path) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
     except ImportError:
-        raise ConfigError("--tensorboard needs the tensorboard package: pip install hrm-submit[tensorboard]") from None
+        raise ConfigError("--tensorboard needs the tensorboard package: pip install tensorboard") from None
     try:
         for training in state.trainings:
             name = f"{quote(training.task.encode('utf-8', 'replace'), safe='')[:LONGEST_NAME]}-{training.number}"

@@ -22,7 +22,7 @@ class ReportOptions:
     challenges: Path | None = option("F", "the challenges file, if it has moved since the run", default=None)
     json: Path | None = option("F", "write all tables as JSON too", default=None)
     csv: Path | None = option("DIR", "write each table as a CSV file too", default=None)
-    tensorboard: Path | None = option("DIR", "write the curves of each training too (extra: hrm-submit[tensorboard])", default=None)
+    tensorboard: Path | None = option("DIR", "write the curves of each training too (needs the package tensorboard)", default=None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ try:
 except ImportError:
     from hrm_submit.core.errors import ClusterError
 
-    raise ClusterError("--cluster needs Ray: pip install 'hrm-submit[cluster]'") from None
+    raise ClusterError("--cluster needs Ray: pip install 'ray>=2.40'") from None
 
 from hrm_submit.arc.task import Task
 from hrm_submit.config.schema import Preset

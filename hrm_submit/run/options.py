@@ -39,7 +39,7 @@ class SolveOptions(ChoiceOptions):
     run_dir: Path = option("D", "run folder, from which a killed run resumes (default: OUTPUT with .run)", default=Path())
     presets: str = option("NAME[,NAME]", "layered left to right (default: the checkpoint's, else nano)", name="--preset", default="")
     devices: str = option("auto|cpu|cuda:0,...", default="auto")
-    cluster: str = option("ADDRESS|auto|local", "work on all machines of a Ray cluster instead (extra: hrm-submit[cluster])", default="")
+    cluster: str = option("ADDRESS|auto|local", "work on all machines of a Ray cluster instead (needs Ray)", default="")
     cores_per_worker: int = option("N", "CPU cores of each worker of a cluster (default: 1)", default=1)
 
     def __post_init__(self) -> None:

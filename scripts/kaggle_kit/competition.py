@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from datetime import date
+from fnmatch import fnmatch
 from pathlib import Path
 
 from hrm_submit.config.preset_files import from_dict, read_toml
@@ -14,11 +15,16 @@ from hrm_submit.core.errors import ConfigError
 from hrm_submit.core.files import write_atomic
 
 from .client import ShipError, say
-from .kernel import MAIN, METADATA, PRETRAIN, dump, read_object
-from .paths import COMPETITIONS
+from .kernel import MAIN, METADATA, PRETRAIN, Kernel, dump, read_object
+from .paths import COMPETITIONS, ROOT
 
 DEFAULT = "arc-prize-2026-arc-agi-2"
 NOTEBOOK = Path("notebook", "submission.ipynb")
+READ_BY_THE_NOTEBOOK = {
+    "test_challenges": "*test_challenges.json",
+    "evaluation_challenges": "*evaluation_challenges.json",
+    "sample_submission": "sample_submission.json",
+}
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,15 @@ def load_competition(slug: str = DEFAULT, folder: Path = COMPETITIONS) -> Compet
     competition = from_dict(Competition, values, where=path.name)
     if not all(isinstance(file, str) for file in competition.files.values()):
         raise ConfigError(f"{path.name}: [files] should hold names of files")
+    for role, pattern in READ_BY_THE_NOTEBOOK.items():
+        if not fnmatch(competition.files.get(role, ""), pattern):
+            raise ConfigError(f"{path.name}: [files] {role} should be a name like {pattern}, which is what the notebook looks for")
     return competition
+
+
+def competition_of(options: argparse.Namespace) -> Competition:
+    """The one that `--competition` names, else that of kernel-metadata.json. Raises ConfigError."""
+    return load_competition(options.competition or Kernel.read(ROOT, owner="anyone").competition)
 
 
 def closed_notice(slug: str, today: date) -> str | None:

@@ -16,12 +16,12 @@ import numpy as np
 from hrm_submit.arc.reader import data_folder, write_challenges
 from hrm_submit.arc.training_task import TrainingTask
 from hrm_submit.core.errors import ConfigError
-from hrm_submit.core.files import write_atomic
+from hrm_submit.core.files import sha256_of, write_atomic
 from hrm_submit.corpora.solutions import write_solutions
 from hrm_submit.corpora.sources import load_corpus, load_source
+from hrm_submit.model.packaged import CHECKPOINTS
 
-from .competition import load_competition
-from .kernel import Kernel
+from .competition import competition_of
 from .paths import ROOT
 from .wheels import build_wheel, image_faults, repack
 
@@ -37,8 +37,7 @@ def build(options: argparse.Namespace) -> int:
     if options.checkpoint is not None:
         place_checkpoint(options.checkpoint, folder)
     elif own_weights(folder) is None:
-        competition = load_competition(options.competition or Kernel.read(ROOT, owner="anyone").competition)
-        place_checkpoint(str(ROOT / competition.checkpoint), folder)
+        place_checkpoint(str(ROOT / competition_of(options).checkpoint), folder)
     if options.with_data:
         place_training_data(folder)
     write_metadata(folder)
@@ -52,8 +51,8 @@ def build(options: argparse.Namespace) -> int:
 
 
 def own_weights(folder: Path) -> Path | None:
-    """The weights in `folder` that did not come with this repository."""
-    packaged = {path.name for path in (ROOT / "hrm_submit" / "checkpoints").iterdir()}
+    """The weights in `folder` that have the name of none of the package's."""
+    packaged = {path.name for path in CHECKPOINTS.iterdir()}
     return next((path for path in sorted(folder.glob("*.safetensors")) if path.name not in packaged), None)
 
 
@@ -62,6 +61,9 @@ def place_checkpoint(source: str, folder: Path) -> None:
     path, target = Path(source), folder / Path(source).name
     if source != "none" and not path.is_file():
         raise ConfigError(f"{source}: no checkpoint there")
+    packaged = CHECKPOINTS / path.name
+    if packaged.is_file() and sha256_of(path) != sha256_of(packaged):
+        raise ConfigError(f"{source}: has the name of packaged weights, which would take its place: rename it")
     for old in folder.glob("*.safetensors"):
         if source == "none" or old != target:
             old.unlink()

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping
@@ -46,11 +47,15 @@ def status(args: argparse.Namespace) -> None:
             raise RefusedError(f"kernel {name}: still {state} after {format_duration(wait)}")
         time.sleep(args.poll)
     if state not in RUNNING_STATES:
+        if args.folder == MAIN:  # what an earlier version left says nothing of this one
+            shutil.rmtree(root / OUTPUT / "run", ignore_errors=True)
+            for old in ("report.html", "submission.json"):
+                (root / OUTPUT / old).unlink(missing_ok=True)
         answer = kaggle(root, "kernels", "output", name, "-p", str(OUTPUT), "--force", limit=TRANSFER_SECONDS, show=True)
         if answer.code:
             raise RefusedError(f"kaggle kernels output: {answer.reason}")
         log = root / OUTPUT / f"{name.split('/')[1]}.log"
-        for fact, value in what_happened(root / OUTPUT, log):
+        for fact, value in what_happened(root / OUTPUT if args.folder == MAIN else None, log):
             say(f"{fact:<10} {value}")
         if state != "COMPLETE":
             for line in log_text(log)[-LOG_LINES:]:
@@ -63,20 +68,20 @@ def status(args: argparse.Namespace) -> None:
 
 
 def follow_log(root: Path, name: str, wait: float) -> None:
-    """Pass the log of a run on as it is written, where the client can."""
-    if "--follow" not in kaggle(root, "kernels", "logs", "--help").text:
-        say("this Kaggle client cannot follow a log: pip install -U kaggle")
-        return
+    """Pass the log of a run on as it is written."""
     answer = kaggle(root, "kernels", "logs", name, "--follow", limit=wait, show=True)
     if answer.code:
         say(f"kaggle kernels logs: {answer.reason}")
 
 
-def what_happened(output: Path, log: Path) -> list[tuple[str, str]]:
-    """Read from a run's `output` folder and `log` what ran where, what went wrong, what it scored and where to look: (fact, value)."""
-    lines, run = log_text(log), dict[str, Any]()
-    with contextlib.suppress(OSError, ValueError):
-        run = json.loads((output / "run" / "run.json").read_bytes())
+def what_happened(output: Path | None, log: Path) -> list[tuple[str, str]]:
+    """Read from the `output` folder of a run of `solve` (None: of another notebook) and from its `log` what ran where, what went wrong,
+    what it scored and where to look: (fact, value)."""
+    lines, run, report = log_text(log), dict[str, Any](), ""
+    if output:
+        with contextlib.suppress(OSError, ValueError):
+            run = json.loads((output / "run" / "run.json").read_bytes())
+        report = str(output / "report.html") if (output / "report.html").is_file() else ""
     machine, problems = ([line.removeprefix(word) for line in lines if line.startswith(word)] for word in ("machine: ", "PROBLEM: "))
     modes = [line for line in lines if re.match(r"(smoke|rehearse|scored): ", line)]
     answered = [line for line in lines if re.match(r"\d+ of \d+ tasks answered", line)]
@@ -90,7 +95,7 @@ def what_happened(output: Path, log: Path) -> list[tuple[str, str]]:
         "score": ", ".join(f"{name} {float(value):.1%}" for name, value in scores[-2:]),
         "problems": "none" if lines and not problems else "; ".join(problems),
         "log": str(log),
-        "report": str(output / "report.html") if (output / "report.html").is_file() else "",
+        "report": report,
     }
     return [(fact, value) for fact, value in facts.items() if value]
 
@@ -126,12 +131,12 @@ def show_submissions(root: Path, competition: str) -> None:
 
 
 def why_failed(root: Path, ref: object) -> str:
-    """What Kaggle says of a submission that failed, in one line; newer clients (2.2.5) can ask."""
+    """What Kaggle says of a submission that failed, in one line."""
     answer = kaggle(root, "competitions", "submission", str(ref))
     error = re.search(r"^Error:\s*(.*(?:\n[ \t]+.*)*)", answer.text, re.MULTILINE)
     if answer.code == 0:
         return " ".join(error[1].split()) if error else "Kaggle gives no reason"
-    return answer.reason if answer.status else "kaggle 2.2.5 or newer can tell why"
+    return answer.reason
 
 
 def _rows(text: str) -> list[Mapping[str, Any]] | None:

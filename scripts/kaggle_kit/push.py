@@ -96,7 +96,8 @@ def push_kernel(package: Package, timeout: float | None = None) -> None:
     if package.folder == MAIN:
         record = package.root / RECORD
         record.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(record, dump({"kernel": real, "asked": package.kernel, "version": version, "url": url}))
+        smoke = {"timeout": timeout} if timeout else {}
+        write_atomic(record, dump({"kernel": real, "asked": package.kernel, "version": version, "url": url, **smoke}))
     say(f"kernel {real}: version {version} pushed, {url}")
 
 
@@ -124,7 +125,7 @@ def _say_what_would_be_sent(package: Package, files: Sequence[str], kernel_only:
     sources = [source for key in ("competition_sources", "dataset_sources", "kernel_sources") for source in kernel.get(key) or ()]
     machine = kernel.get("machine_shape", "a machine of Kaggle's choice")
     say(f"kernel {package.kernel}: would push {code} to run on {machine} with {', '.join(map(str, sources))}")
-    say("nothing was sent and no file was changed: this was a dry run")
+    say("nothing was sent: this was a dry run")
 
 
 def say_if_closed(root: Path, owner: str | None) -> None:
@@ -140,7 +141,7 @@ def shipped_weights(files: Sequence[str]) -> str:
         return "none: the notebook trains each task from random weights"
     packaged = {path.name for path in CHECKPOINTS.glob("*.safetensors")}
     own = [name for name in found if name not in packaged]
-    back = "; go back with: make wheels ARGS='--checkpoint hrm_submit/checkpoints/arc-agi-2.safetensors'" if own else ""
+    back = f"; to ship the competition's again: rm {' '.join(str(WHEELS / name) for name in own)}, then make wheels" if own else ""
     return ", ".join(f"{name} (your own)" if name in own else name for name in found) + back
 
 
@@ -166,7 +167,7 @@ def push(args: argparse.Namespace) -> None:
 
 
 def kernel_state(root: Path, kernel: str) -> tuple[str, str]:
-    """The state of a kernel's newest run (QUEUED, RUNNING, COMPLETE, ERROR, ...), and the same with its failure message."""
+    """The state of a run of `kernel` (QUEUED, RUNNING, COMPLETE, ERROR, ...), and the same with its failure message."""
     answer = kaggle(root, "kernels", "status", kernel)
     state = re.search(r'has status "(?:\w+\.)?(\w+)"', answer.text)
     if answer.code or not state:
@@ -176,7 +177,7 @@ def kernel_state(root: Path, kernel: str) -> tuple[str, str]:
 
 
 def require_complete(root: Path, kernel: str, but: str) -> None:
-    """Raise RefusedError, which ends with `but`, unless the kernel's newest run ended well."""
+    """Raise RefusedError, which ends with `but`, unless the run of `kernel` (`OWNER/SLUG`, or a version of it) ended well."""
     state, described = kernel_state(root, kernel)
     if state != "COMPLETE":
         raise RefusedError(f"kernel {kernel}: {described}; {but}")
@@ -189,7 +190,10 @@ def submit(args: argparse.Namespace) -> None:
     version = args.version or (record.get("version") if record.get("kernel") == name else None)
     if not isinstance(version, int):
         raise ShipError(f"{RECORD}: records no pushed version of {name}; push first, or give --version N")
-    require_complete(root, name, "only a complete run can be submitted")
+    if not args.version and (limit := record.get("timeout")):
+        told = f"version {version} was pushed with --timeout {format_duration(limit)}"
+        raise ShipError(f"{told}; push again without, or give --version {version}")
+    require_complete(root, f"{name}/{version}", "only a complete run can be submitted")
     say_if_closed(root, args.owner)
     message = args.message or f"{name} version {version}"
     words = ("competitions", "submit", kernel.competition, "-k", name, "-v", str(version), "-f", args.file, "-m", message)
@@ -200,7 +204,7 @@ def submit(args: argparse.Namespace) -> None:
 
 
 def _record(root: Path) -> dict[str, Any]:
-    """What was pushed last: `kernel`, the name `asked` for it, `version`, `url`."""
+    """What was pushed last: `kernel`, the name `asked` for it, `version`, `url`, and `timeout` of a smoke run."""
     try:
         record = json.loads((root / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):

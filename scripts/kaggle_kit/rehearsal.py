@@ -24,7 +24,7 @@ from hrm_submit.record.folder import read_run, run_of, training_warning
 from hrm_submit.report.build import write_report
 from hrm_submit.report.options import ReportOptions
 
-from .competition import load_competition
+from .competition import competition_of
 from .dataset import own_weights, place_training_data
 from .machine import KaggleTree, build_tree, notebook_variables, preinstalled, run_notebook
 from .paths import NOTEBOOKS, OFFLINE_WHEELS, ROOT, RUNS
@@ -65,7 +65,7 @@ def shipped_files(options: argparse.Namespace, tasks: Mapping[str, Task]) -> lis
     if options.checkpoint is not None:
         weights = Path(options.checkpoint)
     else:
-        weights = own_weights(OFFLINE_WHEELS) or weights_for(ROOT / load_competition(options.competition).checkpoint, tasks)
+        weights = own_weights(OFFLINE_WHEELS) or weights_for(ROOT / competition_of(options).checkpoint, tasks)
     if not weights.is_file():
         raise DataError(f"{weights}: no checkpoint there")
     return [wheel, weights]
@@ -143,7 +143,7 @@ def simulate(options: argparse.Namespace) -> int:
         raise DataError(f"{folder}: is not empty")
     print("preparing the simulated machine", flush=True)
     packages, shipped = preinstalled(), shipped_files(options, tasks)
-    tree = build_tree(folder / "kaggle", load_competition(options.competition), tasks, shipped, options.layout)
+    tree = build_tree(folder / "kaggle", competition_of(options), tasks, shipped, options.layout)
     does = notebook.name if pretraining else f"{notebook.name}, {options.mode}, {len(tasks)} tasks"
     print(f"{does}, {format_duration(limit)}; outputs: {folder}")
     cut = "cut off (a network namespace of its own)" if isolation() else "NOT CUT: this system allows no network namespace"

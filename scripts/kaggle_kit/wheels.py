@@ -78,7 +78,7 @@ def repack(name: str, folder: Path) -> Path:
     try:
         installed = metadata.distribution(name)
     except metadata.PackageNotFoundError:
-        raise ConfigError(f"{name} is not installed here, so it cannot be shipped: pip install 'hrm-submit[home]'") from None
+        raise ConfigError(f"{name} is not installed here, so it cannot be shipped: make setup") from None
     if "Tag: py3-none-any" not in (installed.read_text("WHEEL") or ""):
         raise ConfigError(f"{name} is not installed from a pure Python wheel, so it cannot be shipped")
     record = f"{name}-{installed.version}.dist-info/RECORD"

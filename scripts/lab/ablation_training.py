@@ -23,6 +23,7 @@ from hrm_submit.arc.task import Grid, Pair, Task, make_grid, same_grid
 from hrm_submit.config.runtime import Runtime, runtime_for
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.device import machine
+from hrm_submit.core.files import write_atomic
 from hrm_submit.corpora.scoring import task_results
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
@@ -90,6 +91,7 @@ class Ledger:
         self.flops = 0.0
         self._reports: list[SegmentReport] = []
         self._slices: list[tuple[float, float, float, int]] = []
+        path.unlink(missing_ok=True)  # the curve of a run that was killed: this one begins anew
 
     @property
     def seconds(self) -> float:
@@ -212,8 +214,8 @@ def ttt_run(run: Run, folder: Path) -> tuple[dict[str, Marks], dict[str, Any]]:
     path = folder / "tasks.jsonl"
     lines: list[dict[str, Any]] = read_lines(path, lambda line: line)[0]
     marks = {x["task"]: Marks(x["outputs"], x["views"], x["test_loss"]) for x in lines}
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(x) + "\n" for x in lines)
+    write_atomic(path, "".join(json.dumps(x) + "\n" for x in lines))  # without a line that a kill has torn
+    with path.open("a", encoding="utf-8") as file:
         for task_id, task in run.chosen.tasks.items():
             if task_id in marks:
                 continue

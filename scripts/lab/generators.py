@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tqdm import tqdm
+
+from hrm_submit.core.device import cpu_count
 
 PAIRS = 100
 LIMIT = 120.0
@@ -33,7 +34,7 @@ def draw_all(code: Path, target: Path) -> tuple[int, list[str]]:
     ids = sorted(path.stem.removeprefix("task_") for path in (code / "tasks").glob("task_*.py"))
     target.mkdir(parents=True)
     failed = []
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with ThreadPoolExecutor(cpu_count()) as threads:
         found = threads.map(lambda task: list(draw(code, task)), ids)
         for task, pairs in zip(ids, tqdm(found, total=len(ids), desc="generators", disable=None), strict=True):
             if pairs:

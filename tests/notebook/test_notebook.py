@@ -83,6 +83,14 @@ def test_only_the_wheel_of_the_kits_own_dataset_is_run_and_a_missing_file_to_mer
     assert ("merge: FileNotFoundError: no other.json below" in result.degraded) == (other is None)
 
 
+def test_another_solvers_answers_stand_in_for_ours_where_solve_gives_none(tmp_path: Path) -> None:
+    other = tmp_path / "other.json"
+    other.write_text('{"aaaa0001": [{"attempt_1": [[8]], "attempt_2": [[9]]}], "unknown": 5}')
+    result = run(tmp_path, lay_out(tmp_path, [stub_wheel(tmp_path, "import"), other]), variables={"HRM_MERGE": "other.json"})
+    assert result.outcome.status == 0 and not result.faults and "merge" not in result.degraded
+    assert result.submission["aaaa0001"] == [{"attempt_1": [[8]], "attempt_2": [[9]]}] and "aaaa0002" in result.submission
+
+
 def test_scored_rerun_kills_a_solve_that_hangs(tmp_path: Path) -> None:
     before = {p.pid for p in psutil.process_iter()}
     result = run(tmp_path, lay_out(tmp_path, [stub_wheel(tmp_path, "hang")]), seconds=20)

@@ -105,12 +105,12 @@ def test_without_its_head_the_file_is_valid_and_the_run_goes_on_at_home(tmp_path
     assert all(same_grid(a, b) for t in finished for x, y in zip(shown[t], after[t], strict=True) for a, b in zip(x, y, strict=True))
 
 
-def test_without_ray_one_line_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_ray_one_line_asks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "hrm_submit.run.cluster")
     given = on_cluster(challenges(tmp_path, 1), tmp_path / "s.json", "local", ["--segments-per-task", "1"])
     assert main(given[3:]) == 2
-    assert capsys.readouterr().err.strip().splitlines()[-1] == "hrm-submit: --cluster needs Ray: pip install 'hrm-submit[cluster]'"
+    assert capsys.readouterr().err.strip().splitlines()[-1] == "hrm-submit: --cluster needs Ray: pip install 'ray>=2.40'"
     assert len(read_submission(tmp_path / "s.json")[0]) == 1, "a valid file, all the same"
 
 

@@ -1,17 +1,14 @@
-"""The kit to ship, with each Kaggle client that is supported."""
+"""The kit to ship."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.scripts.kaggle_kit.kit import CLIENTS, Kit
+from tests.scripts.kaggle_kit.kit import Kit
 
 
-@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * (path is not None)) for name, path in CLIENTS.items()])
-def kit(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Kit]:
-    client = CLIENTS[request.param]
-    if client and not client.is_dir():
-        pytest.skip(f"no {client}: make setup")
-    with Kit(tmp_path, client) as server:
+@pytest.fixture
+def kit(tmp_path: Path) -> Iterator[Kit]:
+    with Kit(tmp_path) as server:
         yield server

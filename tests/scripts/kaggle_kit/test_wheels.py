@@ -10,7 +10,7 @@ from pathlib import Path
 
 import kaggle_ship
 import pytest
-from kaggle_kit import dataset
+from kaggle_kit import competition, dataset
 from kaggle_kit.competition import DEFAULT, load_competition
 from kaggle_kit.paths import COMPETITIONS, KAGGLE_IMAGE, ROOT
 from kaggle_kit.wheels import build_wheel, image_faults, is_current
@@ -106,6 +106,7 @@ def test_the_weights_are_those_of_the_competition_that_the_notebook_is_for(tmp_p
     (tmp_path / "kernel-metadata.json").write_text(json.dumps(kernel))
     (tmp_path / "hrm_submit").symlink_to(ROOT / "hrm_submit")
     monkeypatch.setattr(dataset, "ROOT", tmp_path)
+    monkeypatch.setattr(competition, "ROOT", tmp_path)
     options = Namespace(output=tmp_path / "offline", checkpoint=None, competition=None, with_data=False, image=KAGGLE_IMAGE)
     assert dataset.build(options) == 0
     shipped, default = (load_competition(slug).checkpoint for slug in ("arc-prize-2024", DEFAULT))
@@ -118,8 +119,10 @@ def test_what_does_not_fit_fails_in_one_line(tmp_path: Path) -> None:
     assert "not a pure Python wheel" in image_faults(binary, image(tmp_path))[0]
     result = build(tmp_path / "offline", "--image", str(image(tmp_path, torch="2.1.0")))
     assert result.returncode == 1 and any("needs torch" in line and "2.1.0" in line for line in result.stderr.splitlines())
-    result = build(tmp_path / "offline", "--checkpoint", str(tmp_path / "missing.safetensors"))
-    assert result.returncode == 2 and result.stderr.count("\n") == 1 and "missing.safetensors: no checkpoint there" in result.stderr
+    (tmp_path / "nano.safetensors").write_bytes(b"my own")
+    for name, told in (("missing", "no checkpoint there"), ("nano", "has the name of packaged weights")):
+        result = build(tmp_path / "offline", "--checkpoint", str(tmp_path / f"{name}.safetensors"))
+        assert result.returncode == 2 and result.stderr.count("\n") == 1 and f"{name}.safetensors: {told}" in result.stderr
 
 
 FILES = ("kernel-metadata.json", "notebook/pretrain/kernel-metadata.json", "notebook/submission.ipynb")
@@ -154,6 +157,11 @@ def test_a_file_of_ones_own_goes_into_all_three_and_that_of_the_tree_brings_them
 def test_what_is_not_there_or_has_no_place_changes_nothing(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert kaggle_ship.main(["compete", "chess", "--root", str(clone)]) == 2
     assert "unknown competition 'chess'; known: arc-prize-2024" in capsys.readouterr().err
+    other = clone / "mine.toml"
+    text = (COMPETITIONS / "arc-prize-2024.toml").read_text(encoding="utf-8")
+    other.write_text(text.replace("_challenges.json", ".json"))
+    assert kaggle_ship.main(["compete", str(other), "--root", str(clone)]) == 2
+    assert "mine.toml: [files] test_challenges should be a name like *test_challenges.json" in capsys.readouterr().err
     notebook = clone / FILES[2]
     notebook.write_text(notebook.read_text(encoding="utf-8").replace("CARDS = 4", "CARDS = four"), encoding="utf-8")
     assert kaggle_ship.main(["compete", "arc-prize-2024", "--root", str(clone)]) == 2
