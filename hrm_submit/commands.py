@@ -58,7 +58,7 @@ def score(options: ScoreOptions, clock: Clock) -> int:
     if 0 < len(wanted) < len(solutions):
         alone = score_answers(answers, wanted)
         said = f"pass@2 {alone['pass@2']:.1%} of {alone['counts']['outputs']} test outputs"
-        print(f"hrm-submit: the {len(wanted)} chosen tasks alone: {said}; all others are fallback answers", file=sys.stderr)
+        print(f"hrm-submit: the {len(wanted)} chosen tasks alone: {said}; the others were not chosen", file=sys.stderr)
     if malformed:
         print(f"hrm-submit: {len(malformed)} malformed attempts count as wrong, the first is {malformed[0]}", file=sys.stderr)
     if warning := training_warning(run_of(options.submission)):

@@ -149,14 +149,14 @@ def source_files(source: str | os.PathLike[str]) -> list[Path]:
 
 
 def digest(source: str | os.PathLike[str]) -> str:
-    """Hash (SHA-256) a file, a folder's task files with their paths, or a named set's file with its name."""
+    """Hash (SHA-256) a file, the files of a folder that give tasks with their paths, or a named set's file with its name."""
     text, root = os.fspath(source), _path(source)
     if text in NAMED:
         return hashlib.sha256(text.encode() + root.read_bytes()).hexdigest()
     if not root.is_dir():
         return sha256_of(root)
     total = hashlib.sha256()
-    for file in source_files(source):
+    for file in sorted({entry.file for entry in read_source(source).entries if entry.file}):  # not what a run has written there
         total.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes())
     return total.hexdigest()
 

@@ -193,7 +193,7 @@ class TTTConfig(TrainConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check(self, "first_vote", ABOVE_0, 1)
-        _check(self, "pool_exact", 0, 2)
+        _check(self, "agreement fit pool_exact", 0, 2)
         _check(self, "max_segments patience", 1)
 
 

@@ -13,23 +13,24 @@ from hrm_submit.arc.task import Pair
 from hrm_submit.arc.training_task import TrainingTask
 from hrm_submit.core.errors import DataError
 from hrm_submit.corpora.solutions import solved_pairs
-from hrm_submit.corpora.sources import load, load_source
+from hrm_submit.corpora.sources import load, load_corpus
 
 
 def protected_hashes(names: Sequence[str], *, test_only: Collection[str] = ()) -> frozenset[str]:
     """Hash every pair, demonstrations and solved tests, of the sets `names` (names or files, no options) in canonical form.
 
     Of the sets that are also in `test_only`, those whose demonstrations are trained on deliberately, only the test pairs are hashed.
-    Raises DataError as `load_source` does, and where a set of `test_only` has no solutions.
+    Raises DataError as `load_corpus` does, and where a set of `test_only` has no solutions.
     """
     hashes: set[str] = set()
-    for name in names:
-        _, tasks, solutions = load_source(name)
-        if name in test_only and not solutions:
-            raise DataError(f"{name}: has no solutions, so nothing tells its test pairs from those to train on")
-        for task_id, task in tasks.items():
-            solved = solved_pairs(task, solutions[task_id]) if task_id in solutions else ()
-            hashes |= _hashes(solved if name in test_only else task.train + solved)
+    for name in names:  # each good pair counts, also of a task that could not be solved
+        found = {key for task in load_corpus(name).tasks for key in task.hashes}
+        if name in test_only:
+            shown = {key for task in load_corpus(f"{name}:demos").tasks for key in task.hashes}
+            if found == shown:
+                raise DataError(f"{name}: has no solutions, so nothing tells its test pairs from those to train on")
+            found -= shown
+        hashes |= found
     return frozenset(hashes)
 
 

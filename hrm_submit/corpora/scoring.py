@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, TypedDict, cast
 import numpy as np
 import numpy.typing as npt
 
-from hrm_submit.arc.reader import source_names, tasks_by_id
+from hrm_submit.arc.reader import AnyTask, source_names, tasks_by_id
 from hrm_submit.arc.submission import Attempts
 from hrm_submit.arc.task import Grid, Solutions, Task, same_grid
 from hrm_submit.core.errors import DataError
@@ -97,7 +97,7 @@ def task_results(answers: Sequence[Attempts], outputs: Sequence[Grid]) -> list[O
 
 
 def score_answers(
-    task: Task | Mapping[str, Task] | Iterable[Task],
+    task: AnyTask | Mapping[str, AnyTask] | Iterable[AnyTask],
     answer: Any,
     solutions: Solutions | Sequence[Grid] | None = None,
 ) -> Score:
@@ -106,12 +106,14 @@ def score_answers(
     `solutions`: the outputs of the task, or by task id, as `load(..., solutions=True)` gives them. Without them they are looked up in
     the public sets. Raises DataError where no public set holds a task.
     """
-    tasks = tasks_by_id(task)
+    tasks, one = tasks_by_id(task), isinstance(task, Task) or (isinstance(task, Mapping) and "train" in task)
     answers = answer if isinstance(answer, Mapping) else dict.fromkeys(tasks, answer)
-    if isinstance(task, Task) == isinstance(answer, Mapping) or not all(hasattr(given, "attempts") for given in answers.values()):
+    if one == isinstance(answer, Mapping) or not all(hasattr(given, "attempts") for given in answers.values()):
         raise DataError("score takes a task and what Solver.solve returned, or tasks and their answers by id")
     if solutions is None:
         solutions = _public_solutions(tasks)
+    if not one and not isinstance(solutions, Mapping):
+        raise DataError("score takes the solutions of several tasks by id")
     known = solutions if isinstance(solutions, Mapping) else dict.fromkeys(tasks, tuple(solutions))
     return score({key: given.attempts for key, given in answers.items()}, {key: known[key] for key in tasks if key in known})
 

@@ -30,7 +30,8 @@ def timeline_chart(state: RunState) -> str:
     names = {w: f"{node}, worker {w}" if node else f"worker {w}" for w, (node, _) in sorted(places.items(), key=lambda item: item[1])}
     tops = {worker: TOP + ROW * row for row, worker in enumerate(names)}
     left, bottom = 16 + 6.5 * max(map(len, names.values())), TOP + ROW * len(names)
-    scale = (WIDTH - left - 20) / (max(total, *offsets, *budgets) or 1.0)
+    span = max(total, *offsets, *budgets) or 1.0
+    scale = (WIDTH - left - 20) / span
 
     def at(attempt: int, seconds: float) -> float:
         return left + (offsets[attempt - 1] + seconds) * scale
@@ -41,8 +42,8 @@ def timeline_chart(state: RunState) -> str:
     def rules(seconds: Iterable[float]) -> str:
         return "".join(f"M{at(1, t):.1f} {TOP}V{bottom}" for t in seconds)
 
-    step = next((s for s in TICK_SECONDS if total / s <= 12), total / 12)
-    ticks = [k * step for k in range(int(total / step) + 1)]
+    step = next((s for s in TICK_SECONDS if span / s <= 12), span / 12)
+    ticks = [k * step for k in range(int(span / step) + 1)]
     parts = [_path(rules(ticks), "rule", stroke=True)]
     parts += [_text(at(1, t), bottom + 16, format_duration(t), "muted", "middle") for t in ticks]
     parts += [_text(left - 8, tops[worker] + 18, name, "muted", "end") for worker, name in names.items()]

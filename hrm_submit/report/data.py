@@ -1,6 +1,6 @@
 """Everything a report is made from: the run folder, and the challenges and solutions files where they are at hand.
 
-Notable: the answers come from the function with which `solve` resumes a run, so they equal the submission file, fallbacks included.
+Notable: the answers come from the function with which `solve` resumes a run, so they equal what a whole run wrote, fallbacks included.
 Whatever cannot be used, such as a damaged line, is left out and named.
 """
 
@@ -38,7 +38,7 @@ class RunData:
     newest: Mapping[tuple[str, int], Prediction]
     """The newest of each (task, output) that has candidates."""
     scope: tuple[str, ...]
-    """Tasks that the run was to solve, in the file's order: all, but with `--tasks`."""
+    """Tasks that the run was to solve, in the file's order: all, or those that it chose."""
     tasks: Mapping[str, Task]
     """Empty where no challenges file is at hand."""
     faults: Mapping[str, str]
@@ -95,21 +95,26 @@ def load_run(directory: Path, challenges: Path | str | None = None, solutions: P
     return RunData(directory, record.run, record.state, newest, scope, tasks, faults, found.attempts, answered, truth, tuple(notes))
 
 
+def challenges_of(run: Mapping[str, Any]) -> str | None:
+    """Return the set or the path of the challenges of a run (`run.json`), if it is still there."""
+    named = run.get("challenges")
+    return named if isinstance(named, str) and (named in source_names() or Path(named).exists()) else None
+
+
 def _challenges(run: Mapping[str, Any], explicit: Path | str | None, notes: list[str]) -> tuple[Mapping[str, Task], Mapping[str, Entry]]:
-    named = explicit or run.get("challenges")
-    path = Path(str(named))
-    if explicit is None and not (named and (path.exists() or str(path) in source_names())):
-        told = f"{path}: the challenges file is not there" if named else "the run folder names no challenges file"
-        notes.append(f"{told} (--challenges names it): no demonstrations are shown")
-        return {}, {}
-    found = read_challenges(path)
-    content = run.get("challenges_sha256")
-    if content is not None and content != digest(path):
+    source, named, content = explicit or challenges_of(run), run.get("challenges"), run.get("challenges_sha256")
+    fault = f"{named}: the challenges file is not there" if named else "the run folder names no challenges file"
+    if source is not None:
+        try:
+            if content in (None, digest(source)):
+                return read_challenges(source)
+            fault = f"{source}: is not the challenges file of this run, or was changed since"
+        except DataError as error:
+            fault = str(error)
         if explicit is not None:
-            raise DataError(f"{path}: is not the challenges file of this run, or was changed since")
-        notes.append(f"{path}: the challenges file was changed since the run (--challenges names the right one): none is used")
-        return {}, {}
-    return found
+            raise DataError(fault)
+    notes.append(f"{fault}; `report --challenges F` names the right one: no demonstrations are shown")
+    return {}, {}
 
 
 def blanks(outputs: Iterable[tuple[str, int]], grid: Grid) -> dict[str, list[Attempts]]:

@@ -1,8 +1,8 @@
 """`merge`: answers of several solvers as one submission. Run folders are voted on by their candidates, bare submissions by rank.
 
 A source's weight is what it has to give to a test output: a run folder divides it among its candidates by their weights, a submission
-gives two thirds to its first attempt and a third to its second. Equal grids add up. So all first attempts come before all seconds, unless
-several sources agree on one.
+gives two thirds to its first attempt and a third to its second. Equal grids add up. So among submissions of equal weight all first attempts
+come before all seconds, unless several agree on one; a run whose views are scattered counts less than a submission.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hrm_submit.predict.fallback import BLANK
 from hrm_submit.predict.vote import Candidate, pool, two_attempts
 from hrm_submit.record.folder import read_run
 from hrm_submit.record.predictions import fallback_answers
-from hrm_submit.report.data import blanks
+from hrm_submit.report.data import blanks, challenges_of
 from hrm_submit.report.options import MergeOptions
 
 log = logging.getLogger(__name__)
@@ -95,8 +95,8 @@ def _normal(candidates: Sequence[Candidate]) -> Sequence[Candidate]:
 
 def _fallbacks(options: MergeOptions, sources: Sequence[Votes]) -> Mapping[str, Sequence[Attempts]]:
     """Make two attempts without a solver for every task and output: of the challenges, else of all that any source answers."""
-    named = [read_run(source).run.get("challenges") for source in options.sources if source.is_dir() and options.challenges is None]
-    challenges = options.challenges or next((Path(n) for n in named if isinstance(n, str) and Path(n).exists()), None)
+    named = (challenges_of(read_run(source).run) for source in options.sources if source.is_dir())
+    challenges = options.challenges or next(filter(None, named), None)
     if challenges is not None:
         return fallback_answers(*read_challenges(challenges))
     return blanks((output for votes in sources for output in votes), BLANK)

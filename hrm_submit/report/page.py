@@ -110,9 +110,10 @@ def _findings(tables: Tables, fit: float) -> Iterator[str]:
     """Say what stands out, the weightiest first. `fit`: the run's `[ttt] fit`."""
     tasks, exact = tables.tasks, tables.tasks["demo_exact"]
     missed = tables.outputs[tables.outputs["rank"] > 2]
+    unfit = tasks[(exact < UNFIT) & (tasks["state"] != "solved")]
     found = (
         (missed, "test output", "the right grid is among the candidates, but below the first two: lost by the ranking"),
-        (tasks[exact < UNFIT], "task", "less than half of the demonstrations were exact at the end: they lacked training, not votes"),
+        (unfit, "task", "less than half of the demonstrations were exact at the end: they lacked training, not votes"),
         (tasks[(exact >= fit) & tasks["state"].isin(["wrong", "nearly"])], "task", "had learnt the demonstrations and still went wrong"),
         (tasks[~tasks["answered"]], "task", "no answer from the model, only a fallback"),
     )
@@ -159,8 +160,9 @@ def cards(data: RunData, tables: Tables) -> Iterator[dict[str, Any]]:
 def _hints(row: dict[str, Any], outputs: Sequence[Output]) -> Iterator[str]:
     if row["demonstrations"] is not None:
         yield count(row["demonstrations"], "demo")
-    if voted := [f"{output.candidates[0].votes}/{output.votes}" for output in outputs if output.candidates]:
-        yield f"{', '.join(voted)} votes"
+    best = [(output.candidates[0].votes, output.votes) for output in outputs if output.candidates]
+    if best:
+        yield f"{', '.join(f'{votes}/{total}' if votes else f'composite of {total}' for votes, total in best)} votes"
     if row["best_cell_accuracy"] is not None and row["state"] != "solved":
         yield f"{percent(row['best_cell_accuracy'])} of cells"
     if row["seconds"] is not None:

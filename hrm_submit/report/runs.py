@@ -39,7 +39,7 @@ FIXTURES = "fixtures"
 """Folders of tests' data, such as this project's, hold no runs of anybody."""
 AROUND = 4
 """Folders around a run in which its solutions may lie."""
-NO_SETTINGS = ("v", "output", "run_dir", "started", "workers", "challenges", "challenges_sha256", "checkpoint_sha256")
+NO_SETTINGS = ("v", "output", "run_dir", "started", "workers", "challenges", "challenges_sha256")
 """Keys of `run.json` that say nothing of how a run works."""
 
 
@@ -177,16 +177,18 @@ def compare_runs(a: Path, b: Path, solutions: str | None) -> Picture:
 
 def _differences(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> pd.DataFrame:
     a, b = (dict(_flat({key: value for key, value in run.items() if key not in NO_SETTINGS})) for run in (mine, theirs))
-    rows = [(key, a.get(key, ""), b.get(key, "")) for key in {**a, **b} if a.get(key) != b.get(key)]
+    rows = [(key, *(clipped(side.get(key, ""), 60) for side in (a, b))) for key in {**a, **b} if a.get(key) != b.get(key)]
     return pd.DataFrame(rows, columns=["setting", "A", "B"])
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, list) and any(isinstance(inner, Mapping) for inner in value):
+        value = {str(number): inner for number, inner in enumerate(value)}
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _flat(inner, f"{name}.{key}" if name else str(key))
     else:
-        yield name, clipped(value if isinstance(value, str) else json.dumps(value), 60)
+        yield name, value if isinstance(value, str) else json.dumps(value)
 
 
 def _both(mine: RunData, theirs: RunData, task: str, heading: str) -> Iterator[Section]:

@@ -14,11 +14,12 @@ from pandas import DataFrame
 from hrm_submit.arc.choice import chosen
 from hrm_submit.arc.jsonio import FaultError, parse_grid
 from hrm_submit.arc.reader import tasks_by_id
+from hrm_submit.arc.submission import ATTEMPT_KEYS
 from hrm_submit.arc.task import NO_GRID, Grid, Solutions, Task
 from hrm_submit.core.errors import DataError
 from hrm_submit.corpora.sources import answers_of, load
 from hrm_submit.record.folder import open_tasks
-from hrm_submit.report.data import RunData, load_run
+from hrm_submit.report.data import RunData, challenges_of, load_run
 from hrm_submit.report.grids import Output, answer_tiles, count, demonstrations_of
 from hrm_submit.report.options import ShowOptions
 from hrm_submit.report.picture import Picture, Section
@@ -66,19 +67,21 @@ def show(
 
 def picture_of(options: ShowOptions) -> Picture:
     """Make the picture of tasks of `options.dataset`, or of the tasks of a run. Raises UserError."""
-    run = load_run(options.run_dir) if options.run_dir else None
-    source = str(run.run.get("challenges") if run else options.dataset)
-    solutions = None if options.solutions is None else answers_of(options.solutions or source)
-    left = partial(_left, solutions=solutions)
-    if run:
+    source = challenges_of(load_run(options.run_dir).run) if options.run_dir else str(options.dataset)
+    if options.solutions == "" and source is None:
+        raise DataError(f"{options.run_dir}: its challenges are not there any more: give --solutions F")
+    answers = None if options.solutions is None else options.solutions or source
+    left = partial(_left, solutions=answers)
+    if options.run_dir:
+        run = load_run(options.run_dir, None, answers)
         every = {task: run.tasks.get(task) for task in run.answers}
         ids = chosen(options, every, run.directory, left) if options.chooses else None
-        return _show_run(replace(run, solutions=solutions), ids)
-    tasks = load(source)
-    found = {task: tasks[task] for task in chosen(options, tasks, source, left)}
+        return _show_run(run, ids)
+    tasks, solutions = load(str(source)), None if answers is None else answers_of(answers)
+    found = {task: tasks[task] for task in chosen(options, tasks, str(source), left)}
     if options.tasks is None:
-        return contact_sheet(found, source)
-    return _together(source, [_show_task(task, None, solutions) for task in found.values()])
+        return contact_sheet(found, str(source))
+    return _together(str(source), [_show_task(task, None, solutions) for task in found.values()])
 
 
 def _together(title: str, pictures: Sequence[Picture]) -> Picture:
@@ -98,11 +101,11 @@ def contact_sheet(tasks: Mapping[str, Task], title: str = "tasks") -> Picture:
     return Picture(title, [Section("", groups)], [count(len(tasks), "task")], table, sheet=True)
 
 
-def _left(run_dir: Path, solutions: Solutions | None) -> set[str]:
-    """List the tasks that a run was to solve and did not or, without `solutions`, left open."""
+def _left(run_dir: Path, solutions: str | None) -> set[str]:
+    """List the tasks that a run was to solve and did not or, without a source of `solutions`, left open."""
     if solutions is None:
         return open_tasks(run_dir)
-    tasks = make_tables(replace(load_run(run_dir), solutions=solutions)).tasks
+    tasks = make_tables(load_run(run_dir, None, solutions)).tasks
     return set(tasks["task"][tasks["state"] != "solved"])
 
 
@@ -124,7 +127,7 @@ def _answers(prediction: Any) -> list[Output]:
     if prediction is None:
         return []
     given = prediction if isinstance(prediction, list | tuple) else [prediction]
-    entries = [list(x.values()) if isinstance(x, Mapping) else x for x in given]
+    entries = [[x.get(key) for key in ATTEMPT_KEYS] if isinstance(x, Mapping) else x for x in given]
     if not all(isinstance(attempts, list | tuple) for attempts in entries):
         raise TypeError("a prediction is what Solver.solve returns, or has for each output its pair of attempts")
     return [Output([_grid(cells) for cells in attempts]) for attempts in entries]

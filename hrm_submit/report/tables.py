@@ -90,7 +90,8 @@ def _outputs(data: RunData, task: str) -> Iterator[dict[str, Any]]:
         candidates, total = output.candidates or (), output.votes
         row: dict[str, Any] = {"task": task, "output": k, "candidates": len(candidates)}
         for best in candidates[:1]:
-            row |= {"votes": best.votes, "votes_of": total, "votes_share": best.votes / total if total else None, "score": best.score}
+            share = best.votes / total if best.votes and total else None  # a composite has no votes of its own
+            row |= {"votes": best.votes, "votes_of": total, "votes_share": share, "score": best.score}
         row |= {f"attempt_{n}": grid_text(grid) or None for n, grid in enumerate(output.attempts, 1)}
         if output.truth is not None:
             ranked = [*output.attempts, *(c.grid for c in candidates[2:])]

@@ -140,7 +140,9 @@ def test_the_digest_tells_contents_apart(tmp_path):
     assert digest(file) == hashlib.sha256(file.read_bytes()).hexdigest(), "as runs of earlier versions noted it"
     before = digest(tmp_path / "d")
     write(tmp_path / "d" / "sub" / "b.json", TASK)
-    assert digest(tmp_path / "d") != before
+    assert (after := digest(tmp_path / "d")) != before
+    write(tmp_path / "d" / "submission.json", {"a": [{"attempt_1": [[1]], "attempt_2": [[1]]}]})
+    assert digest(tmp_path / "d") == after, "what a run writes there is no task"
 
 
 GOOD = {"train": [{"input": [[1, 2], [3, 4]], "output": [[5]]}], "test": [{"input": [[0]]}]}

@@ -29,6 +29,14 @@ def test_a_turned_and_recoloured_pair_is_a_leak(tmp_path):
     assert dropped == [("train/leak", "shares 1 of its 2 pairs with a protected set, the first is pair 1")]
 
 
+def test_a_fault_costs_no_other_pair_of_a_task_its_protection(tmp_path):
+    path = tmp_path / "test_challenges.json"
+    demos = [{"input": PAIR.input.tolist(), "output": PAIR.output.tolist()}, {"input": [[1], [2, 3]], "output": [[4]]}]
+    path.write_text(json.dumps({"a": {"train": demos, "test": [{"input": [[4, 0, 4]], "output": [[7]]}, {"input": [[8]]}]}}))
+    assert protected_hashes((str(path),)) == {pair_hash(PAIR.input, PAIR.output), pair_hash(TEST, make_grid([[7]]))}
+    assert protected_hashes((str(path),), test_only=(str(path),)) == {pair_hash(TEST, make_grid([[7]]))}
+
+
 def test_a_generated_task_goes_with_the_task_that_it_imitates(tmp_path):
     for key in ("00576224", "007bbfb7", "40853293", "unheard of"):  # the first is an evaluation task
         (tmp_path / f"{key}.json").write_text(json.dumps([{"input": [[1, 1, 2, 8, 9]], "output": [[k]]} for k in range(2)]))

@@ -83,6 +83,8 @@ def test_it_is_complete_and_valid_whatever_lacks(tmp_path: Path, caplog: pytest.
     assert main(["validate", *given]) == 0
     answers, _ = merged(tmp_path, bad, submission(tmp_path, "s.json", t=[A, B]))
     assert list(answers) == ["v", "t"] and answers["v"][0] == A, "without challenges: all that anyone answers"
+    named = [run_folder(tmp_path, name, "arc-agi-1-evaluation", t={1: 2.0}) for name in ("named", "named-2")]  # type: ignore[arg-type]
+    assert "400 tasks, 419 test outputs" in merged(tmp_path, *named)[1], "a set's name is as good as a file"
     both = write(tmp_path / "both.json", {"t": [{"attempt_1": A, "attempt_2": B}] * 2})
     assert "1 tasks, 2 test outputs" in merged(tmp_path, both, submission(tmp_path, "s.json", t=[A, B]))[1]
 

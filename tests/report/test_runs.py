@@ -33,8 +33,11 @@ def a_run(folder: Path, solved: str, **settings: Any) -> Run:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Two runs, a merged submission, Kaggle's sample, and a record of Kaggle's submissions."""
-    a_run(tmp_path / "a", "t0 t1 t2", config={"ttt": {"lr": 0.1, "fit": 1}}, checkpoint="x/nano.safetensors")
-    a_run(tmp_path / "b", "t0 t3", started="2026-10-31 09:00", budget=None, segments=30, config={"ttt": {"lr": 0.2, "fit": 1}})
+    longest = {"config_of": [{"config": {"padding": "-" * 100, "ttt": {"lr": rate}}} for rate in (3, 4)]}
+    a_run(tmp_path / "a", "t0 t1 t2", config={"ttt": {"lr": 0.1, "fit": 1}}, checkpoint="x/nano.safetensors", **longest)
+    longest["config_of"][1]["config"]["ttt"]["lr"] = 5  # type: ignore[index]
+    b = {"started": "2026-10-31 09:00", "budget": None, "segments": 30, "config": {"ttt": {"lr": 0.2, "fit": 1}}}
+    a_run(tmp_path / "b", "t0 t3", **b, **longest)
     (tmp_path / "a" / "run.json").write_text("[]")
     write(tmp_path / "merged.json", {"t0": [{"attempt_1": RIGHT, "attempt_2": WRONG}], "t1": [{"attempt_1": WRONG, "attempt_2": WRONG}]})
     shutil.copy(tmp_path / "merged.json", tmp_path / "sample_submission.json")
@@ -65,9 +68,9 @@ def test_runs_submissions_and_kaggle_s_scores_are_listed_by_date(folder: Path, m
     assert again is not None and "b/run" in list(again["name"]) and "apart.json" not in list(again["name"]), "it is the run's"
     monkeypatch.chdir(folder)
     assert main(["runs"]) == 0 and "75.0 %" in capsys.readouterr().out
-    write(folder / "b" / "challenges.json", "{")
+    write(folder / "merged.json", '{"t0": [{"attempt_1"')
     (note,) = list_runs(folder, None).lines
-    assert "b/challenges.json" in note, "a run that cannot be read costs only itself"
+    assert "merged.json" in note, "what cannot be read costs only itself"
 
 
 def test_two_runs_compared_show_settings_tasks_and_a_paired_interval(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,6 +82,7 @@ def test_two_runs_compared_show_settings_tasks_and_a_paired_interval(folder: Pat
         ["config.ttt.lr", "0.1", "0.2"],
         ["budget", "1000.0", "null"],
         ["checkpoint", "x/nano.safetensors", ""],
+        ["config_of.1.config.ttt.lr", "4", "5"],
         ["segments", "", "30"],
     ]
     assert [h.text for h in root.iter("h4")] == ["gained: task t1, test 1", "gained: task t2, test 1", "lost: task t3, test 1"]

@@ -67,6 +67,9 @@ def test_several_tasks_are_solved_as_each_alone_and_scored(solver: Solver, tmp_p
     with pytest.raises(DataError, match=f"task {one}: appears twice"):
         solver.solve_all([tasks[one]] * 2, segments=1)
     assert hrm_submit.score(tasks[one], answers[one], truth[one])["pass@2"] == 1.0
+    assert hrm_submit.score(FIXED, alone, [alone.attempts[0][0]])["pass@1"] == 1.0, "a dict of lists, too"
+    with pytest.raises(DataError, match="solutions of several tasks by id"):
+        hrm_submit.score(tasks, answers, truth[one])
     with pytest.raises(DataError, match="score takes a task and what"):
         hrm_submit.score(tasks[one], answers)  # type: ignore[arg-type]
     with pytest.raises(DataError, match=f"{one}: no public set holds this task"):
