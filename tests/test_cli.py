@@ -209,12 +209,13 @@ def test_presets_are_listed_with_size_weights_machine_and_keys(capsys: pytest.Ca
     said = capsys.readouterr().out
     assert "nano: 0.67M parameters, weights nano.safetensors\n" in said
     assert "hrm-27m: 27.28M parameters, no packaged weights, so it starts from random ones\n" in said
-    assert "nano-2d: 0.54M parameters, weights arc-agi-2.safetensors\n" in said
-    assert "patches: a layer over another preset, weights patches.safetensors\n" in said
+    assert "nano-2d: 0.54M parameters, no packaged weights, so it starts from random ones\n" in said
+    assert "patches: a layer over another preset, weights arc-agi-2-patches.safetensors, patches.safetensors\n" in said
     assert "l4x4: for 4 x L4 of 22 GiB\n" in said and "further: a layer over another preset\n    [train] lr = 0.0006" in said
 
 
 def test_interrupts_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run_module, "solve", Mock(side_effect=KeyboardInterrupt))
     assert main(["solve", "--challenges", "x", "--output", "y", "--segments-per-task", "1"]) == 130
     assert capsys.readouterr().err == "hrm-submit: stopped\n"

@@ -20,7 +20,7 @@ from hrm_submit.train.options import PROTECTED
 from tests.train.lab import exported, options, write_data
 
 FOLDER = Path(str(resources.files("hrm_submit"))) / "checkpoints"
-MAY_KNOW = {"arc-agi-2.safetensors": {"arc-agi-1-evaluation"}}
+MAY_KNOW = {f"{name}.safetensors": {"arc-agi-1-evaluation"} for name in ("arc-agi-2", "arc-agi-2-patches")}
 """Evaluation sets that a checkpoint may know: ARC-AGI-2 training includes most of ARC-AGI-1 evaluation."""
 
 
