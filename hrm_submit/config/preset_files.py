@@ -52,7 +52,11 @@ def read_presets(names: str) -> list[tuple[str, dict[str, Any]]]:
     listed = [name for name in (n.strip() for n in names.split(",")) if name]
     if names and not listed:
         raise ConfigError(f"--preset {names!r} names no preset")
-    return [(name, read_toml(_preset_path(name))) for name in listed]
+    found = [(name, read_toml(_preset_path(name))) for name in listed]
+    for name, tables in found:
+        for table in (table for table, values in tables.items() if not isinstance(values, dict)):
+            raise ConfigError(f"{name}: [{clipped(table, 60)}] is not a table")
+    return found
 
 
 def layer(preset: Preset, tables: Mapping[str, Any], source: str = "preset") -> Preset:

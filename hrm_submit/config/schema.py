@@ -134,7 +134,7 @@ class TrainConfig:
     """Training: table `[train]` for pre-training; `[ttt]` has the same fields and more."""
 
     optimizer: Literal["muon", "adamw", "adam_atan2"] = "adam_atan2"
-    """`muon`: torch.optim.Muon for the matrices of the blocks, AdamW for the rest."""
+    """`muon`: Muon for the matrices of the blocks, AdamW for the rest (`train.optimizers`)."""
     lr: float = 1e-4
     muon_lr: float = 5e-3
     beta1: float = 0.9

@@ -1,6 +1,6 @@
 """What a device can do: whether it works, its memory, its best number format.
 
-Nothing here runs at import; torch is imported when a device is asked for, and a CUDA context is made only by `usable`.
+Nothing here runs at import; torch is imported when a device is asked for.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def list_devices(devices: str) -> list[str]:
 
 
 def _may_have_gpus() -> bool:
-    """Tell whether torch is worth asking for GPUs: it is loaded, or a driver of NVIDIA's (also below WSL) or AMD's is there."""
-    drivers = ("nvidiactl", "nvidia0", "dxg", "kfd")
+    """Tell whether torch is worth asking for GPUs: it is loaded, or a driver of NVIDIA's (also below WSL) is there."""
+    drivers = ("nvidiactl", "nvidia0", "dxg")
     return "torch" in sys.modules or sys.platform != "linux" or any(Path("/dev", name).exists() for name in drivers)
 
 

@@ -37,6 +37,10 @@ class SolveError(UserError):
     """A solve run that cannot start: its input, output or run folder is unusable."""
 
 
+class BusyError(UserError):
+    """A folder or file in which another run works."""
+
+
 class ClusterError(UserError):
     """A cluster that cannot be reached, or has nothing to work with."""
 

@@ -51,12 +51,11 @@ def resolve_preset(names: str, checkpoint: Path | None) -> Preset:
     trained, meta = read_header(checkpoint)
     check_model(trained, str(checkpoint))
     if names:
-        fixed = asdict(trained)
-        for name, tables in read_presets(names):
-            model = tables.get("model")
-            for key, value in model.items() if isinstance(model, dict) else ():
-                if key in fixed and fixed[key] != (tuple(value) if isinstance(value, list) else value):
-                    raise ModelConflictError(f"preset {name}: [model] {key} = {value!r}, but {checkpoint} was trained with {fixed[key]!r}")
+        asked = {key: (name, value) for name, tables in read_presets(names) for key, value in tables.get("model", {}).items()}
+        for key, was in asdict(trained).items():
+            name, value = asked.get(key, ("", was))
+            if was != (tuple(value) if isinstance(value, list) else value):
+                raise ModelConflictError(f"preset {name}: [model] {key} = {value!r}, but {checkpoint} was trained with {was!r}")
     known = bool(meta.preset) and all(n in preset_names() for n in meta.preset.split(","))
     preset = replace(load_preset(_whole(names, meta.preset if known else DEFAULT_PRESET)), model=trained)
     if not known and not any({"min_side", "max_side"} & set(tables.get("ttt", {})) for _, tables in read_presets(names)):
@@ -132,5 +131,5 @@ def _whole(names: str, own: str) -> str:
     """`names`, over `own` where none of them describes a whole model."""
     if not names:
         return own
-    models = [tables.get("model") for _, tables in read_presets(names)]
-    return names if any(isinstance(model, dict) and "hidden_size" in model for model in models) else f"{own},{names}"
+    whole = any("hidden_size" in tables.get("model", {}) for _, tables in read_presets(names))
+    return names if whole else f"{own},{names}"

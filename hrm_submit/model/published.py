@@ -13,6 +13,7 @@ import json
 import logging
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -146,17 +147,12 @@ def _is_state(value: object) -> bool:
 
 def _weights_in(folder: Path) -> Path:
     """Return the one file of a folder that torch wrote."""
-    found = [path for path in sorted(folder.iterdir()) if path.is_file() and _first_bytes(path) in (b"PK", b"\x80\x02")]
+    found = [path for path in sorted(folder.iterdir()) if zipfile.is_zipfile(path)]
     if len(found) != 1:
         names = f"{len(found)} files that torch wrote ({', '.join(path.name for path in found)})" if found else "no file that torch wrote"
         raise CheckpointError(f"{folder}: holds {names}: name the file of the weights")
     log.info("%s: took %s", folder, found[0].name)
     return found[0]
-
-
-def _first_bytes(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(2)
 
 
 def _read_config(path: Path) -> Mapping[str, Any]:

@@ -20,6 +20,7 @@ from typing import Any
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.errors import SolveError
 from hrm_submit.core.files import check_regular, open_regular, write_atomic
+from hrm_submit.core.locks import locked
 from hrm_submit.run.options import SolveOptions
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ def started(options: SolveOptions, clock: Clock) -> Iterator[Watchdog]:
                     raise SolveError(f"{output}: cannot be both the challenges and the submission file")
         except OSError as error:
             raise SolveError(f"{output}: cannot be written: {error.strerror or error}") from None
-        with _locked(options.run_dir / "lock", options.run_dir), _locked(output.with_name(f".{output.name}.lock"), output):
+        with locked(options.run_dir / "lock", options.run_dir), locked(output.with_name(f".{output.name}.lock"), output):
             watchdog.complete = _write_fallback(options)
             yield watchdog
 
@@ -85,52 +86,6 @@ class Watchdog:
         # not through the log, whose lock the main thread may hold
         os.write(2, f"hrm-submit: ended at the time limit; {self._output} is {state}\n".encode(errors="replace"))
         os._exit(LATE if self.complete else INCOMPLETE)
-
-
-@contextmanager
-def _locked(path: Path, what: Path) -> Iterator[None]:
-    """Hold the file `path`, which is there for the block alone, with its folder where there was none. Raises SolveError, which names the
-    process, where another run of `what` holds it.
-
-    The system frees the lock of a process that ends, however it ends, and workers do not inherit it.
-    """
-    made = [folder for folder in path.parents if not os.path.exists(folder)]
-    held = _lock(path, what)
-    try:
-        yield
-    finally:
-        if held is not None:
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
-            os.close(held)
-        with suppress(OSError):  # those that hold something stay
-            for folder in made:
-                folder.rmdir()
-
-
-def _lock(path: Path, what: Path) -> int | None:
-    """Lock a file; return its descriptor, or None where there can be none: no lock is worth a run."""
-    try:
-        import fcntl
-
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except (ImportError, OSError):  # what cannot be written is said where it is needed
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(descriptor).st_nlink == 0:  # of a run that has just ended
-            os.close(descriptor)
-            return _lock(path, what)
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode())
-    except BlockingIOError:
-        process = os.read(descriptor, 20).decode(errors="replace")
-        os.close(descriptor)
-        raise SolveError(f"{what}: another run works here, process {process}") from None
-    except OSError as error:
-        log.warning("%s: cannot be locked, so nothing keeps a second run away: %s", what, error.strerror or error)
-    return descriptor
 
 
 def _write_fallback(options: SolveOptions) -> bool:

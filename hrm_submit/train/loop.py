@@ -79,7 +79,10 @@ class Trainer:
         batch, cfg = item.batch, self.model.cfg
         size, cells = batch.inputs.shape[:2]
         most = self.config.segments if progress >= self.config.single_segment_fraction else 1
-        max_steps, carry = min(most, cfg.halt_max_steps), self.carries.get(cells)
+        max_steps = min(most, cfg.halt_max_steps)
+        if max_steps == 1:  # every sequence halts after this segment: nothing is carried, nor taken from before
+            self.carries.clear()
+        carry = self.carries.get(cells)
         least = draw_least(size, max_steps, cfg.halt_exploration_prob, self.generator, (self.ranks.rank, self.ranks.world))
         if least is not None:
             least = to_device(least, batch.ids.device)
@@ -95,7 +98,7 @@ class Trainer:
             loss = loss / size
             self.optimizers.backward(loss)
         self.optimizers.update(rate_factor(self.segment, progress, self.config), output.looked_up)
-        if max_steps > 1:  # after a single segment every sequence has halted: nothing is carried
+        if max_steps > 1:
             self.carries[cells] = carry
         self.segment += 1
         return SegmentReport(self.segment, size, cells, loss.detach(), metrics)

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from hrm_submit.core.clock import format_duration
-from hrm_submit.core.files import write_atomic
+from hrm_submit.core.errors import one_line
+from hrm_submit.core.files import append_whole, write_atomic
 from hrm_submit.core.terminal import bar, logs_above_bars, place
 from hrm_submit.train.loop import SegmentReport
 from hrm_submit.train.ranks import Ranks
@@ -39,7 +40,7 @@ class MetricsLog:
         self._shown = ExitStack()
         self._shown.enter_context(logs_above_bars(where))
         self._bar = self._shown.enter_context(bar(where, total=100.0, unit="%", bar_format="{percentage:3.0f}%|{bar}| {desc}"))
-        self._board = _tensorboard(folder) if ranks.leads else None
+        self._board = _tensorboard(folder, segment) if ranks.leads else None
         if ranks.leads and self._path.is_file():
             try:
                 kept = [line for line in _lines(self._path) if line["segment"] <= segment]
@@ -60,16 +61,20 @@ class MetricsLog:
             return
         line = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in line.items()}
         try:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            append_whole(self._path, (json.dumps(line) + "\n").encode())
         except OSError as error:
             if not self._unwritable:
                 log.warning("%s: lines are lost: %s", self._path, error.strerror or error)
             self._unwritable = True
-        if self._board is not None:
+        if self._board is None:
+            return
+        try:
             for key, value in line.items():
                 if key != "segment" and isinstance(value, (int, float)):
                     self._board.add_scalar(key, value, line["segment"])
+        except Exception as error:  # whatever a full disk makes of its writer
+            log.warning("no more lines for TensorBoard: %s", one_line(error))
+            self._board = None
 
     def close(self) -> None:
         """Write what is left, restore the terminal, and plot the run as `metrics.svg`."""
@@ -77,7 +82,8 @@ class MetricsLog:
             self._summarize()
         self._shown.close()
         if self._board is not None:
-            self._board.close()
+            with suppress(Exception):
+                self._board.close()
         if self._ranks.leads:
             try:
                 plot(self._path, self._path.with_suffix(".svg"))
@@ -121,13 +127,10 @@ class MetricsLog:
 
 def plot(metrics: Path, output: Path) -> None:
     """Draw loss, exact-grid accuracy and validations against segments."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    lines = _lines(metrics)
-    figure, left = pyplot.subplots(figsize=(8, 4.5))
+    lines, figure = _lines(metrics), Figure(figsize=(8, 4.5))
+    left = figure.subplots()
     right = left.twinx()
     for axes, key, colour, style, label in (
         (left, "loss", "tab:blue", "-", None),
@@ -142,7 +145,6 @@ def plot(metrics: Path, output: Path) -> None:
     right.legend(loc="upper left")
     figure.tight_layout()
     figure.savefig(output)
-    pyplot.close(figure)
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
@@ -154,9 +156,13 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return [line for line in found if isinstance(line, dict) and isinstance(line.get("segment"), int)]
 
 
-def _tensorboard(folder: Path) -> Any:
+def _tensorboard(folder: Path, segment: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(folder / "tensorboard"), purge_step=segment + 1)
     except ImportError:
         return None
-    return SummaryWriter(str(folder / "tensorboard"))
+    except Exception as error:  # one that does not fit the packages beside it
+        log.warning("no TensorBoard: %s", one_line(error))
+        return None

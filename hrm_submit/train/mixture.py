@@ -96,13 +96,15 @@ class Mixture:
         self._views: dict[int, tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]] = {}
 
     def batch(self, number: int, ranks: Ranks = ALONE, batch_size: int | None = None) -> CanvasBatch:
-        """Return batch `number` (from 0), or this rank's share of it, on the CPU; `batch_size` overrides the configured global one.
-        `batch_tokens` cuts it to a multiple of the number of ranks."""
+        """Return batch `number` (from 0), or this rank's share of it, on the CPU; `batch_size` replaces the configured global one.
+        What `batch_tokens` allows, a multiple of the number of ranks, shrinks with it."""
         rng = np.random.default_rng([self._seed, number])
         bucket = self._buckets[int(rng.choice(len(self._buckets), p=self._chance))]
-        size, limit = batch_size or self._config.batch_size, self._config.batch_tokens
+        size, limit = self._config.batch_size, self._config.batch_tokens
         if limit:
             size = min(size, max(1, limit // bucket.side**2 // ranks.world) * ranks.world)
+        if batch_size:
+            size = max(1, size * batch_size // self._config.batch_size // ranks.world) * ranks.world
         members = rng.choice(len(bucket.task), size=size, p=bucket.chance)
         draws = rng.random((size, 2))
         part = ranks.slice(size)

@@ -10,6 +10,7 @@ import logging
 import math
 import tempfile
 import threading
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +21,8 @@ from hrm_submit.config.runtime import runtime_for
 from hrm_submit.core.allocator import keep_freed_memory
 from hrm_submit.core.clock import Clock, format_duration
 from hrm_submit.core.device import cpu_count, list_devices, machine
-from hrm_submit.core.errors import CheckpointError, TrainError
+from hrm_submit.core.errors import CheckpointError, TrainError, one_line
+from hrm_submit.core.locks import locked
 from hrm_submit.core.signals import set_by_signals
 from hrm_submit.corpora.sources import load_source
 from hrm_submit.model.act import ActCarry
@@ -58,7 +60,8 @@ def pretrain(options: PretrainOptions, clock: Clock) -> str:
         if device == "cpu":
             torch.set_num_threads(options.threads or max(1, cpu_count() // local_world()))
             keep_freed_memory()
-        ended = Pretraining(options, device, ranks, clock).run()
+        with locked(options.out / "lock", options.out) if ranks.leads else nullcontext():
+            ended = Pretraining(options, device, ranks, clock).run()
         return ended if ranks.leads else ""
 
 
@@ -106,8 +109,19 @@ class Pretraining:
         progress.expect("export", 0.02, 5.0)
         if self._held_out:
             progress.expect("validation", 0.1, 600.0)
+        (self._reached,) = self.ranks.most(progress.after(first))
+        whole = self._ended and (options.out / f"{FINAL}.safetensors").is_file()
+        if self._reached >= 1.0 and (whole or not first):
+            metrics.close()
+            if not first:
+                raise TrainError(f"{options.out}: the time was over before the first segment")
+            return f"{first} segments, nothing was left to do: the limit counts what earlier starts did: {options.out}"
+        self._ended = False
+        if self._exported_undecayed and self._reached < 1.0 - self.preset.train.decay_fraction:
+            log.warning("the run is longer now: the learning rate had begun to fall and rises again")
+            self._exported_undecayed = False
         with set_by_signals(self._stop):
-            if self.ranks.most(progress.after(first))[0] < 1.0:
+            if self._reached < 1.0:
                 for report in training.run(self._agree):
                     factor = rate_factor(report.segment - 1, self._reached, self.preset.train)
                     metrics.add(report, progress.seconds(), self._reached, factor)
@@ -119,8 +133,6 @@ class Pretraining:
                         break
             self._finish(metrics)
         how = "decayed" if self._ended else "stopped early, go on with --resume"
-        if self._ended and trainer.segment == first:
-            how = "nothing was left to do: the limit counts what earlier starts did"
         return f"{trainer.segment} segments in {format_duration(progress.seconds())}, {how}: {options.out}"
 
     def _agree(self) -> float:
@@ -192,16 +204,12 @@ class Pretraining:
                     inner = {name: part[name].to(trainer.model.dtype) for name in ("z_H", "z_L")}
                     trainer.carries[cells] = ActCarry.of(part | inner)
             progress.before, self._origin = state["seconds"], state["origin"]
-            ended, self._exported_undecayed = state["ended"], state["exported_undecayed"]
+            self._ended, self._exported_undecayed = state["ended"], state["exported_undecayed"]
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise TrainError(f"{path}: does not fit this run: {str(error).splitlines()[0]}") from None
-        self._reached = progress.after(trainer.segment)
-        if self._reached >= 1.0 and not ended:
+        if progress.after(trainer.segment) >= 1.0 and not self._ended:
             done = f"{trainer.segment} segments in {format_duration(progress.before)}"
             raise TrainError(f"{options.out}: has done {done} already: ask for more than that in total")
-        if self._exported_undecayed and self._reached < 1.0 - self.preset.train.decay_fraction:
-            log.warning("the run is longer now: the learning rate had begun to fall and rises again")
-            self._exported_undecayed = False
         if training.batch_size % self.ranks.world:
             raise TrainError(f"{path}: its batch of {training.batch_size} cannot be shared by {self.ranks.world} ranks")
 
@@ -228,11 +236,18 @@ class Pretraining:
         name, progress, trainer = self.options.validate, self._progress, self.training.trainer
         if self._held_out is None:
             return None
+        stop = lambda: self._stop.is_set() or progress.late()  # noqa: E731
         with progress.timed("validation"):
-            model, embedding = build(snapshot(trainer.model, trainer.embedding, self._meta), self.training.runtime)
-            stop = lambda: self._stop.is_set() or progress.late()  # noqa: E731
-            score = validate(model, embedding, *self._held_out, self.preset, ranks=self.ranks, stop=stop)
-        self._check_at = progress.seconds() + self.options.every
+            try:
+                model, embedding = build(snapshot(trainer.model, trainer.embedding, self._meta), self.training.runtime)
+                score = validate(model, embedding, *self._held_out, self.preset, ranks=self.ranks, stop=stop)
+            except (MemoryError, RuntimeError) as error:
+                if self.ranks.world > 1:  # the others wait for this rank's part
+                    raise
+                log.warning("not validated on %s: %s", name, one_line(error))
+                return None
+            finally:
+                self._check_at = progress.seconds() + self.options.every
         if score is None:
             log.warning("no time was left to validate on %s", name)
             return None

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from hrm_submit.core.device import out_of_memory
+from hrm_submit.core.device import NO_ENGINE, no_engine, out_of_memory
 from hrm_submit.core.errors import ConfigError, TrainError
 
 T = TypeVar("T")
@@ -80,15 +80,17 @@ class Ranks:
     @contextmanager
     def together(self) -> Iterator[None]:
         """Raise SharedMemoryError on every rank if the block ran out of memory on any; the block must not communicate."""
-        failed = False
+        failed = engine = False
         try:
             yield
         except (MemoryError, RuntimeError) as error:
             if self.world == 1 or not out_of_memory(error):
                 raise
-            failed = True
-        if self.world > 1 and self.most(float(failed))[0]:
-            raise SharedMemoryError(f"out of memory on {'this' if failed else 'another'} rank")
+            failed, engine = True, no_engine(error)
+        if self.world > 1:
+            any_failed, any_engine = self.most(failed, engine)
+            if any_failed:
+                raise SharedMemoryError(f"{'u' + NO_ENGINE if any_engine else 'out of memory'}, on {'this' if failed else 'another'} rank")
 
     def slice(self, size: int) -> slice:
         """Return this rank's share of a global batch of `size`, which `world` must divide."""

@@ -48,7 +48,6 @@ def validate(
         views = sample_augmentations(task, vote.views, np.random.default_rng([0, number]), colours=preset.train.colours)
         while task_id not in answers:
             try:
-                # In the published scheme each augmentation has a row of its own; only the plain one is known by number here.
                 outputs = answer(model, embedding, task, views, [0] * len(views), vote, side=side).outputs
                 answers[task_id] = [two_attempts(candidates, blank) for candidates in outputs]
             except (MemoryError, RuntimeError) as error:

@@ -9,6 +9,7 @@ import hrm_submit
 from hrm_submit.config.preset_files import load_preset
 from hrm_submit.config.runtime import preset_of_cards
 from hrm_submit.core.device import Card
+from hrm_submit.core.errors import ModelConflictError
 from hrm_submit.model import packaged
 from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
 from hrm_submit.solver import interface
@@ -30,10 +31,15 @@ def test_the_preset_of_a_machine_alone_keeps_the_recipe(machine: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["codes", "patches"])
-def test_a_layer_that_changes_the_model_keeps_the_recipe(name: str) -> None:
+def test_a_layer_that_changes_the_model_keeps_the_recipe(name: str, tmp_path: Path) -> None:
     checkpoint = packaged.packaged_checkpoint(name)
     assert checkpoint is not None and checkpoint.stem == name
     assert packaged.resolve_preset(name, checkpoint) == packaged.resolve_preset("", checkpoint)
+    narrow = tmp_path / "narrow.toml"
+    narrow.write_text("[model]\nhidden_size = 64\n")
+    assert packaged.resolve_preset(f"{narrow},nano-2d,{name}", checkpoint).model == packaged.resolve_preset("", checkpoint).model
+    with pytest.raises(ModelConflictError, match=r"narrow.toml: \[model\] hidden_size = 64"):
+        packaged.resolve_preset(f"nano-2d,{name},{narrow}", checkpoint)
     assert packaged.resolve_preset("codes", None).ttt.batch_size == load_preset("nano").ttt.batch_size
 
 

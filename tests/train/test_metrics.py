@@ -102,15 +102,25 @@ def test_the_plot_shows_every_curve(tmp_path: Path) -> None:
     assert picture.lstrip().startswith("<?xml") and all(colour in picture for colour in ("#1f77b4", "#ff7f0e", "#2ca02c"))
 
 
-def test_tensorboard_gets_every_figure_if_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensorboard_gets_every_figure_if_it_is_installed_and_costs_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     tensorboard = Mock()
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", tensorboard)
     log = MetricsLog(tmp_path, 1, Ranks(), 0, 0.0)
     log.add(report(7), 60.0, 0.5, 1.0)
     log.close()
-    assert tensorboard.mock_calls[0] == call.SummaryWriter(str(tmp_path / "tensorboard"))
+    assert tensorboard.mock_calls[0] == call.SummaryWriter(str(tmp_path / "tensorboard"), purge_step=1)
     written = tensorboard.SummaryWriter.return_value.mock_calls
     assert call.add_scalar("loss", 1.5, 7) in written and call.add_scalar("exact", 0.25, 7) in written and written[-1] == call.close()
+    tensorboard.SummaryWriter.return_value.add_scalar.side_effect = OSError("No space left on device")
+    log = MetricsLog(tmp_path, 1, Ranks(), 0, 0.0)
+    for number in (1, 2):
+        log.add(report(number), 60.0, 0.5, 1.0)
+    assert caplog.text.count("no more lines for TensorBoard") == 1 and len(lines(tmp_path)) == 2
+    tensorboard.SummaryWriter.side_effect = TypeError("protobuf")
+    MetricsLog(tmp_path, 1, Ranks(), 0, 0.0).close()
+    assert "no TensorBoard: TypeError: protobuf" in caplog.text
 
 
 def test_only_the_first_rank_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

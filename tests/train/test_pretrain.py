@@ -15,7 +15,8 @@ import torch
 
 from hrm_submit.config.preset_files import load_preset
 from hrm_submit.core.clock import Clock
-from hrm_submit.core.errors import CheckpointError, TrainError
+from hrm_submit.core.errors import BusyError, CheckpointError, TrainError
+from hrm_submit.core.locks import locked
 from hrm_submit.corpora.solutions import load_solutions
 from hrm_submit.corpora.sources import load
 from hrm_submit.model.hrm import HRM
@@ -121,6 +122,12 @@ def test_a_run_by_time_validates_as_often_as_asked_and_ends_in_time_and_decayed(
     assert "decayed" in said
     steps = [exported(tmp_path / "out", name).meta.steps for name in ("undecayed", "final")]
     assert 0.4 < steps[0] / steps[1] < 0.6 and steps[1] == len(rates)
+    before = (tmp_path / "out" / "final.safetensors").read_bytes()
+    again = asked(tmp_path, budget=60.0, resume=True, validate=str(held), every=10.0)
+    assert "nothing was left to do" in go(again) and (tmp_path / "out" / "final.safetensors").read_bytes() == before
+    with pytest.raises(TrainError, match="the time was over before the first segment"):
+        go(asked(tmp_path / "late", budget=60.0), TickingClock(100.0))
+    assert not (tmp_path / "late" / "out" / "final.safetensors").exists()
 
 
 def test_turns_by_time_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,7 +239,9 @@ def test_the_blocks_are_compiled_where_the_preset_says_so(tmp_path: Path, monkey
         assert bool(compiled) == (engine == "compile")
 
 
-def test_validation_measures_the_weights_that_final_has(tmp_path: Path) -> None:
+def test_validation_measures_the_weights_that_final_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """The held-out figures by hand: votes of the exported checkpoint itself, loaded anew."""
     held, out = write_data(tmp_path / "held", 3, "held", first=50), tmp_path / "out"
     options = asked(tmp_path, "[train]\nlr = 1e-2\n", segments=30, validate=str(held), every=1e9)
@@ -243,6 +252,11 @@ def test_validation_measures_the_weights_that_final_has(tmp_path: Path) -> None:
     result = validate(*build(exported(out), replace(PLAIN, attention="math")), tasks, solutions, load_preset(options.presets))
     assert result is not None and line["validation_pass@2"] == card["pass@2"] == result["pass@2"]
     assert line["validation_tasks"] == 3 and line["segment"] == 30 and card["data"] == str(held)
+    monkeypatch.setattr(pretrain_module, "validate", Mock(side_effect=RuntimeError("no room for a second model")))
+    go(replace(options, segments=32, resume=True))
+    assert exported(out).meta.steps == 32 and "no room for a second model" in caplog.text, "costs the figures alone"
+    with locked(out / "lock", out), pytest.raises(BusyError, match="another run works here"):
+        go(replace(options, segments=34, resume=True))
 
 
 def test_a_rank_sets_its_gpu_before_it_joins_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

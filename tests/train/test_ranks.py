@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from hrm_submit.cli import main
+from hrm_submit.core.device import no_engine, out_of_memory
 from hrm_submit.core.errors import ConfigError
-from hrm_submit.train.ranks import Ranks, joined, local_world, rank_device
+from hrm_submit.train.ranks import Ranks, SharedMemoryError, joined, local_world, rank_device
 from tests.run.lab import wait_for
 from tests.train.lab import ROOT, exported, finish, lines, options, start, state, write_data
 
@@ -70,6 +71,19 @@ def test_out_of_memory_on_one_rank_halves_the_batch_of_all(tmp_path: Path) -> No
     assert "the batch is now 4" in error
     assert state(tmp_path / "out")["batch_size"] == 4
     assert [x["segment"] for x in lines(tmp_path / "out")] == list(range(1, 9))
+
+
+def test_all_ranks_know_that_one_has_no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = "unable to find an engine to execute this computation"
+    for ours, theirs, engine in (
+        (told, [0.0, 0.0], True),
+        ("can't allocate memory", [1.0, 1.0], True),
+        ("can't allocate memory", [0, 0], False),
+    ):
+        monkeypatch.setattr(Ranks, "most", lambda self, *values, theirs=theirs: [max(pair) for pair in zip(values, theirs, strict=True)])
+        with pytest.raises(SharedMemoryError) as caught, Ranks(1, 2).together():
+            raise RuntimeError(ours)
+        assert no_engine(caught.value) == engine and out_of_memory(caught.value)
 
 
 def test_a_rank_that_is_gone_ends_the_other(tmp_path: Path) -> None:
