@@ -13,7 +13,6 @@ from torch import Tensor
 from hrm_submit.arc.augment import Augmentation
 from hrm_submit.arc.canvas import encode_inputs, position_ids
 from hrm_submit.arc.codes import with_codes
-from hrm_submit.arc.sizes import answering_side
 from hrm_submit.arc.task import Grid, Task
 from hrm_submit.config.schema import ModelConfig, VoteConfig
 from hrm_submit.core.device import Fetched, to_device
@@ -58,21 +57,21 @@ def answer_in_batches(
     rows: Sequence[int],
     config: VoteConfig,
     *,
-    side: int | None = None,
+    side: int,
     every_step: bool = False,
 ) -> Iterator[Vote | None]:
     """Vote with `[vote] views` of the `views` (`spread_views` chooses), each under its row of `embedding`.
 
-    Yields None before each batch of `[vote] batch_size`, and the vote at the end. `side` is the canvas (default: `answering_side`). With
+    Yields None before each batch of `[vote] batch_size`, and the vote at the end. `side` is that of the canvas. With
     `every_step` all of `[vote] act_steps` are run and kept, but candidates are those of the step that the model answers with.
     """
-    chosen, canvas = spread_views(views, config.views), side or answering_side(task)
+    chosen = spread_views(views, config.views)
     requests = [ViewRequest(grid, views[v], rows[v]) for grid in task.test for v in chosen]
     parts = []
     for start in range(0, len(requests), config.batch_size):
         yield None
         part = requests[start : start + config.batch_size]
-        parts.append(score_views(model, embedding, part, canvas, config, every_step=every_step))
+        parts.append(score_views(model, embedding, part, side, config, every_step=every_step))
     scores, n = join(parts), len(chosen)
     last = scores
     if every_step:

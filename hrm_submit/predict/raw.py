@@ -5,7 +5,7 @@ task id that makes no good file name is replaced by its hash. A compressed numpy
 test outputs), T ACT steps, N = side * side canvas cells, row by row:
 
     format, restart, side           integers: 1; 0 or K; of the canvas
-    answer_step                     the step, 1..T, whose predictions were the run's answer
+    answer_step                     the step, 1..T, that the run answered with; with `[vote] halt = "rest"` a view may have rested before it
     task                            uint8: its id in UTF-8 (numpy's own strings lose a NUL at their end)
     output                          (n,) uint16: number of the test output
     dihedral, colours, offset       (n,), (n, 10), (n, 2) uint8: the view, as `arc.augment.Augmentation` has it

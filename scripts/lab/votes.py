@@ -1,7 +1,7 @@
 """Compare voting rules on the same saved predictions: what each would have scored, how sure that is, what it gains and loses.
 
 Notable: a sample is one test output in one run. Runs of other seeds are further samples of the same tasks, and intervals resample whole
-tasks. The trainings of a task are pooled as a run pools them.
+tasks. The last votes of a task's trainings are pooled; what votes on the way added to a run's answer was not saved.
 """
 
 from __future__ import annotations

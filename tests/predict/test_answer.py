@@ -180,7 +180,7 @@ def test_none_before_each_batch_and_the_same_vote_whatever_their_size() -> None:
     found = {}
     for size, batches in ((5, 4), (16, 1)):
         config = VoteConfig(views=8, act_steps=1, batch_size=size)
-        *before, last = answer_in_batches(*model(), TASK, VIEWS, ROWS, config)
+        *before, last = answer_in_batches(*model(), TASK, VIEWS, ROWS, config, side=3)
         assert before == [None] * batches and last is not None
         found[size] = [[(c.key, c.votes) for c in output] for output in last.outputs]
         assert last.views == 8 and len(last.scores) == 16
@@ -189,7 +189,7 @@ def test_none_before_each_batch_and_the_same_vote_whatever_their_size() -> None:
 
 @pytest.mark.parametrize("rule", ["counts", "composite"])
 def test_each_output_is_ranked_by_the_rule_from_its_own_views(rule: Any) -> None:
-    made = answer(*model(), TASK, VIEWS, ROWS, VoteConfig(views=8, act_steps=1, rule=rule))
+    made = answer(*model(), TASK, VIEWS, ROWS, VoteConfig(views=8, act_steps=1, rule=rule), side=3)
     ranked = [rank(made.raw("t", 0, 1).of_output(k), rule) for k in range(2)]
     assert facts(made.outputs) == facts(ranked) and facts(ranked[:1]) != facts(ranked[1:])
     assert all((sum(c.weight - c.votes for c in output) > 0) == (rule == "composite") for output in made.outputs)
@@ -198,15 +198,9 @@ def test_each_output_is_ranked_by_the_rule_from_its_own_views(rule: Any) -> None
 @pytest.mark.parametrize("halt", ["never", "rest"])
 def test_further_steps_are_kept_and_change_no_answer(halt: Any) -> None:
     config = VoteConfig(views=6, act_steps=4, batch_size=32, rule="counts", halt=halt)
-    plain = answer(*model(), TASK, VIEWS, ROWS, config)
-    kept = answer(*model(), TASK, VIEWS, ROWS, config, every_step=True)
+    plain = answer(*model(), TASK, VIEWS, ROWS, config, side=3)
+    kept = answer(*model(), TASK, VIEWS, ROWS, config, side=3, every_step=True)
     assert facts(kept.outputs) == facts(plain.outputs), "the model was trained for two steps, and answers after these"
     assert kept.scores.log_probs.shape[1] == 4 and plain.scores.log_probs.shape[1] == 1
     recount = vote(p for p in kept.raw("t", 0, 2).of_output(1).until(2).predictions() if p)
     assert [(c.key, c.votes) for c in recount] == [(c.key, c.votes) for c in plain.outputs[1]]
-
-
-def test_the_canvas_is_that_of_the_test_inputs_unless_another_is_asked_for() -> None:
-    config = VoteConfig(views=2, act_steps=1)
-    assert answer(*model(), TASK, VIEWS, ROWS, config).scores.side == 3
-    assert answer(*model(), TASK, VIEWS, ROWS, replace(config, views=1), side=7).scores.side == 7
