@@ -20,7 +20,6 @@ from hrm_submit.cli import exit_status
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--checkpoint", metavar="F|none", help="weights (default: your own that are there, else the competition's)")
-    parser.add_argument("--competition", metavar="SLUG|F.toml", help="whose weights (default: the one of kernel-metadata.json)")
     parser.add_argument("--with-data", action="store_true", help="add the data that the pre-training notebook needs")
     parser.add_argument("--output", type=Path, default=OFFLINE_WHEELS, metavar="DIR")
     parser.add_argument("--image", type=Path, default=KAGGLE_IMAGE, metavar="TOML", help="versions in Kaggle's image")

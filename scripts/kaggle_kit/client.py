@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hrm_submit.core.clock import format_duration
 from hrm_submit.core.errors import UserError
@@ -43,6 +46,15 @@ class Answer:
         """The HTTP status of an error."""
         found = HTTP_STATUS.search(self.text)
         return int(found[1]) if found else None
+
+    @property
+    def rows(self) -> list[dict[str, Any]] | None:
+        """The rows of a table in JSON, after whatever else was said; None where there is none."""
+        if "[" not in self.text and "No submissions" in self.text:
+            return []
+        with suppress(ValueError):
+            return [row for row in json.loads(self.text[self.text.index("[") :]) if isinstance(row, dict)]
+        return None
 
     @property
     def reason(self) -> str:

@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from datetime import date
-from fnmatch import fnmatch
 from pathlib import Path
 
 from hrm_submit.config.preset_files import from_dict, read_toml
@@ -20,11 +19,7 @@ from .paths import COMPETITIONS, ROOT
 
 DEFAULT = "arc-prize-2026-arc-agi-2"
 NOTEBOOK = Path("notebook", "submission.ipynb")
-READ_BY_THE_NOTEBOOK = {
-    "test_challenges": "*test_challenges.json",
-    "evaluation_challenges": "*evaluation_challenges.json",
-    "sample_submission": "sample_submission.json",
-}
+READ_BY_THE_NOTEBOOK = ("test_challenges", "evaluation_challenges", "sample_submission")
 
 
 @dataclass(frozen=True)
@@ -58,25 +53,23 @@ def load_competition(slug: str = DEFAULT, folder: Path = COMPETITIONS) -> Compet
     competition = from_dict(Competition, values, where=path.name)
     if not all(isinstance(file, str) for file in competition.files.values()):
         raise ConfigError(f"{path.name}: [files] should hold names of files")
-    for role, pattern in READ_BY_THE_NOTEBOOK.items():
-        if not fnmatch(competition.files.get(role, ""), pattern):
-            raise ConfigError(f"{path.name}: [files] {role} should be a name like {pattern}, which is what the notebook looks for")
+    for role in READ_BY_THE_NOTEBOOK:
+        if not competition.files.get(role, "").endswith(f"{role}.json"):
+            raise ConfigError(f"{path.name}: [files] {role} should be a name like *{role}.json, which is what the notebook looks for")
     return competition
 
 
-def competition_of(options: argparse.Namespace) -> Competition:
-    """The one that `--competition` names, else that of kernel-metadata.json. Raises ConfigError."""
-    return load_competition(options.competition or Kernel.read(ROOT, owner="anyone").competition)
+def entered() -> Competition:
+    """The competition of kernel-metadata.json. Raises ConfigError."""
+    return load_competition(Kernel.read(ROOT, owner="anyone").competition)
 
 
-def closed_notice(slug: str, today: date) -> str | None:
-    """Say in one line that the competition is closed and what still works; None while it is open, and for one without a TOML file."""
+def say_if_closed(slug: str, today: date) -> None:
+    """Tell that the competition is closed and what still works, if it has a TOML file that says so."""
     path = COMPETITIONS / f"{slug}.toml"
-    closed = load_competition(slug).closed if path.is_file() else date.max
-    if today <= closed:
-        return None
-    works = "notebooks still run, and Kaggle may take late submissions"
-    return f"{slug}: closed since {closed} ({path.name}); {works}; docs/extend/competition.md says how to enter the next one"
+    if path.is_file() and today > (closed := load_competition(slug).closed):
+        works = "notebooks still run, and Kaggle may take late submissions"
+        say(f"{slug}: closed since {closed} ({path.name}); {works}; docs/extend/competition.md says how to enter the next one")
 
 
 def compete(args: argparse.Namespace) -> None:

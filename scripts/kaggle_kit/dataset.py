@@ -21,7 +21,7 @@ from hrm_submit.corpora.solutions import write_solutions
 from hrm_submit.corpora.sources import load_corpus, load_source
 from hrm_submit.model.packaged import CHECKPOINTS
 
-from .competition import competition_of
+from .competition import entered
 from .paths import ROOT
 from .wheels import build_wheel, image_faults, repack
 
@@ -37,7 +37,7 @@ def build(options: argparse.Namespace) -> int:
     if options.checkpoint is not None:
         place_checkpoint(options.checkpoint, folder)
     elif own_weights(folder) is None:
-        place_checkpoint(str(ROOT / competition_of(options).checkpoint), folder)
+        place_checkpoint(str(ROOT / entered().checkpoint), folder)
     if options.with_data:
         place_training_data(folder)
     write_metadata(folder)

@@ -9,7 +9,6 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +113,7 @@ def log_text(path: Path) -> list[str]:
 def show_submissions(root: Path, competition: str) -> None:
     """List the submissions, record them for `hrm-submit runs`, and tell why the newest that failed did."""
     answer = kaggle(root, "competitions", "submissions", competition, "--format", "json")
-    rows = _rows(answer.text) if answer.code == 0 else None
+    rows = answer.rows if answer.code == 0 else None
     if rows is None:
         say(f"submissions: {answer.reason}")
         return
@@ -137,14 +136,6 @@ def why_failed(root: Path, ref: object) -> str:
     if answer.code == 0:
         return " ".join(error[1].split()) if error else "Kaggle gives no reason"
     return answer.reason
-
-
-def _rows(text: str) -> list[Mapping[str, Any]] | None:
-    if "[" not in text and "No submissions" in text:
-        return []
-    with contextlib.suppress(ValueError):
-        return [row for row in json.loads(text[text.index("[") :]) if isinstance(row, dict)]
-    return None
 
 
 def pin(args: argparse.Namespace) -> None:

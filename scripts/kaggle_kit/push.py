@@ -18,7 +18,7 @@ from hrm_submit.core.files import write_atomic
 from hrm_submit.model.packaged import CHECKPOINTS
 
 from .client import Answer, RefusedError, ShipError, kaggle, say
-from .competition import closed_notice
+from .competition import say_if_closed
 from .kernel import MAIN, METADATA, WHEELS, Kernel, Package, dump
 
 RECORD = Path("build") / "kaggle" / "pushed.json"
@@ -110,10 +110,8 @@ def real_name(root: Path, kernel: str) -> str:
 def show_quota(root: Path) -> None:
     """Tell what is left of the week's GPU hours, where the client can say."""
     answer = kaggle(root, "quota", "--format", "json")
-    with contextlib.suppress(ValueError, KeyError, TypeError):  # an older client, or another form: nothing depends on it
-        rows = json.loads(answer.text[answer.text.index("[") :]) if answer.code == 0 else []
-        for gpu in [row for row in rows if row["resource"] == "GPU"]:
-            say(f"GPU quota: {gpu['remaining']} of {gpu['total']} are left until {gpu['refreshAt']}")
+    for gpu in [row for row in answer.rows or () if row.get("resource") == "GPU"] if answer.code == 0 else ():
+        say(f"GPU quota: {gpu.get('remaining')} of {gpu.get('total')} are left until {gpu.get('refreshAt')}")
 
 
 def _say_what_would_be_sent(package: Package, files: Sequence[str], kernel_only: bool) -> None:
@@ -126,12 +124,6 @@ def _say_what_would_be_sent(package: Package, files: Sequence[str], kernel_only:
     machine = kernel.get("machine_shape", "a machine of Kaggle's choice")
     say(f"kernel {package.kernel}: would push {code} to run on {machine} with {', '.join(map(str, sources))}")
     say("nothing was sent: this was a dry run")
-
-
-def say_if_closed(root: Path, owner: str | None) -> None:
-    """Tell that the notebook's competition is closed, if it is."""
-    if notice := closed_notice(Kernel.read(root, owner).competition, date.today()):
-        say(notice)
 
 
 def shipped_weights(files: Sequence[str]) -> str:
@@ -149,7 +141,7 @@ def push(args: argparse.Namespace) -> None:
     """`push`: files checked first, then the dataset, then the kernel."""
     package = Package.read(args.root, args.owner, args.folder)
     files = package.check_wheels()
-    say_if_closed(args.root, args.owner)
+    say_if_closed(Kernel.read(args.root, args.owner).competition, date.today())
     if not args.kernel_only and args.folder == MAIN:
         say(f"weights: {shipped_weights(files)}")
     if args.dry_run:
@@ -194,7 +186,7 @@ def submit(args: argparse.Namespace) -> None:
         told = f"version {version} was pushed with --timeout {format_duration(limit)}"
         raise ShipError(f"{told}; push again without, or give --version {version}")
     require_complete(root, f"{name}/{version}", "only a complete run can be submitted")
-    say_if_closed(root, args.owner)
+    say_if_closed(kernel.competition, date.today())
     message = args.message or f"{name} version {version}"
     words = ("competitions", "submit", kernel.competition, "-k", name, "-v", str(version), "-f", args.file, "-m", message)
     answer = kaggle(root, *words, show=True)

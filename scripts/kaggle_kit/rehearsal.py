@@ -24,7 +24,7 @@ from hrm_submit.record.folder import read_run, run_of, training_warning
 from hrm_submit.report.build import write_report
 from hrm_submit.report.options import ReportOptions
 
-from .competition import competition_of
+from .competition import Competition, entered, load_competition
 from .dataset import own_weights, place_training_data
 from .machine import KaggleTree, build_tree, notebook_variables, preinstalled, run_notebook
 from .paths import NOTEBOOKS, OFFLINE_WHEELS, ROOT, RUNS
@@ -51,7 +51,7 @@ def choose_tasks(dataset: str | None, tasks: str | None, max_side: int | None) -
     return {task: known[task] for task in ids}, {task: solutions[task] for task in ids if task in solutions}
 
 
-def shipped_files(options: argparse.Namespace, tasks: Mapping[str, Task]) -> list[Path]:
+def shipped_files(options: argparse.Namespace, competition: Competition, tasks: Mapping[str, Task]) -> list[Path]:
     """Files of our dataset: the wheel, built when it is not current, and for pre-training its data, else the weights.
 
     The weights are those that `--checkpoint` names, else one's own that `make wheels` has put there, else the competition's or what
@@ -65,7 +65,7 @@ def shipped_files(options: argparse.Namespace, tasks: Mapping[str, Task]) -> lis
     if options.checkpoint is not None:
         weights = Path(options.checkpoint)
     else:
-        weights = own_weights(OFFLINE_WHEELS) or weights_for(ROOT / competition_of(options).checkpoint, tasks)
+        weights = own_weights(OFFLINE_WHEELS) or weights_for(ROOT / competition.checkpoint, tasks)
     if not weights.is_file():
         raise DataError(f"{weights}: no checkpoint there")
     return [wheel, weights]
@@ -142,8 +142,9 @@ def simulate(options: argparse.Namespace) -> int:
     if folder.exists() and any(folder.iterdir()):
         raise DataError(f"{folder}: is not empty")
     print("preparing the simulated machine", flush=True)
-    packages, shipped = preinstalled(), shipped_files(options, tasks)
-    tree = build_tree(folder / "kaggle", competition_of(options), tasks, shipped, options.layout)
+    competition = load_competition(options.competition) if options.competition else entered()
+    packages, shipped = preinstalled(), shipped_files(options, competition, tasks)
+    tree = build_tree(folder / "kaggle", competition, tasks, shipped, options.layout)
     does = notebook.name if pretraining else f"{notebook.name}, {options.mode}, {len(tasks)} tasks"
     print(f"{does}, {format_duration(limit)}; outputs: {folder}")
     cut = "cut off (a network namespace of its own)" if isolation() else "NOT CUT: this system allows no network namespace"

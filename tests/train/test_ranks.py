@@ -16,7 +16,7 @@ from hrm_submit.core.device import no_engine, out_of_memory
 from hrm_submit.core.errors import ConfigError
 from hrm_submit.train.ranks import Ranks, SharedMemoryError, joined, local_world, rank_device
 from tests.run.lab import wait_for
-from tests.train.lab import ROOT, exported, finish, lines, options, start, state, write_data
+from tests.train.lab import exported, finish, lines, options, start, state, write_data
 
 DRIVER = str(Path(__file__).with_name("rank_driver.py"))
 
@@ -38,7 +38,7 @@ def test_two_ranks_train_as_one_does_and_one_goes_on_from_two(tmp_path: Path) ->
     one, two = tmp_path / "one", tmp_path / "two"
     more = ["--log-every", "1", "--validate", str(write_data(tmp_path / "held", 3, "held", first=50)), "--every", "1h"]
     assert main(["pretrain", *options(one, *more, "--segments", "12", preset_text=TWO)]) == 0
-    said, _ = finish(start(*options(two, *more, "--segments", "12", preset_text=TWO), ranks=2, script=(str(ROOT / "scripts/pretrain.py"),)))
+    said, _ = finish(start(*options(two, *more, "--segments", "12", preset_text=TWO), ranks=2))
     assert said.count("12 segments") == 1, "one rank speaks for all"
     assert_close(one / "out", two / "out")
     finals = [exported(f / "out") for f in (one, two)]

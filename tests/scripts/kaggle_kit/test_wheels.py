@@ -97,8 +97,6 @@ def test_offline_folder_is_flat_named_and_fits_kaggles_image(tmp_path: Path) -> 
     build(folder)
     own = load_competition().checkpoint
     assert [p.read_bytes() for p in folder.glob("*.safetensors")] == [(ROOT / own).read_bytes()], "the competition's"
-    build(folder, "--competition", "arc-prize-2024")
-    assert [p.name for p in folder.glob("*.safetensors")] == [Path(load_competition("arc-prize-2024").checkpoint).name]
 
 
 def test_the_weights_are_those_of_the_competition_that_the_notebook_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +105,7 @@ def test_the_weights_are_those_of_the_competition_that_the_notebook_is_for(tmp_p
     (tmp_path / "hrm_submit").symlink_to(ROOT / "hrm_submit")
     monkeypatch.setattr(dataset, "ROOT", tmp_path)
     monkeypatch.setattr(competition, "ROOT", tmp_path)
-    options = Namespace(output=tmp_path / "offline", checkpoint=None, competition=None, with_data=False, image=KAGGLE_IMAGE)
+    options = Namespace(output=tmp_path / "offline", checkpoint=None, with_data=False, image=KAGGLE_IMAGE)
     assert dataset.build(options) == 0
     shipped, default = (load_competition(slug).checkpoint for slug in ("arc-prize-2024", DEFAULT))
     assert [p.name for p in options.output.glob("*.safetensors")] == [Path(shipped).name] != [Path(default).name]
