@@ -83,7 +83,7 @@ def test_score_takes_answers_from_wherever_they_are_and_counts_malformed_attempt
     assert main(["validate", "--submission", str(submission), "--challenges", str(tmp_path / "s.json")]) == 2, "solutions are no tasks"
     write(tmp_path / "submission.json.run" / "run.json", {"v": 1, "tasks": ["t"]})
     assert main(["score", "--submission", str(submission), "--solutions", str(truth)]) == 0
-    assert "the 1 chosen tasks alone: pass@2 100.0% of 1 test outputs; all others are fallback answers" in capsys.readouterr().err
+    assert "the 1 chosen tasks alone: pass@2 100.0% of 1 test outputs; the others were not chosen" in capsys.readouterr().err
     write(tmp_path / "all.json", {"t": TASK, "u": TASK, "v": TASK})
     assert main(["validate", "--submission", str(submission), "--challenges", str(tmp_path / "all.json")]) == 1, "which stays strict"
 

@@ -14,7 +14,7 @@ SOLVE = "solve --challenges {challenges} --output {submission} --run-dir {run} -
 REPORT, MERGE = "report --run-dir {run} --output {html}", "merge {run} --output {merged}"
 RUN = (REPORT, MERGE, "show --run-dir {run}")
 COMMANDS = {
-    "challenges": (SOLVE, REPORT, MERGE, "validate --submission {html} --challenges {challenges}", "show --dataset {challenges} --task x"),
+    "challenges": (SOLVE, MERGE, "validate --submission {html} --challenges {challenges}", "show --dataset {challenges} --task x"),
     "events": (SOLVE, "watch --run-dir {run} --once", *RUN),
     "predictions": RUN,
     "preset": (SOLVE + " --preset {preset}",),
@@ -40,6 +40,8 @@ def test_what_is_no_regular_file_is_refused(which: str, kind: str, tmp_path: Pat
     make = {"fifo": os.mkfifo, "folder": Path.mkdir, "device": lambda path: path.symlink_to("/dev/zero")}
     make[kind](places[which])
     mode = stat.S_IFMT(places[which].lstat().st_mode)
+    if which == "challenges":
+        assert main(REPORT.format(**places).split()) == 0 and "no demonstrations are shown" in capsys.readouterr().err
     for command in COMMANDS[which]:
         assert main(command.format(**places).split()) == 2, command
         assert len(capsys.readouterr().err.splitlines()) == 1
