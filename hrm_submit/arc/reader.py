@@ -27,7 +27,7 @@ from hrm_submit.arc.jsonio import located, parse_json, read_bytes, read_json, sh
 from hrm_submit.arc.pairfile import load_pair_file
 from hrm_submit.arc.task import Task
 from hrm_submit.core.errors import DataError, clipped
-from hrm_submit.core.files import sha256_of
+from hrm_submit.core.files import read_fault, sha256_of
 
 log = logging.getLogger(__name__)
 
@@ -77,14 +77,18 @@ def as_task(value: AnyTask, task_id: str = "handwritten") -> Task:
     return value if isinstance(value, Task) else read_task(task_id, value).task()
 
 
+def is_one_task(value: object) -> bool:
+    """Tell whether `value` is one task, also as a dict of lists, rather than several."""
+    return isinstance(value, Task) or (isinstance(value, Mapping) and "train" in value)
+
+
 def tasks_by_id(tasks: AnyTask | Mapping[str, AnyTask] | Iterable[AnyTask]) -> dict[str, Task]:
     """Return Tasks by id, from one task, tasks by id or a list; dicts of lists in a list get numbers. Raises DataError."""
-    if isinstance(tasks, Task | str) or (isinstance(tasks, Mapping) and "train" in tasks):
-        tasks = [tasks]
-    if isinstance(tasks, Mapping):
-        return {key: as_task(task, key) for key, task in tasks.items()}
+    given: Any = [tasks] if isinstance(tasks, str) or is_one_task(tasks) else tasks
+    if isinstance(given, Mapping):
+        return {key: as_task(task, key) for key, task in given.items()}
     found: dict[str, Task] = {}
-    for number, value in enumerate(tasks, 1):
+    for number, value in enumerate(given, 1):
         task = as_task(value, f"handwritten-{number}")
         if task.id in found:
             raise DataError(f"task {task.id}: appears twice")
@@ -149,16 +153,20 @@ def source_files(source: str | os.PathLike[str]) -> list[Path]:
 
 
 def digest(source: str | os.PathLike[str]) -> str:
-    """Hash (SHA-256) a file, the files of a folder that give tasks with their paths, or a named set's file with its name."""
+    """Hash (SHA-256) a file, the files of a folder that give tasks with their paths, or a named set's file with its name. Raises
+    DataError."""
     text, root = os.fspath(source), _path(source)
-    if text in NAMED:
-        return hashlib.sha256(text.encode() + root.read_bytes()).hexdigest()
-    if not root.is_dir():
-        return sha256_of(root)
-    total = hashlib.sha256()
-    for file in sorted({entry.file for entry in read_source(source).entries if entry.file}):  # not what a run has written there
-        total.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes())
-    return total.hexdigest()
+    try:
+        if text in NAMED:
+            return hashlib.sha256(text.encode() + root.read_bytes()).hexdigest()
+        if not root.is_dir():
+            return sha256_of(root)
+        total = hashlib.sha256()
+        for file in sorted({entry.file for entry in read_source(source).entries if entry.file}):  # not what a run has written there
+            total.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes())
+        return total.hexdigest()
+    except OSError as error:
+        raise DataError(f"{root}: {read_fault(error)}") from None
 
 
 def holds_tasks(content: Any) -> bool:

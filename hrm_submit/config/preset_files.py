@@ -54,8 +54,9 @@ def read_presets(names: str) -> list[tuple[str, dict[str, Any]]]:
         raise ConfigError(f"--preset {names!r} names no preset")
     found = [(name, read_toml(_preset_path(name))) for name in listed]
     for name, tables in found:
-        for table in (table for table, values in tables.items() if not isinstance(values, dict)):
-            raise ConfigError(f"{name}: [{clipped(table, 60)}] is not a table")
+        for table, values in tables.items():
+            if not isinstance(values, dict):
+                raise ConfigError(f"{name}: [{clipped(table, 60)}] is not a table")
     return found
 
 

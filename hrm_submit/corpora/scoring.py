@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, TypedDict, cast
 import numpy as np
 import numpy.typing as npt
 
-from hrm_submit.arc.reader import AnyTask, source_names, tasks_by_id
+from hrm_submit.arc.reader import AnyTask, is_one_task, source_names, tasks_by_id
 from hrm_submit.arc.submission import Attempts
 from hrm_submit.arc.task import Grid, Solutions, Task, same_grid
 from hrm_submit.core.errors import DataError
@@ -106,7 +106,7 @@ def score_answers(
     `solutions`: the outputs of the task, or by task id, as `load(..., solutions=True)` gives them. Without them they are looked up in
     the public sets. Raises DataError where no public set holds a task.
     """
-    tasks, one = tasks_by_id(task), isinstance(task, Task) or (isinstance(task, Mapping) and "train" in task)
+    tasks, one = tasks_by_id(task), is_one_task(task)
     answers = answer if isinstance(answer, Mapping) else dict.fromkeys(tasks, answer)
     if one == isinstance(answer, Mapping) or not all(hasattr(given, "attempts") for given in answers.values()):
         raise DataError("score takes a task and what Solver.solve returned, or tasks and their answers by id")

@@ -109,8 +109,8 @@ def _challenges(run: Mapping[str, Any], explicit: Path | str | None, notes: list
             if content in (None, digest(source)):
                 return read_challenges(source)
             fault = f"{source}: is not the challenges file of this run, or was changed since"
-        except (DataError, OSError) as error:
-            fault = f"{source}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        except DataError as error:
+            fault = str(error)
         if explicit is not None:
             raise DataError(fault)
     notes.append(f"{fault}; `report --challenges F` names the right one: no demonstrations are shown")

@@ -13,12 +13,12 @@ from pandas import DataFrame
 
 from hrm_submit.arc.choice import chosen
 from hrm_submit.arc.jsonio import FaultError, parse_grid
-from hrm_submit.arc.reader import tasks_by_id
+from hrm_submit.arc.reader import is_one_task, tasks_by_id
 from hrm_submit.arc.submission import ATTEMPT_KEYS
 from hrm_submit.arc.task import NO_GRID, Grid, Solutions, Task
 from hrm_submit.core.errors import DataError
 from hrm_submit.corpora.sources import answers_of, load
-from hrm_submit.record.folder import open_tasks
+from hrm_submit.record.folder import open_tasks, read_description
 from hrm_submit.report.data import RunData, challenges_of, load_run
 from hrm_submit.report.grids import Output, answer_tiles, count, demonstrations_of
 from hrm_submit.report.options import ShowOptions
@@ -54,7 +54,7 @@ def show(
     if not isinstance(what, Task | Mapping | list | tuple):
         raise TypeError(f"cannot show {type(what).__name__}: a task, several tasks, an answer or a run folder is needed")
     tasks = tasks_by_id(what)
-    if isinstance(what, Task) or "train" in what:
+    if is_one_task(what):
         return _show_task(next(iter(tasks.values())), prediction, solutions)
     if prediction is None:
         return contact_sheet(tasks)
@@ -67,21 +67,21 @@ def show(
 
 def picture_of(options: ShowOptions) -> Picture:
     """Make the picture of tasks of `options.dataset`, or of the tasks of a run. Raises UserError."""
-    source = challenges_of(load_run(options.run_dir).run) if options.run_dir else str(options.dataset)
-    if options.solutions == "" and source is None:
-        raise DataError(f"{options.run_dir}: its challenges are not there any more: give --solutions F")
+    source = str(options.dataset) if options.run_dir is None else challenges_of(read_description(options.run_dir, [])) or ""
     answers = None if options.solutions is None else options.solutions or source
+    if answers == "":
+        raise DataError(f"{options.run_dir}: its challenges are not there any more: give --solutions F")
     left = partial(_left, solutions=answers)
     if options.run_dir:
         run = load_run(options.run_dir, None, answers)
         every = {task: run.tasks.get(task) for task in run.answers}
         ids = chosen(options, every, run.directory, left) if options.chooses else None
         return _show_run(run, ids)
-    tasks, solutions = load(str(source)), None if answers is None else answers_of(answers)
-    found = {task: tasks[task] for task in chosen(options, tasks, str(source), left)}
+    tasks, solutions = load(source), None if answers is None else answers_of(answers)
+    found = {task: tasks[task] for task in chosen(options, tasks, source, left)}
     if options.tasks is None:
-        return contact_sheet(found, str(source))
-    return _together(str(source), [_show_task(task, None, solutions) for task in found.values()])
+        return contact_sheet(found, source)
+    return _together(source, [_show_task(task, None, solutions) for task in found.values()])
 
 
 def _together(title: str, pictures: Sequence[Picture]) -> Picture:
