@@ -178,7 +178,7 @@ def test_the_keyboard_alone_is_enough_and_the_address_names_the_open_task(opened
     assert page.locator("#viewer-name").inner_text() == "task07"
     page.keyboard.press("Escape")
     page.locator("#viewer").wait_for(state="hidden")
-    assert page.url.endswith("#tasks")
+    page.wait_for_url(lambda url: url.endswith("#tasks"))
 
 
 def test_a_script_that_got_into_the_page_would_not_run(opened: Opener, report: Path, tmp_path: Path, browser: Any) -> None:
