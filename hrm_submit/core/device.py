@@ -185,6 +185,8 @@ NO_MEMORY = (
     "CUDA_ERROR_OUT_OF_MEMORY",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDA driver error: out of memory",
+    "Triton Error [CUDA]: out of memory",
 )
 """Messages of the CPU's allocator, CUDA's runtime and driver, and its libraries, which torch raises as plain RuntimeErrors."""
 
@@ -203,16 +205,16 @@ def no_engine(error: BaseException) -> bool:
 
 def context_broken(error: BaseException) -> bool:
     """Tell whether nothing more can be computed in this process after `error`."""
-    return no_engine(error) or ("CUDA" in str(error) and not out_of_memory(error))
+    told = str(error)
+    return no_engine(error) or (("CUDA" in told or "CUDNN_STATUS_" in told) and not out_of_memory(error))
 
 
-def machine() -> str:
-    """Name the processor and GPUs of this machine."""
+def machine(gpus: Sequence[str] | None = None) -> str:
+    """Name the processor and `gpus` of this machine; None: those that are visible."""
     name = _cpuinfo("model name") or platform.processor() or platform.machine()
-    gpus: list[str] = []
     with suppress(Exception):  # a driver that is broken names no card, and costs nobody a run
-        if _may_have_gpus():
+        if gpus is None and _may_have_gpus():
             import torch
 
             gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
-    return ", ".join([f"{cpu_count()} cores of {name}", *gpus])
+    return ", ".join([f"{cpu_count()} cores of {name}", *(gpus or [])])

@@ -75,11 +75,14 @@ def token_loss(logits: Tensor, labels: Tensor, loss_type: LossType, dtype: torch
     return flat.view(labels.shape)
 
 
-def segment_loss(output: ActOutput, carry: ActCarry, loss_type: LossType, dtype: torch.dtype | None = None) -> tuple[Tensor, Metrics]:
+def segment_loss(
+    output: ActOutput, carry: ActCarry, loss_type: LossType, dtype: torch.dtype | None = None, *, halts: bool = True
+) -> tuple[Tensor, Metrics]:
     """Loss of a segment, summed over its batch, and its metrics; `carry` is the one that `act_step` returned with `output`.
 
     loss = token loss (mean over each sequence's labelled cells) + 1/2 (binary cross entropy of the halt value against
-    exactness + of the continue value against its target). `dtype` as in `token_loss`.
+    exactness + of the continue value against its target). `dtype` as in `token_loss`. Without `halts` it is the token loss alone: a
+    model of one ACT step never reads the halt value, whose gradient outweighs the tokens' once some grids are exact.
     """
     labels = carry.data.labels
     with torch.no_grad():
@@ -105,4 +108,4 @@ def segment_loss(output: ActOutput, carry: ActCarry, loss_type: LossType, dtype:
         q_halt_loss=q_halt_loss.detach(),
         q_continue_loss=None if q_continue_loss is None else q_continue_loss.detach(),
     )
-    return lm_loss + 0.5 * q_loss, metrics
+    return lm_loss + 0.5 * q_loss if halts else lm_loss, metrics

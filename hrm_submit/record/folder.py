@@ -17,9 +17,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hrm_submit.arc.task import Task
 from hrm_submit.core.errors import SolveError
 from hrm_submit.core.files import append_whole, open_regular, write_atomic
-from hrm_submit.predict.vote import Candidate
+from hrm_submit.predict.vote import Candidate, Outputs
 from hrm_submit.record.events import VERSION, Event, Flush, RunStart, TaskFinal, parse_event
 from hrm_submit.record.predictions import CANDIDATES_KEPT, Prediction, parse_prediction
 from hrm_submit.record.state import RunState
@@ -155,6 +156,11 @@ class RunRecord:
         state = RunState(self.events)
         state.close()
         return state
+
+    def newest(self, task: Task) -> Outputs:
+        """Return the newest candidates of each output of `task`, none where there are none."""
+        found = {p.output: p.candidates for p in self.predictions if p.task == task.id and p.candidates}
+        return tuple(found.get(k, ()) for k in range(len(task.test)))
 
     @property
     def reached(self) -> dict[str, int]:

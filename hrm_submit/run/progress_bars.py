@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from hrm_submit.config.schema import TTTConfig
 from hrm_submit.core.clock import Clock, format_duration
@@ -49,7 +49,8 @@ class ProgressBars:
         if self._bar.disable:
             log.info(line)
         else:
-            self._bar.write(line, file=sys.stderr)
+            with suppress(OSError):  # the terminal may be gone
+                self._bar.write(line, file=sys.stderr)
 
     def tick(self, clock: Clock) -> None:
         """Show the tasks done, the time left, and the tasks in hand; in a log once a minute."""

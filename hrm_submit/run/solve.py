@@ -11,8 +11,9 @@ import platform
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ SEED, SEGMENTS = "--seed", "--segments-per-task"
 @dataclass(frozen=True)
 class SolveSummary:
     """How a run went: tasks of the file; how many the model answered, had a final answer before, were to be solved; faults of the
-    broken ones; seconds; why the last answers are not in the file, if they are not."""
+    broken ones; seconds; why the last answers are not in the file, if they are not; how many tasks were left because no worker was."""
 
     tasks: int
     answered: int
@@ -61,13 +62,15 @@ class SolveSummary:
     faults: tuple[str, ...]
     seconds: float
     unsaved: str | None
+    abandoned: int = 0
 
     def lines(self) -> list[str]:
         """Return lines for a person."""
         resumed = f" ({self.resumed} had their final answer from before)" if self.resumed else ""
         by_model = f"{self.answered} of {self.tasks} tasks answered by the model"
         text = f"{by_model}, {self.tasks - self.answered} by fallback, in {self.seconds:.1f} s{resumed}"
-        return [text, *(f"answered by fallback: {fault}" for fault in self.faults)]
+        left = [f"no worker was left for {self.abandoned} tasks; the same command resumes"] if self.abandoned else []
+        return [text, *left, *(f"answered by fallback: {fault}" for fault in self.faults)]
 
 
 def solve(options: SolveOptions, clock: Clock, watchdog: Watchdog | None = None) -> SolveSummary:
@@ -94,9 +97,10 @@ def solve(options: SolveOptions, clock: Clock, watchdog: Watchdog | None = None)
     for task in broken.values():
         log.warning("%s", task.fault)
 
-    def summary(unsaved: str | None) -> SolveSummary:
+    def summary(unsaved: str | None, abandoned: int = 0) -> SolveSummary:
         faults = tuple(task.fault for task in broken.values())
-        return SolveSummary(len(tasks) + len(broken), len(answers.answered), len(finished), len(wanted), faults, clock.elapsed(), unsaved)
+        counts = len(tasks) + len(broken), len(answers.answered), len(finished), len(wanted)
+        return SolveSummary(*counts, faults, clock.elapsed(), unsaved, abandoned)
 
     description = _description(options, setup, [tasks[i] for i in wanted])
     earlier = record.run if record else {}
@@ -117,8 +121,9 @@ def solve(options: SolveOptions, clock: Clock, watchdog: Watchdog | None = None)
     run.event(Plan(todo=[t.id for t in todo], workers=len(setup.specs), devices=description["devices"]))
     bars = ProgressBars(len(wanted), len(wanted) - len(todo), setup.preset.ttt.fit)
     resumed = record if others.keys() <= {SEED, SEGMENTS} else None  # its segments count the same work
+    supervisor = Supervisor(todo, options.segments, setup.specs, answers, run, clock, bars, setup.pool, resumed)
     try:
-        Supervisor(todo, options.segments, setup.specs, answers, run, clock, bars, setup.pool, resumed).run()
+        supervisor.run()
     finally:
         bars.close()
         fault = answers.save(last=True)
@@ -126,7 +131,7 @@ def solve(options: SolveOptions, clock: Clock, watchdog: Watchdog | None = None)
         setup.pool.close()
     if fault:
         log.error("the last answers could not be written: %s", fault)
-    return summary(fault)
+    return summary(fault, supervisor.abandoned)
 
 
 def _restore(options: SolveOptions, answers: AnswerStore) -> tuple[set[str], RunRecord | None]:
@@ -149,6 +154,8 @@ class _SetUp:
     members: tuple[EnsembleMember, ...]
     specs: list[WorkerSpec]
     pool: Pool[Any]
+    gpus: list[str]
+    """The names of the cards found."""
 
     @property
     def preset(self) -> Preset:
@@ -186,7 +193,7 @@ def _set_up(options: SolveOptions, todo: Sequence[Task]) -> _SetUp:
         specs = worker_specs(devices, preset, checkpoint, options.seed, todo, options.segments is not None, others)
     if preset.vote.save_raw:
         specs = [replace(spec, raw=options.run_dir / RAW) for spec in specs]
-    return _SetUp(presets, found_members, specs, cluster or WorkerPool())
+    return _SetUp(presets, found_members, specs, cluster or WorkerPool(), [card.name for card in found])
 
 
 def _description(options: SolveOptions, setup: _SetUp, wanted: Sequence[Task]) -> dict[str, Any]:
@@ -201,7 +208,7 @@ def _description(options: SolveOptions, setup: _SetUp, wanted: Sequence[Task]) -
         for m in setup.members
     ]
     hashes = {h for m in setup.members if m.checkpoint for h in read_header(m.checkpoint)[1].hashes}
-    installed = {name: version(name) for name in ("torch", "numpy", "numba")}  # without importing them
+    installed = {name: _version(name) for name in ("torch", "numpy", "numba")}
     platform_name = f"{sys.platform} {platform.machine()}"
     description = {
         "command": "solve",
@@ -215,7 +222,7 @@ def _description(options: SolveOptions, setup: _SetUp, wanted: Sequence[Task]) -
         "config": setup.preset.to_dict(),
         "members": others,
         "versions": {"hrm_submit": __version__, "python": platform.python_version(), **installed, "platform": platform_name},
-        "machine": machine(),
+        "machine": machine(setup.gpus),
         "trained_on": tasks_with_pairs_of(hashes, {t.id: t for t in wanted}),
         "devices": [spec.location for spec in setup.specs],
     }
@@ -224,6 +231,13 @@ def _description(options: SolveOptions, setup: _SetUp, wanted: Sequence[Task]) -
         log.warning("%s", description["warning"])
     as_read: dict[str, Any] = json.loads(json.dumps(description))
     return as_read
+
+
+def _version(package: str) -> str | None:
+    """Return the version of a package without importing it, None where its installation does not tell."""
+    with suppress(PackageNotFoundError):
+        return version(package)
+    return None
 
 
 def _other_settings(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Hand out tasks, keep every answer at once in the run folder and the submission file, and end on time.
 
 The supervisor never waits for a worker longer than its deadline allows. A worker that dies, hangs or fails costs at most one attempt of
-its task, which is tried once more. A device on which no worker starts is no longer used, and the run falls back to the CPU.
+its task, which is tried once more. A device on which no worker starts is given up after some tries, and the run falls back to the CPU.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from hrm_submit.run.engines import Engines
 from hrm_submit.run.placement import on_cpu, worker_specs
 from hrm_submit.run.progress_bars import ProgressBars
 from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec
+from hrm_submit.run.restarts import Restarts
 from hrm_submit.run.scheduler import Scheduler, Standing
 from hrm_submit.run.shares import usable_seconds
 from hrm_submit.run.worker_pool import Gone, Member, Pool
@@ -34,16 +35,17 @@ from hrm_submit.solver.messages import Answer, Progress, Restarted
 
 log = logging.getLogger(__name__)
 
-MOST_FALSE_STARTS = 2
-"""Workers in a row that may end before they are ready until their device is given up."""
 TICK_SECONDS = 0.5
 LEAST_PATIENCE = 20.0
+NO_WORKER = "no worker left"
 STARTING_PATIENCE = 60.0, 900.0
 """Seconds that a start may take before it counts as hung: at least, and at most. One of more than the least is logged."""
 ASLEEP = 10.0
 """Seconds between two checks for hung workers after which the supervisor itself is taken to have stood still."""
 OVERDUE = 0.25
 """Part of its share, and at least five seconds, after which no plan counts on a late worker."""
+FURTHER = 2.0
+"""A mid-run vote after this many times the segments of a later attempt's last vote is better than that."""
 
 
 class Supervisor:
@@ -71,9 +73,11 @@ class Supervisor:
         self._engines = Engines(preset.device, clock.budget, earlier.state.engines.values() if earlier else ())
         self._reached = Counter(earlier.reached if earlier else {})
         """Segments of the attempt that each task's newest answer is of."""
-        self._latest: dict[str, Outputs] = {}
+        self._latest: dict[str, Outputs] = {t.id: earlier.newest(t) for t in tasks} if earlier else {}
         """Mid-run votes."""
-        self._false_starts: Counter[str] = Counter()
+        self._restarts = Restarts(self._budget)
+        self.abandoned = 0
+        """Tasks that were left because no worker was."""
         self._unusable: set[str] = set()
         self._runtimes: dict[str, dict[str, Any]] = {}
         self._numbers = count()
@@ -95,7 +99,9 @@ class Supervisor:
         try:
             for spec in self._specs if self._scheduler.queue else ():
                 self._start(spec)
-            while self._pool.members and self._clock.elapsed() < self._hard_end and not self._stop.is_set():
+            while (self._pool.members or self._restarts) and self._clock.elapsed() < self._hard_end and not self._stop.is_set():
+                for spec in self._restarts.due(self._clock.elapsed()):
+                    self._start(spec)
                 self._hand_out()
                 if self._nothing_follows():
                     break
@@ -112,8 +118,10 @@ class Supervisor:
             held = [m.assignment.task.id for m in self._pool.members.values() if m.assignment and not m.assignment.restart]
             self._pool.dismiss()
             late = self._clock.elapsed() >= self._end
-            reason = events.INTERRUPTED if self._stop.is_set() else "time is up" if late else "no worker left"
-            for task in [*held, *(t.id for t in self._scheduler.queue)]:
+            reason = events.INTERRUPTED if self._stop.is_set() else "time is up" if late else NO_WORKER
+            left = [*held, *(t.id for t in self._scheduler.queue)]
+            self.abandoned = len(left) if reason == NO_WORKER else 0
+            for task in left:
                 self._record(events.TaskFailed(reason=reason, task=task))
             self._answers.save(last=True)
 
@@ -126,6 +134,8 @@ class Supervisor:
     def _nothing_follows(self) -> bool:
         """Return whether all workers are idle though work was offered just now, or only start up for work that nobody has."""
         members = self._pool.members.values()
+        if self._restarts and self._scheduler.queue:
+            return False
         if all(m.idle for m in members):
             return True
         return not self._scheduler.queue and all(m.assignment is None for m in members) and not self._scheduler.open
@@ -137,6 +147,7 @@ class Supervisor:
             self._pool.start(spec, self._clock.elapsed())
         except OSError as error:
             log.warning("worker %d cannot be started: %s", spec.number, error)
+            self._start_again(spec, was_ready=False)
             return
         self._record(events.WorkerStart(device=spec.location, worker=spec.number))
 
@@ -206,9 +217,9 @@ class Supervisor:
     def _answer(self, member: Member, assignment: Assignment, answer: Answer) -> None:
         """Keep a mid-run answer, or end the task with its last one."""
         number, task, retrain = member.spec.number, answer.task, assignment.restart
-        if answer.final and not retrain and not any(answer.outputs):
-            # A last vote without a single grid keeps the candidates that an earlier one may have had.
-            answer = replace(answer, outputs=self._latest.get(task, answer.outputs))
+        if answer.final and not retrain and (not any(answer.outputs) or FURTHER * answer.segments < self._reached[task]):
+            # A last vote without a single grid, or after far less training than an earlier attempt's vote, does not replace that.
+            answer = replace(answer, outputs=self._latest.get(task, answer.outputs), settled=False)
         votes = [[c.votes for c in candidates[:CANDIDATES_KEPT]] for candidates in answer.outputs]
         told = dict[str, Any](segments=answer.segments, votes=votes, views=answer.views, vote_seconds=round(answer.seconds, 4))
         told |= {"member": answer.member, "task": task, "worker": number}
@@ -255,15 +266,17 @@ class Supervisor:
             self._failed(held, spec.number, reason if code is None else f"{reason} (exit code {code})")
         if not again:
             return
-        self._false_starts[spec.location] = 0 if member.ready else self._false_starts[spec.location] + 1
-        specs = [spec]
-        if self._false_starts[spec.location] >= MOST_FALSE_STARTS:
-            log.warning("%s: no worker starts there, the device is no longer used", spec.location)
-            if spec.device == "cpu" or self._pool.members:
-                return
-            fixed = self._end == math.inf
-            specs = worker_specs(["cpu"], on_cpu(spec.preset), spec.checkpoint, spec.seed, self._scheduler.queue, fixed, spec.others)
-        for new in specs:
+        self._start_again(spec, was_ready=member.ready)
+
+    def _start_again(self, spec: WorkerSpec, *, was_ready: bool) -> None:
+        """Start a worker in the place of one that is gone; where its device is given up and no other works, go on on the CPU."""
+        if self._restarts.add(spec, self._clock.elapsed(), was_ready=was_ready):
+            return
+        log.warning("%s: no worker starts there, the device is no longer used", spec.location)
+        if spec.device == "cpu" or self._pool.members or self._restarts:
+            return
+        fixed = self._end == math.inf
+        for new in worker_specs(["cpu"], on_cpu(spec.preset), spec.checkpoint, spec.seed, self._scheduler.queue, fixed, spec.others):
             self._start(new)
 
     def _replace_hung(self) -> None:
@@ -290,4 +303,4 @@ class Supervisor:
             least, most = STARTING_PATIENCE
             return max(least, min(most, self._budget / 2))
         segment = self._scheduler.segment_seconds(member.assignment.task.id, member.spec.location) if member.assignment else 0.0
-        return min(self._preset.budget.hang_seconds, max(LEAST_PATIENCE, self._budget / 10, 5 * segment))
+        return max(min(5 * segment, self._budget / 3), min(self._preset.budget.hang_seconds, max(LEAST_PATIENCE, self._budget / 10)))

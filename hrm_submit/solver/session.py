@@ -108,8 +108,9 @@ class TaskSession:
         for report in self.train():
             reports.append(report)
             progress = self._progress(report.segment)
-            if progress >= 1.0 or report.segment >= ttt.max_segments:
-                reason = "time used" if progress >= 1.0 and self._segments is None else "segments done"
+            if progress >= 1.0:
+                ended = self._segments is not None or report.segment >= ttt.max_segments
+                reason = "segments done" if ended else "time used"
                 break
             if progress < min(next_report, next_vote):
                 yield Alive(self._task.id)
@@ -146,10 +147,13 @@ class TaskSession:
         yield from trainer.run(batches, lambda: self._progress(trainer.segment))
 
     def _progress(self, done: int) -> float:
-        """Return 0..1: of the segments in fixed work, else of the seconds that the last vote leaves for training."""
+        """Return 0..1: of the segments in fixed work, else of the seconds that the last vote leaves for training, or of the most segments
+        where those are nearer."""
+        most = self._preset.ttt.max_segments
         if self._segments is not None:
-            return done / self._segments
-        return min(1.0, self._clock.elapsed() / max(1e-9, (self._clock.budget or 0.0) - self._final_vote_seconds()))
+            return done / min(self._segments, most)
+        seconds = max(1e-9, (self._clock.budget or 0.0) - self._final_vote_seconds())
+        return min(1.0, max(self._clock.elapsed() / seconds, done / most))
 
     def _final_vote_seconds(self) -> float:
         """Return the seconds to keep for the last vote: a tenth of the share until a vote was measured, then its time with room for

@@ -94,7 +94,7 @@ class Trainer:
             )
             # Published training scores stablemax in float64; at reduced model precision that costs time and gains nothing.
             dtype = None if self.model.dtype == torch.float32 else torch.float32
-            loss, metrics = segment_loss(output, carry, cfg.loss_type, dtype)
+            loss, metrics = segment_loss(output, carry, cfg.loss_type, dtype, halts=cfg.halt_max_steps > 1)
             loss = loss / size
             self.optimizers.backward(loss)
         self.optimizers.update(rate_factor(self.segment, progress, self.config), output.looked_up)

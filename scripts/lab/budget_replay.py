@@ -145,9 +145,10 @@ class PretendedSolver:
         work = task_work(model, ttt, task), view_work(model, answering_side(task, translate=ttt.translate) ** 2, vote.act_steps)
         segment, view = self._record.segment.seconds(work[0]), len(task.test) * self._record.view.seconds(work[1])
         share, began = float("inf") if seconds is None else seconds, self._pool.spent
-        end = share - min(share / 3, 1.5 * (vote.views * view + segment))
+        most = min(segments or ttt.max_segments, ttt.max_segments)
+        end = min(share - min(share / 3, 1.5 * (vote.views * view + segment)), most * segment)
         settles = known[int(self._rng.integers(len(known)))] if known else None
-        most, done, trained, next_vote, reason = min(segments or ttt.max_segments, ttt.max_segments), 0, 0.0, ttt.first_vote, "time used"
+        done, trained, next_vote, reason = 0, 0.0, ttt.first_vote, "time used"
         while True:
             now = self._pool.spent - began
             steps = min(max(1, int(np.ceil(max(0.0, min(next_vote * end, end) - now) / segment))), most - done)

@@ -165,6 +165,8 @@ def test_without_the_tool_or_a_useful_answer_all_memory_counts(tool: Callable[[s
         (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
         (RuntimeError("GET was unable to find an engine to execute this computation"), True),
+        (RuntimeError("CUDA driver error: out of memory"), True),
+        (RuntimeError("Triton Error [CUDA]: out of memory"), True),
         (RuntimeError("CUDA error: device-side assert triggered"), False),
         (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"), False),
     ],
@@ -178,3 +180,4 @@ def test_a_machine_whose_driver_is_broken_is_named_by_its_processor(monkeypatch:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", Mock(side_effect=RuntimeError("CUDA error: the driver is gone")))
     assert machine() == whole.split(",")[0] and " cores of " in whole
+    assert machine(["L4", "L4"]) == whole.split(",")[0] + ", L4, L4", "nobody asks the driver"

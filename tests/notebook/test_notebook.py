@@ -45,8 +45,8 @@ def test_scored_rerun_gives_the_answers_of_solve_and_shows_nothing(tmp_path: Pat
 @pytest.mark.parametrize(
     ("fault", "logged", "rungs", "last", "solved"),
     [
-        ("checkpoint", "RuntimeError: exit status 1", 2, ("None", "auto"), [True] * 3),
-        ("gpu", "on auto: RuntimeError: exit status -6", 3, ("weights.safetensors", "cpu"), [True] * 3),
+        ("checkpoint", "RuntimeError: exit status 1", 3, ("None", "auto"), [True] * 3),
+        ("gpu", "on auto: RuntimeError: exit status -6", 5, ("weights.safetensors", "cpu"), [True] * 3),
         ("preset", "solve with checkpoint", 2, ("weights.safetensors", "auto"), [True] * 3),
         ("import", "on cpu: RuntimeError: exit status 1", 0, None, [False] * 3),
         ("half", "", 1, ("weights.safetensors", "auto"), [True, False, False]),
@@ -184,7 +184,7 @@ def test_a_bad_number_is_told_and_linked_folders_are_looked_at_once(tmp_path: Pa
 @pytest.mark.parametrize("here", [0, 2, 4])
 def test_it_tells_what_the_machine_has_and_which_cards_lack(tmp_path: Path, capsys: pytest.CaptureFixture[str], here: int) -> None:
     tool = tmp_path / "nvidia-smi"
-    tool.write_text("#!/bin/sh\n" + "echo 'NVIDIA L4, 23034 MiB'\n" * here + ("" if here else "exit 9\n"))
+    tool.write_text("#!/bin/sh\n" + "echo 'NVIDIA L4, 23034 MiB'\n" * here + ("" if here else "echo 'NVIDIA-SMI has failed'\nexit 9\n"))
     tool.chmod(0o755)
     problems = first_cell({"HRM_CARDS": "4", "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"})["problems"]
     output = capsys.readouterr().out

@@ -38,6 +38,8 @@ class Played:
     """The submission file has all answers."""
     recorded: bool
     """The run folder has everything."""
+    abandoned: int
+    """Tasks that no worker was left for."""
 
     def events(self, event: str, task: str | None = None) -> list[dict[str, Any]]:
         return [e for e in told(self.record, event) if task in (None, e["task"])]
@@ -78,9 +80,10 @@ def play(
     writer = RunWriter(folder / "run", clock.elapsed)
     writer.event(RunStart(budget=budget, tasks=len(todo), broken=[], resumed=len(done)))
     todo = [task for task in todo if task.id not in done]
+    supervisor = Supervisor(todo, segments, specs, store, writer, clock, ProgressBars(len(todo)), pool, earlier)
     with suppress(KeyboardInterrupt):
-        Supervisor(todo, segments, specs, store, writer, clock, ProgressBars(len(todo)), pool, earlier).run()
+        supervisor.run()
     saved, recorded = not store.save(last=True), writer.flush()
     submission = json.loads((folder / "submission.json").read_text())
     assert not faults(submission, by_id)
-    return Played(pool, read_run(folder / "run"), submission, time.now, saved, recorded)
+    return Played(pool, read_run(folder / "run"), submission, time.now, saved, recorded, supervisor.abandoned)

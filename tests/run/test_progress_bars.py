@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -52,6 +53,16 @@ def open_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
     monkeypatch.setenv("LINES", "20")
     monkeypatch.setattr(logging.root, "handlers", [])
     return lambda: [line for line in screen(tty.getvalue()) if line]
+
+
+def test_a_terminal_that_is_gone_costs_the_run_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    open_terminal(monkeypatch)
+    run = Shown(5)
+    run.take("task_start", "aaaa", 0)
+    monkeypatch.setattr(sys.stderr, "write", Mock(side_effect=OSError(5, "Input/output error")))
+    run.final(0, answer("aaaa", 3), 2.0)
+    run.tick(3.0)
+    run.bars.close()
 
 
 def test_a_terminal_shows_how_far_the_run_is_and_the_tasks_in_hand(monkeypatch: pytest.MonkeyPatch) -> None:

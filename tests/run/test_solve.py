@@ -4,8 +4,10 @@ import json
 import logging
 import os
 import shutil
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -31,6 +33,7 @@ class Answering:
     """Stands in for the supervisor: one final candidate for each output. `solved` names the tasks."""
 
     solved: list[str]
+    abandoned = 0
 
     def __init__(self, tasks: Any, segments: Any, specs: Any, answers: Any, run: Any, *others: Any) -> None:
         self.tasks, self.answers = tasks, answers
@@ -182,6 +185,21 @@ def test_an_output_folder_that_went_is_made_again_or_the_status_says_that_answer
     assert main(words(file, folder / "s.json", *options)) == status
     assert (f"the last answers could not be written: {folder / 's.json'}: " in caplog.text) == bool(status)
     assert status or read_submission(folder / "s.json")[0]["task00"][0][0].tolist() == [[2]]
+
+
+def test_a_run_that_ends_early_because_no_worker_is_left_says_so_by_its_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Answering, "abandoned", 2)
+    options = ["--segments-per-task", "1", "--preset", tiny(tmp_path), "--checkpoint", "none"]
+    assert main(words(challenges(tmp_path, 3), tmp_path / "s.json", *options)) == 1, "though tasks are answered"
+    assert "no worker was left for 2 tasks; the same command resumes" in capsys.readouterr().out
+
+
+def test_a_package_whose_version_is_not_known_costs_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(solve_module, "version", Mock(side_effect=PackageNotFoundError("torch")))
+    _, described = solved(tmp_path, challenges(tmp_path, 1), "--preset", tiny(tmp_path), "--checkpoint", "none")
+    assert described["versions"]["torch"] is None
 
 
 @pytest.mark.parametrize("kind", ["folder", "fifo", "holes"])

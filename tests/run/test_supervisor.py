@@ -121,6 +121,28 @@ def test_the_answer_of_the_attempt_that_came_further_stays(play: Any, tmp_path: 
     assert shown == [[[3]]] * 3 + [[[6]]]
 
 
+@pytest.mark.parametrize(("segments", "stays"), [(44, True), (46, False)])
+def test_a_last_vote_after_far_less_training_does_not_replace_an_earlier_one(play: Any, tmp_path: Path, segments: int, stays: bool) -> None:
+    """The attempt before had voted after 90 segments: in the same run, and in one that is resumed."""
+
+    class Short(Script):
+        def __init__(self, then: Any) -> None:
+            self.said, self.then = 0, then
+
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            self.said += 1
+            if self.said == 1:
+                return [(1.0, replace(answer(assignment, 4, final=False), segments=90)), *self.then]
+            if assignment.restart:
+                return [(1.0, Failed("t0", "no"))]
+            return [(1.0, replace(answer(assignment, 5), segments=segments))]
+
+    kept = [[4]] if stays else [[5]]
+    assert play(Short([(3.0, Failed("t0", "no"))]), tasks=1).first("t0") == kept
+    script = Short([])
+    assert [stage.play(tmp_path / "x", script, 1, budget=10.0).first("t0") for _ in range(2)] == [[[4]], kept]
+
+
 def test_a_task_that_is_answered_and_then_fails_anew_is_left_alone(play: Any) -> None:
     class Breaking(Script):
         """Votes disagree, and every training anew breaks at once."""

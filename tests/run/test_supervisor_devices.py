@@ -12,6 +12,7 @@ from hrm_submit.record.events import EngineChosen, RunStart
 from hrm_submit.record.folder import RunWriter
 from hrm_submit.run import placement
 from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec
+from hrm_submit.run.restarts import Restarts
 from hrm_submit.run.worker_pool import Gone
 from tests.run.fake_pool import Script, StubPool, Timeline, answer
 from tests.run.stage import BUDGET, PRESET
@@ -67,8 +68,8 @@ class Broken(Script):
 @pytest.mark.parametrize(
     ("broken", "started"),
     [
-        (("cuda:0",), {"cuda:0": 2, "cuda:1": 1}),
-        (("cuda:0", "cuda:1"), {"cuda:0": 2, "cuda:1": 2, "cpu": 2}),
+        (("cuda:0",), {"cuda:0": 4, "cuda:1": 1}),
+        (("cuda:0", "cuda:1"), {"cuda:0": 4, "cuda:1": 4, "cpu": 2}),
     ],
 )
 def test_a_device_on_which_no_worker_gets_ready_is_given_up_for_the_others_or_for_the_cpu(
@@ -102,8 +103,40 @@ class Refusing(StubPool):
 @pytest.mark.parametrize(("script", "pool"), [(Broken("cpu"), StubPool), (Script(), Refusing)])
 def test_where_no_worker_ever_gets_ready_the_run_ends_with_its_fallbacks(play: Any, script: Script, pool: Any) -> None:
     run = play(script, tasks=2, devices=("cpu", "cpu"), make_crew=pool)
-    assert run.seconds < 10
+    assert run.seconds < 15 and run.abandoned == 2
     assert {(e["task"], e["reason"]) for e in run.events("task_failed")} == {(f"t{k}", "no worker left") for k in range(2)}
+
+
+@pytest.mark.parametrize("devices", [("cuda:0",), ("cuda:0", "cuda:0")])
+def test_a_device_that_comes_back_after_some_seconds_is_used_again(play: Any, devices: tuple[str, ...]) -> None:
+    """The memory of a killed process may be freed late, and a process may not be started while the machine is short of memory."""
+
+    class Late(Script):
+        def on_start(self, spec: WorkerSpec) -> Timeline:
+            return [(0.5, Gone())] if spec.number <= len(devices) else super().on_start(spec)
+
+    class RefusingAtFirst(Refusing):
+        def launch(self, spec: WorkerSpec, theirs: socket.socket) -> Any:
+            return super().launch(spec, theirs) if spec.number <= len(devices) else StubPool.launch(self, spec, theirs)
+
+    for script, pool in ((Late(), StubPool), (Script(), RefusingAtFirst)):
+        run = play(script, tasks=4, devices=devices, make_crew=pool)
+        assert {spec.device for spec in run.pool.started} == {"cuda:0"} and run.abandoned == 0
+        assert all(run.first(f"t{k}") == [[2]] for k in range(4))
+
+
+def test_restarts_wait_longer_each_time_and_workers_of_one_fault_count_once() -> None:
+    restarts, spec, other = Restarts(10_000.0), WorkerSpec(0, "cuda:0", PRESET, None, 0), WorkerSpec(1, "cuda:1", PRESET, None, 0)
+    assert restarts.add(spec, 10.0, was_ready=True) and restarts.due(10.0) == [spec] and not restarts
+    assert restarts.add(spec, 20.0, was_ready=False) and restarts.due(20.0) == [spec]
+    assert all(restarts.add(spec, 21.0, was_ready=False) for _ in range(3)), "one fault"
+    assert restarts.due(25.9) == [] and restarts.due(26.0) == [spec] * 3
+    assert restarts.add(spec, 27.0, was_ready=False) and restarts.due(86.9) == [] and restarts.due(87.0) == [spec]
+    assert restarts.add(other, 87.0, was_ready=False)
+    assert not restarts.add(spec, 88.0, was_ready=False) and restarts.due(1e9) == [other], "given up"
+    short = Restarts(100.0)
+    assert short.add(spec, 0.0, was_ready=False) and short.due(0.0) and short.add(spec, 0.0, was_ready=False)
+    assert short.due(5.0) == [spec], "no more than a part of the budget"
 
 
 class Comparing(Script):

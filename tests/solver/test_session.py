@@ -13,6 +13,7 @@ import torch
 from hrm_submit.arc.augment import Augmentation
 from hrm_submit.arc.task import make_grid
 from hrm_submit.config.schema import Preset, TTTConfig
+from hrm_submit.core.clock import Clock
 from hrm_submit.model.losses import Metrics
 from hrm_submit.predict import answer as answering
 from hrm_submit.predict.raw import RawVote
@@ -20,6 +21,7 @@ from hrm_submit.predict.vote import Candidate, Outputs, vote
 from hrm_submit.solver import session as session_module
 from hrm_submit.solver.messages import Alive, Answer, Progress
 from hrm_submit.solver.session import DivergedError, DivergenceCheck, n_rows, settled_answer
+from hrm_submit.train import loop
 from hrm_submit.train.loop import CanvasBatch, SegmentReport, Trainer
 from tests.run.lab import recolour, recoloured, tiny_preset
 from tests.solver.sessions import answers_of, scripted_votes, session, set_pace, with_ttt, with_vote
@@ -47,6 +49,20 @@ def test_work_is_as_fixed_as_asked(monkeypatch: pytest.MonkeyPatch, preset: Pres
     assert [m.segments for m in messages if isinstance(m, Progress)] == [*range(2, 16, 2), 16]
     last = answers_of(session(with_ttt(preset, max_segments=7), recolour("t", 0), 1000).run())[-1]
     assert (last.segments, last.reason) == (7, "segments done")
+
+
+@pytest.mark.parametrize("segments", [None, 1000])
+def test_the_rate_falls_until_the_most_segments_where_those_come_before_the_end_of_the_time(
+    monkeypatch: pytest.MonkeyPatch, preset: Preset, segments: int | None
+) -> None:
+    """A clock that stands still has time for any number of segments."""
+    factors, original = list[float](), loop.rate_factor
+    monkeypatch.setattr(loop, "rate_factor", lambda *args: factors.append(original(*args)) or factors[-1])
+    limited = with_ttt(preset, max_segments=8, patience=1000, warmup_steps=0, decay_fraction=0.5, lr_min_ratio=0.0)
+    clock = Clock() if segments else Clock(1000.0, source=lambda: 0.0)
+    last = answers_of(session(limited, recolour("t", 0), segments, clock=clock).run())[-1]
+    assert (last.segments, last.reason) == (8, "segments done")
+    assert factors[:5] == [1.0] * 5 and factors[5:] == sorted(factors[5:], reverse=True) and 0.0 < factors[-1] < 0.5
 
 
 @pytest.mark.parametrize(("translate", "side"), [(True, 6), (False, 2)])
@@ -188,7 +204,8 @@ def test_the_last_look_before_the_vote_counts_too(monkeypatch: pytest.MonkeyPatc
 
 def test_learning_fast_is_not_diverging(preset: Preset) -> None:
     """A fresh model believes that no answer is ever right: its halt value's loss rises with every one that is."""
-    progress = [m for m in session(preset, recolour("task01", 1), 24).run() if isinstance(m, Progress)]
+    halting = replace(preset, model=replace(preset.model, halt_max_steps=2))
+    progress = [m for m in session(halting, recolour("task01", 1), 24).run() if isinstance(m, Progress)]
     assert max(m.demo_exact for m in progress) > 0.9
     assert max(m.loss for m in progress) > 1.5 * progress[0].loss, "the example must show it"
 

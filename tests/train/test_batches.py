@@ -111,8 +111,10 @@ def test_codes_stand_beside_the_same_tokens_and_kinds_are_left_out() -> None:
     assert 30 < kept[True] < 90, "of 120 examples half keep the one feature of `frequency`"
 
 
-def trainer(explore: float = 0.5, **options: object) -> Trainer:
-    model, embedding = build(replace(TINY, halt_max_steps=4, halt_exploration_prob=explore, embedding="augmented"), n_rows=48, seed=7)
+def trainer(explore: float = 0.5, halt_max_steps: int = 4, **options: object) -> Trainer:
+    model, embedding = build(
+        replace(TINY, halt_max_steps=halt_max_steps, halt_exploration_prob=explore, embedding="augmented"), n_rows=48, seed=7
+    )
     config = TrainConfig(optimizer="adam_atan2", lr=3e-3, warmup_steps=4, decay_fraction=0.5, **{"segments": 3, **options})  # type: ignore[arg-type]
     return Trainer(model, embedding, config, torch.Generator().manual_seed(9))
 
@@ -127,6 +129,19 @@ def test_sequences_get_as_many_segments_as_configured_and_one_in_the_first_share
     assert [(r.segment, r.size, r.cells) for r in reports] == [(k, 4, 25) for k in range(1, 13)]
     assert max(steps) == most and steps[: int(12 * single)] == [1] * int(12 * single)
     assert all(r.loss.isfinite() for r in reports)
+
+
+@pytest.mark.parametrize("halt_max_steps", [1, 4])
+def test_the_halt_value_is_trained_where_it_is_read(halt_max_steps: int) -> None:
+    """With its loss a step moves every weight otherwise, as the value is read from the same state as the cells."""
+    training = trainer(halt_max_steps=halt_max_steps, segments=1)
+    before, given = training.model.q_weight.clone(), batches(3)
+    reports = list(training.run(iter(given), lambda: 0.5))
+    assert torch.equal(training.model.q_weight, before) == (halt_max_steps == 1)
+    for report in reports:
+        halting = 0.5 * (report.metrics.q_halt_loss + (report.metrics.q_continue_loss or 0.0)) / report.size
+        whole = report.metrics.lm_loss / report.size + (halting if halt_max_steps > 1 else 0.0)
+        assert report.loss.item() == pytest.approx(whole.item(), rel=1e-5)
 
 
 def test_a_longer_run_that_goes_back_to_single_segments_trains_new_examples(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,47 @@
+"""When a worker is started again: at once after one that worked, later and later after starts that failed, then no more."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+from hrm_submit.run.protocol import WorkerSpec
+
+PAUSES = 0.0, 5.0, 60.0
+"""Seconds between a failed start and the next, for the failed starts in a row of a device; after one more the device is given up. The
+memory of a killed process may be freed late."""
+LONGEST_PAUSE = 0.05
+"""Part of the budget that no pause exceeds."""
+
+
+class Restarts:
+    """The workers that wait for their start, in a run of `budget` seconds (infinity: without an end)."""
+
+    def __init__(self, budget: float) -> None:
+        self._longest = LONGEST_PAUSE * budget
+        self._failed: Counter[str] = Counter()
+        self._waiting: list[tuple[float, WorkerSpec]] = []
+
+    def __bool__(self) -> bool:
+        """Return whether a worker waits for its start."""
+        return bool(self._waiting)
+
+    def add(self, spec: WorkerSpec, now: float, *, was_ready: bool) -> bool:
+        """Start a worker like `spec` again after one that is gone; return False where its device is given up."""
+        here = spec.location
+        at = max((at for at, other in self._waiting if other.location == here), default=-math.inf)
+        if was_ready:
+            self._failed[here], at = 0, now
+        elif at <= now:  # else it met the same fault as the one that waits, and waits with it
+            if self._failed[here] == len(PAUSES):
+                return False
+            at = now + min(PAUSES[self._failed[here]], self._longest)
+            self._failed[here] += 1
+        self._waiting.append((at, spec))
+        return True
+
+    def due(self, now: float) -> list[WorkerSpec]:
+        """Take out the workers whose time has come."""
+        come = [spec for at, spec in self._waiting if at <= now]
+        self._waiting = [(at, spec) for at, spec in self._waiting if at > now]
+        return come
