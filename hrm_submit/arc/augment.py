@@ -1,7 +1,6 @@
 """Invertible changes of a whole task: dihedral transform, colour permutation, placement on the canvas (applied by `arc.canvas`).
 
-Dihedral ids are those of the published HRM. `sample_augmentations` tells augmented tasks apart by a hash that is linear in the colours,
-so each (transform, permutation) costs a few multiplications a grid.
+Dihedral ids are those of the published HRM.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Literal, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from hrm_submit.arc.task import MAX_SIDE, N_COLOURS, Grid, Task, make_grid
+from hrm_submit.arc.task import N_COLOURS, Grid, Task, make_grid
 
 N = TypeVar("N", bound=np.generic)
 ColourRule: TypeAlias = Literal["permute", "permute_input", "fixed"]
@@ -26,8 +25,7 @@ DIHEDRAL = np.array([(0, 0, 0), (1, 0, 1), (0, 1, 1), (1, 1, 0), (0, 0, 1), (0, 
 N_DIHEDRAL = len(DIHEDRAL)
 SAME_COLOURS: tuple[int, ...] = tuple(range(N_COLOURS))
 
-_KEYS = np.random.default_rng(20250626).integers(0, 2**64, size=MAX_SIDE * MAX_SIDE + N_COLOURS, dtype=np.uint64)
-_CELL_KEYS, _COLOUR_KEYS = _KEYS[:-N_COLOURS].reshape(MAX_SIDE, MAX_SIDE), _KEYS[-N_COLOURS:]
+_ROW, _OUTPUT, _ITEM = b"\n", b"\v", b"\f"
 
 
 def dihedral(grid: npt.NDArray[N], transform: int) -> npt.NDArray[N]:
@@ -96,16 +94,18 @@ def sample_augmentations(task: Task, n: int, rng: np.random.Generator, *, colour
 
     Where few different ones exist all are listed; else a bounded number is drawn, which may miss some of a task with many symmetries.
     """
-    sums = _key_sums(task)
+    texts = [_text(task, transform) for transform in range(N_DIHEDRAL)]
     movable = np.array(movable_colours(task, colours), dtype=np.int64)
     used = np.intersect1d(movable, np.concatenate([grid.ravel() for grid in task.grids()]))
     found: dict[int, Augmentation] = {}
 
     def keep(transforms: npt.NDArray[np.int64], tables: npt.NDArray[np.int64]) -> None:
-        hashes = _content_hashes(sums, len(task.train), transforms, tables)
-        for key, transform, table in zip(hashes.tolist(), transforms.tolist(), tables.tolist(), strict=True):
-            if key not in found and len(found) < n:
-                found[key] = Augmentation(transform, tuple(table))
+        for transform, table in zip(transforms.tolist(), tables.tolist(), strict=True):
+            if len(found) == n:
+                return
+            # only the hash is kept: contents of a task with many pairs take megabytes
+            recoloured = texts[transform].translate(bytes((*table, *range(N_COLOURS, 256))))
+            found.setdefault(hash(tuple(sorted(recoloured.split(_ITEM)))), Augmentation(transform, tuple(table)))
 
     keep(np.zeros(1, dtype=np.int64), np.arange(N_COLOURS)[None])
     if N_DIHEDRAL * math.perm(len(movable), len(used)) <= 4 * n:
@@ -136,35 +136,10 @@ def _every(movable: npt.NDArray[np.int64], used: npt.NDArray[np.int64]) -> tuple
     return np.repeat(np.arange(N_DIHEDRAL), len(tables)), np.tile(np.stack(tables), (N_DIHEDRAL, 1))
 
 
-def _key_sums(task: Task) -> npt.NDArray[np.uint64]:
-    """Sum the keys of the cells that each colour takes in each grid under each transform, (8, grids, 10); 0 is a colour as any other, so
-    that these tell grids of different shapes apart too."""
-    grids = list(task.grids())
-    sums = np.zeros((N_DIHEDRAL, len(grids), N_COLOURS), dtype=np.uint64)
-    for d in range(N_DIHEDRAL):
-        for g, grid in enumerate(grids):
-            turned = dihedral(grid, d)
-            np.add.at(sums[d, g], turned.ravel(), _CELL_KEYS[: turned.shape[0], : turned.shape[1]].ravel())
-    return sums
+def _text(task: Task, transform: int) -> bytes:
+    """Write all pairs and test inputs under `transform`, a byte a cell, with separators that are no colours."""
 
+    def cells(grid: Grid) -> bytes:
+        return _ROW.join(row.tobytes() for row in dihedral(grid, transform))
 
-def _content_hashes(
-    sums: npt.NDArray[np.uint64], n_pairs: int, transforms: npt.NDArray[np.int64], tables: npt.NDArray[np.int64]
-) -> npt.NDArray[np.uint64]:
-    """Hash (64 bits) a task with these `_key_sums` under transforms (B,) and colour tables (B, 10); equal contents have equal hashes."""
-    grids = np.empty((len(tables), sums.shape[1]), dtype=np.uint64)
-    for d in range(N_DIHEDRAL):
-        here = transforms == d
-        grids[here] = _mix(_COLOUR_KEYS[tables[here]] @ sums[d].T)
-    inputs, outputs, tests = grids[:, 0 : 2 * n_pairs : 2], grids[:, 1 : 2 * n_pairs : 2], grids[:, 2 * n_pairs :]
-    # sums over mixed terms forget the order of pairs and of test inputs, and nothing else
-    pairs: npt.NDArray[np.uint64] = _mix(inputs * np.uint64(3) + outputs).sum(axis=1, dtype=np.uint64)
-    alone: npt.NDArray[np.uint64] = _mix(tests + np.uint64(1)).sum(axis=1, dtype=np.uint64)
-    return _mix(pairs) + alone
-
-
-def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """The finaliser of splitmix64 (Steele, Lea and Flood, 2014): every input bit reaches every output bit."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    return _ITEM.join([*(cells(pair.input) + _OUTPUT + cells(pair.output) for pair in task.train), *map(cells, task.test)])
