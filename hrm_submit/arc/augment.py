@@ -1,7 +1,4 @@
-"""Invertible changes of a whole task: dihedral transform, colour permutation, placement on the canvas (applied by `arc.canvas`).
-
-Dihedral ids are those of the published HRM.
-"""
+"""Invertible changes of a whole task: dihedral transform and colour permutation. Dihedral ids are those of the published HRM."""
 
 from __future__ import annotations
 
@@ -42,17 +39,14 @@ def inverse_dihedral(transform: int) -> int:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """One view of a task: `colours[old]` is the new colour; a grid's top left cell is at the canvas's (row, column) `offset`.
-
-    Raises ValueError unless `dihedral` is 0..7, `colours` a permutation of 0..9 and `offset` not negative.
-    """
+    """One view of a task: `colours[old]` is the new colour. Raises ValueError unless `dihedral` is 0..7 and `colours` a permutation of
+    0..9."""
 
     dihedral: int = 0
     colours: tuple[int, ...] = SAME_COLOURS
-    offset: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.dihedral < N_DIHEDRAL or sorted(self.colours) != list(SAME_COLOURS) or min(self.offset) < 0:
+        if not 0 <= self.dihedral < N_DIHEDRAL or sorted(self.colours) != list(SAME_COLOURS):
             raise ValueError(f"{self} is not an augmentation")
 
     def apply(self, grid: Grid) -> Grid:
@@ -68,11 +62,11 @@ class Augmentation:
 IDENTITY = Augmentation()
 
 
-def augmentation_arrays(views: Sequence[Augmentation]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Return dihedral ids (B,), colour tables (B, 10) and offsets (B, 2) of B augmentations, as `canvas.encode` takes them."""
+def augmentation_arrays(views: Sequence[Augmentation]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Return dihedral ids (B,) and colour tables (B, 10) of B augmentations, as `canvas.encode` takes them."""
     transforms = np.array([view.dihedral for view in views], dtype=np.uint8)
     colours = np.array([view.colours for view in views], dtype=np.uint8).reshape(-1, N_COLOURS)
-    return transforms, colours, np.array([view.offset for view in views], dtype=np.int64).reshape(-1, 2)
+    return transforms, colours
 
 
 def movable_colours(task: Task, rule: ColourRule) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 A cropped canvas of `side` keeps the position ids of the full one (row * 30 + column), so that one set of weights serves every crop.
 One compiled pass over a batch transforms, recolours, places and draws borders; nothing augmented is stored. Tokens beyond the border
-are untrained noise, so decoding looks for a rectangle anchored at the known placement only.
+are untrained noise, so decoding looks for a rectangle in the top left corner only: only training places grids elsewhere.
 """
 
 from __future__ import annotations
@@ -73,18 +73,19 @@ def encode(
     index: Integers,
     dihedral: Integers,
     colours: Integers,
-    offsets: Integers,
     side: int,
+    offsets: Integers | None = None,
 ) -> tuple[Tokens, Tokens]:
     """Encode inputs and labels, each (B, side * side), of B augmented examples.
 
     Example b is pair `index[b]` (B,) under transform `dihedral[b]` (B,), recoloured by `colours[b]` (B, 10; new = colours[old]), the top
-    left cells of input and output at (row, column) `offsets[b]` (B, 2). The row below a grid and the column to its right hold EOS where
-    the canvas has room; the corner between them and the rest hold PAD. Raises ValueError for arguments outside their range, and if a grid
-    does not fit the canvas at its place.
+    left cells of input and output at (row, column) `offsets[b]` (B, 2), or (0, 0). The row below a grid and the column to its right hold
+    EOS where the canvas has room; the corner between them and the rest hold PAD. Raises ValueError for arguments outside their range, and
+    if a grid does not fit the canvas at its place.
     """
     b = len(index)
-    at, transforms, corners = (np.ascontiguousarray(array, dtype=np.int64) for array in (index, dihedral, offsets))
+    placed = np.zeros((b, 2), dtype=np.int64) if offsets is None else offsets
+    at, transforms, corners = (np.ascontiguousarray(array, dtype=np.int64) for array in (index, dihedral, placed))
     tables = np.ascontiguousarray(colours, dtype=np.uint8)
     if transforms.shape != (b,) or tables.shape != (b, N_COLOURS) or corners.shape != (b, 2):
         raise ValueError(f"dihedral {transforms.shape}, colours {tables.shape}, offsets {corners.shape} do not go with index ({b},)")
@@ -105,17 +106,14 @@ def encode_inputs(grids: Sequence[Grid], augmentations: Sequence[Augmentation], 
     return encode(packed, np.arange(len(grids)), *augmentation_arrays(augmentations), side)[0]
 
 
-def decode(tokens: Integers, offsets: Integers, side: int) -> list[Grid | None]:
-    """Decode the grid that each row of `tokens` (B, side * side) shows with its top left cell at `offsets[b]` (B, 2).
+def decode(tokens: Integers, side: int) -> list[Grid | None]:
+    """Decode the grid that each row of `tokens` (B, side * side) shows.
 
-    It is the largest rectangle of colours anchored there, ended by PAD, EOS or the canvas; of two as large the taller.
+    It is the largest rectangle of colours in the top left corner, ended by PAD, EOS or the canvas; of two as large the taller.
     None where the first cell holds no colour. Colours are as the model sees them: undo the augmentation with `invert`.
     """
-    if tokens.shape != (len(offsets), side * side):
-        raise ValueError(f"tokens {tokens.shape} and {len(offsets)} offsets do not go with a canvas of side {side}")
     grids: list[Grid | None] = []
-    for sheet, (row, column) in zip(tokens.reshape(-1, side, side), offsets.tolist(), strict=True):
-        cells = sheet[row:, column:]
+    for cells in tokens.reshape(len(tokens), side, side):
         coloured = (cells >= FIRST_COLOUR) & (cells < FIRST_COLOUR + N_COLOURS)
         widths = np.minimum.accumulate(np.logical_and.accumulate(coloured, axis=1).sum(axis=1))
         areas = widths * np.arange(1, len(widths) + 1)

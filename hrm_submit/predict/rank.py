@@ -75,9 +75,8 @@ def colours_of_cells(scores: ViewScores, shape: tuple[int, int]) -> npt.NDArray[
     canvas = np.arange(side * side, dtype=np.int64).reshape(side, side)
     for view, log_probs in zip(scores.views, scores.last, strict=True):
         rows, columns = shape[::-1] if DIHEDRAL[view.dihedral, 0] else shape
-        top, left = view.offset
-        if top + rows <= side and left + columns <= side:
+        if max(rows, columns) <= side:
             # The transform moves whole cells: it is undone on their positions.
-            positions = dihedral(canvas[top : top + rows, left : left + columns], inverse_dihedral(view.dihedral))
+            positions = dihedral(canvas[:rows, :columns], inverse_dihedral(view.dihedral))
             found.append(log_probs[positions][..., [FIRST_COLOUR + c for c in view.colours]])
     return np.array(found, dtype=np.float64).reshape(-1, *shape, N_COLOURS)

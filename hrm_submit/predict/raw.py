@@ -4,13 +4,15 @@
 task id that makes no good file name is replaced by its hash. A compressed numpy archive without pickled objects; n views (of all
 test outputs), T ACT steps, N = side * side canvas cells, row by row:
 
-    format, restart, side           integers: 1; 0 or K; of the canvas
+    format, restart, side           integers: 2; 0 or K; of the canvas
     answer_step                     the step, 1..T, that the run answered with; with `[vote] halt = "rest"` a view may have rested before it
     task                            uint8: its id in UTF-8 (numpy's own strings lose a NUL at their end)
     output                          (n,) uint16: number of the test output
-    dihedral, colours, offset       (n,), (n, 10), (n, 2) uint8: the view, as `arc.augment.Augmentation` has it
+    dihedral, colours               (n,), (n, 10) uint8: the view, as `arc.augment.Augmentation` has it
     log_probs                       (n, T, N, vocabulary) float16, nats: PAD, EOS, the ten colours as the view shows them; three digits
     q_halt                          (n, T) float32: the halt value, a logit
+
+Format 1 also had `offset` (n, 2), the view's place on the canvas, which was always 0.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from hrm_submit.predict.scores import ViewScores
 
 RAW = "raw"
 """Name of the folder within a run folder."""
-FORMAT = 1
+FORMAT = 2
 LEAST = -6e4
 """A log-probability below is stored as this: float16 has no lower ones."""
 
@@ -57,7 +59,7 @@ def save_raw(folder: Path, raw: RawVote) -> Path:
     task = raw.task.encode(errors="surrogatepass")
     name = raw.task if re.fullmatch(r"\w[\w-]{0,99}", raw.task, re.ASCII) else hashlib.sha256(task).hexdigest()[:32]
     path = folder / (f"{name}.restart{raw.restart}.npz" if raw.restart else f"{name}.npz")
-    transforms, colours, offsets = augmentation_arrays(raw.scores.views)
+    transforms, colours = augmentation_arrays(raw.scores.views)
     buffer = BytesIO()
     np.savez_compressed(
         buffer,
@@ -69,7 +71,6 @@ def save_raw(folder: Path, raw: RawVote) -> Path:
         output=raw.output,
         dihedral=transforms,
         colours=colours,
-        offset=offsets.astype(np.uint8),
         log_probs=np.maximum(raw.scores.log_probs, LEAST).astype(np.float16),
         q_halt=raw.scores.q_halt.astype(np.float32),
     )
@@ -88,16 +89,18 @@ def load_raw(path: Path) -> RawVote:
 
 
 def _parse(arrays: dict[str, npt.NDArray[Any]]) -> RawVote:
-    if int(arrays["format"]) != FORMAT:
-        raise ValueError(f"format {arrays['format']} is not {FORMAT}")
+    if not 1 <= int(arrays["format"]) <= FORMAT:
+        raise ValueError(f"format {arrays['format']} is not 1..{FORMAT}")
+    if "offset" in arrays and arrays["offset"].any():
+        raise ValueError("its views are translated")
     side, log_probs, q_halt, output = int(arrays["side"]), arrays["log_probs"], arrays["q_halt"], arrays["output"]
     views = tuple(
-        Augmentation(int(transform), tuple(colours.tolist()), (int(offset[0]), int(offset[1])))
-        for transform, colours, offset in zip(arrays["dihedral"], arrays["colours"], arrays["offset"], strict=True)
+        Augmentation(int(transform), tuple(colours.tolist()))
+        for transform, colours in zip(arrays["dihedral"], arrays["colours"], strict=True)
     )
     n, steps, cells, _ = log_probs.shape
     shapes_fit = len(views) == n and output.shape == (n,) and q_halt.shape == (n, steps) and cells == side * side
-    if not n or not shapes_fit or any(max(v.offset) >= side for v in views) or not 1 <= arrays["answer_step"] <= steps:
+    if not n or not shapes_fit or not 1 <= arrays["answer_step"] <= steps:
         raise ValueError("its arrays do not belong together")
     task = arrays["task"].tobytes().decode(errors="surrogatepass")
     return RawVote(task, int(arrays["restart"]), int(arrays["answer_step"]), output, ViewScores(views, side, log_probs, q_halt))

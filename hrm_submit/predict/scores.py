@@ -63,14 +63,12 @@ class ViewScores:
         """Decode and un-augment the grid that each view shows after the last step; None where it shows none."""
         last = self.last
         tokens, sure = last.argmax(-1), last.max(-1).reshape(-1, self.side, self.side)
-        offsets = np.array([v.offset for v in self.views], dtype=np.int64).reshape(-1, 2)
         predictions: list[Candidate | None] = []
-        for grid, view, cells in zip(decode(tokens, offsets, self.side), self.views, sure, strict=True):
+        for grid, view, cells in zip(decode(tokens, self.side), self.views, sure, strict=True):
             if grid is None:
                 predictions.append(None)
                 continue
-            (row, column), (rows, columns) = view.offset, grid.shape
-            confidence = cells[row : row + rows, column : column + columns].mean()
+            confidence = cells[: grid.shape[0], : grid.shape[1]].mean()
             predictions.append(Candidate(view.invert(grid), 1, float(confidence)))
         return predictions
 

@@ -68,34 +68,30 @@ def _on_canvas(
     If memory allows, every pair under every augmentation is encoded once and stays on the device, so a batch is a look-up there.
     """
     packed = PackedPairs.from_pairs(pairs)
-    dihedral, colours, _ = augmentation_arrays(augmentations)
+    dihedral, colours = augmentation_arrays(augmentations)
     n, n_views, n_features = len(packed), len(augmentations), sum(len(CODE_SIZES[kind]) for kind in codes)
     positions = to_device(torch.from_numpy(position_ids(side)), device)
     row_of, transform_of = (to_device(torch.from_numpy(np.asarray(table, dtype=np.int64)), device) for table in (rows, dihedral))
 
-    def encoded(index: Ints, views: Ints, offsets: Ints) -> list[Tensor]:
-        tokens, labels = encode(packed, index, dihedral[views], colours[views], offsets, side)
+    def encoded(index: Ints, views: Ints, offsets: Ints | None = None) -> list[Tensor]:
+        tokens, labels = encode(packed, index, dihedral[views], colours[views], side, offsets)
         return [to_device(torch.from_numpy(array), device) for array in (with_codes(tokens, codes), labels)]
 
     resident = None
     if not config.translate and (2 + n_features) * n * n_views * side**2 <= RESIDENT_BYTES:
-        resident = encoded(np.repeat(np.arange(n), n_views), np.tile(np.arange(n_views), n), _at_origin(n * n_views))
+        resident = encoded(np.repeat(np.arange(n), n_views), np.tile(np.arange(n_views), n))
     hides = rng.spawn(1)[0] if codes and config.code_dropout else None
     for index, chosen in _draws(n, n_views, config.batch_size, rng):
         at, views = to_device(torch.from_numpy(np.stack([index * n_views + chosen, chosen])), device)
         if resident:
             inputs, labels = (examples[at] for examples in resident)
         else:
-            moved = sample_offsets(packed, index, dihedral[chosen], side, rng) if config.translate else _at_origin(len(index))
+            moved = sample_offsets(packed, index, dihedral[chosen], side, rng) if config.translate else None
             inputs, labels = encoded(index, chosen, moved)
         if hides:
             left_out = torch.from_numpy(draw_left_out(len(index), codes, config.code_dropout, hides))
             inputs = inputs.masked_fill(to_device(left_out, device)[:, None], NO_CODE)
         yield CanvasBatch(Batch(inputs, labels_from_tokens(labels), row_of[views], transform_of[views]), positions)
-
-
-def _at_origin(n: int) -> Ints:
-    return np.zeros((n, 2), dtype=np.int64)
 
 
 def _draws(pairs: int, augmentations: int, size: int, rng: np.random.Generator) -> Iterator[tuple[Ints, Ints]]:

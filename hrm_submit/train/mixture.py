@@ -117,10 +117,9 @@ class Mixture:
             index[k] = bucket.first_pair[member] + int(draws[k, 1] * bucket.n_pairs[member])
             dihedral[k], colours[k] = transforms[view], tables[view]
             rows[k] = task * self.rows_per_task + (view if self.rows_per_task > 1 else 0)
-        offsets = np.zeros((size, 2), dtype=np.int64)
-        if self._config.translate:
-            offsets = sample_offsets(bucket.packed, index, dihedral, bucket.side, rng)
-        tokens, labels = encode(bucket.packed, index[part], dihedral[part], colours[part], offsets[part], bucket.side)
+        # drawn for the whole batch, so that the stream does not depend on the number of ranks
+        offsets = sample_offsets(bucket.packed, index, dihedral, bucket.side, rng)[part] if self._config.translate else None
+        tokens, labels = encode(bucket.packed, index[part], dihedral[part], colours[part], bucket.side, offsets)
         inputs = with_codes(tokens, self._codes)
         if self._codes and self._config.code_dropout:
             inputs = np.where(draw_left_out(size, self._codes, self._config.code_dropout, rng)[part, None], np.uint8(NO_CODE), inputs)
@@ -138,7 +137,7 @@ class Mixture:
             cfg = self._config
             rng = np.random.default_rng([self._seed, task, 1])
             found = sample_augmentations(self.sources[task].task, cfg.augmentations, rng, colours=cfg.colours)
-            self._views[task] = augmentation_arrays(found)[:2]
+            self._views[task] = augmentation_arrays(found)
         return self._views[task]
 
     @property

@@ -194,9 +194,9 @@ def mean_test_loss(vote: RawVote, task: Task, outputs: Sequence[Grid]) -> float 
         of_output = vote.of_output(number)
         if not len(of_output) or max(output.shape) > side:
             continue
-        transforms, colours, offsets = augmentation_arrays(of_output.views)
+        transforms, colours = augmentation_arrays(of_output.views)
         packed = PackedPairs.from_pairs([Pair(test_input, output)])
-        _, labels = encode(packed, np.zeros(len(of_output), dtype=np.int64), transforms, colours, offsets, side)
+        _, labels = encode(packed, np.zeros(len(of_output), dtype=np.int64), transforms, colours, side)
         step = np.asarray(of_output.log_probs[:, vote.answer_step - 1], dtype=np.float64)
         right = np.take_along_axis(step, labels[:, :, None].astype(np.int64), axis=2)[:, :, 0].clip(min=LEAST)
         shown = labels != PAD

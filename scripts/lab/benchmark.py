@@ -132,14 +132,14 @@ def augmentation(device: str) -> Iterator[Row]:
     pairs, batches = [pair for task in tasks for pair in task.train], []
     for task in tasks:
         packed, views = PackedPairs.from_pairs(task.train), sample_augmentations(task, 200, rng)
-        turns, colours, _ = augmentation_arrays([views[k] for k in rng.integers(0, len(views), AUGMENTED)])
+        turns, colours = augmentation_arrays([views[k] for k in rng.integers(0, len(views), AUGMENTED)])
         batches.append((packed, rng.integers(0, len(packed), AUGMENTED), turns, colours, canvas_side(task)))
 
     def encoded(first: int, step: int, full: bool) -> None:
         drawn = np.random.default_rng(first)
         for packed, index, turns, colours, own in batches[first::step]:
             side = SIDE if full else own
-            encode(packed, index, turns, colours, sample_offsets(packed, index, turns, side, drawn), side)
+            encode(packed, index, turns, colours, side, sample_offsets(packed, index, turns, side, drawn))
 
     with ThreadPoolExecutor(cores) as pool:
         took = medians(

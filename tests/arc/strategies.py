@@ -36,12 +36,6 @@ augmentations = st.builds(
 )
 
 
-def placed(most: int) -> st.SearchStrategy[Augmentation]:
-    """Augmentations with offsets up to `most`."""
-    offsets = st.tuples(st.integers(0, most), st.integers(0, most))
-    return st.builds(lambda view, offset: Augmentation(view.dihedral, view.colours, offset), augmentations, offsets)
-
-
 def plain_canvas(grid: Grid, offset: tuple[int, int], side: int) -> np.ndarray:
     """The published layout on the full canvas, cut to its top left `side` rows and columns."""
     full = np.full((MAX_SIDE + 1, MAX_SIDE + 1), PAD)

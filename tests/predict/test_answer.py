@@ -23,7 +23,7 @@ from hrm_submit.predict.answer import ViewRequest, answer, answer_in_batches, sc
 from hrm_submit.predict.halting import entropy, first_rest
 from hrm_submit.predict.rank import rank
 from hrm_submit.predict.vote import vote
-from tests.arc.strategies import placed
+from tests.arc.strategies import augmentations
 from tests.model.tiny import TINY
 
 CFG = replace(TINY, halt_max_steps=3, embedding="shared")
@@ -59,7 +59,7 @@ SURENESS = float(np.log(np.exp(2) / (np.exp(2) + 11)))
 
 
 @settings(max_examples=60)
-@given(st.lists(placed(3), min_size=1, max_size=7), st.integers(1, 5), st.integers(1, 5), st.integers(0, 2**32 - 1))
+@given(st.lists(augmentations, min_size=1, max_size=7), st.integers(1, 5), st.integers(1, 5), st.integers(0, 2**32 - 1))
 def test_a_copy_of_the_input_comes_back_unaugmented_from_every_view(chosen: list[Augmentation], rows: int, columns: int, seed: int) -> None:
     grids = [make_grid(np.random.default_rng(seed + k).integers(0, 10, (rows, columns))) for k in range(len(chosen))]
     requests = [ViewRequest(grid, view, 0) for grid, view in zip(grids, chosen, strict=True)]

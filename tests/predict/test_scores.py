@@ -14,13 +14,13 @@ from hrm_submit.predict.raw import LEAST, RawVote, load_raw, save_raw
 from hrm_submit.predict.scores import ViewScores, join
 from tests.predict.lab import SURE, anything, showing
 
-TURNED = Augmentation(1, (0, 3, 2, 1, 4, 5, 6, 7, 8, 9), (1, 0))
+TURNED = Augmentation(1, (0, 3, 2, 1, 4, 5, 6, 7, 8, 9))
 
 
 def test_confidence_is_the_mean_over_the_cells_of_the_grid_alone() -> None:
-    scores = showing([make_grid([[5, 6]])], [Augmentation(6, offset=(0, 1))], 3)
+    scores = showing([make_grid([[5, 6]])], [Augmentation(6)], 3)
     cells = scores.log_probs.copy()
-    cells[0, 0, 1] += 0.04  # the transposed grid takes the cells (0, 1) and (1, 1) of the canvas
+    cells[0, 0, 3] += 0.04  # the transposed grid takes the cells (0, 0) and (1, 0) of the canvas
     cells[0, 0, 8] += 0.5
     (prediction,) = ViewScores(scores.views, 3, cells, scores.q_halt).predictions()
     assert prediction is not None and prediction.grid.tolist() == [[5, 6]]
@@ -88,10 +88,10 @@ def rewritten(path: Path, **changed: object) -> Path:
 @pytest.mark.parametrize(
     "changed",
     [
-        *({"format": 2}, {"q_halt": None}, {"answer_step": 4}, {"side": "wide"}, {"task": np.array([{}], dtype=object)}),
+        *({"format": 3}, {"q_halt": None}, {"answer_step": 4}, {"side": "wide"}, {"task": np.array([{}], dtype=object)}),
         *({"q_halt": np.zeros((4, 2))}, {"log_probs": np.zeros((4, 3, 15, 12))}, {"output": np.zeros(3)}),
         {"log_probs": np.zeros((0, 3, 16, 12)), "output": np.zeros(0), "q_halt": np.zeros((0, 3))},
-        *({"dihedral": np.array([0, 9, 7, 5])}, {"offset": np.array([[0, 0], [4, 0], [0, 0], [0, 0]])}),
+        *({"dihedral": np.array([0, 9, 7, 5])}, {"format": 1, "offset": np.array([[0, 0], [1, 0], [0, 0], [0, 0]])}),
     ],
     ids=lambda changed: "-".join(changed),
 )
@@ -100,6 +100,14 @@ def test_a_damaged_file_is_named(tmp_path: Path, changed: dict[str, object]) -> 
     with pytest.raises(DataError) as caught:
         load_raw(path)
     assert str(caught.value).startswith(f"{path}: no raw predictions: ") and "\n" not in str(caught.value)
+
+
+def test_a_file_of_format_1_has_the_places_of_its_views_all_at_the_origin(tmp_path: Path) -> None:
+    path = save_raw(tmp_path, raw())
+    now = load_raw(path)
+    before = load_raw(rewritten(path, format=1, offset=np.zeros((4, 2), dtype=np.uint8)))
+    assert (before.task, before.output.tolist(), before.scores.views) == (now.task, now.output.tolist(), now.scores.views)
+    np.testing.assert_array_equal(before.scores.log_probs, now.scores.log_probs)
 
 
 def test_half_a_file_and_no_file_are_named(tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def test_each_task_gets_its_seconds_of_the_processor(tmp_path: Path, monkeypatch
 
 SIDE = 4
 SWAP = (0, 2, 1, 3, 4, 5, 6, 7, 8, 9)
-VIEWS = (Augmentation(0), Augmentation(1, SWAP), Augmentation(0, SWAP, (1, 1)), Augmentation(6))
+VIEWS = (Augmentation(0), Augmentation(1, SWAP), Augmentation(0, SWAP), Augmentation(6))
 OUTPUTS = [make_grid([[1, 2, 3]]), make_grid([[4], [5]])]
 TASK = Task("t", (Pair(OUTPUTS[0], OUTPUTS[0]),), (make_grid([[1, 1, 1]]), make_grid([[2], [2]])))
 
@@ -194,10 +194,10 @@ def vote_of(output: list[int], answer_step: int = 2) -> RawVote:
 
 def loss_by_hand(vote: RawVote, view: int, output: Grid) -> float:
     """The loss of one view: its colours where they lie, an EOS below each column and to the right of each row."""
-    drawn, (top, left) = VIEWS[view].apply(output), VIEWS[view].offset
+    drawn = VIEWS[view].apply(output)
     rows, columns = drawn.shape
-    tokens = {(top + r, left + c): int(drawn[r, c]) + 2 for r in range(rows) for c in range(columns)}
-    tokens |= {(top + rows, left + c): 1 for c in range(columns)} | {(top + r, left + columns): 1 for r in range(rows)}
+    tokens = {(r, c): int(drawn[r, c]) + 2 for r in range(rows) for c in range(columns)}
+    tokens |= {(rows, c): 1 for c in range(columns)} | {(r, columns): 1 for r in range(rows)}
     inside = {(r, c): token for (r, c), token in tokens.items() if r < SIDE and c < SIDE}
     log_probs = vote.scores.log_probs[view, vote.answer_step - 1]
     return -sum(log_probs[r * SIDE + c, token] for (r, c), token in inside.items()) / len(inside)

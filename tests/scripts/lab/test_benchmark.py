@@ -50,7 +50,7 @@ def test_the_published_rule_in_numpy_gives_the_tokens_of_the_kernel() -> None:
         turn, colours = int(draws.integers(0, 8)), [0, *draws.permutation(np.arange(1, 10))]
         extent = np.maximum(PAIRS[k].input.shape, PAIRS[k].output.shape)[:: -1 if turn in (1, 3, 6, 7) else 1]
         offset = [int(draws.integers(0, SIDE - size + 1)) for size in extent]
-        inputs, labels = encode(packed, *(np.array([v]) for v in (k, turn, colours, offset)), SIDE)
+        inputs, labels = encode(packed, *(np.array([v]) for v in (k, turn, colours)), SIDE, np.array([offset]))
         np.testing.assert_array_equal(given, inputs[0])
         np.testing.assert_array_equal(wanted, labels[0])
         seen.add(turn)
