@@ -115,8 +115,7 @@ def score_views(
         scored = until_rest(model, steps, positions, inputs, rows)
     else:
         scored = _steps(model, range(1 if every_step else steps, steps + 1), positions, inputs, rows)
-    log_probs, halt = (values.get().numpy() for values in [Fetched(values) for values in scored])
-    return ViewScores(tuple(views), side, log_probs, halt)
+    return ViewScores(tuple(views), side, Fetched(scored).get().numpy())
 
 
 def spread_views(views: Sequence[Augmentation], n: int) -> list[int]:
@@ -128,13 +127,12 @@ def spread_views(views: Sequence[Augmentation], n: int) -> list[int]:
     return order[:n]
 
 
-def _steps(model: HRM, kept: range, positions: Tensor, inputs: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Log-probabilities (B, S, N, vocabulary) and Q values of halting (B, S) after the ACT steps `kept`, in float32."""
+def _steps(model: HRM, kept: range, positions: Tensor, inputs: Tensor, rows: Tensor | None) -> Tensor:
+    """Log-probabilities (B, S, N, vocabulary) after the ACT steps `kept`, in float32."""
     carry = model.initial_carry(inputs.shape[0], inputs.shape[1], inputs.device)
-    log_probs, halt = [], []
+    log_probs = []
     for step in range(1, kept.stop):
-        carry, logits, q_halt, _ = model(carry, inputs, rows, positions)
+        carry, logits, *_ = model(carry, inputs, rows, positions)
         if step in kept:
             log_probs.append(log_probabilities(logits, model.cfg.loss_type))
-            halt.append(q_halt.float())
-    return torch.stack(log_probs, dim=1), torch.stack(halt, dim=1)
+    return torch.stack(log_probs, dim=1)

@@ -30,11 +30,11 @@ def first_rest(log_probs: Tensor) -> Tensor:
     return torch.where(rests.any(dim=1), first, rests.shape[1])
 
 
-def until_rest(model: HRM, most: int, positions: Tensor, inputs: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
+def until_rest(model: HRM, most: int, positions: Tensor, inputs: Tensor, rows: Tensor | None) -> Tensor:
     """Run each view until it rests, at most `most` steps.
 
     Who rests after a step leaves the batch after the next one, during which a GPU tells who that is: nothing waits for it.
-    Returns log-probabilities (B, 1, N, vocabulary) and Q values of halting (B, 1), float32.
+    Returns log-probabilities (B, 1, N, vocabulary), float32.
     """
     carry = model.initial_carry(inputs.shape[0], inputs.shape[1], inputs.device)
     going = torch.arange(inputs.shape[0], device=inputs.device)
@@ -42,13 +42,12 @@ def until_rest(model: HRM, most: int, positions: Tensor, inputs: Tensor, rows: T
     before: Tensor | None = None
     told: Fetched | None = None
     for step in range(1, most + 1):
-        carry, logits, q_halt, _ = model(carry, inputs, rows, positions)
-        current, says = log_probabilities(logits, model.cfg.loss_type), q_halt.float()
+        carry, logits, *_ = model(carry, inputs, rows, positions)
+        current = log_probabilities(logits, model.cfg.loss_type)
         if step == 1:
-            log_probs, halt = current.clone(), says.clone()
+            log_probs = current.clone()
         else:
             log_probs[going] = torch.where(moves[:, None, None], current, log_probs[going])
-            halt[going] = torch.where(moves, says, halt[going])
         if step == most:
             break
         now = entropy(current)
@@ -65,4 +64,4 @@ def until_rest(model: HRM, most: int, positions: Tensor, inputs: Tensor, rows: T
                 carry = InnerCarry(carry.z_H[stay], carry.z_L[stay])
         told = None if before is None else Fetched(moves)
         before = now
-    return log_probs[:, None], halt[:, None]
+    return log_probs[:, None]

@@ -10,9 +10,8 @@ test outputs), T ACT steps, N = side * side canvas cells, row by row:
     output                          (n,) uint16: number of the test output
     dihedral, colours               (n,), (n, 10) uint8: the view, as `arc.augment.Augmentation` has it
     log_probs                       (n, T, N, vocabulary) float16, nats: PAD, EOS, the ten colours as the view shows them; three digits
-    q_halt                          (n, T) float32: the halt value, a logit
 
-Format 1 also had `offset` (n, 2), the view's place on the canvas, which was always 0.
+Format 1 also had `q_halt` (n, T), and `offset` (n, 2), the view's place on the canvas, which was always 0.
 """
 
 from __future__ import annotations
@@ -72,7 +71,6 @@ def save_raw(folder: Path, raw: RawVote) -> Path:
         dihedral=transforms,
         colours=colours,
         log_probs=np.maximum(raw.scores.log_probs, LEAST).astype(np.float16),
-        q_halt=raw.scores.q_halt.astype(np.float32),
     )
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(path, buffer.getvalue())
@@ -93,14 +91,14 @@ def _parse(arrays: dict[str, npt.NDArray[Any]]) -> RawVote:
         raise ValueError(f"format {arrays['format']} is not 1..{FORMAT}")
     if "offset" in arrays and arrays["offset"].any():
         raise ValueError("its views are translated")
-    side, log_probs, q_halt, output = int(arrays["side"]), arrays["log_probs"], arrays["q_halt"], arrays["output"]
+    side, log_probs, output = int(arrays["side"]), arrays["log_probs"], arrays["output"]
     views = tuple(
         Augmentation(int(transform), tuple(colours.tolist()))
         for transform, colours in zip(arrays["dihedral"], arrays["colours"], strict=True)
     )
     n, steps, cells, _ = log_probs.shape
-    shapes_fit = len(views) == n and output.shape == (n,) and q_halt.shape == (n, steps) and cells == side * side
+    shapes_fit = len(views) == n and output.shape == (n,) and cells == side * side
     if not n or not shapes_fit or not 1 <= arrays["answer_step"] <= steps:
         raise ValueError("its arrays do not belong together")
     task = arrays["task"].tobytes().decode(errors="surrogatepass")
-    return RawVote(task, int(arrays["restart"]), int(arrays["answer_step"]), output, ViewScores(views, side, log_probs, q_halt))
+    return RawVote(task, int(arrays["restart"]), int(arrays["answer_step"]), output, ViewScores(views, side, log_probs))

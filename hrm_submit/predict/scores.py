@@ -1,4 +1,4 @@
-"""What a model predicts for augmented views, still augmented: log-probabilities of all tokens of all canvas cells, and halt values."""
+"""What a model predicts for augmented views, still augmented: log-probabilities of all tokens of all canvas cells."""
 
 from __future__ import annotations
 
@@ -24,8 +24,6 @@ class ViewScores:
     side: int
     log_probs: Floats
     """Natural logarithms of the tokens' probabilities, (n, T, N, vocabulary)."""
-    q_halt: Floats
-    """The halt value (a logit) of each view and step, (n, T)."""
 
     def __len__(self) -> int:
         return len(self.views)
@@ -33,7 +31,7 @@ class ViewScores:
     @property
     def steps(self) -> int:
         """T."""
-        return self.q_halt.shape[1]
+        return self.log_probs.shape[1]
 
     @property
     def last(self) -> npt.NDArray[np.float32]:
@@ -43,7 +41,7 @@ class ViewScores:
     def some(self, index: slice | npt.NDArray[np.integer]) -> ViewScores:
         """Select views."""
         views = tuple(self.views[i] for i in np.arange(len(self))[index])
-        return ViewScores(views, self.side, self.log_probs[index], self.q_halt[index])
+        return ViewScores(views, self.side, self.log_probs[index])
 
     def finite(self) -> ViewScores:
         """Select the views whose numbers after the last step are finite."""
@@ -52,12 +50,12 @@ class ViewScores:
 
     def until(self, step: int) -> ViewScores:
         """Cut to the first `step` of the T steps, 1 <= step <= T."""
-        return replace(self, log_probs=self.log_probs[:, :step], q_halt=self.q_halt[:, :step])
+        return replace(self, log_probs=self.log_probs[:, :step])
 
     def at(self, steps: npt.NDArray[np.integer]) -> ViewScores:
         """Keep of each view one of the T steps, `steps` (n,) counted from 0."""
         own = np.arange(len(self)), steps
-        return replace(self, log_probs=self.log_probs[own][:, None], q_halt=self.q_halt[own][:, None])
+        return replace(self, log_probs=self.log_probs[own][:, None])
 
     def predictions(self) -> list[Candidate | None]:
         """Decode and un-augment the grid that each view shows after the last step; None where it shows none."""
@@ -79,5 +77,4 @@ def join(parts: Sequence[ViewScores]) -> ViewScores:
         tuple(v for p in parts for v in p.views),
         parts[0].side,
         np.concatenate([p.log_probs for p in parts]),
-        np.concatenate([p.q_halt for p in parts]),
     )

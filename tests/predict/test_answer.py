@@ -76,14 +76,13 @@ def test_every_act_step_is_kept_where_asked_even_beyond_those_trained() -> None:
     requests, config = [ViewRequest(make_grid([[k]]), IDENTITY, 0) for k in range(3)], VoteConfig(act_steps=5)
     real, embedding = build(CFG, seed=1)
     every = score_views(real, embedding, requests, 2, config, every_step=True)
-    assert every.log_probs.shape == (3, 5, 4, 12) and every.q_halt.shape == (3, 5)
+    assert every.log_probs.shape == (3, 5, 4, 12)
     np.testing.assert_allclose(np.exp(every.log_probs).sum(-1), 1.0, rtol=1e-5)
     assert not np.allclose(every.log_probs[:, 0], every.log_probs[:, 4]), "thinking on changes what it says"
     for asked, run in ((1, 1), (2, 2), (3, 3), (16, 3)):
         only = score_views(real, embedding, requests, 2, VoteConfig(act_steps=asked))
         assert only.steps == 1
         np.testing.assert_allclose(only.log_probs[:, 0], every.log_probs[:, run - 1], atol=1e-5)
-        np.testing.assert_allclose(only.q_halt[:, 0], every.q_halt[:, run - 1], atol=1e-5)
 
 
 def test_each_view_is_shown_with_its_own_row_and_the_crop_keeps_its_position_ids() -> None:
@@ -135,7 +134,9 @@ def test_who_rests_leaves_the_batch() -> None:
     scores = score_views(model, TaskEmbedding(DEEP, 1), requests, 2, AT_REST)  # type: ignore[arg-type]
     left = [4, 4, 4, 2, 1]  # 0 and 1 rest after the second step, 2 after the third, 3 after the fourth; each leaves a step later
     assert [calls[0] for calls in model.calls] == left
-    assert scores.q_halt[:, 0].tolist() == [0, 1, 2, 3], "each says what it said last"
+    moods = np.arange(1.0, 5.0)
+    sure = np.exp(scores.log_probs[:, 0, 0].max(-1))
+    np.testing.assert_allclose(sure, np.exp(moods) / (np.exp(moods) + 11), rtol=1e-5, err_msg="each says what it said last")
     assert [int(rows.shape[0]) for rows in model.rows if rows is not None] == left
     assert scores.steps == 1
 
@@ -151,7 +152,6 @@ def test_a_view_says_what_the_step_at_which_it_rests_says(least: float, monkeypa
     assert stops.tolist() == [5] * 8 if least == 0 else stops.tolist() == [1] * 8 if least > 1 else len(set(stops.tolist())) > 1
     said, expected = score_views(model, embedding, requests, 3, AT_REST), every.at(stops.numpy())
     np.testing.assert_allclose(said.log_probs, expected.log_probs, atol=1e-5)
-    np.testing.assert_allclose(said.q_halt, expected.q_halt, atol=1e-5)
 
 
 RNG = np.random.default_rng(4)

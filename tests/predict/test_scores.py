@@ -22,7 +22,7 @@ def test_confidence_is_the_mean_over_the_cells_of_the_grid_alone() -> None:
     cells = scores.log_probs.copy()
     cells[0, 0, 3] += 0.04  # the transposed grid takes the cells (0, 0) and (1, 0) of the canvas
     cells[0, 0, 8] += 0.5
-    (prediction,) = ViewScores(scores.views, 3, cells, scores.q_halt).predictions()
+    (prediction,) = ViewScores(scores.views, 3, cells).predictions()
     assert prediction is not None and prediction.grid.tolist() == [[5, 6]]
     assert showing([make_grid([[4]]), None], [IDENTITY] * 2, 3).predictions()[1] is None, "a canvas of PAD shows no grid"
     assert prediction.score == pytest.approx(np.log(SURE) + 0.02, abs=1e-5)
@@ -30,10 +30,10 @@ def test_confidence_is_the_mean_over_the_cells_of_the_grid_alone() -> None:
 
 def test_only_the_last_step_shows_and_earlier_ones_can_be_gone_back_to() -> None:
     first, second = (showing([make_grid([[c]])], [IDENTITY], 2) for c in (1, 2))
-    both = ViewScores(first.views, 2, np.concatenate([first.log_probs, second.log_probs], axis=1), np.array([[0.5, -1.0]]))
+    both = ViewScores(first.views, 2, np.concatenate([first.log_probs, second.log_probs], axis=1))
     assert [p.grid.tolist() for p in both.predictions() if p] == [[[2]]]
     before = both.until(1)
-    assert [p.grid.tolist() for p in before.predictions() if p] == [[[1]]] and before.q_halt.tolist() == [[0.5]]
+    assert [p.grid.tolist() for p in before.predictions() if p] == [[[1]]]
 
 
 def test_parts_join_to_the_whole() -> None:
@@ -42,7 +42,6 @@ def test_parts_join_to_the_whole() -> None:
     again = join([whole.some(slice(0, 2)), whole.some(slice(2, 5))])
     assert again.views == whole.views and len(again) == 5
     np.testing.assert_array_equal(again.log_probs, whole.log_probs)
-    np.testing.assert_array_equal(again.q_halt, whole.q_halt)
     for other in (anything(views, 4, np.random.default_rng(0), steps=2), whole.until(1)):
         with pytest.raises(ValueError):
             join([whole, other])
@@ -67,7 +66,6 @@ def test_a_file_gives_back_what_went_in(tmp_path: Path, task: str, restart: int)
     assert (after.scores.views, after.scores.side, after.scores.steps) == (before.scores.views, 4, 3)
     assert after.scores.log_probs.dtype == np.float16
     np.testing.assert_allclose(after.scores.log_probs, np.maximum(before.scores.log_probs, LEAST), rtol=1e-3)
-    np.testing.assert_array_equal(after.scores.q_halt, before.scores.q_halt)
 
 
 def test_no_two_trainings_share_a_file(tmp_path: Path) -> None:
@@ -88,9 +86,9 @@ def rewritten(path: Path, **changed: object) -> Path:
 @pytest.mark.parametrize(
     "changed",
     [
-        *({"format": 3}, {"q_halt": None}, {"answer_step": 4}, {"side": "wide"}, {"task": np.array([{}], dtype=object)}),
-        *({"q_halt": np.zeros((4, 2))}, {"log_probs": np.zeros((4, 3, 15, 12))}, {"output": np.zeros(3)}),
-        {"log_probs": np.zeros((0, 3, 16, 12)), "output": np.zeros(0), "q_halt": np.zeros((0, 3))},
+        *({"format": 3}, {"side": None}, {"answer_step": 4}, {"side": "wide"}, {"task": np.array([{}], dtype=object)}),
+        *({"log_probs": np.zeros((4, 3, 15, 12))}, {"output": np.zeros(3)}),
+        {"log_probs": np.zeros((0, 3, 16, 12)), "output": np.zeros(0)},
         *({"dihedral": np.array([0, 9, 7, 5])}, {"format": 1, "offset": np.array([[0, 0], [1, 0], [0, 0], [0, 0]])}),
     ],
     ids=lambda changed: "-".join(changed),

@@ -87,7 +87,6 @@ def test_time_is_kept_for_the_steps_of_a_vote_that_is_told(monkeypatch: pytest.M
         return replace(
             stretched(*args),
             log_probs=np.zeros((len(args[2]), 4 if every_step else 1, args[3] ** 2, 12)),
-            q_halt=np.zeros((len(args[2]), 4)),
         )
 
     monkeypatch.setattr(answer_module, "score_views", scored)

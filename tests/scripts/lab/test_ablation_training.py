@@ -189,7 +189,7 @@ def vote_of(output: list[int], answer_step: int = 2) -> RawVote:
     """Two steps of made-up probabilities for a view of each of the outputs of those numbers."""
     scores = np.random.default_rng(0).normal(size=(len(output), 2, SIDE * SIDE, 12))
     log_probs = scores - np.log(np.exp(scores).sum(-1, keepdims=True))
-    return RawVote("t", 0, answer_step, np.array(output), ViewScores(VIEWS[: len(output)], SIDE, log_probs, np.zeros((len(output), 2))))
+    return RawVote("t", 0, answer_step, np.array(output), ViewScores(VIEWS[: len(output)], SIDE, log_probs))
 
 
 def loss_by_hand(vote: RawVote, view: int, output: Grid) -> float:

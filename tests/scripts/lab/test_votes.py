@@ -112,8 +112,7 @@ def test_steps(tmp_path: Path) -> None:
     """The first two views say 1 whatever the step; the others say 2 at the second step, which is the run's."""
     run = tmp_path / "run"
     steps = [shown(1, 1, 3, 3, 3), shown(1, 1, 2, 2, 2), shown(1, 1, 4, 4, 4)]
-    log_probs, q_halt = (np.concatenate([getattr(s, name) for s in steps], axis=1) for name in ("log_probs", "q_halt"))
-    saved(run, "a", ViewScores(steps[0].views, 3, log_probs, q_halt), step=2)
+    saved(run, "a", ViewScores(steps[0].views, 3, np.concatenate([s.log_probs for s in steps], axis=1)), step=2)
     content = table(tmp_path, str(run), "--solutions", str(solutions(tmp_path, a=[2])), "--steps", "1,2,3")
     counted = [r for r in content["rows"] if r["rule"] == "counts"]
     assert [(r["steps"], *scores(r)) for r in counted] == [(1, 0, 0, 0), (2, 1, 1, 1), (3, 0, 0, 0)]
