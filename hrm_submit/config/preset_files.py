@@ -21,15 +21,6 @@ from hrm_submit.core.files import check_regular, read_fault
 
 T = TypeVar("T")
 
-RETIRED: Mapping[str, Mapping[str, object]] = {
-    "model": {"gradient_cycles": 0, "tied": False},
-    "train": {"grad_clip": 0.0, "ema": 0.0, "dihedral": True},
-    "ttt": {"grad_clip": 0.0, "ema": 0.0, "dihedral": True, "joint": 0.0, "evaluate_every": 0.1, "vote_growth": 1.6},
-    "vote": {"keep": 10},
-    "device": {"cuda_graphs": False, "compile": False},
-}
-"""Keys of earlier versions, by table, with the value that asks for nothing: older checkpoints and run folders name them."""
-
 
 def preset_names() -> list[str]:
     """Names of the presets that the package carries."""
@@ -69,17 +60,9 @@ def layer(preset: Preset, tables: Mapping[str, Any], source: str = "preset") -> 
             raise ConfigError(f"{source}: no table [{clipped(table, 60)}]; known: {', '.join(names)}")
         if not isinstance(values, Mapping):
             raise ConfigError(f"{source}: [{table}] is not a table")
-        known, base = without_retired(table, values), getattr(preset, table)
-        changed[table] = from_dict(type(base), known, base, f"{source}: [{table}]")
+        base = getattr(preset, table)
+        changed[table] = from_dict(type(base), values, base, f"{source}: [{table}]")
     return dataclasses.replace(preset, **changed)
-
-
-def without_retired(table: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` of `table` without `RETIRED` keys that ask for nothing; `compile = true` becomes the engine of that name."""
-    retired = RETIRED.get(table, {})
-    if table == "device" and values.get("compile") is True:
-        values = {"engine": "compile"} | {key: value for key, value in values.items() if key != "compile"}
-    return {key: value for key, value in values.items() if key not in retired or retired[key] != value}
 
 
 def from_dict(cls: type[T], values: Mapping[str, Any], base: T | None = None, where: str = "config") -> T:

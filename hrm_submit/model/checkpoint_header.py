@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from safetensors import SafetensorError, safe_open
 
-from hrm_submit.config.preset_files import from_dict, without_retired
+from hrm_submit.config.preset_files import from_dict
 from hrm_submit.config.schema import ModelConfig, feed_forward_width
 from hrm_submit.core.errors import CheckpointError, ConfigError, clipped
 from hrm_submit.core.files import check_regular
@@ -119,7 +119,7 @@ def unreadable(path: Path, error: Exception) -> CheckpointError:
 def _parse(path: Path, about: Mapping[str, str]) -> tuple[ModelConfig, CheckpointMeta]:
     try:
         values: dict[str, Any] = {key: json.loads(about[key]) for key in _METADATA if key in about or key != "row_ids"}
-        config = from_dict(ModelConfig, without_retired("model", values.pop("config")))
+        config = from_dict(ModelConfig, values.pop("config"))
         meta = from_dict(CheckpointMeta, values, where="metadata")
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from None

@@ -19,7 +19,6 @@ from typing import Any
 import torch
 
 from hrm_submit.arc.training_task import TrainingTask
-from hrm_submit.config.preset_files import without_retired
 from hrm_submit.config.schema import ModelConfig, Preset
 from hrm_submit.core.errors import TrainError
 from hrm_submit.model.weights import Checkpoint, CheckpointMeta, load_checkpoint
@@ -110,7 +109,7 @@ def identity(tasks: Iterable[TrainingTask], preset: Preset, seed: int) -> dict[s
 def check_identity(source: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
     """Raise TrainError, naming `source`, unless the saved run was one like ours."""
     for table in ("model", "train"):
-        _check_settings(source, table, without_retired(table, theirs[table]), ours[table])
+        _check_settings(source, table, theirs[table], ours[table])
     if theirs["seed"] != ours["seed"]:
         raise TrainError(f"{source}: was trained with seed {theirs['seed']}, not {ours['seed']}")
     if theirs["data"] != ours["data"]:

@@ -26,7 +26,7 @@ def test_the_published_sizes() -> None:
 
 def test_layers_go_left_to_right_and_keep_what_they_do_not_name(tmp_path: Path) -> None:
     a = write(tmp_path / "a.toml", "[ttt]\nlr = 0.5\nbatch_size = 3\n[vote]\nviews = 7\n")
-    b = write(tmp_path / "b.toml", "[ttt]\nlr = 2\n[device]\ncompile = true\n")
+    b = write(tmp_path / "b.toml", "[ttt]\nlr = 2\n[device]\nengine = 'compile'\n")
     preset = load_preset(f"nano,{a}, {b}")
     assert (preset.ttt.lr, preset.ttt.batch_size, preset.vote.views, preset.device.engine) == (2.0, 3, 7, "compile")
     assert isinstance(preset.ttt.lr, float), "a whole number where a fraction may stand becomes one"
@@ -98,15 +98,6 @@ def test_names_and_files_that_are_no_presets_are_one_line(tmp_path: Path, name: 
     with pytest.raises(ConfigError, match=said) as caught:
         load_preset(name.format(tmp_path))
     assert "\n" not in str(caught.value)
-
-
-def test_a_retired_key_loads_only_where_it_asks_for_nothing() -> None:
-    older = {"train": {"ema": 0.0, "dihedral": True}, "ttt": {"joint": 0.0, "vote_growth": 1.6}, "device": {"cuda_graphs": False}}
-    assert layer(Preset(), older) == Preset()
-    with pytest.raises(ConfigError, match="has no key 'cuda_graphs'"):
-        layer(Preset(), {"device": {"cuda_graphs": True}})
-    assert layer(Preset(), {"device": {"compile": False}}) == Preset()
-    assert layer(Preset(), {"device": {"compile": True}}).device.engine == "compile"
 
 
 @pytest.mark.parametrize(("ndim", "width", "tokens"), [(0, 64, 0), (64, 64, 1), (65, 64, 2), (32, 64, 1), (128, 64, 2)])
