@@ -11,7 +11,7 @@ from hrm_submit.arc.jsonio import read_bytes
 from hrm_submit.arc.options import ChoiceOptions
 from hrm_submit.arc.task import Task
 from hrm_submit.core.errors import ConfigError, DataError
-from hrm_submit.core.options import split_names
+from hrm_submit.core.options import names
 
 
 def chosen(
@@ -28,7 +28,7 @@ def chosen(
     """
     ids, named = list(tasks), list[str]()
     if choice.tasks is not None:
-        named = _names(choice.tasks, {*tasks, *broken})
+        named = _named(choice.tasks, {*tasks, *broken})
         if unknown := [name for name in named if name not in tasks and name not in broken]:
             raise DataError(f"{source}: has no task {', '.join(unknown)}")
         ids = [task for task in ids if task in named]
@@ -46,12 +46,12 @@ def chosen(
     return ids
 
 
-def _names(text: str, known: Collection[str]) -> list[str]:
+def _named(text: str, known: Collection[str]) -> list[str]:
     """Read `ID,ID`, or `@F`, a file with an id on each line; `#` begins a comment line."""
-    names = split_names(text, known.__contains__)
+    found = list(names(text))
     if text.startswith("@") and text not in known:
         lines = [line.strip() for line in read_bytes(text[1:]).decode("utf-8", "replace").splitlines()]
-        names = [line for line in lines if line in known or not line.startswith("#")]
-    if not any(names):
+        found = [line for line in lines if line and (line in known or not line.startswith("#"))]
+    if not found:
         raise ConfigError(f"--tasks {text}: names no task")
-    return [name for name in names if name]
+    return found

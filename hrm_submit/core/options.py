@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -27,20 +26,9 @@ def option(metavar: str | None = None, help: str | None = None, *, default: Any 
     return dataclasses.field(default=default, metadata={"option": {"metavar": metavar, "help": help, **how}})
 
 
-def split_names(text: str, known: Callable[[str], bool]) -> list[str]:
-    """Split a comma-separated list; a name that is `known` may itself hold commas, and the longest one is taken."""
-    parts, found = text.split(","), list[str]()
-    while parts:
-        most = min(len(parts), 16)  # a long list is not looked up in all its parts
-        n = next((n for n in range(most, 1, -1) if known(",".join(parts[:n]).strip())), 1)
-        found.append(",".join(parts[:n]).strip())
-        parts = parts[n:]
-    return found
-
-
 def names(text: str) -> tuple[str, ...]:
-    """The names of a comma-separated list, paths that hold commas among them."""
-    return tuple(filter(None, split_names(text, os.path.exists)))
+    """The names of a comma-separated list."""
+    return tuple(filter(None, map(str.strip, text.split(","))))
 
 
 def seed(text: str) -> int:

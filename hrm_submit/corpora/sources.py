@@ -22,7 +22,6 @@ from hrm_submit.arc.reader import Source, holds_tasks, read_source
 from hrm_submit.arc.task import Grid, Pair, Solutions, Task
 from hrm_submit.arc.training_task import TrainingTask
 from hrm_submit.core.errors import DataError
-from hrm_submit.core.options import split_names
 from hrm_submit.corpora.solutions import load_solutions, read_solved_task, sibling_solutions
 
 log = logging.getLogger(__name__)
@@ -56,8 +55,7 @@ def load_corpora(specs: str) -> tuple[Corpus, ...]:
     """Load every corpus of a mix `SPEC,SPEC,...`; the second one of a name is called `NAME-2`. Raises DataError as `load_corpus` does, and
     where one is in the mix twice."""
     corpora: list[Corpus] = []
-    # a path may hold commas itself
-    for spec in split_names(specs, lambda spec: os.path.exists(re.sub(r"(:demos|:[\d.]+)+$", "", spec))):
+    for spec in map(str.strip, specs.split(",")):
         corpus = load_corpus(spec, [other.name for other in corpora])
         if any(os.path.realpath(other.source) == os.path.realpath(corpus.source) for other in corpora):
             raise DataError(f"{spec}: is in the mix twice")

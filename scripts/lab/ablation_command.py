@@ -21,7 +21,6 @@ from kaggle_kit.paths import RUNS
 from hrm_submit.core.clock import format_duration
 from hrm_submit.core.errors import ConfigError, one_line
 from hrm_submit.core.files import write_atomic
-from hrm_submit.core.options import split_names
 from lab.ablation_plan import Plan, read_plan
 from lab.ablation_results import append, read, summary
 from lab.ablation_runs import Run, plan_runs
@@ -67,7 +66,7 @@ def ablate(args: argparse.Namespace) -> int:
 def only(runs: Sequence[Run], names: str) -> list[Run]:
     """Keep the runs of the variants `"a,b"`. Raises ConfigError for one that the plan does not have."""
     known = dict.fromkeys(run.variant for run in runs)
-    variants = split_names(names, known.__contains__)
+    variants = [name.strip() for name in names.split(",")]
     for name in variants:
         if name not in known:
             raise ConfigError(f"--only {name}: no such variant; known: {', '.join(known)}")

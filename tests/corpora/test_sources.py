@@ -255,10 +255,3 @@ def test_the_second_set_of_a_name_gets_a_number(tmp_path):
     for again in (first, f"{first}/", f"{first}:demos"):
         with pytest.raises(DataError, match="is in the mix twice"):
             load_corpora(f"{first},{again}")
-
-
-def test_a_path_with_commas_is_one_source_of_a_mix(tmp_path):
-    for name in ("a, b.json", "c.json", "a"):
-        write(tmp_path / name, TASK)
-    mix = f"{tmp_path}/a, b.json:demos:0.5, {tmp_path}/c.json:2"
-    assert [(c.name, c.demos_only, c.tasks[0].weight) for c in load_corpora(mix)] == [("a, b", True, 0.5), ("c", False, 2.0)]
