@@ -12,10 +12,8 @@ from typing import Any
 from pandas import DataFrame
 
 from hrm_submit.arc.choice import chosen
-from hrm_submit.arc.jsonio import FaultError, parse_grid
 from hrm_submit.arc.reader import is_one_task, tasks_by_id
-from hrm_submit.arc.submission import ATTEMPT_KEYS
-from hrm_submit.arc.task import NO_GRID, Grid, Solutions, Task
+from hrm_submit.arc.task import Grid, Solutions, Task
 from hrm_submit.core.errors import DataError
 from hrm_submit.corpora.sources import answers_of, load
 from hrm_submit.record.folder import open_tasks, read_description
@@ -33,36 +31,29 @@ RUN_COLUMNS = ["task", "state", "segments", "seconds", "demo_exact", "votes_shar
 
 
 def show(
-    what: Any, prediction: Any = None, *, solutions: Solutions | Sequence[Grid] | None = None, ids: Sequence[str] | None = None
+    what: Any, answer: TaskAnswer | None = None, *, solutions: Solutions | Sequence[Grid] | None = None, ids: Sequence[str] | None = None
 ) -> Picture:
     """Make a picture of `what`, which Jupyter draws and `print` shows as coloured blocks.
 
-    A task, also as a dict of lists: its demonstrations and test inputs, the two attempts of `prediction` at each test output where
-    given, and the right outputs where `solutions` has them. A prediction is what `Solver.solve` returns, which may also stand alone, or
-    a submission's entry. Tasks, by id as `load` gives them or in a list: a contact sheet or, with predictions by id, the tasks that
-    these answer. A run folder, by its path: a table of its tasks, and the attempts at the tasks `ids` (default: the first few).
+    A task, also as a dict of lists: its demonstrations and test inputs, the two attempts of `answer` at each test output where given, and
+    the right outputs where `solutions` has them. An answer, as `Solver.solve` returns it, alone. Tasks, by id as `load` gives them or in a
+    list: a contact sheet. A run folder, by its path: a table of its tasks, and the attempts at the tasks `ids` (default: the first few).
 
     `solutions` are the outputs of the one task, or all of them by task id; with them wrong cells are marked. Raises SolveError
     for a path that is no run folder, DataError for unknown ids or what is no task, TypeError for what fits nothing of this.
     """
     if isinstance(what, str | Path):
-        if prediction is not None or not isinstance(solutions, Mapping | None):
-            raise TypeError("a run folder holds its predictions, and takes solutions by task id")
+        if answer is not None or not isinstance(solutions, Mapping | None):
+            raise TypeError("a run folder holds its answers, and takes solutions by task id")
         return _show_run(replace(load_run(Path(what)), solutions=solutions), ids)
     if isinstance(what, TaskAnswer):
-        what, prediction = what.task, what
+        what, answer = what.task, what
     if not isinstance(what, Task | Mapping | list | tuple):
         raise TypeError(f"cannot show {type(what).__name__}: a task, several tasks, an answer or a run folder is needed")
-    tasks = tasks_by_id(what)
-    if is_one_task(what):
-        return _show_task(next(iter(tasks.values())), prediction, solutions)
-    if prediction is None:
-        return contact_sheet(tasks)
-    if not isinstance(prediction, Mapping) or not isinstance(solutions, Mapping | None):
-        raise TypeError("predictions for several tasks, and their solutions, must be given by task id")
-    if unknown := [task for task in prediction if task not in tasks]:
-        raise DataError(f"there is no task {', '.join(unknown)}")
-    return _together("tasks", [_show_task(tasks[task], answer, solutions) for task, answer in prediction.items()])
+    tasks, one = tasks_by_id(what), is_one_task(what)
+    if answer is not None and not (one and isinstance(answer, TaskAnswer)):
+        raise TypeError("an answer is what Solver.solve returns, and is shown with its task")
+    return _show_task(next(iter(tasks.values())), answer, solutions) if one else contact_sheet(tasks)
 
 
 def picture_of(options: ShowOptions) -> Picture:
@@ -109,35 +100,15 @@ def _left(run_dir: Path, solutions: str | None) -> set[str]:
     return set(tasks["task"][tasks["state"] != "solved"])
 
 
-def _show_task(task: Task, prediction: Any, solutions: Solutions | Sequence[Grid] | None) -> Picture:
+def _show_task(task: Task, answer: TaskAnswer | None, solutions: Solutions | Sequence[Grid] | None) -> Picture:
     """Show the demonstrations, then the test inputs with attempts and truth where given."""
     truth = solutions.get(task.id, ()) if isinstance(solutions, Mapping) else solutions or ()
-    joined = zip_longest(_answers(prediction), task.test, truth[: len(task.test)])
-    outputs = [replace(answer or Output(), input=given, truth=right) for answer, given, right in joined]
+    answered = zip(answer.attempts, answer.candidates, strict=True) if answer else ()
+    found = [Output(attempts, candidates, sum(c.votes for c in candidates)) for attempts, candidates in answered]
+    joined = zip_longest(found, task.test, truth[: len(task.test)])
+    outputs = [replace(output or Output(), input=given, truth=right) for output, given, right in joined]
     tests = list(filter(None, answer_tiles(outputs)))
     return Picture(f"task {task.id}", [Section("", demonstrations_of(task)), Section("", tests)])
-
-
-def _answers(prediction: Any) -> list[Output]:
-    """Read what `Solver.solve` returned, or a submission's entry: for each output two grids, as arrays or as lists of rows; what is no
-    grid is left out."""
-    if isinstance(prediction, TaskAnswer):
-        answered = zip(prediction.attempts, prediction.candidates, strict=True)
-        return [Output(attempts, found, sum(c.votes for c in found)) for attempts, found in answered]
-    if prediction is None:
-        return []
-    given = prediction if isinstance(prediction, list | tuple) else [prediction]
-    entries = [[x.get(key) for key in ATTEMPT_KEYS] if isinstance(x, Mapping) else x for x in given]
-    if not all(isinstance(attempts, list | tuple) for attempts in entries):
-        raise TypeError("a prediction is what Solver.solve returns, or has for each output its pair of attempts")
-    return [Output([_grid(cells) for cells in attempts]) for attempts in entries]
-
-
-def _grid(cells: Any) -> Grid:
-    try:
-        return parse_grid(cells.tolist() if hasattr(cells, "tolist") else cells, "attempt")
-    except FaultError:
-        return NO_GRID
 
 
 def _show_run(run: RunData, ids: Sequence[str] | None) -> Picture:

@@ -72,21 +72,6 @@ def test_grids_stand_side_by_side_for_as_long_as_they_fit() -> None:
     assert "input 1\n1 2\n\noutput 1\n2 1" in show(SMALL).blocks(colour=False, width=8), "even a pair breaks"
 
 
-def test_several_tasks_with_answers_show_those_that_are_answered() -> None:
-    tasks = {name: Task(name, SMALL.train, SMALL.test) for name in ("a", "b", "c")}
-    answers = {name: [[make_grid([[6, 5]]), make_grid([[5, 6]])]] for name in ("c", "a")}
-    solutions = {"a": (make_grid([[6, 5]]),)}
-    for several in (tasks, list(tasks.values())):
-        picture = show(several, answers, solutions=solutions)
-        assert [h.text for h in ElementTree.fromstring(picture._repr_html_()).iter("h4")] == ["task c", "task a"]
-        captions = [caption for caption, _, _ in on_page(picture)]
-        assert captions.count("test input") == 2 and captions.count("attempt 1") == captions.count("attempt 1, right") == 1
-    with pytest.raises(DataError, match="there is no task d"):
-        show(tasks, answers | {"d": answers["a"]})
-    with pytest.raises(TypeError, match="by task id"):
-        show(tasks, answers["a"])
-
-
 RIGHT, NEAR, OTHER = make_grid([[6, 5, 4]]), make_grid([[6, 1, 1]]), make_grid([[6], [5]])
 
 
@@ -108,35 +93,17 @@ def test_an_answer_shows_its_attempts_with_their_votes_and_its_guesses_without()
     assert len(on_page(show(task, solutions={"other": (RIGHT,)}))) == 6
 
 
-@pytest.mark.parametrize("as_json", [False, True])
-def test_a_submission_shows_both_attempts_and_judges_nothing_unasked(as_json: bool) -> None:
-    pair = (OTHER, RIGHT)
-    entry = {f"attempt_{k}": grid.tolist() for k, grid in enumerate(pair, 1)} if as_json else pair
-    judged = [caption for caption, _, _ in on_page(show(SMALL, [entry], solutions=[RIGHT]))][5:]
-    assert judged == ["attempt 1, wrong size: 2x1, not 1x3", "attempt 2, right", "answer"]
-    assert [(caption, cells) for caption, cells, _ in on_page(show(SMALL, [entry]))][5:] == [
-        ("attempt 1", [[6], [5]]),
-        ("attempt 2", [[6, 5, 4]]),
-    ]
-    assert [cells for _, cells, _ in on_page(show(SMALL, [{"attempt_1": [[1, 2], [3]], "attempt_2": [[4]]}]))][5:] == [[[4]]]
-
-
-def test_a_prediction_of_more_outputs_than_there_are_tests_shows_those_with_grids() -> None:
-    captions = ["test input 1", "attempt 1", "attempt 2", "attempt 1", "attempt 2"]
-    assert [caption for caption, _, _ in on_page(show(SMALL, [[RIGHT, NEAR], [NEAR, RIGHT], ["none", None]]))][4:] == captions
-    assert show(SMALL, [[RIGHT, NEAR], ["none", None]]).blocks(colour=False, width=80).endswith("6 5 4      6 1 1")
-
-
 @pytest.mark.parametrize("thing", [5, None, {"a": 1}, [5], ["x"], [[OTHER, RIGHT]], np.zeros((2, 2, 2)), b"x"])
 def test_what_is_no_task_is_refused_in_words(thing: Any) -> None:
     with pytest.raises((TypeError, DataError), match=r"cannot show|task"):
         show(thing)
 
 
-@pytest.mark.parametrize("thing", [5, [5], ["x"], np.zeros((2, 2, 2)), b"x"])
-def test_what_is_no_prediction_is_refused_in_words(thing: Any) -> None:
-    with pytest.raises(TypeError, match="prediction"):
-        show(SMALL, thing)
+def test_what_is_no_answer_to_one_task_is_refused_in_words() -> None:
+    answer = TaskAnswer(SMALL, ((),), ((RIGHT, NEAR),), 10, 5, 1.0, 2.0, "time used")
+    for what, other in ((SMALL, [[OTHER, RIGHT]]), (SMALL, 5), ([SMALL], {"abc": answer}), ([SMALL], answer)):
+        with pytest.raises(TypeError, match=r"an answer is what Solver\.solve returns, and is shown with its task"):
+            show(what, other)  # type: ignore[arg-type]
 
 
 def test_an_id_can_neither_leave_its_markup_nor_move_the_terminal() -> None:
@@ -230,6 +197,7 @@ def test_a_set_is_a_contact_sheet_and_open_tasks_of_a_run_are_unsolved_or_unsett
     tasks = load(written.challenges)
     sheet = show(tasks)
     assert sheet._repr_html_().count("<svg") == 2 * len(tasks)
+    assert show(list(tasks.values()))._repr_html_() == sheet._repr_html_()
     assert [caption for caption, _, _ in on_page(sheet)][::2] == list(tasks) == [row[0] for row in table(sheet)[1:]]
     with (written.directory / "events.jsonl").open("a") as file:
         file.write('{"v":1,"t":99,"event":"task_final","task":"t0","worker":0,"settled":true}\n')
