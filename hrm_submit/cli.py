@@ -98,7 +98,7 @@ COMMANDS: tuple[tuple[str, str, type, Callable[[Any, Clock], int]], ...] = (
     ("report", "look at a run: one HTML file that opens anywhere", ReportOptions, commands.report),
     ("show", "a task or a run as coloured blocks", ShowOptions, commands.show),
     ("runs", "list the runs and submissions below a folder, or compare two runs", RunsOptions, commands.runs),
-    ("presets", "list the presets of the package", commands.PresetsOptions, commands.presets),
+    ("presets", "print the presets of the package", commands.PresetsOptions, commands.presets),
     ("watch", "follow a run of solve or pretrain from another terminal", WatchOptions, commands.watch),
 )
 

@@ -204,14 +204,11 @@ def test_without_a_command_help_is_shown_and_an_unknown_one_is_refused(refused: 
     assert main([]) == 0 and "solve a challenges file" in capsys.readouterr().out
 
 
-def test_presets_are_listed_with_size_weights_machine_and_keys(capsys: pytest.CaptureFixture[str]) -> None:
+def test_presets_are_printed_with_their_parameters_and_their_toml(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["presets"]) == 0
     said = capsys.readouterr().out
-    assert "nano: 0.67M parameters, weights nano.safetensors\n" in said
-    assert "hrm-27m: 27.28M parameters, no packaged weights, so it starts from random ones\n" in said
-    assert "nano-2d: 0.54M parameters, no packaged weights, so it starts from random ones\n" in said
-    assert "patches: a layer over another preset, weights arc-agi-2-patches.safetensors, patches.safetensors\n" in said
-    assert "l4x4: for 4 x L4 of 22 GiB\n" in said and "further: a layer over another preset\n    [train] lr = 0.0006" in said
+    assert "nano: 0.67M parameters\n    # For CPUs" in said and "hrm-27m: 27.28M parameters\n" in said
+    assert re.search(r"further: a layer over another preset\n    # .*\n    \[train\]\n    lr = 6e-4\n", said)
 
 
 def test_interrupts_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

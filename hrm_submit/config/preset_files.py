@@ -43,7 +43,7 @@ def read_presets(names: str) -> list[tuple[str, dict[str, Any]]]:
     listed = [name for name in (n.strip() for n in names.split(",")) if name]
     if names and not listed:
         raise ConfigError(f"--preset {names!r} names no preset")
-    found = [(name, read_toml(_preset_path(name))) for name in listed]
+    found = [(name, read_toml(preset_path(name))) for name in listed]
     for name, tables in found:
         for table, values in tables.items():
             if not isinstance(values, dict):
@@ -95,7 +95,8 @@ def _describe(hint: Any) -> str:
     return {float: "a number", int: "a whole number", bool: "true or false", str: "a string"}.get(hint, str(hint))
 
 
-def _preset_path(name: str) -> Path | Traversable:
+def preset_path(name: str) -> Path | Traversable:
+    """The file of a preset of the package, or of a TOML file. Raises ConfigError for an unknown name."""
     if name.endswith(".toml"):
         return Path(name)
     if name not in preset_names():

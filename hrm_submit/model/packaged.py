@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 import textwrap
+import tomllib
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from itertools import count
 from pathlib import Path
 
 from hrm_submit.arc.canvas import check_model
-from hrm_submit.config.preset_files import load_preset, preset_names, read_presets
+from hrm_submit.config.preset_files import load_preset, preset_names, preset_path, read_presets
 from hrm_submit.config.schema import Preset, TTTConfig
 from hrm_submit.core.errors import ConfigError, ModelConflictError
 from hrm_submit.core.files import sha256_of
@@ -98,33 +99,14 @@ def members(names: str, checkpoint: Path | None) -> tuple[EnsembleMember, ...]:
     return tuple(found)
 
 
-def describe_presets() -> list[str]:
-    """Describe each preset of the package in lines for a person: parameters, packaged weights, machine, and the keys that it sets."""
-    lines = []
+def describe_presets() -> Iterator[str]:
+    """Describe each preset of the package: its name, the parameters of its model where it has a whole one, and its TOML."""
     for name in preset_names():
-        ((_, tables),) = read_presets(name)
-        preset, facts = load_preset(name), []
-        weights = [path.name for path in sorted(CHECKPOINTS.glob("*.safetensors")) if _trained_as(path) == name]
-        whole = "hidden_size" in tables.get("model", {})
-        if whole:
-            facts.append(f"{sum(math.prod(shape) for _, shape in model_shapes(preset.model)) / 1e6:.2f}M parameters")
-        if weights or whole:
-            facts.append(f"weights {', '.join(weights)}" if weights else "no packaged weights, so it starts from random ones")
-        if preset.device.card:
-            facts.append(f"for {preset.device.count} x {preset.device.card} of {preset.device.memory_gib:g} GiB")
-        if not whole and not preset.device.card:
-            facts.insert(0, "a layer over another preset")
-        lines.append(f"{name}: {', '.join(facts)}")
-        for table, values in tables.items():
-            keys = ", ".join(f"{key} = {json.dumps(value)}" for key, value in values.items())
-            lines += textwrap.wrap(f"[{table}] {keys}", 110, initial_indent="    ", subsequent_indent="        ")
-    return lines
-
-
-def _trained_as(checkpoint: Path) -> str:
-    """The last of the presets that a checkpoint was trained with that changes the model."""
-    names = [name for name in read_header(checkpoint)[1].preset.split(",") if name in preset_names()]
-    return next((name for name, tables in reversed(read_presets(",".join(names))) if "model" in tables), "")
+        text = preset_path(name).read_text(encoding="utf-8")
+        about = "a layer over another preset"
+        if "hidden_size" in tomllib.loads(text).get("model", {}):
+            about = f"{sum(math.prod(shape) for _, shape in model_shapes(load_preset(name).model)) / 1e6:.2f}M parameters"
+        yield f"{name}: {about}\n{textwrap.indent(text, '    ')}"
 
 
 def _whole(names: str, own: str) -> str:
