@@ -95,7 +95,7 @@ def pretrain(options: PretrainOptions, clock: Clock) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class ImportOptions:
-    weights: Path = option("F.pt|DIR", "the file, or a folder that holds it, such as a snapshot of a hub")
+    weights: Path = option("F.pt", "the file that torch wrote")
     config: Path = option("F", "its YAML or JSON configuration")
     output: Path = option("F.safetensors")
 

@@ -2,7 +2,6 @@
 
 - Unpickling is restricted to tensors, and the file is mapped, not read: the embedding table (one row per augmented task, so
   hundreds of thousands of rows) is walked through in chunks, and only its mean row is kept.
-- The tensors may lie in an entry beside optimizers and counters, and the file in a folder, such as a snapshot of a hub.
 - Keys may or may not carry the prefixes of torch.compile and of the loss head (`_orig_mod.model.inner.`).
 - Sizes that the configuration leaves to the data set (vocabulary, sequence length) are read off the tensors.
 """
@@ -10,10 +9,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import pickle
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -27,8 +24,6 @@ from hrm_submit.config.schema import ModelConfig
 from hrm_submit.core.errors import CheckpointError, ConfigError, clipped, one_line
 from hrm_submit.model.embedding import chunked_mean
 from hrm_submit.model.weights import Checkpoint, CheckpointMeta, check_state, save_checkpoint
-
-log = logging.getLogger(__name__)
 
 EMBEDDING_KEY = "puzzle_emb.weights"
 """Name of the embedding table, without prefixes."""
@@ -47,12 +42,7 @@ _MATRICES = {"qkv": "qkv", "o": "out", "gate_up": "gate_up", "down": "down"}
 _PREFIX = re.compile(r"(_orig_mod\.)?(model\.)?inner\.(_orig_mod\.)?")
 _PUBLISHED_SEQ_LEN = 900
 _NO_ARCHITECTURE = {"name", "loss", "batch_size", "num_puzzle_identifiers", "forward_dtype"}
-_TRAINING = {
-    *("data_path", "global_batch_size", "epochs", "lr", "lr_min_ratio", "lr_warmup_steps", "weight_decay", "beta1", "beta2"),
-    *("puzzle_emb_lr", "puzzle_emb_weight_decay", "project_name", "run_name", "checkpoint_path", "seed"),
-    *("checkpoint_every_eval", "eval_interval", "eval_save_outputs"),
-}
-"""Keys of published configurations that say nothing of the model; those of training stand beside the others in a flat one."""
+"""Keys of published configurations that say nothing of the model."""
 
 
 def inner_name(key: str) -> str:
@@ -61,7 +51,7 @@ def inner_name(key: str) -> str:
 
 
 def config_from_published(published: Mapping[str, Any], state: Mapping[str, Tensor], source: str) -> ModelConfig:
-    """Our configuration from a published one, flat or nested (`arch:`, `arch.loss:`). `state` has keys from `inner_name`.
+    """Our configuration from a published one (`arch:`, `arch.loss:`), or from its `arch` alone. `state` has keys from `inner_name`.
 
     Raises CheckpointError naming `source`, also for keys that might change the model unknown to us.
     """
@@ -74,7 +64,7 @@ def config_from_published(published: Mapping[str, Any], state: Mapping[str, Tens
     chosen = {key: value for key, value in values.items() if key in known}
     if arch.get("H_layers") == 0 or "trm" in str(arch.get("name", "")).lower():
         raise CheckpointError(f"{source}: of TRM (Tiny Recursive Model), which has one network for both levels: only HRM's are supported")
-    if unknown := values.keys() - known - _NO_ARCHITECTURE - (_TRAINING if arch is published else set()):
+    if unknown := values.keys() - known - _NO_ARCHITECTURE:
         named = clipped(", ".join(sorted(map(str, unknown))), 150)
         raise CheckpointError(f"{source}: not known, and the model may depend on it: {named}; remove what changes nothing")
     missing = {"hidden_size", "num_heads", "expansion", "H_layers", "L_layers", "H_cycles", "L_cycles", "puzzle_emb_ndim"} - set(chosen)
@@ -124,35 +114,15 @@ def _our_name(name: str, source: str) -> str:
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
-    if path.is_dir():
-        path = _weights_in(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (pickle.UnpicklingError, RuntimeError, ValueError, OSError, EOFError, KeyError) as error:
         raise CheckpointError(f"{path}: not a torch file of tensors alone: {one_line(error)}") from None
-    if not _is_state(state):
-        inside = [key for key, value in state.items() if _is_state(value)] if isinstance(state, dict) else []
-        if not inside:
-            raise CheckpointError(f"{path}: not a dictionary of named tensors, nor one that holds such a dictionary")
-        log.info("%s: took the tensors of its entry %r%s", path, inside[0], f", not of {inside[1:]}" if inside[1:] else "")
-        state = state[inside[0]]
-    return dict(state)
-
-
-def _is_state(value: object) -> bool:
-    return isinstance(value, dict) and bool(value) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
-
-
-def _weights_in(folder: Path) -> Path:
-    """Return the one file of a folder that torch wrote."""
-    found = [path for path in sorted(folder.iterdir()) if zipfile.is_zipfile(path)]
-    if len(found) != 1:
-        names = f"{len(found)} files that torch wrote ({', '.join(path.name for path in found)})" if found else "no file that torch wrote"
-        raise CheckpointError(f"{folder}: holds {names}: name the file of the weights")
-    log.info("%s: took %s", folder, found[0].name)
-    return found[0]
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+        raise CheckpointError(f"{path}: not a dictionary of named tensors")
+    return state
 
 
 def _read_config(path: Path) -> Mapping[str, Any]:
