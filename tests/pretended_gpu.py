@@ -178,6 +178,7 @@ def worker_of_a_card() -> dict[str, Any]:
     from hrm_submit.config.preset_files import load_preset
     from hrm_submit.config.runtime import preset_of_cards
     from hrm_submit.core.device import cards, list_devices
+    from hrm_submit.model.packaged import EnsembleMember
     from hrm_submit.record.events import EngineChosen
     from hrm_submit.run.placement import worker_specs
     from hrm_submit.run.protocol import Assignment
@@ -210,7 +211,8 @@ def worker_of_a_card() -> dict[str, Any]:
             devices = list_devices("auto")
         mode, _ = stack.enter_context(pretended_gpu(watched=False))
         stack.enter_context(mock.patch.object(nn.Module, "to", lambda module, *_, **__: moved(module, mode) or module))
-        specs = worker_specs(devices, load_preset(f"nano,{preset_of_cards(cards(devices))}"), None, 0, [task] * 9, False)
+        preset = load_preset(f"nano,{preset_of_cards(cards(devices))}")
+        specs = worker_specs(devices, [EnsembleMember("nano", preset, None)], 0, [task] * 9, False)
         worker = Worker(specs[0])
         said = list(worker.serve(Assignment(task, None, 2, compare_seconds=1e9)))
     (chosen,) = [message for message in said if isinstance(message, EngineChosen)]

@@ -32,13 +32,12 @@ except ImportError:
     raise ClusterError("--cluster needs Ray: pip install 'ray>=2.40'") from None
 
 from hrm_submit.arc.task import Task
-from hrm_submit.config.schema import Preset
 from hrm_submit.core.allocator import LARGE_PAGES
 from hrm_submit.core.device import cpu_count
 from hrm_submit.core.errors import ClusterError, clipped
 from hrm_submit.model.packaged import EnsembleMember
 from hrm_submit.predict.raw import RawVote
-from hrm_submit.run.placement import largest_canvas
+from hrm_submit.run.placement import largest_canvas, with_device
 from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec, keep_raw
 from hrm_submit.run.worker_pool import Gone, Member, Pool
 from hrm_submit.version import __version__
@@ -108,12 +107,10 @@ class ClusterPool(Pool[Actor]):
                 found.append(Node(id, name, int(has.get("CPU", 0)), int(has.get("GPU", 0)), card))
         return sorted(found, key=lambda n: n.name)
 
-    def specs(
-        self, preset: Preset, checkpoint: Path | None, seed: int, tasks: Sequence[Task], others: Sequence[EnsembleMember] = ()
-    ) -> list[WorkerSpec]:
+    def specs(self, members: Sequence[EnsembleMember], seed: int, tasks: Sequence[Task]) -> list[WorkerSpec]:
         """Return the workers of all nodes, no more than `tasks`. Raises ClusterError where no node has room for one."""
-        preset, nodes = replace(preset, device=replace(preset.device, threads=self._cores)), self.nodes()
-        self._like = WorkerSpec(0, "cpu", preset, checkpoint, seed, largest_canvas(tasks), others=tuple(others))
+        nodes = self.nodes()
+        self._like = WorkerSpec(0, "cpu", with_device(members, threads=self._cores), seed, largest_canvas(tasks))
         specs = specs_on(nodes, self._like, self._cores, max(1, len(tasks)))
         if not specs:
             raise ClusterError(f"--cluster {self._address}: none of its {len(nodes)} nodes has {self._cores} CPU cores or a GPU")
@@ -224,7 +221,7 @@ def _unpacked(spec: WorkerSpec, weights: Sequence[bytes], folder: Path) -> Worke
             path.parent.mkdir(mode=0o700)
             path.write_bytes(next(files))
             members[number] = replace(member, checkpoint=path)
-    return replace(spec, checkpoint=members[0].checkpoint, others=tuple(members[1:]))
+    return replace(spec, members=tuple(members))
 
 
 class RemoteWorker:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from statistics import median
+from typing import Any
 
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Task
@@ -25,40 +25,39 @@ FILLS_A_GPU = 1e12
 
 def worker_specs(
     devices: Sequence[str],
-    preset: Preset,
-    checkpoint: Path | None,
+    members: Sequence[EnsembleMember],
     seed: int,
     tasks: Sequence[Task],
     fixed_work: bool,
-    others: Sequence[EnsembleMember] = (),
     free: Callable[[str], int] = free_bytes,
 ) -> list[WorkerSpec]:
-    """Return the workers of a run, at least one; `others` are its further models.
+    """Return the workers of a run, at least one.
 
     A GPU gets `[device] workers_per_gpu`; where that is 0, as many as its memory (`free` bytes) holds with the largest model while one
     alone would leave it idle, at most one for each core. A CPU gets `[device] workers`, or one for each core. There are never more than
     tasks. With fewer tasks than cores the spare cores become threads of the workers, except in fixed-work mode, where the number of
     threads must not depend on the machine.
     """
+    device = members[0].preset.device
     gpus = [d for d in devices if d != "cpu"]
     cores_each = max(1, cpu_count() // max(1, len(gpus)))
 
     def workers_on(gpu: str) -> int:
-        runtime, models = runtime_for(gpu, preset.device), [preset, *(m.preset for m in others)]
+        runtime, models = runtime_for(gpu, device), [m.preset for m in members]
         element, fused = 4 if runtime.dtype == "float32" else 2, runtime.attention == "sdpa"
         return min(cores_each, that_fit(models, tasks, lambda: free(gpu), element=element, fused_attention=fused))
 
-    counts = {gpu: preset.device.workers_per_gpu or workers_on(gpu) for gpu in gpus}
+    counts = {gpu: device.workers_per_gpu or workers_on(gpu) for gpu in gpus}
     in_rounds = [gpu for k in range(max(counts.values(), default=0)) for gpu in gpus if counts[gpu] > k]
     chosen = in_rounds[: max(len(gpus), len(tasks))]
     if "cpu" in devices:
-        cores = max(1, preset.device.workers or cpu_count() // preset.device.threads)
+        cores = max(1, device.workers or cpu_count() // device.threads)
         workers = max(1, min(cores, len(tasks)))
-        if not fixed_work and not preset.device.workers and tasks and workers < cores:
-            preset = replace(preset, device=replace(preset.device, threads=max(1, cpu_count() // workers)))
+        if not fixed_work and not device.workers and tasks and workers < cores:
+            members = with_device(members, threads=max(1, cpu_count() // workers))
         chosen += ["cpu"] * workers
-    like = WorkerSpec(0, "cpu", preset, checkpoint, seed, largest_canvas(tasks), others=tuple(others))
-    return [replace(like, number=number, device=device, sharing=chosen.count(device)) for number, device in enumerate(chosen)]
+    like = WorkerSpec(0, "cpu", tuple(members), seed, largest_canvas(tasks))
+    return [replace(like, number=number, device=place, sharing=chosen.count(place)) for number, place in enumerate(chosen)]
 
 
 def largest_canvas(tasks: Sequence[Task]) -> int:
@@ -66,16 +65,21 @@ def largest_canvas(tasks: Sequence[Task]) -> int:
     return max(map(canvas_side, tasks), default=1) ** 2
 
 
-def for_budget(preset: Preset, seconds: float | None) -> Preset:
-    """Return `preset` for a run of that many seconds (None: fixed work); a short one compiles nothing that torch can do as it is."""
-    if seconds is None or seconds >= COMPILING_PAYS_FROM or preset.device.kernels != "auto":
-        return preset
-    return replace(preset, device=replace(preset.device, kernels="torch"))
+def with_device(members: Sequence[EnsembleMember], **settings: Any) -> tuple[EnsembleMember, ...]:
+    """Return `members` with these settings of `[device]`."""
+    return tuple(replace(m, preset=replace(m.preset, device=replace(m.preset.device, **settings))) for m in members)
 
 
-def on_cpu(preset: Preset) -> Preset:
-    """Return `preset` for a CPU that takes over from a GPU, without the settings that were meant for that."""
-    return replace(preset, device=replace(preset.device, dtype="auto", attention="auto", engine="plain"))
+def for_budget(members: Sequence[EnsembleMember], seconds: float | None) -> tuple[EnsembleMember, ...]:
+    """Return `members` for a run of that many seconds (None: fixed work); a short one compiles nothing that torch can do as it is."""
+    if seconds is None or seconds >= COMPILING_PAYS_FROM or members[0].preset.device.kernels != "auto":
+        return tuple(members)
+    return with_device(members, kernels="torch")
+
+
+def on_cpu(members: Sequence[EnsembleMember]) -> tuple[EnsembleMember, ...]:
+    """Return `members` for a CPU that takes over from a GPU, without the settings that were meant for that."""
+    return with_device(members, dtype="auto", attention="auto", engine="plain")
 
 
 def that_fit(

@@ -29,26 +29,23 @@ READ_BYTES = 2**20
 class WorkerSpec:
     """How a worker is set up.
 
-    `device`: `"cpu"`, `"cuda:0"`; `checkpoint`: the weights that tasks start from (None: random ones); `tokens`: cells of the largest
-    canvas it may get; `raw`: the folder for raw predictions, where they are kept; `sharing`: workers on its device; `node`: its
-    machine in a cluster; `others`: further models, whose settings of devices are those of `preset`.
+    `device`: `"cpu"`, `"cuda:0"`; `members`: the models that train a task, in their order; `tokens`: cells of the largest canvas it may
+    get; `raw`: the folder for raw predictions, where they are kept; `sharing`: workers on its device; `node`: its machine in a cluster.
     """
 
     number: int
     device: str
-    preset: Preset
-    checkpoint: Path | None
+    members: tuple[EnsembleMember, ...]
     seed: int
     tokens: int = 900
     raw: Path | None = None
     sharing: int = 1
     node: str = ""
-    others: tuple[EnsembleMember, ...] = ()
 
     @property
-    def members(self) -> tuple[EnsembleMember, ...]:
-        """Return all models that train a task, in their order."""
-        return EnsembleMember(self.checkpoint.stem if self.checkpoint else "random", self.preset, self.checkpoint), *self.others
+    def preset(self) -> Preset:
+        """Return the preset of the first member, whose `[device]` and `[budget]` all share."""
+        return self.members[0].preset
 
     @property
     def location(self) -> str:

@@ -30,7 +30,7 @@ from hrm_submit.core.errors import SolveError, clipped
 from hrm_submit.core.files import sha256_of
 from hrm_submit.core.options import described
 from hrm_submit.model.checkpoint_header import read_header
-from hrm_submit.model.packaged import EnsembleMember, members, packaged_checkpoint
+from hrm_submit.model.packaged import members, packaged_checkpoint
 from hrm_submit.predict.raw import RAW
 from hrm_submit.record.events import Plan, RunEnd, RunStart
 from hrm_submit.record.folder import RunRecord, RunWriter, open_tasks, read_run, set_aside_unreadable, training_warning
@@ -148,10 +148,9 @@ def _restore(options: SolveOptions, answers: AnswerStore) -> tuple[set[str], Run
 
 @dataclass(frozen=True)
 class _SetUp:
-    """What a run works with; `presets` are the names that the preset of the first of `members` is layered from."""
+    """What a run works with; `presets` are the names that the preset of the first model is layered from."""
 
     presets: str
-    members: tuple[EnsembleMember, ...]
     specs: list[WorkerSpec]
     pool: Pool[Any]
     gpus: list[str]
@@ -159,7 +158,7 @@ class _SetUp:
 
     @property
     def preset(self) -> Preset:
-        """Return the preset of the first member as its workers have it."""
+        """Return the preset of the first model as its workers have it."""
         return self.specs[0].preset
 
 
@@ -183,17 +182,16 @@ def _set_up(options: SolveOptions, todo: Sequence[Task]) -> _SetUp:
         checkpoint = packaged_checkpoint(presets)
     else:
         checkpoint = None if options.checkpoint == RANDOM_WEIGHTS else Path(options.checkpoint)
-    first, *others = found_members = members(presets, checkpoint)
-    preset = for_budget(first.preset, options.budget)
-    if others:
-        log.info("members: %s", ", ".join(m.name for m in found_members))
+    models = for_budget(members(presets, checkpoint), options.budget)
+    if len(models) > 1:
+        log.info("members: %s", ", ".join(m.name for m in models))
     if cluster:
-        specs = cluster.specs(preset, checkpoint, options.seed, todo, others)
+        specs = cluster.specs(models, options.seed, todo)
     else:
-        specs = worker_specs(devices, preset, checkpoint, options.seed, todo, options.segments is not None, others)
-    if preset.vote.save_raw:
+        specs = worker_specs(devices, models, options.seed, todo, options.segments is not None)
+    if models[0].preset.vote.save_raw:
         specs = [replace(spec, raw=options.run_dir / RAW) for spec in specs]
-    return _SetUp(presets, found_members, specs, cluster or WorkerPool(), [card.name for card in found])
+    return _SetUp(presets, specs, cluster or WorkerPool(), [card.name for card in found])
 
 
 def _description(options: SolveOptions, setup: _SetUp, wanted: Sequence[Task]) -> dict[str, Any]:
@@ -205,9 +203,9 @@ def _description(options: SolveOptions, setup: _SetUp, wanted: Sequence[Task]) -
             "checkpoint_sha256": sha256_of(m.checkpoint) if m.checkpoint else None,
             "config": {table: m.preset.to_dict()[table] for table in ("model", "ttt", "vote")},
         }
-        for m in setup.members
+        for m in setup.specs[0].members
     ]
-    hashes = {h for m in setup.members if m.checkpoint for h in read_header(m.checkpoint)[1].hashes}
+    hashes = {h for m in setup.specs[0].members if m.checkpoint for h in read_header(m.checkpoint)[1].hashes}
     installed = {name: _version(name) for name in ("torch", "numpy", "numba")}
     platform_name = f"{sys.platform} {platform.machine()}"
     description = {

@@ -252,7 +252,7 @@ class Supervisor:
         log.warning("task %s: %s; it is tried again later", task, reason)
         if self._scheduler.needs_cpu and not any(m.spec.device == "cpu" for m in self._pool.members.values()):
             first = self._specs[0]
-            self._start(replace(first, device="cpu", preset=on_cpu(first.preset), sharing=1))
+            self._start(replace(first, device="cpu", members=on_cpu(first.members), sharing=1))
 
     def _lost(self, member: Member, reason: str, *, again: bool = True) -> None:
         """A worker is gone or must go: count what it held, and start another in its place unless that would meet the same fault."""
@@ -276,7 +276,7 @@ class Supervisor:
         if spec.device == "cpu" or self._pool.members or self._restarts:
             return
         fixed = self._end == math.inf
-        for new in worker_specs(["cpu"], on_cpu(spec.preset), spec.checkpoint, spec.seed, self._scheduler.queue, fixed, spec.others):
+        for new in worker_specs(["cpu"], on_cpu(spec.members), spec.seed, self._scheduler.queue, fixed):
             self._start(new)
 
     def _replace_hung(self) -> None:

@@ -162,7 +162,7 @@ def _with_room(spec: WorkerSpec, runtime: Runtime) -> WorkerSpec:
             log.warning("%s: %.1f GiB are free, the batch is %d instead of %d", spec.device, free / 2**30, fits, batch)
         return with_batch(preset, batch // fits)
 
-    return replace(spec, preset=fitted(spec.preset), others=tuple(replace(m, preset=fitted(m.preset)) for m in spec.others))
+    return replace(spec, members=tuple(replace(m, preset=fitted(m.preset)) for m in spec.members))
 
 
 def worker_main(channel: Channel, spec: WorkerSpec) -> None:

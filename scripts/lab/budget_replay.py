@@ -46,8 +46,9 @@ def planned_devices(recording: Recording, preset: Preset, tasks: Sequence[Task],
     here, or as recorded."""
     if profile is None:
         recorded = [str(d) for d in next(iter(recording.runs.values())).run.get("devices") or ["cpu"] * cpu_count()]
-        others = [EnsembleMember(name, model.preset, None) for name, model in recording.models.items()][1:]
-        specs = worker_specs(sorted(set(recorded)), preset, None, 0, tasks, False, others) if measured else []
+        first, *others = [EnsembleMember(name, model.preset, None) for name, model in recording.models.items()]
+        members = [replace(first, preset=preset), *others]
+        specs = worker_specs(sorted(set(recorded)), members, 0, tasks, False) if measured else []
         return [spec.device for spec in specs] or recorded
     device = load_preset(profile, preset).device
     if not device.count:
@@ -70,7 +71,8 @@ def replay(
     run.describe({"command": "replay", "config": preset.to_dict(), "budget": budget, "seed": seed, "devices": list(devices)})
     run.event(RunStart(budget, len(tasks), [], 0))
     run.event(Plan(list(by_id), len(devices), list(devices)))
-    specs = [WorkerSpec(number, device, preset, None, seed) for number, device in enumerate(devices)]
+    members = (EnsembleMember("replayed", preset, None),)
+    specs = [WorkerSpec(number, device, members, seed) for number, device in enumerate(devices)]
     bars = ProgressBars(len(tasks))
     try:
         Supervisor(tasks, None, specs, answers, run, clock, bars, pool).run()

@@ -29,12 +29,12 @@ from hrm_submit.config.runtime import preset_of_cards, runtime_for
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.device import cards, list_devices, machine
 from hrm_submit.core.errors import ConfigError
-from hrm_submit.model.packaged import packaged_checkpoint, resolve_preset
+from hrm_submit.model.packaged import EnsembleMember, packaged_checkpoint, resolve_preset
 from hrm_submit.model.weights import load_checkpoint
 from hrm_submit.record.events import EngineChosen
 from hrm_submit.run.cost import segment_work, training_bytes
 from hrm_submit.run.engines import PAYS_FROM
-from hrm_submit.run.placement import worker_specs
+from hrm_submit.run.placement import with_device, worker_specs
 from hrm_submit.run.protocol import Assignment, Failed, WorkerSpec
 from hrm_submit.run.worker import Worker
 from hrm_submit.solver.engine import Trial, compared, measure
@@ -155,7 +155,7 @@ def step_engine(options: Options) -> None:
     plain, source = replace(preset.device, dtype="float32", kernels="torch"), load_checkpoint(checkpoint) if checkpoint else None
     ours, theirs = (measure(TaskSolver(preset, runtime_for(device, plain), source), task) for device in (options.device, "cpu"))
     _tell_trial("against the CPU", against := compared(Trial("plain", "float32"), ours, theirs), ok=not against.fault)
-    worker = Worker(WorkerSpec(0, options.device, replace(preset, device=replace(preset.device, engine="auto")), checkpoint, 0))
+    worker = Worker(WorkerSpec(0, options.device, with_device([EnsembleMember("checked", preset, checkpoint)], engine="auto"), 0))
     for said in worker.serve(Assignment(task, None, 20, compare_seconds=4.0 if options.device == "cpu" else 90.0)):
         if isinstance(said, EngineChosen) and said.trials:
             for trial in said.trials:
@@ -212,7 +212,7 @@ def _trained(options: Options, least: int = 0) -> float:
 def step_workers(options: Options) -> None:
     """Examples a second of several processes at once, beside the number of workers that a run starts."""
     preset, checkpoint = options.preset()
-    specs = worker_specs([options.device], preset, checkpoint, 0, sample(100), fixed_work=False)
+    specs = worker_specs([options.device], [EnsembleMember("checked", preset, checkpoint)], 0, sample(100), fixed_work=False)
     tell("workers planned", len(specs))
     counts, context = (1, 2) if options.device == "cpu" else (1, 2, 4), get_context("spawn")
     with ProcessPoolExecutor(counts[-1], context, _begin, (options, context.Barrier(counts[-1]))) as pool:

@@ -11,6 +11,7 @@ from hrm_submit.arc.submission import faults
 from hrm_submit.arc.task import Task
 from hrm_submit.config.schema import BudgetConfig, Preset
 from hrm_submit.core.clock import Clock
+from hrm_submit.model.packaged import EnsembleMember
 from hrm_submit.record.events import RunStart
 from hrm_submit.record.folder import RunRecord, RunWriter, read_run
 from hrm_submit.run.answers import AnswerStore
@@ -76,7 +77,7 @@ def play(
     earlier = read_run(folder / "run") if (folder / "run").is_dir() else None
     done = store.restore(earlier) if earlier else set()
     store.create()
-    specs = [WorkerSpec(k, device, preset, None, 0) for k, device in enumerate(devices)]
+    specs = [WorkerSpec(k, device, (EnsembleMember("one", preset, None),), 0) for k, device in enumerate(devices)]
     writer = RunWriter(folder / "run", clock.elapsed)
     writer.event(RunStart(budget=budget, tasks=len(todo), broken=[], resumed=len(done)))
     todo = [task for task in todo if task.id not in done]

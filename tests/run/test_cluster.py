@@ -20,6 +20,7 @@ from hrm_submit.config.schema import Preset
 from hrm_submit.core.errors import ClusterError
 from hrm_submit.model.packaged import EnsembleMember
 from hrm_submit.record.folder import read_run
+from hrm_submit.run.placement import with_device
 from hrm_submit.run.protocol import WorkerSpec
 from hrm_submit.version import __version__
 from tests.run.lab import challenges, command, events, tiny, wait_for
@@ -135,7 +136,7 @@ def test_a_node_loads_the_weights_it_was_sent_from_a_folder_that_only_its_user_c
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[bytes, int, int]] = []
-    elsewhere = EnsembleMember("there-2", Preset(), Path("elsewhere", "there.safetensors"))
+    members = tuple(EnsembleMember(place, Preset(), Path(place, "there.safetensors")) for place in ("here", "elsewhere"))
 
     class Loading:
         card = "cpu"
@@ -152,18 +153,17 @@ def test_a_node_loads_the_weights_it_was_sent_from_a_folder_that_only_its_user_c
     weights = b"a" * 100, b"b" * 100
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr("hrm_submit.run.worker.Worker", Loading)
-    spec = pickle.dumps(WorkerSpec(0, "cpu", Preset(), Path("there.safetensors"), 5, others=(elsewhere,)))
+    spec = pickle.dumps(WorkerSpec(0, "cpu", members, 5))
     assert len(list(RemoteWorker().begin(__version__, spec, *weights))) == 1
     assert seen == [(content, 0o700, os.getuid()) for content in weights] and not [*tmp_path.iterdir()], "nothing is left"
 
 
 def test_workers_are_spread_over_nodes() -> None:
-    like = WorkerSpec(0, "cpu", Preset(), None, 5)
+    like = WorkerSpec(0, "cpu", (EnsembleMember("one", Preset(), None),), 5)
     nodes = [Node("1", "a", 4, 0), Node("2", "b", 2, 0), Node("3", "g", 8, 2, "L4")]
 
     def there(cores: int, most: int = 99, on_gpu: int = 0) -> list[str]:
-        preset = replace(Preset(), device=replace(Preset().device, workers_per_gpu=on_gpu))
-        specs = specs_on(nodes, replace(like, preset=preset), cores, most)
+        specs = specs_on(nodes, replace(like, members=with_device(like.members, workers_per_gpu=on_gpu)), cores, most)
         assert [s.number for s in specs] == list(range(len(specs))) and {s.seed for s in specs} <= {5}
         return [s.location for s in specs]
 

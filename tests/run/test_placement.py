@@ -23,6 +23,10 @@ def unasked(device: str) -> int:
     raise AssertionError("nobody needs to know")
 
 
+def member(preset: Preset) -> tuple[EnsembleMember, ...]:
+    return (EnsembleMember("one", preset, None),)
+
+
 def places(
     devices: list[str],
     device: DeviceConfig,
@@ -32,7 +36,7 @@ def places(
     free: Callable[[str], int] = unasked,
 ) -> tuple[list[str], int]:
     """Devices of the workers in order, and the threads of each."""
-    specs = worker_specs(devices, Preset(model=model, device=device), None, 5, tasks, fixed, free=free)
+    specs = worker_specs(devices, member(Preset(model=model, device=device)), 5, tasks, fixed, free=free)
     assert [s.number for s in specs] == list(range(len(specs))) and all(s.seed == 5 and s.preset == specs[0].preset for s in specs)
     return [s.device for s in specs], specs[0].preset.device.threads
 
@@ -59,7 +63,8 @@ def test_a_cpu_has_as_many_workers_as_cores_or_as_tasks() -> None:
     [(None, "auto", "auto"), (100.0, "auto", "torch"), (120.0, "auto", "auto"), (100.0, "numba", "numba"), (900.0, "torch", "torch")],
 )
 def test_a_short_run_compiles_nothing_unless_asked(seconds: float | None, asked: Any, kernels: str) -> None:
-    assert placement.for_budget(Preset(device=DeviceConfig(kernels=asked)), seconds).device.kernels == kernels
+    (found,) = placement.for_budget(member(Preset(device=DeviceConfig(kernels=asked))), seconds)
+    assert found.preset.device.kernels == kernels
 
 
 def test_as_many_on_each_gpu_as_the_preset_says_and_few_tasks_spread_over_all() -> None:
@@ -92,11 +97,12 @@ def test_a_model_that_keeps_a_gpu_busy_has_it_to_itself() -> None:
     assert places(["cuda:0"], GPU, large, model=ModelConfig())[0] == ["cuda:0"], "and its memory is not asked for"
     assert places(["cuda:0"], GPU, [])[0] == ["cuda:0"], "nor where nothing is to be done"
     other = EnsembleMember("other", Preset(model=ModelConfig(), device=GPU), None)
-    specs = worker_specs(["cuda:0"], Preset(model=SMALL, device=GPU), None, 0, large, False, [other], free=lambda device: 2**50)
-    assert [spec.others for spec in specs] == [(other,)], "also one that is not the first"
+    members = (*member(Preset(model=SMALL, device=GPU)), other)
+    specs = worker_specs(["cuda:0"], members, 0, large, False, free=lambda device: 2**50)
+    assert [spec.members for spec in specs] == [members], "also one that is not the first"
 
 
 def test_workers_know_the_largest_canvas_and_how_many_share_their_device() -> None:
     preset, tasks = Preset(model=SMALL, device=replace(GPU, workers_per_gpu=3)), [*TASKS, recolour("large", 0, side=9)]
-    specs = worker_specs(["cuda:0", "cuda:1", "cpu"], preset, None, 0, tasks, False)
+    specs = worker_specs(["cuda:0", "cuda:1", "cpu"], member(preset), 0, tasks, False)
     assert {(s.device, s.sharing, s.tokens) for s in specs} == {("cuda:0", 3, 81), ("cuda:1", 3, 81), ("cpu", 4, 81)}

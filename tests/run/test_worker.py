@@ -15,6 +15,7 @@ import torch
 from hrm_submit.config.runtime import Runtime
 from hrm_submit.config.schema import Preset
 from hrm_submit.model.compiled import compiling_in_turn
+from hrm_submit.model.packaged import EnsembleMember
 from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
 from hrm_submit.record.events import EngineChosen
 from hrm_submit.run import worker as worker_module
@@ -47,7 +48,7 @@ def converse(spec: WorkerSpec, *assignments: Assignment, status: int | None = No
 
 
 def on_cpu(preset: Preset, checkpoint: Path | None = None, **more: Any) -> WorkerSpec:
-    return WorkerSpec(0, "cpu", preset, checkpoint, 0, **more)
+    return WorkerSpec(0, "cpu", (EnsembleMember("tiny", preset, checkpoint),), 0, **more)
 
 
 def work(task_id: str = "t", segments: int = 6, seed: int = 0) -> Assignment:
@@ -170,7 +171,7 @@ def test_workers_that_start_together_do_not_each_count_on_the_whole_card(
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free * 2**30, 12 * 2**30))
     monkeypatch.setattr(worker_module, "batch_that_fits", lambda free, *args, **options: seen.append(free) or 16)
     runtime = Runtime("cuda:0", "bfloat16", "sdpa", "torch", False, 1)
-    spec = WorkerSpec(0, "cuda:0", preset, None, 0, sharing=sharing)
+    spec = replace(on_cpu(preset), device="cuda:0", sharing=sharing)
     assert worker_module._with_room(spec, runtime).preset == preset and seen == [most * 2**30]
 
 
