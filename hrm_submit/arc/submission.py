@@ -21,18 +21,11 @@ ATTEMPT_KEYS = ("attempt_1", "attempt_2")
 
 def to_json(answers: Mapping[str, Sequence[Attempts]]) -> str:
     """Format a submission file."""
-    return joined({task_id: answers_text(outputs) for task_id, outputs in answers.items()})
-
-
-def answers_text(outputs: Sequence[Attempts]) -> str:
-    """Format the part of a submission file that answers one task."""
-    content = [{key: grid.tolist() for key, grid in zip(ATTEMPT_KEYS, attempts, strict=True)} for attempts in outputs]
+    content = {
+        task_id: [{key: grid.tolist() for key, grid in zip(ATTEMPT_KEYS, attempts, strict=True)} for attempts in outputs]
+        for task_id, outputs in answers.items()
+    }
     return json.dumps(content, separators=(",", ":"))
-
-
-def joined(parts: Mapping[str, str]) -> str:
-    """Format a submission file from `answers_text` of each task."""
-    return "{" + ",".join(f"{json.dumps(task_id)}:{text}" for task_id, text in parts.items()) + "}"
 
 
 def read_submission(path: Path) -> tuple[dict[str, tuple[Attempts, ...]], list[str]]:

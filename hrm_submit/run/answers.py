@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hrm_submit.arc.entries import Entry
-from hrm_submit.arc.submission import answers_text, joined, read_submission
+from hrm_submit.arc.submission import read_submission, to_json
 from hrm_submit.arc.task import Task, same_grid
 from hrm_submit.core.errors import DataError, SolveError
 from hrm_submit.core.files import write_atomic
@@ -37,7 +37,6 @@ class AnswerStore:
     def __init__(self, tasks: Mapping[str, Task], broken: Mapping[str, Entry], output: Path) -> None:
         self._fallbacks = fallback_answers(tasks, broken)
         self._attempts = {task: list(attempts) for task, attempts in self._fallbacks.items()}
-        self._texts = {task: answers_text(attempts) for task, attempts in self._attempts.items()}
         self._output = output
         self.answered: set[str] = set()
         """Tasks for which a model gave at least one candidate."""
@@ -64,14 +63,13 @@ class AnswerStore:
                 whole = len(own) == len(fallback) and all(a.size and b.size and not same_grid(b, BLANK) for a, b in own)
                 if whole and task not in self.answered:
                     self._attempts[task] = list(own)
-        self._texts = {task: answers_text(attempts) for task, attempts in self._attempts.items()}
         return found.final
 
     def create(self) -> None:
         """Write the file, in a new folder where there is none. Raises SolveError where it cannot be written."""
         try:
             self._output.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(self._output, joined(self._texts))
+            write_atomic(self._output, to_json(self._attempts))
         except OSError as error:
             raise SolveError(f"{self._output}: cannot be written: {error.strerror or error}") from None
         self._unsaved = False
@@ -89,11 +87,10 @@ class AnswerStore:
             if self._run:
                 self._run.prediction(task, k, final, candidates)
             if candidates:
-                self._attempts[task][k] = two_attempts(candidates, self._fallbacks[task][k])
+                attempts = two_attempts(candidates, self._fallbacks[task][k])
+                self._unsaved |= not all(map(same_grid, attempts, self._attempts[task][k]))
+                self._attempts[task][k] = attempts
                 self.answered.add(task)
-        text = answers_text(self._attempts[task])
-        self._unsaved |= text != self._texts[task]
-        self._texts[task] = text
         if final:
             self.save()
 
