@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hrm_submit.arc.jsonio import FaultError, Twice, located, parse_grid, part, shown
+from hrm_submit.arc.jsonio import FaultError, located, parse_grid, part, shown
 from hrm_submit.arc.task import Grid, Pair, Task
 from hrm_submit.core.errors import DataError
 
@@ -54,9 +54,6 @@ class Entry:
 def read_task(task_id: str, value: Any, file: Path | None = None) -> Entry:
     """Read one task from its JSON: an object with `train` and `test`, or a list of pairs."""
     faults, generated = list[str](), isinstance(value, list) and bool(value) and is_pair(value[0])
-    if isinstance(value, Twice):  # Kaggle reads the last one, whose tests need their answers
-        faults.append("appears twice")
-        value = value.last
     content = {"train": value} if generated else value
     if not isinstance(content, Mapping):
         faults.append(f"should be an object, not {shown(value)}")
@@ -64,11 +61,7 @@ def read_task(task_id: str, value: Any, file: Path | None = None) -> Entry:
     elif not isinstance(content.get("train"), list):
         faults.append('has no list of pairs under "train"')
     train = parsed(_pair, content.get("train"), "pair" if generated else "demonstration", faults)
-    tests = content.get("test")
-    if isinstance(tests, Twice):
-        faults.append('has "test" twice')
-        tests = tests.last
-    test = parsed(_test_input, tests, "test", faults)
+    test = parsed(_test_input, content.get("test"), "test", faults)
     lines = tuple(located(file, task_id, fault) for fault in faults)
     return Entry(task_id, file, tuple(pair for pair in train if pair), test, lines, generated)
 

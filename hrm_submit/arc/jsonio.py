@@ -6,22 +6,17 @@ A `FaultError` names the fault and its place within a task; `located` puts file 
 from __future__ import annotations
 
 import json
+import logging
 import os
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from hrm_submit.arc.task import MAX_SIDE, N_COLOURS, Grid, make_grid
 from hrm_submit.core.errors import DataError, clipped
 from hrm_submit.core.files import open_regular, read_fault, write_output
 
-
-@dataclass(frozen=True)
-class Twice:
-    """Stands for the value of a key that an object has twice, `last` as others read it: no reader takes it for a value, so what holds it
-    has a fault."""
-
-    last: Any
+log = logging.getLogger(__name__)
 
 
 class FaultError(ValueError):
@@ -34,9 +29,21 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def parse_json(text: bytes, where: str) -> Any:
-    """Parse JSON; a key that an object has twice gets a `Twice`. Raises DataError, naming `where`."""
+    """Parse JSON. Where an object has a key twice, the last value counts, as for Kaggle, and the log says so. Raises DataError, naming
+    `where`."""
+    twice = set[str]()
+
+    def one_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            twice.update(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)
+        return content
+
     try:
-        return json.loads(text, object_pairs_hook=_object)
+        content = json.loads(text, object_pairs_hook=one_object)
+        if twice:
+            log.warning("%s: twice in an object, of which the last counts: %s", where, clipped(json.dumps(sorted(twice)), 100))
+        return content
     except UnicodeDecodeError:
         fault = "not UTF-8 text"
     except json.JSONDecodeError as error:
@@ -100,18 +107,9 @@ def part(value: Any, key: str, place: str) -> Any:
 
 def shown(value: Any) -> str:
     """Show a JSON value in a fault, short and on one line."""
-    if isinstance(value, Twice):
-        return "two values"
     if isinstance(value, Mapping):
         return f"an object of {len(value)}"
     if isinstance(value, list):
         return f"a list of {len(value)}"
     text = json.dumps(value)
     return text if len(text) <= 30 else text[:27] + "..."
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content: dict[str, Any] = {}
-    for key, value in pairs:
-        content[key] = Twice(value) if key in content else value
-    return content

@@ -57,8 +57,6 @@ def test_a_line_that_is_no_json_costs_itself_alone(tmp_path):
     source = read_source(write(tmp_path / "set.jsonl", f"{one}\n{two[:40]}\n\n{two}"))
     assert [entry.id for entry in source.entries] == ["a", "b"]
     assert [fault.split(": not JSON")[0] for fault in source.faults] == [f"{tmp_path}/set.jsonl: line 2"]
-    twice = write(tmp_path / "twice.jsonl", '{"id": "x", "id": "y", ' + one[1:])
-    assert [entry.id for entry in read_source(twice).entries] == ["twice-0"], "an id that comes twice is none"
 
 
 def test_named_sets_are_read_without_their_answers():
@@ -186,27 +184,19 @@ def test_a_fault_of_a_task_is_one_line_and_costs_only_that_task(tmp_path, value,
 
 
 @pytest.mark.parametrize(
-    ("bad", "fault"),
+    ("task", "key"),
     [
-        ('{}, "bad": {}', "appears twice"),
-        ('{"train": [], "train": [], "test": [{"input": [[1]]}]}', 'has no list of pairs under "train"'),
-        (
-            '{"train": [{"input": [[1]], "output": [[1]], "output": [[2]]}], "test": [{"input": [[1]]}]}',
-            "demonstration 0 output: should be a list of 1 to 30 rows, not two values",
-        ),
+        ('{}, "a": {"train": [PAIR], "test": [{"input": [[2]]}]}', "a"),
+        ('{"train": [], "train": [PAIR], "test": [{"input": [[2]]}]}', "train"),
+        ('{"train": [PAIR], "test": [], "test": [{"input": [[2]]}]}', "test"),
     ],
 )
-def test_a_key_twice_costs_only_its_task(tmp_path, bad, fault):
-    path = write(tmp_path / "challenges.json", f'{{"good": {json.dumps(GOOD)}, "bad": {bad}}}')
-    read, broken = read_challenges(path)
-    assert list(read) == ["good"] and broken["bad"].fault == f"{path}: task bad: {fault}"
-
-
-def test_what_comes_twice_is_answered_as_often_as_the_last_of_it_asks(tmp_path):
+def test_of_a_key_twice_the_last_counts_and_the_log_says_so(tmp_path, caplog, task, key):
     """Any other reader of JSON, such as Kaggle's, takes the last."""
-    task = '{"train": [], "test": [], "test": [{"input": [[1]]}, {"input": [[2]]}]}'
-    _, broken = read_challenges(write(tmp_path / "challenges.json", f'{{"a": {task}, "b": 1, "b": {task}, "good": {json.dumps(GOOD)}}}'))
-    assert {name: len(entry.test) for name, entry in broken.items()} == {"a": 2, "b": 2}
+    path = write(tmp_path / "challenges.json", f'{{"a": {task.replace("PAIR", json.dumps(PAIR))}}}')
+    read, broken = read_challenges(path)
+    assert not broken and (len(read["a"].train), read["a"].test[0].tolist()) == (1, [[2]])
+    assert caplog.messages == [f'{path}: twice in an object, of which the last counts: ["{key}"]']
 
 
 @pytest.mark.parametrize(("task", "name"), [("a\nb", r"'a\nb'"), ("", "''"), ("ü 1", "ü 1")])
