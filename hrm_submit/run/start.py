@@ -20,7 +20,7 @@ from typing import Any
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.errors import SolveError
 from hrm_submit.core.files import check_regular, open_regular, write_atomic
-from hrm_submit.core.locks import locked
+from hrm_submit.core.process import locked
 from hrm_submit.run.options import SolveOptions
 
 log = logging.getLogger(__name__)

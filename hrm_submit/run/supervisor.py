@@ -17,7 +17,7 @@ from typing import Any
 
 from hrm_submit.arc.task import Task
 from hrm_submit.core.clock import Clock
-from hrm_submit.core.signals import set_by_signals
+from hrm_submit.core.process import set_by_signals
 from hrm_submit.predict.vote import Outputs
 from hrm_submit.record import events
 from hrm_submit.record.folder import RunRecord, RunWriter

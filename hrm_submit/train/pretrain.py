@@ -22,8 +22,7 @@ from hrm_submit.core.allocator import keep_freed_memory
 from hrm_submit.core.clock import Clock, format_duration
 from hrm_submit.core.device import cpu_count, list_devices, machine
 from hrm_submit.core.errors import CheckpointError, TrainError, one_line
-from hrm_submit.core.locks import locked
-from hrm_submit.core.signals import set_by_signals
+from hrm_submit.core.process import locked, set_by_signals
 from hrm_submit.corpora.sources import load_source
 from hrm_submit.model.act import ActCarry
 from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot

@@ -16,7 +16,7 @@ import torch
 from hrm_submit.config.preset_files import load_preset
 from hrm_submit.core.clock import Clock
 from hrm_submit.core.errors import BusyError, CheckpointError, TrainError
-from hrm_submit.core.locks import locked
+from hrm_submit.core.process import locked
 from hrm_submit.corpora.solutions import load_solutions
 from hrm_submit.corpora.sources import load
 from hrm_submit.model.hrm import HRM

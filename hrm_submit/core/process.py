@@ -1,16 +1,21 @@
-"""One run at a time in a folder."""
+"""One run at a time in a folder, and signals that ask a run to stop: it ends what it is at, saves what it has, and exits."""
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from hrm_submit.core.errors import BusyError
 
 log = logging.getLogger(__name__)
+
+_STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 @contextmanager
@@ -57,3 +62,26 @@ def _lock(path: Path, what: Path) -> int | None:
     except OSError as error:
         log.warning("%s: cannot be locked, so nothing keeps a second run away: %s", what, error.strerror or error)
     return descriptor
+
+
+@contextmanager
+def set_by_signals(stop: threading.Event) -> Iterator[None]:
+    """Set `stop` on the first Ctrl-C, SIGTERM or SIGHUP that is not ignored (as by `nohup`); a second Ctrl-C raises KeyboardInterrupt.
+
+    Does nothing outside the main thread, which alone may handle signals.
+    """
+
+    def handle(number: int, frame: Any) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.set()
+
+    numbers = [getattr(signal, name) for name in _STOPPING if hasattr(signal, name)]
+    main = threading.current_thread() is threading.main_thread()
+    handled = [n for n in numbers if main and signal.getsignal(n) not in (signal.SIG_IGN, None)]
+    before = {n: signal.signal(n, handle) for n in handled}
+    try:
+        yield
+    finally:
+        for n, handler in before.items():
+            signal.signal(n, handler)
