@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hrm_submit import commands
-from hrm_submit.core.allocator import large_pages_for_children
 from hrm_submit.core.clock import Clock
+from hrm_submit.core.device import large_pages_for_children
 from hrm_submit.core.errors import UserError, clipped
 from hrm_submit.core.options import OneLineParser, add_options, from_args
 from hrm_submit.report.options import MergeOptions, ReportOptions, RunsOptions, ShowOptions, WatchOptions

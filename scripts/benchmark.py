@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hrm_submit.cli import exit_status
-from hrm_submit.core.allocator import large_pages_for_children
+from hrm_submit.core.device import large_pages_for_children
 
 
 def main(argv: Sequence[str] | None = None) -> int:

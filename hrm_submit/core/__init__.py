@@ -1,1 +1,1 @@
-"""What every room uses: clock, errors, files, device, allocator, compiled functions, options, terminal. Imports nothing above it."""
+"""What every room uses: clock, errors, files, device, compiled functions, options, terminal. Imports nothing above it."""

@@ -32,8 +32,7 @@ except ImportError:
     raise ClusterError("--cluster needs Ray: pip install 'ray>=2.40'") from None
 
 from hrm_submit.arc.task import Task
-from hrm_submit.core.allocator import LARGE_PAGES
-from hrm_submit.core.device import cpu_count
+from hrm_submit.core.device import LARGE_PAGES, cpu_count
 from hrm_submit.core.errors import ClusterError, clipped
 from hrm_submit.model.packaged import EnsembleMember
 from hrm_submit.predict.raw import RawVote

@@ -19,9 +19,8 @@ import torch
 
 from hrm_submit.config.runtime import Runtime, runtime_for
 from hrm_submit.config.schema import Preset
-from hrm_submit.core.allocator import keep_freed_memory
 from hrm_submit.core.clock import Clock
-from hrm_submit.core.device import context_broken, free_memory, gpu_dtypes, no_engine, out_of_memory
+from hrm_submit.core.device import context_broken, free_memory, gpu_dtypes, keep_freed_memory, no_engine, out_of_memory
 from hrm_submit.core.errors import UserError, one_line
 from hrm_submit.model.compiled import compiling_in_turn, engine_of
 from hrm_submit.predict.raw import RawVote

@@ -18,9 +18,8 @@ import torch
 
 from hrm_submit.config.preset_files import load_preset
 from hrm_submit.config.runtime import runtime_for
-from hrm_submit.core.allocator import keep_freed_memory
 from hrm_submit.core.clock import Clock, format_duration
-from hrm_submit.core.device import cpu_count, list_devices, machine
+from hrm_submit.core.device import cpu_count, keep_freed_memory, list_devices, machine
 from hrm_submit.core.errors import CheckpointError, TrainError, one_line
 from hrm_submit.core.process import locked, set_by_signals
 from hrm_submit.corpora.sources import load_source

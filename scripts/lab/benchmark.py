@@ -28,8 +28,7 @@ from hrm_submit.arc.augment import augmentation_arrays, sample_augmentations
 from hrm_submit.arc.canvas import PackedPairs, encode, sample_offsets
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Task
-from hrm_submit.core.allocator import keep_freed_memory
-from hrm_submit.core.device import cpu_count, list_devices, machine, on_threads
+from hrm_submit.core.device import cpu_count, keep_freed_memory, list_devices, machine, on_threads
 from hrm_submit.core.errors import ConfigError
 from hrm_submit.core.files import sha256_of
 from hrm_submit.corpora.sources import load

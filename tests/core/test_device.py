@@ -1,5 +1,8 @@
-"""Which device and number format follow from what a machine can do; the machine is made up."""
+"""Which device and number format follow from what a machine can do; the machine is made up. How memory is allocated on a real one."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,9 +13,10 @@ import torch
 
 from hrm_submit.config.runtime import Runtime, runtime_for
 from hrm_submit.config.schema import DeviceConfig
-from hrm_submit.core.device import free_bytes, has_kernels, list_devices, machine, out_of_memory
+from hrm_submit.core.device import LARGE_PAGES, free_bytes, has_kernels, large_pages_for_children, list_devices, machine, out_of_memory
 from hrm_submit.core.errors import ConfigError
 
+ROOT = Path(__file__).resolve().parents[2]
 # As torch lists them: binaries for some architectures, and an intermediate form that later ones can compile.
 KAGGLE_ARCHS = ["sm_70", "sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]
 
@@ -181,3 +185,42 @@ def test_a_machine_whose_driver_is_broken_is_named_by_its_processor(monkeypatch:
     monkeypatch.setattr("torch.cuda.device_count", Mock(side_effect=RuntimeError("CUDA error: the driver is gone")))
     assert machine() == whole.split(",")[0] and " cores of " in whole
     assert machine(["L4", "L4"]) == whole.split(",")[0] + ", L4, L4", "nobody asks the driver"
+
+
+FAULTS = """
+import resource, sys
+import numpy as np
+from hrm_submit.core.device import keep_freed_memory
+
+def touch():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones(48 * 2**20, dtype=np.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+touch()
+print(touch())
+"""
+
+
+@pytest.mark.skipif("glibc" not in os.confstr("CS_GNU_LIBC_VERSION") if sys.platform == "linux" else True, reason="not glibc")
+def test_what_is_freed_is_used_again() -> None:
+    """Each case in a process of its own: a second tensor of the same size faults no page in."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC", "GLIBC"))}
+
+    def faults(case: str) -> int:
+        command = [sys.executable, "-c", FAULTS, case]
+        return int(subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout)
+
+    # 48 MiB are 12288 pages of 4 KiB, or 24 of 2 MiB
+    assert faults("keep") < 10 < faults("plain")
+
+
+def test_an_environment_that_tunes_the_allocator_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=1")
+    large_pages_for_children()
+    assert os.environ["GLIBC_TUNABLES"] == "glibc.malloc.check=1"
+    monkeypatch.delenv("GLIBC_TUNABLES")
+    large_pages_for_children()
+    assert os.environ["GLIBC_TUNABLES"] == LARGE_PAGES
