@@ -74,7 +74,6 @@ class Outcome:
     outputs: Outputs = ()
     views: int = 0
     reason: str = "no vote"
-    settled: bool = False
     segments: int = 0
     demo_exact: float = 0.0
     seconds: float = 0.0
@@ -91,4 +90,4 @@ class Outcome:
             case Answer():
                 self.reason = message.reason
                 if any(message.outputs):
-                    self.outputs, self.views, self.settled = message.outputs, message.voters, message.settled
+                    self.outputs, self.views = message.outputs, message.voters

@@ -181,8 +181,8 @@ def test_an_outcome_is_the_last_answer_with_candidates_and_all_that_was_spent() 
     for message in (
         Progress("t", 5, 2.0, 0.3, 0.5),
         Progress("t", 20, 1.0, 0.9, 2.5),
-        Answer("t", SECOND, True, 20, "votes agree", settled=True, views=32, voters=48),
+        Answer("t", SECOND, True, 20, "votes agree", views=32, voters=48),
     ):
         found.add(message)
-    assert found.outputs == SECOND and (found.views, found.reason, found.settled) == (48, "votes agree", True)
+    assert found.outputs == SECOND and (found.views, found.reason) == (48, "votes agree")
     assert (found.segments, found.seconds, found.demo_exact) == (30, 3.5, 0.9), "of both trainings; the last one's share"
