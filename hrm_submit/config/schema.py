@@ -211,8 +211,8 @@ class VoteConfig:
     rule: VoteRule = "composite"
     """`counts`: candidates rank by the views that gave each; `composite`: also a tenth of all votes for the most probable colours."""
     save_raw: bool = False
-    """Write the predictions of each task's last vote to `raw/` of the run folder, up to 22 kB a view and ACT step before compression, for
-    `scripts/compare_votes.py`. That vote runs all `act_steps`, which takes time from training; the answer stays the same."""
+    """Write the predictions of each task's last vote to `raw/` of the run folder, up to 22 kB a view before compression, for
+    `scripts/compare_votes.py`."""
 
     def __post_init__(self) -> None:
         _check(self, "views act_steps batch_size", 1)

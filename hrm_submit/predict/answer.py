@@ -14,12 +14,12 @@ from hrm_submit.arc.augment import Augmentation
 from hrm_submit.arc.canvas import encode_inputs, position_ids
 from hrm_submit.arc.codes import with_codes
 from hrm_submit.arc.task import Grid, Task
-from hrm_submit.config.schema import ModelConfig, VoteConfig
+from hrm_submit.config.schema import VoteConfig
 from hrm_submit.core.device import Fetched, to_device
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.losses import log_probabilities
-from hrm_submit.predict.halting import first_rest, until_rest
+from hrm_submit.predict.halting import until_rest
 from hrm_submit.predict.rank import rank
 from hrm_submit.predict.raw import RawVote
 from hrm_submit.predict.scores import ViewScores, join
@@ -34,10 +34,10 @@ class Vote:
     views: int
     scores: ViewScores
 
-    def raw(self, task: str, restart: int, step: int) -> RawVote:
-        """Make the record of the vote, whose candidates were taken after ACT step `step`."""
+    def raw(self, task: str, restart: int) -> RawVote:
+        """Make the record of the vote."""
         output = np.repeat(np.arange(len(self.outputs), dtype=np.uint16), self.views)
-        return RawVote(task, restart, step, output, self.scores)
+        return RawVote(task, restart, output, self.scores)
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,10 @@ def answer_in_batches(
     config: VoteConfig,
     *,
     side: int,
-    every_step: bool = False,
 ) -> Iterator[Vote | None]:
     """Vote with `[vote] views` of the `views` (`spread_views` chooses), each under its row of `embedding`.
 
-    Yields None before each batch of `[vote] batch_size`, and the vote at the end. `side` is that of the canvas. With
-    `every_step` all of `[vote] act_steps` are run and kept, but candidates are those of the step that the model answers with.
+    Yields None before each batch of `[vote] batch_size`, and the vote at the end. `side` is that of the canvas.
     """
     chosen = spread_views(views, config.views)
     requests = [ViewRequest(grid, views[v], rows[v]) for grid in task.test for v in chosen]
@@ -71,14 +69,9 @@ def answer_in_batches(
     for start in range(0, len(requests), config.batch_size):
         yield None
         part = requests[start : start + config.batch_size]
-        parts.append(score_views(model, embedding, part, side, config, every_step=every_step))
+        parts.append(score_views(model, embedding, part, side, config))
     scores, n = join(parts), len(chosen)
-    last = scores
-    if every_step:
-        last = scores.until(answer_step(model.cfg, config))
-        if config.halt == "rest":
-            last = last.at(first_rest(torch.from_numpy(last.log_probs)).numpy())
-    yield Vote(tuple(tuple(rank(last.some(slice(k * n, (k + 1) * n)), config.rule)) for k in range(len(task.test))), n, scores)
+    yield Vote(tuple(tuple(rank(scores.some(slice(k * n, (k + 1) * n)), config.rule)) for k in range(len(task.test))), n, scores)
 
 
 def answer(*args: Any, **options: Any) -> Vote:
@@ -88,19 +81,9 @@ def answer(*args: Any, **options: Any) -> Vote:
     return vote
 
 
-def answer_step(model: ModelConfig, vote: VoteConfig) -> int:
-    """Return the ACT step that answers are taken from: a model is not run longer than it was trained."""
-    return min(vote.act_steps, model.halt_max_steps)
-
-
 @torch.no_grad()
-def score_views(
-    model: HRM, embedding: TaskEmbedding, requests: Sequence[ViewRequest], side: int, config: VoteConfig, *, every_step: bool = False
-) -> ViewScores:
-    """Run the model on one batch of views to `answer_step`, and keep that step or, by `[vote] halt`, the one at which a view rests.
-
-    With `every_step` run all of `act_steps`, further than the model was trained if they are more, and keep each.
-    """
+def score_views(model: HRM, embedding: TaskEmbedding, requests: Sequence[ViewRequest], side: int, config: VoteConfig) -> ViewScores:
+    """Run the model on one batch of views for `[vote] act_steps`, no longer than it was trained; by `[vote] halt` until a view rests."""
     model.eval()
     device, views = model.tokens.device, [request.view for request in requests]
     positions = to_device(torch.from_numpy(position_ids(side)), device)
@@ -110,12 +93,9 @@ def score_views(
     if model.cfg.puzzle_emb_len:
         ids, transforms = torch.tensor([request.row for request in requests]), torch.tensor([view.dihedral for view in views])
         rows = embedding.lookup(to_device(ids, device), to_device(transforms, device))
-    steps = config.act_steps if every_step else answer_step(model.cfg, config)
-    if config.halt == "rest" and not every_step:
-        scored = until_rest(model, steps, positions, inputs, rows)
-    else:
-        scored = _steps(model, range(1 if every_step else steps, steps + 1), positions, inputs, rows)
-    return ViewScores(tuple(views), side, Fetched(scored).get().numpy())
+    run = until_rest if config.halt == "rest" else _all_steps
+    log_probs = run(model, min(config.act_steps, model.cfg.halt_max_steps), positions, inputs, rows)
+    return ViewScores(tuple(views), side, Fetched(log_probs).get().numpy())
 
 
 def spread_views(views: Sequence[Augmentation], n: int) -> list[int]:
@@ -127,12 +107,9 @@ def spread_views(views: Sequence[Augmentation], n: int) -> list[int]:
     return order[:n]
 
 
-def _steps(model: HRM, kept: range, positions: Tensor, inputs: Tensor, rows: Tensor | None) -> Tensor:
-    """Log-probabilities (B, S, N, vocabulary) after the ACT steps `kept`, in float32."""
+def _all_steps(model: HRM, steps: int, positions: Tensor, inputs: Tensor, rows: Tensor | None) -> Tensor:
+    """Run all ACT steps; returns log-probabilities (B, N, vocabulary), float32."""
     carry = model.initial_carry(inputs.shape[0], inputs.shape[1], inputs.device)
-    log_probs = []
-    for step in range(1, kept.stop):
+    for _ in range(steps):
         carry, logits, *_ = model(carry, inputs, rows, positions)
-        if step in kept:
-            log_probs.append(log_probabilities(logits, model.cfg.loss_type))
-    return torch.stack(log_probs, dim=1)
+    return log_probabilities(logits, model.cfg.loss_type)

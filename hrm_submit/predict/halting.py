@@ -23,18 +23,11 @@ def entropy(log_probs: Tensor) -> Tensor:
     return -(log_probs.exp() * log_probs).sum(-1).mean(-1)
 
 
-def first_rest(log_probs: Tensor) -> Tensor:
-    """Find the step, from 0, after which each view is at rest, or its last: (n,) int64 of log-probabilities (n, T, N, vocabulary)."""
-    rests = entropy(log_probs).diff(dim=1).abs() < REST
-    first = rests.long().argmax(dim=1) + 1 if rests.shape[1] else rests.new_zeros(len(rests), dtype=torch.int64)
-    return torch.where(rests.any(dim=1), first, rests.shape[1])
-
-
 def until_rest(model: HRM, most: int, positions: Tensor, inputs: Tensor, rows: Tensor | None) -> Tensor:
     """Run each view until it rests, at most `most` steps.
 
     Who rests after a step leaves the batch after the next one, during which a GPU tells who that is: nothing waits for it.
-    Returns log-probabilities (B, 1, N, vocabulary), float32.
+    Returns log-probabilities (B, N, vocabulary), float32.
     """
     carry = model.initial_carry(inputs.shape[0], inputs.shape[1], inputs.device)
     going = torch.arange(inputs.shape[0], device=inputs.device)
@@ -64,4 +57,4 @@ def until_rest(model: HRM, most: int, positions: Tensor, inputs: Tensor, rows: T
                 carry = InnerCarry(carry.z_H[stay], carry.z_L[stay])
         told = None if before is None else Fetched(moves)
         before = now
-    return log_probs[:, None]
+    return log_probs

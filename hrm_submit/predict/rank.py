@@ -22,7 +22,7 @@ from hrm_submit.predict.scores import ViewScores
 from hrm_submit.predict.vote import Candidate, ranked, vote
 
 Rule: TypeAlias = Callable[[ViewScores], list[Candidate]]
-"""From the scores of one test input's views after their last step to the candidates, best first."""
+"""From the scores of one test input's views to the candidates, best first."""
 
 SHARE = 0.1
 """Votes of the composite besides its own, as a part of all votes: on saved votes of held-out tasks 0.05 to 0.2 scored alike."""
@@ -67,13 +67,13 @@ def with_composite(candidates: Sequence[Candidate], scores: ViewScores) -> list[
 
 
 def colours_of_cells(scores: ViewScores, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
-    """Return log-probabilities, after the last step, of the ten colours in each cell of an un-augmented grid of `shape`.
+    """Return log-probabilities of the ten colours in each cell of an un-augmented grid of `shape`.
 
     (views that can hold one, *shape, 10)
     """
     side, found = scores.side, []
     canvas = np.arange(side * side, dtype=np.int64).reshape(side, side)
-    for view, log_probs in zip(scores.views, scores.last, strict=True):
+    for view, log_probs in zip(scores.views, scores.log_probs, strict=True):
         rows, columns = shape[::-1] if DIHEDRAL[view.dihedral, 0] else shape
         if max(rows, columns) <= side:
             # The transform moves whole cells: it is undone on their positions.

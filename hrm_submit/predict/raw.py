@@ -2,16 +2,16 @@
 
 `TASK.npz` in the folder `raw` of a run folder, or `TASK.restartK.npz` of the K-th training after that, by the next member or anew; a
 task id that makes no good file name is replaced by its hash. A compressed numpy archive without pickled objects; n views (of all
-test outputs), T ACT steps, N = side * side canvas cells, row by row:
+test outputs), N = side * side canvas cells, row by row:
 
     format, restart, side           integers: 2; 0 or K; of the canvas
-    answer_step                     the step, 1..T, that the run answered with; with `[vote] halt = "rest"` a view may have rested before it
     task                            uint8: its id in UTF-8 (numpy's own strings lose a NUL at their end)
     output                          (n,) uint16: number of the test output
     dihedral, colours               (n,), (n, 10) uint8: the view, as `arc.augment.Augmentation` has it
-    log_probs                       (n, T, N, vocabulary) float16, nats: PAD, EOS, the ten colours as the view shows them; three digits
+    log_probs                       (n, N, vocabulary) float16, nats: PAD, EOS, the ten colours as the view shows them; three digits
 
-Format 1 also had `q_halt` (n, T), and `offset` (n, 2), the view's place on the canvas, which was always 0.
+Format 1 had T ACT steps, `log_probs` (n, T, N, vocabulary) and `q_halt` (n, T), the step `answer_step` (1..T) that the run answered
+with, and `offset` (n, 2), the view's place on the canvas, which was always 0.
 """
 
 from __future__ import annotations
@@ -44,7 +44,6 @@ class RawVote:
 
     task: str
     restart: int
-    answer_step: int
     output: npt.NDArray[np.integer]
     scores: ViewScores
 
@@ -65,7 +64,6 @@ def save_raw(folder: Path, raw: RawVote) -> Path:
         format=FORMAT,
         task=np.frombuffer(task, dtype=np.uint8),
         restart=raw.restart,
-        answer_step=raw.answer_step,
         side=raw.scores.side,
         output=raw.output,
         dihedral=transforms,
@@ -78,7 +76,8 @@ def save_raw(folder: Path, raw: RawVote) -> Path:
 
 
 def load_raw(path: Path) -> RawVote:
-    """Read a file of `save_raw`. Raises DataError where it is missing or damaged."""
+    """Read a file of `save_raw`; of format 1 it takes the step that the run answered with. Raises DataError where it is missing or
+    damaged."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             return _parse({name: archive[name] for name in archive.files})
@@ -89,16 +88,19 @@ def load_raw(path: Path) -> RawVote:
 def _parse(arrays: dict[str, npt.NDArray[Any]]) -> RawVote:
     if not 1 <= int(arrays["format"]) <= FORMAT:
         raise ValueError(f"format {arrays['format']} is not 1..{FORMAT}")
-    if "offset" in arrays and arrays["offset"].any():
-        raise ValueError("its views are translated")
     side, log_probs, output = int(arrays["side"]), arrays["log_probs"], arrays["output"]
+    if arrays["format"] == 1:
+        step = int(arrays["answer_step"])
+        if arrays["offset"].any() or not 1 <= step <= log_probs.shape[1]:
+            raise ValueError("its views are translated, or it lacks the answer's step")
+        log_probs = log_probs[:, step - 1]
     views = tuple(
         Augmentation(int(transform), tuple(colours.tolist()))
         for transform, colours in zip(arrays["dihedral"], arrays["colours"], strict=True)
     )
-    n, steps, cells, _ = log_probs.shape
+    n, cells, _ = log_probs.shape
     shapes_fit = len(views) == n and output.shape == (n,) and cells == side * side
-    if not n or not shapes_fit or not 1 <= arrays["answer_step"] <= steps:
+    if not n or not shapes_fit:
         raise ValueError("its arrays do not belong together")
     task = arrays["task"].tobytes().decode(errors="surrogatepass")
-    return RawVote(task, int(arrays["restart"]), int(arrays["answer_step"]), output, ViewScores(views, side, log_probs))
+    return RawVote(task, int(arrays["restart"]), output, ViewScores(views, side, log_probs.astype(np.float32)))

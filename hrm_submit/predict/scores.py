@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TypeAlias
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -13,30 +12,18 @@ from hrm_submit.arc.augment import Augmentation
 from hrm_submit.arc.canvas import decode
 from hrm_submit.predict.vote import Candidate
 
-Floats: TypeAlias = npt.NDArray[np.floating]
-
 
 @dataclass(frozen=True, eq=False)
 class ViewScores:
-    """`n` views on canvases of N = side * side cells, after each of T ACT steps that were kept (the last one at least)."""
+    """`n` views on canvases of N = side * side cells, after the last ACT step."""
 
     views: tuple[Augmentation, ...]
     side: int
-    log_probs: Floats
-    """Natural logarithms of the tokens' probabilities, (n, T, N, vocabulary)."""
+    log_probs: npt.NDArray[np.float32]
+    """Natural logarithms of the tokens' probabilities, (n, N, vocabulary)."""
 
     def __len__(self) -> int:
         return len(self.views)
-
-    @property
-    def steps(self) -> int:
-        """T."""
-        return self.log_probs.shape[1]
-
-    @property
-    def last(self) -> npt.NDArray[np.float32]:
-        """Log-probabilities after the last step, (n, N, vocabulary)."""
-        return self.log_probs[:, -1].astype(np.float32, copy=False)
 
     def some(self, index: slice | npt.NDArray[np.integer]) -> ViewScores:
         """Select views."""
@@ -44,23 +31,13 @@ class ViewScores:
         return ViewScores(views, self.side, self.log_probs[index])
 
     def finite(self) -> ViewScores:
-        """Select the views whose numbers after the last step are finite."""
-        sane = np.isfinite(self.last).all(axis=(1, 2))
+        """Select the views whose numbers are finite."""
+        sane = np.isfinite(self.log_probs).all(axis=(1, 2))
         return self if sane.all() else self.some(np.flatnonzero(sane))
 
-    def until(self, step: int) -> ViewScores:
-        """Cut to the first `step` of the T steps, 1 <= step <= T."""
-        return replace(self, log_probs=self.log_probs[:, :step])
-
-    def at(self, steps: npt.NDArray[np.integer]) -> ViewScores:
-        """Keep of each view one of the T steps, `steps` (n,) counted from 0."""
-        own = np.arange(len(self)), steps
-        return replace(self, log_probs=self.log_probs[own][:, None])
-
     def predictions(self) -> list[Candidate | None]:
-        """Decode and un-augment the grid that each view shows after the last step; None where it shows none."""
-        last = self.last
-        tokens, sure = last.argmax(-1), last.max(-1).reshape(-1, self.side, self.side)
+        """Decode and un-augment the grid that each view shows; None where it shows none."""
+        tokens, sure = self.log_probs.argmax(-1), self.log_probs.max(-1).reshape(-1, self.side, self.side)
         predictions: list[Candidate | None] = []
         for grid, view, cells in zip(decode(tokens, self.side), self.views, sure, strict=True):
             if grid is None:
@@ -72,7 +49,7 @@ class ViewScores:
 
 
 def join(parts: Sequence[ViewScores]) -> ViewScores:
-    """Join the views of all `parts`, at least one, on canvases of one side and after as many steps; else numpy raises ValueError."""
+    """Join the views of all `parts`, at least one, on canvases of one side; else numpy raises ValueError."""
     return ViewScores(
         tuple(v for p in parts for v in p.views),
         parts[0].side,

@@ -21,7 +21,7 @@ from hrm_submit.config.schema import Preset, TTTConfig
 from hrm_submit.core.clock import Clock
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
-from hrm_submit.predict.answer import answer_in_batches, answer_step
+from hrm_submit.predict.answer import answer_in_batches
 from hrm_submit.predict.raw import RawVote
 from hrm_submit.predict.vote import Outputs, pooled
 from hrm_submit.solver.messages import VOTES_AGREE, Alive, Answer, Progress
@@ -92,9 +92,6 @@ class TaskSession:
         # Segments done and share of exact demonstrations, as last reported; the pooled votes so far, and how many views gave them.
         self._done, self._exact, self._outputs, self._voters = 0, 0.0, Outputs(), 0
         self._began = self._view_seconds = self._vote_seconds = 0.0
-        self._answer_step = answer_step(model.cfg, preset.vote)
-        # A vote that is kept runs more ACT steps than mid-run votes, whose time predicts its own.
-        self._stretch = preset.vote.act_steps / self._answer_step if preset.vote.save_raw else 1.0
 
     def run(self) -> Iterator[Alive | Progress | Answer | RawVote]:
         """Yield signs of life, progress and answers; the last item is a final Answer, after its raw vote if that is kept. Raises
@@ -159,7 +156,7 @@ class TaskSession:
         """Return the seconds to keep for the last vote: a tenth of the share until a vote was measured, then its time with room for
         noise, at most a third."""
         n, share = min(self._preset.vote.views, len(self._views)) * len(self._task.test), self._clock.budget or 0.0
-        return min(share / 3, 1.5 * n * self._view_seconds * self._stretch if self._view_seconds else share / 10)
+        return min(share / 3, 1.5 * n * self._view_seconds if self._view_seconds else share / 10)
 
     def _affordable_views(self) -> int:
         """Return how many views of each test input the last vote has time for."""
@@ -167,23 +164,23 @@ class TaskSession:
             return self._preset.vote.views
         # A little over the share is made good by the next plan; a vote cut short is lost for this task.
         left = self._clock.remaining() + OVERRUN * (self._clock.budget or 0.0)
-        return max(1, min(self._preset.vote.views, int(left / (self._view_seconds * self._stretch * len(self._task.test)))))
+        return max(1, min(self._preset.vote.views, int(left / (self._view_seconds * len(self._task.test)))))
 
     def _vote(self, views: int, reason: str, *, final: bool = False) -> Generator[Alive | RawVote | Answer, None, tuple[object, ...]]:
         """Vote with `views` views, the plain one first and the dihedral ones in turn; yields the Answer, which pools earlier votes, and
         returns what this vote alone settled."""
-        before, config, keep = self._clock.elapsed(), replace(self._preset.vote, views=views), final and self._preset.vote.save_raw
+        before, config = self._clock.elapsed(), replace(self._preset.vote, views=views)
         asked = self._model, self._embedding, self._task, self._views, self._rows, config
         side, vote = answering_side(self._task, translate=self._preset.ttt.translate), None
-        for vote in answer_in_batches(*asked, side=side, every_step=keep):
+        for vote in answer_in_batches(*asked, side=side):
             if vote is None:
                 yield Alive(self._task.id)
         assert vote is not None
         self._model.train()
         seconds = self._clock.elapsed() - before
         self._view_seconds, self._vote_seconds = seconds / len(vote.scores), self._vote_seconds + seconds
-        if keep:
-            yield vote.raw(self._task.id, self._restart, self._answer_step)
+        if final and config.save_raw:
+            yield vote.raw(self._task.id, self._restart)
         together, voters = pooled(self._outputs, vote.outputs), self._voters + vote.views
         if self._exact >= self._preset.ttt.pool_exact:
             self._outputs, self._voters = together, voters

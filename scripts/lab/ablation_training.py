@@ -28,7 +28,7 @@ from hrm_submit.corpora.scoring import task_results
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.weights import CheckpointMeta, build, load_checkpoint, save_checkpoint, snapshot
-from hrm_submit.predict.answer import answer, answer_step
+from hrm_submit.predict.answer import answer
 from hrm_submit.predict.raw import RAW, RawVote, save_raw
 from hrm_submit.predict.vote import Candidate, two_attempts
 from hrm_submit.record.folder import read_lines
@@ -156,7 +156,7 @@ def _warm_up(run: Run, mixture: Mixture, runtime: Runtime) -> None:
 def measure(run: Run, model: HRM, embedding: TaskEmbedding, mixture: Mixture, folder: Path) -> dict[str, Marks]:
     """Mark every task by `[vote] views` of the views that training used, each under its own row of `embedding`.
 
-    With `[vote] save_raw` the raw predictions, of all `act_steps`, go into `folder`.
+    With `[vote] save_raw` the raw predictions go into `folder`.
     """
     found, config = {}, run.preset.vote
     for number, (task_id, task) in enumerate(run.chosen.tasks.items()):
@@ -165,10 +165,10 @@ def measure(run: Run, model: HRM, embedding: TaskEmbedding, mixture: Mixture, fo
         first = number * mixture.rows_per_task
         rows = [first + k if mixture.rows_per_task > 1 else first for k in range(len(views))]
         side = answering_side(task, translate=run.preset.train.translate)
-        vote = answer(model, embedding, task, views, rows, config, side=side, every_step=config.save_raw)
+        vote = answer(model, embedding, task, views, rows, config, side=side)
         outputs, loss = run.chosen.solutions[task_id], None
         if config.save_raw:
-            raw = vote.raw(task_id, 0, answer_step(model.cfg, config))
+            raw = vote.raw(task_id, 0)
             save_raw(folder / RAW, raw)
             loss = mean_test_loss(raw, task, outputs)
         found[task_id] = mark(vote.outputs, vote.views, outputs, loss)
@@ -184,7 +184,7 @@ def mark(candidates: Sequence[Sequence[Candidate]], views: int, outputs: Sequenc
 
 
 def mean_test_loss(vote: RawVote, task: Task, outputs: Sequence[Grid]) -> float | None:
-    """Mean negative log-probability of the right outputs at the answer's step, in nats a token: over the tokens that show the output
+    """Mean negative log-probability of the right outputs, in nats a token: over the tokens that show the output
     (colours and the EOS that end them), then over the views of an output, then over the outputs.
 
     An output that does not fit the run's canvas is left out; None where none does, or no view is of a test input.
@@ -197,8 +197,8 @@ def mean_test_loss(vote: RawVote, task: Task, outputs: Sequence[Grid]) -> float 
         transforms, colours = augmentation_arrays(of_output.views)
         packed = PackedPairs.from_pairs([Pair(test_input, output)])
         _, labels = encode(packed, np.zeros(len(of_output), dtype=np.int64), transforms, colours, side)
-        step = np.asarray(of_output.log_probs[:, vote.answer_step - 1], dtype=np.float64)
-        right = np.take_along_axis(step, labels[:, :, None].astype(np.int64), axis=2)[:, :, 0].clip(min=LEAST)
+        log_probs = of_output.log_probs.astype(np.float64)
+        right = np.take_along_axis(log_probs, labels[:, :, None].astype(np.int64), axis=2)[:, :, 0].clip(min=LEAST)
         shown = labels != PAD
         losses.append(float(-((right * shown).sum(1) / shown.sum(1)).mean()))
     return sum(losses) / len(losses) if losses else None

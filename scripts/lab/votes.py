@@ -11,7 +11,6 @@ import runpy
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +35,8 @@ MOST_NAMED = 12
 
 
 @dataclass(frozen=True)
-class Setting:
-    """A rule after ACT step `steps` (None: the run's own)."""
-
-    rule: str
-    steps: int | None = None
-
-
-@dataclass(frozen=True)
 class Sample:
-    """One test output in one run; `right` says for each setting whether the first attempt, one of two attempts, and any view is right."""
+    """One test output in one run; `right` says for each rule whether the first attempt, one of two attempts, and any view is right."""
 
     run: str
     task: str
@@ -56,7 +47,8 @@ class Sample:
 def compare_votes(args: argparse.Namespace) -> int:
     """Compare the rules as the options say and print the table. Raises UserError."""
     rules = RULES | {path.stem: own_rule(path) for path in args.own}
-    settings = choose_settings(args, rules)
+    if args.against not in rules:
+        raise ConfigError(f"--against: unknown rule {args.against!r}; known: {'; '.join(rules)}")
     solutions = answers_of(args.solutions)
     runs = {"pooled": list(args.runs)} if args.pool else {label: [run] for label, run in _labelled(args.runs).items()}
     samples: list[Sample] = []
@@ -68,29 +60,19 @@ def compare_votes(args: argparse.Namespace) -> int:
                 continue
             if max(int(t.output.max()) for t in trainings) >= len(solutions[task]):
                 raise DataError(f"{args.solutions}: {task}: solutions for {len(solutions[task])} outputs, but there are more test inputs")
-            samples += judge(label, trainings, solutions[task], settings, rules)
+            samples += judge(label, trainings, solutions[task], list(rules.values()))
     for fault in skipped:
         print(f"compare_votes: skipped: {fault}", file=sys.stderr)
     if not samples:
         raise DataError("nothing to compare")
-    rows = table(samples, settings)
+    rows = table(samples, list(rules), args.against)
     names, tasks = sorted({s.run for s in samples}), len({s.task for s in samples})
     if args.json:
-        found = {"runs": names, "tasks": tasks, "outputs": len(samples), "skipped": skipped, "baseline": asdict(settings[0])}
+        found = {"runs": names, "tasks": tasks, "outputs": len(samples), "skipped": skipped, "baseline": args.against}
         write_json(args.json, {**found, "rows": rows})
-    print(f"runs: {', '.join(names)}; {len(samples)} test outputs of {tasks} tasks; compared with {settings[0].rule!r}\n")
+    print(f"runs: {', '.join(names)}; {len(samples)} test outputs of {tasks} tasks; compared with {args.against!r}\n")
     show(rows, args.markdown)
     return 0
-
-
-def choose_settings(args: argparse.Namespace, known: Mapping[str, Rule]) -> list[Setting]:
-    """The baseline, then the settings to compare with it. Raises ConfigError."""
-    if args.against not in known:
-        raise ConfigError(f"--against: unknown rule {args.against!r}; known: {'; '.join(known)}")
-    steps = [part.strip() for part in args.steps.split(",")] if args.steps else []
-    if not all(part.isdecimal() and int(part) > 0 for part in steps):
-        raise ConfigError(f"--steps {args.steps!r}: not whole numbers above 0, separated by commas")
-    return [Setting(args.against), *(Setting(rule, n) for n, rule in product(map(int, steps) if steps else (None,), known))]
 
 
 def own_rule(path: Path) -> Rule:
@@ -125,38 +107,31 @@ def read_tasks(runs: Sequence[Path], skipped: list[str]) -> Iterator[tuple[str, 
             yield votes[0].task, votes
 
 
-def judge(
-    run: str, trainings: Sequence[RawVote], solution: Sequence[Grid], settings: Sequence[Setting], rules: Mapping[str, Rule] = RULES
-) -> Iterator[Sample]:
-    """Judge every setting on each test output of one task. Raises DataError where a setting asks for more ACT steps than were saved."""
-    task, saved = trainings[0].task, min(t.scores.steps for t in trainings)
-    most = max(setting.steps or 1 for setting in settings)
-    if most > saved:
-        raise DataError(f"{run}: {task}: {saved} ACT steps were saved, not {most}: [vote] act_steps says how many")
+def judge(run: str, trainings: Sequence[RawVote], solution: Sequence[Grid], rules: Sequence[Rule]) -> Iterator[Sample]:
+    """Judge every rule on each test output of one task."""
     for number, truth in enumerate(solution):
+        views = [part for part in (t.of_output(number) for t in trainings) if len(part)]
+        given = any(same_grid(p.grid, truth) for part in views for p in part.predictions() if p is not None)
         right = []
-        for setting in settings:
-            shown = (t.of_output(number).until(setting.steps or t.answer_step) for t in trainings)
-            views = [part for part in shown if len(part)]
-            attempts = [same_grid(c.grid, truth) for c in pool(rules[setting.rule](part) for part in views)[:2]]
-            given = any(same_grid(p.grid, truth) for part in views for p in part.predictions() if p is not None)
+        for rule in rules:
+            attempts = [same_grid(c.grid, truth) for c in pool(rule(part) for part in views)[:2]]
             right.append((attempts[:1] == [True], any(attempts), given))
-        yield Sample(run, task, number, tuple(right))
+        yield Sample(run, trainings[0].task, number, tuple(right))
 
 
-def table(samples: Sequence[Sample], settings: Sequence[Setting]) -> list[dict[str, Any]]:
-    """Score every setting but the first, the baseline: shares within 0..1 with their intervals, and the outputs gained and lost."""
+def table(samples: Sequence[Sample], rules: Sequence[str], against: str) -> list[dict[str, Any]]:
+    """Score every rule: shares within 0..1 with their intervals, and the outputs gained and lost compared with `against`."""
     several = len({s.run for s in samples}) > 1
     names = [f"{s.run}:{s.task}#{s.output}" if several else f"{s.task}#{s.output}" for s in samples]
     tasks = [s.task for s in samples]
-    right = np.array([s.right for s in samples], dtype=np.float64)  # (samples, settings, 3)
-    base = right[:, 0, 1]
+    right = np.array([s.right for s in samples], dtype=np.float64)  # (samples, rules, 3)
+    base = right[:, rules.index(against), 1]
     rows = []
-    for column, setting in enumerate(settings[1:], 1):
+    for column, rule in enumerate(rules):
         first, second, given = right[:, column].T
         rows.append(
             {
-                **asdict(setting),
+                "rule": rule,
                 "pass@1": asdict(mean_interval(tasks, first)),
                 "pass@2": asdict(mean_interval(tasks, second)),
                 "difference@2": asdict(mean_interval(tasks, second - base)),
@@ -169,12 +144,11 @@ def table(samples: Sequence[Sample], settings: Sequence[Setting]) -> list[dict[s
 
 
 def show(rows: Sequence[Mapping[str, Any]], markdown: bool) -> None:
-    """Print the table, and under it which outputs each setting gains and loses."""
+    """Print the table, and under it which outputs each rule gains and loses."""
     width = max(len(row["rule"]) for row in rows)
     cells = pd.DataFrame(
         {
             "rule": row["rule"] if markdown else row["rule"].ljust(width),
-            "steps": str(row["steps"] or "run's"),
             "pass@1 %": Interval(**row["pass@1"]).text(),
             "pass@2 %": Interval(**row["pass@2"]).text(),
             "difference": Interval(**row["difference@2"]).text("+"),
@@ -184,15 +158,12 @@ def show(rows: Sequence[Mapping[str, Any]], markdown: bool) -> None:
         }
         for row in rows
     )
-    if not any(row["steps"] for row in rows):
-        del cells["steps"]
     print(to_markdown(cells) if markdown else cells.to_string(index=False), end="\n\n")
     for row in rows:
-        limits = f", {row['steps']} steps" if row["steps"] else ""
         for verb, names in (("gains", row["gained"]), ("loses", row["lost"])):
             if names:
                 more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-                print(f"{'- ' if markdown else ''}{row['rule']}{limits} {verb} {', '.join(names[:MOST_NAMED])}{more}")
+                print(f"{'- ' if markdown else ''}{row['rule']} {verb} {', '.join(names[:MOST_NAMED])}{more}")
 
 
 def _labelled(runs: Sequence[Path]) -> dict[str, Path]:

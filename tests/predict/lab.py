@@ -21,14 +21,14 @@ def showing(grids: Sequence[Grid | None], views: Sequence[Augmentation], side: i
     for k, (grid, view) in enumerate(zip(grids, views, strict=True)):
         if grid is not None:
             tokens[k] = encode_inputs([grid], [view], side)[0]
-    probabilities = np.full((len(views), 1, side * side, 12), (1 - sure) / 11)
-    np.put_along_axis(probabilities, tokens[:, None, :, None], sure, axis=-1)
+    probabilities = np.full((len(views), side * side, 12), (1 - sure) / 11)
+    np.put_along_axis(probabilities, tokens[:, :, None], sure, axis=-1)
     return ViewScores(tuple(views), side, np.log(probabilities).astype(np.float32))
 
 
-def anything(views: Sequence[Augmentation], side: int, rng: np.random.Generator, steps: int = 1, spread: float = 2.0) -> ViewScores:
+def anything(views: Sequence[Augmentation], side: int, rng: np.random.Generator, spread: float = 2.0) -> ViewScores:
     """Random probabilities, of which none matters to another."""
-    logits = rng.normal(size=(len(views), steps, side * side, 12)) * spread
+    logits = rng.normal(size=(len(views), side * side, 12)) * spread
     log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     return ViewScores(tuple(views), side, log_probs.astype(np.float32))
 

@@ -16,13 +16,12 @@ from hrm_submit.arc.augment import IDENTITY, Augmentation, sample_augmentations
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.config.schema import ModelConfig, VoteConfig
 from hrm_submit.model.embedding import TaskEmbedding
-from hrm_submit.model.hrm import InnerCarry
+from hrm_submit.model.hrm import HRM, InnerCarry
 from hrm_submit.model.weights import build
 from hrm_submit.predict import halting
 from hrm_submit.predict.answer import ViewRequest, answer, answer_in_batches, score_views, spread_views
-from hrm_submit.predict.halting import entropy, first_rest
+from hrm_submit.predict.halting import entropy
 from hrm_submit.predict.rank import rank
-from hrm_submit.predict.vote import vote
 from tests.arc.strategies import augmentations
 from tests.model.tiny import TINY
 
@@ -71,18 +70,21 @@ def test_a_copy_of_the_input_comes_back_unaugmented_from_every_view(chosen: list
         assert prediction.score == pytest.approx(SURENESS, abs=1e-5)
 
 
-def test_every_act_step_is_kept_where_asked_even_beyond_those_trained() -> None:
-    """A vote answers with the step asked for, but with none beyond those trained."""
-    requests, config = [ViewRequest(make_grid([[k]]), IDENTITY, 0) for k in range(3)], VoteConfig(act_steps=5)
+def every_step(model: HRM, embedding: TaskEmbedding, requests: list[ViewRequest], side: int) -> np.ndarray:
+    """Log-probabilities after each step that the model was trained for, (n, T, N, vocabulary); each comes from a run of its own."""
+    steps = range(1, model.cfg.halt_max_steps + 1)
+    return np.stack([score_views(model, embedding, requests, side, VoteConfig(act_steps=k)).log_probs for k in steps], axis=1)
+
+
+def test_a_vote_answers_with_the_step_asked_for_but_with_none_beyond_those_trained() -> None:
+    requests = [ViewRequest(make_grid([[k]]), IDENTITY, 0) for k in range(3)]
     real, embedding = build(CFG, seed=1)
-    every = score_views(real, embedding, requests, 2, config, every_step=True)
-    assert every.log_probs.shape == (3, 5, 4, 12)
-    np.testing.assert_allclose(np.exp(every.log_probs).sum(-1), 1.0, rtol=1e-5)
-    assert not np.allclose(every.log_probs[:, 0], every.log_probs[:, 4]), "thinking on changes what it says"
-    for asked, run in ((1, 1), (2, 2), (3, 3), (16, 3)):
-        only = score_views(real, embedding, requests, 2, VoteConfig(act_steps=asked))
-        assert only.steps == 1
-        np.testing.assert_allclose(only.log_probs[:, 0], every.log_probs[:, run - 1], atol=1e-5)
+    every = every_step(real, embedding, requests, 2)
+    assert every.shape == (3, 3, 4, 12)
+    np.testing.assert_allclose(np.exp(every).sum(-1), 1.0, rtol=1e-5)
+    assert not np.allclose(every[:, 0], every[:, 1]) and not np.allclose(every[:, 1], every[:, 2]), "thinking on changes what it says"
+    beyond = score_views(real, embedding, requests, 2, VoteConfig(act_steps=16))
+    np.testing.assert_array_equal(beyond.log_probs, every[:, 2])
 
 
 def test_each_view_is_shown_with_its_own_row_and_the_crop_keeps_its_position_ids() -> None:
@@ -106,13 +108,15 @@ def test_weights_that_are_no_numbers_give_no_prediction_and_a_task_embedding_is_
     assert score_views(model, embedding, request, 2, VoteConfig()).predictions() == [None]
 
 
-def test_the_first_step_that_moves_little_or_the_last() -> None:
-    """Four views of one cell, which is this sure of its colour after each of four steps."""
-    sure = torch.tensor([[0.6, 0.9, 0.9, 0.6], [0.6, 0.9, 0.6, 0.9], [0.7, 0.7, 0.9, 0.9], [0.6, 0.7, 0.8, 0.8]])
-    log_probs = torch.stack((sure, 1 - sure), dim=-1).log()[:, :, None]
-    assert first_rest(log_probs).tolist() == [2, 3, 1, 3]
-    assert first_rest(log_probs[:, :1]).tolist() == [0] * 4, "one step leaves no choice"
-    assert entropy(torch.tensor([[[0.5, 0.5], [1.0, 0.0]]]).clamp_min(1e-30).log()).tolist() == pytest.approx([np.log(2) / 2])
+def first_rest(log_probs: np.ndarray) -> list[int]:
+    """The step, from 0, after which each view is at rest, or its last, of log-probabilities (n, T, N, vocabulary)."""
+    moves = np.abs(np.diff(entropy(torch.from_numpy(log_probs)).numpy(), axis=1))
+    return [next((k + 1 for k, move in enumerate(own) if move < halting.REST), len(own)) for own in moves]
+
+
+def test_the_entropy_is_a_mean_over_cells() -> None:
+    certain = torch.tensor([[[0.5, 0.5], [1.0, 0.0]]]).clamp_min(1e-30).log()
+    assert entropy(certain).tolist() == pytest.approx([np.log(2) / 2])
 
 
 class Moody(Copier):
@@ -135,10 +139,9 @@ def test_who_rests_leaves_the_batch() -> None:
     left = [4, 4, 4, 2, 1]  # 0 and 1 rest after the second step, 2 after the third, 3 after the fourth; each leaves a step later
     assert [calls[0] for calls in model.calls] == left
     moods = np.arange(1.0, 5.0)
-    sure = np.exp(scores.log_probs[:, 0, 0].max(-1))
+    sure = np.exp(scores.log_probs[:, 0].max(-1))
     np.testing.assert_allclose(sure, np.exp(moods) / (np.exp(moods) + 11), rtol=1e-5, err_msg="each says what it said last")
     assert [int(rows.shape[0]) for rows in model.rows if rows is not None] == left
-    assert scores.steps == 1
 
 
 @pytest.mark.parametrize("least", [0.0, 1e-3, 1e9])
@@ -147,11 +150,11 @@ def test_a_view_says_what_the_step_at_which_it_rests_says(least: float, monkeypa
     model, embedding = build(DEEP, seed=1)
     rng = np.random.default_rng(0)
     requests = [ViewRequest(make_grid(rng.integers(0, 10, (3, 3))), IDENTITY, 0) for _ in range(8)]
-    every = score_views(model, embedding, requests, 3, AT_REST, every_step=True)
-    stops = first_rest(torch.from_numpy(every.log_probs))
-    assert stops.tolist() == [5] * 8 if least == 0 else stops.tolist() == [1] * 8 if least > 1 else len(set(stops.tolist())) > 1
-    said, expected = score_views(model, embedding, requests, 3, AT_REST), every.at(stops.numpy())
-    np.testing.assert_allclose(said.log_probs, expected.log_probs, atol=1e-5)
+    every = every_step(model, embedding, requests, 3)
+    stops = first_rest(every)
+    assert stops == [5] * 8 if least == 0 else stops == [1] * 8 if least > 1 else len(set(stops)) > 1
+    said = score_views(model, embedding, requests, 3, AT_REST)
+    np.testing.assert_allclose(said.log_probs, every[np.arange(8), stops], atol=1e-5)
 
 
 RNG = np.random.default_rng(4)
@@ -190,17 +193,6 @@ def test_none_before_each_batch_and_the_same_vote_whatever_their_size() -> None:
 @pytest.mark.parametrize("rule", ["counts", "composite"])
 def test_each_output_is_ranked_by_the_rule_from_its_own_views(rule: Any) -> None:
     made = answer(*model(), TASK, VIEWS, ROWS, VoteConfig(views=8, act_steps=1, rule=rule), side=3)
-    ranked = [rank(made.raw("t", 0, 1).of_output(k), rule) for k in range(2)]
+    ranked = [rank(made.raw("t", 0).of_output(k), rule) for k in range(2)]
     assert facts(made.outputs) == facts(ranked) and facts(ranked[:1]) != facts(ranked[1:])
     assert all((sum(c.weight - c.votes for c in output) > 0) == (rule == "composite") for output in made.outputs)
-
-
-@pytest.mark.parametrize("halt", ["never", "rest"])
-def test_further_steps_are_kept_and_change_no_answer(halt: Any) -> None:
-    config = VoteConfig(views=6, act_steps=4, batch_size=32, rule="counts", halt=halt)
-    plain = answer(*model(), TASK, VIEWS, ROWS, config, side=3)
-    kept = answer(*model(), TASK, VIEWS, ROWS, config, side=3, every_step=True)
-    assert facts(kept.outputs) == facts(plain.outputs), "the model was trained for two steps, and answers after these"
-    assert kept.scores.log_probs.shape[1] == 4 and plain.scores.log_probs.shape[1] == 1
-    recount = vote(p for p in kept.raw("t", 0, 2).of_output(1).until(2).predictions() if p)
-    assert [(c.key, c.votes) for c in recount] == [(c.key, c.votes) for c in plain.outputs[1]]

@@ -76,7 +76,7 @@ def test_as_a_loop_over_views_and_cells_says(views: list[Augmentation], rows: in
                 y, x = (int(i[0]) for i in np.nonzero(Augmentation(view.dihedral).apply(make_grid(mark))))
                 for colour in range(10):
                     token = 2 + view.colours[colour]
-                    sums[colour] += float(np.exp(scores.log_probs[k, 0, 5 * y + x, token]))
+                    sums[colour] += float(np.exp(scores.log_probs[k, 5 * y + x, token]))
             best[r, c] = int(np.argmax(sums))
     candidates = with_composite([Candidate(first, 10, -1.0)], scores)
     assert max(candidates, key=lambda c: c.weight - c.votes).grid.tolist() == best.tolist()
@@ -96,8 +96,8 @@ def test_the_order_of_views_changes_nothing(seed: int, random: object) -> None:
 def test_views_that_are_no_numbers_make_no_part_of_it() -> None:
     scores = made_of(erring(0), RIGHT, RIGHT)
     candidates = rank(scores, "counts")
-    scores.log_probs[1:, 0, 0, 5] = np.nan
+    scores.log_probs[1:, 0, 5] = np.nan
     assert with_composite(candidates, scores)[1].grid.tolist() == erring(0), "the only view that is left says so"
     assert with_composite(candidates, scores)[1].weight == pytest.approx(1.3)
-    scores.log_probs[0, 0, 0, 5] = np.inf
+    scores.log_probs[0, 0, 5] = np.inf
     assert with_composite(candidates, scores) == candidates

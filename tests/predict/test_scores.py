@@ -1,6 +1,7 @@
 """Scores of views: what they show, parts of them, and what a file keeps of them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,36 +21,27 @@ TURNED = Augmentation(1, (0, 3, 2, 1, 4, 5, 6, 7, 8, 9))
 def test_confidence_is_the_mean_over_the_cells_of_the_grid_alone() -> None:
     scores = showing([make_grid([[5, 6]])], [Augmentation(6)], 3)
     cells = scores.log_probs.copy()
-    cells[0, 0, 3] += 0.04  # the transposed grid takes the cells (0, 0) and (1, 0) of the canvas
-    cells[0, 0, 8] += 0.5
+    cells[0, 3] += 0.04  # the transposed grid takes the cells (0, 0) and (1, 0) of the canvas
+    cells[0, 8] += 0.5
     (prediction,) = ViewScores(scores.views, 3, cells).predictions()
     assert prediction is not None and prediction.grid.tolist() == [[5, 6]]
     assert showing([make_grid([[4]]), None], [IDENTITY] * 2, 3).predictions()[1] is None, "a canvas of PAD shows no grid"
     assert prediction.score == pytest.approx(np.log(SURE) + 0.02, abs=1e-5)
 
 
-def test_only_the_last_step_shows_and_earlier_ones_can_be_gone_back_to() -> None:
-    first, second = (showing([make_grid([[c]])], [IDENTITY], 2) for c in (1, 2))
-    both = ViewScores(first.views, 2, np.concatenate([first.log_probs, second.log_probs], axis=1))
-    assert [p.grid.tolist() for p in both.predictions() if p] == [[[2]]]
-    before = both.until(1)
-    assert [p.grid.tolist() for p in before.predictions() if p] == [[[1]]]
-
-
 def test_parts_join_to_the_whole() -> None:
     views = [Augmentation(d) for d in range(5)]
-    whole = anything(views, 3, np.random.default_rng(0), steps=2)
+    whole = anything(views, 3, np.random.default_rng(0))
     again = join([whole.some(slice(0, 2)), whole.some(slice(2, 5))])
     assert again.views == whole.views and len(again) == 5
     np.testing.assert_array_equal(again.log_probs, whole.log_probs)
-    for other in (anything(views, 4, np.random.default_rng(0), steps=2), whole.until(1)):
-        with pytest.raises(ValueError):
-            join([whole, other])
+    with pytest.raises(ValueError):
+        join([whole, anything(views, 4, np.random.default_rng(0))])
 
 
-def raw(task: str = "t", restart: int = 0, steps: int = 3) -> RawVote:
+def raw(task: str = "t", restart: int = 0) -> RawVote:
     views = [IDENTITY, TURNED, Augmentation(7), Augmentation(5)]
-    return RawVote(task, restart, 2, np.array([0, 1, 0, 1]), anything(views, 4, np.random.default_rng(1), steps))
+    return RawVote(task, restart, np.array([0, 1, 0, 1]), anything(views, 4, np.random.default_rng(1)))
 
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -58,13 +50,12 @@ def raw(task: str = "t", restart: int = 0, steps: int = 3) -> RawVote:
 @example("\ud800", 1)
 def test_a_file_gives_back_what_went_in(tmp_path: Path, task: str, restart: int) -> None:
     before = raw(task, restart)
-    before.scores.log_probs[0, 0, 0, 0] = -1e9  # float16 cannot hold it
+    before.scores.log_probs[0, 0, 0] = -1e9  # float16 cannot hold it
     path = save_raw(tmp_path / "raw", before)
     after = load_raw(path)
     assert path.parent == tmp_path / "raw", "whatever the task is called"
-    assert (after.task, after.restart, after.answer_step, after.output.tolist()) == (task, restart, 2, [0, 1, 0, 1])
-    assert (after.scores.views, after.scores.side, after.scores.steps) == (before.scores.views, 4, 3)
-    assert after.scores.log_probs.dtype == np.float16
+    assert (after.task, after.restart, after.output.tolist()) == (task, restart, [0, 1, 0, 1])
+    assert (after.scores.views, after.scores.side) == (before.scores.views, 4)
     np.testing.assert_allclose(after.scores.log_probs, np.maximum(before.scores.log_probs, LEAST), rtol=1e-3)
 
 
@@ -74,6 +65,16 @@ def test_no_two_trainings_share_a_file(tmp_path: Path) -> None:
     assert len(paths) == 6 and {p.parent for p in paths} == {tmp_path}
     assert {"a.npz", "a.restart1.npz", "b.npz"} < {p.name for p in paths}
     assert {(load_raw(p).task, load_raw(p).restart) for p in paths} == set(trainings)
+
+
+FORMAT_1: dict[str, Any] = {
+    "format": 1,
+    "answer_step": 2,
+    "offset": np.zeros((4, 2), dtype=np.uint8),
+    "log_probs": np.random.default_rng(2).normal(size=(4, 3, 16, 12)).astype(np.float16),
+    "q_halt": np.zeros((4, 3)),
+}
+"""What a file of format 1 has instead, with three ACT steps."""
 
 
 def rewritten(path: Path, **changed: object) -> Path:
@@ -86,10 +87,11 @@ def rewritten(path: Path, **changed: object) -> Path:
 @pytest.mark.parametrize(
     "changed",
     [
-        *({"format": 3}, {"side": None}, {"answer_step": 4}, {"side": "wide"}, {"task": np.array([{}], dtype=object)}),
-        *({"log_probs": np.zeros((4, 3, 15, 12))}, {"output": np.zeros(3)}),
-        {"log_probs": np.zeros((0, 3, 16, 12)), "output": np.zeros(0)},
-        *({"dihedral": np.array([0, 9, 7, 5])}, {"format": 1, "offset": np.array([[0, 0], [1, 0], [0, 0], [0, 0]])}),
+        *({"format": 3}, {"side": None}, {"side": "wide"}, {"task": np.array([{}], dtype=object)}),
+        *({"log_probs": np.zeros((4, 15, 12))}, {"output": np.zeros(3)}),
+        {"log_probs": np.zeros((0, 16, 12)), "output": np.zeros(0)},
+        {"dihedral": np.array([0, 9, 7, 5])},
+        *(FORMAT_1 | changed for changed in ({"answer_step": 0}, {"answer_step": 4}, {"offset": np.eye(4, 2)}, {"offset": None})),
     ],
     ids=lambda changed: "-".join(changed),
 )
@@ -100,12 +102,11 @@ def test_a_damaged_file_is_named(tmp_path: Path, changed: dict[str, object]) -> 
     assert str(caught.value).startswith(f"{path}: no raw predictions: ") and "\n" not in str(caught.value)
 
 
-def test_a_file_of_format_1_has_the_places_of_its_views_all_at_the_origin(tmp_path: Path) -> None:
+def test_of_a_file_of_format_1_the_step_that_the_run_answered_with_is_read(tmp_path: Path) -> None:
     path = save_raw(tmp_path, raw())
-    now = load_raw(path)
-    before = load_raw(rewritten(path, format=1, offset=np.zeros((4, 2), dtype=np.uint8)))
+    now, before = load_raw(path), load_raw(rewritten(path, **FORMAT_1))
     assert (before.task, before.output.tolist(), before.scores.views) == (now.task, now.output.tolist(), now.scores.views)
-    np.testing.assert_array_equal(before.scores.log_probs, now.scores.log_probs)
+    np.testing.assert_array_equal(before.scores.log_probs, FORMAT_1["log_probs"][:, 1])
 
 
 def test_half_a_file_and_no_file_are_named(tmp_path: Path) -> None:

@@ -5,19 +5,17 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
-import numpy as np
 import pytest
 
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.clock import Clock
-from hrm_submit.predict import answer as answer_module
 from hrm_submit.solver import session as session_module
 from hrm_submit.solver.messages import Answer, Progress
 from hrm_submit.train.loop import CanvasBatch, SegmentReport, Trainer
 from tests.predict.lab import answering
 from tests.run.fake_pool import Time
 from tests.run.lab import recolour
-from tests.solver.sessions import session, with_ttt, with_vote
+from tests.solver.sessions import session, with_ttt
 
 
 class SlowModel:
@@ -74,22 +72,3 @@ def test_where_the_share_is_gone_before_the_first_vote_the_last_one_is_small(mon
     final = messages[-1]
     assert isinstance(final, Answer) and final.final and final.segments == 1
     assert time.now <= 12.0 + 2 * 10.0
-
-
-def test_time_is_kept_for_the_steps_of_a_vote_that_is_told(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
-    """Votes on the way run one step, the last one four times as many."""
-    time = Time()
-    slow = SlowModel(monkeypatch, time, 0.5, 0.25)
-    stretched = answer_module.score_views
-
-    def scored(*args: Any, every_step: bool, **more: Any) -> Any:
-        time.now += 3 * 0.25 * len(args[2]) if every_step else 0.0
-        return replace(
-            stretched(*args),
-            log_probs=np.zeros((len(args[2]), 4 if every_step else 1, args[3] ** 2, 12)),
-        )
-
-    monkeypatch.setattr(answer_module, "score_views", scored)
-    timed(with_vote(preset, save_raw=True, act_steps=4), 60.0, time)
-    assert slow.votes[-1][1] == 8, "no view was left out"
-    assert 50.0 < time.now <= 60.0 + 0.5

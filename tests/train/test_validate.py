@@ -30,7 +30,6 @@ def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Known:
         return [recoloured(r.grid, (first, 7, 8)) if first in (2, 4) else None for r, first in zip(requests, firsts, strict=True)]
 
     answering(monkeypatch, say)
-    monkeypatch.setattr(answer_module, "answer_step", lambda model, vote: 1)
     path = write_data(tmp_path, 4)
     return load(path), load_solutions(path.with_name("little_solutions.json")), load_preset(preset(tmp_path))
 

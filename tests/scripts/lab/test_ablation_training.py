@@ -13,7 +13,7 @@ import pytest
 from lab import ablation_training
 from lab.ablation_command import run_folder
 from lab.ablation_training import LEAST, execute, mark, mean_test_loss
-from lab.votes import Setting, judge, read_tasks
+from lab.votes import RULES, judge, read_tasks
 
 from hrm_submit.arc.augment import Augmentation
 from hrm_submit.arc.task import Grid, Pair, Task, make_grid
@@ -152,17 +152,15 @@ def test_a_task_alone_is_solved_in_its_session(tmp_path: Path) -> None:
     assert resumed["results"] == figures["results"] and resumed["segments"] == (20 + 80 + 80) / 3, "the first is not solved again"
 
 
-def test_more_steps_than_a_training_asks_for_are_kept_and_change_none_of_its_figures(tmp_path: Path) -> None:
-    kept = "vote.save_raw = true\nvote.act_steps = 3"
-    runs = runs_of(tmp_path, "examples = 1600", variants("plain") + variants("kept", more=kept))
+def test_raw_predictions_that_are_kept_change_no_figure_of_a_training(tmp_path: Path) -> None:
+    runs = runs_of(tmp_path, "examples = 1600", variants("plain") + variants("kept", more="vote.save_raw = true"))
     plain, more = (execute(run, run_folder(tmp_path, run)) for run in runs)
     assert plain["results"] == more["results"] and plain["view_exact"] == more["view_exact"] > 0.5
     assert plain["test_losses"] == {} and all(0 < loss < 0.5 for loss in more["test_losses"].values()), "they are solved"
     assert not (run_folder(tmp_path, runs[0]) / "raw").exists()
     found: dict[str, str] = {}
     for task, trainings in read_tasks([run_folder(tmp_path, runs[1])], []):
-        assert [t.scores.steps for t in trainings] == [3] and trainings[0].scores.log_probs.dtype == np.float16
-        for sample in judge("kept", trainings, runs[1].chosen.solutions[task], [Setting("counts"), Setting("counts", steps=3)]):
+        for sample in judge("kept", trainings, runs[1].chosen.solutions[task], [RULES["counts"]]):
             found[task] = found.get(task, "") + ("1" if sample.right[0][0] else "2" if sample.right[0][1] else "0")
     assert found == more["results"], "the same answers as the run's own, from what it kept"
 
@@ -185,11 +183,11 @@ OUTPUTS = [make_grid([[1, 2, 3]]), make_grid([[4], [5]])]
 TASK = Task("t", (Pair(OUTPUTS[0], OUTPUTS[0]),), (make_grid([[1, 1, 1]]), make_grid([[2], [2]])))
 
 
-def vote_of(output: list[int], answer_step: int = 2) -> RawVote:
-    """Two steps of made-up probabilities for a view of each of the outputs of those numbers."""
-    scores = np.random.default_rng(0).normal(size=(len(output), 2, SIDE * SIDE, 12))
+def vote_of(output: list[int]) -> RawVote:
+    """Made-up probabilities for a view of each of the outputs of those numbers."""
+    scores = np.random.default_rng(0).normal(size=(len(output), SIDE * SIDE, 12))
     log_probs = scores - np.log(np.exp(scores).sum(-1, keepdims=True))
-    return RawVote("t", 0, answer_step, np.array(output), ViewScores(VIEWS[: len(output)], SIDE, log_probs))
+    return RawVote("t", 0, np.array(output), ViewScores(VIEWS[: len(output)], SIDE, log_probs))
 
 
 def loss_by_hand(vote: RawVote, view: int, output: Grid) -> float:
@@ -199,13 +197,12 @@ def loss_by_hand(vote: RawVote, view: int, output: Grid) -> float:
     tokens = {(r, c): int(drawn[r, c]) + 2 for r in range(rows) for c in range(columns)}
     tokens |= {(rows, c): 1 for c in range(columns)} | {(r, columns): 1 for r in range(rows)}
     inside = {(r, c): token for (r, c), token in tokens.items() if r < SIDE and c < SIDE}
-    log_probs = vote.scores.log_probs[view, vote.answer_step - 1]
+    log_probs = vote.scores.log_probs[view]
     return -sum(log_probs[r * SIDE + c, token] for (r, c), token in inside.items()) / len(inside)
 
 
-@pytest.mark.parametrize("step", [1, 2])
-def test_a_test_loss_is_the_mean_over_tokens_then_views_then_outputs_that_fit_and_no_token_counts_without_end(step: int) -> None:
-    large, vote = make_grid(np.ones((5, 2), dtype=np.uint8)), vote_of([0, 0, 1, 0], step)
+def test_a_test_loss_is_the_mean_over_tokens_then_views_then_outputs_that_fit_and_no_token_counts_without_end() -> None:
+    large, vote = make_grid(np.ones((5, 2), dtype=np.uint8)), vote_of([0, 0, 1, 0])
     first, second = sum(loss_by_hand(vote, view, OUTPUTS[0]) for view in (0, 1, 3)) / 3, loss_by_hand(vote, 2, OUTPUTS[1])
     assert mean_test_loss(vote, TASK, OUTPUTS) == pytest.approx((first + second) / 2, rel=1e-12)
     assert mean_test_loss(vote, TASK, [OUTPUTS[0], large]) == pytest.approx(first)

@@ -33,9 +33,9 @@ def shown(*colours: int, sure: float = 0.9) -> ViewScores:
     return showing([make_grid([[c]]) for c in colours], [VIEWS[k % 4] for k in range(len(colours))], 3, sure)
 
 
-def saved(run: Path, task: str, *outputs: ViewScores, restart: int = 0, step: int = 1) -> Path:
+def saved(run: Path, task: str, *outputs: ViewScores, restart: int = 0) -> Path:
     of_output = np.repeat(np.arange(len(outputs)), [len(o) for o in outputs])
-    return save_raw(run / RAW, RawVote(task, restart, step, of_output, join(outputs)))
+    return save_raw(run / RAW, RawVote(task, restart, of_output, join(outputs)))
 
 
 def solutions(folder: Path, **answers: Sequence[int]) -> Path:
@@ -79,7 +79,7 @@ def test_a_rule_of_ones_own_is_compared_with_the_others(tmp_path: Path, run: Pat
     )
     content = table(tmp_path, str(run), *options)
     assert (content["tasks"], content["outputs"], content["runs"]) == (2, 3, ["run"])
-    assert content["baseline"] == {"rule": "counts", "steps": None}
+    assert content["baseline"] == "counts"
     counted, rarest = row(content, "counts"), row(content, "rarest")
     assert scores(counted) == (pytest.approx(1 / 3), pytest.approx(2 / 3), 1.0)
     assert scores(rarest) == (pytest.approx(2 / 3), 1.0, 1.0)
@@ -106,17 +106,6 @@ def test_a_rule_of_ones_own_is_compared_with_the_others(tmp_path: Path, run: Pat
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].startswith("| rule | pass@1 % | pass@2 % |") and lines[3].startswith("| --- |")
     assert all(line.count("|") == lines[2].count("|") for line in lines[2:6]) and "- rarest loses a#0" in lines
-
-
-def test_steps(tmp_path: Path) -> None:
-    """The first two views say 1 whatever the step; the others say 2 at the second step, which is the run's."""
-    run = tmp_path / "run"
-    steps = [shown(1, 1, 3, 3, 3), shown(1, 1, 2, 2, 2), shown(1, 1, 4, 4, 4)]
-    saved(run, "a", ViewScores(steps[0].views, 3, np.concatenate([s.log_probs for s in steps], axis=1)), step=2)
-    content = table(tmp_path, str(run), "--solutions", str(solutions(tmp_path, a=[2])), "--steps", "1,2,3")
-    counted = [r for r in content["rows"] if r["rule"] == "counts"]
-    assert [(r["steps"], *scores(r)) for r in counted] == [(1, 0, 0, 0), (2, 1, 1, 1), (3, 0, 0, 0)]
-    assert [r["lost"] for r in counted] == [["a#0"], [], ["a#0"]], "all are compared with the run's own step"
 
 
 def test_retrains_are_pooled_whatever_their_canvas_and_run_folders_are_samples_or_are_pooled_too(tmp_path: Path) -> None:
@@ -152,8 +141,6 @@ def test_damaged_files_are_skipped_and_empty_views_are_wrong(tmp_path: Path, run
         (["{empty}"], "no raw predictions there: solve with the preset key save_raw = true in [vote]"),
         (["{run}", "{run}"], "the same run folder twice"),
         (["{run}", "--against", "guess"], "--against: unknown rule 'guess'; known: counts; composite"),
-        (["{run}", "--steps", "two"], "--steps 'two': not whole numbers above 0"),
-        (["{run}", "--steps", "2"], "1 ACT steps were saved, not 2: [vote] act_steps"),
         (["{run}", "--solutions", "{short}"], "b: solutions for 1 outputs, but there are more test inputs"),
         (["{run}", "--solutions", "{other}"], "nothing to compare"),
         (["{run}", "--solutions", "{missing}"], "missing"),
