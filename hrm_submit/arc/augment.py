@@ -59,9 +59,6 @@ class Augmentation:
         return make_grid(dihedral(old[grid], inverse_dihedral(self.dihedral)))
 
 
-IDENTITY = Augmentation()
-
-
 def augmentation_arrays(views: Sequence[Augmentation]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """Return dihedral ids (B,) and colour tables (B, 10) of B augmentations, as `canvas.encode` takes them."""
     transforms = np.array([view.dihedral for view in views], dtype=np.uint8)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hrm_submit.arc.augment import IDENTITY, Augmentation, sample_augmentations
+from hrm_submit.arc.augment import Augmentation, sample_augmentations
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.config.schema import ModelConfig, VoteConfig
 from hrm_submit.model.embedding import TaskEmbedding
@@ -77,7 +77,7 @@ def every_step(model: HRM, embedding: TaskEmbedding, requests: list[ViewRequest]
 
 
 def test_a_vote_answers_with_the_step_asked_for_but_with_none_beyond_those_trained() -> None:
-    requests = [ViewRequest(make_grid([[k]]), IDENTITY, 0) for k in range(3)]
+    requests = [ViewRequest(make_grid([[k]]), Augmentation(), 0) for k in range(3)]
     real, embedding = build(CFG, seed=1)
     every = every_step(real, embedding, requests, 2)
     assert every.shape == (3, 3, 4, 12)
@@ -101,7 +101,7 @@ def test_each_view_is_shown_with_its_own_row_and_the_crop_keeps_its_position_ids
 
 def test_weights_that_are_no_numbers_give_no_prediction_and_a_task_embedding_is_not_needed() -> None:
     model, embedding = build(replace(CFG, puzzle_emb_ndim=0), seed=1)
-    request = [ViewRequest(make_grid([[1]]), IDENTITY, 0)]
+    request = [ViewRequest(make_grid([[1]]), Augmentation(), 0)]
     assert np.isfinite(score_views(model, embedding, request, 2, VoteConfig()).log_probs).all()
     with torch.no_grad():
         model.lm_head.fill_(float("nan"))
@@ -134,7 +134,7 @@ class Moody(Copier):
 
 def test_who_rests_leaves_the_batch() -> None:
     model = Moody(DEEP)
-    requests = [ViewRequest(make_grid([[k]]), IDENTITY, 0) for k in range(4)]
+    requests = [ViewRequest(make_grid([[k]]), Augmentation(), 0) for k in range(4)]
     scores = score_views(model, TaskEmbedding(DEEP, 1), requests, 2, AT_REST)  # type: ignore[arg-type]
     left = [4, 4, 4, 2, 1]  # 0 and 1 rest after the second step, 2 after the third, 3 after the fourth; each leaves a step later
     assert [calls[0] for calls in model.calls] == left
@@ -149,7 +149,7 @@ def test_a_view_says_what_the_step_at_which_it_rests_says(least: float, monkeypa
     monkeypatch.setattr(halting, "REST", least)
     model, embedding = build(DEEP, seed=1)
     rng = np.random.default_rng(0)
-    requests = [ViewRequest(make_grid(rng.integers(0, 10, (3, 3))), IDENTITY, 0) for _ in range(8)]
+    requests = [ViewRequest(make_grid(rng.integers(0, 10, (3, 3))), Augmentation(), 0) for _ in range(8)]
     every = every_step(model, embedding, requests, 3)
     stops = first_rest(every)
     assert stops == [5] * 8 if least == 0 else stops == [1] * 8 if least > 1 else len(set(stops)) > 1

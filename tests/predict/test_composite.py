@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hrm_submit.arc.augment import IDENTITY, Augmentation
+from hrm_submit.arc.augment import Augmentation
 from hrm_submit.arc.task import make_grid
 from hrm_submit.predict.rank import SHARE, colours_of_cells, rank, with_composite
 from hrm_submit.predict.scores import ViewScores, join
@@ -53,7 +53,7 @@ def test_its_share_decides_between_almost_equals_and_not_against_a_majority() ->
 
 def test_it_has_the_size_of_the_first_and_needs_a_canvas_that_holds_it() -> None:
     small, large = make_grid([[1, 2]]), make_grid([[1] * 5])
-    scores = showing([small, small, large], [IDENTITY] * 3, 6)
+    scores = showing([small, small, large], [Augmentation()] * 3, 6)
     assert [c.grid.shape for c in with_composite(rank(scores, "counts"), scores)] == [(1, 2), (1, 5)]
     too_large = [Candidate(make_grid([[0] * 7]), 1, -1.0)]
     assert with_composite(too_large, scores) == too_large

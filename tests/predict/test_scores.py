@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from hrm_submit.arc.augment import IDENTITY, Augmentation
+from hrm_submit.arc.augment import Augmentation
 from hrm_submit.arc.task import make_grid
 from hrm_submit.core.errors import DataError
 from hrm_submit.predict.raw import LEAST, RawVote, load_raw, save_raw
@@ -25,7 +25,7 @@ def test_confidence_is_the_mean_over_the_cells_of_the_grid_alone() -> None:
     cells[0, 8] += 0.5
     (prediction,) = ViewScores(scores.views, 3, cells).predictions()
     assert prediction is not None and prediction.grid.tolist() == [[5, 6]]
-    assert showing([make_grid([[4]]), None], [IDENTITY] * 2, 3).predictions()[1] is None, "a canvas of PAD shows no grid"
+    assert showing([make_grid([[4]]), None], [Augmentation()] * 2, 3).predictions()[1] is None, "a canvas of PAD shows no grid"
     assert prediction.score == pytest.approx(np.log(SURE) + 0.02, abs=1e-5)
 
 
@@ -40,7 +40,7 @@ def test_parts_join_to_the_whole() -> None:
 
 
 def raw(task: str = "t", restart: int = 0) -> RawVote:
-    views = [IDENTITY, TURNED, Augmentation(7), Augmentation(5)]
+    views = [Augmentation(), TURNED, Augmentation(7), Augmentation(5)]
     return RawVote(task, restart, np.array([0, 1, 0, 1]), anything(views, 4, np.random.default_rng(1)))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from hrm_submit.arc.augment import IDENTITY, Augmentation
+from hrm_submit.arc.augment import Augmentation
 from hrm_submit.arc.codes import NO_CODE, with_codes
 from hrm_submit.arc.task import Pair, make_grid
 from hrm_submit.config.schema import CODE_SIZES, TrainConfig
@@ -24,7 +24,7 @@ from tests.model.tiny import TINY
 SIDE = 5
 RNG = np.random.default_rng(5)
 PAIRS = [Pair(make_grid(RNG.integers(0, 10, (2, 3))), make_grid(RNG.integers(0, 10, (3, 2)))) for _ in range(3)]
-VIEWS = [IDENTITY] + [Augmentation(d, (0, *(int(c) for c in 1 + RNG.permutation(9)))) for d in range(1, 8)]
+VIEWS = [Augmentation()] + [Augmentation(d, (0, *(int(c) for c in 1 + RNG.permutation(9)))) for d in range(1, 8)]
 ROWS = [40, 41, 42, 43, 44, 45, 46, 47]
 
 
@@ -51,7 +51,7 @@ def drawn(pair: Pair, view: Augmentation, offset: tuple[int, int] = (0, 0)) -> t
 @pytest.mark.parametrize("size", [1, 4, 7])
 def test_every_pair_comes_equally_often(size: int) -> None:
     seen: Counter[bytes] = Counter()
-    for k, (inputs, *_) in enumerate(examples(batches(6, [IDENTITY], [0], batch_size=size)), 1):
+    for k, (inputs, *_) in enumerate(examples(batches(6, [Augmentation()], [0], batch_size=size)), 1):
         seen[inputs.tobytes()] += 1
         if k % 3 == 0:  # after each round of the three pairs
             assert set(seen.values()) == {k // 3} and len(seen) == 3
@@ -59,7 +59,7 @@ def test_every_pair_comes_equally_often(size: int) -> None:
 
 def test_a_batch_holds_pairs_of_one_canvas_and_every_pair_comes_equally_often() -> None:
     """The middle pair has a canvas of its own."""
-    made = batches(300, [IDENTITY], [0], sides=[SIDE, 4, SIDE])
+    made = batches(300, [Augmentation()], [0], sides=[SIDE, 4, SIDE])
     small = [item for item in made if len(item.positions) == 16]
     assert {len(item.positions) for item in made} == {16, 25} and 70 < len(small) < 130, "a third of the batches"
     assert all((inputs.reshape(4, 4)[:2, :3] == 2 + PAIRS[1].input).all() for inputs, *_ in examples(small))

@@ -10,14 +10,14 @@ import compare_votes
 import numpy as np
 import pytest
 
-from hrm_submit.arc.augment import IDENTITY, Augmentation
+from hrm_submit.arc.augment import Augmentation
 from hrm_submit.arc.task import make_grid
 from hrm_submit.corpora.solutions import write_solutions
 from hrm_submit.predict.raw import RAW, RawVote, save_raw
 from hrm_submit.predict.scores import ViewScores, join
 from tests.predict.lab import showing
 
-VIEWS = [IDENTITY, Augmentation(1), Augmentation(4), Augmentation(0, (0, 2, 1, 3, 4, 5, 6, 7, 8, 9))]
+VIEWS = [Augmentation(), Augmentation(1), Augmentation(4), Augmentation(0, (0, 2, 1, 3, 4, 5, 6, 7, 8, 9))]
 RAREST = """
 from hrm_submit.predict.vote import Candidate, vote
 
@@ -111,7 +111,7 @@ def test_a_rule_of_ones_own_is_compared_with_the_others(tmp_path: Path, run: Pat
 def test_retrains_are_pooled_whatever_their_canvas_and_run_folders_are_samples_or_are_pooled_too(tmp_path: Path) -> None:
     runs = [str(tmp_path / name) for name in ("retrained", "here", "there")]
     saved(Path(runs[0]), "a", shown(1, 1, 1, 2, 2), restart=0)
-    saved(Path(runs[0]), "a", showing([make_grid([[c]]) for c in (2, 2, 3, 3, 3)], [*VIEWS, IDENTITY], 5), restart=1)
+    saved(Path(runs[0]), "a", showing([make_grid([[c]]) for c in (2, 2, 3, 3, 3)], [*VIEWS, Augmentation()], 5), restart=1)
     content = table(tmp_path, runs[0], "--solutions", str(solutions(tmp_path, a=[2])))
     assert scores(row(content, "counts")) == (1.0, 1.0, 1.0), "four votes of ten"
     for run, votes in zip(runs[1:], ((1, 1, 1, 3, 3), (2, 2, 2, 3, 3)), strict=True):
