@@ -90,22 +90,21 @@ class Tile:
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """A test output: the attempts at it, its candidates, best first (None where nobody tells), the votes for any grid, its input
-    and truth."""
+    """A test output: the attempts at it, its candidates, best first, the votes for any grid, its input and truth."""
 
     attempts: Sequence[Grid] = ()
-    candidates: Sequence[Candidate] | None = None
+    candidates: Sequence[Candidate] = ()
     votes: int = 0
     input: Grid | None = None
     truth: Grid | None = None
 
     def tiles(self) -> list[Tile]:
-        """Make a tile of each attempt, with its votes; where the candidates are known, an attempt that is none of them is a fallback."""
-        known = {c.key: c for c in self.candidates or ()}
+        """Make a tile of each attempt, with its votes; an attempt that is no candidate is a fallback."""
+        known = {c.key: c for c in self.candidates}
         tiles = []
         for number, grid in enumerate(self.attempts, 1):
             found = known.get((grid.shape, grid.tobytes()))
-            notes = votes_of(found, self.votes) if found else () if self.candidates is None else ("fallback",)
+            notes = votes_of(found, self.votes) if found else ("fallback",)
             if grid.size:
                 tiles.append(Tile(f"attempt {number}", grid, notes).judged(self.truth))
         return tiles

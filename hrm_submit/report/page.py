@@ -171,7 +171,7 @@ def _hints(row: dict[str, Any], outputs: Sequence[Output]) -> Iterator[str]:
 
 def _further(output: Output) -> list[Tile]:
     """Make the tiles of the candidates after the attempts."""
-    ranked = enumerate((output.candidates or ())[2:], 3)
+    ranked = enumerate(output.candidates[2:], 3)
     return [Tile(f"candidate {rank}", c.grid, votes_of(c, output.votes)).judged(output.truth) for rank, c in ranked]
 
 

@@ -87,7 +87,7 @@ def _frame(name: str, rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 def _outputs(data: RunData, task: str) -> Iterator[dict[str, Any]]:
     for k, output in enumerate(data.outputs(task)):
-        candidates, total = output.candidates or (), output.votes
+        candidates, total = output.candidates, output.votes
         row: dict[str, Any] = {"task": task, "output": k, "candidates": len(candidates)}
         for best in candidates[:1]:
             share = best.votes / total if best.votes and total else None  # a composite has no votes of its own

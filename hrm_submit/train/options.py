@@ -33,7 +33,6 @@ class PretrainOptions:
         default=PROTECTED,
     )
     every: float = option("10m", "how often to validate (default: 10m)", parse=parse_duration, default=600.0)
-    save_every: float = option("2m", "how often to save the state (default: 2m)", parse=parse_duration, default=120.0)
     log_every: int = option("N", "segments for each line of metrics.jsonl (default: 20)", default=20)
     devices: str = option("auto|cpu|cuda:0", default="auto")
     threads: int | None = option("N", "threads of each process on a CPU (default: all cores, shared by the ranks)", default=None)

@@ -38,6 +38,8 @@ from hrm_submit.train.validate import validate
 
 log = logging.getLogger(__name__)
 
+SAVE_EVERY = 120.0
+"""Seconds between two saves of the state."""
 MOST_SAVING = 0.05
 """Largest share of the time that may go into saving the state."""
 
@@ -91,7 +93,7 @@ class Pretraining:
         self._last = self._exported_undecayed = self._ended = False
         if state:
             self._restore(state)
-        self._save_at = self._progress.seconds() + options.save_every
+        self._save_at = self._progress.seconds() + SAVE_EVERY
         self._check_at = self._progress.seconds() + options.every if self._held_out else math.inf
 
     def run(self) -> str:
@@ -183,7 +185,7 @@ class Pretraining:
                     checkpoints.write_state(self.options.out, state)
             except OSError as error:
                 log.warning("%s: the state could not be saved (%s); the earlier one stays", self.options.out, error.strerror or error)
-        self._save_at = self._progress.seconds() + max(self.options.save_every, self._progress.last("save") / MOST_SAVING)
+        self._save_at = self._progress.seconds() + max(SAVE_EVERY, self._progress.last("save") / MOST_SAVING)
 
     def _restore(self, state: dict[str, Any]) -> None:
         options, progress, training, path = self.options, self._progress, self.training, self.options.out / STATE_FILE

@@ -109,9 +109,10 @@ def test_rows_and_origin_of_weights_go_on_with_them(whole: Path, tmp_path: Path)
     assert meta.steps == 10 and lines(tmp_path / "out")[0]["rate"] == pytest.approx(0.2), "a warm-up again"
 
 
-def test_a_run_by_time_validates_as_often_as_asked_and_ends_in_time_and_decayed(tmp_path: Path) -> None:
+def test_a_run_by_time_validates_as_often_as_asked_and_ends_in_time_and_decayed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretrain_module, "SAVE_EVERY", 10.0)
     clock, held = TickingClock(0.05), write_data(tmp_path / "held", 3, "held", first=50)
-    said = go(asked(tmp_path, budget=60.0, save_every=10.0, validate=str(held), every=10.0), clock)
+    said = go(asked(tmp_path, budget=60.0, validate=str(held), every=10.0), clock)
     assert clock.now <= 60.0 and clock.now > 45.0
     checks, told = ([x for x in lines(tmp_path / "out") if (key in x)] for key in ("validation_pass@2", "rate"))
     assert 4 <= len(checks) <= 7 and all(b["seconds"] - a["seconds"] >= 10.0 for a, b in pairwise(checks[:-1]))

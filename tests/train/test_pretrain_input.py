@@ -48,7 +48,7 @@ def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
         ("", "required"),
         ("--segments 5 --seed -1", "-1"),
         ("--segments 5 --every never", "not a duration"),
-        ("--segments 5 --save-every 0", "not a duration"),
+        ("--segments 5 --every 0", "not a duration"),
         ("--segments 5 --log-every 0", "--log-every must be at least 1"),
         ("--segments 5 --threads 0", "--threads must be at least 1"),
         ("--segments 5 --devices cuda:7", "no cuda:7 here"),

@@ -156,15 +156,22 @@ def assert_same_training(a: Path, b: Path) -> None:
         assert all(torch.equal(left[key], right[key]) for key in left)
 
 
+SAVING_OFTEN = (
+    "-c",
+    "import sys; from hrm_submit import cli; from hrm_submit.train import pretrain; pretrain.SAVE_EVERY = 0.05; "
+    "sys.exit(cli.main(['pretrain', *sys.argv[1:]]))",
+)
+
+
 @pytest.mark.parametrize(("more", "kills"), [pytest.param("", 1, id="nano"), pytest.param(DEEP, 2, id="deep", marks=pytest.mark.slow)])
 def test_killed_anywhere_and_resumed_gives_the_same_bits(tmp_path: Path, more: str, kills: int) -> None:
     """The reference runs in this process, the killed ones in their own; the moment of a kill is drawn anew each time."""
     work = ["--segments", "200", "--log-every", "50"]
     assert main(["pretrain", *options(tmp_path / "whole", *work, preset_text=more)]) == 0
-    killed = options(tmp_path / "killed", *work, "--save-every", "0.05s", preset_text=more)
+    killed = options(tmp_path / "killed", *work, preset_text=more)
     out, at, resume = tmp_path / "killed" / "out", [], []
     for _ in range(kills):
-        process = start(*killed, *resume)
+        process = start(*killed, *resume, script=SAVING_OFTEN)
         seen = (out / "state.pt").stat().st_mtime_ns if resume else 0
         wait_for(lambda seen=seen: (out / "state.pt").exists() and (out / "state.pt").stat().st_mtime_ns != seen, process)  # type: ignore[misc]
         time.sleep(random.uniform(0.0, 0.25))
@@ -181,7 +188,7 @@ def test_killed_anywhere_and_resumed_gives_the_same_bits(tmp_path: Path, more: s
 
 
 def test_a_signal_saves_and_exits_and_the_run_goes_on(tmp_path: Path) -> None:
-    command = options(tmp_path, "--segments", "100000", "--log-every", "5", "--save-every", "1h")
+    command = options(tmp_path, "--segments", "100000", "--log-every", "5")
     out = tmp_path / "out"
     process = start(*command)
     wait_for(lambda: (out / "metrics.jsonl").exists(), process)
