@@ -26,7 +26,7 @@ from torch import Tensor
 
 from hrm_submit.arc.augment import augmentation_arrays, sample_augmentations
 from hrm_submit.arc.canvas import PackedPairs, encode, sample_offsets
-from hrm_submit.arc.sizes import canvas_side
+from hrm_submit.arc.sizes import answering_side, canvas_side
 from hrm_submit.arc.task import Task
 from hrm_submit.core.device import cpu_count, keep_freed_memory, list_devices, machine, on_threads
 from hrm_submit.core.errors import ConfigError
@@ -195,7 +195,8 @@ def _voter(device: str, way: str) -> Callable[[Task], object]:
 
     def vote(task: Task) -> object:
         views = sample_augmentations(task, CPU_VIEWS, np.random.default_rng(0), colours=kit.preset.ttt.colours)
-        return answer(model, embedding, task, views, [0] * len(views), config, side=side)
+        canvas = side or answering_side(task, translate=kit.preset.ttt.translate)
+        return answer(model, embedding, task, views, [0] * len(views), config, side=canvas)
 
     return vote
 
