@@ -49,11 +49,6 @@ def test_decode_undoes_encode(data, grid, augmentation):
     assert np.array_equal(augmentation.invert(decoded), grid)
 
 
-def test_of_two_rectangles_as_large_the_taller_is_decoded():
-    (decoded,) = decode(np.array([[5, 4, 3, 1]]), 2)
-    assert decoded.tolist() == [[3], [1]]
-
-
 @quick
 @given(st.integers(1, 6), st.integers(0, 2**32 - 1))
 def test_decode_finds_the_largest_anchored_rectangle(side, seed):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hrm_submit.core.files import sha256_of, write_atomic
+from hrm_submit.core.files import write_atomic
 
 
 def test_text_and_bytes_are_written_and_readable_by_all(tmp_path: Path) -> None:
@@ -43,8 +43,3 @@ def test_a_failing_step_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
         write_atomic(path, "new")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["f.json"]
-
-
-def test_the_digest_of_a_file_is_sha_256(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"abc")
-    assert sha256_of(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, B.1

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from hrm_submit.arc.codes import NO_CODE
-from hrm_submit.config.preset_files import load_preset
 from hrm_submit.config.schema import CodeKind, ModelConfig
 from hrm_submit.model.hrm import HRM
 
@@ -23,12 +22,6 @@ def inputs(cfg: ModelConfig = TINY, batch: int = 2, side: int = 4) -> tuple[torc
     rows = torch.randn(batch, cfg.puzzle_emb_ndim, generator=generator)
     positions = (torch.arange(side)[:, None] * 30 + torch.arange(side)).flatten()
     return tokens, rows, positions
-
-
-@pytest.mark.parametrize(("preset", "millions"), [("hrm-27m", 27.27), ("hrm-7m", 5.97)])
-def test_parameter_counts(preset: str, millions: float) -> None:
-    model = HRM(load_preset(preset).model, initialise=False)
-    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.02)
 
 
 def test_shapes_and_formats() -> None:

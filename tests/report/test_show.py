@@ -214,7 +214,6 @@ def test_a_set_is_a_contact_sheet_and_open_tasks_of_a_run_are_unsolved_or_unsett
         (["--dataset", "{file}", "--tasks", "t9"], "has no task t9"),
         (["--dataset", "{file}", "--tasks", "@{none}"], "none: no such file"),
         (["--dataset", "{file}", "--first", "0"], "--first must be at least 1"),
-        (["--dataset", "{file}", "--max-side", "1"], "no task is left of those asked for"),
         (["--dataset", "{file}", "--unsolved-of", "{empty}"], "holds no run"),
         (["--dataset", "arc-agi-9", "--tasks", "t1"], "unknown data 'arc-agi-9'; known: arc-agi-1-training"),
         (["--dataset", "{alone}", "--tasks", "t1", "--solutions"], "has no solutions"),

@@ -53,8 +53,6 @@ def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
         ("--segments 5 --threads 0", "--threads must be at least 1"),
         ("--segments 5 --devices cuda:7", "no cuda:7 here"),
         ("--segments 5 --resume", "no saved run to resume"),
-        ("--segments 5 --data {0}/little_challenges.json,{0}/little_challenges.json", "twice"),
-        ("--segments 5 --data {0}/little_challenges.json:-1", "weight"),
         ("--segments 5 --validate {0}/little_challenges.json", "no task is left"),
         ("--segments 5 --validate {0}/blind_challenges.json", "has no solutions to measure by"),
         ("--segments 5 --out {0}/file", "file: cannot be written"),
