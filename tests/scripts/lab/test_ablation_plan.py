@@ -59,8 +59,8 @@ def test_a_plan_that_cannot_be_run_is_told_in_a_line(tmp_path: Path, refused: An
 
 
 def test_other_arguments_that_cannot_be_used_are_told(tmp_path: Path, refused: Any) -> None:
-    path = str(write_plan(tmp_path, tail=variants("a,b")))
-    assert "--only other: no such variant; known: a,b" in refused(ablate.main, [path, "--only", "a,b,other"])
+    path = str(write_plan(tmp_path, tail=variants("a", "b")))
+    assert "--only other: no such variant; known: a, b" in refused(ablate.main, [path, "--only", "a,b,other"])
     assert "--parallel" in refused(ablate.main, [path, "--parallel", "0"])
     assert "absent.toml" in refused(ablate.main, [str(tmp_path / "absent.toml")])
 
