@@ -2,10 +2,14 @@
 
 import signal
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+
+from hrm_submit.config.schema import Preset
+from tests.run.lab import tiny_preset
 
 # A busy machine is no fault of what is tested.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -25,6 +29,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def one_thread() -> None:
     """Small tensors gain nothing from several threads, and on a busy machine lose much by waiting for them."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def preset(tmp_path: Path) -> Preset:
+    """A preset that makes a small model."""
+    return tiny_preset(tmp_path)
 
 
 @pytest.fixture

@@ -37,9 +37,9 @@ from hrm_submit.model.weights import CheckpointMeta, build, load_checkpoint, sav
 from hrm_submit.record.folder import read_run
 from hrm_submit.run.answers import AnswerStore
 from tests.hostile import damaged, damaged_json, damaged_lines, damaged_safetensors
+from tests.shared import RECORDED
 
 ROOT = Path(__file__).parents[1]
-KILLED = Path(__file__).parent / "fixtures" / "run-v1"
 MEMORY = 3 * 2**30
 """Bytes of address space that a reader may take beyond what is in use."""
 # A tenth of the profile's examples: 10, or 1,000 with `--hypothesis-profile many`.
@@ -150,8 +150,8 @@ def checkpoint(more: tuple[tuple[str, Any], ...]) -> bytes:
 @given(data=st.data())
 def test_run_folders(name: str, data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        run, challenges = shutil.copytree(KILLED / "run", Path(folder, "run")), KILLED / "challenges.json"
-        real = (KILLED / "run" / name).read_bytes()
+        run, challenges = shutil.copytree(RECORDED / "run", Path(folder, "run")), RECORDED / "challenges.json"
+        real = (RECORDED / "run" / name).read_bytes()
         (run / name).write_bytes(data.draw((damaged_json if name == "run.json" else damaged_lines)(real)))
         read, broken = read_challenges(challenges)
         AnswerStore(read, broken, Path(folder, "submission.json")).restore(read_run(run))
@@ -174,7 +174,7 @@ def with_odd_numbers(value: Any, odd: float) -> Iterator[Any]:
     "odd", [10**400, -(10**400), 2**63, float("inf"), float("nan"), 1e300], ids=["large", "negative", "2**63", "inf", "nan", "1e300"]
 )
 def test_numbers_too_large_in_a_run_folder(tmp_path: Path, odd: float) -> None:
-    run = shutil.copytree(KILLED / "run", tmp_path / "run")
+    run = shutil.copytree(RECORDED / "run", tmp_path / "run")
     described = json.loads((run / "run.json").read_text())
     described |= {"budget": odd, "seed": odd, "segments": odd}
     described["config"]["ttt"]["fit"] = odd
@@ -184,12 +184,12 @@ def test_numbers_too_large_in_a_run_folder(tmp_path: Path, odd: float) -> None:
         kinds = {line.get("event"): line for line in map(json.loads, real)}
         strange = [json.dumps(line) for known in kinds.values() for line in with_odd_numbers(known, odd)]
         (run / name).write_text("\n".join([*real, *strange]) + "\n")
-    tasks = ["--challenges", KILLED / "challenges.json"]
+    tasks = ["--challenges", RECORDED / "challenges.json"]
     ends_well("merge", run, "--output", tmp_path / "merged.json", *tasks)
     ends_well("report", "--run-dir", run, *tasks, "--output", tmp_path / "report.html")
     ends_well("show", "--run-dir", run)
     ends_well("watch", "--run-dir", run, "--once")
-    assert len(read_run(run).predictions) >= len((KILLED / "run" / "predictions.jsonl").read_text().splitlines())
+    assert len(read_run(run).predictions) >= len((RECORDED / "run" / "predictions.jsonl").read_text().splitlines())
 
 
 @functools.cache

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from hrm_submit.cli import main
+from tests.shared import RECORDED
 
-RECORDED = Path(__file__).parent / "fixtures" / "run-v1"
 SOLVE = "solve --challenges {challenges} --output {submission} --run-dir {run} --devices cpu --segments-per-task 1"
 REPORT, MERGE = "report --run-dir {run} --output {html}", "merge {run} --output {merged}"
 RUN = (REPORT, MERGE, "show --run-dir {run}")

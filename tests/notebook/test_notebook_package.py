@@ -6,12 +6,11 @@ from pathlib import Path
 import pytest
 from kaggle_kit.wheels import build_wheel
 
-from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
 from hrm_submit.record.folder import read_run
 from tests.events import told
 from tests.notebook.notebook_lab import lay_out, run
 from tests.run.lab import recolour, tiny_preset
-from tests.shared import made_once
+from tests.shared import made_once, write_weights
 
 SECONDS = 120.0
 """Of the session; no run needs them all, as each task ends after a few segments."""
@@ -56,9 +55,7 @@ def brief(folder: Path) -> dict[str, str]:
 
 
 def checkpoint(folder: Path) -> Path:
-    path = folder / "tiny.safetensors"
-    save_checkpoint(path, snapshot(*build(tiny_preset(folder).model), CheckpointMeta()))
-    return path
+    return write_weights(folder / "tiny.safetensors", tiny_preset(folder).model)
 
 
 def test_rehearsal_with_a_checkpoint(tmp_path: Path, wheel: Path) -> None:

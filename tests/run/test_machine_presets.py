@@ -11,8 +11,8 @@ from hrm_submit.config.runtime import preset_of_cards
 from hrm_submit.core.device import Card
 from hrm_submit.core.errors import ModelConflictError
 from hrm_submit.model import packaged
-from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
 from hrm_submit.solver import interface
+from tests.shared import write_weights
 
 L4, T4 = Card("NVIDIA L4", 8.9, 22.0), Card("Tesla T4", 7.5, 14.6)
 
@@ -66,10 +66,7 @@ def test_the_preset_of_a_machine_takes_the_best_weights_that_the_package_has(tmp
     monkeypatch.setattr(packaged, "CHECKPOINTS", tmp_path)
 
     def place(name: str) -> Path:
-        preset = load_preset(name)
-        model, embedding = build(preset.model)
-        save_checkpoint(tmp_path / f"{name}.safetensors", snapshot(model, embedding, CheckpointMeta(preset=name)))
-        return tmp_path / f"{name}.safetensors"
+        return write_weights(tmp_path / f"{name}.safetensors", load_preset(name).model, preset=name)
 
     assert packaged.packaged_checkpoint("l4x4") is None
     nano = place("nano")

@@ -30,7 +30,7 @@ from hrm_submit.report.tables import make_tables
 from hrm_submit.run.options import RANDOM_WEIGHTS, SolveOptions
 from hrm_submit.run.solve import solve
 from tests.run.lab import Reader, challenges, command, events, tiny, tiny_preset, wait_for, workers
-from tests.shared import made_once
+from tests.shared import made_once, write_weights
 
 TASKS, SEGMENTS = 4, 30
 WITHOUT_TORCH = (
@@ -199,9 +199,8 @@ def test_a_time_budget_is_kept_with_every_task_answered_and_the_file_valid_at_ev
 
 
 def test_members_train_each_task_in_turn_and_the_record_tells_who(folder: Path) -> None:
-    first, second = folder / "first.safetensors", folder / "second.safetensors"
-    for seed, path in enumerate((first, second)):
-        save_checkpoint(path, snapshot(*build(tiny_preset(folder).model, seed=seed), CheckpointMeta()))
+    model = tiny_preset(folder).model
+    first, second = (write_weights(folder / f"{name}.safetensors", model, seed) for seed, name in enumerate(("first", "second")))
     options = options_in(folder, "members", more=f'[solve]\nmembers = ["{second}"]\n', checkpoint=first)
     subprocess.run(arguments(options), capture_output=True, check=True)
     described = json.loads((options.run_dir / "run.json").read_text())

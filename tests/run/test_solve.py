@@ -17,16 +17,12 @@ from hrm_submit.cli import main
 from hrm_submit.core.device import Card
 from hrm_submit.corpora.solutions import write_solutions
 from hrm_submit.corpora.sources import load
-from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
 from hrm_submit.record.folder import read_run
 from hrm_submit.report.data import load_run
 from hrm_submit.run import solve as solve_module
 from tests.run.fake_pool import candidate
 from tests.run.lab import challenges, tiny, tiny_preset
-
-RECORDED = Path(__file__).parents[1] / "fixtures" / "run-v1"
-"""Four ARC-AGI-1 evaluation tasks of a run that was killed while it worked on the third. Its configuration names keys that are no more,
-its predictions do not name their attempt; three candidates of each are kept."""
+from tests.shared import RECORDED, write_weights
 
 
 class Answering:
@@ -67,10 +63,8 @@ def test_run_score_and_report_tell_of_weights_that_know_a_task(tmp_path: Path, c
     file = challenges(tmp_path, 2)
     tasks = load(file)
     pair = tasks["task01"].train[0]
-    meta = CheckpointMeta(hashes=(pair_hash(pair.output, pair.output), *([pair_hash(pair.input, pair.output)] if known else [])))
-    model, embedding = build(tiny_preset(tmp_path).model)
-    weights = tmp_path / "w.safetensors"
-    save_checkpoint(weights, snapshot(model, embedding, meta))
+    hashes = (pair_hash(pair.output, pair.output), *([pair_hash(pair.input, pair.output)] if known else []))
+    weights = write_weights(tmp_path / "w.safetensors", tiny_preset(tmp_path).model, hashes=hashes)
     options = ["--preset", tiny(tmp_path), "--checkpoint", str(weights)]
     output, run = solved(tmp_path, file, *options)
     assert run["trained_on"] == (["task01"] if known else []) and bool(run["warning"]) == known

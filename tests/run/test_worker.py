@@ -16,19 +16,14 @@ from hrm_submit.config.runtime import Runtime
 from hrm_submit.config.schema import Preset
 from hrm_submit.model.compiled import compiling_in_turn
 from hrm_submit.model.packaged import EnsembleMember
-from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
 from hrm_submit.record.events import EngineChosen
 from hrm_submit.run import worker as worker_module
 from hrm_submit.run.protocol import Assignment, Channel, Failed, Ready, WorkerSpec
 from hrm_submit.run.worker import worker_main
 from hrm_submit.solver.messages import Alive, Answer, Progress
 from tests.run.lab import recolour, tiny_preset
+from tests.shared import write_weights
 from tests.solver.sessions import Faulty, stand_in
-
-
-@pytest.fixture
-def preset(tmp_path: Path) -> Preset:
-    return tiny_preset(tmp_path)
 
 
 def converse(spec: WorkerSpec, *assignments: Assignment, status: int | None = None) -> list[Any]:
@@ -68,8 +63,7 @@ def test_ready_then_each_task_to_its_final_answer(preset: Preset, tmp_path: Path
     assert [m.task for m in said[1:]] == sorted(m.task for m in said[1:]), "one task after the other"
     assert set(finals(said)) == {"a", "b"}
     assert all(m.loss > 0 for m in said if isinstance(m, Progress)) and not any(isinstance(m, Alive) for m in said)
-    save_checkpoint(tmp_path / "w.safetensors", snapshot(*build(preset.model, seed=99), CheckpointMeta()))
-    from_file = converse(on_cpu(preset, tmp_path / "w.safetensors"), work("a"))
+    from_file = converse(on_cpu(preset, write_weights(tmp_path / "w.safetensors", preset.model, seed=99)), work("a"))
     assert finals(from_file)["a"] != finals(said)["a"], "weights are where tasks start from"
 
 

@@ -14,12 +14,12 @@ from hrm_submit.arc.submission import read_submission
 from hrm_submit.arc.task import make_grid, same_grid
 from hrm_submit.core.errors import CheckpointError, ConfigError, DataError
 from hrm_submit.corpora.sources import load
-from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
 from hrm_submit.predict.vote import Candidate
 from hrm_submit.solver import interface
 from hrm_submit.solver.interface import Solver
 from hrm_submit.solver.messages import Alive, Answer, Outcome, Progress, Restarted
 from tests.run.lab import challenges, command, recolour, tiny, tiny_preset
+from tests.shared import write_weights
 from tests.terminal import screen
 
 FIXED: dict[str, Any] = {
@@ -80,9 +80,7 @@ def test_several_tasks_are_solved_as_each_alone_and_scored(solver: Solver, tmp_p
 
 
 def test_a_checkpoint_is_started_from(solver: Solver, presets: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    model, embedding = build(tiny_preset(tmp_path).model, n_rows=1, seed=9)
-    path, task = tmp_path / "weights.safetensors", recolour("t", 1)
-    save_checkpoint(path, snapshot(model, embedding, CheckpointMeta()))
+    path, task = write_weights(tmp_path / "weights.safetensors", tiny_preset(tmp_path).model, seed=9), recolour("t", 1)
     named, random = (Solver(source, presets, "cpu", seed=3).solve(task, segments=1).candidates[0] for source in (path, "none"))
     assert [c.score for c in named] != [c.score for c in random] and not caplog.records
     with pytest.raises(CheckpointError, match=r"none\.safetensors"):

@@ -17,9 +17,9 @@ from hrm_submit.arc.canonical import pair_hash
 from hrm_submit.arc.task import Solutions, make_grid
 from hrm_submit.core.errors import ConfigError, DataError
 from hrm_submit.corpora.sources import load
-from hrm_submit.model.weights import CheckpointMeta, build, save_checkpoint, snapshot
 from tests.notebook.notebook_lab import PACKAGES, SOLVED, TASKS, lay_out, stub_wheel
 from tests.run.lab import tiny_preset
+from tests.shared import write_weights
 
 
 def limited(code: str, limit: float, folder: Path, cut: bool = False) -> tuple[Any, list[str]]:
@@ -77,8 +77,7 @@ def test_weights_that_know_the_tasks_are_not_simulated_with(tmp_path: Path, caps
     tasks = dict(list(load(dataset).items())[:2])
     pair = next(iter(tasks.values())).train[0]
     hashes = (pair_hash(pair.input, pair.output),) if known else ()
-    weights = tmp_path / "w.safetensors"
-    save_checkpoint(weights, snapshot(*build(tiny_preset(tmp_path).model), CheckpointMeta(hashes=hashes)))
+    weights = write_weights(tmp_path / "w.safetensors", tiny_preset(tmp_path).model, hashes=hashes)
     assert rehearsal.weights_for(weights, tasks).name == ("nano.safetensors" if told else "w.safetensors")
     assert capsys.readouterr().out.strip() == told
 

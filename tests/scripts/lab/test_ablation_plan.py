@@ -14,10 +14,11 @@ from hrm_submit.arc.reader import write_challenges
 from hrm_submit.core.errors import ConfigError
 from hrm_submit.corpora.leaks import protected_hashes
 from hrm_submit.corpora.solutions import write_solutions
-from hrm_submit.model.weights import CheckpointMeta, build, load_checkpoint, save_checkpoint, snapshot
+from hrm_submit.model.weights import load_checkpoint
 from hrm_submit.train.options import PROTECTED
 from tests.run.lab import recolour, recoloured
 from tests.scripts.lab.ablation_lab import runs_of, variants, write_plan, write_tasks
+from tests.shared import write_weights
 
 PLANS = sorted((ROOT / "scripts" / "ablations").glob("*.toml"))
 
@@ -143,9 +144,8 @@ def test_weights_that_were_trained_on_an_answer_are_refused(tmp_path: Path) -> N
     (plain,) = runs_of(tmp_path, "examples = 32")
 
     def key(name: str, seed: int = 0, **meta: object) -> str:
-        made = snapshot(*build(plain.preset.model, seed=seed), CheckpointMeta(**meta))  # type: ignore[arg-type]
-        save_checkpoint(tmp_path / f"{name}.safetensors", made)
-        return runs_of(tmp_path, "examples = 32", variants("a", more=f'checkpoint = "{tmp_path / name}.safetensors"'))[0].key
+        path = write_weights(tmp_path / f"{name}.safetensors", plain.preset.model, seed, **meta)
+        return runs_of(tmp_path, "examples = 32", variants("a", more=f'checkpoint = "{path}"'))[0].key
 
     first = key("good", hashes=("00",))
     assert first != plain.key and first != key("others", seed=1)
