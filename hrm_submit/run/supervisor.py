@@ -134,7 +134,7 @@ class Supervisor:
     def _nothing_follows(self) -> bool:
         """Return whether all workers are idle though work was offered just now, or only start up for work that nobody has."""
         members = self._pool.members.values()
-        if self._restarts and self._scheduler.queue:
+        if self._restarts and (self._scheduler.queue or self._scheduler.open):
             return False
         if all(m.idle for m in members):
             return True
