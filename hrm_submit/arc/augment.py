@@ -96,7 +96,9 @@ def sample_augmentations(task: Task, n: int, rng: np.random.Generator, *, colour
                 return
             # only the hash is kept: contents of a task with many pairs take megabytes
             recoloured = texts[transform].translate(bytes((*table, *range(N_COLOURS, 256))))
-            found.setdefault(hash(tuple(sorted(recoloured.split(_ITEM)))), Augmentation(transform, tuple(table)))
+            key = hash(tuple(sorted(recoloured.split(_ITEM))))
+            if key not in found:
+                found[key] = Augmentation(transform, tuple(table))
 
     keep(np.zeros(1, dtype=np.int64), np.arange(N_COLOURS)[None])
     if N_DIHEDRAL * math.perm(len(movable), len(used)) <= 4 * n:

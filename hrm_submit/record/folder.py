@@ -157,10 +157,10 @@ class RunRecord:
         state.close()
         return state
 
-    def newest(self, task: Task) -> Outputs:
-        """Return the newest candidates of each output of `task`, none where there are none."""
-        found = {p.output: p.candidates for p in self.predictions if p.task == task.id and p.candidates}
-        return tuple(found.get(k, ()) for k in range(len(task.test)))
+    def newest(self, tasks: Sequence[Task]) -> dict[str, Outputs]:
+        """Return the newest candidates of each output of `tasks`, none where there are none."""
+        found = {(p.task, p.output): p.candidates for p in self.predictions if p.candidates}
+        return {task.id: tuple(found.get((task.id, k), ()) for k in range(len(task.test))) for task in tasks}
 
     @property
     def reached(self) -> dict[str, int]:

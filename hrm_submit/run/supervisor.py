@@ -37,7 +37,6 @@ log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.5
 LEAST_PATIENCE = 20.0
-NO_WORKER = "no worker left"
 STARTING_PATIENCE = 60.0, 900.0
 """Seconds that a start may take before it counts as hung: at least, and at most. One of more than the least is logged."""
 ASLEEP = 10.0
@@ -73,8 +72,8 @@ class Supervisor:
         self._engines = Engines(preset.device, clock.budget, earlier.state.engines.values() if earlier else ())
         self._reached = Counter(earlier.reached if earlier else {})
         """Segments of the attempt that each task's newest answer is of."""
-        self._latest: dict[str, Outputs] = {t.id: earlier.newest(t) for t in tasks} if earlier else {}
-        """Mid-run votes."""
+        self._latest: dict[str, Outputs] = earlier.newest(tasks) if earlier else {}
+        """Mid-run votes, and what an earlier run found."""
         self._restarts = Restarts(self._budget)
         self.abandoned = 0
         """Tasks that were left because no worker was."""
@@ -118,9 +117,9 @@ class Supervisor:
             held = [m.assignment.task.id for m in self._pool.members.values() if m.assignment and not m.assignment.restart]
             self._pool.dismiss()
             late = self._clock.elapsed() >= self._end
-            reason = events.INTERRUPTED if self._stop.is_set() else "time is up" if late else NO_WORKER
+            reason = events.INTERRUPTED if self._stop.is_set() else "time is up" if late else "no worker left"
             left = [*held, *(t.id for t in self._scheduler.queue)]
-            self.abandoned = len(left) if reason == NO_WORKER else 0
+            self.abandoned = 0 if late or self._stop.is_set() else len(left)
             for task in left:
                 self._record(events.TaskFailed(reason=reason, task=task))
             self._answers.save(last=True)
