@@ -4,8 +4,6 @@ Exit status: 0; 1 if `validate` found faults, or `solve` got no answer from the 
 not complete then); 2 for wrong input, with one line on standard error; 130 for Ctrl-C.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import logging

@@ -42,8 +42,6 @@ embedding row, in views that training used. Kind "ttt" gives each task its own t
 Exit 0; 1 where a run failed; 2 for a plan that cannot be run; 130 when interrupted.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

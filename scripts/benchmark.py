@@ -16,8 +16,6 @@ rows:
   kernels       milliseconds of the CPU's compiled axial attention, against torch's operations
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

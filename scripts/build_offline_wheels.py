@@ -5,8 +5,6 @@ against the dated list of versions in Kaggle's image (`scripts/kaggle_kit/kaggle
 input.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

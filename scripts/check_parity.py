@@ -7,8 +7,6 @@ losses of every ACT step in evaluation, and in training the losses, metrics, hal
 row. One line per compared group; exit 0 if all agree, 1 if one does not, 2 if the file is no such recording.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

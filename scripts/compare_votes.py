@@ -11,8 +11,6 @@ no fallback is used. `oracle` is the share of outputs that some view shows. A ro
 by default the one that `solve` uses. Exit 0, or 2 for bad input.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

@@ -9,8 +9,6 @@ A page quotes a value as `21.0 %<!-- = evaluation-1 all/pass@2 -->`, a mean of a
 `29.5 %<!-- = ablations/recipe nano/pass@2 -->`, and a table between `<!-- table: evaluation-1 -->` and `<!-- /table -->`.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import re

@@ -10,8 +10,6 @@ may change), ARC-GEN by that of all programs, RE-ARC by the id that git gives it
 describes them; later calls check it, and download nothing if all is in place. Exit 0 if all is there, else 2.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Mapping, Sequence

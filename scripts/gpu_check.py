@@ -14,8 +14,6 @@ steps, with the seconds that they are expected to take and may take:
   killed   50, 120  12 tasks, and again with a worker killed: valid files, equal or not
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

@@ -11,8 +11,6 @@ Notable:
 - Exit 2 and one line for what is wrong here (files, owner, credentials); exit 1 and one line for what Kaggle refused or did not do in time.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib.util
 import sys

@@ -6,8 +6,6 @@ The first run installs the simulated machine's packages once; later runs start i
 the notebook is given. Exit 0 when the notebook ended well and its result is valid, else 1; 2 for bad input.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

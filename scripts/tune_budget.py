@@ -11,8 +11,6 @@ fits which share is solved after how much training, and predicts scores up to tw
 Exit 0, or 2 for bad input.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import logging

@@ -1,7 +1,5 @@
 """Invertible changes of a whole task: dihedral transform and colour permutation. Dihedral ids are those of the published HRM."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ For a fixed transform, naming colours in the order in which they appear gives th
 different forms stay different under every augmentation.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Collection, Mapping
 

@@ -1,7 +1,5 @@
 """Choose tasks of a set as `ChoiceOptions` ask for."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 

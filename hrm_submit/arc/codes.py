@@ -13,8 +13,6 @@ background 4-connected. A kind of codes has one or more features, each of which 
 A kind whose codes change their meaning gets a new name, since checkpoints name the kinds that they learnt from.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

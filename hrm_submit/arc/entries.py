@@ -3,8 +3,6 @@
 Notable: outputs of tests are never read here. `corpora` reads them after `read_task`, from the same JSON.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path

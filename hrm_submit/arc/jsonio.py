@@ -3,8 +3,6 @@
 A `FaultError` names the fault and its place within a task; `located` puts file and task before it.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -1,7 +1,5 @@
 """The options that choose tasks of a set."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

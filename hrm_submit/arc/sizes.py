@@ -4,8 +4,6 @@ A canvas that is too small makes a task unsolvable, one that is too large only c
 that fit. Rules on counts (as many rows as colours) are tried only where no rule on sides fits: they often fit few pairs by chance.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 

@@ -1,7 +1,5 @@
 """The submission file: `{id: [{"attempt_1": grid, "attempt_2": grid}, ...]}`, one entry a test input, in order."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -3,8 +3,6 @@
 A `Task` never holds the answers to its test inputs; only scoring, pre-training and reports load `Solutions`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias

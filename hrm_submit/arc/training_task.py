@@ -1,7 +1,5 @@
 """A task to learn from, of any set."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from functools import cached_property
 

@@ -4,8 +4,6 @@
 passes silently.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import tomllib
 import typing

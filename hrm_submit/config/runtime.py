@@ -1,7 +1,5 @@
 """What a machine's devices call for: the preset of its cards, and how a model runs where `[device]` says auto."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence

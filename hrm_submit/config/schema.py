@@ -3,8 +3,6 @@
 Field names of `ModelConfig` are those of the published HRM wherever it has them.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Mapping

@@ -3,8 +3,6 @@
 Based on the monotonic clock, so a change of the wall clock moves no deadline. Tests pass a fake `source`.
 """
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Callable

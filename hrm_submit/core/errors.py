@@ -3,8 +3,6 @@
 A message names the file, the task and the fault, in that order, as far as they are known.
 """
 
-from __future__ import annotations
-
 import traceback
 from pathlib import Path
 

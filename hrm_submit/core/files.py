@@ -1,7 +1,5 @@
 """Regular files, written whole or not at all, appended, read, hashed. A FIFO may never end, and a device is not ours to replace."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import math

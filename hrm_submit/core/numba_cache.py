@@ -9,8 +9,6 @@ it calls must live in that file; a kernel must give the same result when it is r
 that both call, one that loads them another, and `fast` lets the copies round differently: a run would not resume bit-identically.
 """
 
-from __future__ import annotations
-
 import functools
 import logging
 import os

@@ -4,8 +4,6 @@
 dataclass alone, so that a caller from Python and the command line get the same ones.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import types

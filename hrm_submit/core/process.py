@@ -1,7 +1,5 @@
 """One run at a time in a folder, and signals that ask a run to stop: it ends what it is at, saves what it has, and exits."""
 
-from __future__ import annotations
-
 import logging
 import os
 import signal

@@ -4,8 +4,6 @@ Notable: tqdm draws; this module chooses, without a warning on the screen. A not
 shows one bar.
 """
 
-from __future__ import annotations
-
 import sys
 import warnings
 from contextlib import AbstractContextManager, nullcontext, suppress

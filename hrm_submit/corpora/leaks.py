@@ -3,8 +3,6 @@
 Notable: pairs are compared by content, in canonical form: ids differ between repositories, and a model is trained on all turns and colours.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Sequence
 
 from hrm_submit.arc.canonical import pair_hash

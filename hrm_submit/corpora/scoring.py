@@ -3,8 +3,6 @@
 `score_answers` is `hrm_submit.score`: it takes what `hrm_submit.Solver` returns.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Notable: with `sources` this is all that can read an answer. Solving imports neither.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from dataclasses import replace

@@ -4,8 +4,6 @@
 learn from, solved tests among them, so that augmentation and canvas see exactly what is trained on.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import os

@@ -5,8 +5,6 @@
   only where asked.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """Engines: blocks plain, by torch.compile, or by that with CUDA graphs. One that fails costs speed and a line of log, never a run."""
 
-from __future__ import annotations
-
 import logging
 import os
 import tempfile

@@ -3,8 +3,6 @@
 For one thread: they run on the calling one alone. `cpu_kernels.py` has the arithmetic.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -7,8 +7,6 @@
 `cpu_functions.py` makes autograd functions of them; tests compare their answers with torch's.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

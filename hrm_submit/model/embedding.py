@@ -4,8 +4,6 @@
 - A lookup hands out a *leaf* of the looked-up rows, so that no gradient is ever as large as the table.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

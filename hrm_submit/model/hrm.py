@@ -9,8 +9,6 @@
 Architecture: arXiv:2506.21734 and its published code.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

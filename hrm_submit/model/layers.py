@@ -10,8 +10,6 @@
 Architecture: arXiv:2506.21734 and its published code.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple

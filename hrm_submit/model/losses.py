@@ -8,8 +8,6 @@
 Formulae: arXiv:2506.21734 and its published code.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Which weights and which preset go together: the checkpoint that the package carries, and the preset that suits a checkpoint."""
 
-from __future__ import annotations
-
 import math
 import textwrap
 import tomllib

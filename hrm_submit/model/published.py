@@ -6,8 +6,6 @@
 - Sizes that the configuration leaves to the data set (vocabulary, sequence length) are read off the tensors.
 """
 
-from __future__ import annotations
-
 import json
 import pickle
 import re

@@ -3,8 +3,6 @@
 `checkpoint_header` checks configuration, names and shapes; loading checks that values are finite.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Mapping

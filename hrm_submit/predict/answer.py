@@ -1,7 +1,5 @@
 """Answer one task with a model as it is: score many views of each test input, vote. The only place that asks a model."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any

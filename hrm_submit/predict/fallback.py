@@ -1,7 +1,5 @@
 """Answers that need no model, from the task alone: always valid, sometimes right."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -3,8 +3,6 @@
 The rule learns nothing, so it suits weights whose halt value was never trained. Compared in `scripts/ablations/halting-rules.md`.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

@@ -4,8 +4,6 @@ A new rule is a function like those here, its name in `RULES` and in `config.sch
 adds the grid whose every cell has the colour of the highest mean probability over views: right where many views each err in another cell.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace

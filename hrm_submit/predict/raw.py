@@ -14,8 +14,6 @@ Format 1 had T ACT steps, `log_probs` (n, T, N, vocabulary) and `q_halt` (n, T),
 with, and `offset` (n, 2), the view's place on the canvas, which was always 0.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ Notable: a field with a default is left out of the line where it is None, the ot
 field has another type, so that one odd field costs no event.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields

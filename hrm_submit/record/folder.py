@@ -5,8 +5,6 @@ waits for the predictions before it, so that whoever reads that a task ended fin
 Reading never stops at a damaged line, such as the last one of a killed run: it is skipped and named.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -1,7 +1,5 @@
 """The predictions of a run, a line of `predictions.jsonl` each, and the answers that they give."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -5,8 +5,6 @@ Notable: a worker reports what it has done, not what it begins, so a stretch of 
 again: each start is an attempt, with a number from 1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 

@@ -1,7 +1,5 @@
 """A run as TensorBoard reads it: the curves of each training of each task, over its segments."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote

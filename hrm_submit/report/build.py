@@ -1,7 +1,5 @@
 """`report`: from a run folder to the page and to tables as JSON and CSV."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """The charts of a report as inline SVG that takes its colours and letters from the page around it, light or dark."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from html import escape

@@ -4,8 +4,6 @@ Notable: the answers come from the function with which `solve` resumes a run, so
 Whatever cannot be used, such as a damaged line, is left out and named.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest

@@ -5,8 +5,6 @@ gives two thirds to its first attempt and a third to its second. Equal grids add
 come before all seconds, unless several agree on one; a run whose views are scattered counts less than a submission.
 """
 
-from __future__ import annotations
-
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """The options of `report`, `show`, `runs`, `watch` and `merge`."""
 
-from __future__ import annotations
-
 import argparse
 import math
 from dataclasses import dataclass

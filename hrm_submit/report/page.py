@@ -1,7 +1,5 @@
 """The page of a run: one HTML file that needs nothing besides itself, from a template that escapes whatever it is given."""
 
-from __future__ import annotations
-
 import base64
 import json
 import zlib

@@ -4,8 +4,6 @@ Notable: a score is shown where solutions are given or found: those of the chall
 folders around it, where a rehearsal leaves it.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import time

@@ -1,7 +1,5 @@
 """`show`: a task, an answer or a run as a picture, in a notebook and in a terminal alike."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial

@@ -4,8 +4,6 @@ Columns that say whether something is right are empty (`<NA>`) where the solutio
 apart by `/`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@ Notable: how far the run is follows from its last line and from how long ago the
 another machine.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Keep the answers of a run in the submission file, which is complete and valid from its first write, and in the run folder."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Callable, Mapping

@@ -5,8 +5,6 @@
 - This module alone imports Ray, and is imported only where a cluster is asked for.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import pickle

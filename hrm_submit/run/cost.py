@@ -5,8 +5,6 @@ arithmetic of a small task; so seconds are fitted as overhead + work / rate to t
 main terms: weights with gradients and moments, and what a block keeps for its backward pass.
 """
 
-from __future__ import annotations
-
 import math
 from statistics import fmean
 

@@ -3,8 +3,6 @@
 What fails goes one engine down, for the rest of the run. Holds no torch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import get_args
 

@@ -1,7 +1,5 @@
 """Choose the workers of a run: how many on each device, with how many threads."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import median

@@ -1,7 +1,5 @@
 """Show a run while it runs: a bar where one can be drawn, else lines for a log. Both are drawn from the state of the run."""
 
-from __future__ import annotations
-
 import logging
 import sys
 from collections.abc import Sequence

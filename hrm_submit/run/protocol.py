@@ -1,7 +1,5 @@
 """What the supervisor and its workers tell each other, besides the messages of a solver, and the channel that it goes through."""
 
-from __future__ import annotations
-
 import logging
 import pickle
 import socket

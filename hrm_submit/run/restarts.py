@@ -1,7 +1,5 @@
 """When a worker is started again: at once after one that worked, later and later after starts that failed, then no more."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 

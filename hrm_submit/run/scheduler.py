@@ -7,8 +7,6 @@
 Knows no process and no clock: the caller says what time it is and who is free when.
 """
 
-from __future__ import annotations
-
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Sequence

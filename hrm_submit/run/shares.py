@@ -3,8 +3,6 @@
 Keeps no state: a plan is made anew, from what is left, whenever a worker is free.
 """
 
-from __future__ import annotations
-
 import heapq
 from collections.abc import Sequence
 

@@ -3,8 +3,6 @@
 All that wrong input can cause is raised before the first task starts; after that a run always ends with an answer.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import platform

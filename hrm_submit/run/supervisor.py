@@ -4,8 +4,6 @@ The supervisor never waits for a worker longer than its deadline allows. A worke
 its task, which is tried once more. A device on which no worker starts is given up after some tries, and the run falls back to the CPU.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import threading

@@ -4,8 +4,6 @@ It ends when told to, or when the supervisor is gone. A fault of one task is rep
 runs out halves the batch; a broken CUDA context cannot be mended in a process, so the worker then exits to be replaced.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import signal

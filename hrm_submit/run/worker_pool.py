@@ -1,7 +1,5 @@
 """The workers of a run: started, given work, listened to, killed. Holds no model and no CUDA context."""
 
-from __future__ import annotations
-
 import logging
 import multiprocessing
 import os

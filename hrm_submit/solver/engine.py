@@ -1,8 +1,6 @@
 """Choose how a device computes: train and predict a real task in each number format, then with each engine in the best format, and take the
 fastest that agrees with the first, uncompiled in float32."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace

@@ -3,8 +3,6 @@
 It works as the command `solve` does, so fixed work (`segments`) gives the same two attempts.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """Messages that a solver yields while it works on a task; all of them pickle."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import TypeAlias
 

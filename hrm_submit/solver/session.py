@@ -4,8 +4,6 @@ Mid-run votes count with the last one if the demonstrations were fit well enough
 sometimes answers better. Time comes from the session's clock, whose budget is the task's share; fixed work looks at no clock.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections import deque
 from collections.abc import Generator, Iterator

@@ -1,7 +1,5 @@
 """The answer that `hrm_submit.Solver` returns; apart from it so that showing an answer needs no torch."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from hrm_submit.arc.submission import Attempts

@@ -1,7 +1,5 @@
 """Endless batches of augmented demonstration pairs of one task, for test-time training."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from functools import partial
 

@@ -6,8 +6,6 @@
   are gathered and shared out again, by any number of ranks.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import os

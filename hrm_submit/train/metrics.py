@@ -1,7 +1,5 @@
 """Reports of a training run: `metrics.jsonl`, a bar, widget or plain lines, TensorBoard, a plot at the end."""
 
-from __future__ import annotations
-
 import json
 import logging
 import math

@@ -1,8 +1,6 @@
 """Training on a data mix, by pre-training and ablations: the loop of `Trainer` with weights to start from, batches built ahead, and
 recovery from a failed segment."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterator, Sequence
 

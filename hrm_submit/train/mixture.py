@@ -3,8 +3,6 @@
 Batch t is a function of the seed and t alone: a run resumes anywhere without a saved stream, and ranks share the same global batch.
 """
 
-from __future__ import annotations
-
 import logging
 from collections import deque
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """The optimizers, and which of them updates which weights: matrices, all other weights, the task embedding's looked-up rows."""
 
-from __future__ import annotations
-
 import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence

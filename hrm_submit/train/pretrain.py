@@ -4,8 +4,6 @@ Before each segment all ranks agree, in one message, on how far the run is, whet
 validation), since each of these needs all of them.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import tempfile

@@ -4,8 +4,6 @@ In time mode the rate must reach its end, the checkpoints be written and the las
 budget is reduced by the time each of these took when last done.
 """
 
-from __future__ import annotations
-
 import math
 from collections import deque
 from collections.abc import Iterator

@@ -5,8 +5,6 @@
 - A rank that ends breaks its connections, which ends the others with a TrainError; one that hangs does so after `TIMEOUT`.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -3,8 +3,6 @@
 Progress runs from 0 to 1 and is the caller's to measure, in segments or in seconds: so a run of any length ends decayed.
 """
 
-from __future__ import annotations
-
 from hrm_submit.config.schema import TrainConfig
 
 

@@ -1,7 +1,5 @@
 """Validation: score weights as they are by augmentation voting on tasks with known answers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """The installed `kaggle` command as a function: its output and exit code, under a time limit, and one line for each way it fails."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

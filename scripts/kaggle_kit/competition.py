@@ -1,7 +1,5 @@
 """A competition as data, from `competitions/SLUG.toml`; `compete` writes it into both kernels' metadata and the notebook."""
 
-from __future__ import annotations
-
 import argparse
 import re
 from collections.abc import Mapping

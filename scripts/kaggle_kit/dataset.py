@@ -1,7 +1,5 @@
 """The folder `offline_wheels/`, which becomes the dataset: our wheel, weights, metadata and, for pre-training, data."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import shutil

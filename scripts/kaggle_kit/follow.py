@@ -1,7 +1,5 @@
 """Follow what was pushed: a run to its end, its outputs and log, the submissions and why one failed, the image that a run had."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import json

@@ -4,8 +4,6 @@ Its Python is a fresh layer for each run over a cached base with only what Kaggl
 whose path ends in the base's. The notebook's `pip install` goes there, so that no run sees another's wheel.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

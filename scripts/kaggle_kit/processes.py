@@ -4,8 +4,6 @@ Linux namespaces cut the network off and let a process tree die as a whole with 
 connected (`isolation()` says so) and the process tree is killed one by one.
 """
 
-from __future__ import annotations
-
 import subprocess
 import tempfile
 import time

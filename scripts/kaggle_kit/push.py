@@ -1,7 +1,5 @@
 """`push` and `submit`: what is asked of Kaggle, in which order, and what its answers mean (`scripts/kaggle_ship.py` says why so)."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import json

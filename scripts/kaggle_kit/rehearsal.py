@@ -1,7 +1,5 @@
 """A rehearsal from the choice of tasks to the table of results: what the notebook is given, how it ended, and what that scores."""
 
-from __future__ import annotations
-
 import argparse
 import time
 from collections.abc import Mapping

@@ -5,8 +5,6 @@
 Needs nbclient and nothing of this project. Prints the cells' output at once; OUT keeps it, also where a cell raised: then exit 1.
 """
 
-from __future__ import annotations
-
 import fcntl
 import socket
 import struct

@@ -1,7 +1,5 @@
 """Wheels to ship: ours, rebuilt only when the sources changed and checked against Kaggle's image, and those of other packages."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

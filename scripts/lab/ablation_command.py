@@ -1,7 +1,5 @@
 """Carry out a plan: run what is missing in parallel, keep each result as it comes, and write the table beside the plan."""
 
-from __future__ import annotations
-
 import argparse
 import multiprocessing
 import os

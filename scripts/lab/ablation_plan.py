@@ -1,7 +1,5 @@
 """Read a plan file: one set of tasks, one amount, and the variants that share both. Loads nothing but the file itself."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

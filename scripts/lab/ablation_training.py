@@ -3,8 +3,6 @@
 Notable: the loops are the package's own. Added is the account of what was spent, in the plan's unit and by the plan's clock.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Rows of the benchmark, each against a baseline of the same run, and the table of them."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

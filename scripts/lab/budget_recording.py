@@ -5,8 +5,6 @@ Newton's method, with a weak prior on both powers, as runs of one budget tell li
 recorded training and no further.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field

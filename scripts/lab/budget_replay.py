@@ -3,8 +3,6 @@
 A pretended worker follows a recording: how long its start, a segment and a view take, and after how many segments votes agree.
 """
 
-from __future__ import annotations
-
 import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Download corpora from their authors' repositories with pooch, verify, unpack, and put them in place in one step."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

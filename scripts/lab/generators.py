@@ -1,7 +1,5 @@
 """Draw pairs with the generators of ARC-GEN (Apache-2.0), each in a process of its own under a time limit."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

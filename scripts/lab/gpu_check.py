@@ -1,7 +1,5 @@
 """Steps that check a GPU machine, each in a process with a time limit; the table of what they found and the verdict."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

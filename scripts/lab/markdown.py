@@ -1,7 +1,5 @@
 """Tables as Markdown, for documents that quote them."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 

@@ -1,7 +1,5 @@
 """This package's HRM against a recording of the published implementation, number by number, gradients included."""
 
-from __future__ import annotations
-
 import json
 import math
 import zipfile

@@ -1,7 +1,5 @@
 """Published HRM's augmentation in plain numpy and its way of training, the kit's way beside it, and calls that are timed in turns."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace

@@ -4,8 +4,6 @@ Notable: a sample is one test output in one run. Runs of other seeds are further
 tasks. The last votes of a task's trainings are pooled; what votes on the way added to a run's answer was not saved.
 """
 
-from __future__ import annotations
-
 import argparse
 import runpy
 import sys
