@@ -34,7 +34,8 @@ def solve(options: SolveOptions, clock: Clock) -> int:
                 print(f"{options.output}: is valid and holds the answers so far; the same command resumes", file=sys.stderr)
             raise
         print(*summary.lines(), sep="\n", flush=True)
-    # Not one answer from the model, tasks without a worker, or not all in the file: a caller may know of other weights, devices or places.
+    # Not one answer from the model, tasks that were given up early, or not all in the file: a caller may know of other weights, devices or
+    # places.
     return 0 if (summary.answered or not summary.solvable) and not summary.abandoned and not summary.unsaved else 1
 
 

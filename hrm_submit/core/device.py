@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 """Parameters of mallopt(3), by their numbers in malloc.h."""
 _NEVER = 2**31 - 1
+TOOL_SECONDS = 20.0
+"""How long nvidia-smi may take."""
 LARGE_PAGES = "glibc.malloc.hugetlb=1"
 """Tunable of glibc (from 2.35) that asks for transparent huge pages; read when a process starts."""
 
@@ -127,7 +129,9 @@ def free_bytes(device: str) -> int:
     name = visible[index] if index < len(visible) else str(index)
     query = ["nvidia-smi", "-i", name, "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
     try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
+        # Not subprocess.run, which waits without end for a process that the driver holds and no signal ends.
+        process = subprocess.Popen(query, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        answer = process.communicate(timeout=TOOL_SECONDS)[0]
         return int(float(answer.split()[0])) * 2**20
     except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
         log.info("%s: nvidia-smi does not tell its free memory (%s)", device, error)

@@ -73,7 +73,7 @@ def fallback_answers(tasks: Mapping[str, Task], broken: Mapping[str, Entry]) -> 
 def answers_from(fallbacks: Mapping[str, Sequence[Attempts]], predictions: Iterable[Prediction]) -> Answers:
     """Answer with the newest predictions, with `fallbacks` where there are none; predictions of other tasks or outputs are ignored.
 
-    A final prediction without candidates keeps the answer before it.
+    A final prediction without candidates keeps the answer before it; a task without any stays open, for a run that resumes.
     """
     attempts = {task: list(spare) for task, spare in fallbacks.items()}
     answered, final = set[str](), set[tuple[str, int]]()
@@ -83,7 +83,7 @@ def answers_from(fallbacks: Mapping[str, Sequence[Attempts]], predictions: Itera
         if p.candidates:
             attempts[p.task][p.output] = two_attempts(p.candidates, fallbacks[p.task][p.output])
             answered.add(p.task)
-        if p.final:
+        if p.final and p.task in answered:
             final.add((p.task, p.output))
     finished = {task for task, spare in fallbacks.items() if spare and all((task, k) in final for k in range(len(spare)))}
     return Answers(attempts, answered, finished)

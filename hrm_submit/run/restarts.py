@@ -1,7 +1,9 @@
-"""When a worker is started again: at once after one that worked, later and later after starts that failed, then no more."""
+"""When a worker is started again: at once after one that worked, later and later after starts that failed, then no more. A device that
+alone fails its tasks counts as one where starts fail."""
 
 import math
 from collections import Counter
+from collections.abc import Collection
 
 from hrm_submit.run.protocol import WorkerSpec
 
@@ -11,6 +13,9 @@ memory of a killed process may be freed late."""
 LONGEST_PAUSE = 0.05
 """Part of the budget that no pause exceeds."""
 
+MOST_LOST, MOST_FAILED = 2, 3
+"""Tasks in a row from which a device is sick if other devices lose none: tasks that ended its worker, or that the worker outlived."""
+
 
 class Restarts:
     """The workers that wait for their start, in a run of `budget` seconds (infinity: without an end)."""
@@ -19,10 +24,17 @@ class Restarts:
         self._longest = LONGEST_PAUSE * budget
         self._failed: Counter[str] = Counter()
         self._waiting: list[tuple[float, WorkerSpec]] = []
+        self.lost_tasks: Counter[str] = Counter()
+        """Tasks that failed on each device since its last answer."""
 
     def __bool__(self) -> bool:
         """Return whether a worker waits for its start."""
         return bool(self._waiting)
+
+    def sick(self, spec: WorkerSpec, ready: Collection[str], least: int = MOST_LOST) -> bool:
+        """Return whether at least `least` tasks in a row failed on the device, though another one with a `ready` worker fails none."""
+        here = spec.location
+        return self.lost_tasks[here] >= least and any(not self.lost_tasks[other] for other in ready if other != here)
 
     def add(self, spec: WorkerSpec, now: float, *, was_ready: bool) -> bool:
         """Start a worker like `spec` again after one that is gone; return False where its device is given up."""

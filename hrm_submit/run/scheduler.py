@@ -26,9 +26,11 @@ MOST_ATTEMPTS = 2
 LEAST_FIRST = 0.1
 """Least part of the time left that the first pass keeps, however much was given back."""
 WAIT = 0.25
-"""Part of the time left that a lost task waits for another worker than the one that lost it."""
+"""Part of the time left that a lost task waits for another device than the one that lost it."""
 SCARCE = 64
 """Retrains a worker below which their lengths are scaled to fill the time."""
+LEAST_SECONDS = 1e-6
+"""Nothing is begun in less; rounding makes nothing of it."""
 MOST_DOUBLINGS = 32
 """A share doubled so often is longer than any run; retrains that end at their most segments may be begun more often."""
 
@@ -97,14 +99,14 @@ class Scheduler:
         self.results: dict[str, Result] = {}
         self.attempts: Counter[str] = Counter()
         self._held: dict[int, _Held] = {}
-        self._lost_by: dict[str, int] = {}
+        self._lost_on: dict[str, str] = {}
         self._on_cpu: set[str] = set()
         self.bank = 0.0
         """Worker-seconds that first attempts gave back."""
 
     def next(self, me: Standing, others: Sequence[Standing], now: float) -> Assignment | None:
         """Choose what the free worker `me` does next, besides all `others`; None where there is nothing for it now."""
-        if now >= self._end:
+        if self._end - now < LEAST_SECONDS:
             return None
         task = self._eligible(me, others, now)
         assignment = self._first(task, me, others, now) if task else self._retrain(me, others, now)
@@ -144,7 +146,7 @@ class Scheduler:
             result = self.results[task.id]
             result.settled = result.failed = True
             return False
-        self._lost_by[task.id] = number
+        self._lost_on[task.id] = held.worker.location
         if memory and not held.worker.on_cpu:
             self._on_cpu.add(task.id)
         if self.attempts[task.id] >= MOST_ATTEMPTS:
@@ -176,14 +178,14 @@ class Scheduler:
         return probes + [t for t in queue if t not in probes]
 
     def _eligible(self, me: Standing, others: Sequence[Standing], now: float) -> Task | None:
-        """Return the next task of the queue for `me`: on a CPU first what no GPU has memory for; what `me` lost itself only if all others
-        are busy for long."""
+        """Return the next task of the queue for `me`: on a CPU first what no GPU has memory for; what was lost on its device only if all
+        other devices are busy for long."""
         mine = [t for t in self.queue if me.on_cpu or t.id not in self._on_cpu]
         if self._on_cpu:
             mine.sort(key=lambda t: t.id not in self._on_cpu)
-        task = next((t for t in mine if self._lost_by.get(t.id) != me.number), None)
+        task = next((t for t in mine if self._lost_on.get(t.id) != me.location), None)
         soon = now + WAIT * (self._end - now)
-        if task is None and mine and not any(s.free_at <= soon for s in others):
+        if task is None and mine and not any(s.free_at <= soon for s in others if s.location != me.location):
             return mine[0]
         return task
 

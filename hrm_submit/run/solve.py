@@ -51,7 +51,8 @@ SEED, SEGMENTS = "--seed", "--segments-per-task"
 @dataclass(frozen=True)
 class SolveSummary:
     """How a run went: tasks of the file; how many the model answered, had a final answer before, were to be solved; faults of the
-    broken ones; seconds; why the last answers are not in the file, if they are not; how many tasks were left because no worker was."""
+    broken ones; seconds; why the last answers are not in the file, if they are not; how many tasks have no final answer though time was
+    left."""
 
     tasks: int
     answered: int
@@ -67,7 +68,7 @@ class SolveSummary:
         resumed = f" ({self.resumed} had their final answer from before)" if self.resumed else ""
         by_model = f"{self.answered} of {self.tasks} tasks answered by the model"
         text = f"{by_model}, {self.tasks - self.answered} by fallback, in {self.seconds:.1f} s{resumed}"
-        left = [f"no worker was left for {self.abandoned} tasks; the same command resumes"] if self.abandoned else []
+        left = [f"{self.abandoned} tasks have no final answer though time was left; the same command resumes"] if self.abandoned else []
         return [text, *left, *(f"answered by fallback: {fault}" for fault in self.faults)]
 
 

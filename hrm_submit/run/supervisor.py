@@ -25,7 +25,7 @@ from hrm_submit.run.engines import Engines
 from hrm_submit.run.placement import on_cpu, worker_specs
 from hrm_submit.run.progress_bars import ProgressBars
 from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec
-from hrm_submit.run.restarts import Restarts
+from hrm_submit.run.restarts import MOST_FAILED, Restarts
 from hrm_submit.run.scheduler import Scheduler, Standing
 from hrm_submit.run.shares import usable_seconds
 from hrm_submit.run.worker_pool import Gone, Member, Pool
@@ -74,7 +74,7 @@ class Supervisor:
         """Mid-run votes, and what an earlier run found."""
         self._restarts = Restarts(self._budget)
         self.abandoned = 0
-        """Tasks that were left because no worker was."""
+        """Tasks without a final answer though time was left: no worker was, or they lost all their attempts."""
         self._unusable: set[str] = set()
         self._runtimes: dict[str, dict[str, Any]] = {}
         self._numbers = count()
@@ -117,7 +117,8 @@ class Supervisor:
             late = self._clock.elapsed() >= self._end
             reason = events.INTERRUPTED if self._stop.is_set() else "time is up" if late else "no worker left"
             left = [*held, *(t.id for t in self._scheduler.queue)]
-            self.abandoned = 0 if late or self._stop.is_set() else len(left)
+            given_up = self._scheduler.attempts.keys() - self._scheduler.results.keys() - {*left}
+            self.abandoned = 0 if late or self._stop.is_set() else len(left) + len(given_up)
             for task in left:
                 self._record(events.TaskFailed(reason=reason, task=task))
             self._answers.save(last=True)
@@ -159,6 +160,10 @@ class Supervisor:
         """Give work to all who are free."""
         for member in [m for m in self._pool.members.values() if m.idle]:
             now, number = self._clock.elapsed(), member.spec.number
+            if self._spare(member):
+                self._pool.remove(member)
+                self._record(events.WorkerExit(code=None, reason="no longer needed", worker=number))
+                continue
             others = [self._standing(m, now) for m in self._pool.members.values() if m is not member]
             assignment = self._scheduler.next(self._standing(member, now), others, now)
             if assignment is None:
@@ -171,6 +176,12 @@ class Supervisor:
             member.assignment, member.heard, member.due = assignment, now, now + (seconds or 0.0)
             if not self._pool.give(member, assignment, now):
                 self._lost(member, "worker could not take it")
+
+    def _spare(self, member: Member) -> bool:
+        """Return whether `member` is a CPU worker, beside GPUs, that no task needs now: an ordinary task would get far fewer segments."""
+        gpus = [m for m in self._pool.members.values() if m.spec.device != "cpu"]
+        asked = any(spec.device == "cpu" for spec in self._specs)
+        return member.spec.device == "cpu" and bool(gpus) and not asked and not self._scheduler.needs_cpu
 
     def _take(self, member: Member, message: Any) -> None:
         """Act on a worker's message."""
@@ -201,7 +212,10 @@ class Supervisor:
                 self._lost(member, message.fault)
             case Failed() if member.assignment:
                 held, member.assignment = member.assignment, None
+                self._restarts.lost_tasks[member.spec.location] += 1
                 self._failed(held, number, message.fault, memory=message.memory)
+                if self._restarts.sick(member.spec, self._ready(), MOST_FAILED):
+                    self._lost(member, "its tasks fail, and those of other devices do not")
             case Gone():
                 self._lost(member, "worker died")
 
@@ -214,6 +228,7 @@ class Supervisor:
     def _answer(self, member: Member, assignment: Assignment, answer: Answer) -> None:
         """Keep a mid-run answer, or end the task with its last one."""
         number, task, retrain = member.spec.number, answer.task, assignment.restart
+        self._restarts.lost_tasks[member.spec.location] = 0
         if answer.final and not retrain and (not any(answer.outputs) or FURTHER * answer.segments < self._reached[task]):
             # A last vote without a single grid, or after far less training than an earlier attempt's vote, does not replace that.
             answer = replace(answer, outputs=self._latest.get(task, answer.outputs), settled=False)
@@ -257,19 +272,25 @@ class Supervisor:
         code = self._pool.remove(member)
         self._record(events.WorkerExit(code=code, reason=reason, task=held.task.id if held else None, worker=spec.number))
         dtype = str(self._runtimes.get(str(spec.number), {}).get("dtype"))
-        if held and again and (fallen := self._engines.lost(member.card, spec.number, dtype, reason)):
+        self._restarts.lost_tasks[spec.location] += held is not None
+        # A sick device tells nothing of the engine, which others have, too, and is as useless as one where no worker starts.
+        sick = self._restarts.sick(spec, self._ready())
+        if held and again and not sick and (fallen := self._engines.lost(member.card, spec.number, dtype, reason)):
             self._engine(fallen)
         if held:
             self._failed(held, spec.number, reason if code is None else f"{reason} (exit code {code})")
         if not again:
             return
-        self._start_again(spec, was_ready=member.ready)
+        self._start_again(spec, was_ready=member.ready and not sick)
+
+    def _ready(self) -> set[str]:
+        return {m.spec.location for m in self._pool.members.values() if m.ready}
 
     def _start_again(self, spec: WorkerSpec, *, was_ready: bool) -> None:
         """Start a worker in the place of one that is gone; where its device is given up and no other works, go on on the CPU."""
         if self._restarts.add(spec, self._clock.elapsed(), was_ready=was_ready):
             return
-        log.warning("%s: no worker starts there, the device is no longer used", spec.location)
+        log.warning("%s: no worker starts or answers there, the device is no longer used", spec.location)
         if spec.device == "cpu" or self._pool.members or self._restarts:
             return
         fixed = self._end == math.inf

@@ -13,6 +13,7 @@ import torch
 
 from hrm_submit.config.runtime import Runtime, runtime_for
 from hrm_submit.config.schema import DeviceConfig
+from hrm_submit.core import device
 from hrm_submit.core.device import LARGE_PAGES, free_bytes, has_kernels, large_pages_for_children, list_devices, machine, out_of_memory
 from hrm_submit.core.errors import ConfigError
 
@@ -158,6 +159,14 @@ def test_without_the_tool_or_a_useful_answer_all_memory_counts(tool: Callable[[s
     assert free_bytes("cuda:0") == 1000
     tool(answer)
     assert free_bytes("cuda:1") == 1001
+
+
+def test_a_tool_that_no_signal_ends_holds_up_nothing(tool: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that waits for a driver."""
+    tool(f'PATH=/usr/bin:/bin; sleep 5; touch "{tmp_path}/ended"')
+    monkeypatch.setattr(device, "TOOL_SECONDS", 0.2)
+    monkeypatch.setattr(subprocess.Popen, "kill", lambda self: None)
+    assert free_bytes("cuda:0") == 1000 and not (tmp_path / "ended").exists()
 
 
 @pytest.mark.parametrize(

@@ -157,3 +157,10 @@ def test_a_run_that_resumes_has_the_newest_predictions(file: Path, lines: list[A
     assert store.restore(read_run(run)) == ({"good"} if finished else set()) and store.answered == {"good"}
     store.create()
     assert answers(file)["good"] == [first, second]
+
+
+def test_a_task_whose_last_votes_gave_no_grid_is_solved_again(file: Path) -> None:
+    store, run = store_of(file), file.with_name("run")
+    run.mkdir()
+    (run / "predictions.jsonl").write_text("".join(json.dumps(line("good", k, True)) + "\n" for k in (0, 1)))
+    assert store.restore(read_run(run)) == set() and not store.answered

@@ -212,9 +212,9 @@ def test_no_other_training_follows_one_that_failed_though_another_ends_well() ->
 
 
 @pytest.mark.parametrize("free_at", [84.0, 86.0])
-def test_a_lost_task_waits_for_another_worker_if_one_is_free_soon(free_at: float) -> None:
+def test_a_lost_task_waits_for_another_device_if_one_is_free_soon(free_at: float) -> None:
     """Of the 20 s that are left it waits for a quarter."""
-    hands = Hands(2, devices=("cpu", "cpu"))
+    hands = Hands(2, devices=("cuda:0", "cuda:1"))
     hands.take(0.0, 0)
     hands.take(0.0, 1)
     assert hands.fail(80.0, 0) is True

@@ -187,7 +187,7 @@ def test_a_run_that_ends_early_because_no_worker_is_left_says_so_by_its_status(
     monkeypatch.setattr(Answering, "abandoned", 2)
     options = ["--segments-per-task", "1", "--preset", tiny(tmp_path), "--checkpoint", "none"]
     assert main(words(challenges(tmp_path, 3), tmp_path / "s.json", *options)) == 1, "though tasks are answered"
-    assert "no worker was left for 2 tasks; the same command resumes" in capsys.readouterr().out
+    assert "2 tasks have no final answer though time was left; the same command resumes" in capsys.readouterr().out
 
 
 def test_a_package_whose_version_is_not_known_costs_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

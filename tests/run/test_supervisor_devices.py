@@ -27,6 +27,7 @@ class SmallGpu(Script):
         return super().on_task(spec, assignment)
 
 
+QUICK_TO_HANG = replace(PRESET, budget=replace(PRESET.budget, hang_seconds=14.0))
 FOR_GPUS = replace(PRESET, device=replace(PRESET.device, engine="compile", dtype="float16", attention="sdpa"))
 PLAIN = replace(PRESET.device, engine="plain")
 """What a CPU that takes over is left with."""
@@ -178,3 +179,44 @@ def test_a_resumed_run_takes_over_what_was_found_unless_it_names_another_number_
     run = play(Comparing(), tasks=2, devices=("cuda:0",), budget=2000.0, preset=preset)
     first = run.pool.assigned[0][2]
     assert (first.compare_seconds, first.engine and (first.engine.engine, first.engine.dtype)) == order
+
+
+class Sick(Script):
+    """One card of four, whose workers get ready and then fail each task."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+        if spec.device != "cuda:2":
+            return super().on_task(spec, assignment)
+        if self.what == "hangs":
+            return []
+        return [(2.0, Gone() if self.what == "dies" else Failed(assignment.task.id, "OutOfMemoryError", memory=self.what == "memory"))]
+
+
+@pytest.mark.parametrize(("what", "least"), [("dies", 40), ("hangs", 36), ("fails", 34), ("memory", 25)])
+def test_a_card_that_fails_each_task_is_given_up_while_others_answer(play: Any, what: str, least: int) -> None:
+    run = play(Sick(what), tasks=40, devices=("cuda:0", "cuda:1", "cuda:2", "cuda:3"), budget=1200.0, preset=QUICK_TO_HANG)
+    device = {spec.number: spec.device for spec in run.pool.started}
+    by_gpus = {e["task"] for e in run.events("task_final") if device[e["worker"]] != "cpu"}
+    assert len(by_gpus) >= least
+    assert run.abandoned == 40 - len({e["task"] for e in run.events("task_final")})
+
+
+def test_a_card_alone_is_kept_however_many_tasks_it_fails(play: Any) -> None:
+    class Large(Script):
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            small = assignment.task.id in ("t6", "t7")
+            return super().on_task(spec, assignment) if small else [(1.0, Gone())]
+
+    run = play(Large(), tasks=8, devices=("cuda:0",))
+    assert {spec.device for spec in run.pool.started} == {"cuda:0"}
+    assert {e["task"] for e in run.events("task_final")} == {"t6", "t7"}
+    assert run.abandoned == 6, "so that the command's exit status says that a resumed run could find more"
+
+
+def test_the_cpu_beside_gpus_takes_only_what_they_have_no_memory_for(play: Any) -> None:
+    run = play(SmallGpu(), tasks=40, devices=("cuda:0", "cuda:1", "cuda:2", "cuda:3"), budget=400.0)
+    device = {spec.number: spec.device for spec in run.pool.started}
+    assert {a.task.id for _, number, a in run.pool.assigned if device[number] == "cpu"} == {"t1"}
