@@ -131,7 +131,10 @@ def free_bytes(device: str) -> int:
     try:
         # Not subprocess.run, which waits without end for a process that the driver holds and no signal ends.
         process = subprocess.Popen(query, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        answer = process.communicate(timeout=TOOL_SECONDS)[0]
+        try:
+            answer = process.communicate(timeout=TOOL_SECONDS)[0]
+        finally:
+            process.kill()
         return int(float(answer.split()[0])) * 2**20
     except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
         log.info("%s: nvidia-smi does not tell its free memory (%s)", device, error)

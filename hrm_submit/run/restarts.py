@@ -32,7 +32,7 @@ class Restarts:
         return bool(self._waiting)
 
     def sick(self, spec: WorkerSpec, ready: Collection[str], least: int = MOST_LOST) -> bool:
-        """Return whether at least `least` tasks in a row failed on the device, though another one with a `ready` worker fails none."""
+        """Return whether at least `least` tasks in a row failed on the device, though another one of those `ready` fails none."""
         here = spec.location
         return self.lost_tasks[here] >= least and any(not self.lost_tasks[other] for other in ready if other != here)
 

@@ -37,12 +37,13 @@ MOST_DOUBLINGS = 32
 
 @dataclass(frozen=True)
 class Standing:
-    """A worker as the plan sees it: its number, its device (with its node in a cluster: `"10.0.0.3/cuda:0"`), and when it is free, in
-    seconds since the run began."""
+    """A worker as the plan sees it: its number, its device (with its node in a cluster: `"10.0.0.3/cuda:0"`), when it is free, in
+    seconds since the run began, and whether it only takes what no other device has memory for."""
 
     number: int
     location: str
     free_at: float
+    helps: bool = False
 
     @property
     def on_cpu(self) -> bool:
@@ -101,6 +102,8 @@ class Scheduler:
         self._held: dict[int, _Held] = {}
         self._lost_on: dict[str, str] = {}
         self._on_cpu: set[str] = set()
+        self._fitting = 0.0
+        """Operations of a segment of the largest task that had memory on a GPU."""
         self.bank = 0.0
         """Worker-seconds that first attempts gave back."""
 
@@ -119,6 +122,8 @@ class Scheduler:
         held = self._held.get(number)
         if held is None or held.assignment.task.id != progress.task:
             return
+        if not held.worker.on_cpu:
+            self._fitting = max(self._fitting, self._work[progress.task])
         speed = self._speeds[_kind(held.worker.location)]
         speed.observe(self._work[progress.task], progress.seconds - held.seconds, progress.segments - held.segments)
         held.segments, held.seconds, held.demo_exact = progress.segments, progress.seconds, progress.demo_exact
@@ -159,6 +164,10 @@ class Scheduler:
         """Return whether a task waits that no other device has memory for."""
         return any(t.id in self._on_cpu for t in self.queue)
 
+    def fits(self, task: Task) -> bool:
+        """Return whether a task at least as large had memory on a GPU."""
+        return self._work[task.id] <= self._fitting
+
     @property
     def open(self) -> bool:
         """Return whether a retrain of some task could follow."""
@@ -180,7 +189,7 @@ class Scheduler:
     def _eligible(self, me: Standing, others: Sequence[Standing], now: float) -> Task | None:
         """Return the next task of the queue for `me`: on a CPU first what no GPU has memory for; what was lost on its device only if all
         other devices are busy for long."""
-        mine = [t for t in self.queue if me.on_cpu or t.id not in self._on_cpu]
+        mine = [t for t in self.queue if self._suits(me, t.id)]
         if self._on_cpu:
             mine.sort(key=lambda t: t.id not in self._on_cpu)
         task = next((t for t in mine if self._lost_on.get(t.id) != me.location), None)
@@ -193,18 +202,24 @@ class Scheduler:
         """Begin the first training of `task`, or its second attempt."""
         seconds = None
         if self._segments is None:
-            tasks = [task, *(t for t in self.queue if t is not task)]
-            # What was given back stays unused. Lost workers may have had a part of it: some time is always left to tasks that had none yet.
-            end = max(self._end - self.bank / (len(others) + 1), now + LEAST_FIRST * (self._end - now))
-            # A worker of twice the mean speed counts as one with twice the time.
-            free_at = [end - (end - max(now, s.free_at)) * self._relative_speed(s.location) for s in (me, *others)]
-            # A segment costs its operations while nothing was measured.
-            costs = [self.segment_seconds(t.id, me.location) or self._work[t.id] for t in tasks]
-            share = first_share(weights(costs, [len(t.train) for t in tasks], self._budget), free_at, end)
-            seconds = min(share / self._relative_speed(me.location), self._end - now)
+            queue = [task, *(t for t in self.queue if t is not task)]
+            seconds = self._share(queue, me, others, now)
+            if me.helps:  # who alone does what it may do, in no longer shares than others have
+                seconds = min(seconds, self._share([t for t in queue if self._suits(me, t.id)], me, (), now))
         self.queue.remove(task)
         self.attempts[task.id] += 1
         return Assignment(task, seconds, self._segments)
+
+    def _share(self, tasks: Sequence[Task], me: Standing, others: Sequence[Standing], now: float) -> float:
+        """Plan `tasks` on `me` and `others`; return the seconds of the first of them on `me`."""
+        # What was given back stays unused. Lost workers may have had a part of it: some time is always left to tasks that had none yet.
+        end = max(self._end - self.bank / (len(others) + 1), now + LEAST_FIRST * (self._end - now))
+        # A worker of twice the mean speed counts as one with twice the time.
+        free_at = [end - (end - max(now, s.free_at)) * self._relative_speed(s.location) for s in (me, *others)]
+        # A segment costs its operations while nothing was measured.
+        costs = [self.segment_seconds(t.id, me.location) or self._work[t.id] for t in tasks]
+        share = first_share(weights(costs, [len(t.train) for t in tasks], self._budget), free_at, end)
+        return min(share / self._relative_speed(me.location), self._end - now)
 
     def _retrain(self, me: Standing, others: Sequence[Standing], now: float) -> Assignment | None:
         """Begin the most promising retrain that there is time for, scaled so that all retrains that fit until the end fill the time."""
@@ -214,7 +229,7 @@ class Scheduler:
         order = sorted(
             (result.retrains, -result.promise, task)
             for task, result in self.results.items()
-            if not result.settled and least * result.share <= left and (me.on_cpu or task not in self._on_cpu)
+            if not result.settled and least * result.share <= left and self._suits(me, task)
         )
         if not order:
             return None
@@ -233,6 +248,9 @@ class Scheduler:
         # Where a worker has time for many retrains, none of them needs another length to fill it.
         seconds = first_share(wishes, free_at, self._end) if len(wishes) < most else wishes[0]
         return Assignment(self._tasks[task], min(seconds, left), None, self.results[task].retrains)
+
+    def _suits(self, me: Standing, task: str) -> bool:
+        return task in self._on_cpu if me.helps else me.on_cpu or task not in self._on_cpu
 
     def _relative_speed(self, location: str) -> float:
         """Return the speed of a device relative to the mean of all nodes with such devices; 1 while unknown."""

@@ -103,6 +103,7 @@ class Supervisor:
                 if self._nothing_follows():
                     break
                 for spec in self._pool.newcomers():
+                    self._specs = [*self._specs, spec]
                     self._start(spec)
                 for member, message in self._pool.listen(min(TICK_SECONDS, self._hard_end - self._clock.elapsed())):
                     self._take(member, message)
@@ -154,17 +155,13 @@ class Supervisor:
         if assignment is not None and assignment.seconds is not None:
             overdue = now - member.due > max(5.0, OVERDUE * assignment.seconds)
             free_at = self._end if overdue else max(now, member.due)
-        return Standing(member.spec.number, member.spec.location, free_at)
+        return Standing(member.spec.number, member.spec.location, free_at, self._helps(member))
 
     def _hand_out(self) -> None:
         """Give work to all who are free."""
         for member in [m for m in self._pool.members.values() if m.idle]:
             now, number = self._clock.elapsed(), member.spec.number
-            if self._spare(member):
-                self._pool.remove(member)
-                self._record(events.WorkerExit(code=None, reason="no longer needed", worker=number))
-                continue
-            others = [self._standing(m, now) for m in self._pool.members.values() if m is not member]
+            others = [self._standing(m, now) for m in self._pool.members.values() if m is not member and not self._helps(m)]
             assignment = self._scheduler.next(self._standing(member, now), others, now)
             if assignment is None:
                 continue
@@ -177,11 +174,10 @@ class Supervisor:
             if not self._pool.give(member, assignment, now):
                 self._lost(member, "worker could not take it")
 
-    def _spare(self, member: Member) -> bool:
-        """Return whether `member` is a CPU worker, beside GPUs, that no task needs now: an ordinary task would get far fewer segments."""
-        gpus = [m for m in self._pool.members.values() if m.spec.device != "cpu"]
-        asked = any(spec.device == "cpu" for spec in self._specs)
-        return member.spec.device == "cpu" and bool(gpus) and not asked and not self._scheduler.needs_cpu
+    def _helps(self, member: Member) -> bool:
+        """Return whether `member` is a CPU worker that was started beside GPUs, for what they have no memory for."""
+        gpus = self._restarts or any(m.spec.device != "cpu" for m in self._pool.members.values())
+        return member.spec.device == "cpu" and bool(gpus) and all(spec.device != "cpu" for spec in self._specs)
 
     def _take(self, member: Member, message: Any) -> None:
         """Act on a worker's message."""
@@ -212,9 +208,10 @@ class Supervisor:
                 self._lost(member, message.fault)
             case Failed() if member.assignment:
                 held, member.assignment = member.assignment, None
-                self._restarts.lost_tasks[member.spec.location] += 1
+                # A lack of memory tells nothing of a device before another one had enough for a task as large.
+                self._restarts.lost_tasks[member.spec.location] += not message.memory or self._scheduler.fits(held.task)
                 self._failed(held, number, message.fault, memory=message.memory)
-                if self._restarts.sick(member.spec, self._ready(), MOST_FAILED):
+                if self._restarts.sick(member.spec, self._ready(member.card), MOST_FAILED):
                     self._lost(member, "its tasks fail, and those of other devices do not")
             case Gone():
                 self._lost(member, "worker died")
@@ -274,7 +271,7 @@ class Supervisor:
         dtype = str(self._runtimes.get(str(spec.number), {}).get("dtype"))
         self._restarts.lost_tasks[spec.location] += held is not None
         # A sick device tells nothing of the engine, which others have, too, and is as useless as one where no worker starts.
-        sick = self._restarts.sick(spec, self._ready())
+        sick = self._restarts.sick(spec, self._ready(member.card))
         if held and again and not sick and (fallen := self._engines.lost(member.card, spec.number, dtype, reason)):
             self._engine(fallen)
         if held:
@@ -283,8 +280,9 @@ class Supervisor:
             return
         self._start_again(spec, was_ready=member.ready and not sick)
 
-    def _ready(self) -> set[str]:
-        return {m.spec.location for m in self._pool.members.values() if m.ready}
+    def _ready(self, card: str) -> set[str]:
+        """Return the devices of one kind on which a worker is ready."""
+        return {m.spec.location for m in self._pool.members.values() if m.ready and m.card == card}
 
     def _start_again(self, spec: WorkerSpec, *, was_ready: bool) -> None:
         """Start a worker in the place of one that is gone; where its device is given up and no other works, go on on the CPU."""

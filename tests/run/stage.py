@@ -40,7 +40,7 @@ class Played:
     recorded: bool
     """The run folder has everything."""
     abandoned: int
-    """Tasks that no worker was left for."""
+    """Tasks without a final answer though time was left."""
 
     def events(self, event: str, task: str | None = None) -> list[dict[str, Any]]:
         return [e for e in told(self.record, event) if task in (None, e["task"])]

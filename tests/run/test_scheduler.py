@@ -230,6 +230,15 @@ def test_a_lost_task_waits_for_another_device_if_one_is_free_soon(free_at: float
     assert hands.next(85.0, 0) is None
 
 
+def test_a_lost_task_waits_for_no_worker_of_the_same_device() -> None:
+    hands = Hands(2, devices=("cuda:0", "cuda:0"))
+    hands.take(0.0, 0)
+    hands.take(0.0, 1)
+    assert hands.fail(80.0, 0) is True
+    hands.free_at[1] = 81.0
+    assert hands.take(80.0, 0)[0] == "t0"
+
+
 def test_what_ran_out_of_gpu_memory_goes_to_a_cpu_only_and_there_first() -> None:
     hands = Hands(4, devices=("cuda:0", "cuda:1", "cpu"))
     assert hands.take(0.0, 0)[0] == "t0"
@@ -264,7 +273,7 @@ def test_after_the_end_of_the_shares_nothing_is_begun() -> None:
     hands = Hands(2)
     hands.take(0.0)
     hands.finish(100.0, votes=(3, 2), seconds=100.0)
-    assert hands.next(100.0) is None and hands.next(101.0) is None and hands.scheduler.queue
+    assert hands.next(100.0) is None and hands.next(101.0) is None and hands.next(100.0 - 1e-9) is None and hands.scheduler.queue
 
 
 def test_fixed_work_comes_in_the_same_order_always() -> None:

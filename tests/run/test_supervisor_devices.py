@@ -14,8 +14,10 @@ from hrm_submit.run import placement
 from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec
 from hrm_submit.run.restarts import Restarts
 from hrm_submit.run.worker_pool import Gone
+from hrm_submit.solver.messages import Progress
 from tests.run.fake_pool import Script, StubPool, Timeline, answer
-from tests.run.stage import BUDGET, PRESET
+from tests.run.lab import recolour
+from tests.run.stage import BUDGET, PRESET, Played
 
 
 class SmallGpu(Script):
@@ -182,26 +184,36 @@ def test_a_resumed_run_takes_over_what_was_found_unless_it_names_another_number_
 
 
 class Sick(Script):
-    """One card of four, whose workers get ready and then fail each task."""
+    """One card of four, whose workers get ready and then fail each task; the others train."""
 
     def __init__(self, what: str) -> None:
         self.what = what
 
     def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
         if spec.device != "cuda:2":
-            return super().on_task(spec, assignment)
+            return [
+                (9.0, Progress(assignment.task.id, segments=9, loss=1.0, demo_exact=0.1, seconds=8.0)),
+                *super().on_task(spec, assignment),
+            ]
         if self.what == "hangs":
             return []
         return [(2.0, Gone() if self.what == "dies" else Failed(assignment.task.id, "OutOfMemoryError", memory=self.what == "memory"))]
 
 
-@pytest.mark.parametrize(("what", "least"), [("dies", 40), ("hangs", 36), ("fails", 34), ("memory", 25)])
-def test_a_card_that_fails_each_task_is_given_up_while_others_answer(play: Any, what: str, least: int) -> None:
-    run = play(Sick(what), tasks=40, devices=("cuda:0", "cuda:1", "cuda:2", "cuda:3"), budget=1200.0, preset=QUICK_TO_HANG)
+FOUR = ("cuda:0", "cuda:1", "cuda:2", "cuda:3")
+
+
+def answered_by(run: Played) -> Counter[str]:
     device = {spec.number: spec.device for spec in run.pool.started}
-    by_gpus = {e["task"] for e in run.events("task_final") if device[e["worker"]] != "cpu"}
-    assert len(by_gpus) >= least
-    assert run.abandoned == 40 - len({e["task"] for e in run.events("task_final")})
+    return Counter(device[e["worker"]] for e in run.events("task_final"))
+
+
+@pytest.mark.parametrize(("what", "lost", "on_cpu"), [("dies", 5, 0), ("hangs", 5, 0), ("fails", 6, 0), ("memory", 10, 10)])
+def test_a_card_that_fails_each_task_is_given_up_while_others_answer(play: Any, what: str, lost: int, on_cpu: int) -> None:
+    run = play(Sick(what), tasks=40, devices=FOUR, budget=1200.0, preset=QUICK_TO_HANG)
+    by = answered_by(run)
+    assert by.total() == 40 and by["cpu"] <= on_cpu and min(by[card] for card in ("cuda:0", "cuda:1", "cuda:3")) >= 10
+    assert len(run.events("task_failed")) <= lost and by["cuda:2"] == run.abandoned == 0
 
 
 def test_a_card_alone_is_kept_however_many_tasks_it_fails(play: Any) -> None:
@@ -216,7 +228,93 @@ def test_a_card_alone_is_kept_however_many_tasks_it_fails(play: Any) -> None:
     assert run.abandoned == 6, "so that the command's exit status says that a resumed run could find more"
 
 
-def test_the_cpu_beside_gpus_takes_only_what_they_have_no_memory_for(play: Any) -> None:
-    run = play(SmallGpu(), tasks=40, devices=("cuda:0", "cuda:1", "cuda:2", "cuda:3"), budget=400.0)
-    device = {spec.number: spec.device for spec in run.pool.started}
-    assert {a.task.id for _, number, a in run.pool.assigned if device[number] == "cpu"} == {"t1"}
+def test_a_card_that_fails_now_and_then_is_kept(play: Any) -> None:
+    class Now(Script):
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            fails = spec.device == "cuda:2" and int(assignment.task.id[1:]) % 2
+            return [(2.0, Failed(assignment.task.id, "wrong"))] if fails else super().on_task(spec, assignment)
+
+    run = play(Now(), tasks=40, devices=FOUR, budget=1200.0)
+    assert len(run.pool.started) == 4 and answered_by(run)["cuda:2"] >= 8
+
+
+def test_the_cpu_beside_gpus_takes_only_what_they_have_no_memory_for_and_costs_them_nothing(play: Any) -> None:
+    class Eight(Sick):
+        """The first tasks are too large for any card."""
+
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            lacks = int(assignment.task.id[1:]) < 8 and spec.device != "cpu"
+            return [(2.0, Failed(assignment.task.id, "OutOfMemoryError", memory=True))] if lacks else super().on_task(spec, assignment)
+
+    tasks = [recolour(f"t{k}", k, side=12 if k < 8 else 3) for k in range(40)]
+    run = play(Eight("works"), tasks=tasks, devices=(*FOUR[:2], FOUR[3]), budget=1200.0)
+    by = answered_by(run)
+    assert by["cpu"] == 8 and by.total() == 40 and len(run.pool.started) == 4, "no card is given up for it"
+    seconds = [a.seconds for _, number, a in run.pool.assigned if number < 3 and int(a.task.id[1:]) >= 8]
+    assert max(seconds[-8:]) > 0.8 * max(seconds)
+
+
+def test_what_a_gpu_lost_is_tried_there_again_though_the_cpu_is_idle(play: Any) -> None:
+    class Once(SmallGpu):
+        failed = False
+
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            if assignment.task.id == "t2" and not self.failed:
+                self.failed = True
+                return [(1.0, Failed("t2", "wrong"))]
+            return super().on_task(spec, assignment)
+
+    run = play(Once(), tasks=3, devices=("cuda:0",), budget=None, segments=5)
+    assert answered_by(run) == {"cuda:0": 2, "cpu": 1} and run.abandoned == 0
+
+
+def test_a_card_is_not_measured_by_one_of_another_kind(play: Any) -> None:
+    class Kinds(Script):
+        lost = 0
+
+        def on_start(self, spec: WorkerSpec) -> Timeline:
+            return [(1.0, Ready({}, card=spec.device))]
+
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            self.lost += spec.device == "cuda:0"
+            return [(1.0, Gone())] if spec.device == "cuda:0" and self.lost < 9 else super().on_task(spec, assignment)
+
+    run = play(Kinds(), tasks=40, devices=("cuda:0", "cuda:1"), budget=1200.0)
+    assert answered_by(run)["cuda:0"] >= 10
+
+
+def test_a_sick_card_lowers_the_engine_of_the_others_once_at_most(play: Any) -> None:
+    class One(Comparing):
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            found = EngineChosen(card="L4", engine="reduce-overhead", dtype="float16", reason="twice as fast", trials=[{"rate": 2.0}])
+            said = Script.on_task(self, spec, assignment)
+            return [(2.0, Gone())] if spec.device == "cuda:2" else [(4.0, found), *said] if assignment.compare_seconds else said
+
+    run = play(One(), tasks=20, devices=FOUR, budget=4000.0)
+    assert len([e for e in run.events("task_failed") if e["reason"].startswith("worker died")]) > 2
+    assert [e["engine"] for e in run.events("engine_chosen")] in (["reduce-overhead"], ["reduce-overhead", "compile"])
+
+
+def test_cpus_that_join_a_cluster_of_gpus_take_any_task(play: Any) -> None:
+    class Joined(StubPool):
+        def newcomers(self) -> list[WorkerSpec]:
+            first = self.started[0]
+            return [replace(first, device="cpu", number=9)] if len(self.started) == 1 else []
+
+    run = play(Script(), tasks=12, devices=("cuda:0",), budget=400.0, make_crew=Joined)
+    assert answered_by(run)["cpu"] >= 3
+
+
+def test_the_cpu_takes_no_ordinary_task_while_the_gpu_starts_again(play: Any) -> None:
+    class Twice(SmallGpu):
+        """Of its GPU's workers the first dies at t2, and the next two before they are ready, so that there is a pause."""
+
+        def on_start(self, spec: WorkerSpec) -> Timeline:
+            return [(0.5, Gone())] if spec.number in (2, 3) else super().on_start(spec)
+
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            dies = assignment.task.id == "t2" and spec.number == 0
+            return [(3.0, Gone())] if dies else super().on_task(spec, assignment)
+
+    run = play(Twice(), tasks=4, devices=("cuda:0",), budget=None, segments=5)
+    assert answered_by(run) == {"cuda:0": 3, "cpu": 1}
