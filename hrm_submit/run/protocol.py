@@ -28,7 +28,8 @@ class WorkerSpec:
     """How a worker is set up.
 
     `device`: `"cpu"`, `"cuda:0"`; `members`: the models that train a task, in their order; `tokens`: cells of the largest canvas it may
-    get; `raw`: the folder for raw predictions, where they are kept; `sharing`: workers on its device; `node`: its machine in a cluster.
+    get; `raw`: the folder for raw predictions, where they are kept; `sharing`: workers on its device; `node`: its machine in a cluster;
+    `helper`: it was started beside GPUs, for what they have no memory for.
     """
 
     number: int
@@ -39,6 +40,7 @@ class WorkerSpec:
     raw: Path | None = None
     sharing: int = 1
     node: str = ""
+    helper: bool = False
 
     @property
     def preset(self) -> Preset:

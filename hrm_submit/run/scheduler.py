@@ -169,6 +169,11 @@ class Scheduler:
         return self._work[task.id] <= self._fitting
 
     @property
+    def unanswered(self) -> int:
+        """Return how many tasks have no final answer."""
+        return len(self._tasks) - len(self.results)
+
+    @property
     def open(self) -> bool:
         """Return whether a retrain of some task could follow."""
         return self._segments is None and not all(r.settled for r in self.results.values())

@@ -103,7 +103,6 @@ class Supervisor:
                 if self._nothing_follows():
                     break
                 for spec in self._pool.newcomers():
-                    self._specs = [*self._specs, spec]
                     self._start(spec)
                 for member, message in self._pool.listen(min(TICK_SECONDS, self._hard_end - self._clock.elapsed())):
                     self._take(member, message)
@@ -118,8 +117,7 @@ class Supervisor:
             late = self._clock.elapsed() >= self._end
             reason = events.INTERRUPTED if self._stop.is_set() else "time is up" if late else "no worker left"
             left = [*held, *(t.id for t in self._scheduler.queue)]
-            given_up = self._scheduler.attempts.keys() - self._scheduler.results.keys() - {*left}
-            self.abandoned = 0 if late or self._stop.is_set() else len(left) + len(given_up)
+            self.abandoned = 0 if late or self._stop.is_set() else self._scheduler.unanswered
             for task in left:
                 self._record(events.TaskFailed(reason=reason, task=task))
             self._answers.save(last=True)
@@ -175,9 +173,8 @@ class Supervisor:
                 self._lost(member, "worker could not take it")
 
     def _helps(self, member: Member) -> bool:
-        """Return whether `member` is a CPU worker that was started beside GPUs, for what they have no memory for."""
-        gpus = self._restarts or any(m.spec.device != "cpu" for m in self._pool.members.values())
-        return member.spec.device == "cpu" and bool(gpus) and all(spec.device != "cpu" for spec in self._specs)
+        """Return whether `member` only takes what GPUs have no memory for, as long as there is one."""
+        return member.spec.helper and (bool(self._restarts) or any(m.spec.device != "cpu" for m in self._pool.members.values()))
 
     def _take(self, member: Member, message: Any) -> None:
         """Act on a worker's message."""
@@ -261,7 +258,7 @@ class Supervisor:
         log.warning("task %s: %s; it is tried again later", task, reason)
         if self._scheduler.needs_cpu and not any(m.spec.device == "cpu" for m in self._pool.members.values()):
             first = self._specs[0]
-            self._start(replace(first, device="cpu", members=on_cpu(first.members), sharing=1))
+            self._start(replace(first, device="cpu", members=on_cpu(first.members), sharing=1, helper=True))
 
     def _lost(self, member: Member, reason: str, *, again: bool = True) -> None:
         """A worker is gone or must go: count what it held, and start another in its place unless that would meet the same fault."""
@@ -289,7 +286,7 @@ class Supervisor:
         if self._restarts.add(spec, self._clock.elapsed(), was_ready=was_ready):
             return
         log.warning("%s: no worker starts or answers there, the device is no longer used", spec.location)
-        if spec.device == "cpu" or self._pool.members or self._restarts:
+        if spec.device == "cpu" or self._restarts or any(not m.spec.helper for m in self._pool.members.values()):
             return
         fixed = self._end == math.inf
         for new in worker_specs(["cpu"], on_cpu(spec.members), spec.seed, self._scheduler.queue, fixed):

@@ -318,3 +318,21 @@ def test_the_cpu_takes_no_ordinary_task_while_the_gpu_starts_again(play: Any) ->
 
     run = play(Twice(), tasks=4, devices=("cuda:0",), budget=None, segments=5)
     assert answered_by(run) == {"cuda:0": 3, "cpu": 1}
+
+
+def test_where_the_last_gpu_is_given_up_all_cores_go_on_not_one_helper_alone(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lost(SmallGpu):
+        """A GPU that dies at t2 and never starts again."""
+
+        def on_start(self, spec: WorkerSpec) -> Timeline:
+            return [(0.5, Gone())] if spec.device == "cuda:0" and spec.number else super().on_start(spec)
+
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            dies = assignment.task.id == "t2" and spec.device == "cuda:0"
+            return [(3.0, Gone())] if dies else super().on_task(spec, assignment)
+
+    monkeypatch.setattr(placement, "cpu_count", lambda: 3)
+    run = play(Lost(), tasks=12, devices=("cuda:0",), budget=None, segments=5)
+    on_cpu = [spec for spec in run.pool.started if spec.device == "cpu"]
+    assert [spec.helper for spec in on_cpu] == [True, False, False, False] and run.abandoned == 0
+    assert answered_by(run).total() == 12
