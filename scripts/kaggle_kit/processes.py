@@ -15,6 +15,9 @@ from pathlib import Path
 
 import psutil
 
+GONE_SECONDS = 10.0
+"""How long killed processes may take to end."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -66,8 +69,11 @@ def run_limited(command: Sequence[str], limit: float, *, env: Mapping[str, str],
 
 
 def _kill_tree(pid: int) -> None:
+    """Kill a process with all that it started, and wait until what it started is gone, which may take a moment on a busy machine."""
     with suppress(psutil.NoSuchProcess):
         root = psutil.Process(pid)
-        for member in (root, *root.children(recursive=True)):
+        started = root.children(recursive=True)
+        for member in (root, *started):
             with suppress(psutil.Error):
                 member.kill()
+        psutil.wait_procs(started, timeout=GONE_SECONDS)
