@@ -31,6 +31,10 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _NEVER = 2**31 - 1
 TOOL_SECONDS = 20.0
 """How long nvidia-smi may take."""
+DRIVER_SECONDS = 120.0
+"""How long CUDA's driver may take to start."""
+DRIVERS = "nvidiactl", "nvidia0", "dxg"
+"""Devices that NVIDIA's driver makes, the last one below WSL."""
 LARGE_PAGES = "glibc.malloc.hugetlb=1"
 """Tunable of glibc (from 2.35) that asks for transparent huge pages; read when a process starts."""
 
@@ -44,7 +48,7 @@ def list_devices(devices: str) -> list[str]:
         return ["cpu"]
     import torch
 
-    visible = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    visible = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if driver_answers() and torch.cuda.is_available() else []
     if devices == "auto":
         return [d for d in visible if has_kernels(d)] or ["cpu"]
     wanted = [d.strip() for d in devices.split(",") if d.strip()] or ["device"]
@@ -54,9 +58,30 @@ def list_devices(devices: str) -> list[str]:
 
 
 def _may_have_gpus() -> bool:
-    """Tell whether torch is worth asking for GPUs: it is loaded, or a driver of NVIDIA's (also below WSL) is there."""
-    drivers = ("nvidiactl", "nvidia0", "dxg")
-    return "torch" in sys.modules or sys.platform != "linux" or any(Path("/dev", name).exists() for name in drivers)
+    """Tell whether torch is worth asking for GPUs: it is loaded, or a driver of NVIDIA's is there."""
+    return "torch" in sys.modules or sys.platform != "linux" or _has_driver()
+
+
+def _has_driver() -> bool:
+    return any(Path("/dev", name).exists() for name in DRIVERS)
+
+
+def driver_answers() -> bool:
+    """Start CUDA's driver in another process first: one that hangs would hold this process, and no signal would end it. Logs where it
+    does not answer; where there is none to ask, or it fails, torch will tell."""
+    if not _has_driver():
+        return True
+    start = "import ctypes; ctypes.CDLL('libcuda.so.1').cuInit(0)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", start], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        process.wait(DRIVER_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        log.warning("the GPU's driver has not answered for %.0f s: falling back to the CPU", DRIVER_SECONDS)
+        return False
+    return True
 
 
 def has_kernels(device: str) -> bool:

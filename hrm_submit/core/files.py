@@ -7,6 +7,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
 
@@ -27,7 +28,8 @@ def write_atomic(path: str | os.PathLike[str], data: str | bytes) -> None:
             file.write(data.encode() if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes it private; what a run leaves should be readable as any file is
+        with suppress(OSError):  # some mounted disks refuse it
+            os.chmod(temporary, 0o644)  # mkstemp makes it private; what a run leaves should be readable as any file is
         os.replace(temporary, target)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

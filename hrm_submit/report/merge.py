@@ -46,6 +46,11 @@ def merge(options: MergeOptions) -> str:
         raise ConfigError(f"{twice[0]}: is given twice")
     refuse_overwriting(options.output, filter(None, [*given, options.challenges]))
     sources = [_votes(source) for source in given]
+    empty = [str(source) for source, votes in zip(given, sources, strict=True) if not votes]
+    if len(empty) == len(given):
+        raise DataError(f"{', '.join(empty)}: holds no answers")
+    for name in empty:
+        log.warning("%s: holds no answers", name)
     fallbacks = _fallbacks(options, sources)
     for source, votes in zip(given, sources, strict=True):
         if strangers := list(dict.fromkeys(task for task, _ in votes if task not in fallbacks)):
@@ -71,10 +76,7 @@ def _votes(source: Path) -> Votes:
         record = read_run(source)
         for fault in record.damaged:
             log.warning("%s: left out: %s", source, fault)
-        votes: Votes = {(p.task, p.output): _normal(p.candidates) for p in record.predictions if p.candidates}
-        if not votes:
-            raise DataError(f"{source}: holds no answers")
-        return votes
+        return {(p.task, p.output): _normal(p.candidates) for p in record.predictions if p.candidates}
     found, malformed = read_submission(source)
     if malformed:
         log.warning("%s: %d malformed attempts are skipped, the first is %s", source, len(malformed), malformed[0])

@@ -1,5 +1,5 @@
 """When a worker is started again: at once after one that worked, later and later after starts that failed, then no more. A device that
-alone fails its tasks counts as one where starts fail."""
+alone fails its tasks, or of which nothing else ever came, counts as one where starts fail."""
 
 import math
 from collections import Counter
@@ -15,6 +15,8 @@ LONGEST_PAUSE = 0.05
 
 MOST_LOST, MOST_FAILED = 2, 3
 """Tasks in a row from which a device is sick if other devices lose none: tasks that ended its worker, or that the worker outlived."""
+MOST_IN_VAIN = 12
+"""Tasks that all devices together may lose before the first vote; from then on each of them is sick."""
 
 
 class Restarts:
@@ -26,15 +28,19 @@ class Restarts:
         self._waiting: list[tuple[float, WorkerSpec]] = []
         self.lost_tasks: Counter[str] = Counter()
         """Tasks that failed on each device since its last answer."""
+        self.answered = False
+        """Whether any device gave a vote."""
 
     def __bool__(self) -> bool:
         """Return whether a worker waits for its start."""
         return bool(self._waiting)
 
     def sick(self, spec: WorkerSpec, ready: Collection[str], least: int = MOST_LOST) -> bool:
-        """Return whether at least `least` tasks in a row failed on the device, though another one of those `ready` fails none."""
+        """Return whether at least `least` tasks in a row failed on the device, though another one of those `ready` fails none, or where
+        nothing but failures came of this run."""
         here = spec.location
-        return self.lost_tasks[here] >= least and any(not self.lost_tasks[other] for other in ready if other != here)
+        in_vain = not self.answered and self.lost_tasks.total() >= MOST_IN_VAIN
+        return self.lost_tasks[here] >= least and (in_vain or any(not self.lost_tasks[other] for other in ready if other != here))
 
     def add(self, spec: WorkerSpec, now: float, *, was_ready: bool) -> bool:
         """Start a worker like `spec` again after one that is gone; return False where its device is given up."""

@@ -45,7 +45,8 @@ def started(options: SolveOptions, clock: Clock) -> Iterator[Watchdog]:
                     raise SolveError(f"{output}: cannot be both the challenges and the submission file")
         except OSError as error:
             raise SolveError(f"{output}: cannot be written: {error.strerror or error}") from None
-        with locked(options.run_dir / "lock", options.run_dir), locked(output.with_name(f".{output.name}.lock"), output):
+        target = Path(os.path.realpath(output))  # two links to one file are one output
+        with locked(options.run_dir / "lock", options.run_dir), locked(target.with_name(f".{target.name}.lock"), output):
             watchdog.complete = _write_fallback(options)
             yield watchdog
 

@@ -72,6 +72,8 @@ class Supervisor:
         """Segments of the attempt that each task's newest answer is of."""
         self._latest: dict[str, Outputs] = earlier.newest(tasks) if earlier else {}
         """Mid-run votes, and what an earlier run found."""
+        self._kept = set() if earlier else set(answers.answered)
+        """Tasks answered by a run with other settings: only a last vote replaces that."""
         self._restarts = Restarts(self._budget)
         self.abandoned = 0
         """Tasks without a final answer though time was left: no worker was, or they lost all their attempts."""
@@ -111,6 +113,9 @@ class Supervisor:
                 if self._clock.elapsed() - self._drawn >= TICK_SECONDS:
                     self._drawn = self._clock.elapsed()
                     self._bars.tick(self._clock)
+            for member, message in self._pool.listen(0.0):  # what came while a slow disk held up the loop
+                if isinstance(message, Answer):
+                    self._take(member, message)
         finally:
             held = [m.assignment.task.id for m in self._pool.members.values() if m.assignment and not m.assignment.restart]
             self._pool.dismiss()
@@ -200,7 +205,7 @@ class Supervisor:
                 if message.fault not in self._unusable:
                     log.error("%s", message.fault)
                 self._unusable.add(message.fault)
-                self._lost(member, message.fault, again=False)
+                self._lost(member, message.fault, again=bool(self._runtimes))  # files that another worker could read are not damaged
             case Failed(fatal=True):
                 self._lost(member, message.fault)
             case Failed() if member.assignment:
@@ -209,7 +214,7 @@ class Supervisor:
                 self._restarts.lost_tasks[member.spec.location] += not message.memory or self._scheduler.fits(held.task)
                 self._failed(held, number, message.fault, memory=message.memory)
                 if self._restarts.sick(member.spec, self._ready(member.card), MOST_FAILED):
-                    self._lost(member, "its tasks fail, and those of other devices do not")
+                    self._lost(member, "its tasks fail")
             case Gone():
                 self._lost(member, "worker died")
 
@@ -222,10 +227,14 @@ class Supervisor:
     def _answer(self, member: Member, assignment: Assignment, answer: Answer) -> None:
         """Keep a mid-run answer, or end the task with its last one."""
         number, task, retrain = member.spec.number, answer.task, assignment.restart
-        self._restarts.lost_tasks[member.spec.location] = 0
         if answer.final and not retrain and (not any(answer.outputs) or FURTHER * answer.segments < self._reached[task]):
             # A last vote without a single grid, or after far less training than an earlier attempt's vote, does not replace that.
             answer = replace(answer, outputs=self._latest.get(task, answer.outputs), settled=False)
+        if any(answer.outputs):
+            self._restarts.lost_tasks[member.spec.location], self._restarts.answered = 0, True
+        elif answer.final:  # a device that computes nonsense ends its tasks early, and must not empty the queue
+            self._take(member, Failed(task, answer.reason or "no view gave a grid"))
+            return
         votes = [[c.votes for c in candidates[:CANDIDATES_KEPT]] for candidates in answer.outputs]
         told = dict[str, Any](segments=answer.segments, votes=votes, views=answer.views, vote_seconds=round(answer.seconds, 4))
         told |= {"member": answer.member, "task": task, "worker": number}
@@ -234,7 +243,8 @@ class Supervisor:
                 self._latest.setdefault(task, answer.outputs)
                 if answer.segments >= self._reached[task]:  # else an earlier attempt came further
                     self._reached[task], self._latest[task] = answer.segments, answer.outputs
-                    self._answers.put(task, answer.outputs, final=False)
+                    if task not in self._kept:
+                        self._answers.put(task, answer.outputs, final=False)
             self._record(events.Candidates(**told))
             return
         member.assignment = None

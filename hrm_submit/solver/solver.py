@@ -81,11 +81,13 @@ class TaskSolver:
     def warm_up(self) -> None:
         """Solve a task of one cell: first use loads libraries, in no task's time, and shows whether the device computes at all.
 
-        A compiled model solves two sizes, from which the compiler learns that sizes vary.
+        A compiled model solves two sizes, from which the compiler learns that sizes vary. Raises RuntimeError where no training succeeds.
         """
         for side in (1,) if self.runtime.engine == "plain" else COMPILED_SIDES:
             grid = make_grid(np.arange(side * side).reshape(side, side) % 10)
-            list(self.solve(Task("warm-up", (Pair(grid, grid),), (grid,)), segments=1))
+            for said in self.solve(Task("warm-up", (Pair(grid, grid),), (grid,)), segments=1):
+                if isinstance(said, Answer) and said.final and not said.segments:
+                    raise RuntimeError(said.reason)
 
     def solve(self, task: Task, *, seconds: float | None = None, segments: int | None = None, restart: int = 0) -> Iterator[Message]:
         """Train on the task's demonstrations for `seconds` or exactly `segments`, then vote; the last message is a final Answer.

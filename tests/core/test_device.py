@@ -169,6 +169,21 @@ def test_a_tool_that_no_signal_ends_holds_up_nothing(tool: Callable[[str], Path]
     assert free_bytes("cuda:0") == 1000 and not (tmp_path / "ended").exists()
 
 
+@pytest.mark.parametrize(("start", "found"), [("exec sleep 5", ["cpu"]), ("exit 1", ["cuda:0"])])
+def test_a_driver_that_hangs_as_it_starts_is_not_asked(
+    gpus: list[tuple[int, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: str, found: list[str]
+) -> None:
+    gpus += [(7, 5)]
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{start}\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(device, "DRIVERS", ("null",))
+    monkeypatch.setattr(device, "DRIVER_SECONDS", 0.3)
+    monkeypatch.setattr(sys, "executable", str(python))
+    assert list_devices("auto") == found
+    assert list_devices("cpu") == ["cpu"]
+
+
 @pytest.mark.parametrize(
     ("error", "memory"),
     [

@@ -30,7 +30,16 @@ def test_only_a_regular_file_is_replaced_and_a_link_to_one_stays(tmp_path: Path)
     assert sorted(os.listdir(tmp_path)) == ["f.json", "fifo", "link"]
 
 
-@pytest.mark.parametrize("step", ["fsync", "chmod", "replace"])
+def test_a_disk_that_refuses_access_rights_is_written_to_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chmod", refuse)
+    write_atomic(tmp_path / "f.json", "new")
+    assert (tmp_path / "f.json").read_text() == "new" and os.listdir(tmp_path) == ["f.json"]
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_a_failing_step_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     path = tmp_path / "f.json"
     write_atomic(path, "old")

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -99,6 +100,28 @@ def test_scored_rerun_kills_a_solve_that_hangs(tmp_path: Path) -> None:
     time.sleep(0.5)
     left = [p for p in psutil.process_iter(["cmdline"]) if p.pid not in before and "time.sleep(600)" in (p.info["cmdline"] or [])]
     assert not left, "what solve started outlives the session"
+
+
+def test_an_interrupted_cell_leaves_no_solve_behind(tmp_path: Path) -> None:
+    (tmp_path / "hrm_submit").mkdir()
+    (tmp_path / "hrm_submit" / "__main__.py").write_text(
+        "import os, pathlib, time\npathlib.Path('begun').write_text(str(os.getpid()))\ntime.sleep(600)\n"
+    )
+
+    def interrupted(seconds: float) -> None:
+        time.sleep(seconds)
+        if (tmp_path / "begun").is_file():
+            raise KeyboardInterrupt
+
+    left = first_cell({})
+    left |= {"WORK": tmp_path, "environment": {**os.environ, "PYTHONPATH": str(tmp_path)}}
+    left["time"] = SimpleNamespace(monotonic=time.monotonic, sleep=interrupted)
+    exec(CELLS[2].partition("PACKAGED")[0], left)
+    with pytest.raises(KeyboardInterrupt):
+        left["package"](60, "solve")
+    time.sleep(0.5)
+    process = int((tmp_path / "begun").read_text())
+    assert not psutil.pid_exists(process) or psutil.Process(process).status() == psutil.STATUS_ZOMBIE
 
 
 def test_broken_challenges_take_their_ids_from_the_sample_and_without_any_input_the_submission_is_empty(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hrm_submit.arc.reader import write_challenges
 from hrm_submit.arc.task import Pair, Task, make_grid
 from hrm_submit.cli import main
-from hrm_submit.core.errors import ConfigError
+from hrm_submit.core.errors import ConfigError, DataError
 from hrm_submit.predict.vote import Candidate
 from hrm_submit.record.folder import RunWriter
 from hrm_submit.report.merge import merge
@@ -87,6 +87,15 @@ def test_it_is_complete_and_valid_whatever_lacks(tmp_path: Path, caplog: pytest.
     assert "400 tasks, 419 test outputs" in merged(tmp_path, *named)[1], "a set's name is as good as a file"
     both = write(tmp_path / "both.json", {"t": [{"attempt_1": A, "attempt_2": B}] * 2})
     assert "1 tasks, 2 test outputs" in merged(tmp_path, both, submission(tmp_path, "s.json", t=[A, B]))[1]
+
+
+def test_a_run_that_answered_nothing_leaves_the_word_to_the_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_challenges(tmp_path / "c.json", TASKS)
+    run = run_folder(tmp_path, "run", tmp_path / "c.json", t={}, u={})
+    answers, _ = merged(tmp_path, run, submission(tmp_path, "s.json", t=[A, B], u=[C, D]))
+    assert answers == {"t": [A, B], "u": [C, D]} and "run: holds no answers" in caplog.text
+    with pytest.raises(DataError, match="run: holds no answers"):
+        merged(tmp_path, run)
 
 
 def test_the_command_refuses_in_one_line(tmp_path: Path, refused: Any, capsys: pytest.CaptureFixture[str]) -> None:

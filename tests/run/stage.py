@@ -65,8 +65,10 @@ def play(
     preset: Preset = PRESET,
     make_crew: Callable[[Time, Script], StubPool] = StubPool,
     time: Time | None = None,
+    other_settings: bool = False,
 ) -> Played:
-    """Run a supervisor in `folder`, or resume the run that was killed there; fails where the submission is not valid in the end."""
+    """Run a supervisor in `folder`, or resume the run that was killed there, perhaps one of `other_settings`; fails where the submission is
+    not valid in the end."""
     folder.mkdir(exist_ok=True)
     time = time or Time()
     pool = make_crew(time, script)
@@ -81,7 +83,7 @@ def play(
     writer = RunWriter(folder / "run", clock.elapsed)
     writer.event(RunStart(budget=budget, tasks=len(todo), broken=[], resumed=len(done)))
     todo = [task for task in todo if task.id not in done]
-    supervisor = Supervisor(todo, segments, specs, store, writer, clock, ProgressBars(len(todo)), pool, earlier)
+    supervisor = Supervisor(todo, segments, specs, store, writer, clock, ProgressBars(len(todo)), pool, None if other_settings else earlier)
     with suppress(KeyboardInterrupt):
         supervisor.run()
     saved, recorded = not store.save(last=True), writer.flush()

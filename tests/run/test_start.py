@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,3 +92,11 @@ def test_a_second_run_of_a_folder_or_of_a_file_is_refused(tmp_path: Path, capsys
         assert capsys.readouterr().err == f"hrm-submit: {shared}: another run works here, process {os.getpid()}\n"
         assert paths["--output"].read_bytes() == before
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["challenges.json", "new", "s.json"], "no lock is left, no empty folder"
+
+
+def test_a_link_to_the_output_of_another_run_is_refused(tmp_path: Path, refused: Any) -> None:
+    file, link = challenges(tmp_path, 1), tmp_path / "link.json"
+    link.symlink_to(tmp_path / "s.json")
+    words = ["--challenges", str(file), "--output", str(link), "--segments-per-task", "1"]
+    with started(SolveOptions(challenges=file, output=tmp_path / "s.json", segments=1), Clock()):
+        assert "another run works here" in refused(main, ["solve", *words])

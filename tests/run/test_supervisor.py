@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from hrm_submit.config.schema import BudgetConfig
+from hrm_submit.core.files import write_atomic
+from hrm_submit.run import answers
 from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec
 from hrm_submit.run.worker_pool import PooledWorker
 from hrm_submit.solver.messages import Progress, Restarted
 from tests.run import stage
-from tests.run.fake_pool import Script, StubPool, Timeline, alive, answer, candidate
+from tests.run.fake_pool import Script, StubPool, Time, Timeline, alive, answer, candidate
 from tests.run.stage import BUDGET, HARD_END, PRESET, SHARES_END
 
 
@@ -119,6 +121,37 @@ def test_the_answer_of_the_attempt_that_came_further_stays(play: Any, tmp_path: 
     lives = ((3, 90), (4, 50), (5, 60), (6, 95))
     shown = [stage.play(tmp_path / "x", Stopping(said, then=[]), 1, budget=10.0).first("t0") for said in lives]
     assert shown == [[[3]]] * 3 + [[[6]]]
+
+
+def test_a_run_with_other_settings_replaces_an_earlier_answer_by_its_last_vote_alone(tmp_path: Path) -> None:
+    class Says(Script):
+        def __init__(self, then: Any) -> None:
+            self.then = then
+
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            return [(1.0, answer(assignment, 5, final=False)), *self.then(assignment)]
+
+    stage.play(tmp_path / "x", Says(lambda a: [(2.0, answer(a, 4, final=False))]), 1, budget=10.0)
+    for then, shown in ((lambda a: [], 4), (lambda a: [(2.0, answer(a, 6))], 6)):
+        run = stage.play(tmp_path / "x", Says(then), 1, budget=10.0, other_settings=True)
+        assert run.first("t0") == [[shown]]
+
+
+def test_what_came_while_a_slow_disk_held_up_the_last_write_is_kept(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Late(Script):
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            assert assignment.seconds is not None
+            return [*alive(assignment, assignment.seconds), (assignment.seconds + 0.2 + 0.2 * spec.number, answer(assignment, 2))]
+
+    time = Time()
+
+    def slow(path: Path, text: str) -> None:
+        time.now += 1.2 if time.now > SHARES_END else 0.0
+        write_atomic(path, text)
+
+    monkeypatch.setattr(answers, "write_atomic", slow)
+    run = play(Late(), tasks=2, devices=("cpu", "cpu"), time=time)
+    assert run.first("t0") == run.first("t1") == [[2]] and not run.events("task_failed")
 
 
 @pytest.mark.parametrize(("segments", "stays"), [(44, True), (46, False)])

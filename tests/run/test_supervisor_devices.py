@@ -14,7 +14,7 @@ from hrm_submit.run import placement
 from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec
 from hrm_submit.run.restarts import Restarts
 from hrm_submit.run.worker_pool import Gone
-from hrm_submit.solver.messages import Progress
+from hrm_submit.solver.messages import Answer, Progress
 from tests.run.fake_pool import Script, StubPool, Timeline, answer
 from tests.run.lab import recolour
 from tests.run.stage import BUDGET, PRESET, Played
@@ -197,6 +197,8 @@ class Sick(Script):
             ]
         if self.what == "hangs":
             return []
+        if self.what == "computes nonsense":
+            return [(2.0, Answer(assignment.task.id, tuple(() for _ in assignment.task.test), True, 0, "the loss is nan"))]
         return [(2.0, Gone() if self.what == "dies" else Failed(assignment.task.id, "OutOfMemoryError", memory=self.what == "memory"))]
 
 
@@ -208,7 +210,9 @@ def answered_by(run: Played) -> Counter[str]:
     return Counter(device[e["worker"]] for e in run.events("task_final"))
 
 
-@pytest.mark.parametrize(("what", "lost", "on_cpu"), [("dies", 5, 0), ("hangs", 5, 0), ("fails", 6, 0), ("memory", 10, 10)])
+@pytest.mark.parametrize(
+    ("what", "lost", "on_cpu"), [("dies", 5, 0), ("hangs", 5, 0), ("fails", 6, 0), ("computes nonsense", 6, 0), ("memory", 10, 10)]
+)
 def test_a_card_that_fails_each_task_is_given_up_while_others_answer(play: Any, what: str, lost: int, on_cpu: int) -> None:
     run = play(Sick(what), tasks=40, devices=FOUR, budget=1200.0, preset=QUICK_TO_HANG)
     by = answered_by(run)
@@ -226,6 +230,20 @@ def test_a_card_alone_is_kept_however_many_tasks_it_fails(play: Any) -> None:
     assert {spec.device for spec in run.pool.started} == {"cuda:0"}
     assert {e["task"] for e in run.events("task_final")} == {"t6", "t7"}
     assert run.abandoned == 6, "so that the command's exit status says that a resumed run could find more"
+
+
+@pytest.mark.parametrize("what", ["dies", "hangs", "fails", "computes nonsense"])
+@pytest.mark.parametrize("cards", [1, 2])
+def test_where_no_card_ever_answers_the_cpu_takes_over_and_answers_all(
+    play: Any, monkeypatch: pytest.MonkeyPatch, what: str, cards: int
+) -> None:
+    class AllSick(Sick):
+        def on_task(self, spec: WorkerSpec, assignment: Assignment) -> Timeline:
+            return super().on_task(replace(spec, device="cpu" if spec.device == "cpu" else "cuda:2"), assignment)
+
+    monkeypatch.setattr(placement, "cpu_count", lambda: 2)
+    run = play(AllSick(what), tasks=40, devices=FOUR[:cards], budget=4000.0, preset=QUICK_TO_HANG)
+    assert answered_by(run) == {"cpu": 40} and run.abandoned == 0
 
 
 def test_a_card_that_fails_now_and_then_is_kept(play: Any) -> None:

@@ -194,6 +194,8 @@ class Best:
         if answer.final:
             if not any(outputs) and not assignment.restart:
                 outputs = self.latest.get(task, outputs)
+            if not any(outputs):  # it counts as failed
+                return
             ballots = self.final.setdefault(task, [{} for _ in outputs])
             for ballot, output in zip(ballots, outputs, strict=True):
                 for c in output:

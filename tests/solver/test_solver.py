@@ -85,6 +85,14 @@ def test_a_failed_training_restarts_with_half_the_batch_or_a_third_of_the_rates(
     assert faulty.rates == [pytest.approx([rate / 3**n for rate in (ttt.lr, ttt.muon_lr, ttt.embedding_lr)]) for n in thirds * 2]
 
 
+def test_a_device_that_computes_nonsense_shows_it_before_its_first_task(preset: Preset) -> None:
+    model, embedding = build(preset.model, n_rows=1, seed=0)
+    with torch.no_grad():
+        embedding.rows.fill_(float("nan"))
+    with pytest.raises(RuntimeError, match="the loss is not finite"):
+        solver(preset, snapshot(model, embedding, CheckpointMeta())).warm_up()
+
+
 def test_convolutions_without_an_engine_halve_the_batch_once_then_do_without_cudnn(
     preset: Preset, faulty: type[Faulty], monkeypatch: pytest.MonkeyPatch
 ) -> None:
