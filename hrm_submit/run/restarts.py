@@ -1,5 +1,5 @@
-"""When a worker is started again: at once after one that worked, later and later after starts that failed, then no more. A device that
-alone fails its tasks, or of which nothing else ever came, counts as one where starts fail."""
+"""When a worker counts as hung, and when one is started again: at once after one that worked, later and later after starts that failed,
+then no more. A device that alone fails its tasks, or of which nothing else ever came, counts as one where starts fail."""
 
 import math
 from collections import Counter
@@ -13,10 +13,21 @@ memory of a killed process may be freed late."""
 LONGEST_PAUSE = 0.05
 """Part of the budget that no pause exceeds."""
 
+LEAST_PATIENCE, SLOW_START, LONGEST_START = 20.0, 60.0, 900.0
+"""Seconds of silence that no worker is killed for, and that no start is; those after which a start counts as hung in any run."""
+
 MOST_LOST, MOST_FAILED = 2, 3
 """Tasks in a row from which a device is sick if other devices lose none: tasks that ended its worker, or that the worker outlived."""
 MOST_IN_VAIN = 12
 """Tasks that all devices together may lose before the first vote; from then on each of them is sick."""
+
+
+def patience(budget: float, hang_seconds: float, segment: float | None) -> float:
+    """Return the seconds of silence after which a worker counts as hung whose segments take `segment` seconds. None: it starts, for up
+    to half of the budget, whatever `hang_seconds` says."""
+    if segment is None:
+        return max(SLOW_START, min(LONGEST_START, budget / 2))
+    return max(min(5 * segment, budget / 3), min(hang_seconds, max(LEAST_PATIENCE, budget / 10)))
 
 
 class Restarts:

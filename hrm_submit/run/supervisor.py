@@ -25,7 +25,7 @@ from hrm_submit.run.engines import Engines
 from hrm_submit.run.placement import on_cpu, worker_specs
 from hrm_submit.run.progress_bars import ProgressBars
 from hrm_submit.run.protocol import Assignment, Failed, Ready, WorkerSpec
-from hrm_submit.run.restarts import MOST_FAILED, Restarts
+from hrm_submit.run.restarts import MOST_FAILED, SLOW_START, Restarts, patience
 from hrm_submit.run.scheduler import Scheduler, Standing
 from hrm_submit.run.shares import usable_seconds
 from hrm_submit.run.worker_pool import Gone, Member, Pool
@@ -34,9 +34,6 @@ from hrm_submit.solver.messages import Answer, Progress, Restarted
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.5
-LEAST_PATIENCE = 20.0
-STARTING_PATIENCE = 60.0, 900.0
-"""Seconds that a start may take before it counts as hung: at least, and at most. One of more than the least is logged."""
 ASLEEP = 10.0
 """Seconds between two checks for hung workers after which the supervisor itself is taken to have stood still."""
 OVERDUE = 0.25
@@ -315,15 +312,11 @@ class Supervisor:
             if not member.idle and silent > self._patience(member):
                 log.warning("worker %d: no sign of life for %.0f s: it counts as hung and is replaced", member.spec.number, silent)
                 self._lost(member, "worker hangs" if member.ready else "worker hangs as it starts")
-            elif not member.ready and not member.slow and silent > STARTING_PATIENCE[0]:
-                member.slow, patience = True, self._patience(member)
-                log.warning("worker %d has been starting for %.0f s; after %.0f s it counts as hung", member.spec.number, silent, patience)
+            elif not member.ready and not member.slow and silent > SLOW_START:
+                member.slow, most = True, self._patience(member)
+                log.warning("worker %d has been starting for %.0f s; after %.0f s it counts as hung", member.spec.number, silent, most)
 
     def _patience(self, member: Member) -> float:
-        """Return the seconds of silence after which a worker counts as hung: of a start up to half of the budget, whatever
-        `hang_seconds` says."""
-        if not member.ready:
-            least, most = STARTING_PATIENCE
-            return max(least, min(most, self._budget / 2))
-        segment = self._scheduler.segment_seconds(member.assignment.task.id, member.spec.location) if member.assignment else 0.0
-        return max(min(5 * segment, self._budget / 3), min(self._preset.budget.hang_seconds, max(LEAST_PATIENCE, self._budget / 10)))
+        task = member.assignment and member.assignment.task.id
+        segment = self._scheduler.segment_seconds(task, member.spec.location) if task else 0.0
+        return patience(self._budget, self._preset.budget.hang_seconds, segment if member.ready else None)
