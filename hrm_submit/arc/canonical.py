@@ -5,13 +5,13 @@ different forms stay different under every augmentation.
 """
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
 
 from hrm_submit.arc.augment import N_DIHEDRAL, dihedral
-from hrm_submit.arc.task import N_COLOURS, Task
+from hrm_submit.arc.task import N_COLOURS, Pair, Task
 
 
 def pair_hash(given: npt.NDArray[np.uint8], wanted: npt.NDArray[np.uint8]) -> str:
@@ -24,10 +24,15 @@ def pair_hash(given: npt.NDArray[np.uint8], wanted: npt.NDArray[np.uint8]) -> st
     return hashlib.sha256(form).hexdigest()
 
 
+def pair_hashes(pairs: Iterable[Pair]) -> tuple[str, ...]:
+    """Hash each pair."""
+    return tuple(pair_hash(pair.input, pair.output) for pair in pairs)
+
+
 def tasks_with_pairs_of(hashes: Collection[str], tasks: Mapping[str, Task]) -> list[str]:
     """List the ids of tasks that have a demonstration whose `pair_hash` is among `hashes`."""
     known = frozenset(hashes)
-    return [name for name, task in tasks.items() if any(pair_hash(pair.input, pair.output) in known for pair in task.train)]
+    return [name for name, task in tasks.items() if not known.isdisjoint(pair_hashes(task.train))]
 
 
 def _relabelled(given: npt.NDArray[np.uint8], wanted: npt.NDArray[np.uint8]) -> bytes:

@@ -5,9 +5,8 @@ Notable: pairs are compared by content, in canonical form: ids differ between re
 
 from collections.abc import Collection, Iterable, Sequence
 
-from hrm_submit.arc.canonical import pair_hash
+from hrm_submit.arc.canonical import pair_hashes
 from hrm_submit.arc.reader import NAMED
-from hrm_submit.arc.task import Pair
 from hrm_submit.arc.training_task import TrainingTask
 from hrm_submit.core.errors import DataError
 from hrm_submit.corpora.solutions import solved_pairs
@@ -43,7 +42,8 @@ def without_leaks(tasks: Sequence[TrainingTask], protected: Iterable[str]) -> tu
     if any(task.generated for task in tasks):
         for origin in NAMED:
             originals, solutions = load(origin, solutions=True)
-            barred_rules |= {key for key, task in originals.items() if barred & _hashes(task.train + solved_pairs(task, solutions[key]))}
+            pairs = {key: task.train + solved_pairs(task, solutions[key]) for key, task in originals.items()}
+            barred_rules |= {key for key, known in pairs.items() if not barred.isdisjoint(pair_hashes(known))}
     kept: list[TrainingTask] = []
     dropped: list[tuple[str, str]] = []
     for task in tasks:
@@ -56,7 +56,3 @@ def without_leaks(tasks: Sequence[TrainingTask], protected: Iterable[str]) -> tu
         else:
             kept.append(task)
     return kept, dropped
-
-
-def _hashes(pairs: Iterable[Pair]) -> set[str]:
-    return {pair_hash(pair.input, pair.output) for pair in pairs}

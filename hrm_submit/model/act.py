@@ -53,7 +53,7 @@ class ActCarry:
 
 @dataclass(frozen=True)
 class ActOutput:
-    """Of one segment: `logits` (B, N, V), `q_halt`, `q_continue` (B,) float32; in training with a continue target also
+    """Of one segment: `logits` (B, N, V), `q_halt`, `q_continue` (B,) float32; in training of several steps with a continue target also
     `target_q_continue` (B,) float32 in 0..1; `looked_up` where the model has a task embedding."""
 
     logits: Tensor

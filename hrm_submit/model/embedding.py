@@ -47,8 +47,9 @@ class TaskEmbedding(nn.Module):
         return rows.requires_grad_(torch.is_grad_enabled())
 
     def mean_row(self) -> Tensor:
-        """Mean of the task rows, (puzzle_emb_ndim,): where a task never seen before starts."""
-        return chunked_mean(self.rows)
+        """Mean of the task rows that were drawn, (puzzle_emb_ndim,): where a task never seen before starts. All others are still zero."""
+        drawn = int(self.rows.any(dim=1).sum())
+        return chunked_mean(self.rows) * (len(self.rows) / max(1, drawn))
 
     @torch.no_grad()
     def reset_rows(self, ids: Tensor, value: Tensor) -> None:

@@ -28,7 +28,7 @@ CODE_SCALE = 0.3
 
 @dataclass(frozen=True)
 class InnerCarry:
-    """States of both modules, (B, puzzle_emb_len + N, hidden_size) each, without gradient history."""
+    """States of both modules, (B, puzzle_emb_len + tokens of the grid, hidden_size) each, without gradient history."""
 
     z_H: Tensor
     z_L: Tensor

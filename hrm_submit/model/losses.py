@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hrm_submit.arc.canvas import PAD
 from hrm_submit.model.act import ActCarry, ActOutput
 
 IGNORED = -100
@@ -42,9 +43,9 @@ class Metrics:
     q_continue_loss: Tensor | None
 
 
-def labels_from_tokens(tokens: Tensor, pad: int = 0) -> Tensor:
-    """Labels (..., int64) from a canvas of tokens: `pad` becomes IGNORED."""
-    return tokens.long().masked_fill(tokens == pad, IGNORED)
+def labels_from_tokens(tokens: Tensor) -> Tensor:
+    """Labels (..., int64) from a canvas of tokens: PAD becomes IGNORED."""
+    return tokens.long().masked_fill(tokens == PAD, IGNORED)
 
 
 def log_stablemax_scores(x: Tensor) -> Tensor:

@@ -225,11 +225,9 @@ class RunState:
             case Progress() if training:
                 training.points.append(replace(event, segments=training.segments))
                 self._stretch(training, "training", event.t)
-                worker.phase = "voting"  # a vote follows each progress
             case Candidates() if training:
                 training.votes.append(event)
                 self._stretch(training, "vote", event.t)
-                worker.phase = "training"
         if isinstance(event, TaskFinal) and event.task is not None:
             self.attempt.finals.setdefault(event.task, training.last.demo_exact if training and training.last else None)
             if training:

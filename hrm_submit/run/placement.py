@@ -32,9 +32,9 @@ def worker_specs(
     """Return the workers of a run, at least one.
 
     A GPU gets `[device] workers_per_gpu`; where that is 0, as many as its memory (`free` bytes) holds with the largest model while one
-    alone would leave it idle, at most one for each core. A CPU gets `[device] workers`, or one for each core. There are never more than
-    tasks. With fewer tasks than cores the spare cores become threads of the workers, except in fixed-work mode, where the number of
-    threads must not depend on the machine.
+    alone would leave it idle, at most one for each core. A CPU gets `[device] workers`, or one for each core, but no more than
+    there are tasks. With fewer tasks than cores the spare cores become threads of the workers, except in fixed-work mode, where the
+    number of threads must not depend on the machine.
     """
     device = members[0].preset.device
     gpus = [d for d in devices if d != "cpu"]

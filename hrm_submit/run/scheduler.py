@@ -82,9 +82,9 @@ class Result:
 
     @property
     def promise(self) -> float:
-        """Estimate how much a retrain may change: most where half of the votes agree and the demonstrations are fit."""
+        """Estimate how many outputs a retrain may change: most where half of the votes agree and the demonstrations are fit."""
         agreeing = [max(x.votes for x in c) / sum(x.votes for x in c) if c else 0.0 for c in self.outputs]
-        return min((p * (1 - p) for p in agreeing), default=0.0) * (0.25 + self.demo_exact)
+        return sum(p * (1 - p) for p in agreeing) * (0.25 + self.demo_exact)
 
 
 class Scheduler:

@@ -34,6 +34,8 @@ OVERRUN = 0.02
 """Part of its share by which the last vote may end late."""
 RISEN = 1.5
 """Training has diverged when the tokens' mean loss is this many times that of its beginning, twice in a row."""
+LEAST_LOSS = 0.1
+"""Nats a token: a loss below it may rise to it, as that of a task which the weights know well does at first."""
 
 
 class DivergedError(Exception):
@@ -67,7 +69,7 @@ class DivergenceCheck:
         if not np.isfinite(loss):
             raise DivergedError("the loss is not finite")
         self._first = token_loss if self._first is None else self._first
-        self._risen = self._risen + 1 if token_loss > RISEN * self._first else 0
+        self._risen = self._risen + 1 if token_loss > RISEN * max(self._first, LEAST_LOSS) else 0
         if self._risen >= 2:
             raise DivergedError(f"the loss rose from {self._first:.3g} to {token_loss:.3g}")
 
@@ -204,7 +206,7 @@ class TaskSession:
         count = torch.stack([r.metrics.count for r in reports]).sum().item()
         exact = torch.stack([r.metrics.exact_accuracy for r in reports]).sum().item()
         reports.clear()
-        self._exact = exact / count if count else 0.0
+        self._exact = exact / count if count else self._exact  # where no sequence has ended since, nothing is known anew
         seconds = self._clock.elapsed() - self._began - self._vote_seconds
         yield Progress(self._task.id, segments=self._done, loss=loss, demo_exact=self._exact, seconds=seconds)
         self._divergence.check(loss, token_loss)

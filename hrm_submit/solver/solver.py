@@ -67,8 +67,8 @@ class Recovery:
 
 
 class TaskSolver:
-    """The model of `preset` on the device of `runtime`, reset before each task: to `source`'s weights and mean row (or the task's own
-    row there), or to fresh weights drawn from `seed`. `now` is the clock that counts a task's seconds."""
+    """The model of `preset` on the device of `runtime`, reset before each task: to `source`'s weights and mean row, or to fresh
+    weights drawn from `seed`. `now` is the clock that counts a task's seconds."""
 
     def __init__(
         self, preset: Preset, runtime: Runtime, source: Checkpoint | None = None, seed: int = 0, now: Callable[[], float] = time.monotonic
@@ -118,15 +118,9 @@ class TaskSolver:
 
     def session(self, task: Task, preset: Preset, clock: Clock, segments: int | None, restart: int = 0) -> TaskSession:
         """Begin a training of `task` from the first weights."""
-        self._reset(task.id)
-        return TaskSession(self.model, self.embedding, task, preset, self._seed, clock, segments, restart)
-
-    def _reset(self, task_id: str) -> None:
         for module, state in zip((self.model, self.embedding), self._start, strict=True):
             module.load_state_dict(state)
-        if self._source and self._source.rows is not None and task_id in self._source.meta.row_ids:
-            own = self._source.rows[self._source.meta.row_ids.index(task_id)]
-            self.embedding.reset_rows(torch.arange(len(self.embedding.rows), device=own.device), own)
+        return TaskSession(self.model, self.embedding, task, preset, self._seed, clock, segments, restart)
 
 
 class Ensemble:
@@ -235,7 +229,7 @@ def load_members(members: Sequence[EnsembleMember]) -> LoadedMembers:
     loaded: LoadedMembers = []
     for member in members:
         try:
-            loaded.append((member, load_checkpoint(member.checkpoint, rows=True) if member.checkpoint else None))
+            loaded.append((member, load_checkpoint(member.checkpoint) if member.checkpoint else None))
         except CheckpointError as error:
             if not loaded:
                 raise

@@ -34,8 +34,8 @@ def task_batches(
 ) -> Iterator[CanvasBatch]:
     """Yield batches of one task: pairs in shuffled rounds, each under a random one of `augmentations`, pair k on a canvas of `sides[k]`.
 
-    A batch holds pairs of one canvas, and every pair comes equally often. `rows[a]` is the task embedding row of `augmentations[a]`; inputs
-    have the cells' `codes`, but for kinds left out at random.
+    A batch holds pairs of one canvas, and every pair comes as often as any other in the mean. `rows[a]` is the task embedding row of
+    `augmentations[a]`; inputs have the cells' `codes`, but for kinds left out at random.
     """
     by_side: dict[int, list[Pair]] = {}
     for pair, side in zip(pairs, sides, strict=True):

@@ -9,7 +9,7 @@ import torch
 from hrm_submit.config.runtime import Runtime
 from hrm_submit.config.schema import Preset
 from hrm_submit.core.device import free_memory, no_engine, out_of_memory
-from hrm_submit.core.errors import TrainError
+from hrm_submit.core.errors import TrainError, one_line
 from hrm_submit.model.compiled import compile_blocks, engine_of, step_down
 from hrm_submit.model.embedding import TaskEmbedding
 from hrm_submit.model.weights import Checkpoint, build
@@ -63,13 +63,13 @@ class MixTraining:
         world = self.ranks.world
         if no_engine(error) and self.batch_size < self.trainer.config.batch_size and torch.backends.cudnn.enabled:
             torch.backends.cudnn.enabled = False
-            log.warning("cuDNN has no engine, continuing without it: %s", str(error).splitlines()[0])
+            log.warning("cuDNN has no engine, continuing without it: %s", one_line(error))
         elif out_of_memory(error):
             half = self.batch_size // 2 // world * world
             if world > 1 and not isinstance(error, SharedMemoryError):
                 raise error
             if not half:
-                raise TrainError(f"out of memory with a batch of {self.batch_size}: {str(error).splitlines()[0]}")
+                raise TrainError(f"out of memory with a batch of {self.batch_size}: {one_line(error)}")
             self.batch_size = half
             log.warning("out of memory: the batch is now %d", half)
         elif world == 1 and engine_of(self.trainer.model) != "plain":

@@ -89,12 +89,12 @@ class VariantRuns:
         return bootstrap(mine, [1] * len(tasks), theirs) if tasks else None
 
 
-def bootstrap(mine: Floats, outputs: Sequence[int], theirs: Floats | None = None, seed: int = 0) -> Interval:
+def bootstrap(mine: Floats, outputs: Sequence[int], theirs: Floats | None = None) -> Interval:
     """The mean of `mine` (runs, tasks) over `outputs` (tasks,), or how much higher it is than that of `theirs`, with its interval.
 
     Whole tasks are drawn, as the outputs of one task are solved or missed together, the same for both; and runs, separately.
     """
-    rng, sizes = np.random.default_rng(seed), np.array(outputs, dtype=np.float64)
+    rng, sizes = np.random.default_rng(0), np.array(outputs, dtype=np.float64)
     tasks = draws(rng, len(sizes))
 
     def means(values: Floats) -> Floats:

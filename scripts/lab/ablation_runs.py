@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hrm_submit.arc.canonical import pair_hash
+from hrm_submit.arc.canonical import pair_hashes
 from hrm_submit.arc.canvas import check_model
 from hrm_submit.arc.sizes import canvas_side
 from hrm_submit.arc.task import Grid, Solutions, Task
@@ -46,7 +46,7 @@ class ChosenTasks:
     def test_hashes(self) -> frozenset[str]:
         """Canonical hashes of all test pairs. Raises DataError where inputs and answers differ in number."""
         pairs = (pair for key, task in self.tasks.items() for pair in solved_pairs(task, tuple(self.solutions[key])))
-        return frozenset(pair_hash(pair.input, pair.output) for pair in pairs)
+        return frozenset(pair_hashes(pairs))
 
     def digest(self, kind: Kind) -> str:
         """SHA-256 of what a run of `kind` learns from and is measured on, by content."""

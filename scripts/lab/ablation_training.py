@@ -205,7 +205,7 @@ def mean_test_loss(vote: RawVote, task: Task, outputs: Sequence[Grid]) -> float 
 def ttt_run(run: Run, folder: Path) -> tuple[dict[str, Marks], dict[str, Any]]:
     """Solve every task with the package's solver and mark its answers; returns the marks and what was spent. A line a task goes into
     `folder`; a run that was stopped goes on after the tasks that have one."""
-    source = load_checkpoint(run.checkpoint, rows=True) if run.checkpoint else None
+    source = load_checkpoint(run.checkpoint) if run.checkpoint else None
     now, ttt = clock_of(run), run.preset.ttt
     solver = TaskSolver(run.preset, runtime_for(run.plan.device, run.preset.device), source, run.seed, now)
     solver.warm_up()

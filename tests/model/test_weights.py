@@ -16,7 +16,7 @@ from hrm_submit.config.preset_files import load_preset, preset_names
 from hrm_submit.config.schema import ModelConfig
 from hrm_submit.core.errors import CheckpointError
 from hrm_submit.model.checkpoint_header import model_shapes
-from hrm_submit.model.embedding import chunked_mean
+from hrm_submit.model.embedding import TaskEmbedding, chunked_mean
 from hrm_submit.model.hrm import HRM
 from hrm_submit.model.weights import Checkpoint, CheckpointMeta, build, load_checkpoint, save_checkpoint, snapshot
 
@@ -68,6 +68,13 @@ def test_the_mean_row_is_the_mean_in_any_chunks() -> None:
     table = torch.randn(1001, 3, generator=torch.Generator().manual_seed(0)) + 100
     for chunk in (1, 7, 1000, 5000):
         torch.testing.assert_close(chunked_mean(table, chunk), table.double().mean(0).float())
+
+
+def test_rows_that_no_batch_drew_have_no_part_in_the_mean_row() -> None:
+    embedding = TaskEmbedding(CFG, 5)
+    embedding.rows[1], embedding.rows[3] = 1.0, torch.arange(1.0, 1.0 + CFG.puzzle_emb_ndim)
+    torch.testing.assert_close(embedding.mean_row(), (1.0 + torch.arange(1.0, 1.0 + CFG.puzzle_emb_ndim)) / 2)
+    assert not TaskEmbedding(CFG, 5).mean_row().any()
 
 
 def test_tensors_in_bfloat16_are_read(tmp_path: Path) -> None:

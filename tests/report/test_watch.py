@@ -65,7 +65,7 @@ def test_what_each_worker_is_at_follows_from_the_events_and_the_time_since(tmp_p
     run.tell(5, "task_start", "a", 1, seconds=90.0, segments=None, attempt=1)
     run.tell(20, "progress", "a", 1, segments=33, loss=0.5, demo_exact=0.25)
     (_, row) = table(looked(run.directory))
-    told = {"worker": "1", "device": "cuda:0", "task": "a", "phase": "voting", "for": "15.0s", "of": "1m30s"}
+    told = {"worker": "1", "device": "cuda:0", "task": "a", "phase": "training", "for": "15.0s", "of": "1m30s"}
     assert row == told | {"segments": "33", "loss": "0.500", "demonstrations": "25%"}
     run.tell(20, "candidates", "a", 1, segments=33, votes=[[3]])
     assert table(looked(run.directory))[1]["phase"] == "training"

@@ -10,7 +10,7 @@ from hrm_submit.arc.task import Task, make_grid
 from hrm_submit.config.schema import BudgetConfig, Preset
 from hrm_submit.predict.vote import Candidate, Outputs, ranked
 from hrm_submit.run.protocol import Assignment
-from hrm_submit.run.scheduler import Scheduler, Standing
+from hrm_submit.run.scheduler import Result, Scheduler, Standing
 from hrm_submit.solver.messages import Answer, Progress
 from tests.run.lab import recolour
 
@@ -111,6 +111,23 @@ def test_what_a_task_gives_back_is_kept_for_those_that_disagree() -> None:
     hands.finish(70.0, settled=True, seconds=30.0)
     again = hands.next(70.0)
     assert again is not None and (again.task.id, again.seconds, again.restart) == ("t1", 20.0, 1)
+
+
+def test_a_retrain_promises_as_much_as_all_outputs_on_which_votes_differ() -> None:
+    sure, split, mild = (
+        tuple(Candidate(make_grid([[colour]]), n, -0.5) for colour, n in enumerate(votes)) for votes in ((9,), (5, 4), (8, 1))
+    )
+    promise = {
+        name: Result(outputs, False, 10.0, 1.0).promise
+        for name, outputs in (
+            ("one of two", (sure, split)),
+            ("one", (split,)),
+            ("both", (split, split)),
+            ("hardly", (mild,)),
+            ("none", (sure, sure)),
+        )
+    }
+    assert promise["both"] > promise["one of two"] == promise["one"] > promise["hardly"] > promise["none"] == 0.0
 
 
 def test_trainings_anew_are_twice_as_long_each_time_and_fill_the_time() -> None:

@@ -170,6 +170,8 @@ def test_the_raw_last_vote_is_told_if_asked(preset: Preset) -> None:
     [
         ([1.0, 0.5, 1.6, 1.4, 1.6, 1.7], 6, "the loss rose from 1 to 1.7"),  # neither once, nor twice with a better one between
         ([1.0, 1.4, 1.4, 1.45, 1.49, 1.3, 1.2], None, ""),  # less than half more
+        ([0.02, 0.03, 0.04, 0.14, 0.14], None, ""),  # what the weights know well
+        ([0.02, 0.16, 0.16], 3, "the loss rose from 0.02 to 0.16"),
         ([1.0, 0.9, float("nan")], 3, "the loss is not finite"),
         ([1.0, float("inf")], 2, "the loss is not finite"),
     ],

@@ -14,7 +14,7 @@ from hrm_submit.solver.messages import Answer, Message, Restarted
 from hrm_submit.solver.solver import TaskSolver
 from tests.run.fake_pool import Time
 from tests.run.lab import recolour
-from tests.solver.sessions import Faulty, stand_in, with_ttt
+from tests.solver.sessions import Faulty, stand_in
 
 
 @pytest.fixture
@@ -46,16 +46,6 @@ def test_every_task_starts_from_the_same_weights(preset: Preset) -> None:
     other.warm_up()
     assert final(other.solve(recolour("b", 1), segments=6)) != first
     assert final(other.solve(recolour("a"), segments=6)) == first == final(one.solve(recolour("a"), segments=6))
-
-
-def test_a_task_with_a_row_of_its_own_starts_from_that(preset: Preset) -> None:
-    model, embedding = build(preset.model, n_rows=2, seed=5)
-    with torch.no_grad():
-        embedding.rows[0], embedding.rows[1] = 0.0, 30.0
-    source = snapshot(model, embedding, CheckpointMeta(row_ids=("known", "also")))
-    untrained = solver(with_ttt(preset, lr=0.0, muon_lr=0.0, embedding_lr=0.0), source)
-    answers = {name: final(untrained.solve(replace(recolour("x", 1), id=name), segments=1))[0] for name in ("known", "also", "other")}
-    assert answers["known"] != answers["also"] != answers["other"] != answers["known"], "of the two rows and of their mean"
 
 
 ROSE = "the loss rose from 1 to 9"
