@@ -9,9 +9,6 @@ test outputs), N = side * side canvas cells, row by row:
     output                          (n,) uint16: number of the test output
     dihedral, colours               (n,), (n, 10) uint8: the view, as `arc.augment.Augmentation` has it
     log_probs                       (n, N, vocabulary) float16, nats: PAD, EOS, the ten colours as the view shows them; three digits
-
-Format 1 had T ACT steps, `log_probs` (n, T, N, vocabulary) and `q_halt` (n, T), the step `answer_step` (1..T) that the run answered
-with, and `offset` (n, 2), the view's place on the canvas, which was always 0.
 """
 
 import hashlib
@@ -74,8 +71,7 @@ def save_raw(folder: Path, raw: RawVote) -> Path:
 
 
 def load_raw(path: Path) -> RawVote:
-    """Read a file of `save_raw`; of format 1 it takes the step that the run answered with. Raises DataError where it is missing or
-    damaged."""
+    """Read a file of `save_raw`. Raises DataError where it is missing, damaged or of another format."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             return _parse({name: archive[name] for name in archive.files})
@@ -84,14 +80,9 @@ def load_raw(path: Path) -> RawVote:
 
 
 def _parse(arrays: dict[str, npt.NDArray[Any]]) -> RawVote:
-    if not 1 <= int(arrays["format"]) <= FORMAT:
-        raise ValueError(f"format {arrays['format']} is not 1..{FORMAT}")
+    if int(arrays["format"]) != FORMAT:
+        raise ValueError(f"format {arrays['format']} is not {FORMAT}")
     side, log_probs, output = int(arrays["side"]), arrays["log_probs"], arrays["output"]
-    if arrays["format"] == 1:
-        step = int(arrays["answer_step"])
-        if arrays["offset"].any() or not 1 <= step <= log_probs.shape[1]:
-            raise ValueError("its views are translated, or it lacks the answer's step")
-        log_probs = log_probs[:, step - 1]
     views = tuple(
         Augmentation(int(transform), tuple(colours.tolist()))
         for transform, colours in zip(arrays["dihedral"], arrays["colours"], strict=True)

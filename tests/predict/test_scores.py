@@ -1,7 +1,6 @@
 """Scores of views: what they show, parts of them, and what a file keeps of them."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -67,16 +66,6 @@ def test_no_two_trainings_share_a_file(tmp_path: Path) -> None:
     assert {(load_raw(p).task, load_raw(p).restart) for p in paths} == set(trainings)
 
 
-FORMAT_1: dict[str, Any] = {
-    "format": 1,
-    "answer_step": 2,
-    "offset": np.zeros((4, 2), dtype=np.uint8),
-    "log_probs": np.random.default_rng(2).normal(size=(4, 3, 16, 12)).astype(np.float16),
-    "q_halt": np.zeros((4, 3)),
-}
-"""What a file of format 1 has instead, with three ACT steps."""
-
-
 def rewritten(path: Path, **changed: object) -> Path:
     with np.load(path) as archive:
         arrays = {name: archive[name] for name in archive.files} | changed
@@ -87,11 +76,10 @@ def rewritten(path: Path, **changed: object) -> Path:
 @pytest.mark.parametrize(
     "changed",
     [
-        *({"format": 3}, {"side": None}, {"side": "wide"}, {"task": np.array([{}], dtype=object)}),
+        *({"format": 1}, {"format": 3}, {"side": None}, {"side": "wide"}, {"task": np.array([{}], dtype=object)}),
         *({"log_probs": np.zeros((4, 15, 12))}, {"output": np.zeros(3)}),
         {"log_probs": np.zeros((0, 16, 12)), "output": np.zeros(0)},
         {"dihedral": np.array([0, 9, 7, 5])},
-        *(FORMAT_1 | changed for changed in ({"answer_step": 0}, {"answer_step": 4}, {"offset": np.eye(4, 2)}, {"offset": None})),
     ],
     ids=lambda changed: "-".join(changed),
 )
@@ -100,13 +88,6 @@ def test_a_damaged_file_is_named(tmp_path: Path, changed: dict[str, object]) -> 
     with pytest.raises(DataError) as caught:
         load_raw(path)
     assert str(caught.value).startswith(f"{path}: no raw predictions: ") and "\n" not in str(caught.value)
-
-
-def test_of_a_file_of_format_1_the_step_that_the_run_answered_with_is_read(tmp_path: Path) -> None:
-    path = save_raw(tmp_path, raw())
-    now, before = load_raw(path), load_raw(rewritten(path, **FORMAT_1))
-    assert (before.task, before.output.tolist(), before.scores.views) == (now.task, now.output.tolist(), now.scores.views)
-    np.testing.assert_array_equal(before.scores.log_probs, FORMAT_1["log_probs"][:, 1])
 
 
 def test_half_a_file_and_no_file_are_named(tmp_path: Path) -> None:
